@@ -1,0 +1,53 @@
+"""What crosses the wire between the edge box and the GPU worker: pydantic models only.
+
+Both sides import this package; it imports neither. JSON Schemas of the models are
+generated into ``docs/schemas`` by ``python -m contract.schemas``.
+"""
+
+from contract.base import MAX_SUMMARY_BYTES, WireModel
+from contract.failures import (
+    FAILURES,
+    Action,
+    FailureCode,
+    FailureRule,
+    JobFailure,
+    Stage,
+    WarningCode,
+)
+from contract.job_input import Clip, JobInput, PresignedUrl
+from contract.progress import Progress
+from contract.queue import (
+    ExecutionPolicy,
+    JobState,
+    JobStatus,
+    RunRequest,
+)
+from contract.summary import JobSummary, StoredResult, UploadFailed
+from contract.transcript import Segment, Transcript, Word, WordTiming
+
+__all__ = [
+    "FAILURES",
+    "MAX_SUMMARY_BYTES",
+    "Action",
+    "Clip",
+    "ExecutionPolicy",
+    "FailureCode",
+    "FailureRule",
+    "JobFailure",
+    "JobInput",
+    "JobState",
+    "JobStatus",
+    "JobSummary",
+    "PresignedUrl",
+    "Progress",
+    "RunRequest",
+    "Segment",
+    "Stage",
+    "StoredResult",
+    "Transcript",
+    "UploadFailed",
+    "WarningCode",
+    "WireModel",
+    "Word",
+    "WordTiming",
+]

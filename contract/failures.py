@@ -1,0 +1,120 @@
+"""Why a job failed, in a form that programs can act on.
+
+RunPod marks a job FAILED when the handler returns ``{"error": …}``; ours is the JSON text of
+a `JobFailure`. `FAILURES` says for each code whether a retry can help and what the edge does.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from pydantic import Field
+
+from contract.base import WireModel
+
+
+class Stage(StrEnum):
+    """The steps of a job, in order."""
+
+    VALIDATE = "validate"
+    FETCH = "fetch"
+    DECODE = "decode"
+    SPEECH = "speech"
+    TRANSCRIBE = "transcribe"
+    ALIGN = "align"
+    DIARIZE = "diarize"
+    ATTRIBUTE = "attribute"
+    DELIVER = "deliver"
+
+
+class FailureCode(StrEnum):
+    """What went wrong; stable across versions."""
+
+    INVALID_INPUT = "INVALID_INPUT"
+    URL_NOT_ALLOWED = "URL_NOT_ALLOWED"
+    AUDIO_URL_EXPIRED = "AUDIO_URL_EXPIRED"
+    RESULT_URL_EXPIRES_TOO_SOON = "RESULT_URL_EXPIRES_TOO_SOON"
+    AUDIO_FORBIDDEN = "AUDIO_FORBIDDEN"
+    AUDIO_NOT_FOUND = "AUDIO_NOT_FOUND"
+    STORAGE_UNAVAILABLE = "STORAGE_UNAVAILABLE"
+    AUDIO_TRUNCATED = "AUDIO_TRUNCATED"
+    AUDIO_TOO_LARGE = "AUDIO_TOO_LARGE"
+    AUDIO_TOO_LONG = "AUDIO_TOO_LONG"
+    AUDIO_UNREADABLE = "AUDIO_UNREADABLE"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    MODEL_UNAVAILABLE = "MODEL_UNAVAILABLE"
+    CANCELLED = "CANCELLED"
+    INTERNAL = "INTERNAL"
+
+
+class Action(StrEnum):
+    """What the edge client does about a failure."""
+
+    REPORT = "report"
+    SKIP = "skip"
+    SIGN_AGAIN = "sign_again"
+    SIGN_LONGER = "sign_longer"
+    BACK_OFF = "back_off"
+    SUBMIT_AGAIN = "submit_again"
+    SUBMIT_AGAIN_ONCE = "submit_again_once"
+
+
+class FailureRule(NamedTuple):
+    """Whether a retry can help, and what the edge does."""
+
+    retryable: bool
+    action: Action
+
+
+FAILURES: dict[FailureCode, FailureRule] = {
+    FailureCode.INVALID_INPUT: FailureRule(False, Action.REPORT),
+    FailureCode.URL_NOT_ALLOWED: FailureRule(False, Action.REPORT),
+    FailureCode.AUDIO_URL_EXPIRED: FailureRule(True, Action.SIGN_AGAIN),
+    FailureCode.RESULT_URL_EXPIRES_TOO_SOON: FailureRule(True, Action.SIGN_LONGER),
+    FailureCode.AUDIO_FORBIDDEN: FailureRule(False, Action.REPORT),
+    FailureCode.AUDIO_NOT_FOUND: FailureRule(False, Action.SKIP),
+    FailureCode.STORAGE_UNAVAILABLE: FailureRule(True, Action.BACK_OFF),
+    FailureCode.AUDIO_TRUNCATED: FailureRule(True, Action.SUBMIT_AGAIN_ONCE),
+    FailureCode.AUDIO_TOO_LARGE: FailureRule(False, Action.REPORT),
+    FailureCode.AUDIO_TOO_LONG: FailureRule(False, Action.REPORT),
+    FailureCode.AUDIO_UNREADABLE: FailureRule(False, Action.REPORT),
+    FailureCode.OUT_OF_MEMORY: FailureRule(True, Action.SUBMIT_AGAIN),
+    FailureCode.MODEL_UNAVAILABLE: FailureRule(False, Action.REPORT),
+    FailureCode.CANCELLED: FailureRule(False, Action.REPORT),
+    FailureCode.INTERNAL: FailureRule(True, Action.SUBMIT_AGAIN_ONCE),
+}
+
+
+class JobFailure(WireModel):
+    """A failed job, as RunPod's ``error`` text carries it."""
+
+    code: FailureCode
+    message: str = Field(
+        max_length=600, description="One line that names the remedy. No URL query."
+    )
+    stage: Stage
+    retryable: bool
+    action: Action
+
+    @classmethod
+    def of(cls, code: FailureCode, message: str, stage: Stage) -> JobFailure:
+        """Build a failure whose ``retryable`` and ``action`` follow `FAILURES`."""
+        rule = FAILURES[code]
+        return cls(
+            code=code,
+            message=message[:600],
+            stage=stage,
+            retryable=rule.retryable,
+            action=rule.action,
+        )
+
+
+class WarningCode(StrEnum):
+    """What a successful job could not do, or did differently than asked."""
+
+    NO_SPEECH = "NO_SPEECH"
+    ALIGNMENT_UNAVAILABLE = "ALIGNMENT_UNAVAILABLE"
+    ALIGNMENT_FAILED = "ALIGNMENT_FAILED"
+    DIARIZATION_FAILED = "DIARIZATION_FAILED"
+    PROMPT_TOO_LONG = "PROMPT_TOO_LONG"

@@ -1,0 +1,49 @@
+"""What a worker answers when the transcript goes to S3.
+
+The transcript is in S3 and RunPod carries only a `JobSummary`, or, when the PUT failed for
+good after the GPU work was done, an `UploadFailed` with the transcript inside.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from contract.base import WireModel
+from contract.failures import JobFailure, Stage, WarningCode
+
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class StoredResult(WireModel):
+    """The object that was PUT."""
+
+    bytes: int = Field(ge=0)
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class JobSummary(WireModel):
+    """A finished job, in under 1,024 bytes."""
+
+    status: Literal["ok"] = "ok"
+    message: str = "Transcription uploaded to S3"
+    segments_count: int = Field(ge=0)
+    speakers_count: int = Field(ge=0)
+    duration_seconds: Seconds
+    processing_time_seconds: Seconds
+    language: str | None
+    warnings: tuple[WarningCode, ...] = ()
+    result: StoredResult
+    timings: dict[Stage, Seconds] = Field(description="Seconds spent in each stage.")
+    request_id: str | None = None
+
+
+class UploadFailed(WireModel):
+    """The GPU work is done, S3 did not take it: the edge writes it with its own keys."""
+
+    status: Literal["upload_failed"] = "upload_failed"
+    error: JobFailure
+    transcript_gzip_base64: str = Field(repr=False)
+    result: StoredResult = Field(description="Of the transcript before compression.")
+    request_id: str | None = None
