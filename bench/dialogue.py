@@ -1,0 +1,119 @@
+"""A dialogue from a script: utterances at exact times over light room noise.
+
+Takes scripts and a voice function; returns int16 waveforms of 16 kHz and `Utterance`s. The
+same script, seed and voices give the same samples.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench.audio_files import SAMPLE_RATE_HZ, Waveform
+from bench.references import Utterance
+
+LEAD_S = 0.5
+TAIL_S = 0.6
+PAUSES_S = (0.2, 1.0)
+NOISE_RMS = 12.0
+SAMPLES_PER_MS = SAMPLE_RATE_HZ // 1000
+
+Speak = Callable[[str, str], Waveform]
+"""(voice, text) → speech; `bench.voices.speak` outside of tests."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One utterance of a script; `pause_s` before it, drawn when None, an overlap below 0."""
+
+    speaker: str
+    text: str
+    pause_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Script:
+    """A dialogue to be spoken; `voices` maps a speaker to ``engine:name``."""
+
+    name: str
+    seed: int
+    voices: dict[str, str]
+    lines: tuple[Line, ...]
+
+
+def load_scripts(path: Path) -> dict[str, Script]:
+    """Read a file of scripts, one table each."""
+    return {
+        name: Script(
+            name=name,
+            seed=table["seed"],
+            voices=table["voices"],
+            lines=tuple(Line(*line) for line in table["lines"]),
+        )
+        for name, table in tomllib.loads(path.read_text()).items()
+    }
+
+
+def record(script: Script, speak: Speak) -> tuple[Waveform, tuple[Utterance, ...]]:
+    """Speak a script.
+
+    Args:
+        script: What to say.
+        speak: The voices.
+
+    Returns:
+        The waveform, shape (n_samples,), and the utterances in order of their starts; times
+        are whole milliseconds and hold to the sample.
+    """
+    rng = np.random.default_rng(script.seed)
+    spoken = [speak(script.voices[line.speaker], line.text) for line in script.lines]
+    starts_ms = _place([_length_ms(speech) for speech in spoken], script.lines, rng)
+    ends_ms = [start + _length_ms(speech) for start, speech in zip(starts_ms, spoken, strict=True)]
+    waveform = _mix(spoken, starts_ms, max(ends_ms) + round(TAIL_S * 1000), rng)
+    utterances = (
+        Utterance(start / 1000, end / 1000, line.speaker, line.text)
+        for start, end, line in zip(starts_ms, ends_ms, script.lines, strict=True)
+    )
+    return waveform, tuple(sorted(utterances, key=lambda utterance: utterance.start))
+
+
+def _length_ms(speech: Waveform) -> int:
+    """Count the milliseconds that the speech touches."""
+    return -(-len(speech) // SAMPLES_PER_MS)
+
+
+def _place(lengths_ms: list[int], lines: tuple[Line, ...], rng: np.random.Generator) -> list[int]:
+    """Say where each line starts, in milliseconds."""
+    starts_ms: list[int] = []
+    end_ms = 0
+    for length_ms, line in zip(lengths_ms, lines, strict=True):
+        drawn_s = float(rng.uniform(*PAUSES_S))  # drawn always: one line's pause moves no other
+        pause_s = drawn_s if line.pause_s is None else line.pause_s
+        start_ms = end_ms + round(pause_s * 1000) if starts_ms else round(LEAD_S * 1000)
+        starts_ms.append(start_ms)
+        end_ms = start_ms + length_ms
+    return starts_ms
+
+
+def _mix(
+    spoken: list[Waveform], starts_ms: list[int], length_ms: int, rng: np.random.Generator
+) -> Waveform:
+    """Add the speech to the noise."""
+    mixed = _room_noise(length_ms * SAMPLES_PER_MS, rng)
+    for speech, start_ms in zip(spoken, starts_ms, strict=True):
+        start = start_ms * SAMPLES_PER_MS
+        mixed[start : start + len(speech)] += speech
+    return np.clip(np.rint(mixed), -32768, 32767).astype(np.int16)
+
+
+def _room_noise(
+    n_samples: int, rng: np.random.Generator
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Make noise that falls towards high frequencies, as in a quiet room."""
+    white = rng.standard_normal(n_samples + 3)
+    soft = np.convolve(white, np.full(4, 0.25), mode="valid")
+    return np.asarray(NOISE_RMS * 2.0 * soft, dtype=np.float64)

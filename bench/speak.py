@@ -1,0 +1,57 @@
+"""Make the project's spoken fixtures from ``bench/speech/scripts.toml``.
+
+``python -m bench.speak`` writes ``bench/speech/NAME.{flac,ref.json,rttm}``, the short speech in
+``tests/data`` and ``test_input.json``, all of them committed. It needs flite and espeak-ng.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import tempfile
+from pathlib import Path
+
+from bench.audio_files import Waveform, write_recording
+from bench.dialogue import Script, load_scripts, record
+from bench.references import SPEECH_DIR, Utterance, format_references, format_rttm
+from bench.voices import speak
+
+ROOT = Path(__file__).parent.parent
+GREETING = "greeting"
+SHORT = "short"
+
+
+def main() -> None:
+    """Speak every script and write where it belongs."""
+    for name, script in load_scripts(SPEECH_DIR / "scripts.toml").items():
+        waveform, utterances = record(script, speak)
+        print(f"{name}: {len(waveform) / 16_000:.1f} s, {len(utterances)} utterances")
+        if name == GREETING:
+            write_test_input(ROOT / "test_input.json", waveform)
+        else:
+            folder = ROOT / "tests" / "data" if name == SHORT else SPEECH_DIR
+            write_dialogue(folder, script, waveform, utterances)
+
+
+def write_dialogue(
+    folder: Path, script: Script, waveform: Waveform, utterances: tuple[Utterance, ...]
+) -> None:
+    """Write NAME.flac with NAME.ref.json and NAME.rttm."""
+    audio = folder / f"{script.name}.flac"
+    write_recording(audio, waveform, encoding="flac")
+    audio.with_suffix(".ref.json").write_text(format_references(utterances))
+    audio.with_suffix(".rttm").write_text(format_rttm(script.name, utterances))
+
+
+def write_test_input(path: Path, waveform: Waveform) -> None:
+    """Write the job that `handler.py` runs on its own, with the audio inside, as Ogg Opus."""
+    with tempfile.TemporaryDirectory() as folder:
+        opus = Path(folder) / "speech.ogg"
+        write_recording(opus, waveform, encoding="ogg-opus")
+        audio = base64.b64encode(opus.read_bytes()).decode("ascii")
+    job = {"input": {"audio_base64": audio, "language": "en"}}
+    path.write_text(json.dumps(job, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""A few seconds of speech, and every kind of audio file made from it.
+
+``tests/data/short.flac`` is the project's own (``python -m bench.speak``): two voices, 5.5 s,
+16 kHz mono. `write_recording` turns its waveform, or any other, into any of `ENCODINGS`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from bench.audio_files import ENCODINGS, SAMPLE_RATE_HZ, Waveform, read_recording, write_recording
+from bench.references import Reference, load_reference
+
+SHORT_SPEECH = Path(__file__).parent / "data" / "short.flac"
+
+
+@cache
+def short_speech() -> Waveform:
+    """Read the short speech: int16, shape (n_samples,), 16 kHz; not to be written into."""
+    waveform = read_recording(SHORT_SPEECH)
+    waveform.flags.writeable = False
+    return waveform
+
+
+def short_reference() -> Reference:
+    """Tell what is said in the short speech, when and by whom."""
+    return load_reference(SHORT_SPEECH)
+
+
+__all__ = [
+    "ENCODINGS",
+    "SAMPLE_RATE_HZ",
+    "SHORT_SPEECH",
+    "short_reference",
+    "short_speech",
+    "write_recording",
+]
