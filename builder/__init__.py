@@ -1,1 +1,1 @@
-"""TODO."""
+"""Build time: put pinned models into a folder, prove that they load with no network."""

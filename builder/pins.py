@@ -1,0 +1,119 @@
+"""What a profile is made of, read from `models.toml`.
+
+Takes the name of a profile; returns frozen pins. Raises `PinError`, whose message names the
+entry, for an unknown profile or a file that does not follow the schema.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from builder.errors import PinError
+
+MODELS_TOML = Path(__file__).with_name("models.toml")
+REPOSITORY = "builder"
+"""As a file's `package`: the file is part of this project, not of a distribution."""
+
+Kind = Literal["whisper", "vad", "align", "diarization", "nltk_data"]
+
+
+class Pinned(BaseModel):
+    """The base of every pin: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Distribution(Pinned):
+    """An installed distribution that weights are taken from."""
+
+    version: str
+    licence: str
+
+
+class PinnedFile(Pinned):
+    """One source file, and the file of the folder that it becomes or is joined into."""
+
+    package: str
+    file: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    to: str
+
+
+class PinnedModel(Pinned):
+    """One model of the folder; files with the same `to` are joined in order."""
+
+    kind: Kind
+    name: str
+    folder: str
+    languages: tuple[str, ...] | None = None
+    multilingual: bool = False
+    files: tuple[PinnedFile, ...]
+
+
+class PackageProfile(Pinned):
+    """A profile that is assembled from installed packages alone."""
+
+    distributions: dict[str, Distribution]
+    models: tuple[PinnedModel, ...]
+
+    def chosen(self, *, multilingual: bool) -> tuple[PinnedModel, ...]:
+        """Return the models to assemble, with or without the optional multilingual one."""
+        return tuple(m for m in self.models if multilingual or not m.multilingual)
+
+
+class HubModel(Pinned):
+    """One model on a hub; a pin only with the 40 hex digits of a revision."""
+
+    kind: Kind
+    name: str
+    languages: tuple[str, ...] | None = None
+    repo: str | None = None
+    revision: str | None = Field(default=None, pattern="^[0-9a-f]{40}$")
+    torchaudio_bundle: str | None = None
+    torchaudio: str | None = None
+    """The torchaudio version that the bundle's weights go with."""
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether two builds a year apart would get the same weights."""
+        return bool(self.revision) or bool(self.torchaudio_bundle and self.torchaudio)
+
+
+class HubProfile(Pinned):
+    """A profile whose weights come from hubs."""
+
+    models: tuple[HubModel, ...]
+
+    def unpinned(self) -> tuple[str, ...]:
+        """Name the entries that must not be fetched until they have a revision."""
+        return tuple(f"{m.kind} {m.name}" for m in self.models if not m.is_pinned)
+
+
+class _Pins(Pinned):
+    demo: PackageProfile
+    production: HubProfile
+
+
+PROFILES = tuple(_Pins.model_fields)
+
+
+def load_profile(name: str, path: Path = MODELS_TOML) -> PackageProfile | HubProfile:
+    """Read one profile.
+
+    Args:
+        name: One of `PROFILES`.
+        path: The TOML file; the project's own by default.
+
+    Raises:
+        PinError: No such profile, or the file is not what `models.toml` should be.
+    """
+    if name not in PROFILES:
+        raise PinError(f"no profile {name!r}; choose one of {', '.join(PROFILES)}")
+    try:
+        pins = _Pins.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (ValidationError, tomllib.TOMLDecodeError) as exc:
+        raise PinError(f"{path.name} is not valid: {exc}") from exc
+    profile: PackageProfile | HubProfile = getattr(pins, name)
+    return profile
