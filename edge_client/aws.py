@@ -1,0 +1,96 @@
+"""Keys and an S3 client that signs as every S3 server accepts.
+
+SigV4 always and the region's own host: boto3's default gives some regions the legacy global
+host, which answers presigned URLs of new buckets with a redirect that breaks the signature.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+
+from edge_client.errors import NotConfigured
+from edge_client.settings import STORAGE, Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+@dataclass(frozen=True)
+class Connection:
+    """An S3 client, and what is known of the keys behind it.
+
+    Attributes:
+        temporary: The keys come with a session token.
+        keys_end: When temporary keys stop working, if anybody said so.
+    """
+
+    client: S3Client
+    bucket: str
+    temporary: bool
+    keys_end: datetime | None
+
+
+def connect(settings: Settings) -> Connection:
+    """Make the S3 client; no call is made.
+
+    Raises:
+        NotConfigured: Bucket, region or keys are missing.
+    """
+    settings.require(*STORAGE)
+    bucket = settings.bucket or ""
+    try:
+        session = _session(settings)
+        credentials = session.get_credentials()
+    except BotoCoreError as exc:
+        raise NotConfigured(f"AWS keys: {exc}: check AWS_PROFILE and ~/.aws") from exc
+    if credentials is None:
+        raise NotConfigured(
+            "no AWS keys: put AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY into .env or the "
+            "environment, or set AWS_PROFILE"
+        )
+    client = session.client(
+        "s3", endpoint_url=settings.s3_url, config=_config(bucket, settings.s3_url is not None)
+    )
+    # botocore tells the end of keys that it fetched itself only in this attribute
+    end = getattr(credentials, "_expiry_time", None) or settings.credentials_end
+    temporary = credentials.token is not None
+    return Connection(client, bucket, temporary, end if temporary else None)
+
+
+def _session(settings: Settings) -> boto3.Session:
+    if settings.access_key_id and settings.secret_access_key:
+        token = settings.session_token
+        return boto3.Session(
+            aws_access_key_id=settings.access_key_id,
+            aws_secret_access_key=settings.secret_access_key.get_secret_value(),
+            aws_session_token=token.get_secret_value() if token else None,
+            region_name=settings.region,
+        )
+    return boto3.Session(profile_name=settings.profile, region_name=settings.region)
+
+
+def _config(bucket: str, custom_endpoint: bool) -> Config:
+    """Return the client's configuration.
+
+    Path style where the bucket's name in the host would break TLS (dots) or DNS (other servers).
+    Checksums only where S3 asks for them: other S3 servers do not know all of boto3's.
+    """
+    path_style = custom_endpoint or "." in bucket
+    return Config(
+        signature_version="s3v4",
+        s3={
+            "addressing_style": "path" if path_style else "virtual",
+            "us_east_1_regional_endpoint": "regional",
+        },
+        connect_timeout=5,
+        read_timeout=60,
+        retries={"mode": "standard", "total_max_attempts": 4},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )

@@ -1,0 +1,199 @@
+"""RunPod's serverless REST API: run, status, cancel, health.
+
+Takes and returns the models of `contract`. GETs are repeated with back-off; ``POST /run`` never
+is, because an answer that got lost says nothing about whether the job was queued. requests'
+errors end here, as the `RunpodError` tree and `Unreachable`.
+Source: docs.runpod.io/serverless/endpoints/send-requests.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import quote
+
+import requests
+import stamina
+from pydantic import ValidationError
+from requests.auth import AuthBase
+from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
+
+from contract import JobStatus, RunRequest
+from edge_client.errors import (
+    AnswerLost,
+    BadResponse,
+    EdgeError,
+    EndpointNotFound,
+    JobNotFound,
+    RateLimited,
+    RequestRefused,
+    Unauthorized,
+    Unreachable,
+)
+from edge_client.redaction import one_line
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 30.0
+ATTEMPTS = 4
+MAX_RETRY_AFTER_S = 60.0
+
+
+class _Bearer(AuthBase):
+    """Sets the key as ``auth``: requests lets a ~/.netrc override a mere header."""
+
+    def __init__(self, key: SecretStr) -> None:
+        self._key = key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._key.get_secret_value()}"
+        return request
+
+
+class RunpodApi:
+    """One endpoint's API.
+
+    Args:
+        base_url: Such as ``https://api.runpod.ai/v2``.
+        endpoint_id: RunPod's id of the endpoint.
+        key: The API key.
+    """
+
+    def __init__(self, base_url: str, endpoint_id: str, key: SecretStr) -> None:
+        self.endpoint_id = endpoint_id
+        self._root = f"{base_url.rstrip('/')}/{quote(endpoint_id, safe='')}"
+        self._http = requests.Session()
+        self._http.auth = _Bearer(key)
+
+    def run(self, request: RunRequest) -> JobStatus:
+        """Submit a job, once.
+
+        Raises:
+            AnswerLost: It may have been queued; do not submit again blindly.
+            Unreachable: No connection was made: it was not queued.
+            RunpodError: It was refused: it was not queued.
+        """
+        try:
+            response = self._send("POST", "/run", request.to_wire())
+            if response.status_code >= 500:
+                raise AnswerLost(f"RunPod answered {response.status_code} to the submission")
+        except requests.RequestException as exc:
+            if _never_connected(exc):
+                _raise_unreachable(exc)
+            raise AnswerLost(
+                f"the connection broke during the submission ({type(exc).__name__})"
+            ) from exc
+        try:
+            return self._job(self._checked(response, EndpointNotFound))
+        except BadResponse as exc:
+            raise AnswerLost("RunPod took the submission but named no job") from exc
+
+    def status(self, job_id: str) -> JobStatus:
+        """Ask for a job's state.
+
+        Raises:
+            JobNotFound: RunPod never had it, or has forgotten it.
+        """
+        return self._job(self._get(f"/status/{quote(job_id, safe='')}", JobNotFound))
+
+    def cancel(self, job_id: str) -> JobStatus:
+        """Cancel a job that waits or runs.
+
+        Raises:
+            JobNotFound: As `status`.
+        """
+        path = f"/cancel/{quote(job_id, safe='')}"
+        return self._job(self._checked(self._try("POST", path), JobNotFound))
+
+    def health(self) -> dict[str, Any]:
+        """Return the endpoint's counts: ``{"jobs": {…}, "workers": {…}}``."""
+        return self._get("/health", EndpointNotFound)
+
+    def _get(self, path: str, absent: type[EdgeError]) -> dict[str, Any]:
+        for attempt in stamina.retry_context(on=_wait_before_retry, attempts=ATTEMPTS, timeout=120):
+            with attempt:
+                return self._checked(self._try("GET", path), absent)
+        raise AssertionError("stamina yields at least one attempt")
+
+    def _try(self, method: str, path: str) -> requests.Response:
+        try:
+            return self._send(method, path)
+        except requests.RequestException as exc:
+            _raise_unreachable(exc)
+
+    def _send(self, method: str, path: str, body: object = None) -> requests.Response:
+        return self._http.request(
+            method,
+            self._root + path,
+            json=body,
+            timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
+            allow_redirects=False,  # a redirected POST becomes a GET; the key stays with its host
+        )
+
+    def _checked(self, response: requests.Response, absent: type[EdgeError]) -> dict[str, Any]:
+        if response.status_code != 200:
+            raise _refusal(response, absent)
+        try:
+            answer = response.json()
+        except requests.JSONDecodeError as exc:
+            raise BadResponse(
+                "not JSON: check RUNPOD_ENDPOINT_BASE_URL"
+            ) from exc
+        if not isinstance(answer, dict):
+            raise BadResponse("RunPod's answer is not a JSON object")
+        return answer
+
+    def _job(self, answer: dict[str, Any]) -> JobStatus:
+        try:
+            return JobStatus.model_validate(answer)
+        except ValidationError as exc:
+            fields = ", ".join(str(e["loc"][0]) for e in exc.errors(include_input=False))
+            raise BadResponse(f"RunPod's answer is no job status (see {fields})") from exc
+
+
+def _refusal(response: requests.Response, absent: type[EdgeError]) -> EdgeError:
+    status = response.status_code
+    if status in (401, 403):
+        return Unauthorized(f"RunPod answers {status}: check RUNPOD_API_KEY and its permissions")
+    if status == 404:
+        return absent(
+            "RunPod has no such endpoint: check RUNPOD_ENDPOINT_ID"
+            if absent is EndpointNotFound
+            else "RunPod has no such job: it forgets results after 30 minutes"
+        )
+    if status == 429:
+        return RateLimited("RunPod wants fewer requests: try again later", _retry_after_s(response))
+    if status >= 500:
+        return Unreachable(f"RunPod answers {status}: try again later")
+    return RequestRefused(f"RunPod answers {status}: {one_line(response.text, 200)}")
+
+
+def _retry_after_s(response: requests.Response) -> float | None:
+    try:
+        return min(MAX_RETRY_AFTER_S, max(0.0, float(response.headers["Retry-After"])))
+    except (KeyError, ValueError):  # absent, or an HTTP date, which RunPod does not send
+        return None
+
+
+def _wait_before_retry(exc: Exception) -> bool | float:
+    """Tell stamina whether to try again, or after how many seconds."""
+    if isinstance(exc, RateLimited):
+        return True if exc.retry_after_s is None else exc.retry_after_s
+    return isinstance(exc, Unreachable)
+
+
+def _never_connected(exc: requests.RequestException) -> bool:
+    """Tell whether the request certainly did not leave this machine."""
+    if isinstance(exc, requests.exceptions.SSLError | requests.exceptions.ProxyError):
+        return True
+    cause = exc.args[0] if exc.args else None
+    reason = cause.reason if isinstance(cause, MaxRetryError) else cause
+    return isinstance(reason, NewConnectionError | ConnectTimeoutError)
+
+
+def _raise_unreachable(exc: requests.RequestException) -> NoReturn:
+    raise Unreachable(
+        f"RunPod does not answer ({type(exc).__name__}): check the network and "
+        "RUNPOD_ENDPOINT_BASE_URL"
+    ) from exc

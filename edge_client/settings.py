@@ -1,0 +1,126 @@
+"""The client's settings: environment first, then an env file.
+
+Takes ``.env`` of the working directory (or ``--env-file``) and the environment; returns a frozen
+`Settings`; raises `NotConfigured` naming every variable that is missing or malformed.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from edge_client.errors import NotConfigured
+from edge_client.redaction import register
+
+STORAGE = ("COGNITO_S3_BUCKET", "AWS_REGION")
+QUEUE = ("RUNPOD_ENDPOINT_ID", "RUNPOD_API_KEY")
+MAX_URL_EXPIRY_S = 604_800
+"""Seven days: the longest a SigV4 URL can live (S3, "Sharing objects with presigned URLs")."""
+
+
+class Settings(BaseSettings):
+    """What the client needs to know. Secrets are masked in ``repr``."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    bucket: str | None = Field(None, validation_alias="COGNITO_S3_BUCKET")
+    region: str | None = Field(None, validation_alias="AWS_REGION")
+    url_expiry_s: int = Field(
+        3600, validation_alias="PRESIGNED_URL_EXPIRY", ge=1, le=MAX_URL_EXPIRY_S
+    )
+    endpoint_id: str | None = Field(None, validation_alias="RUNPOD_ENDPOINT_ID")
+    api_key: SecretStr | None = Field(None, validation_alias="RUNPOD_API_KEY")
+    runpod_url: str = Field("https://api.runpod.ai/v2", validation_alias="RUNPOD_ENDPOINT_BASE_URL")
+    s3_url: str | None = Field(None, validation_alias="AWS_ENDPOINT_URL_S3")
+    profile: str | None = Field(None, validation_alias="AWS_PROFILE")
+    access_key_id: str | None = Field(None, validation_alias="AWS_ACCESS_KEY_ID")
+    secret_access_key: SecretStr | None = Field(None, validation_alias="AWS_SECRET_ACCESS_KEY")
+    session_token: SecretStr | None = Field(None, validation_alias="AWS_SESSION_TOKEN")
+    credentials_end: datetime | None = Field(
+        None,
+        validation_alias="AWS_CREDENTIAL_EXPIRATION",
+        description="Written by `aws configure export-credentials` beside temporary keys.",
+    )
+
+    @field_validator("runpod_url")
+    @classmethod
+    def _key_travels_encrypted(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname)):
+            return url.rstrip("/")
+        raise ValueError("must be an https URL: the API key travels in it")
+
+    @field_validator("endpoint_id")
+    @classmethod
+    def _endpoint_is_one_word(cls, value: str | None) -> str | None:
+        if value is not None and not value.replace("-", "").replace("_", "").isalnum():
+            raise ValueError("must be the bare id, such as abc123xyz")
+        return value
+
+    def require(self, *names: str) -> None:
+        """Check that settings have values.
+
+        Args:
+            names: Environment names, such as those of `STORAGE` and `QUEUE`.
+
+        Raises:
+            NotConfigured: One or more have none; the message names them all.
+        """
+        missing = [name for name in names if getattr(self, _FIELD_OF[name]) is None]
+        if missing:
+            raise NotConfigured(
+                f"not set: {', '.join(missing)}: put NAME=value lines into .env in this "
+                "directory, or into a file given with --env-file, or into the environment"
+            )
+
+
+_FIELD_OF = {str(field.validation_alias): name for name, field in Settings.model_fields.items()}
+
+
+def _is_loopback(host: str | None) -> bool:
+    try:
+        return host == "localhost" or ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+def load(env_file: Path | None = None) -> Settings:
+    """Read the settings.
+
+    Args:
+        env_file: Read instead of ``.env``; must exist.
+
+    Raises:
+        NotConfigured: The file is missing or unreadable, or a value is malformed.
+    """
+    if env_file is not None and not env_file.is_file():
+        raise NotConfigured(f"no env file {env_file}: check --env-file")
+    try:
+        settings = Settings(_env_file=env_file or Path(".env"))
+    except ValidationError as exc:
+        raise NotConfigured(_malformed(exc)) from None  # its cause would show the value
+    except (OSError, UnicodeDecodeError) as exc:
+        raise NotConfigured(f"cannot read {env_file or '.env'}: {type(exc).__name__}") from exc
+    for secret in (settings.api_key, settings.secret_access_key, settings.session_token):
+        register(secret.get_secret_value() if secret else None)
+    return _one_source_of_keys(settings)
+
+
+def _malformed(exc: ValidationError) -> str:
+    problems = [f"{error['loc'][0]}: {error['msg']}" for error in exc.errors(include_input=False)]
+    return "malformed settings: " + "; ".join(problems)
+
+
+def _one_source_of_keys(settings: Settings) -> Settings:
+    """Keep an env file's session token away from the environment's access key."""
+    if os.environ.get("AWS_ACCESS_KEY_ID") and not os.environ.get("AWS_SESSION_TOKEN"):
+        return settings.model_copy(update={"session_token": None})
+    return settings

@@ -1,0 +1,180 @@
+"""The bucket, as the few calls that the client makes.
+
+Takes keys; returns bytes and `ObjectInfo`. botocore's errors end here, as `StorageRefused`,
+`Unreachable`, `NotConfigured` or `PreconditionFailed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
+
+from edge_client.errors import (
+    EdgeError,
+    NotConfigured,
+    PreconditionFailed,
+    StorageRefused,
+    Unreachable,
+)
+from edge_client.redaction import one_line
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_ABSENT = ("404", "NoSuchKey", "NotFound")
+_CHANGED = ("412", "PreconditionFailed", "409", "ConditionalRequestConflict")
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """What HEAD tells of an object. ``modified_at`` is S3's clock, to the second."""
+
+    key: str
+    etag: str
+    size_bytes: int
+    modified_at: datetime
+
+
+class Bucket:
+    """One bucket's objects."""
+
+    def __init__(self, client: S3Client, name: str) -> None:
+        self._client = client
+        self.name = name
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """Describe an object; None if there is none."""
+        try:
+            with _translated(f"HEAD {key}"):
+                answer = self._client.head_object(Bucket=self.name, Key=key)
+        except _Absent:
+            return None
+        return ObjectInfo(key, answer["ETag"], answer["ContentLength"], answer["LastModified"])
+
+    def read(self, key: str) -> tuple[bytes, ObjectInfo] | None:
+        """Return an object and its description, of one and the same moment."""
+        try:
+            with _translated(f"GET {key}"):
+                answer = self._client.get_object(Bucket=self.name, Key=key)
+                body = answer["Body"].read()
+        except _Absent:
+            return None
+        return body, ObjectInfo(key, answer["ETag"], len(body), answer["LastModified"])
+
+    def read_head(self, key: str, first_bytes: int) -> bytes:
+        """Return an object's first bytes, with one ranged GET. The object must not be empty."""
+        with _translated(f"GET {key}"):
+            answer = self._client.get_object(
+                Bucket=self.name, Key=key, Range=f"bytes=0-{first_bytes - 1}"
+            )
+            return answer["Body"].read(first_bytes)
+
+    def create(self, key: str, body: bytes) -> str:
+        """Store JSON where nothing is yet; return the ETag.
+
+        Raises:
+            PreconditionFailed: Something is there.
+        """
+        return self._put(key, body, {"IfNoneMatch": "*"})
+
+    def replace(self, key: str, body: bytes, etag: str) -> str:
+        """Store JSON in place of exactly the object with ``etag``; return the new ETag.
+
+        Raises:
+            PreconditionFailed: The object is another one by now, or gone.
+        """
+        try:
+            return self._put(key, body, {"IfMatch": etag})
+        except _Absent as exc:
+            raise PreconditionFailed(f"{key} is gone") from exc
+
+    def write(self, key: str, body: bytes) -> str:
+        """Store JSON, whatever was there; return the ETag."""
+        return self._put(key, body, {})
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Yield the prefixes one level below ``prefix``; a LIST call per 1,000."""
+        pages = self._client.get_paginator("list_objects_v2")
+        with _translated(f"LIST {prefix}"):
+            for page in pages.paginate(Bucket=self.name, Prefix=prefix, Delimiter="/"):
+                yield from (entry["Prefix"] for entry in page.get("CommonPrefixes", ()))
+
+    def has_any(self, prefix: str) -> bool:
+        """Tell whether any key starts with ``prefix``."""
+        with _translated(f"LIST {prefix}"):
+            page = self._client.list_objects_v2(Bucket=self.name, Prefix=prefix, MaxKeys=1)
+        return bool(page.get("Contents"))
+
+    def describe(self) -> dict[str, str]:
+        """Return the headers of a HEAD of the bucket itself (region, date)."""
+        with _translated(f"HEAD bucket {self.name}"):
+            answer = self._client.head_bucket(Bucket=self.name)
+        return dict(answer["ResponseMetadata"]["HTTPHeaders"])
+
+    def _put(self, key: str, body: bytes, condition: dict[str, Any]) -> str:
+        with _translated(f"PUT {key}"):
+            answer = self._client.put_object(
+                Bucket=self.name,
+                Key=key,
+                Body=body,
+                ContentType="application/json",
+                **condition,
+            )
+        return answer["ETag"]
+
+
+class _Absent(EdgeError):
+    """There is no such key, or no such bucket."""
+
+
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """Turn botocore's errors into ours.
+
+    Args:
+        what: The call, for the message, such as ``HEAD users/…``.
+    """
+    try:
+        yield
+    except ClientError as exc:
+        raise _refusal(exc, what) from exc
+    except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError) as exc:
+        raise NotConfigured(f"AWS keys: {one_line(str(exc))}") from exc
+    except HTTPClientError as exc:
+        raise Unreachable(
+            f"S3 does not answer ({type(exc).__name__} on {what}): check the network, "
+            "AWS_REGION and AWS_ENDPOINT_URL_S3"
+        ) from exc
+    except BotoCoreError as exc:
+        raise StorageRefused(f"{what}: {one_line(str(exc))}") from exc
+
+
+def _refusal(exc: ClientError, what: str) -> EdgeError:
+    code = str(exc.response.get("Error", {}).get("Code", ""))
+    status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code == "NoSuchBucket":
+        return StorageRefused("no such bucket: check COGNITO_S3_BUCKET and AWS_REGION")
+    if code in _ABSENT:
+        return _Absent(f"{what}: not there")
+    if code in _CHANGED:
+        return PreconditionFailed(f"{what}: somebody else changed it")
+    if status >= 500 or code == "SlowDown":
+        return Unreachable(f"S3 answers {status} {code} on {what}: try again later")
+    if code in ("403", "AccessDenied"):
+        return StorageRefused(
+            f"S3 answers 403 on {what}: the keys may not do this (without s3:ListBucket a "
+            "missing object answers 403 too); `edge-client doctor` tells more"
+        )
+    return StorageRefused(f"S3 answers {status} {code} on {what}: `edge-client doctor` tells more")
