@@ -1,0 +1,176 @@
+"""How good a transcript is: WER, cpWER, DER, number of speakers, word times.
+
+Pure: takes a `Reference`, a `Hypothesis` and the recording's length; returns a `Score`. Words
+are compared under `bench.normalise`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import jiwer
+import numpy as np
+from pyannote.core import Annotation, Segment, Timeline
+from pyannote.metrics.diarization import DiarizationErrorRate
+from scipy.optimize import linear_sum_assignment
+
+from bench.normalise import normalise, normalise_words
+from bench.references import Reference, Turn, Utterance
+from bench.transcripts import Hypothesis, SpokenWord
+
+COLLAR_S = 0.25
+"""As pyannote.metrics counts: 0.125 s on either side of each boundary of the reference."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How one recording came out; rates are parts of one, times are seconds.
+
+    Attributes:
+        wer: Word error rate over the recording in order of time.
+        cpwer: Concatenated minimum-permutation WER (CHiME-6): wrong speakers count too.
+        der: Diarization error rate, overlap included, collar `COLLAR_S`.
+        der_no_collar: The same without a collar.
+        speakers_found: Speakers in the transcript.
+        speakers_true: Speakers in the reference.
+        first_words: Utterances whose first word was recognised and timed.
+        first_word_median_s: Median error of those words' starts; None without any.
+        first_word_p90_s: 90th percentile of the same.
+    """
+
+    wer: float
+    cpwer: float
+    der: float
+    der_no_collar: float
+    speakers_found: int
+    speakers_true: int
+    first_words: int
+    first_word_median_s: float | None
+    first_word_p90_s: float | None
+
+
+def score(
+    reference: Reference,
+    hypothesis: Hypothesis,
+    duration_s: float,
+    turns: Sequence[Turn] | None = None,
+) -> Score:
+    """Score one recording.
+
+    Args:
+        reference: What was really said.
+        hypothesis: What was recognised.
+        duration_s: The recording's length: all of it is scored.
+        turns: The diarizer's own turns; None takes them from the words of the transcript.
+
+    Returns:
+        Every figure.
+    """
+    found = hypothesis.turns() if turns is None else turns
+    spoken = normalise(" ".join(utterance.text for utterance in reference.utterances))
+    errors_s = first_word_errors(reference.utterances, hypothesis.words)
+    return Score(
+        wer=edits(spoken, normalise(hypothesis.text)) / len(spoken),
+        cpwer=cp_edits(_texts(reference.utterances), _normalised(hypothesis)) / len(spoken),
+        der=diarization_error(reference.turns, found, duration_s, COLLAR_S),
+        der_no_collar=diarization_error(reference.turns, found, duration_s, 0.0),
+        speakers_found=len({turn.speaker for turn in found} | hypothesis.speakers),
+        speakers_true=len(reference.speakers),
+        first_words=len(errors_s),
+        first_word_median_s=float(np.median(errors_s)) if errors_s else None,
+        first_word_p90_s=float(np.percentile(errors_s, 90)) if errors_s else None,
+    )
+
+
+def edits(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
+    """Count the fewest words to substitute, delete and insert."""
+    if not reference:  # jiwer counts one error for any text against an empty one
+        return len(hypothesis)
+    output = jiwer.process_words(" ".join(reference), " ".join(hypothesis))
+    return int(output.substitutions + output.deletions + output.insertions)
+
+
+def cp_edits(reference: Sequence[Sequence[str]], hypothesis: Sequence[Sequence[str]]) -> int:
+    """Count the edits under the best assignment of found speakers to true ones.
+
+    Speakers beyond the other side's number are matched with silence, so missed speakers are all
+    deletions and invented ones all insertions (cpWER, Watanabe et al. 2020, arXiv:2004.09249).
+    A minimum over permutations of a sum of pairs is a linear assignment.
+
+    Args:
+        reference: One list of words a true speaker.
+        hypothesis: One list of words a found speaker.
+
+    Returns:
+        The edits, summed over speakers.
+    """
+    size = max(len(reference), len(hypothesis))
+    rows = [*reference, *([()] * (size - len(reference)))]
+    columns = [*hypothesis, *([()] * (size - len(hypothesis)))]
+    costs = np.array([[edits(row, column) for column in columns] for row in rows])
+    return int(costs[linear_sum_assignment(costs)].sum()) if size else 0
+
+
+def diarization_error(
+    reference: Iterable[Turn], hypothesis: Iterable[Turn], duration_s: float, collar_s: float
+) -> float:
+    """Measure DER over the whole recording with overlapped speech included (pyannote.metrics)."""
+    metric = DiarizationErrorRate(collar=collar_s, skip_overlap=False)
+    whole = Timeline([Segment(0.0, duration_s)])
+    return float(metric(_annotation(reference), _annotation(hypothesis), uem=whole))
+
+
+def first_word_errors(utterances: Sequence[Utterance], words: Sequence[SpokenWord]) -> list[float]:
+    """Measure how far the first words of utterances are from where these start.
+
+    Args:
+        utterances: In order of their starts.
+        words: The recognised words, in order.
+
+    Returns:
+        Absolute errors in seconds, of those first words that were recognised and timed.
+    """
+    spoken = [normalise(utterance.text) for utterance in utterances]
+    heard = normalise_words([word.text for word in words])
+    match = _matches(sum(spoken, []), [token.text for token in heard])
+    errors_s: list[float] = []
+    position = 0
+    for utterance, tokens in zip(utterances, spoken, strict=True):
+        found = match.get(position)
+        position += len(tokens)
+        start_s = words[heard[found].source].start_s if found is not None else None
+        if start_s is not None:
+            errors_s.append(abs(start_s - utterance.start))
+    return errors_s
+
+
+def _matches(reference: Sequence[str], hypothesis: Sequence[str]) -> dict[int, int]:
+    """Pair the words that are equal in the best alignment: index of one to index of the other."""
+    output = jiwer.process_words(" ".join(reference), " ".join(hypothesis))
+    return {
+        chunk.ref_start_idx + offset: chunk.hyp_start_idx + offset
+        for chunk in output.alignments[0]
+        if chunk.type == "equal"
+        for offset in range(chunk.ref_end_idx - chunk.ref_start_idx)
+    }
+
+
+def _texts(utterances: Iterable[Utterance]) -> list[list[str]]:
+    texts: defaultdict[str, list[str]] = defaultdict(list)
+    for utterance in utterances:
+        texts[utterance.speaker].append(utterance.text)
+    return [normalise(" ".join(said)) for said in texts.values()]
+
+
+def _normalised(hypothesis: Hypothesis) -> list[list[str]]:
+    return [normalise(text) for text in hypothesis.text_by_speaker().values()]
+
+
+def _annotation(turns: Iterable[Turn]) -> Annotation:
+    """Build pyannote's annotation; one track a turn, as turns of two speakers may coincide."""
+    annotation = Annotation()
+    for track, turn in enumerate(turns):
+        annotation[Segment(turn.start_s, turn.end_s), track] = turn.speaker
+    return annotation
