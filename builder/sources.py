@@ -49,9 +49,7 @@ def _path(pin: PinnedFile, distributions: dict[str, Distribution]) -> Path:
     try:
         installed = distribution(pin.package)
     except PackageNotFoundError as exc:
-        raise SourceError(
-            f"{pin.package} is not installed: {_remedy(pin, distributions)}"
-        ) from exc
+        raise SourceError(f"{pin.package} is not installed: {_remedy(pin, distributions)}") from exc
     wanted = distributions[pin.package].version
     if installed.version != wanted:
         raise SourceError(

@@ -75,7 +75,7 @@ class GE2EEmbedding(Model):  # type: ignore[misc]  # pyannote ships no types
         keep = _stretch(weights, mels.shape[1]) > 0.5
         power = _gain(mono, _stretch(weights, mono.shape[1]) > 0.5) ** 2
         windows = [_cut(mel[kept] * p) for mel, kept, p in zip(mels, keep, power, strict=True)]
-        partials = self._embed(torch.cat(windows)).split([len(w) for w in windows])
+        partials = torch.split(self._embed(torch.cat(windows)), [len(w) for w in windows])
         return _unit(torch.stack([partial.mean(dim=0) for partial in partials]))
 
     def mel_frames(self, mono: Tensor) -> Tensor:
@@ -90,7 +90,8 @@ class GE2EEmbedding(Model):  # type: ignore[misc]  # pyannote ships no types
         spectrum = torch.stft(
             mono, N_FFT, HOP, window=self.stft_window, pad_mode="constant", return_complex=True
         )
-        return spectrum.abs().square().transpose(1, 2) @ self.mel_filters
+        mels: Tensor = spectrum.abs().square().transpose(1, 2) @ self.mel_filters
+        return mels
 
     def _embed(self, windows: Tensor) -> Tensor:
         """Embed windows (n, 160, 40) one by one: (n, 256), unit length."""
@@ -100,14 +101,16 @@ class GE2EEmbedding(Model):  # type: ignore[misc]  # pyannote ships no types
 
 def _stretch(weights: Tensor, n: int) -> Tensor:
     """Bring weights (batch, frames) to n columns by nearest neighbour."""
-    return F.interpolate(weights[:, None].float(), size=n, mode="nearest")[:, 0]
+    stretched: Tensor = F.interpolate(weights[:, None].float(), size=n, mode="nearest")
+    return stretched[:, 0]
 
 
 def _gain(mono: Tensor, keep: Tensor) -> Tensor:
     """Find the factor, at least 1, that brings the kept samples to -30 dBFS: (batch,)."""
     kept = mono.square() * keep
     rms = (kept.sum(dim=1) / keep.sum(dim=1).clamp(min=1)).sqrt()
-    return (TARGET_RMS / rms.clamp(min=MIN_RMS)).clamp(min=1.0)
+    gain: Tensor = TARGET_RMS / rms.clamp(min=MIN_RMS)
+    return gain.clamp(min=1.0)
 
 
 def _cut(mel: Tensor) -> Tensor:
