@@ -1,0 +1,76 @@
+"""Command line: `python -m devstack up --env-file F`."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import click
+
+from devstack.env_file import write_env_file
+from devstack.guard import remove
+from devstack.s3 import StartFailed, StartInterrupted
+from devstack.stack import ROOT, Stack
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.group()
+def main() -> None:
+    """S3 and RunPod's queue on this machine, with real workers."""
+
+
+@main.command()
+@click.option("--env-file", required=True, type=click.Path(path_type=Path, dir_okay=False),
+              help="Written when all is up, removed at the end.")  # fmt: skip
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(0))
+@click.option("--logs", default=ROOT / "logs", type=FOLDER, help="Default: logs/.")
+@click.option("--data", type=FOLDER, help="Keep S3's objects here.  [default: until the end]")
+@click.option("--models", default=ROOT / "models", type=FOLDER, help="Default: models/.")
+@click.option("--worker-command", help="Run this instead of `python handler.py`.")
+@click.option(
+    "--grace", "grace_s", default=30.0, show_default=True, help="Seconds for running jobs."
+)
+def up(
+    env_file: Path,
+    workers: int,
+    logs: Path,
+    data: Path | None,
+    models: Path,
+    worker_command: str | None,
+    grace_s: float,
+) -> None:
+    """Start everything and stay until SIGINT or SIGTERM."""
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    command = shlex.split(worker_command) if worker_command else [sys.executable, "handler.py"]
+    stack = Stack(workers, logs, data, models, command, grace_s=grace_s, stopping=stopping)
+    try:
+        with stack:
+            _serve(stack, env_file, stopping)
+    except StartInterrupted:
+        click.echo("stopped while starting")
+    except (StartFailed, OSError) as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+def _serve(stack: Stack, env_file: Path, stopping: threading.Event) -> None:
+    click.echo(f"s3      {stack.s3.url}  bucket {stack.s3.bucket}")
+    click.echo(f"queue   {stack.queue.endpoint_url}")
+    click.echo(f"workers {len(stack.pool.workers)}  logs {stack.logs}")
+    stack.guard.watch_path(env_file)
+    try:
+        write_env_file(env_file, stack.env)
+        click.echo("ready")
+        stopping.wait()
+    finally:
+        remove(env_file)
+    click.echo("stopping")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""A child process with a session of its own, so that all it started can be ended with it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from devstack.guard import Guard, kill_group
+
+PASSED_ON = (
+    "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH",
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES",
+)  # fmt: skip
+
+
+def clean_environment(home: Path) -> dict[str, str]:
+    """Return the few variables a child needs: no credentials, and a home of its own.
+
+    Args:
+        home: Becomes HOME and TMPDIR: no `~/.aws`, and no file is left anywhere else.
+    """
+    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    return {**passed, "HOME": str(home), "TMPDIR": str(home)}
+
+
+class ChildProcess:
+    """A started command; its output goes to the end of `log`."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        cwd: Path,
+        log: Path,
+        guard: Guard,
+    ) -> None:
+        self._guard = guard
+        self._lock = threading.Lock()
+        self._is_over = False
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(  # noqa: S603 -- the stack's own command lines
+                command,
+                env=env,
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        guard.watch_group(self.pid)
+
+    @property
+    def pid(self) -> int:
+        """The process, which leads its group."""
+        return self._process.pid
+
+    @property
+    def has_exited(self) -> bool:
+        """Whether the process itself is over."""
+        return self._process.poll() is not None
+
+    def wait(self) -> int:
+        """Wait for the process to exit, end what it left behind, return its exit code."""
+        code = self._process.wait()
+        with self._lock:
+            if not self._is_over:
+                self._is_over = True
+                kill_group(self.pid)
+                self._guard.release_group(self.pid)
+        return code
+
+    def terminate(self) -> None:
+        """Ask the process to leave."""
+        self._process.terminate()
+
+    def stop(self, grace_s: float) -> None:
+        """Ask the process to leave, and end its whole group after `grace_s` at the latest."""
+        self.terminate()
+        try:
+            self._process.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            kill_group(self.pid)
+        self.wait()

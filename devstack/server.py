@@ -1,0 +1,88 @@
+"""Serves the queue on a free loopback port, in a thread of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from types import TracebackType
+from typing import Self
+
+import uvicorn
+
+from devstack.app import create_app
+from devstack.events import EventLog
+from devstack.jobs import JobQueue
+from devstack.polling import Changes
+from devstack.rules import QueueRules
+
+
+class QueueServer:
+    """RunPod's queue for one endpoint.
+
+    Args:
+        endpoint_id: RunPod's name of the endpoint.
+        api_key: What clients have to present.
+        rules: Limits and intervals.
+        events: The log to write to.
+    """
+
+    def __init__(
+        self,
+        endpoint_id: str,
+        api_key: str,
+        rules: QueueRules | None = None,
+        events: EventLog | None = None,
+    ) -> None:
+        self.endpoint_id = endpoint_id
+        self.events = events or EventLog()
+        self._changes = Changes()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        app = create_app(JobQueue(self.events, rules), self._changes, endpoint_id, api_key)
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                access_log=False,
+                log_config=None,
+                ws="none",
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=2,
+            )
+        )
+        self._thread = threading.Thread(target=self._run, name="queue", daemon=True)
+
+    @property
+    def base_url(self) -> str:
+        """What clients call RUNPOD_ENDPOINT_BASE_URL."""
+        return f"http://127.0.0.1:{self._socket.getsockname()[1]}/v2"
+
+    @property
+    def endpoint_url(self) -> str:
+        """Where this endpoint's routes are."""
+        return f"{self.base_url}/{self.endpoint_id}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.release_polls()
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+
+    def release_polls(self) -> None:
+        """End the requests that are held open, so that workers can leave."""
+        self._changes.is_closing = True
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._changes.notify)
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        await self._server.serve(sockets=[self._socket])

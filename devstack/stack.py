@@ -1,0 +1,154 @@
+"""The whole development stack: S3, queue and workers, started together and ended together."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from devstack.events import Event, EventKind, EventLog, write_json_lines
+from devstack.guard import Guard
+from devstack.rules import QueueRules
+from devstack.s3 import REGION, S3Server
+from devstack.server import QueueServer
+from devstack.workers import WorkerPool, worker_environment
+
+ROOT = Path(__file__).resolve().parent.parent
+BUCKET = "recordings"
+ENDPOINT_ID = "devstack"
+
+
+class Stack:
+    """S3, RunPod's queue and its workers on loopback, as a context manager.
+
+    Args:
+        workers: How many workers.
+        logs: Folder for `s3.log`, `queue.jsonl`, `worker-N.log`; emptied of these first.
+        data: Folder to keep S3's objects in; by default they go with the stack.
+        models: What the workers get as MODELS_DIR.
+        worker_command: What a worker runs, from the repository root.
+        worker_env: More variables for the workers.
+        rules: Limits and intervals of the queue.
+        ping_interval_s: How often a worker says that it lives.
+        grace_s: How long workers may finish their jobs at the end.
+        stopping: Set it to give up while the stack starts.
+    """
+
+    def __init__(
+        self,
+        workers: int = 1,
+        logs: Path = ROOT / "logs",
+        data: Path | None = None,
+        models: Path = ROOT / "models",
+        worker_command: Sequence[str] = (sys.executable, "handler.py"),
+        worker_env: Mapping[str, str] | None = None,
+        rules: QueueRules | None = None,
+        ping_interval_s: int = 2,
+        grace_s: float = 30.0,
+        stopping: threading.Event | None = None,
+    ) -> None:
+        self.logs = logs.absolute()
+        self._worker_count, self._worker_command = workers, worker_command
+        self._worker_env = {"MODELS_DIR": str(models.absolute()), **(worker_env or {})}
+        self._data, self._rules = data, rules or QueueRules()
+        self._ping_interval_s, self._grace_s = ping_interval_s, grace_s
+        self._stopping = stopping or threading.Event()
+        self._api_key = f"rpa_{secrets.token_hex(20)}"
+        self._undo = ExitStack()
+        self.guard: Guard
+        self.s3: S3Server
+        self.queue: QueueServer
+        self.pool: WorkerPool
+        self.worker_home: Path
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What an edge client needs to know, by the names it reads."""
+        return {
+            "AWS_ENDPOINT_URL_S3": self.s3.url,
+            "AWS_ACCESS_KEY_ID": self.s3.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": self.s3.secret_access_key,
+            "AWS_REGION": REGION,
+            "COGNITO_S3_BUCKET": self.s3.bucket,
+            "RUNPOD_ENDPOINT_BASE_URL": self.queue.base_url,
+            "RUNPOD_ENDPOINT_ID": self.queue.endpoint_id,
+            "RUNPOD_API_KEY": self._api_key,
+        }
+
+    def __enter__(self) -> Self:
+        with ExitStack() as undo:
+            self._start(undo)
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._undo.close()
+
+    def queue_events(self, *kinds: EventKind) -> list[Event]:
+        """Return what happened in the queue so far, or what of it is of these kinds."""
+        return [event for event in self.queue.events.since() if not kinds or event.kind in kinds]
+
+    def worker_pids(self) -> list[int]:
+        """Return the workers' processes that run now."""
+        return [worker.pid for worker in self.pool.workers if worker.pid is not None]
+
+    def _start(self, undo: ExitStack) -> None:
+        self.guard = undo.enter_context(Guard())
+        state = Path(tempfile.mkdtemp(prefix="devstack-"))
+        undo.callback(shutil.rmtree, state, ignore_errors=True)
+        self.guard.watch_path(state)
+        self._prepare_logs()
+        self.s3 = undo.enter_context(self._create_s3(state))
+        self.queue = undo.enter_context(self._create_queue())
+        self.worker_home = state / "worker"
+        self.worker_home.mkdir()
+        self.pool = self._create_pool()
+        self.queue.events.listen(self.pool.on_event)
+        undo.enter_context(self.pool)
+
+    def _prepare_logs(self) -> None:
+        self.logs.mkdir(parents=True, exist_ok=True)
+        for old in [
+            self.logs / "s3.log",
+            self.logs / "queue.jsonl",
+            *self.logs.glob("worker-*.log"),
+        ]:
+            old.unlink(missing_ok=True)
+
+    def _create_s3(self, state: Path) -> S3Server:
+        log = self.logs / "s3.log"
+        return S3Server(BUCKET, state, log, self.guard, self._stopping, self._data)
+
+    def _create_queue(self) -> QueueServer:
+        events = EventLog()
+        events.listen(write_json_lines(self.logs / "queue.jsonl"))
+        return QueueServer(ENDPOINT_ID, self._api_key, self._rules, events)
+
+    def _create_pool(self) -> WorkerPool:
+        return WorkerPool(
+            self._worker_count,
+            self._worker_command,
+            self._environment,
+            ROOT,
+            self.logs,
+            self.guard,
+            self.queue.release_polls,
+            self._grace_s,
+        )
+
+    def _environment(self, worker_id: str) -> dict[str, str]:
+        return {
+            **worker_environment(
+                self.queue.endpoint_url, worker_id, self.worker_home, self._ping_interval_s
+            ),
+            **self._worker_env,
+        }

@@ -1,0 +1,194 @@
+"""Runs N real workers (`python handler.py` under the SDK's loop) and keeps them running."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from devstack.events import Event, EventKind
+from devstack.guard import Guard
+from devstack.process import ChildProcess, clean_environment
+
+FIRST_DELAY_S = 0.5
+MAX_DELAY_S = 30.0
+HEALTHY_S = 10.0
+
+
+def worker_environment(
+    endpoint_url: str, worker_id: str, home: Path, ping_interval_s: int
+) -> dict[str, str]:
+    """Return what RunPod sets for a worker, pointed at the loopback queue.
+
+    The SDK fills in `$ID` and `$RUNPOD_POD_ID` itself. Its system checks are skipped: they
+    open a connection to a public address.
+    """
+    query = "?gpu=none"
+    return {
+        **clean_environment(home),
+        "RUNPOD_WEBHOOK_GET_JOB": f"{endpoint_url}/job-take/$ID{query}",
+        "RUNPOD_WEBHOOK_POST_OUTPUT": f"{endpoint_url}/job-done/$RUNPOD_POD_ID/$ID{query}",
+        "RUNPOD_WEBHOOK_POST_STREAM": f"{endpoint_url}/job-stream/$RUNPOD_POD_ID/$ID{query}",
+        "RUNPOD_WEBHOOK_PING": f"{endpoint_url}/ping/$RUNPOD_POD_ID{query}",
+        "RUNPOD_AI_API_KEY": "worker",
+        "RUNPOD_POD_ID": worker_id,
+        "RUNPOD_PING_INTERVAL": str(ping_interval_s * 1000),
+        "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true",
+        "RUNPOD_SKIP_GPU_CHECK": "true",
+        "RUNPOD_LOG_LEVEL": "INFO",
+        "ALLOW_LOOPBACK_URLS": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+class Worker:
+    """One worker that is started again whenever it ends, each time under a new id.
+
+    Args:
+        name: `worker-N`; the ids are `worker-N-1`, `worker-N-2` and so on.
+        spawn: Starts the process for an id.
+        log: Where a line goes for each start after the first.
+        grace_s: How long a worker may finish its job when it is told to leave.
+    """
+
+    def __init__(
+        self, name: str, spawn: Callable[[str], ChildProcess], log: Path, grace_s: float
+    ) -> None:
+        self.name = name
+        self.starts = 0
+        self._spawn, self._log, self._grace_s = spawn, log, grace_s
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._process: ChildProcess | None = None
+        self._thread = threading.Thread(target=self._keep_running, name=name, daemon=True)
+
+    @property
+    def worker_id(self) -> str:
+        """The id of the process that runs now."""
+        return f"{self.name}-{self.starts}"
+
+    @property
+    def pid(self) -> int | None:
+        """The process that runs now, if one does."""
+        process = self._process
+        return None if process is None or process.has_exited else process.pid
+
+    def start(self) -> None:
+        """Start the first process, and whatever watches it."""
+        self._start_process()
+        self._thread.start()
+
+    def refresh(self) -> None:
+        """Let the process leave and start a new one."""
+        if self._process is not None:
+            self._process.stop(self._grace_s)
+
+    def ask_to_stop(self) -> None:
+        """Tell the process to leave, and start none again."""
+        with self._lock:
+            self._stopping.set()
+            if self._process is not None:
+                self._process.terminate()
+
+    def stop(self, deadline_s: float) -> None:
+        """Have the process gone by `deadline_s` of the monotonic clock."""
+        self.ask_to_stop()
+        if self._process is not None:
+            self._process.stop(max(0.0, deadline_s - time.monotonic()))
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _start_process(self) -> None:
+        with self._lock:
+            if not self._stopping.is_set():
+                self.starts += 1
+                self._process = self._spawn(self.worker_id)
+
+    def _keep_running(self) -> None:
+        delay_s = FIRST_DELAY_S
+        while self._process is not None and not self._stopping.is_set():
+            started_s = time.monotonic()
+            code = self._process.wait()
+            lived_s = time.monotonic() - started_s
+            delay_s = FIRST_DELAY_S if lived_s >= HEALTHY_S else min(delay_s * 2, MAX_DELAY_S)
+            if self._stopping.is_set():
+                return
+            self._note(
+                f"{self.worker_id} exited with {code} after {lived_s:.1f} s; next in {delay_s:g} s"
+            )
+            self._stopping.wait(delay_s)
+            self._start_process()
+
+    def _note(self, text: str) -> None:
+        with self._log.open("a", encoding="utf-8") as lines:
+            lines.write(f"[devstack] {text}\n")
+
+
+class WorkerPool:
+    """N workers on one endpoint.
+
+    Args:
+        count: How many.
+        command: What each runs.
+        environment: Returns the variables for a worker id.
+        cwd: Where it runs.
+        logs: Folder of `worker-N.log`.
+        guard: Ends the workers if this process dies.
+        release_polls: Called while stopping, so that the SDK's open requests end.
+        grace_s: How long a worker may finish its job when it is told to leave.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        command: Sequence[str],
+        environment: Callable[[str], Mapping[str, str]],
+        cwd: Path,
+        logs: Path,
+        guard: Guard,
+        release_polls: Callable[[], None],
+        grace_s: float,
+    ) -> None:
+        self._release_polls, self._grace_s = release_polls, grace_s
+        self.workers = []
+        for number in range(1, count + 1):
+            log = logs / f"worker-{number}.log"
+
+            def spawn(worker_id: str, log: Path = log) -> ChildProcess:
+                return ChildProcess(command, environment(worker_id), cwd, log, guard)
+
+            self.workers.append(Worker(f"worker-{number}", spawn, log, grace_s))
+
+    def __enter__(self) -> Self:
+        try:
+            for worker in self.workers:
+                worker.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Let all workers finish their jobs at the same time, then end them."""
+        deadline_s = time.monotonic() + self._grace_s
+        for worker in self.workers:
+            worker.ask_to_stop()
+        self._release_polls()
+        for worker in self.workers:
+            worker.stop(deadline_s)
+
+    def on_event(self, event: Event) -> None:
+        """Start a worker afresh that asked for it; listens to the queue, so it never waits."""
+        if event.kind is not EventKind.WORKER_REFRESH:
+            return
+        for worker in self.workers:
+            if worker.worker_id == event.worker_id:
+                threading.Thread(target=worker.refresh, daemon=True).start()
