@@ -1,0 +1,60 @@
+"""RunPod's entry point: loads the models once and hands each job to ``worker.pipeline``.
+
+``python handler.py`` runs the job in ``test_input.json``; ``--test_input '{"input": …}'`` another.
+"""
+
+import asyncio
+import functools
+import logging
+import os
+from typing import Any
+
+os.environ.setdefault("RUNPOD_LOG_LEVEL", "INFO")  # the SDK's own default prints every input
+
+import runpod  # noqa: E402  reads the line above
+
+from contract import FailureCode, JobFailure  # noqa: E402
+from worker.cancel import CancelToken  # noqa: E402
+from worker.encode import checked_output  # noqa: E402
+from worker.errors import WorkerError  # noqa: E402
+from worker.runtime import Runtime, configure_logging  # noqa: E402
+
+configure_logging()
+logger = logging.getLogger("handler")
+runtime = Runtime()
+
+
+async def handler(job: dict[str, Any]) -> dict[str, Any]:
+    """Run one job in a thread, so that the SDK's loop hears of a cancellation meanwhile."""
+    token = CancelToken()
+    work = asyncio.create_task(asyncio.to_thread(run, job, token))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        token.cancel()
+        await asyncio.wait([work])  # the GPU is free again before the next job is taken
+        raise
+
+
+def run(job: dict[str, Any], token: CancelToken) -> dict[str, Any]:
+    """Return the job's output, or its failure; never raises: the SDK would post a traceback."""
+    progress = runtime.reporter(functools.partial(runpod.serverless.progress_update, job))
+    try:
+        return checked_output(runtime.run(job.get("input"), token, progress))
+    except WorkerError as exc:
+        failure = exc.to_failure()
+    except Exception as exc:
+        logger.exception("job %s failed", job.get("id"))
+        message = f"{type(exc).__name__} in the worker; its log has the details"
+        failure = JobFailure.of(FailureCode.INTERNAL, message, progress.stage)
+    finally:
+        progress.close()
+    return {"error": failure.model_dump_json()}
+
+
+if __name__ == "__main__":
+    try:
+        runtime.load()
+    except WorkerError as exc:
+        logger.critical("%s", exc)  # every job answers MODEL_UNAVAILABLE
+    runpod.serverless.start({"handler": handler})

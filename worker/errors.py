@@ -1,0 +1,42 @@
+"""What a job can fail with.
+
+    Exception
+    └── WorkerError          a failure of the contract: code, stage, one line for people
+        └── JobCancelled     the queue took the job back
+
+Third-party errors are translated where they are touched, ``from exc``.
+"""
+
+from contract import FAILURES, FailureCode, JobFailure, Stage
+from worker.redact import scrub
+
+
+class WorkerError(Exception):
+    """A failure that crosses the wire.
+
+    Args:
+        code: The contract's code.
+        message: One line that names the field or the remedy; scrubbed of URL queries.
+        stage: Where it happened.
+    """
+
+    def __init__(self, code: FailureCode, message: str, stage: Stage) -> None:
+        super().__init__(scrub(message))
+        self.code = code
+        self.stage = stage
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same job may succeed when it is submitted again."""
+        return FAILURES[self.code].retryable
+
+    def to_failure(self) -> JobFailure:
+        """Return the value that the queue carries."""
+        return JobFailure.of(self.code, str(self), self.stage)
+
+
+class JobCancelled(WorkerError):
+    """The job's cancel token was set."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__(FailureCode.CANCELLED, "the job was cancelled", stage)

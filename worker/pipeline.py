@@ -1,0 +1,221 @@
+"""The stages of a job, in order. Nothing else names them.
+
+Takes a job input as the queue gave it; returns the job's output. Raises `WorkerError`.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from contract import (
+    FailureCode,
+    JobInput,
+    JobSummary,
+    Segment,
+    Stage,
+    Transcript,
+    UploadFailed,
+    WarningCode,
+)
+from worker.align import align
+from worker.attribute import attribute
+from worker.cancel import CancelToken
+from worker.decode import DecodeLimits, decode
+from worker.deliver import deliver
+from worker.diarize import diarize
+from worker.encode import EncodedTranscript
+from worker.errors import WorkerError
+from worker.fetch import fetch
+from worker.models import Models
+from worker.progress import ProgressReporter
+from worker.settings import WorkerSettings
+from worker.speech import find_speech
+from worker.transcribe import transcribe
+from worker.urls import UrlPolicy
+from worker.values import Alignment, Diarization, Transcription, Waveform
+
+logger = logging.getLogger(__name__)
+
+
+def validate(raw: Mapping[str, Any], settings: WorkerSettings) -> JobInput:
+    """Return the job input, its URLs allowed by this worker's policy.
+
+    Raises:
+        WorkerError: ``INVALID_INPUT`` naming each field; ``URL_NOT_ALLOWED``.
+    """
+    try:
+        job = JobInput.model_validate(raw)
+    except ValidationError as exc:
+        raise WorkerError(FailureCode.INVALID_INPUT, _explain(exc), Stage.VALIDATE) from None
+    UrlPolicy(settings.allow_loopback_urls, settings.allowed_url_hosts).check_job(job)
+    return job
+
+
+def _explain(error: ValidationError) -> str:
+    """Return every complaint in one line, fields named, values left out."""
+    said = []
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        field_name = str(item["loc"][0]) if item["loc"] else ""
+        reason = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            reason = "unknown field"
+        if "is-instance" not in str(item["loc"]):
+            said.append(f"{field_name}: {reason}" if field_name else reason)
+    return "; ".join(said)
+
+
+@dataclass
+class Job:
+    """One job on its way through the stages; made for it, gone with it."""
+
+    input: JobInput
+    models: Models
+    settings: WorkerSettings
+    token: CancelToken
+    progress: ProgressReporter
+    timings: dict[Stage, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.perf_counter)
+
+    def run(self) -> dict[str, Any]:
+        """Go through the stages and return the job's output."""
+        with tempfile.TemporaryDirectory(prefix="bucketscribe-") as folder:
+            waveform = self._listen(Path(folder))
+        transcription = self._transcribe(waveform)
+        alignment = self._align(waveform, transcription)
+        diarization = self._diarize(waveform, transcription)
+        with self._stage(Stage.ATTRIBUTE):
+            segments = attribute(alignment, diarization, waveform.offset_s)
+        document = self._document(waveform, transcription, alignment, diarization, segments)
+        return self._answer(document)
+
+    def _listen(self, folder: Path) -> Waveform:
+        with self._stage(Stage.FETCH) as share:
+            recording = fetch(self.input, folder, self.settings.max_audio_bytes, self.token, share)
+        with self._stage(Stage.DECODE) as share:
+            limits = DecodeLimits(self._max_duration_s, self.input.clip)
+            return decode(recording, limits, self.token, share)
+
+    @property
+    def _max_duration_s(self) -> float:
+        """Without a result URL the transcript must fit into the job's output."""
+        longest = self.settings.max_audio_seconds
+        return longest if self.input.result_url else min(longest, self.settings.max_inline_seconds)
+
+    def _transcribe(self, waveform: Waveform) -> Transcription:
+        models = self.models
+        with self._stage(Stage.SPEECH):
+            spans = find_speech(waveform, models.detector, self.token)
+        with self._stage(Stage.TRANSCRIBE) as share:
+            return transcribe(
+                waveform,
+                spans,
+                self.input,
+                models.whisper,
+                models.device.batch_size,
+                self.token,
+                share,
+            )
+
+    def _align(self, waveform: Waveform, transcription: Transcription) -> Alignment:
+        with self._stage(Stage.ALIGN) as share:
+            aligner = self.models.aligner(transcription.language)
+            device = self.models.device.torch_device
+            return align(waveform, transcription, aligner, device, self.token, share)
+
+    def _diarize(self, waveform: Waveform, transcription: Transcription) -> Diarization:
+        if not (self.input.diarize and transcription.segments):
+            return Diarization()
+        with self._stage(Stage.DIARIZE) as share:
+            return diarize(waveform, self.input, self.models.diarization, self.token, share)
+
+    def _document(
+        self,
+        waveform: Waveform,
+        transcription: Transcription,
+        alignment: Alignment,
+        diarization: Diarization,
+        segments: tuple[Segment, ...],
+    ) -> Transcript:
+        speakers = {s.speaker for s in segments} | {w.speaker for s in segments for w in s.words}
+        silent = () if segments else (WarningCode.NO_SPEECH,)
+        return Transcript(
+            segments=segments,
+            speakers=tuple(sorted(speaker for speaker in speakers if speaker)),
+            language=transcription.language,
+            language_probability=transcription.language_probability,
+            duration_seconds=round(waveform.duration_s, 3),
+            processing_time_seconds=self._elapsed_s,
+            models=self._model_names(transcription.language),
+            warnings=silent + transcription.warnings + alignment.warnings + diarization.warnings,
+            request_id=self.input.request_id,
+        )
+
+    def _model_names(self, language: str | None) -> dict[str, str]:
+        profile = self.models.profile
+        names = {
+            Stage.SPEECH: profile.vad.name,
+            Stage.TRANSCRIBE: self.models.whisper_name,
+        }
+        if language in profile.align:
+            names[Stage.ALIGN] = profile.align[language].name
+        if self.input.diarize:
+            names[Stage.DIARIZE] = profile.diarization.name
+        return {stage.value: name for stage, name in names.items()}
+
+    def _answer(self, document: Transcript) -> dict[str, Any]:
+        if self.input.result_url is None:
+            self.progress.close()
+            return document.model_dump(mode="json")
+        encoded = EncodedTranscript.of(document)
+        try:
+            with self._stage(Stage.DELIVER):
+                self.progress.close()
+                deliver(encoded, self.input.result_url)
+        except WorkerError as exc:
+            return self._undelivered(encoded, exc)
+        summary = JobSummary(
+            segments_count=len(document.segments),
+            speakers_count=len(document.speakers),
+            duration_seconds=document.duration_seconds,
+            processing_time_seconds=self._elapsed_s,
+            language=document.language,
+            warnings=document.warnings,
+            result=encoded.stored,
+            timings=self.timings,
+            request_id=self.input.request_id,
+        )
+        return summary.model_dump(mode="json", exclude_none=True)
+
+    def _undelivered(self, encoded: EncodedTranscript, error: WorkerError) -> dict[str, Any]:
+        """Return the transcript itself: the GPU work is done and paid for."""
+        logger.warning("deliver: %s", error)
+        return UploadFailed(
+            error=error.to_failure(),
+            transcript_gzip_base64=encoded.gzip_base64,
+            result=encoded.stored,
+            request_id=self.input.request_id,
+        ).model_dump(mode="json", exclude_none=True)
+
+    @property
+    def _elapsed_s(self) -> float:
+        return round(time.perf_counter() - self.started, 3)
+
+    @contextmanager
+    def _stage(self, stage: Stage) -> Iterator[Any]:
+        """Time a stage; gives a function that takes the share of it that is done."""
+        self.token.check(stage)
+        self.progress.report(stage)
+        started = time.perf_counter()
+        try:
+            yield lambda share: self.progress.report(stage, share)
+        finally:
+            self.timings[stage] = round(time.perf_counter() - started, 3)

@@ -1,0 +1,93 @@
+"""What a worker process keeps between jobs: its settings and its models."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from contract import Stage
+from worker.cancel import CancelToken
+from worker.offline import go_offline
+from worker.progress import ProgressReporter, Sink, awaiting_threads, into_url
+from worker.redact import ScrubFilter
+from worker.settings import WorkerSettings
+
+logger = logging.getLogger(__name__)
+
+
+class Runtime:
+    """Runs jobs one after the other on models that are loaded once.
+
+    Heavy imports wait for `load`: a job that fails validation, and a test of the handler,
+    need none of them.
+    """
+
+    def __init__(self, settings: WorkerSettings | None = None) -> None:
+        self.settings = settings or WorkerSettings()
+        self._models: Any = None
+        self._turn = threading.Lock()
+        if self.settings.allow_loopback_urls:
+            logger.warning("ALLOW_LOOPBACK_URLS is set: http and loopback URLs are taken")
+
+    def load(self) -> None:
+        """Load the models, unless they are.
+
+        Raises:
+            WorkerError: ``MODEL_UNAVAILABLE``.
+        """
+        go_offline()
+        if self._models is None:
+            from worker.models import load_models
+
+            quieten()
+            self._models = load_models(self.settings)
+
+    def run(self, raw: Any, token: CancelToken, progress: ProgressReporter) -> dict[str, Any]:
+        """Run one job to its output.
+
+        Raises:
+            WorkerError: What the contract has a code for.
+        """
+        from worker.pipeline import Job, validate
+
+        progress.report(Stage.VALIDATE)
+        job = validate(raw, self.settings)
+        if job.progress_url is not None:
+            progress.add(into_url(job.progress_url))
+        with self._turn:
+            self.load()
+            return Job(job, self._models, self.settings, token, progress).run()
+
+    def reporter(self, send: Callable[[dict[str, Any]], Any]) -> ProgressReporter:
+        """Return a reporter that sends through the SDK; a local run has nobody to send to."""
+        on_runpod = "RUNPOD_WEBHOOK_POST_OUTPUT" in os.environ
+        sinks: list[Sink] = [awaiting_threads(send)] if on_runpod else []
+        return ProgressReporter(sinks, self.settings.progress_interval_seconds)
+
+
+_LEVELS = {
+    "faster_whisper": logging.WARNING,
+    "lightning.pytorch": logging.WARNING,
+    "urllib3": logging.WARNING,
+    "whisperx": logging.ERROR,  # its warnings quote the text they could not align
+}
+
+
+def configure_logging() -> None:
+    """Scrub every log line; libraries that log URLs or transcript text speak up only in need."""
+    line = "%(levelname)-7s| %(name)s | %(message)s"
+    logging.basicConfig(level=logging.INFO, format=line, force=True)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(ScrubFilter())
+    quieten()
+
+
+def quieten() -> None:
+    """Set the levels of talkative libraries; some set their own when they are imported."""
+    for name, level in _LEVELS.items():
+        logging.getLogger(name).setLevel(level)
+    warnings.filterwarnings("ignore", message=r"\s*torchcodec is not installed")

@@ -1,0 +1,43 @@
+"""What the worker reads from its environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+class WorkerSettings(BaseSettings):
+    """One field per variable, upper case in the environment."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    models_dir: Path = Field(_ROOT / "models", description="The folder that builder/ made.")
+    whisper_model: str | None = Field(None, description="A name in the profile; its default.")
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    compute_type: str | None = Field(None, description="CTranslate2's; float16 on CUDA, int8.")
+    batch_size: int | None = Field(None, ge=1, description="Chunks of 30 s; 16 on CUDA, 8.")
+    cpu_threads: int | None = Field(None, ge=1, description="For CTranslate2 and torch.")
+    max_audio_bytes: int = Field(4_000_000_000, ge=1)
+    max_audio_seconds: float = Field(12 * 3600.0, gt=0)
+    max_inline_seconds: float = Field(
+        4 * 3600.0, gt=0, description="Longest recording whose transcript may come back inline."
+    )
+    progress_interval_seconds: float = Field(3.0, ge=0)
+    allow_loopback_urls: bool = Field(
+        False, description="For the development stack: takes http and loopback addresses."
+    )
+    allowed_url_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Comma-separated host suffixes; empty: any public host."
+    )
+
+    @field_validator("allowed_url_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip().lower() for part in value.split(",") if part.strip())
+        return value
