@@ -126,5 +126,6 @@ def _mine_after_all(
     if now_there is not None and now_there.claim == claim:
         return now_there
     raise ClaimConflict(
-        f"another edge box claimed {session} just now: `edge-client wait {session}` follows its job"
+        f"another edge box claimed {session} just now: `edge-client wait {session.quoted}` "
+        "follows its job"
     ) from cause

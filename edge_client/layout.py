@@ -7,6 +7,7 @@ takes a bare name and looks for it under every user.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -69,6 +70,11 @@ class Session:
     def claim_key(self) -> str:
         """Which job was submitted for this session."""
         return f"{self.prefix}/transcription.job.json"
+
+    @property
+    def quoted(self) -> str:
+        """The prefix as one shell word, for commands that people copy."""
+        return shlex.quote(self.prefix)
 
     def __str__(self) -> str:
         return self.prefix

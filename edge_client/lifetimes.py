@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from contract import ExecutionPolicy
 from edge_client.errors import BadUsage, RecordingTooLong
 
 STARTUP_S = 300
@@ -37,6 +38,12 @@ class Lifetimes:
     execution_timeout_s: int
     ttl_s: int
     url_expiry_s: int
+
+    def policy(self) -> ExecutionPolicy:
+        """Return what RunPod is told, in its milliseconds."""
+        return ExecutionPolicy(
+            execution_timeout_ms=self.execution_timeout_s * 1000, ttl_ms=self.ttl_s * 1000
+        )
 
 
 def plan(duration_s: float, least_expiry_s: int) -> Lifetimes:

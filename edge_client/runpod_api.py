@@ -137,9 +137,7 @@ class RunpodApi:
         try:
             answer = response.json()
         except requests.JSONDecodeError as exc:
-            raise BadResponse(
-                "not JSON: check RUNPOD_ENDPOINT_BASE_URL"
-            ) from exc
+            raise BadResponse("not JSON: check RUNPOD_ENDPOINT_BASE_URL") from exc
         if not isinstance(answer, dict):
             raise BadResponse("RunPod's answer is not a JSON object")
         return answer

@@ -1,0 +1,156 @@
+"""What the commands do, without their options: `edge_client.cli` has those.
+
+Each takes plain values, prints through a `Report` and returns the exit code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from contract import JobInput, PresignedUrl
+from edge_client import doctor as doctor_
+from edge_client import lookup, present, signing, submission, transcripts, waiting
+from edge_client import render as render_
+from edge_client.claim import Claim
+from edge_client.edge import Edge
+from edge_client.errors import BadUsage, Interrupted, TranscriptInvalid
+from edge_client.layout import Session
+from edge_client.lifetimes import check_expiry
+from edge_client.report import Report
+from edge_client.settings import load
+from edge_client.standing import State
+from edge_client.submission import Order
+
+_PLACEHOLDER = PresignedUrl("https://placeholder.invalid/")
+
+
+def presign(env_file: Path | None, report: Report, session: str, expires_s: int | None) -> int:
+    """Print a session's two URLs."""
+    edge = Edge.load(env_file, queue=False)
+    expires_s = check_expiry(edge.settings.url_expiry_s if expires_s is None else expires_s)
+    which = edge.session(session)
+    urls = signing.sign(edge.connection, which, expires_s)
+    early = signing.early_end(edge.connection, urls.expires_at)
+    if early is not None:
+        report.note(early)
+    report.result(present.urls_as_facts(which, urls), present.urls_as_text(urls))
+    return 0
+
+
+def submit(
+    env_file: Path | None,
+    report: Report,
+    session: str,
+    wishes: dict[str, Any],
+    *,
+    webhook: str | None,
+    force: bool,
+    wait: bool,
+    timeout_s: float | None,
+) -> int:
+    """Submit a session, and follow its job if asked to."""
+    order = Order(_checked(wishes), _checked_webhook(webhook), force, report.note)
+    edge = Edge.load(env_file)
+    which = edge.session(session)
+    try:
+        sub = submission.submit(edge, which, order)
+    except KeyboardInterrupt:
+        raise _interrupted(which) from None
+    if wait and sub.claim is not None:
+        return _follow(edge, report, which, sub.claim, timeout_s)
+    text = present.submission_as_text(sub)
+    if sub.delivered is not None:
+        text += "\n" + present.delivered_as_text(edge.bucket.name, which, sub.delivered)
+    report.result(present.submission_as_facts(sub), text)
+    return 1 if sub.state is State.UNANSWERED else 0
+
+
+def _checked(wishes: dict[str, Any]) -> JobInput:
+    """Hold the options to the contract before anything is asked of S3."""
+    try:
+        return JobInput(audio_url=_PLACEHOLDER, **wishes)
+    except ValidationError as exc:
+        first = exc.errors(include_input=False)[0]
+        name = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"][:1])
+        raise BadUsage(f"{name}{first['msg'].removeprefix('Value error, ')}") from None
+
+
+def _checked_webhook(url: str | None) -> str | None:
+    if url is not None and not url.startswith("https://"):
+        raise BadUsage("--webhook: RunPod calls https URLs only")
+    return url
+
+
+def wait(env_file: Path | None, report: Report, session: str, timeout_s: float | None) -> int:
+    """Follow the job that is out for a session."""
+    edge = Edge.load(env_file)
+    which = edge.session(session)
+    return _follow(edge, report, which, waiting.claim_of(edge, which), timeout_s)
+
+
+def _follow(
+    edge: Edge, report: Report, session: Session, claim: Claim | None, timeout_s: float | None
+) -> int:
+    try:
+        outcome = waiting.wait(edge, session, claim, quiet=report.as_json, timeout_s=timeout_s)
+    except KeyboardInterrupt:
+        raise _interrupted(session) from None
+    text = present.outcome_as_text(edge.bucket.name, session, outcome)
+    report.result(present.outcome_as_facts(session, claim, outcome), text)
+    return 0 if outcome.delivered is not None else 1
+
+
+def _interrupted(session: Session) -> Interrupted:
+    return Interrupted(
+        f"interrupted; a job that is out goes on: `edge-client wait {session.quoted}` resumes"
+    )
+
+
+def status(env_file: Path | None, report: Report, what: str) -> int:
+    """Print what is known of a session or a job."""
+    facts, text = lookup.describe(Edge.load(env_file), what)
+    report.result(facts, text)
+    return 0
+
+
+def cancel(env_file: Path | None, report: Report, what: str) -> int:
+    """Cancel the job of a session, or a job."""
+    edge = Edge.load(env_file)
+    job_id = lookup.job_to_cancel(edge, what)
+    state = edge.api.cancel(job_id).status
+    report.result({"job_id": job_id, "state": state.value.lower()}, f"{state.lower()}: {job_id}")
+    return 0
+
+
+def health(env_file: Path | None, report: Report) -> int:
+    """Print the endpoint's counts."""
+    counts = Edge.load(env_file, storage=False).api.health()
+    report.result(counts, present.health_as_text(counts))
+    return 0
+
+
+def doctor(env_file: Path | None, report: Report) -> int:
+    """Print the checks; 3 if one failed."""
+    checks = list(doctor_.examine(Edge(load(env_file))))
+    ok = all(check.ok for check in checks)
+    marks = {True: "✓", False: "✗", None: "-"}
+    text = "\n".join(f"{marks[check.ok]} {check.name}: {check.detail}" for check in checks)
+    report.result({"ok": ok, "checks": [asdict(check) for check in checks]}, text)
+    return 0 if ok else 3
+
+
+def render(env_file: Path | None, report: Report, session: str, form: str) -> int:
+    """Print a session's transcript as text."""
+    edge = Edge.load(env_file, queue=False)
+    which = edge.session(session)
+    found = edge.bucket.read(which.result_key)
+    if found is None:
+        raise TranscriptInvalid(
+            f"no transcript of {which} yet: `edge-client submit {which.quoted} --wait`"
+        )
+    report.result({}, render_.FORMATS[form](transcripts.parse(found[0])).rstrip("\n"))
+    return 0

@@ -1,0 +1,148 @@
+"""Checks what a submission stands on, and names the fix of each thing that is wrong.
+
+Takes the settings; returns `Check`s. Nothing is written anywhere: the keys need no more than the
+other commands do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from xml.etree import ElementTree  # S3's own answer, a few hundred bytes
+
+import requests
+
+from edge_client import layout, signing
+from edge_client.edge import Edge
+from edge_client.errors import EdgeError, NotConfigured, StorageRefused, Unreachable
+from edge_client.settings import QUEUE, STORAGE
+
+PROBE = layout.Session(user=".edge-client-doctor", name="probe")
+MAX_SKEW_S = 60.0
+"""S3 refuses signatures 15 minutes off; a minute is already a clock that nobody looks after."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report. ``ok`` is None if it could not be looked at."""
+
+    name: str
+    ok: bool | None
+    detail: str
+
+
+def examine(edge: Edge) -> Iterator[Check]:
+    """Yield the checks, in the order in which to fix them."""
+    yield _guarded("settings", lambda: _settings(edge))
+    keys = _guarded("AWS keys", lambda: _keys(edge))
+    yield keys
+    yield from _storage(edge) if keys.ok else _skipped("bucket", "list", "clock", "signature")
+    yield _guarded("endpoint", lambda: _endpoint(edge))
+
+
+def _storage(edge: Edge) -> Iterator[Check]:
+    try:
+        headers = edge.bucket.describe()
+    except EdgeError as exc:
+        yield Check("bucket", False, str(exc))
+        yield from _skipped("list", "clock", "signature")
+        return
+    yield _guarded("bucket", lambda: _bucket(edge, headers))
+    yield _guarded("list", lambda: _listing(edge))
+    yield _guarded("clock", lambda: _clock(edge.clock.now(), headers.get("date")))
+    yield _guarded("signature", lambda: _signature(edge))
+
+
+def _guarded(name: str, check: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, check())
+    except EdgeError as exc:
+        return Check(name, False, str(exc))
+
+
+def _skipped(*names: str) -> Iterator[Check]:
+    return (Check(name, None, "not looked at: fix the lines above first") for name in names)
+
+
+def _settings(edge: Edge) -> str:
+    edge.settings.require(*STORAGE, *QUEUE)
+    return f"bucket {edge.settings.bucket}, endpoint {edge.settings.endpoint_id}"
+
+
+def _keys(edge: Edge) -> str:
+    connection = edge.connection
+    if not connection.temporary:
+        return "long-lived"
+    if connection.keys_end is None:
+        return "temporary; nothing says when they end, and the URLs end with them"
+    if connection.keys_end <= edge.clock.now():
+        raise NotConfigured(f"they ended at {connection.keys_end:%Y-%m-%d %H:%M %Z}: renew them")
+    return f"temporary, until {connection.keys_end:%Y-%m-%d %H:%M %Z}; the URLs end with them"
+
+
+def _bucket(edge: Edge, headers: dict[str, str]) -> str:
+    there = headers.get("x-amz-bucket-region")
+    if there is not None and there != edge.settings.region:
+        raise NotConfigured(f"the bucket is in {there}: set AWS_REGION={there}")
+    return f"{edge.bucket.name} answers"
+
+
+def _listing(edge: Edge) -> str:
+    if edge.bucket.has_any(layout.USERS):
+        return "there are recordings under users/"
+    return "nothing is under users/ yet"
+
+
+def _clock(now: datetime, date: str | None) -> str:
+    if date is None:
+        raise Unreachable("S3 sent no Date header")
+    skew_s = (now - parsedate_to_datetime(date)).total_seconds()
+    if abs(skew_s) > MAX_SKEW_S:
+        side = "ahead of" if skew_s > 0 else "behind"
+        raise NotConfigured(
+            f"this machine is {abs(skew_s):.0f} s {side} S3: set its clock (timedatectl set-ntp "
+            "true); S3 refuses signatures that are 15 minutes off"
+        )
+    return f"within {max(1, abs(round(skew_s)))} s of S3"
+
+
+def _signature(edge: Edge) -> str:
+    """Use a presigned GET of a key that is not there: 404 says that the signature is right."""
+    url = signing.sign(edge.connection, PROBE, 60).audio_url
+    try:
+        answer = requests.get(url.reveal(), timeout=(5, 30), allow_redirects=False)
+    except requests.RequestException as exc:
+        raise Unreachable(
+            f"a presigned URL gets no answer ({type(exc).__name__})"
+        ) from None  # its text holds the URL
+    code = _s3_code(answer.content)
+    if answer.status_code == 404 or code == "AccessDenied":
+        return "presigned URLs are accepted" + (
+            "" if answer.status_code == 404 else " (a missing key answers 403)"
+        )
+    raise StorageRefused(
+        f"S3 answers {answer.status_code} {code} to a presigned URL: check AWS_REGION, "
+        "AWS_SECRET_ACCESS_KEY and the clock"
+    )
+
+
+def _s3_code(body: bytes) -> str:
+    try:
+        return ElementTree.fromstring(body[:4096]).findtext("Code", "")  # noqa: S314 - from the S3 server that the user configured
+    except ElementTree.ParseError:
+        return ""
+
+
+def _endpoint(edge: Edge) -> str:
+    health = edge.api.health()
+    workers, jobs = health.get("workers") or {}, health.get("jobs") or {}
+    up = sum(count for count in workers.values() if isinstance(count, int))
+    told = f"answers; {up} workers up, {jobs.get('inQueue', 0)} jobs in its queue"
+    if up == 0:
+        told += (
+            ". None up is normal when idle, but after 7 days without a job RunPod sets max "
+            "workers to 0: if jobs stay queued, raise it in the endpoint's settings"
+        )
+    return told

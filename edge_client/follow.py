@@ -1,0 +1,150 @@
+"""Waits for a job to end.
+
+Takes a job and a `View`; returns RunPod's last status; raises `WaitTimedOut`. Polls after 1 s at
+first, then ever more rarely, up to every 10 s. A network that is away for a while does not end
+the waiting: the job goes on without us.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, TypeVar, cast
+
+from contract import JobState, JobStatus, Progress
+from edge_client.clock import Clock
+from edge_client.errors import JobNotFound, RateLimited, Unreachable, WaitTimedOut
+
+T = TypeVar("T")
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 10.0
+GROWTH = 1.4
+JITTER = 0.2
+PATIENCE_S = 300.0
+"""So long may RunPod be unreachable before the waiting ends."""
+
+
+@dataclass(frozen=True)
+class Glimpse:
+    """What there is to see of a running job. ``percent`` is of the whole job."""
+
+    state: str
+    stage: str | None = None
+    percent: float | None = None
+
+
+class View(Protocol):
+    """Shows how far a job is."""
+
+    def show(self, glimpse: Glimpse) -> None:
+        """Take the latest state; called after every poll."""
+
+    def note(self, message: str) -> None:
+        """Tell the user something that is not progress."""
+
+
+def glimpse_of(status: JobStatus) -> Glimpse:
+    """Read a status as progress. RunPod carries a running job's progress as its output."""
+    state = "queued" if status.status is JobState.IN_QUEUE else "running"
+    if status.status.is_final:
+        state = status.status.value.lower()
+    elif isinstance(status.output, dict):
+        try:
+            progress = Progress.model_validate(status.output)
+        except ValueError:
+            return Glimpse(state)
+        return Glimpse(state, progress.stage.value, progress.percent)
+    return Glimpse(state)
+
+
+def pauses(random_unit: Callable[[], float] = random.random) -> Iterator[float]:
+    """Yield seconds between polls: growing, with jitter so that edge boxes do not march in step.
+
+    Args:
+        random_unit: Returns 0 to 1.
+    """
+    pause_s = FIRST_PAUSE_S
+    while True:
+        yield pause_s * (1 + JITTER * (2 * random_unit() - 1))
+        pause_s = min(LONGEST_PAUSE_S, pause_s * GROWTH)
+
+
+def until_final(
+    ask: Callable[[], JobStatus], view: View, clock: Clock, limit_s: float
+) -> JobStatus | None:
+    """Poll until the job ends.
+
+    Args:
+        ask: One GET of the job's status.
+        view: Shows each answer.
+        clock: Real, or a test's.
+        limit_s: Seconds to wait at most.
+
+    Returns:
+        The final status; None if RunPod has no such job (any more).
+
+    Raises:
+        WaitTimedOut: ``limit_s`` passed.
+        Unreachable: RunPod did not answer for five minutes.
+    """
+    poll = _Poll(ask, view, clock)
+    return _repeat(poll, clock, limit_s)
+
+
+def until_found(look: Callable[[], T | None], view: View, clock: Clock, limit_s: float) -> T:
+    """Look for something until it is there.
+
+    Raises:
+        WaitTimedOut: ``limit_s`` passed.
+    """
+
+    def step() -> tuple[bool, T | None]:
+        found = look()
+        view.show(Glimpse("waiting for a transcript in S3"))
+        return found is not None, found
+
+    return cast(T, _repeat(step, clock, limit_s))
+
+
+def _repeat(step: Callable[[], tuple[bool, T]], clock: Clock, limit_s: float) -> T:
+    deadline = clock.monotonic() + limit_s
+    for pause_s in pauses():
+        over, value = step()
+        if over:
+            return value
+        left_s = deadline - clock.monotonic()
+        if left_s <= 0:
+            break
+        clock.sleep(min(pause_s, left_s))
+    raise WaitTimedOut(f"still out after {limit_s:.0f} s")
+
+
+class _Poll:
+    """One look at RunPod; remembers since when it has been unreachable."""
+
+    def __init__(self, ask: Callable[[], JobStatus], view: View, clock: Clock) -> None:
+        self._ask, self._view, self._clock = ask, view, clock
+        self._away_since: float | None = None
+
+    def __call__(self) -> tuple[bool, JobStatus | None]:
+        try:
+            status = self._ask()
+        except JobNotFound:
+            return True, None
+        except (Unreachable, RateLimited) as exc:
+            self._bear(exc)
+            return False, None
+        self._away_since = None
+        self._view.show(glimpse_of(status))
+        return status.status.is_final, status
+
+    def _bear(self, exc: Unreachable | RateLimited) -> None:
+        now = self._clock.monotonic()
+        if self._away_since is None:
+            self._away_since = now
+            self._view.note(f"{exc}; the job goes on, trying again")
+        elif now - self._away_since > PATIENCE_S:
+            raise exc
+        if isinstance(exc, RateLimited) and exc.retry_after_s:
+            self._clock.sleep(exc.retry_after_s)

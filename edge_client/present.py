@@ -1,0 +1,137 @@
+"""Results as text for people and as objects for programs. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from edge_client.claim import Claim
+from edge_client.layout import Session
+from edge_client.settle import Outcome
+from edge_client.signing import RESULT_CONTENT_TYPE, SignedUrls
+from edge_client.standing import State, Submission
+from edge_client.transcripts import Delivered
+from edge_client.verdict import Result
+
+Facts = dict[str, Any]
+
+
+def urls_as_text(urls: SignedUrls) -> str:
+    """Return the two URLs as curl commands that work as they are."""
+    until = f"{urls.expires_at:%Y-%m-%d %H:%M:%S} UTC"
+    return "\n".join(
+        [
+            f"# Anyone who has these URLs can use them, until {until}.",
+            "# GET the recording:",
+            f"curl -f -o audio.wav {shlex.quote(urls.audio_url.reveal())}",
+            "# PUT the transcript; the header is part of the signature:",
+            f"curl -f -X PUT -H 'Content-Type: {RESULT_CONTENT_TYPE}' "
+            f"--data-binary @transcription.json {shlex.quote(urls.result_url.reveal())}",
+        ]
+    )
+
+
+def urls_as_facts(session: Session, urls: SignedUrls) -> Facts:
+    """Return the two URLs, and what the PUT must send."""
+    return {
+        "session": session.prefix,
+        "audio_url": urls.audio_url.reveal(),
+        "result_url": urls.result_url.reveal(),
+        "result_headers": {"Content-Type": RESULT_CONTENT_TYPE},
+        "expires_in": urls.expires_s,
+        "expires_at": urls.expires_at.isoformat(),
+    }
+
+
+def submission_as_text(sub: Submission) -> str:
+    """Say what was submitted, or why nothing was."""
+    wait = f"`edge-client wait {sub.session.quoted}`"
+    if sub.claim is None:
+        return f"already done: {sub.session} has a transcript newer than its recording"
+    job, at = sub.claim.job_id, f"{sub.claim.submitted_at:%Y-%m-%d %H:%M:%S} UTC"
+    if sub.state is State.SUBMITTED:
+        return f"submitted: job {job} for {sub.session}; {wait} follows it"
+    by = f"by {sub.claim.submitted_by or 'an edge box'} at {at}"
+    if sub.state is State.ALREADY_SUBMITTED:
+        return f"already submitted: job {job} {by}; {wait} follows it"
+    return (
+        f"already submitted {by}, but RunPod's answer is not known, so its job may be running; "
+        f"{wait} watches for its transcript, `edge-client submit {sub.session.quoted} --force` "
+        "submits again"
+    )
+
+
+def submission_as_facts(sub: Submission) -> Facts:
+    """Return a submission as an object."""
+    return {
+        "session": sub.session.prefix,
+        "state": sub.state.value,
+        **_job_facts(sub.claim),
+        "summary": _delivered_facts(sub.delivered),
+    }
+
+
+def outcome_as_text(bucket: str, session: Session, outcome: Outcome) -> str:
+    """Say how a job ended, and where its transcript is."""
+    if outcome.result is not Result.DONE or outcome.delivered is None:
+        code = f"{outcome.failure.code} in {outcome.failure.stage}: " if outcome.failure else ""
+        return f"{outcome.result}: {session}: {code}{outcome.message}"
+    return f"done: {session}\n" + delivered_as_text(bucket, session, outcome.delivered)
+
+
+def delivered_as_text(bucket: str, session: Session, delivered: Delivered) -> str:
+    """Return the summary of a transcript."""
+    took = "" if delivered.processing_s is None else f", in {delivered.processing_s:,.1f} s"
+    language = delivered.language or "no language"
+    rows = [
+        f"  {delivered.duration_s:,.1f} s of audio ({language}){took}",
+        f"  {delivered.segments_count:,} segments, {delivered.speakers_count} speakers",
+        *([f"  warnings: {', '.join(delivered.warnings)}"] if delivered.warnings else []),
+        f"  s3://{bucket}/{session.result_key} ({delivered.size_bytes:,} bytes)",
+        f"  read it: edge-client render {session.quoted} --format txt",
+    ]
+    return "\n".join(rows)
+
+
+def outcome_as_facts(session: Session, claim: Claim | None, outcome: Outcome) -> Facts:
+    """Return an outcome as an object."""
+    failure = outcome.failure
+    return {
+        "session": session.prefix,
+        "state": outcome.result.value,
+        **_job_facts(claim),
+        "message": outcome.message,
+        "summary": _delivered_facts(outcome.delivered),
+        "failure": failure.model_dump(mode="json") if failure else None,
+    }
+
+
+def _job_facts(claim: Claim | None) -> Facts:
+    if claim is None:
+        return {"job_id": None, "request_id": None, "submitted_at": None, "expires_at": None}
+    return claim.model_dump(
+        mode="json", include={"job_id", "request_id", "submitted_at", "expires_at"}
+    )
+
+
+def _delivered_facts(delivered: Delivered | None) -> Facts | None:
+    """Return a summary under the names of the worker's own (`contract.JobSummary`)."""
+    if delivered is None:
+        return None
+    renamed = {
+        "duration_s": "duration_seconds",
+        "processing_s": "processing_time_seconds",
+        "size_bytes": "bytes",
+    }
+    return {renamed.get(name, name): value for name, value in asdict(delivered).items()}
+
+
+def health_as_text(health: Mapping[str, Any]) -> str:
+    """Return an endpoint's counts, one line each for workers and jobs."""
+    return "\n".join(
+        f"{kind}: " + ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+        for kind in ("workers", "jobs")
+        if isinstance(counts := health.get(kind), Mapping)
+    )

@@ -1,0 +1,43 @@
+"""Writes the CLI's reference: ``python -m edge_client.reference > docs/cli.md``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from edge_client.cli import cli
+
+_WIDTH = 100
+
+
+def reference() -> str:
+    """Return the reference as Markdown, made from the commands' own help."""
+    parts = [
+        "# edge-client\n\nMade by `python -m edge_client.reference > docs/cli.md`.\n",
+        _block(_help(cli, "edge-client", None)),
+    ]
+    root = click.Context(cli, info_name="edge-client")
+    for name, command in sorted(cli.commands.items()):
+        parts.append(f"## {name}\n")
+        parts.append(_block(_help(command, name, root)))
+    return "\n".join(parts)
+
+
+def _help(command: click.Command, name: str, parent: click.Context | None) -> str:
+    context = click.Context(
+        command,
+        info_name=name,
+        parent=parent,
+        terminal_width=_WIDTH,
+        help_option_names=["-h", "--help"],
+    )
+    return command.get_help(context)
+
+
+def _block(text: str) -> str:
+    return f"```\n{text}\n```\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())

@@ -1,0 +1,180 @@
+"""``transcription.json`` as the edge reads it.
+
+Takes the object's bytes; returns a `Document`; raises `TranscriptInvalid`. Documents of schema
+version 1 are held to the contract; older ones (WhisperX JSON, as the seed's pods wrote it) are
+read as far as they go.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from pydantic import ValidationError
+
+from contract import JobSummary, Transcript
+from edge_client.claim import Claim
+from edge_client.errors import TranscriptInvalid
+from edge_client.layout import Session
+from edge_client.storage import Bucket, ObjectInfo
+
+
+@dataclass(frozen=True)
+class Line:
+    """A segment: times in seconds from the start of the recording."""
+
+    start_s: float
+    end_s: float
+    speaker: str | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What a finished session's transcript amounts to."""
+
+    segments_count: int
+    speakers_count: int
+    duration_s: float
+    processing_s: float | None
+    language: str | None
+    warnings: tuple[str, ...]
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Document:
+    """A transcript."""
+
+    lines: tuple[Line, ...]
+    speakers: tuple[str, ...]
+    duration_s: float
+    processing_s: float | None = None
+    language: str | None = None
+    warnings: tuple[str, ...] = ()
+    request_id: str | None = None
+
+    def delivered(self, size_bytes: int) -> Delivered:
+        """Sum it up."""
+        return Delivered(
+            segments_count=len(self.lines),
+            speakers_count=len(self.speakers),
+            duration_s=self.duration_s,
+            processing_s=self.processing_s,
+            language=self.language,
+            warnings=self.warnings,
+            size_bytes=size_bytes,
+        )
+
+
+def of_summary(summary: JobSummary) -> Delivered:
+    """Sum up a transcript from what its worker said about it."""
+    return Delivered(
+        segments_count=summary.segments_count,
+        speakers_count=summary.speakers_count,
+        duration_s=summary.duration_seconds,
+        processing_s=summary.processing_time_seconds,
+        language=summary.language,
+        warnings=tuple(summary.warnings),
+        size_bytes=summary.result.bytes,
+    )
+
+
+def parse(body: bytes) -> Document:
+    """Read a transcript.
+
+    Raises:
+        TranscriptInvalid: It is not JSON, or no transcript.
+    """
+    try:
+        raw = json.loads(body, parse_constant=_not_finite)
+    except (ValueError, RecursionError) as exc:
+        raise TranscriptInvalid("the transcript is not valid JSON") from exc
+    if not isinstance(raw, dict) or not isinstance(raw.get("segments"), list):
+        raise TranscriptInvalid("the transcript has no list of segments")
+    return _older(raw) if "schema_version" not in raw else _version_1(body)
+
+
+def _version_1(body: bytes) -> Document:
+    try:
+        doc = Transcript.model_validate_json(body)
+    except ValidationError as exc:
+        where = ".".join(str(part) for part in exc.errors(include_input=False)[0]["loc"])
+        raise TranscriptInvalid(f"the transcript breaks the contract at {where}") from exc
+    return Document(
+        lines=tuple(Line(s.start, s.end, s.speaker, s.text) for s in doc.segments),
+        speakers=doc.speakers,
+        duration_s=doc.duration_seconds,
+        processing_s=doc.processing_time_seconds,
+        language=doc.language,
+        warnings=tuple(doc.warnings),
+        request_id=doc.request_id,
+    )
+
+
+def _older(raw: Mapping[str, Any]) -> Document:
+    try:
+        lines = tuple(
+            Line(float(s["start"]), float(s["end"]), s.get("speaker"), str(s["text"]))
+            for s in raw["segments"]
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        raise TranscriptInvalid("a segment of the transcript lacks start, end or text") from exc
+    language = raw.get("language")
+    return Document(
+        lines=lines,
+        speakers=tuple(sorted({line.speaker for line in lines if line.speaker})),
+        duration_s=max((line.end_s for line in lines), default=0.0),
+        language=language if isinstance(language, str) else None,
+    )
+
+
+def _not_finite(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def find_done(
+    bucket: Bucket, session: Session, audio: ObjectInfo | None, claim: Claim | None
+) -> Delivered | None:
+    """Tell whether the session is done: a valid transcript of the audio as it is now.
+
+    Args:
+        bucket: Where.
+        session: Which.
+        audio: The recording, None if it is gone (then any valid transcript will do).
+        claim: The session's claim. If its job wrote the transcript, the audio's ETag decides
+            whether it is of this audio; otherwise which of the two objects is newer.
+    """
+    found = _read(bucket, session)
+    if found is None:
+        return None
+    doc, info = found
+    if audio is not None and not _is_of(doc, info, audio, claim):
+        return None
+    return doc.delivered(info.size_bytes)
+
+
+def _is_of(doc: Document, info: ObjectInfo, audio: ObjectInfo, claim: Claim | None) -> bool:
+    if claim is not None and doc.request_id == claim.request_id:
+        return claim.audio_etag == audio.etag
+    return info.modified_at >= audio.modified_at
+
+
+def find_of_job(bucket: Bucket, session: Session, request_id: str) -> Delivered | None:
+    """Return the transcript that this very submission wrote, if it did."""
+    found = _read(bucket, session)
+    if found is None or found[0].request_id != request_id:
+        return None
+    return found[0].delivered(found[1].size_bytes)
+
+
+def _read(bucket: Bucket, session: Session) -> tuple[Document, ObjectInfo] | None:
+    found = bucket.read(session.result_key)
+    if found is None:
+        return None
+    try:
+        return parse(found[0]), found[1]
+    except TranscriptInvalid:
+        return None
