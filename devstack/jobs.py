@@ -128,14 +128,14 @@ class JobQueue:
     # The worker's side.
 
     def ping(self, worker_id: str) -> None:
-        """Note that the worker lives."""
+        """Note that the worker lives; a job that it has lost stays lost."""
+        self.tick()
         if self._roster.hear(worker_id):
             self.events.append(EventKind.WORKER_JOINED, worker_id=worker_id)
 
     def take(self, worker_id: str, count: int = 1) -> list[JobRecord]:
         """Hand up to `count` waiting jobs to the worker, oldest first."""
         self.ping(worker_id)
-        self.tick()
         taken: list[JobRecord] = []
         while self._waiting and len(taken) < count and not self.is_retired(worker_id):
             job = self._jobs[self._waiting.popleft()]
