@@ -1,0 +1,140 @@
+"""Scores against values worked out by hand and against brute force."""
+
+from collections.abc import Sequence
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.references import Reference, Turn, Utterance
+from bench.scoring import cp_edits, diarization_error, edits, first_word_errors, score
+from bench.transcripts import Hypothesis, SpokenWord, read_transcript
+
+WORDS = st.lists(st.sampled_from(["a", "b", "c"]), max_size=5)
+SPEAKERS = st.lists(WORDS, max_size=4)
+
+
+def levenshtein(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
+    """The textbook recurrence, without a library."""
+    row = list(range(len(hypothesis) + 1))
+    for i, word in enumerate(reference, 1):
+        previous, row = row, [i]
+        for j, other in enumerate(hypothesis, 1):
+            row.append(min(previous[j] + 1, row[-1] + 1, previous[j - 1] + (word != other)))
+    return row[-1]
+
+
+def best_permutation(reference: list[list[str]], hypothesis: list[list[str]]) -> int:
+    """Try every assignment of speakers."""
+    size = max(len(reference), len(hypothesis))
+    rows = reference + [[]] * (size - len(reference))
+    columns = hypothesis + [[]] * (size - len(hypothesis))
+    return min(
+        sum(levenshtein(row, column) for row, column in zip(rows, order, strict=True))
+        for order in permutations(columns)
+    )
+
+
+@given(WORDS, WORDS)
+def test_edits_are_levenshteins(reference: list[str], hypothesis: list[str]) -> None:
+    """Empty sides included."""
+    assert edits(reference, hypothesis) == levenshtein(reference, hypothesis)
+
+
+@given(SPEAKERS, SPEAKERS)
+def test_cp_edits_are_the_best_of_all_permutations(
+    reference: list[list[str]], hypothesis: list[list[str]]
+) -> None:
+    """Also when the numbers of speakers differ."""
+    assert cp_edits(reference, hypothesis) == best_permutation(reference, hypothesis)
+
+
+def test_a_swapped_sentence_costs_cpwer_twice() -> None:
+    """Words in the wrong speaker's mouth are deleted there and inserted here."""
+    assert cp_edits([["x", "y"], ["p", "q"]], [["p"], ["x", "y", "q"]]) == 2
+
+
+def test_der_of_a_late_change_of_speaker() -> None:
+    """Two of twenty seconds go to the wrong one; the collar takes 0.125 s a side of each edge."""
+    true = [Turn(0, 10, "A"), Turn(10, 20, "B")]
+    found = [Turn(0, 12, "X"), Turn(12, 20, "Y")]
+    assert diarization_error(true, found, 20, 0.0) == pytest.approx(2 / 20)
+    assert diarization_error(true, found, 20, 0.25) == pytest.approx(1.875 / 19.5)
+
+
+def test_der_counts_missed_overlap_and_speech_in_silence() -> None:
+    """12 s of speech; B's 2 s are missed, and 3 s after the end are invented."""
+    true = [Turn(0, 10, "A"), Turn(8, 10, "B")]
+    found = [Turn(0, 13, "X")]
+    assert diarization_error(true, found, 15, 0.0) == pytest.approx((2 + 3) / 12)
+
+
+def test_der_keeps_two_turns_of_the_same_time() -> None:
+    """Two people who say the same thing at the same time are two tracks."""
+    turns = [Turn(0, 1, "A"), Turn(0, 1, "B")]
+    assert diarization_error(turns, turns, 1, 0.0) == 0.0
+
+
+def test_first_words_are_found_through_insertions() -> None:
+    """An invented word before it and a spelled-out sum do not shift the match."""
+    utterances = [
+        Utterance(1.0, 2.0, "A", "Forty two dollars."),
+        Utterance(3.0, 4.0, "B", "Thanks."),
+        Utterance(5.0, 6.0, "A", "Unheard entirely."),
+    ]
+    words = [
+        SpokenWord("Oh", 0.5, 0.6, "", 0),
+        SpokenWord("$42.", 1.1, 1.9, "", 0),
+        SpokenWord("Thanks", 2.95, 3.5, "", 1),
+    ]
+    assert first_word_errors(utterances, words) == pytest.approx([0.1, 0.05])
+
+
+def test_a_first_word_without_a_time_is_not_counted() -> None:
+    """An aligner may leave words untimed; they have no error to speak of."""
+    utterance = Utterance(1.0, 2.0, "A", "Hello")
+    assert first_word_errors([utterance], [SpokenWord("Hello", None, None, "", 0)]) == []
+
+
+def test_score_of_a_small_recording_by_hand() -> None:
+    """Two speakers, six words, one substituted, one given to the wrong speaker."""
+    reference = Reference(
+        name="small",
+        audio=Path("small.flac"),
+        utterances=(Utterance(0, 3, "A", "One cat sat."), Utterance(3, 6, "B", "Two dogs ran.")),
+        turns=(Turn(0, 3, "A"), Turn(3, 6, "B")),
+    )
+    found = score(reference, _small_hypothesis(), 6.0)
+    assert found.wer == pytest.approx(1 / 6)
+    assert found.cpwer == pytest.approx(3 / 6)
+    assert found.der_no_collar == pytest.approx(1 / 6)
+    assert (found.speakers_found, found.speakers_true) == (2, 2)
+    assert found.first_words == 2
+    assert found.first_word_median_s == pytest.approx(0.0)
+
+
+def test_score_takes_the_diarizers_own_turns_when_given() -> None:
+    """Then the words' speakers no longer matter for DER."""
+    turns = (Turn(0, 3, "A"), Turn(3, 6, "B"))
+    reference = Reference("small", Path("x"), (Utterance(0, 3, "A", "One"),), turns)
+    assert score(reference, _small_hypothesis(), 6.0, turns).der_no_collar == 0.0
+    assert score(reference, _small_hypothesis(), 6.0).der_no_collar > 0.1
+
+
+def _small_hypothesis() -> Hypothesis:
+    """``Two`` is given to the first speaker; ``dogs`` is heard as ``hogs``."""
+    texts = [("One", 0), ("cat", 0), ("sat.", 0), ("Two", 0), ("hogs", 1), ("ran.", 1)]
+    words = [
+        {"word": text, "start": float(i), "end": i + 1.0, "speaker": f"SPEAKER_0{speaker}"}
+        for i, (text, speaker) in enumerate(texts)
+    ]
+    return read_transcript(
+        {
+            "segments": [
+                {"text": " One cat sat.", "words": words[:3]},
+                {"text": " Two hogs ran.", "words": words[3:]},
+            ]
+        }
+    )
