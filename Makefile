@@ -1,0 +1,68 @@
+# Everything here works on a machine that has Python 3.11, git and make.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+MODELS_DIR ?= models
+PACKAGES := contract riff worker edge_client builder devstack bench handler.py
+PINS := requirements/dev.txt requirements/uv.txt
+
+.PHONY: setup format lint types test unit e2e demo eval docs check requirements clean
+
+setup: $(VENV)/.installed $(MODELS_DIR)/profile.json ## install everything, assemble the demo models
+
+$(VENV)/.installed: $(PINS) pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(MODELS_DIR)/profile.json: $(VENV)/.installed builder/models.toml
+	$(BIN)/python -m builder.fetch_models --profile demo --into $(MODELS_DIR)
+	touch $@
+
+format: setup
+	$(BIN)/ruff check --quiet --fix-only .
+	$(BIN)/ruff format .
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: setup
+	$(BIN)/mypy
+	$(BIN)/mypy handler.py
+
+unit: setup
+	$(BIN)/pytest -m "not models and not e2e"
+
+e2e: setup
+	$(BIN)/pytest -m "models or e2e"
+
+test: lint types unit e2e ## all that must hold
+
+demo: setup ## S3 → queue → worker → S3 on this machine, with real speech
+	$(BIN)/python -m devstack.demo
+
+eval: setup ## word and speaker error rates through the whole path; rewrites docs/accuracy.md
+	$(BIN)/python -m bench.accuracy
+
+docs: setup ## what is generated: JSON Schemas and the command line reference
+	$(BIN)/python -m contract.schemas docs/schemas
+	$(BIN)/python -m edge_client.reference > docs/cli.md
+
+check: test ## what CI runs, and that the generated documents are current
+	$(MAKE) docs
+	git diff --exit-code -- docs
+
+requirements: ## pin anew
+	uv="$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --python-platform linux"; \
+	$$uv pyproject.toml --extra dev -o requirements/dev.txt && \
+	$$uv pyproject.toml --extra demo -c requirements/dev.txt -o requirements/demo.txt && \
+	$$uv pyproject.toml --extra worker -c requirements/dev.txt -o requirements/worker.txt && \
+	$$uv pyproject.toml -c requirements/dev.txt -o requirements/edge.txt && \
+	echo "uv" | $$uv - -o requirements/uv.txt
+
+clean:
+	rm -rf $(VENV) $(MODELS_DIR) logs .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,105 @@
+"""The job input: what is refused, by which name, and who sees a URL's query."""
+
+import json
+import logging
+import pickle
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from contract import JobInput, PresignedUrl, RunRequest
+
+SIGNED = (
+    "https://bucket.s3.us-east-2.amazonaws.com/users/u%20%2B/audio/sessions/s%25/audio.wav"
+    "?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=5ec2e7"
+)
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({}, "audio_url"),
+        ({"audio_url": SIGNED, "audio_base64": "AAAA"}, "audio_base64"),
+        ({"audio_url": SIGNED, "langauge": "en"}, "langauge"),
+        ({"audio_url": SIGNED, "min_speakers": 3, "max_speakers": 2}, "min_speakers"),
+        ({"audio_url": SIGNED, "num_speakers": 5, "max_speakers": 2}, "num_speakers"),
+        ({"audio_url": SIGNED, "min_speakers": 0}, "min_speakers"),
+        ({"audio_url": SIGNED, "language": "english"}, "language"),
+        ({"audio_url": SIGNED, "clip": {"start_s": 5, "end_s": 5}}, "clip"),
+        ({"audio_url": SIGNED, "clip": {"start_s": float("nan"), "end_s": 5}}, "start_s"),
+        ({"audio_url": "ftp://host/key?X-Amz-Signature=5ec2e7"}, "audio_url"),
+        ({"audio_url": "https://user:pw@host/key"}, "audio_url"),
+        ({"audio_url": "https://host/a b?X-Amz-Signature=5ec2e7"}, "audio_url"),
+        ({"audio_url": SIGNED, "result_url": "not a url"}, "result_url"),
+    ],
+)
+def test_bad_input_names_the_field_and_hides_its_value(fields: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        JobInput.model_validate(fields)
+    assert named in str(caught.value)
+    assert "5ec2e7" not in str(caught.value)
+
+
+def test_defaults_are_those_of_the_contract() -> None:
+    job = JobInput(audio_base64="AAAA")
+    assert job.diarize is True
+    assert job.language is None
+    assert job.result_url is None
+
+
+def test_a_url_shows_its_query_to_nobody_who_did_not_ask(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    job = JobInput.model_validate({"audio_url": SIGNED, "result_url": SIGNED})
+    request = RunRequest(input=job, webhook="https://edge/hook?secret=5ec2e7")
+    with caplog.at_level(logging.INFO):
+        logging.getLogger("test").info("%s %r %s", job, request, job.audio_url)
+    shown = [repr(job), str(job), f"{job.audio_url}", job.model_dump_json(), repr(request)]
+    assert "5ec2e7" not in caplog.text + "".join(shown)
+    assert "/audio.wav?***" in repr(job)
+
+
+def test_the_wire_carries_the_exact_string_that_was_signed() -> None:
+    job = JobInput.model_validate({"audio_url": SIGNED})
+    sent = json.loads(json.dumps(job.to_wire()))
+    assert sent == {"audio_url": SIGNED}
+    assert JobInput.model_validate(sent) == job
+
+
+@given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1))
+def test_no_url_is_ever_normalised(tail: str) -> None:
+    text = "https://bucket.example/" + tail.replace("@", "%40").replace("\\", "%5C")
+    try:
+        url = PresignedUrl(text)
+    except ValueError:
+        return
+    assert url.reveal() == text
+    assert JobInput(audio_url=url).to_wire()["audio_url"] == text
+
+
+def test_a_url_is_compared_by_value_and_survives_pickling() -> None:
+    url = PresignedUrl(SIGNED)
+    assert pickle.loads(pickle.dumps(url)) == url  # noqa: S301  our own bytes
+    assert {url} == {PresignedUrl(SIGNED)}
+
+
+def test_three_realistic_urls_fit_into_two_kilobytes() -> None:
+    user, session = "512b3590-30b1-707d-ed46-bf68df7b52d5", "session_2025-12-15T02_47_34_213Z"
+    prefix = f"https://clouddrive-app-bucket.s3.us-east-2.amazonaws.com/users/{user}/audio/sessions"
+    query = (
+        "?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20251215"
+        "%2Fus-east-2%2Fs3%2Faws4_request&X-Amz-Date=20251215T213705Z&X-Amz-Expires=604800"
+        f"&X-Amz-SignedHeaders=content-type%3Bhost&X-Amz-Signature={'b2' * 32}"
+    )
+    urls = [f"{prefix}/{session}/{name}{query}" for name in ("audio.wav", "t.json", "p.json")]
+    job = JobInput(
+        audio_url=PresignedUrl(urls[0]),
+        result_url=PresignedUrl(urls[1]),
+        progress_url=PresignedUrl(urls[2]),
+        request_id=session,
+    )
+    body = json.dumps(RunRequest(input=job, policy=None).to_wire()).encode()
+    assert len(body) < 2048
