@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -25,6 +27,7 @@ class QueueServer:
         api_key: What clients have to present.
         rules: Limits and intervals.
         events: The log to write to.
+        clock: What the rules go by, in seconds; it never falls.
     """
 
     def __init__(
@@ -33,13 +36,15 @@ class QueueServer:
         api_key: str,
         rules: QueueRules | None = None,
         events: EventLog | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.endpoint_id = endpoint_id
         self.events = events or EventLog()
         self._changes = Changes()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._socket = socket.create_server(("127.0.0.1", 0))
-        app = create_app(JobQueue(self.events, rules), self._changes, endpoint_id, api_key)
+        queue = JobQueue(self.events, rules, clock)
+        app = create_app(queue, self._changes, endpoint_id, api_key)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,

@@ -124,18 +124,17 @@ def queue(clock: FakeClock) -> JobQueue:
 
 
 @pytest.fixture
-def client() -> Iterator[QueueClient]:
-    """Yield a client of a queue server with short patience."""
+def client(clock: FakeClock) -> Iterator[QueueClient]:
+    """Yield a client of a queue server with short patience, on a clock that stands still."""
     rules = QueueRules(
         max_run_bytes=2000,
         max_runsync_bytes=4000,
         max_result_bytes=4000,
-        worker_silence_s=1.0,
-        take_poll_s=0.5,
-        sync_wait_s=1.0,
+        take_poll_s=0.3,
+        sync_wait_s=0.4,
         webhook_interval_s=0.1,
     )
-    with QueueServer(ENDPOINT_ID, API_KEY, rules) as server:
+    with QueueServer(ENDPOINT_ID, API_KEY, rules, clock=clock) as server:
         client = QueueClient(server)
         with client.session:
             yield client
