@@ -32,7 +32,7 @@ class JobSummary(WireModel):
     speakers_count: int = Field(ge=0)
     duration_seconds: Seconds
     processing_time_seconds: Seconds
-    language: str | None
+    language: str | None = None
     warnings: tuple[WarningCode, ...] = ()
     result: StoredResult
     timings: dict[Stage, Seconds] = Field(description="Seconds spent in each stage.")
@@ -40,10 +40,14 @@ class JobSummary(WireModel):
 
 
 class UploadFailed(WireModel):
-    """The GPU work is done, S3 did not take it: the edge writes it with its own keys."""
+    """The GPU work is done, S3 did not take it: the edge writes it with its own keys.
+
+    The reason travels as ``failure``: RunPod takes a key named ``error`` out of what a handler
+    returns and marks the job FAILED (runpod 1.12.0, ``rp_job.run_job``).
+    """
 
     status: Literal["upload_failed"] = "upload_failed"
-    error: JobFailure
+    error: JobFailure = Field(alias="failure")
     transcript_gzip_base64: str = Field(repr=False)
     result: StoredResult = Field(description="Of the transcript before compression.")
     request_id: str | None = None
