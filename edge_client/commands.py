@@ -61,6 +61,8 @@ def submit(
     except KeyboardInterrupt:
         raise _interrupted(which) from None
     if wait and sub.claim is not None:
+        if not report.as_json:
+            report.note(present.submission_as_text(sub))
         return _follow(edge, report, which, sub.claim, timeout_s)
     text = present.submission_as_text(sub)
     if sub.delivered is not None:
@@ -76,7 +78,10 @@ def _checked(wishes: dict[str, Any]) -> JobInput:
     except ValidationError as exc:
         first = exc.errors(include_input=False)[0]
         name = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"][:1])
-        raise BadUsage(f"{name}{first['msg'].removeprefix('Value error, ')}") from None
+        text = first["msg"].removeprefix("Value error, ")
+        if first["loc"] == ("language",):
+            text = "give an ISO 639-1 code, two small letters, such as en"
+        raise BadUsage(name + text) from None
 
 
 def _checked_webhook(url: str | None) -> str | None:

@@ -26,12 +26,17 @@ def describe(edge: Edge, what: str) -> tuple[dict[str, Any], str]:
 
     Raises:
         SessionNotFound: It is neither.
-        JobNotFound: It has the form of a job's id, and RunPod has none such.
     """
     session = _session(edge, what)
-    if session is None:
-        return _job(edge.api.status(what))
-    return _of_session(edge, session)
+    if session is not None:
+        return _of_session(edge, session)
+    status = ask(edge, what)
+    if status is None:
+        raise SessionNotFound(
+            f"{what}: no session has this name, and RunPod has no such job (it forgets jobs "
+            "30 minutes after their end)"
+        )
+    return _job(status)
 
 
 def job_to_cancel(edge: Edge, what: str) -> str:

@@ -1,20 +1,17 @@
 """``transcription.json`` as the edge reads it.
 
-Takes the object's bytes; returns a `Document`; raises `TranscriptInvalid`. Documents of schema
-version 1 are held to the contract; older ones (WhisperX JSON, as the seed's pods wrote it) are
-read as far as they go.
+Takes the object's bytes; returns a `Document`; raises `TranscriptInvalid`. Only what is used here
+is looked at: a field or a warning that a newer worker adds must not make its work look undone,
+and the WhisperX JSON that the seed's pods wrote counts too.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from contract import JobSummary, Transcript
+from contract import JobSummary
 from edge_client.claim import Claim
 from edge_client.errors import TranscriptInvalid
 from edge_client.layout import Session
@@ -82,6 +79,29 @@ def of_summary(summary: JobSummary) -> Delivered:
     )
 
 
+class _Segment(BaseModel):
+    start: float = Field(ge=0)
+    end: float = Field(ge=0)
+    text: str
+    speaker: str | None = None
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class _Transcript(BaseModel):
+    """What the edge needs of a transcript; the rest is other readers' business."""
+
+    segments: tuple[_Segment, ...]
+    speakers: tuple[str, ...] | None = None
+    language: str | None = None
+    duration_seconds: float | None = None
+    processing_time_seconds: float | None = None
+    warnings: tuple[str, ...] = ()
+    request_id: str | None = None
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
 def parse(body: bytes) -> Document:
     """Read a transcript.
 
@@ -89,50 +109,24 @@ def parse(body: bytes) -> Document:
         TranscriptInvalid: It is not JSON, or no transcript.
     """
     try:
-        raw = json.loads(body, parse_constant=_not_finite)
-    except (ValueError, RecursionError) as exc:
-        raise TranscriptInvalid("the transcript is not valid JSON") from exc
-    if not isinstance(raw, dict) or not isinstance(raw.get("segments"), list):
-        raise TranscriptInvalid("the transcript has no list of segments")
-    return _older(raw) if "schema_version" not in raw else _version_1(body)
-
-
-def _version_1(body: bytes) -> Document:
-    try:
-        doc = Transcript.model_validate_json(body)
+        doc = _Transcript.model_validate_json(body)
     except ValidationError as exc:
         where = ".".join(str(part) for part in exc.errors(include_input=False)[0]["loc"])
-        raise TranscriptInvalid(f"the transcript breaks the contract at {where}") from exc
-    return Document(
-        lines=tuple(Line(s.start, s.end, s.speaker, s.text) for s in doc.segments),
-        speakers=doc.speakers,
-        duration_s=doc.duration_seconds,
-        processing_s=doc.processing_time_seconds,
-        language=doc.language,
-        warnings=tuple(doc.warnings),
-        request_id=doc.request_id,
-    )
-
-
-def _older(raw: Mapping[str, Any]) -> Document:
-    try:
-        lines = tuple(
-            Line(float(s["start"]), float(s["end"]), s.get("speaker"), str(s["text"]))
-            for s in raw["segments"]
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as exc:
-        raise TranscriptInvalid("a segment of the transcript lacks start, end or text") from exc
-    language = raw.get("language")
+        raise TranscriptInvalid(
+            "the transcript cannot be read" + (f" (see {where})" if where else ": it is not JSON")
+        ) from None  # the cause would show its text
+    lines = tuple(Line(s.start, s.end, s.speaker, s.text) for s in doc.segments)
+    named = tuple(sorted({line.speaker for line in lines if line.speaker}))
+    ended_s = max((line.end_s for line in lines), default=0.0)
     return Document(
         lines=lines,
-        speakers=tuple(sorted({line.speaker for line in lines if line.speaker})),
-        duration_s=max((line.end_s for line in lines), default=0.0),
-        language=language if isinstance(language, str) else None,
+        speakers=named if doc.speakers is None else doc.speakers,
+        duration_s=ended_s if doc.duration_seconds is None else doc.duration_seconds,
+        processing_s=doc.processing_time_seconds,
+        language=doc.language,
+        warnings=doc.warnings,
+        request_id=doc.request_id,
     )
-
-
-def _not_finite(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
 
 
 def find_done(
