@@ -53,6 +53,10 @@ reference counts as one utterance.
 """
 
 
+class StockError(Exception):
+    """Stock WhisperX did not run to its end."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write; 1 when ours is worse than stock, or did not come through."""
     options = _parser().parse_args(arguments)
@@ -60,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     also = [reference for folder in options.also for reference in load_folder(folder)]
     try:
         comparisons, models = compare([*own, *also], options.models, options.logs)
-    except SubmitError as exc:
+    except (SubmitError, StockError) as exc:
         print(exc, file=sys.stderr)
         return 1
     print(markdown(comparisons) + "\n" + diarizer_markdown(comparisons))
@@ -83,7 +87,10 @@ def compare(
     Returns:
         A comparison for each recording, and the names of the models by stage.
     """
-    stock = run_stock(references, models)
+    logs.mkdir(parents=True, exist_ok=True)
+    print(f"stock: {len(references)} recordings", file=sys.stderr)
+    stock = run_stock(references, models, logs)
+    print("ours: the same, through the whole path", file=sys.stderr)
     ours = list(transcribe_all(references, models, logs))
     comparisons = [
         _compare_one(reference, theirs, our)
@@ -92,15 +99,24 @@ def compare(
     return comparisons, ours[0]["models"]
 
 
-def run_stock(references: Sequence[Reference], models: Path) -> list[dict[str, Any]]:
-    """Run `bench.stock` in a process of its own, which gives its memory back."""
+def run_stock(references: Sequence[Reference], models: Path, logs: Path) -> list[dict[str, Any]]:
+    """Run `bench.stock` in a process of its own, which gives its memory back.
+
+    Raises:
+        StockError: It did not end well; what it said is in ``stock.log``.
+    """
     recordings = [str(reference.audio) for reference in references]
-    run = subprocess.run(
-        [sys.executable, "-m", "bench.stock", "--models", str(models), *recordings],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        check=True,
-    )
+    log = logs / "stock.log"
+    with log.open("w") as errors:
+        run = subprocess.run(
+            [sys.executable, "-m", "bench.stock", "--models", str(models.resolve()), *recordings],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            check=False,
+        )
+    if run.returncode:
+        raise StockError(f"stock WhisperX: exit {run.returncode}: see {log}")
     return [json.loads(line) for line in run.stdout.splitlines()]
 
 

@@ -71,7 +71,7 @@ def load_folder(folder: Path) -> list[Reference]:
     """Load every recording of a folder that has a reference, by name."""
     return [
         load_reference(audio)
-        for audio in sorted(folder.glob("*.flac"))
+        for audio in sorted(folder.resolve().glob("*.flac"))
         if audio.with_suffix(".ref.json").exists()
     ]
 

@@ -41,7 +41,7 @@ def _words(utterance: Utterance) -> list[dict[str, Any]]:
 def perfect(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both sides hear everything."""
 
-    def stock(references: list[Reference], models: Path) -> list[dict[str, Any]]:
+    def stock(references: list[Reference], *_: Path) -> list[dict[str, Any]]:
         return [spoken_as(reference.utterances) for reference in references]
 
     def ours(references: list[Reference], *_: Path) -> Iterator[dict[str, Any]]:
@@ -54,7 +54,7 @@ def perfect(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("perfect")
 def test_table_is_written_and_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The telephone sample first, then the project's own."""
-    assert accuracy.main(["--docs", str(tmp_path)]) == 0
+    assert accuracy.main(["--logs", str(tmp_path / "logs"), "--docs", str(tmp_path)]) == 0
     written = json.loads((tmp_path / "accuracy.json").read_text())
     names = [recording["recording"] for recording in written["recordings"]]
     assert names == ["telephone", "handover2", "planning3", "standup2"]
@@ -71,7 +71,10 @@ def test_further_recordings_are_written_only_when_asked(
 ) -> None:
     """They are printed in any case."""
     also = ["--also", str(SHORT_SPEECH.parent)]
-    assert accuracy.main(["--docs", str(tmp_path), *also, *asked]) == 0
+    assert (
+        accuracy.main(["--logs", str(tmp_path / "logs"), "--docs", str(tmp_path), *also, *asked])
+        == 0
+    )
     assert "| short, 5 s |" in capsys.readouterr().out
     assert ("| short, 5 s |" in (tmp_path / "accuracy.md").read_text()) is written
 
@@ -86,7 +89,7 @@ def test_worse_than_stock_fails_and_says_in_what(
         return iter([spoken_as(reference.utterances[:-1]) for reference in references])
 
     monkeypatch.setattr(accuracy, "transcribe_all", worse)
-    assert accuracy.main(["--docs", str(tmp_path)]) == 1
+    assert accuracy.main(["--logs", str(tmp_path / "logs"), "--docs", str(tmp_path)]) == 1
     assert "standup2: wer" in capsys.readouterr().err
 
 
@@ -100,9 +103,18 @@ def test_a_session_that_fails_is_no_table(
         raise SubmitError("users/bench/audio/sessions/telephone: exit 3")
 
     monkeypatch.setattr(accuracy, "transcribe_all", fail)
-    assert accuracy.main(["--docs", str(tmp_path)]) == 1
+    assert accuracy.main(["--logs", str(tmp_path / "logs"), "--docs", str(tmp_path)]) == 1
     assert "exit 3" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
+    assert not list(tmp_path.glob("accuracy.*"))
+
+
+@pytest.mark.timeout(60)
+def test_stock_that_fails_names_its_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder without models is no table."""
+    folders = ["--models", str(tmp_path), "--logs", str(tmp_path), "--docs", str(tmp_path)]
+    assert accuracy.main(folders) == 1
+    assert "stock.log" in capsys.readouterr().err
+    assert "profile.json" in (tmp_path / "stock.log").read_text()
 
 
 def test_committed_table_is_of_the_committed_recordings() -> None:
@@ -125,9 +137,9 @@ def models() -> Path:
 
 @pytest.mark.models
 @pytest.mark.timeout(FIVE_MINUTES_S)
-def test_stock_hears_the_short_speech(models: Path) -> None:
+def test_stock_hears_the_short_speech(models: Path, tmp_path: Path) -> None:
     """Every word, both speakers, from a process of its own."""
-    (document,) = accuracy.run_stock([short_reference()], models)
+    (document,) = accuracy.run_stock([short_reference()], models, tmp_path)
     hypothesis = read_transcript(document)
     assert "train to the harbor leaves in" in hypothesis.text
     assert len(hypothesis.speakers) == 2
