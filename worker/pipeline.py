@@ -1,6 +1,6 @@
 """The stages of a job, in order. Nothing else names them.
 
-Takes a job input as the queue gave it; returns the job's output. Raises `WorkerError`.
+Takes a validated job input; returns the job's output. Raises `WorkerError`.
 """
 
 from __future__ import annotations
@@ -8,16 +8,13 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from contract import (
-    FailureCode,
     JobInput,
     JobSummary,
     Segment,
@@ -40,37 +37,9 @@ from worker.progress import ProgressReporter
 from worker.settings import WorkerSettings
 from worker.speech import find_speech
 from worker.transcribe import transcribe
-from worker.urls import UrlPolicy
 from worker.values import Alignment, Diarization, Transcription, Waveform
 
 logger = logging.getLogger(__name__)
-
-
-def validate(raw: Mapping[str, Any], settings: WorkerSettings) -> JobInput:
-    """Return the job input, its URLs allowed by this worker's policy.
-
-    Raises:
-        WorkerError: ``INVALID_INPUT`` naming each field; ``URL_NOT_ALLOWED``.
-    """
-    try:
-        job = JobInput.model_validate(raw)
-    except ValidationError as exc:
-        raise WorkerError(FailureCode.INVALID_INPUT, _explain(exc), Stage.VALIDATE) from None
-    UrlPolicy(settings.allow_loopback_urls, settings.allowed_url_hosts).check_job(job)
-    return job
-
-
-def _explain(error: ValidationError) -> str:
-    """Return every complaint in one line, fields named, values left out."""
-    said = []
-    for item in error.errors(include_url=False, include_context=False, include_input=False):
-        field_name = str(item["loc"][0]) if item["loc"] else ""
-        reason = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            reason = "unknown field"
-        if "is-instance" not in str(item["loc"]):
-            said.append(f"{field_name}: {reason}" if field_name else reason)
-    return "; ".join(said)
 
 
 @dataclass

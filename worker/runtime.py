@@ -15,6 +15,8 @@ from worker.offline import go_offline
 from worker.progress import ProgressReporter, Sink, awaiting_threads, into_url
 from worker.redact import ScrubFilter
 from worker.settings import WorkerSettings
+from worker.urls import UrlPolicy
+from worker.validate import validate
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,9 @@ class Runtime:
         self.settings = settings or WorkerSettings()
         self._models: Any = None
         self._turn = threading.Lock()
+        self._url_policy = UrlPolicy(
+            self.settings.allow_loopback_urls, self.settings.allowed_url_hosts
+        )
         if self.settings.allow_loopback_urls:
             logger.warning("ALLOW_LOOPBACK_URLS is set: http and loopback URLs are taken")
 
@@ -52,14 +57,14 @@ class Runtime:
         Raises:
             WorkerError: What the contract has a code for.
         """
-        from worker.pipeline import Job, validate
-
         progress.report(Stage.VALIDATE)
-        job = validate(raw, self.settings)
+        job = validate(raw, self._url_policy)
         if job.progress_url is not None:
             progress.add(into_url(job.progress_url))
         with self._turn:
             self.load()
+            from worker.pipeline import Job
+
             return Job(job, self._models, self.settings, token, progress).run()
 
     def reporter(self, send: Callable[[dict[str, Any]], Any]) -> ProgressReporter:

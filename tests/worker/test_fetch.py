@@ -1,0 +1,145 @@
+"""Fetch: what S3 answers becomes bytes on disk or the contract's code."""
+
+import base64
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from contract import FailureCode, JobInput
+from tests.worker.conftest import Answer, LoopbackS3
+from worker.cancel import CancelToken
+from worker.errors import JobCancelled, WorkerError
+from worker.fetch import BLOCK_BYTES, fetch
+from worker.values import Recording
+
+LIMIT = 5 * BLOCK_BYTES
+
+
+def run(s3: LoopbackS3, folder: Path, path: str = "/b/k?X-Amz-Signature=5ec2e7") -> Recording:
+    """Fetch from the loopback server."""
+    return fetch(JobInput(audio_url=s3.url(path)), folder, LIMIT, CancelToken())
+
+
+def failure(s3: LoopbackS3, folder: Path, path: str = "/b/k?X-Amz-Signature=5ec2e7") -> WorkerError:
+    """Fetch what must fail."""
+    with pytest.raises(WorkerError) as caught:
+        run(s3, folder, path)
+    assert "5ec2e7" not in str(caught.value)
+    return caught.value
+
+
+def test_bytes_arrive_whole_and_progress_is_told(s3: LoopbackS3, tmp_path: Path) -> None:
+    body = bytes(range(256)) * (3 * BLOCK_BYTES // 256)
+    s3.answers = [Answer(body=body)]
+    shares: list[float] = []
+    job = JobInput(audio_url=s3.url())
+    recording = fetch(job, tmp_path, LIMIT, CancelToken(), shares.append)
+    assert recording.path.read_bytes() == body
+    assert recording.bytes == len(body)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/b/users/a%20b/%2B/%25/%C3%BC~(x)*'!.wav?X-Amz-Credential=AK%2F2025%2Fs3&X-Amz-Signature=ab",
+        "/b/a/./b//c/..%2Fd?sig=%7E",
+    ],
+)
+def test_the_url_goes_out_exactly_as_it_was_signed(
+    s3: LoopbackS3, tmp_path: Path, path: str
+) -> None:
+    run(s3, tmp_path, path)
+    assert s3.requests[0][1] == path
+
+
+def expired(minutes_ago: int) -> str:
+    """A URL signed for one minute, a while ago."""
+    signed = datetime.now(UTC) - timedelta(minutes=minutes_ago)
+    return f"/b/k?X-Amz-Date={signed:%Y%m%dT%H%M%SZ}&X-Amz-Expires=60&X-Amz-Signature=5ec2e7"
+
+
+DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+SAYS_EXPIRED = b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
+
+
+@pytest.mark.parametrize(
+    ("answer", "path", "code"),
+    [
+        (Answer(404, b"<Error><Code>NoSuchKey</Code></Error>"), "/b/k", "AUDIO_NOT_FOUND"),
+        (Answer(403, SAYS_EXPIRED), "/b/k?X-Amz-Signature=5ec2e7", "AUDIO_URL_EXPIRED"),
+        (Answer(403, DENIED), expired(minutes_ago=5), "AUDIO_URL_EXPIRED"),
+        (Answer(403, DENIED), expired(minutes_ago=0), "AUDIO_FORBIDDEN"),
+        (Answer(400, b"<Error><Code>ExpiredToken</Code></Error>"), "/b/k", "AUDIO_URL_EXPIRED"),
+        (Answer(503, b"slow down"), "/b/k", "STORAGE_UNAVAILABLE"),
+        (Answer(429), "/b/k", "STORAGE_UNAVAILABLE"),
+        (Answer(307, headers={"Location": "http://127.0.0.1:1/"}), "/b/k", "URL_NOT_ALLOWED"),
+    ],
+)
+def test_every_refusal_has_its_code(
+    s3: LoopbackS3, tmp_path: Path, answer: Answer, path: str, code: str
+) -> None:
+    s3.answers = [answer]
+    assert failure(s3, tmp_path, path).code == code
+
+
+def test_a_refusal_is_not_asked_again(s3: LoopbackS3, tmp_path: Path) -> None:
+    s3.answers = [Answer(403, DENIED)]
+    failure(s3, tmp_path)
+    assert len(s3.requests) == 1
+
+
+def test_a_passing_5xx_is_tried_again(s3: LoopbackS3, tmp_path: Path) -> None:
+    s3.answers = [Answer(503), Answer(500), Answer(body=b"sound")]
+    assert run(s3, tmp_path).path.read_bytes() == b"sound"
+    assert len(s3.requests) == 3
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_the_size_cap_holds_with_and_without_a_declared_length(
+    s3: LoopbackS3, tmp_path: Path, declared: bool
+) -> None:
+    body = b"x" * (LIMIT + 1)
+    headers = {} if declared else {"Transfer-Encoding": "identity"}
+    s3.answers = [Answer(body=body, headers=headers)]
+    assert failure(s3, tmp_path).code is FailureCode.AUDIO_TOO_LARGE
+    stored = tmp_path / "recording"
+    assert not stored.exists() or stored.stat().st_size <= LIMIT
+
+
+def test_a_connection_that_breaks_half_way_is_told(s3: LoopbackS3, tmp_path: Path) -> None:
+    s3.answers = [Answer(body=b"half of it", headers={"Content-Length": "100"})]
+    assert failure(s3, tmp_path).code in (
+        FailureCode.AUDIO_TRUNCATED,
+        FailureCode.STORAGE_UNAVAILABLE,
+    )
+
+
+def test_no_server_is_storage_unavailable(s3: LoopbackS3, tmp_path: Path) -> None:
+    s3.port = 1
+    assert failure(s3, tmp_path).code is FailureCode.STORAGE_UNAVAILABLE
+
+
+def test_a_cancelled_job_stops_within_a_block(s3: LoopbackS3, tmp_path: Path) -> None:
+    s3.answers = [Answer(body=b"x" * BLOCK_BYTES * 2)]
+    token = CancelToken()
+    token.cancel()
+    with pytest.raises(JobCancelled):
+        fetch(JobInput(audio_url=s3.url()), tmp_path, LIMIT, token)
+
+
+def test_inline_audio_is_unpacked(tmp_path: Path) -> None:
+    job = JobInput(audio_base64=base64.b64encode(b"sound").decode())
+    assert fetch(job, tmp_path, LIMIT, CancelToken()).path.read_bytes() == b"sound"
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "code"),
+    [("not base64!", LIMIT, "INVALID_INPUT"), ("QUJDRA==", 3, "AUDIO_TOO_LARGE")],
+)
+def test_bad_inline_audio_has_its_code(tmp_path: Path, text: str, limit: int, code: str) -> None:
+    with pytest.raises(WorkerError) as caught:
+        fetch(JobInput(audio_base64=text), tmp_path, limit, CancelToken())
+    assert caught.value.code == code

@@ -1,0 +1,137 @@
+"""The speaker embedding: its front end against plain numpy, its masks, its odd inputs."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from worker.ge2e import GE2EEmbedding
+
+pytestmark = [
+    pytest.mark.models,
+    pytest.mark.filterwarnings("ignore:(?s).*torchcodec is not installed correctly:UserWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def model() -> GE2EEmbedding:
+    """A network with random weights that always start alike."""
+    torch.manual_seed(0)
+    return GE2EEmbedding().eval()
+
+
+def noise(seconds: float, level: float = 0.1, seed: int = 0) -> torch.Tensor:
+    """Make noise (1, 1, samples) whose spectrum changes every 0.2 s."""
+    rng = np.random.default_rng(seed)
+    samples = rng.normal(0, level, int(seconds * 16_000))
+    carrier = np.sin(np.cumsum(np.repeat(rng.uniform(0.05, 2, len(samples) // 3200 + 1), 3200)))
+    mixed = samples * (1 + carrier[: len(samples)])
+    return torch.from_numpy(mixed.astype(np.float32))[None, None]
+
+
+def embed(
+    model: GE2EEmbedding, waveforms: torch.Tensor, weights: torch.Tensor | None = None
+) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        return np.asarray(model(waveforms, weights=weights))
+
+
+def slaney_mel_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Slaney's Auditory Toolbox: linear to 1 kHz (mel 15), then 27 steps to a factor of 6.4."""
+    return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) * np.log(6.4) / 27))
+
+
+def mel_by_numpy(samples: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Compute 40 power mels a frame the long way: (frames, 40)."""
+    padded = np.pad(samples.astype(np.float64), 200)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
+    starts = range(0, len(padded) - 400 + 1, 160)
+    power = np.array([np.abs(np.fft.rfft(padded[s : s + 400] * window)) ** 2 for s in starts])
+    highest = 15 + 27 * np.log(8000 / 1000) / np.log(6.4)
+    edges = slaney_mel_hz(np.linspace(0, highest, 42))
+    hz = np.arange(201) * 40.0
+    filters = [
+        np.clip(np.minimum((hz - a) / (b - a), (c - hz) / (c - b)), 0, None) * 2 / (c - a)
+        for a, b, c in zip(edges, edges[1:], edges[2:], strict=False)
+    ]
+    return np.asarray(power @ np.array(filters).T)
+
+
+def test_front_end_is_the_one_that_was_trained_with(model: GE2EEmbedding) -> None:
+    """Linear power mels with Slaney's scale and norm, as librosa computes them."""
+    sound = noise(1.03)
+    ours = model.mel_frames(sound[0])[0].numpy()
+    np.testing.assert_allclose(ours, mel_by_numpy(sound[0, 0].numpy()), rtol=2e-4, atol=1e-6)
+
+
+def test_embeddings_have_unit_length(model: GE2EEmbedding) -> None:
+    """Clustering compares directions."""
+    vectors = embed(model, torch.cat([noise(3.0), noise(3.0, seed=1)]))
+    assert vectors.shape == (2, 256)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+
+
+def test_batch_gives_what_each_gives_alone(model: GE2EEmbedding) -> None:
+    """Windows of all waveforms go through the network together."""
+    both = torch.cat([noise(4.0), noise(4.0, seed=1)])
+    weights = torch.zeros(2, 40)
+    weights[0, :30] = 1
+    weights[1, 35:] = 1
+    alone = [embed(model, both[i : i + 1], weights[i : i + 1])[0] for i in (0, 1)]
+    np.testing.assert_allclose(embed(model, both, weights), alone, atol=1e-5)
+
+
+def test_masked_part_has_no_influence(model: GE2EEmbedding) -> None:
+    """What another speaker says in the same window must not colour the embedding."""
+    one, other = noise(4.0), noise(4.0, level=0.5, seed=1)
+    weights = torch.zeros(1, 40)
+    weights[0, :20] = 1
+    mixed = torch.cat([one[..., :32_400], other[..., 32_400:]], dim=-1)
+    np.testing.assert_allclose(embed(model, mixed, weights), embed(model, one, weights), atol=1e-5)
+    assert np.abs(embed(model, mixed) - embed(model, one)).max() > 1e-3
+
+
+def test_kept_parts_are_joined(model: GE2EEmbedding) -> None:
+    """Frames that are kept are windowed as if nothing had been between them."""
+    sound, weights = noise(4.8), torch.zeros(1, 481)
+    weights[0, :100] = 1
+    weights[0, 300:400] = 1
+    mels = model.mel_frames(sound[0])[0]
+    joined = torch.cat([mels[:100], mels[300:400]])
+    windows = torch.stack([joined[:160], torch.cat([joined[80:], torch.zeros(40, 40)])])
+    expected = model._embed(windows).mean(dim=0)
+    expected = (expected / expected.norm()).detach().numpy()
+    np.testing.assert_allclose(embed(model, sound, weights)[0], expected, atol=1e-5)
+
+
+def test_quiet_speech_is_raised_and_loud_speech_left(model: GE2EEmbedding) -> None:
+    """Below -30 dBFS the level does not matter; above it does, as it did in training."""
+    quiet, loud = noise(3.0, level=0.002), noise(3.0, level=0.2)
+    np.testing.assert_allclose(embed(model, quiet), embed(model, quiet / 4), atol=1e-4)
+    assert np.abs(embed(model, loud) - embed(model, loud / 4)).max() > 1e-3
+
+
+@pytest.mark.parametrize("n_samples", [1, 159, 400, 1600, 25_600, 80_000])
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_short_and_silent_input_gives_finite_numbers(
+    model: GE2EEmbedding, n_samples: int, level: float
+) -> None:
+    """NaN in one row would spoil the clustering of all."""
+    vectors = embed(model, torch.full((1, 1, n_samples), level))
+    assert np.isfinite(vectors).all()
+    assert np.linalg.norm(vectors) == pytest.approx(1, rel=1e-4)
+
+
+def test_mask_that_keeps_nothing_gives_finite_numbers(model: GE2EEmbedding) -> None:
+    """pyannote asks for every speaker of every window, also for those who are silent in it."""
+    vectors = embed(model, noise(5.0), torch.zeros(1, 293))
+    assert np.isfinite(vectors).all()
+    assert np.linalg.norm(vectors) == pytest.approx(1, rel=1e-4)
+
+
+def test_nothing_is_tied_to_the_cpu(model: GE2EEmbedding) -> None:
+    """On a device without data, every tensor that is made must follow its input."""
+    on_meta = GE2EEmbedding().to("meta")
+    assert on_meta.mel_frames(torch.zeros(1, 16_000, device="meta")).device.type == "meta"
+    assert {b.device.type for b in on_meta.buffers()} == {"meta"}
+    assert model.mel_filters.device.type == "cpu"
