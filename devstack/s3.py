@@ -82,7 +82,8 @@ class S3Server:
                 if self._wait_until_ready(self._process):
                     undo.pop_all()
                     return self
-                self._stop()
+                if not self._process.has_exited:
+                    break  # it runs and does not answer: other ports would not help
         raise StartFailed(f"SeaweedFS did not start: see {self._log}")
 
     def __exit__(
@@ -159,7 +160,7 @@ class S3Server:
             if self._stopping.wait(0.1):
                 raise StartInterrupted
             try:
-                client.create_bucket(Bucket=self.bucket)
+                _create_bucket(client, self.bucket)
                 client.put_object(Bucket=self.bucket, Key=".ready", Body=b"ready")
                 client.delete_object(Bucket=self.bucket, Key=".ready")
             except (BotoCoreError, ClientError):
@@ -177,6 +178,14 @@ class S3Server:
         """Return the sockets that SeaweedFS makes and, killed, leaves behind."""
         grpc = {name: self._ports.get(f"{name}.grpc") for name in LISTENERS}
         return [SOCKETS / f"seaweedfs-{name}-grpc-{port}.sock" for name, port in grpc.items()]
+
+
+def _create_bucket(client: S3Client, bucket: str) -> None:
+    """Create the bucket; with `data` it may be there from an earlier run."""
+    try:
+        client.create_bucket(Bucket=bucket)
+    except (client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou):
+        return
 
 
 def _find_weed() -> str:

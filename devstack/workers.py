@@ -109,17 +109,16 @@ class Worker:
 
     def _keep_running(self) -> None:
         delay_s = FIRST_DELAY_S
-        while self._process is not None and not self._stopping.is_set():
+        while self._process is not None:
             started_s = time.monotonic()
             code = self._process.wait()
             lived_s = time.monotonic() - started_s
-            delay_s = FIRST_DELAY_S if lived_s >= HEALTHY_S else min(delay_s * 2, MAX_DELAY_S)
             if self._stopping.is_set():
                 return
-            self._note(
-                f"{self.worker_id} exited with {code} after {lived_s:.1f} s; next in {delay_s:g} s"
-            )
+            delay_s = FIRST_DELAY_S if lived_s >= HEALTHY_S else delay_s
+            self._note(f"{self.worker_id} exited with {code} after {lived_s:.1f} s")
             self._stopping.wait(delay_s)
+            delay_s = min(delay_s * 2, MAX_DELAY_S)
             self._start_process()
 
     def _note(self, text: str) -> None:
