@@ -62,7 +62,6 @@ class S3Server:
         self._state, self._log, self._guard = state, log, guard
         self._stopping = stopping
         self._data = data or state / "s3"
-        self._stop_grace_s = 0.0 if data is None else 30.0
         self._ports: dict[str, int] = {}
         self._process: ChildProcess | None = None
 
@@ -170,7 +169,8 @@ class S3Server:
 
     def _stop(self) -> None:
         if self._process is not None:
-            self._process.stop(self._stop_grace_s)
+            # Told nicely it takes 15 s; what it acknowledged is with the kernel already.
+            self._process.stop(grace_s=0)
         for path in self._sockets():
             remove(path)
 
