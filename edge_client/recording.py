@@ -1,30 +1,21 @@
 """How long a recording is, from the first bytes of its object.
 
 Takes the first 64 KiB and the object's size; returns a `Length`. A WAV header gives the exact
-length (RIFF and RF64/BW64 chunk walk: "Multimedia Programming Interface and Data
-Specifications 1.0", EBU Tech 3306); anything else is estimated from its size.
+length; anything else is estimated from its size.
 """
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from enum import StrEnum
 
-HEAD_BYTES = 65_536
+from riff import NotWav, parse_wav
+
 ASSUMED_BYTES_PER_S = 2_000
 """16 kbit/s: low for the speech codecs that phones and browsers record with, so that the
 estimate is rather too long than too short: it bounds how long a job may run."""
 MAX_ESTIMATE_S = 172_800.0
 """An estimate never says more than two days; a big file is rather well encoded than that long."""
-_MIN_BYTES_PER_S = 500
-_UNKNOWN_SIZES = (0, 0xFFFFFFFF)
-_CONSTANT_RATE_TAGS = frozenset({0x0001, 0x0003, 0x0006, 0x0007})  # PCM, float, A-law, µ-law
-_EXTENSIBLE = 0xFFFE
-
-
-class NotWav(ValueError):
-    """The bytes are no WAV header that tells a length."""
 
 
 class LengthSource(StrEnum):
@@ -42,27 +33,11 @@ class Length:
     source: LengthSource
 
 
-@dataclass(frozen=True)
-class WavHeader:
-    """What a WAV header says.
-
-    Attributes:
-        bytes_per_s: Of the sound, at least 500.
-        data_offset: Where the sound starts in the file.
-        data_bytes: Its length; None if the writer did not know it (a stream), or if the
-            ``data`` chunk starts after the bytes that were read.
-    """
-
-    bytes_per_s: int
-    data_offset: int
-    data_bytes: int | None
-
-
 def length_of(head: bytes, object_bytes: int) -> Length:
     """Tell a recording's length.
 
     Args:
-        head: The object's first bytes, `HEAD_BYTES` or fewer.
+        head: The object's first bytes, `riff.HEAD_BYTES` or fewer.
         object_bytes: The object's whole size.
     """
     try:
@@ -73,53 +48,3 @@ def length_of(head: bytes, object_bytes: int) -> Length:
     there = max(0, object_bytes - header.data_offset)
     data_bytes = there if header.data_bytes is None else min(header.data_bytes, there)
     return Length(data_bytes / header.bytes_per_s, LengthSource.HEADER)
-
-
-def parse_wav(head: bytes) -> WavHeader:
-    """Read a WAV header.
-
-    Args:
-        head: The file's first bytes; the ``fmt`` chunk must be among them.
-
-    Raises:
-        NotWav: For any bytes that are not such a header.
-    """
-    if head[8:12] != b"WAVE" or head[:4] not in (b"RIFF", b"RF64", b"BW64"):
-        raise NotWav("no RIFF/WAVE signature")
-    bytes_per_s, long_size, at = 0, None, 12
-    while at + 8 <= len(head):
-        name, size = struct.unpack_from("<4sI", head, at)
-        body = head[at + 8 : at + 8 + size]
-        if name == b"data":
-            return _header(bytes_per_s, at + 8, _data_size(size, long_size))
-        if name == b"fmt ":
-            bytes_per_s = _byte_rate(body)
-        elif name == b"ds64" and len(body) >= 16:
-            long_size = int(struct.unpack_from("<Q", body, 8)[0])
-        at += 8 + size + size % 2
-    return _header(bytes_per_s, at, None)
-
-
-def _data_size(size: int, long_size: int | None) -> int | None:
-    if size == 0xFFFFFFFF and long_size:
-        return long_size
-    return None if size in _UNKNOWN_SIZES else size
-
-
-def _header(bytes_per_s: int, offset: int, data_bytes: int | None) -> WavHeader:
-    if bytes_per_s < _MIN_BYTES_PER_S:
-        raise NotWav("no usable fmt chunk before the sound")
-    return WavHeader(bytes_per_s, offset, data_bytes)
-
-
-def _byte_rate(fmt: bytes) -> int:
-    """Return the sound's bytes a second; computed where the format is of constant rate.
-
-    Some writers leave the header's own figure at 0 or wrong, PCM needs it not.
-    """
-    if len(fmt) < 16:
-        raise NotWav("the fmt chunk is cut short")
-    tag, _, rate_hz, byte_rate, frame_bytes, _ = struct.unpack_from("<HHIIHH", fmt)
-    if tag == _EXTENSIBLE and len(fmt) >= 26:
-        tag = struct.unpack_from("<H", fmt, 24)[0]  # the first two bytes of SubFormat
-    return int(rate_hz * frame_bytes) if tag in _CONSTANT_RATE_TAGS else int(byte_rate)

@@ -19,6 +19,7 @@ from edge_client import lifetimes, recording, signing
 from edge_client.claim import Claim, Held
 from edge_client.errors import AnswerLost, AudioNotFound, EdgeError
 from edge_client.standing import State, Submission, ask, standing
+from riff import HEAD_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,7 +121,7 @@ def _submit_anew(
 
 def measure(edge: Edge, audio: ObjectInfo) -> recording.Length:
     """Return a recording's length, from its first 64 KiB."""
-    head = edge.bucket.read_head(audio.key, recording.HEAD_BYTES)
+    head = edge.bucket.read_head(audio.key, HEAD_BYTES)
     return recording.length_of(head, audio.size_bytes)
 
 

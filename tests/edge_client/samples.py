@@ -1,0 +1,85 @@
+"""Values that many tests start from."""
+
+import io
+import json
+import struct
+import wave
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from edge_client.claim import Claim
+from edge_client.clock import Clock
+from edge_client.layout import Session
+
+SESSION = Session("u1", "s1")
+NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
+
+
+class FakeClock(Clock):
+    """Time that passes only when somebody sleeps."""
+
+    slept: list[float]
+
+    def __init__(self, at: datetime = NOW) -> None:
+        super().__init__(
+            now=lambda: at + timedelta(seconds=sum(self.slept)),
+            monotonic=lambda: sum(self.slept),
+            sleep=lambda seconds: self.slept.append(seconds),
+        )
+        object.__setattr__(self, "slept", [])
+
+
+def wav(seconds: float = 2.0, rate_hz: int = 8000) -> bytes:
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate_hz)
+        file.writeframes(bytes(2 * int(seconds * rate_hz)))
+    return out.getvalue()
+
+
+def wav_header(seconds: float, rate_hz: int = 16_000) -> bytes:
+    """The header alone of a long recording."""
+    size = int(seconds * rate_hz * 2)
+    head = struct.pack("<4sI4s4sI", b"RIFF", 36 + size, b"WAVE", b"fmt ", 16)
+    return (
+        head
+        + struct.pack("<HHIIHH", 1, 1, rate_hz, rate_hz * 2, 2, 16)
+        + struct.pack("<4sI", b"data", size)
+    )
+
+
+def transcript(**changes: Any) -> bytes:
+    segment = {"id": 0, "start": 0.0, "end": 1.5, "text": "Hello.", "speaker": "SPEAKER_00"}
+    doc = {
+        "schema_version": 1,
+        "segments": [segment | {"words": []}],
+        "speakers": ["SPEAKER_00"],
+        "language": "en",
+        "duration_seconds": 2.0,
+        "processing_time_seconds": 0.5,
+        "warnings": [],
+        "request_id": "r1",
+    }
+    return json.dumps(doc | changes).encode()
+
+
+def claim(**changes: Any) -> Claim:
+    values: dict[str, Any] = {
+        "session": SESSION.prefix,
+        "request_id": "r1",
+        "endpoint_id": "ep1",
+        "job_id": "job-1",
+        "audio_etag": '"e1"',
+        "audio_bytes": 100,
+        "duration_s": 2.0,
+        "submitted_at": NOW,
+        "expires_at": NOW + timedelta(hours=2),
+        "submitted_by": "box-1",
+    }
+    return Claim(**(values | changes))
+
+
+def job(state: str, **more: Any) -> dict[str, Any]:
+    return {"id": "job-1", "status": state, **more}

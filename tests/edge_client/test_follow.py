@@ -1,0 +1,119 @@
+"""Waiting: the pace, the patience and the limit."""
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from contract import JobState, JobStatus
+from edge_client.errors import JobNotFound, RateLimited, Unauthorized, Unreachable, WaitTimedOut
+from edge_client.follow import Glimpse, glimpse_of, pauses, until_final, until_found
+from tests.edge_client.samples import FakeClock, job
+
+RUNNING = JobStatus.model_validate(job("IN_PROGRESS"))
+DONE = JobStatus.model_validate(job("COMPLETED"))
+
+
+class Watcher:
+    """A view that remembers."""
+
+    def __init__(self) -> None:
+        self.shown: list[Glimpse] = []
+        self.notes: list[str] = []
+
+    def show(self, glimpse: Glimpse) -> None:
+        """Remember."""
+        self.shown.append(glimpse)
+
+    def note(self, message: str) -> None:
+        """Remember."""
+        self.notes.append(message)
+
+
+def asker(answers: Iterator[JobStatus | Exception]) -> Callable[[], JobStatus]:
+    def ask() -> JobStatus:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return ask
+
+
+@pytest.mark.parametrize(("unit", "low", "high"), [(0.0, 0.8, 8.0), (1.0, 1.2, 12.0)])
+def test_pauses_grow_from_one_to_ten_seconds_with_jitter(
+    unit: float, low: float, high: float
+) -> None:
+    some = list(itertools.islice(pauses(lambda: unit), 20))
+    assert some[0] == pytest.approx(low)
+    assert some[-1] == pytest.approx(high)
+    assert some == sorted(some)
+
+
+def test_final_status_ends_the_waiting(clock: FakeClock) -> None:
+    view = Watcher()
+    ask = asker(iter([RUNNING, RUNNING, DONE]))
+    assert until_final(ask, view, clock, 60) is DONE
+    assert [g.state for g in view.shown] == ["running", "running", "completed"]
+    assert len(clock.slept) == 2
+
+
+def test_forgotten_job_ends_the_waiting(clock: FakeClock) -> None:
+    assert until_final(asker(iter([RUNNING, JobNotFound("")])), Watcher(), clock, 60) is None
+
+
+def test_limit_is_kept_to_the_second(clock: FakeClock) -> None:
+    with pytest.raises(WaitTimedOut, match="60 s"):
+        until_final(asker(itertools.repeat(RUNNING)), Watcher(), clock, 60)
+    assert sum(clock.slept) == pytest.approx(60)
+
+
+def test_limit_of_zero_still_looks_once(clock: FakeClock) -> None:
+    assert until_final(asker(iter([DONE])), Watcher(), clock, 0) is DONE
+
+
+def test_network_that_comes_back_is_forgiven_and_said_once(clock: FakeClock) -> None:
+    away = [Unreachable("no answer")] * 5
+    view = Watcher()
+    assert until_final(asker(iter([RUNNING, *away, DONE])), view, clock, 600) is DONE
+    assert view.notes == ["no answer; the job goes on, trying again"]
+
+
+def test_network_that_stays_away_ends_the_waiting(clock: FakeClock) -> None:
+    with pytest.raises(Unreachable):
+        until_final(asker(itertools.repeat(Unreachable("x"))), Watcher(), clock, 86_400)
+    assert 300 < sum(clock.slept) < 330
+
+
+def test_refused_key_ends_the_waiting_at_once(clock: FakeClock) -> None:
+    with pytest.raises(Unauthorized):
+        until_final(asker(iter([Unauthorized("")])), Watcher(), clock, 600)
+    assert clock.slept == []
+
+
+def test_retry_after_is_slept(clock: FakeClock) -> None:
+    until_final(asker(iter([RateLimited("slow down", 33.0), DONE])), Watcher(), clock, 600)
+    assert 33.0 in clock.slept
+
+
+def test_looking_in_s3_ends_with_what_is_found(clock: FakeClock) -> None:
+    found = iter([None, None, "it"])
+    assert until_found(lambda: next(found), Watcher(), clock, 60) == "it"
+
+
+def test_progress_is_seen() -> None:
+    output = {"stage": "transcribe", "percent": 41.5, "updated_at": "2026-11-01T12:00:00Z"}
+    status = JobStatus.model_validate(job("IN_PROGRESS", output=output))
+    assert glimpse_of(status) == Glimpse("running", "transcribe", 41.5)
+
+
+@pytest.mark.parametrize("output", [None, "text", {"stage": "new"}, {"percent": 5}])
+def test_foreign_progress_is_only_running(output: object) -> None:
+    status = JobStatus.model_validate(job("IN_PROGRESS", output=output))
+    assert glimpse_of(status) == Glimpse("running")
+
+
+def test_late_progress_does_not_hide_the_end() -> None:
+    late = {"stage": "deliver", "percent": 99, "updated_at": "2026-11-01T12:00:00Z"}
+    status = JobStatus(id="job-1", status=JobState.COMPLETED, output=late)
+    assert glimpse_of(status) == Glimpse("completed")

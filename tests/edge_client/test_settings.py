@@ -1,0 +1,85 @@
+"""Settings: where they come from, and what is said when they do not."""
+
+from pathlib import Path
+
+import pytest
+
+from edge_client.errors import NotConfigured
+from edge_client.settings import QUEUE, STORAGE, load
+
+
+def test_dot_env_of_the_working_directory_is_read(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("COGNITO_S3_BUCKET=b1\nAWS_REGION=us-east-2\nOTHER=x\n")
+    assert (load().bucket, load().region, load().url_expiry_s) == ("b1", "us-east-2", 3600)
+
+
+def test_environment_wins_over_the_env_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "f.env"
+    file.write_text("COGNITO_S3_BUCKET=from-file\nAWS_REGION=us-east-2\n")
+    monkeypatch.setenv("COGNITO_S3_BUCKET", "from-environment")
+    assert load(file).bucket == "from-environment"
+    assert load(file).region == "us-east-2"
+
+
+def test_given_env_file_replaces_dot_env(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("COGNITO_S3_BUCKET=b1\n")
+    (tmp_path / "f.env").write_text("AWS_REGION=us-east-2\n")
+    assert load(tmp_path / "f.env").bucket is None
+
+
+def test_missing_env_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotConfigured, match=r"nowhere\.env"):
+        load(tmp_path / "nowhere.env")
+
+
+def test_every_missing_name_is_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "us-east-2")
+    monkeypatch.setenv("RUNPOD_API_KEY", "")  # empty is as good as missing
+    with pytest.raises(NotConfigured) as caught:
+        load().require(*STORAGE, *QUEUE)
+    assert "COGNITO_S3_BUCKET, RUNPOD_ENDPOINT_ID, RUNPOD_API_KEY:" in str(caught.value)
+    assert ".env" in str(caught.value)
+    assert "AWS_REGION" not in str(caught.value)
+
+
+def test_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RUNPOD_API_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, f"hush-{name}")
+    assert "hush" not in repr(load()) + str(load())
+
+
+@pytest.mark.parametrize("value", ["0", "604801", "soon"])
+def test_malformed_expiry_is_named(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("PRESIGNED_URL_EXPIRY", value)
+    with pytest.raises(NotConfigured, match="PRESIGNED_URL_EXPIRY"):
+        load()
+
+
+def test_the_key_never_travels_in_the_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNPOD_ENDPOINT_BASE_URL", "http://api.example.com/v2")
+    with pytest.raises(NotConfigured, match=r"RUNPOD_ENDPOINT_BASE_URL.*https"):
+        load()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000", "[::1]:8000"])
+def test_loopback_may_be_plain_http(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("RUNPOD_ENDPOINT_BASE_URL", f"http://{host}/v2/")
+    assert load().runpod_url == f"http://{host}/v2"
+
+
+def test_session_token_of_the_file_stays_away_from_keys_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("AWS_SESSION_TOKEN=token-of-other-keys\n")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKOTHER")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "othersecret")
+    assert load().session_token is None
+
+
+def test_malformed_value_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNPOD_ENDPOINT_ID", "https://api.runpod.ai/v2/x?key=hush")
+    with pytest.raises(NotConfigured) as caught:
+        load()
+    assert "hush" not in str(caught.value)

@@ -1,0 +1,112 @@
+"""The end of a job: S3 decides, and an undelivered transcript is delivered from here."""
+
+import base64
+import gzip
+import hashlib
+from typing import Any
+
+import pytest
+
+from contract import FailureCode, JobFailure, JobStatus, Stage, StoredResult, UploadFailed
+from edge_client.edge import Edge
+from edge_client.settle import Outcome, settle
+from edge_client.verdict import Result
+from tests.edge_client.samples import SESSION, claim, job, transcript
+from tests.edge_client.servers import S3Server
+
+
+def end(edge: Edge, state: str | None, **more: Any) -> Outcome:
+    status = None if state is None else JobStatus.model_validate(job(state, **more))
+    return settle(edge.bucket, SESSION, claim(), status)
+
+
+def summary(size_bytes: int) -> dict[str, Any]:
+    return {
+        "segments_count": 7,
+        "speakers_count": 2,
+        "duration_seconds": 2.0,
+        "processing_time_seconds": 1.0,
+        "result": {"bytes": size_bytes, "sha256": "0" * 64},
+        "timings": {},
+    }
+
+
+def undelivered(body: bytes, **changes: Any) -> dict[str, Any]:
+    answer = UploadFailed(
+        error=JobFailure.of(FailureCode.STORAGE_UNAVAILABLE, "S3 is away", Stage.DELIVER),
+        transcript_gzip_base64=base64.b64encode(gzip.compress(body)).decode(),
+        result=StoredResult(bytes=len(body), sha256=hashlib.sha256(body).hexdigest()),
+    )
+    return answer.model_dump(mode="json") | changes
+
+
+def test_summary_is_believed_when_s3_agrees(edge: Edge, s3: S3Server) -> None:
+    s3.put(SESSION.result_key, b"12345")
+    outcome = end(edge, "COMPLETED", output=summary(5))
+    assert outcome.result is Result.DONE
+    assert outcome.delivered is not None
+    assert outcome.delivered.segments_count == 7
+
+
+def test_summary_is_not_believed_when_s3_has_another_size(edge: Edge, s3: S3Server) -> None:
+    s3.put(SESSION.result_key, b"1234")
+    outcome = end(edge, "COMPLETED", output=summary(5))
+    assert outcome.result is Result.LOST
+    assert "S3 has 4 bytes" in outcome.message
+
+
+def test_summary_is_not_believed_when_s3_has_nothing(edge: Edge) -> None:
+    assert end(edge, "COMPLETED", output=summary(5)).result is Result.LOST
+
+
+@pytest.mark.parametrize("state", [None, "COMPLETED", "TIMED_OUT", "CANCELLED", "FAILED"])
+def test_transcript_of_the_job_in_s3_is_success_whatever_runpod_says(
+    edge: Edge, s3: S3Server, state: str | None
+) -> None:
+    s3.put(SESSION.result_key, transcript())
+    assert end(edge, state).result is Result.DONE
+
+
+@pytest.mark.parametrize(
+    ("state", "result"),
+    [(None, Result.LOST), ("COMPLETED", Result.LOST), ("CANCELLED", Result.CANCELLED)],
+)
+def test_transcript_of_another_submission_proves_nothing(
+    edge: Edge, s3: S3Server, state: str | None, result: Result
+) -> None:
+    s3.put(SESSION.result_key, transcript(request_id="another"))
+    assert end(edge, state).result is result
+
+
+def test_undelivered_transcript_is_stored_from_here(edge: Edge, s3: S3Server) -> None:
+    outcome = end(edge, "COMPLETED", output=undelivered(transcript()))
+    assert outcome.result is Result.DONE
+    assert s3.objects[SESSION.result_key].body == transcript()
+    assert s3.objects[SESSION.result_key].content_type == "application/json"
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        undelivered(transcript(), transcript_gzip_base64="!"),
+        undelivered(transcript(), transcript_gzip_base64="eA=="),
+        undelivered(transcript(), result={"bytes": 5, "sha256": "0" * 64}),
+        undelivered(b"not a transcript"),
+    ],
+)
+def test_damaged_transcript_is_not_stored(edge: Edge, s3: S3Server, output: dict[str, Any]) -> None:
+    outcome = end(edge, "COMPLETED", output=output)
+    assert outcome.result is Result.FAILED
+    assert s3.objects == {}
+
+
+def test_bomb_is_not_unpacked_beyond_its_promise(edge: Edge) -> None:
+    bomb = base64.b64encode(gzip.compress(bytes(50_000_000))).decode()
+    output = undelivered(transcript(), transcript_gzip_base64=bomb)
+    assert end(edge, "COMPLETED", output=output).result is Result.FAILED
+
+
+def test_failure_keeps_the_workers_code(edge: Edge) -> None:
+    failure = JobFailure.of(FailureCode.AUDIO_UNREADABLE, "no audio in it", Stage.DECODE)
+    outcome = end(edge, "FAILED", error=failure.model_dump_json())
+    assert (outcome.result, outcome.failure) == (Result.FAILED, failure)

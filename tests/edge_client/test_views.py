@@ -1,0 +1,63 @@
+"""Progress: a live line on a terminal, plain lines when not, nothing for programs."""
+
+import io
+
+from rich.console import Console
+
+from edge_client.follow import Glimpse
+from edge_client.views import LiveView, PlainView, QuietView, live_progress, view_for, words
+
+
+def test_plain_view_prints_only_news() -> None:
+    out = io.StringIO()
+    view = PlainView(out)
+    for percent in (None, 1.0, 2.0, 9.9, 10.0, 12.0, 55.0):
+        stage = None if percent is None else "transcribe"
+        view.show(Glimpse("running", stage, percent))
+    assert out.getvalue().splitlines() == [
+        "running", "transcribe 1 %", "transcribe 10 %", "transcribe 55 %"
+    ]  # fmt: skip
+
+
+def test_view_without_a_terminal_is_plain() -> None:
+    with view_for(False, io.StringIO()) as view:
+        assert type(view) is PlainView
+
+
+def test_view_for_programs_shows_notes_alone() -> None:
+    out = io.StringIO()
+    with view_for(True, out) as view:
+        assert type(view) is QuietView
+        view.show(Glimpse("running"))
+        view.note("the network is away")
+    assert out.getvalue() == "the network is away\n"
+
+
+def test_live_line_shows_stage_percent_and_time() -> None:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=100)
+    with live_progress(console) as progress:
+        view = LiveView(progress)
+        view.show(Glimpse("queued"))
+        view.show(Glimpse("running", "transcribe", 40.0))
+        progress.refresh()
+        view.note("[bold]not markup[/bold]")
+    text = out.getvalue()
+    assert "transcribe" in text
+    assert "40 %" in text
+    assert "0:00:0" in text
+    assert "[bold]not markup" in text
+
+
+def test_terminal_gets_the_live_line() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    with view_for(False, Terminal()) as view:
+        assert type(view) is LiveView
+
+
+def test_words_of_a_glimpse() -> None:
+    assert words(Glimpse("queued")) == "queued"
+    assert words(Glimpse("running", "align", 70.4)) == "align 70 %"
