@@ -26,7 +26,7 @@ def fill(folder: Path, profile: PackageProfile, models: tuple[PinnedModel, ...])
         models: Which of its models to assemble.
     """
     for model in models:
-        _write_model(folder / model.folder, model, profile)
+        write_model(folder / model.folder, model, profile)
     document = describe(profile, models) | {"files": _inventory(folder)}
     (folder / PROFILE_JSON).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
@@ -71,7 +71,14 @@ def _provenance(model: PinnedModel, profile: PackageProfile) -> dict[str, Any]:
     }
 
 
-def _write_model(folder: Path, model: PinnedModel, profile: PackageProfile) -> None:
+def write_model(folder: Path, model: PinnedModel, profile: PackageProfile) -> None:
+    """Make one model's folder from its pinned files.
+
+    Args:
+        folder: Does not exist yet.
+        model: What to make.
+        profile: Where versions are looked up.
+    """
     folder.mkdir(parents=True)
     for file in model.files:
         source = locate(file, profile.distributions)

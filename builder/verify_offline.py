@@ -13,7 +13,8 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,7 +49,6 @@ def main(arguments: list[str] | None = None) -> int:
     except BuildError as exc:
         print(f"verify_offline: {exc}: {remedy}", file=sys.stderr)
         return 1
-    logging.getLogger("lightning").setLevel(logging.WARNING)  # it tells of every checkpoint's age
     os.environ.update(OFFLINE, NLTK_DATA=str(folder / document["nltk_data"]))
     failures = [f for check in list_checks(folder, document) if (f := run_check(check))]
     for failure in failures:
@@ -86,8 +86,7 @@ def check_files(folder: Path, document: dict[str, Any]) -> None:
 
 def list_checks(folder: Path, document: dict[str, Any]) -> list[Check]:
     """List a check for each model that `profile.json` names."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _quiet():
         from builder import checks
     sound = checks.one_second()
     whisper = document["whisper"]["models"]
@@ -123,8 +122,7 @@ def run_check(check: Check) -> str | None:
     """
     started = time.monotonic()
     failure = None
-    with no_network() as attempts, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with no_network() as attempts, _quiet():
         try:
             check.run()
         except Exception as exc:  # whatever a library raises is the finding that is reported
@@ -134,6 +132,19 @@ def run_check(check: Check) -> str | None:
     verdict = "FAILED" if failure else "ok"
     print(f"{check.name:34s} {verdict:6s} {time.monotonic() - started:5.1f} s", flush=True)
     return failure
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the libraries' remarks, such as lightning's on old checkpoints, out of the report."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ def test_short_and_silent_input_gives_finite_numbers(
 
 
 def test_mask_that_keeps_nothing_gives_finite_numbers(model: GE2EEmbedding) -> None:
-    """pyannote asks for every speaker of every window, also for those who are silent in it."""
+    """Every speaker of every window is asked for, also those who are silent in it."""
     vectors = embed(model, noise(5.0), torch.zeros(1, 293))
     assert np.isfinite(vectors).all()
     assert np.linalg.norm(vectors) == pytest.approx(1, rel=1e-4)
