@@ -13,6 +13,7 @@ import pytest
 from bench import accuracy
 from bench.comparison import TOLERANCES, complaints
 from bench.references import SPEECH_DIR, Reference, Utterance, load_folder
+from bench.scoring import COLLAR_S
 from bench.transcripts import read_transcript
 from bench.whole_path import ROOT, SubmitError
 from tests.recordings import SHORT_SPEECH, short_reference
@@ -124,6 +125,7 @@ def test_committed_table_is_of_the_committed_recordings() -> None:
     own = [reference.name for reference in load_folder(SPEECH_DIR)]
     assert names == ["telephone", *own]
     assert document["tolerances"] == TOLERANCES
+    assert document["collar_s"] == COLLAR_S
 
 
 @pytest.fixture(scope="module")

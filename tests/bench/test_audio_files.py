@@ -53,6 +53,8 @@ def test_telephone_rate_keeps_the_speed(encoding: str, tmp_path: Path) -> None:
     """8 kHz in, 16 kHz out, as long as before."""
     file = tmp_path / "speech"
     write_recording(file, short_speech()[::2], 8_000, encoding)
+    with av.open(file) as container:
+        assert container.streams.audio[0].rate == (48_000 if "opus" in encoding else 8_000)
     assert abs(len(read_recording(file)) - len(short_speech())) < 0.15 * SAMPLE_RATE_HZ
 
 

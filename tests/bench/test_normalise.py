@@ -15,6 +15,7 @@ from bench.normalise import Token, normalise, normalise_words, spell
         ("It costs $1,250.50.", "it costs one thousand two hundred fifty dollars fifty cents"),
         ("£1 and €2", "one pound and two euros"),
         ("nine hundred and fifty", "nine hundred fifty"),
+        ("two thousand and one nights", "two thousand one nights"),
         ("a hundred and counting", "a hundred and counting"),
         ("at 7:30, 9:05 and 10:00", "at seven thirty nine oh five and ten"),
         ("the 1st, 20th and 42nd", "the first twentieth and forty second"),

@@ -74,7 +74,7 @@ def test_der_counts_missed_overlap_and_speech_in_silence() -> None:
 def test_der_keeps_two_turns_of_the_same_time() -> None:
     """Two people who say the same thing at the same time are two tracks."""
     turns = [Turn(0, 1, "A"), Turn(0, 1, "B")]
-    assert diarization_error(turns, turns, 1, 0.0) == 0.0
+    assert diarization_error(turns, turns[:1], 1, 0.0) == pytest.approx(1 / 2)
 
 
 def test_first_words_are_found_through_insertions() -> None:
@@ -110,9 +110,24 @@ def test_score_of_a_small_recording_by_hand() -> None:
     assert found.wer == pytest.approx(1 / 6)
     assert found.cpwer == pytest.approx(3 / 6)
     assert found.der_no_collar == pytest.approx(1 / 6)
+    assert found.der == pytest.approx(0.875 / 5.5)
     assert (found.speakers_found, found.speakers_true) == (2, 2)
     assert found.first_words == 2
     assert found.first_word_median_s == pytest.approx(0.0)
+
+
+def test_first_word_errors_are_summed_up_as_median_and_p90() -> None:
+    """Errors of 0 and 0.5 s: half way, and nine tenths of the way."""
+    texts = (("One cat sat.", 0.0), ("Two dogs ran.", 3.5))
+    reference = Reference(
+        name="late",
+        audio=Path("late.flac"),
+        utterances=tuple(Utterance(start, start + 1, "A", text) for text, start in texts),
+        turns=(Turn(0, 6, "A"),),
+    )
+    found = score(reference, _small_hypothesis(), 6.0)
+    assert found.first_word_median_s == pytest.approx(0.25)
+    assert found.first_word_p90_s == pytest.approx(0.45)
 
 
 def test_score_takes_the_diarizers_own_turns_when_given() -> None:
