@@ -8,10 +8,6 @@ import pytest
 
 from builder.verify_offline import Check, main, run_check
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:(?s).*torchcodec is not installed correctly:UserWarning"
-)
-
 
 def call_home() -> None:
     """Do what a library does that looks for a newer model, and goes on without."""

@@ -7,10 +7,7 @@ from numpy.typing import NDArray
 
 from worker.ge2e import GE2EEmbedding
 
-pytestmark = [
-    pytest.mark.models,
-    pytest.mark.filterwarnings("ignore:(?s).*torchcodec is not installed correctly:UserWarning"),
-]
+pytestmark = pytest.mark.models
 
 
 @pytest.fixture(scope="module")
