@@ -18,7 +18,7 @@ $(VENV)/.installed: $(PINS) pyproject.toml
 	touch $@
 
 $(MODELS_DIR)/profile.json: $(VENV)/.installed builder/models.toml
-	$(BIN)/python -m builder.fetch_models --profile demo --into $(MODELS_DIR)
+	$(BIN)/python -m builder.fetch_models --profile demo --with-multilingual --into $(MODELS_DIR)
 	touch $@
 
 format: setup

@@ -20,7 +20,6 @@ from worker.errors import WorkerError  # noqa: E402
 from worker.runtime import Runtime, configure_logging  # noqa: E402
 
 configure_logging()
-logger = logging.getLogger("handler")
 runtime = Runtime()
 
 
@@ -44,7 +43,7 @@ def run(job: dict[str, Any], token: CancelToken) -> dict[str, Any]:
     except WorkerError as exc:
         failure = exc.to_failure()
     except Exception as exc:
-        logger.exception("job %s failed", job.get("id"))
+        logging.getLogger("handler").exception("job %s failed", job.get("id"))
         message = f"{type(exc).__name__} in the worker; its log has the details"
         failure = JobFailure.of(FailureCode.INTERNAL, message, progress.stage)
     finally:
@@ -56,5 +55,5 @@ if __name__ == "__main__":
     try:
         runtime.load()
     except WorkerError as exc:
-        logger.critical("%s", exc)  # every job answers MODEL_UNAVAILABLE
+        logging.getLogger("handler").critical("%s", exc)  # every job answers MODEL_UNAVAILABLE
     runpod.serverless.start({"handler": handler})

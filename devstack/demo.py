@@ -14,8 +14,6 @@ import sys
 import time
 from pathlib import Path
 
-import boto3
-
 from devstack.stack import ROOT, Stack
 
 SESSION = "users/demo-user/audio/sessions/telephone-sample"
@@ -34,7 +32,9 @@ def main() -> int:
     started = time.monotonic()
     with Stack(logs=ROOT / "logs") as stack:
         _say(f"S3 at {stack.s3.url}, queue at {stack.queue.base_url}, one worker; logs in logs/")
-        _upload(stack, telephone_sample(), f"{SESSION}/audio.wav")
+        stack.s3.client().upload_file(
+            str(telephone_sample()), stack.s3.bucket, f"{SESSION}/audio.wav"
+        )
         _say(f"uploaded audio.wav; now: edge-client submit {SESSION} --wait")
         failed = _edge_client(stack, "submit", SESSION, "--wait")
         failed = failed or _edge_client(stack, "render", SESSION, "--format", "txt")
@@ -47,23 +47,10 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _upload(stack: Stack, path: Path, key: str) -> None:
-    env = stack.env
-    client = boto3.client(
-        "s3",
-        endpoint_url=env["AWS_ENDPOINT_URL_S3"],
-        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
-        region_name=env["AWS_REGION"],
-    )
-    client.upload_file(str(path), env["COGNITO_S3_BUCKET"], key)
-
-
 def _edge_client(stack: Stack, *arguments: str) -> int:
     command = [sys.executable, "-m", "edge_client", *arguments]
-    return subprocess.run(
-        command, env={**os.environ, **stack.env}, cwd=ROOT, check=False
-    ).returncode  # noqa: S603  our own command
+    environment = {**os.environ, **stack.env}
+    return subprocess.run(command, env=environment, cwd=ROOT, check=False).returncode  # noqa: S603  our own
 
 
 if __name__ == "__main__":

@@ -64,7 +64,10 @@ class Job:
         with self._stage(Stage.ATTRIBUTE):
             segments = attribute(alignment, diarization, waveform.offset_s)
         document = self._document(waveform, transcription, alignment, diarization, segments)
-        return self._answer(document)
+        answer = self._answer(document)
+        spent = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in self.timings.items())
+        logger.info("%.1f s of audio, seconds spent: %s", waveform.duration_s, spent)
+        return answer
 
     def _listen(self, folder: Path) -> Waveform:
         with self._stage(Stage.FETCH) as share:

@@ -77,6 +77,7 @@ class Runtime:
 _LEVELS = {
     "faster_whisper": logging.WARNING,
     "lightning.pytorch": logging.WARNING,
+    "matplotlib": logging.WARNING,
     "urllib3": logging.WARNING,
     "whisperx": logging.ERROR,  # its warnings quote the text they could not align
 }

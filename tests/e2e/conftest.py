@@ -1,0 +1,126 @@
+"""One stack with one real worker for all end-to-end tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from contract import JobFailure
+from devstack import Stack
+from devstack.demo import telephone_sample
+from tests.recordings import short_speech, write_recording
+
+ROOT = Path(__file__).parents[2]
+FINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"}
+
+
+@dataclass
+class Bench:
+    """What a test does with the stack; keeps all that people could have read."""
+
+    stack: Stack
+    printed: list[str] = field(default_factory=list)
+
+    def put(self, key: str, body: bytes) -> None:
+        """Store an object."""
+        self.stack.s3.client().put_object(Bucket=self.stack.s3.bucket, Key=key, Body=body)
+
+    def get_json(self, key: str) -> Any:
+        """Read a JSON object."""
+        found = self.stack.s3.client().get_object(Bucket=self.stack.s3.bucket, Key=key)
+        return json.loads(found["Body"].read())
+
+    def presign(self, key: str, method: str = "get_object", expires_s: int = 3600) -> str:
+        """Sign a URL with the edge's keys."""
+        more = {"ContentType": "application/json"} if method == "put_object" else {}
+        params = {"Bucket": self.stack.s3.bucket, "Key": key, **more}
+        return self.stack.s3.client().generate_presigned_url(
+            method, Params=params, ExpiresIn=expires_s
+        )
+
+    def edge_client(self, *arguments: str, code: int = 0) -> str:
+        """Run the real edge client; return what it printed on stdout."""
+        done = subprocess.run(
+            [sys.executable, "-m", "edge_client", *arguments],
+            env={**os.environ, **self.stack.env},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        if "presign" not in arguments:  # whose purpose is to print what is signed
+            self.printed += [done.stdout, done.stderr]
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """Speak to the queue as a client."""
+        env = self.stack.env
+        answer = requests.request(
+            method,
+            f"{env['RUNPOD_ENDPOINT_BASE_URL']}/{env['RUNPOD_ENDPOINT_ID']}/{path}",
+            json=body,
+            headers={"Authorization": f"Bearer {env['RUNPOD_API_KEY']}"},
+            timeout=30,
+        )
+        answer.raise_for_status()
+        return answer.json()
+
+    def submit(self, job: dict[str, Any]) -> str:
+        """Put a raw job into the queue."""
+        return str(self.call("POST", "run", {"input": job})["id"])
+
+    def result(self, job_id: str, timeout_s: float = 120) -> dict[str, Any]:
+        """Wait for a job's end."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            status: dict[str, Any] = self.call("GET", f"status/{job_id}")
+            if status["status"] in FINAL:
+                self.printed.append(json.dumps(status))
+                return status
+            time.sleep(0.2)
+        raise AssertionError(f"job {job_id} did not end within {timeout_s} s")
+
+    def run(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Submit a raw job and wait for its end."""
+        return self.result(self.submit(job))
+
+    def failure(self, job: dict[str, Any]) -> JobFailure:
+        """Run a job that must fail; return its failure."""
+        status = self.run(job)
+        assert status["status"] == "FAILED", status
+        return JobFailure.model_validate_json(status["error"])
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """The stack, its worker's models loading while the first tests wait."""
+    with Stack(
+        logs=tmp_path_factory.mktemp("logs"), worker_env={"MAX_AUDIO_BYTES": "9000000"}
+    ) as s:
+        yield Bench(s)
+
+
+@pytest.fixture(scope="session")
+def telephone() -> bytes:
+    """30 s of a real telephone conversation."""
+    return telephone_sample().read_bytes()
+
+
+@pytest.fixture(scope="session")
+def short_wav(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A few seconds of synthetic speech, as a WAV file."""
+    path = tmp_path_factory.mktemp("speech") / "short.wav"
+    write_recording(path, short_speech())
+    return path.read_bytes()

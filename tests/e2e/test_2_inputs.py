@@ -1,0 +1,150 @@
+"""What can be wrong with a job, on the real worker: each with its code and its remedy."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from typing import Any
+
+import pytest
+
+from contract import Transcript, UploadFailed
+from devstack import EventKind
+from tests.e2e.conftest import Bench
+from tests.recordings import SAMPLE_RATE_HZ
+
+pytestmark = pytest.mark.e2e
+
+PREFIX = "users/u/audio/sessions/inputs"
+
+
+@pytest.fixture(scope="module")
+def objects(bench: Bench, short_wav: bytes) -> None:
+    """Recordings that are none."""
+    silence = short_wav[:40] + (20 * SAMPLE_RATE_HZ * 2).to_bytes(4, "little")
+    for name, body in {
+        "short.wav": short_wav,
+        "text.wav": b"Dear diary, today I recorded nothing at all.\n" * 100,
+        "empty.wav": b"",
+        "silence.wav": silence + bytes(20 * SAMPLE_RATE_HZ * 2),
+        "truncated.wav": short_wav[: len(short_wav) // 2],
+        "large.wav": short_wav + bytes(9_000_000),
+    }.items():
+        bench.put(f"{PREFIX}/{name}", body)
+
+
+@pytest.mark.usefixtures("objects")
+@pytest.mark.parametrize(
+    ("job", "code", "named"),
+    [
+        ({"language": "en"}, "INVALID_INPUT", "audio_url and audio_base64"),
+        ({"key": "short.wav", "audio_base64": "QQ=="}, "INVALID_INPUT", "exactly one"),
+        ({"key": "short.wav", "langauge": "en"}, "INVALID_INPUT", "langauge"),
+        ({"key": "short.wav", "min_speakers": 3, "max_speakers": 2}, "INVALID_INPUT", "min_speak"),
+        ({"key": "short.wav", "language": "de"}, "INVALID_INPUT", "English-only"),
+        ({"audio_base64": "no base64"}, "INVALID_INPUT", "audio_base64"),
+        ({"key": "text.wav"}, "AUDIO_UNREADABLE", "expected one of wav, mp3"),
+        ({"key": "empty.wav"}, "AUDIO_UNREADABLE", "empty"),
+        ({"key": "truncated.wav"}, "AUDIO_TRUNCATED", "upload the recording again"),
+        ({"key": "large.wav"}, "AUDIO_TOO_LARGE", "MAX_AUDIO_BYTES"),
+        ({"key": "missing.wav"}, "AUDIO_NOT_FOUND", "missing.wav"),
+        ({"audio_url": "http://8.8.8.8/a.wav?X-Amz-Signature=5ec2e7"}, "URL_NOT_ALLOWED", "https"),
+        ({"audio_url": "https://10.0.0.1/a.wav?s=5ec2e7"}, "URL_NOT_ALLOWED", "private"),
+        ({"key": "short.wav", "tamper": True}, "AUDIO_FORBIDDEN", "signature"),
+        ({"key": "short.wav", "expired": True}, "AUDIO_URL_EXPIRED", "Sign audio_url again"),
+    ],
+)
+def test_bad_input_has_its_code_and_names_the_remedy(
+    bench: Bench, job: dict[str, Any], code: str, named: str
+) -> None:
+    job = dict(job)
+    if key := job.pop("key", None):
+        expires_s = 1 if job.get("expired") else 3600
+        job["audio_url"] = bench.presign(f"{PREFIX}/{key}", expires_s=expires_s)
+    if job.pop("tamper", False):
+        head, signature = job["audio_url"].split("X-Amz-Signature=")
+        job["audio_url"] = f"{head}X-Amz-Signature={signature[::-1]}"
+    if job.pop("expired", False):
+        import time
+
+        time.sleep(2.1)
+    failure = bench.failure(job)
+    assert failure.code == code
+    assert named in failure.message
+    assert "5ec2e7" not in failure.message
+
+
+@pytest.mark.usefixtures("objects")
+def test_silence_is_a_success_without_segments(bench: Bench) -> None:
+    result_key = f"{PREFIX}/silence.json"
+    status = bench.run(
+        {
+            "audio_url": bench.presign(f"{PREFIX}/silence.wav"),
+            "result_url": bench.presign(result_key, "put_object"),
+        }
+    )
+    assert status["status"] == "COMPLETED"
+    assert status["output"]["warnings"] == ["NO_SPEECH"]
+    document = Transcript.model_validate(bench.get_json(result_key))
+    assert (document.segments, document.language) == ((), None)
+    assert document.duration_seconds == 20.0
+
+
+def test_without_a_result_url_the_transcript_comes_back(bench: Bench, short_wav: bytes) -> None:
+    job = {"audio_base64": base64.b64encode(short_wav).decode(), "request_id": "edge-7"}
+    output = bench.run(job)["output"]
+    assert {"segments", "language", "speakers", "processing_time_seconds"} <= set(output)
+    assert Transcript.model_validate(output).request_id == "edge-7"
+
+
+def test_diarization_can_be_left_out_and_a_clip_cut(bench: Bench, short_wav: bytes) -> None:
+    job = {
+        "audio_base64": base64.b64encode(short_wav).decode(),
+        "diarize": False,
+        "clip": {"start_s": 2.7, "end_s": 5.4},
+    }
+    document = Transcript.model_validate(bench.run(job)["output"])
+    assert document.speakers == ()
+    assert "diarize" not in document.models
+    assert document.segments[0].start == pytest.approx(2.95, abs=0.15)
+    assert document.duration_seconds == pytest.approx(2.7)
+
+
+@pytest.mark.usefixtures("objects")
+def test_a_transcript_that_s3_refuses_is_in_the_output(bench: Bench) -> None:
+    key = f"{PREFIX}/refused.json"
+    url = bench.presign(key, "put_object").replace("refused.json", "elsewhere.json")
+    status = bench.run({"audio_url": bench.presign(f"{PREFIX}/short.wav"), "result_url": url})
+    assert status["status"] == "COMPLETED"
+    failed = UploadFailed.model_validate(status["output"])
+    body = gzip.decompress(base64.b64decode(failed.transcript_gzip_base64))
+    assert len(body) == failed.result.bytes
+    assert Transcript.model_validate_json(body).segments
+
+
+@pytest.mark.usefixtures("objects")
+def test_progress_goes_to_s3_where_asked(bench: Bench) -> None:
+    key = f"{PREFIX}/progress.json"
+    bench.run(
+        {
+            "audio_url": bench.presign(f"{PREFIX}/short.wav"),
+            "result_url": bench.presign(f"{PREFIX}/t.json", "put_object"),
+            "progress_url": bench.presign(key, "put_object"),
+        }
+    )
+    assert set(bench.get_json(key)) == {"stage", "percent", "updated_at"}
+
+
+def test_a_cancelled_job_frees_the_worker(bench: Bench, telephone: bytes) -> None:
+    bench.put(f"{PREFIX}/long.wav", telephone)
+    long = bench.submit({"audio_url": bench.presign(f"{PREFIX}/long.wav")})
+    while bench.call("GET", f"status/{long}").get("output") is None:
+        pass  # until the worker tells its first progress
+    bench.call("POST", f"cancel/{long}")
+    assert bench.result(long)["status"] == "CANCELLED"
+    after = bench.failure({"audio_base64": "QQ=="})
+    assert after.code == "AUDIO_UNREADABLE"
+    done = [e.job_id for e in bench.stack.queue_events(EventKind.COMPLETED, EventKind.FAILED)]
+    assert long not in done
+    assert json.dumps(bench.call("GET", "health")["jobs"])
