@@ -9,6 +9,7 @@ assembled yet.
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -19,6 +20,7 @@ if __package__ in (None, ""):
 
 from builder.assemble import PROFILE_JSON, describe, fill
 from builder.errors import BuildError, FolderError
+from builder.network_guard import OFFLINE
 from builder.pins import (
     PROFILES,
     HubProfile,
@@ -31,6 +33,7 @@ from builder.pins import (
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line tool and return its exit code."""
     options = _parser().parse_args(arguments)
+    os.environ.update(OFFLINE)
     try:
         profile = load_profile(options.profile)
         if isinstance(profile, HubProfile):
@@ -76,7 +79,7 @@ def is_complete(into: Path, profile: PackageProfile, models: tuple[PinnedModel, 
     except (OSError, ValueError):
         return False
     wanted = describe(profile, models)["provenance"]
-    if any(document["provenance"].get(k) != v for k, v in wanted.items()):
+    if any(document.get("provenance", {}).get(k) != v for k, v in wanted.items()):
         return False
     return all(
         (into / name).is_file() and (into / name).stat().st_size == entry["bytes"]
