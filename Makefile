@@ -6,7 +6,7 @@ MODELS_DIR ?= models
 PACKAGES := contract riff worker edge_client builder devstack bench handler.py
 PINS := requirements/dev.txt requirements/uv.txt
 
-.PHONY: setup format lint types test unit e2e demo eval docs check requirements clean
+.PHONY: setup format lint types test unit e2e demo eval docs check requirements clean help
 
 setup: $(VENV)/.installed $(MODELS_DIR)/profile.json ## install everything, assemble the demo models
 
@@ -66,3 +66,6 @@ requirements: ## pin anew
 
 clean:
 	rm -rf $(VENV) $(MODELS_DIR) logs .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+help:
+	@sed -n 's/^\([a-z]*\):.*## /\1 — /p' Makefile
