@@ -26,6 +26,7 @@ class LoopbackServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else header and body wait 40 ms for each other
 
             def handle_one(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)

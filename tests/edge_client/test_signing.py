@@ -1,5 +1,6 @@
 """Presigned URLs: SigV4, the region's own host, the exact key, and an end that is true."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -24,6 +25,13 @@ def connection(
     for name, value in {"COGNITO_S3_BUCKET": bucket, "AWS_REGION": region, **keys, **more}.items():
         monkeypatch.setenv(name, value)
     return aws.connect(load())
+
+
+@pytest.fixture(scope="module")
+def plain() -> Iterator[aws.Connection]:
+    """One with nothing special, made once: boto3 takes its time."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield connection(patch)
 
 
 @pytest.mark.parametrize("region", ["us-east-1", "us-east-2", "eu-central-1"])
@@ -52,8 +60,8 @@ def test_path_style_where_the_name_cannot_be_in_the_host(
     assert parts.path.startswith(path)
 
 
-def test_sigv4_and_the_content_type_is_signed_into_the_put(monkeypatch: pytest.MonkeyPatch) -> None:
-    urls = sign(connection(monkeypatch), SESSION, 77)
+def test_sigv4_and_the_content_type_is_signed_into_the_put(plain: aws.Connection) -> None:
+    urls = sign(plain, SESSION, 77)
     get, put = (parse_qs(urlsplit(u.reveal()).query) for u in (urls.audio_url, urls.result_url))
     assert get["X-Amz-Algorithm"] == put["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
     assert get["X-Amz-SignedHeaders"] == ["host"]
@@ -62,27 +70,27 @@ def test_sigv4_and_the_content_type_is_signed_into_the_put(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("name", ["a b", "a+b", "50%41", "ünï", "a'b\"&c"])
-def test_keys_are_quoted_once_and_exactly(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    url = sign(connection(monkeypatch), Session("u 1", name), 60).audio_url.reveal()
+def test_keys_are_quoted_once_and_exactly(plain: aws.Connection, name: str) -> None:
+    url = sign(plain, Session("u 1", name), 60).audio_url.reveal()
     assert unquote(urlsplit(url).path) == f"/users/u 1/audio/sessions/{name}/audio.wav"
     assert " " not in url
     assert "'" not in url  # or the curl line would not paste
 
 
-def test_expiry_is_read_from_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
-    urls = sign(connection(monkeypatch), SESSION, 3600)
+def test_expiry_is_read_from_the_url(plain: aws.Connection) -> None:
+    urls = sign(plain, SESSION, 3600)
     assert urls.expires_at == expiry_of(urls.result_url)
     left = urls.expires_at - datetime.now(UTC)
     assert timedelta(seconds=3590) < left <= timedelta(seconds=3601)
 
 
-def test_expiry_out_of_range_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expiry_out_of_range_is_refused(plain: aws.Connection) -> None:
     with pytest.raises(BadUsage):
-        sign(connection(monkeypatch), SESSION, 604_801)
+        sign(plain, SESSION, 604_801)
 
 
-def test_signed_urls_are_masked_in_repr(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "Signature" not in repr(sign(connection(monkeypatch), SESSION, 60))
+def test_signed_urls_are_masked_in_repr(plain: aws.Connection) -> None:
+    assert "Signature" not in repr(sign(plain, SESSION, 60))
 
 
 def test_no_keys_at_all_is_not_configured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,8 +98,8 @@ def test_no_keys_at_all_is_not_configured(monkeypatch: pytest.MonkeyPatch) -> No
         connection(monkeypatch, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
 
 
-def test_long_lived_keys_have_no_early_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert early_end(connection(monkeypatch), datetime(2100, 1, 1, tzinfo=UTC)) is None
+def test_long_lived_keys_have_no_early_end(plain: aws.Connection) -> None:
+    assert early_end(plain, datetime(2100, 1, 1, tzinfo=UTC)) is None
 
 
 def test_temporary_keys_that_end_sooner_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,37 +60,39 @@ def test_error_does_not_repeat_the_text() -> None:
     assert "segments.0.text" in str(caught.value)
 
 
-class TestFindDone:
-    """The transcript of the recording as it is now."""
+def is_done(edge: Edge, **changes: str) -> bool:
+    audio = edge.bucket.head(SESSION.audio_key)
+    return find_done(edge.bucket, SESSION, audio, claim(**changes)) is not None
 
-    def done(self, edge: Edge, **changes: str) -> bool:
-        audio = edge.bucket.head(SESSION.audio_key)
-        return find_done(edge.bucket, SESSION, audio, claim(**changes)) is not None
 
-    def test_newer_than_the_audio_is_done(self, edge: Edge, s3: S3Server) -> None:
-        s3.put(SESSION.audio_key, b"a")
-        s3.put(SESSION.result_key, transcript(), s3.now + timedelta(seconds=1))
-        assert self.done(edge, request_id="other")
+def test_newer_than_the_audio_is_done(edge: Edge, s3: S3Server) -> None:
+    s3.put(SESSION.audio_key, b"a")
+    s3.put(SESSION.result_key, transcript(), s3.now + timedelta(seconds=1))
+    assert is_done(edge, request_id="other")
 
-    def test_older_than_the_audio_is_not(self, edge: Edge, s3: S3Server) -> None:
-        s3.put(SESSION.audio_key, b"a")
-        s3.put(SESSION.result_key, transcript(), s3.now - timedelta(seconds=1))
-        assert not self.done(edge, request_id="other")
 
-    def test_audio_replaced_while_its_job_ran_is_not_done(self, edge: Edge, s3: S3Server) -> None:
-        s3.put(SESSION.audio_key, b"replaced")
-        s3.put(SESSION.result_key, transcript(), s3.now + timedelta(hours=1))
-        assert not self.done(edge, audio_etag='"of the first audio"')
+def test_older_than_the_audio_is_not(edge: Edge, s3: S3Server) -> None:
+    s3.put(SESSION.audio_key, b"a")
+    s3.put(SESSION.result_key, transcript(), s3.now - timedelta(seconds=1))
+    assert not is_done(edge, request_id="other")
 
-    def test_own_jobs_transcript_is_done_whatever_the_clock(self, edge: Edge, s3: S3Server) -> None:
-        s3.put(SESSION.audio_key, b"a")
-        s3.put(SESSION.result_key, transcript(), s3.now - timedelta(hours=1))
-        assert self.done(edge, audio_etag=s3.objects[SESSION.audio_key].etag)
 
-    def test_invalid_transcript_is_not_done(self, edge: Edge, s3: S3Server) -> None:
-        s3.put(SESSION.audio_key, b"a")
-        s3.put(SESSION.result_key, b"{", s3.now + timedelta(hours=1))
-        assert not self.done(edge)
+def test_audio_replaced_while_its_job_ran_is_not_done(edge: Edge, s3: S3Server) -> None:
+    s3.put(SESSION.audio_key, b"replaced")
+    s3.put(SESSION.result_key, transcript(), s3.now + timedelta(hours=1))
+    assert not is_done(edge, audio_etag='"of the first audio"')
+
+
+def test_own_jobs_transcript_is_done_whatever_the_clock(edge: Edge, s3: S3Server) -> None:
+    s3.put(SESSION.audio_key, b"a")
+    s3.put(SESSION.result_key, transcript(), s3.now - timedelta(hours=1))
+    assert is_done(edge, audio_etag=s3.objects[SESSION.audio_key].etag)
+
+
+def test_invalid_transcript_is_not_done(edge: Edge, s3: S3Server) -> None:
+    s3.put(SESSION.audio_key, b"a")
+    s3.put(SESSION.result_key, b"{", s3.now + timedelta(hours=1))
+    assert not is_done(edge)
 
 
 def test_only_the_own_submission_proves_a_job(edge: Edge, s3: S3Server) -> None:
