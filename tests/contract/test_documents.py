@@ -133,5 +133,13 @@ def test_published_schemas_are_current(name: str) -> None:
     assert written == render()[name], "run `make docs`"
 
 
+def test_the_documented_failure_table_is_the_real_one() -> None:
+    document = (SCHEMAS.parent / "architecture.md").read_text(encoding="utf-8")
+    for code, rule in FAILURES.items():
+        assert f"| `{code}` | {'yes' if rule.retryable else 'no'} | `{rule.action}` |" in document
+    for warning in WarningCode:
+        assert f"`{warning}`" in document
+
+
 def test_no_other_schema_is_published() -> None:
     assert {path.name for path in SCHEMAS.iterdir()} == set(render())

@@ -117,7 +117,9 @@ def test_a_prompt_reaches_whisper(models: Models, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_long_prompt_is_cut_with_a_warning(models: Models) -> None:
-    job = JobInput(audio_base64="QQ==", initial_prompt="The ship sails at noon. " * 80, hotwords="harbor")
+    job = JobInput(
+        audio_base64="QQ==", initial_prompt="The ship sails at noon. " * 80, hotwords="harbor"
+    )
     found = transcribe(models, job)
     assert found.warnings == (WarningCode.PROMPT_TOO_LONG,)
     assert "harbor" in found.segments[0].text
