@@ -38,7 +38,10 @@ def test_installed_file_with_the_pinned_bytes_is_found(site: Path) -> None:
 
 def test_missing_distribution_is_named_with_the_remedy() -> None:
     """A machine without the demo extra gets the command that helps."""
-    with pytest.raises(SourceError, match=r"tiny-weights is not installed: run `pip install .*tiny-weights==1\.2\.0"):
+    with pytest.raises(
+        SourceError,
+        match=r"tiny-weights is not installed: run `pip install .*tiny-weights==1\.2\.0",
+    ):
         locate(pin(), DISTRIBUTIONS)
 
 
