@@ -312,6 +312,7 @@ def test_health_counts_jobs_and_workers(queue: JobQueue, clock: FakeClock) -> No
     started(queue)
     submit(queue)
     queue.ping("idle")
+    queue.ping("retired")
     queue.retire("retired")
     assert queue.health() == {
         "jobs": {"completed": 1, "failed": 1, "inProgress": 1, "inQueue": 1, "retried": 0},
