@@ -17,13 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.audio_files import SAMPLE_RATE_HZ, read_recording
-from bench.comparison import (
-    Comparison,
-    complaints,
-    diarizer_markdown,
-    markdown,
-    to_json,
-)
+from bench.comparison import Comparison, complaints, diarizer_markdown, markdown, to_json
 from bench.references import SPEECH_DIR, Reference, Turn, load_folder, telephone_sample
 from bench.scoring import score
 from bench.transcripts import read_transcript
@@ -34,7 +28,8 @@ INTRODUCTION = """\
 
 Written by `make eval`; do not edit. Ours is what the worker put into S3 after upload, submission
 with the edge client, queue and worker; stock is WhisperX's README recipe (`bench/stock.py`) on
-the same weights. Models: {models}.
+the same weights:
+{models}.
 
 - WER and cpWER are under the normalisation that `bench/normalise.py` states.
 - DER is by the speakers of the words, which is what a reader of a transcript is told; overlapped
