@@ -138,8 +138,10 @@ def _s3_code(body: bytes) -> str:
 def _endpoint(edge: Edge) -> str:
     health = edge.api.health()
     workers, jobs = health.get("workers") or {}, health.get("jobs") or {}
-    up = sum(count for count in workers.values() if isinstance(count, int))
+    up = workers.get("idle", 0) + workers.get("running", 0)
     told = f"answers; {up} workers up, {jobs.get('inQueue', 0)} jobs in its queue"
+    if throttled := workers.get("throttled", 0):
+        told += f"; {throttled} throttled: no GPU of the chosen kinds is free, allow more kinds"
     if up == 0:
         told += (
             ". None up is normal when idle, but after 7 days without a job RunPod sets max "

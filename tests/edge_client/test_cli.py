@@ -179,7 +179,7 @@ def test_unreachable_exits_3(runpod: RunpodServer, capsys: Capture) -> None:
 @pytest.mark.usefixtures("env_file")
 def test_unexpected_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     def broken(*_: object) -> int:
-        raise ZeroDivisionError("X-Amz-Signature=deadbeef")
+        raise ZeroDivisionError("two\nlines X-Amz-Signature=deadbeef")
 
     monkeypatch.setattr("edge_client.commands.health", broken)
     assert run(["health"]) == 1

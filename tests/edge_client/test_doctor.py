@@ -42,6 +42,13 @@ def test_idle_endpoint_is_told_of_the_seven_days(checks: Checks, runpod: RunpodS
     assert "after 7 days" in checks()["endpoint"].detail
 
 
+def test_throttled_workers_are_not_up(checks: Checks, runpod: RunpodServer) -> None:
+    runpod.on("/health", Reply({"workers": {"idle": 0, "throttled": 2, "unhealthy": 1}}))
+    detail = checks()["endpoint"].detail
+    assert "0 workers up" in detail
+    assert "2 throttled" in detail
+
+
 @pytest.mark.parametrize(("status", "fix"), [(401, "RUNPOD_API_KEY"), (404, "RUNPOD_ENDPOINT_ID")])
 def test_refusing_endpoint_names_the_setting(
     checks: Checks, runpod: RunpodServer, status: int, fix: str

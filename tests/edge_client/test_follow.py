@@ -79,6 +79,14 @@ def test_network_that_comes_back_is_forgiven_and_said_once(clock: FakeClock) -> 
     assert view.notes == ["no answer; the job goes on, trying again"]
 
 
+def test_patience_begins_anew_whenever_runpod_answers(clock: FakeClock) -> None:
+    away = [Unreachable("no answer")] * 25  # some four minutes
+    view = Watcher()
+    answers = iter([RUNNING, *away, RUNNING, *away, DONE])
+    assert until_final(asker(answers), view, clock, 86_400) is DONE
+    assert len(view.notes) == 2
+
+
 def test_network_that_stays_away_ends_the_waiting(clock: FakeClock) -> None:
     with pytest.raises(Unreachable):
         until_final(asker(itertools.repeat(Unreachable("x"))), Watcher(), clock, 86_400)

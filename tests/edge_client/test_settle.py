@@ -3,6 +3,7 @@
 import base64
 import gzip
 import hashlib
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -91,6 +92,7 @@ def test_undelivered_transcript_is_stored_from_here(edge: Edge, s3: S3Server) ->
         undelivered(transcript(), transcript_gzip_base64="!"),
         undelivered(transcript(), transcript_gzip_base64="eA=="),
         undelivered(transcript(), result={"bytes": 5, "sha256": "0" * 64}),
+        undelivered(transcript(), result={"bytes": len(transcript()), "sha256": "0" * 64}),
         undelivered(b"not a transcript"),
     ],
 )
@@ -103,7 +105,12 @@ def test_damaged_transcript_is_not_stored(edge: Edge, s3: S3Server, output: dict
 def test_bomb_is_not_unpacked_beyond_its_promise(edge: Edge) -> None:
     bomb = base64.b64encode(gzip.compress(bytes(50_000_000))).decode()
     output = undelivered(transcript(), transcript_gzip_base64=bomb)
-    assert end(edge, "COMPLETED", output=output).result is Result.FAILED
+    tracemalloc.start()
+    try:
+        assert end(edge, "COMPLETED", output=output).result is Result.FAILED
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_failure_keeps_the_workers_code(edge: Edge) -> None:

@@ -50,6 +50,11 @@ def test_host_is_the_regions_own(monkeypatch: pytest.MonkeyPatch, region: str) -
             "127.0.0.1:8333",
             "/clouddrive-app-bucket/users/",
         ),
+        (
+            {"AWS_ENDPOINT_URL_S3": "https://s3.example.com"},
+            "s3.example.com",
+            "/clouddrive-app-bucket/users/",
+        ),
     ],
 )
 def test_path_style_where_the_name_cannot_be_in_the_host(

@@ -55,7 +55,7 @@ def test_no_bytes_upset_the_reader(body: bytes) -> None:
 
 def test_error_does_not_repeat_the_text() -> None:
     with pytest.raises(TranscriptInvalid) as caught:
-        parse(b'{"segments": [{"start": 0, "end": 1, "text": 5, "speaker": "secret words"}]}')
+        parse(b'{"segments": [{"start": 0, "end": 1, "text": ["secret words"]}]}')
     assert "secret" not in f"{caught.value} {caught.value.__cause__}"
     assert "segments.0.text" in str(caught.value)
 
