@@ -6,7 +6,6 @@ Raises `WorkerError` ``MODEL_UNAVAILABLE`` naming the model that is missing or d
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -36,7 +35,7 @@ T = TypeVar("T")
 
 @dataclass
 class Models:
-    """Everything that stays in memory between jobs. Jobs take turns: `lock` is held by one."""
+    """Everything that stays in memory between jobs. For one job at a time: whisperx keeps state."""
 
     folder: Path
     profile: Profile
@@ -45,7 +44,6 @@ class Models:
     whisper: FasterWhisperPipeline
     whisper_name: str
     diarization: DiarizationPipeline
-    lock: threading.Lock = field(default_factory=threading.Lock)
     _aligners: dict[str, Aligner] = field(default_factory=dict)
 
     def aligner(self, language: str | None) -> Aligner | None:

@@ -63,6 +63,15 @@ def test_speech_becomes_its_words(models: Models) -> None:
     assert heard.replace("10", "ten").replace(",", "") == said.replace(",", "")
 
 
+def test_nothing_is_reported_and_no_hub_is_asked(models: Models) -> None:
+    import huggingface_hub.constants as hub
+    from pyannote.audio.telemetry import metrics
+
+    assert models.device.name in ("cpu", "cuda")
+    assert not metrics.is_metrics_enabled()
+    assert hub.HF_HUB_OFFLINE
+
+
 def test_silence_has_no_spans_and_no_text(models: Models) -> None:
     found = transcribe(models, waveform=SILENCE)
     assert found == Transcription((), None, None)
