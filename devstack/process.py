@@ -20,10 +20,12 @@ def clean_environment(home: Path) -> dict[str, str]:
     """Return the few variables a child needs: no credentials, and a home of its own.
 
     Args:
-        home: Becomes HOME and TMPDIR: no `~/.aws`, and no file is left anywhere else.
+        home: Becomes HOME, so there is no `~/.aws`; TMPDIR is `tmp` in it, made here.
     """
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    return {**passed, "HOME": str(home), "TMPDIR": str(home)}
+    tmp = home / "tmp"
+    tmp.mkdir(exist_ok=True)
+    return {**passed, "HOME": str(home), "TMPDIR": str(tmp)}
 
 
 class ChildProcess:

@@ -184,7 +184,7 @@ def _create_bucket(client: S3Client, bucket: str) -> None:
     """Create the bucket; with `data` it may be there from an earlier run."""
     try:
         client.create_bucket(Bucket=bucket)
-    except (client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou):
+    except client.exceptions.BucketAlreadyOwnedByYou:
         return
 
 

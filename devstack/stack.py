@@ -101,6 +101,11 @@ class Stack:
         """Return the workers' processes that run now."""
         return [worker.pid for worker in self.pool.workers if worker.pid is not None]
 
+    @property
+    def worker_tmp(self) -> Path:
+        """The workers' TMPDIR: what a job leaves behind is there."""
+        return self.worker_home / "tmp"
+
     def _start(self, undo: ExitStack) -> None:
         self.guard = undo.enter_context(Guard())
         state = Path(tempfile.mkdtemp(prefix="devstack-"))

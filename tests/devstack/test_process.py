@@ -63,7 +63,9 @@ def test_the_environment_has_no_credentials(
         monkeypatch.setenv(name, "secret")
     env = clean_environment(tmp_path)
     assert "secret" not in env.values()
-    assert env["HOME"] == env["TMPDIR"] == str(tmp_path)
+    assert env["HOME"] == str(tmp_path)
+    assert Path(env["TMPDIR"]).parent == tmp_path
+    assert Path(env["TMPDIR"]).is_dir()
     assert env["PATH"] == os.environ["PATH"]
 
 

@@ -102,10 +102,13 @@ def test_up_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
         assert left_behind(tmp_path), "or the check below would see nothing"
         assert len(running) >= 6, "guard, weed, two workers with a heartbeat each"
         process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=60)
+        assert process.stdout is not None
+        output = "".join(iter(process.stdout.readline, "stopping\n"))
+        assert not (tmp_path / "env").exists(), "a client would find a stack that is leaving"
+        output += process.communicate(timeout=60)[0]
     assert process.returncode == 0
     assert [line.split()[0] for line in output.splitlines()] == [
-        "s3", "queue", "workers", "ready", "stopping",
+        "s3", "queue", "workers", "ready",
     ]  # fmt: skip
     assert not [pid for pid in running if is_running(pid)]
     assert not (tmp_path / "env").exists()
@@ -170,6 +173,6 @@ def test_the_library_gives_the_same_stack(tmp_path: Path) -> None:
         assert stack.worker_pids() == [output["pid"]]
         done = stack.queue_events(devstack.EventKind.COMPLETED)
         assert [event.job_id for event in done] == [answer["id"]]
-        assert list(stack.worker_home.iterdir()) == []
+        assert output["env"]["TMPDIR"] == str(stack.worker_tmp)
         pids = stack.worker_pids()
     assert not [pid for pid in pids if is_running(pid)]
