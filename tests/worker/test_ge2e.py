@@ -126,6 +126,15 @@ def test_mask_that_keeps_nothing_gives_finite_numbers(model: GE2EEmbedding) -> N
     assert np.linalg.norm(vectors) == pytest.approx(1, rel=1e-4)
 
 
+def test_network_that_answers_nothing_gives_finite_numbers() -> None:
+    """ReLU can leave zeros only, which have no direction; cosine distance needs one."""
+    model = GE2EEmbedding().eval()
+    torch.nn.init.constant_(model.linear.bias, -100.0)
+    vectors = embed(model, noise(2.0))
+    assert np.isfinite(vectors).all()
+    assert np.linalg.norm(vectors) == pytest.approx(1, rel=1e-4)
+
+
 def test_nothing_is_tied_to_the_cpu(model: GE2EEmbedding) -> None:
     """On a device without data, every tensor that is made must follow its input."""
     on_meta = GE2EEmbedding().to("meta")

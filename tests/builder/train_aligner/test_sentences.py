@@ -44,11 +44,13 @@ def test_what_is_spoken_otherwise_than_written_is_left_out(sentence: str, tmp_pa
     assert read_sentences(tmp_path) == []
 
 
-def test_held_out_sentences_are_nowhere_in_training() -> None:
-    """Not even as a part of another sentence."""
-    whole = [f"The number {word} is odd." for word in ("one", "three", "five", "seven")]
-    longer = [f"Well. {sentence}" for sentence in whole]
-    train, held_out = split_sentences([*whole, *longer], 2)
+@pytest.mark.parametrize("seed", range(6))
+def test_held_out_sentences_are_nowhere_in_training(seed: int) -> None:
+    """Not even as a part of another sentence, nor a part of them."""
+    numbers = ("one", "three", "five", "seven")
+    whole = [f"The number {word} is odd." for word in numbers]
+    train, held_out = split_sentences([*whole, *(f"Well. {s}" for s in whole)], 2, seed)
     assert len(held_out) == 2
-    kept = {word for s in train for word in s.split()}
+    kept = {word for sentence in train for word in sentence.split()}
     assert all(sentence.split()[-3] not in kept for sentence in held_out)
+    assert train
