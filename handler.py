@@ -48,7 +48,7 @@ def run(job: dict[str, Any], token: CancelToken) -> dict[str, Any]:
         failure = JobFailure.of(FailureCode.INTERNAL, message, progress.stage)
     finally:
         progress.close()
-    return {"error": failure.model_dump_json()}
+    return {"error": failure.model_dump_json(exclude_none=True)}
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from contract.failures import (
     JobFailure,
     Stage,
     WarningCode,
+    WarningText,
 )
 from contract.job_input import Clip, JobInput, PresignedUrl
 from contract.progress import Progress
@@ -22,7 +23,7 @@ from contract.queue import (
     JobStatus,
     RunRequest,
 )
-from contract.summary import JobSummary, StoredResult, UploadFailed
+from contract.summary import JobSummary, StoredResult, TranscriptForm, UploadFailed
 from contract.transcript import Segment, Transcript, Word, WordTiming
 
 __all__ = [
@@ -45,8 +46,10 @@ __all__ = [
     "Stage",
     "StoredResult",
     "Transcript",
+    "TranscriptForm",
     "UploadFailed",
     "WarningCode",
+    "WarningText",
     "WireModel",
     "Word",
     "WordTiming",

@@ -7,7 +7,7 @@ a `JobFailure`. `FAILURES` says for each code whether a retry can help and what 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
@@ -96,9 +96,14 @@ class JobFailure(WireModel):
     stage: Stage
     retryable: bool
     action: Action
+    needed_seconds: int | None = Field(
+        None, ge=0, description="With RESULT_URL_EXPIRES_TOO_SOON: how long a URL has to live."
+    )
 
     @classmethod
-    def of(cls, code: FailureCode, message: str, stage: Stage) -> JobFailure:
+    def of(
+        cls, code: FailureCode, message: str, stage: Stage, needed_seconds: int | None = None
+    ) -> JobFailure:
         """Build a failure whose ``retryable`` and ``action`` follow `FAILURES`."""
         rule = FAILURES[code]
         return cls(
@@ -107,11 +112,15 @@ class JobFailure(WireModel):
             stage=stage,
             retryable=rule.retryable,
             action=rule.action,
+            needed_seconds=needed_seconds,
         )
 
 
 class WarningCode(StrEnum):
-    """What a successful job could not do, or did differently than asked."""
+    """What a successful job could not do, or did differently than asked.
+
+    A warning on the wire is the code, or the code with a detail: ``BATCH_REDUCED: align 1``.
+    """
 
     NO_SPEECH = "NO_SPEECH"
     ALIGNMENT_UNAVAILABLE = "ALIGNMENT_UNAVAILABLE"
@@ -119,3 +128,9 @@ class WarningCode(StrEnum):
     DIARIZATION_FAILED = "DIARIZATION_FAILED"
     PROMPT_TOO_LONG = "PROMPT_TOO_LONG"
     SPEAKER_HINTS_UNMET = "SPEAKER_HINTS_UNMET"
+    BATCH_REDUCED = "BATCH_REDUCED"
+
+
+WarningText = Annotated[
+    str, Field(pattern=rf"^({'|'.join(WarningCode)})(: [ -~]{{1,40}})?$", description="A code.")
+]

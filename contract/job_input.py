@@ -135,6 +135,9 @@ class JobInput(WireModel):
     initial_prompt: str | None = Field(None, description="Context given to Whisper.")
     hotwords: str | None = Field(None, description="Words Whisper should favour.")
     clip: Clip | None = Field(None, description="Only this part of the recording.")
+    strict: bool = Field(
+        False, description="Fail where alignment or diarization fails, instead of a warning."
+    )
     request_id: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
         None, description="The edge's idempotency key; echoed."
     )

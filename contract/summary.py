@@ -6,12 +6,13 @@ good after the GPU work was done, an `UploadFailed` with the transcript inside.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from contract.base import WireModel
-from contract.failures import JobFailure, Stage, WarningCode
+from contract.failures import JobFailure, Stage, WarningText
 
 Seconds = Annotated[float, Field(ge=0)]
 
@@ -33,10 +34,18 @@ class JobSummary(WireModel):
     duration_seconds: Seconds
     processing_time_seconds: Seconds
     language: str | None = None
-    warnings: tuple[WarningCode, ...] = ()
+    warnings: tuple[WarningText, ...] = ()
     result: StoredResult
     timings: dict[Stage, Seconds] = Field(description="Seconds spent in each stage.")
     request_id: str | None = None
+
+
+class TranscriptForm(StrEnum):
+    """How much of the transcript an output holds: the largest form that fits is sent."""
+
+    COMPLETE = "complete"
+    WITHOUT_SCORES = "without_scores"
+    WITHOUT_WORDS = "without_words"
 
 
 class UploadFailed(WireModel):
@@ -47,7 +56,8 @@ class UploadFailed(WireModel):
     """
 
     status: Literal["upload_failed"] = "upload_failed"
-    error: JobFailure = Field(alias="failure")
+    failure: JobFailure
     transcript_gzip_base64: str = Field(repr=False)
+    form: TranscriptForm = TranscriptForm.COMPLETE
     result: StoredResult = Field(description="Of the transcript before compression.")
     request_id: str | None = None

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from contract.base import WireModel
-from contract.failures import WarningCode
+from contract.failures import WarningText
 from contract.summary import Seconds
 
 SpeakerLabel = Annotated[str, Field(pattern=r"^SPEAKER_\d{2,}$")]
@@ -62,5 +62,5 @@ class Transcript(WireModel):
     duration_seconds: Seconds
     processing_time_seconds: Seconds
     models: dict[str, str] = Field(description="Stage to the name of the model that ran.")
-    warnings: tuple[WarningCode, ...] = ()
+    warnings: tuple[WarningText, ...] = ()
     request_id: str | None = None

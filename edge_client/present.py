@@ -104,7 +104,7 @@ def outcome_as_facts(session: Session, claim: Claim | None, outcome: Outcome) ->
         **_job_facts(claim),
         "message": outcome.message,
         "summary": _delivered_facts(outcome.delivered),
-        "failure": failure.model_dump(mode="json") if failure else None,
+        "failure": failure.model_dump(mode="json", exclude_none=True) if failure else None,
     }
 
 

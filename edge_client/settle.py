@@ -81,7 +81,7 @@ def _rescue(bucket: Bucket, session: Session, answer: UploadFailed) -> Outcome:
         body = unpack(answer)
         doc = transcripts.parse(body)
     except TranscriptInvalid as exc:
-        return Outcome(Result.FAILED, f"{answer.error.message}; {exc}", failure=answer.error)
+        return Outcome(Result.FAILED, f"{answer.failure.message}; {exc}", failure=answer.failure)
     bucket.write(session.result_key, body)
     return Outcome(
         Result.DONE,

@@ -29,6 +29,7 @@ from worker.cancel import CancelToken
 from worker.decode import DecodeLimits, decode
 from worker.deliver import deliver
 from worker.diarize import diarize
+from worker.download import DownloadLimits
 from worker.encode import EncodedTranscript
 from worker.errors import WorkerError
 from worker.fetch import fetch
@@ -71,10 +72,11 @@ class Job:
 
     def _listen(self, folder: Path) -> Waveform:
         with self._stage(Stage.FETCH) as share:
-            recording = fetch(self.input, folder, self.settings.max_audio_bytes, self.token, share)
+            limits = DownloadLimits(self.settings.max_audio_bytes)
+            recording = fetch(self.input, folder, limits, self.token, share)
         with self._stage(Stage.DECODE) as share:
-            limits = DecodeLimits(self._max_duration_s, self.input.clip)
-            return decode(recording, limits, self.token, share)
+            lengths = DecodeLimits(self._max_duration_s, self.input.clip)
+            return decode(recording, lengths, self.token, share)
 
     @property
     def _max_duration_s(self) -> float:
@@ -171,7 +173,7 @@ class Job:
         """Return the transcript itself: the GPU work is done and paid for."""
         logger.warning("deliver: %s", error)
         return UploadFailed(
-            error=error.to_failure(),
+            failure=error.to_failure(),
             transcript_gzip_base64=encoded.gzip_base64,
             result=encoded.stored,
             request_id=self.input.request_id,

@@ -16,10 +16,17 @@ SAMPLE_RATE_HZ = 16_000
 
 @dataclass(frozen=True)
 class Recording:
-    """The recording as it was stored, in the job's temporary directory."""
+    """The recording as it was stored, in the job's temporary directory.
+
+    Attributes:
+        path: The file.
+        bytes: Its size.
+        clock_skew_s: S3's clock minus this machine's; 0 for inline audio.
+    """
 
     path: Path
     bytes: int
+    clock_skew_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ async def handler(job: dict[str, Any]) -> Any:
             packed = base64.b64encode(gzip.compress(body)).decode()
             lost = JobFailure.of(FailureCode.STORAGE_UNAVAILABLE, "S3 is away", Stage.DELIVER)
             return UploadFailed(
-                error=lost, transcript_gzip_base64=packed, result=stored
+                failure=lost, transcript_gzip_base64=packed, result=stored
             ).model_dump(mode="json")
     for stage, percent in ((Stage.FETCH, 5), (Stage.TRANSCRIBE, 40), (Stage.DELIVER, 95)):
         progress = Progress(stage=stage, percent=percent, updated_at=datetime.now(UTC))

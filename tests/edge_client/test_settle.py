@@ -34,7 +34,7 @@ def summary(size_bytes: int) -> dict[str, Any]:
 
 def undelivered(body: bytes, **changes: Any) -> dict[str, Any]:
     answer = UploadFailed(
-        error=JobFailure.of(FailureCode.STORAGE_UNAVAILABLE, "S3 is away", Stage.DELIVER),
+        failure=JobFailure.of(FailureCode.STORAGE_UNAVAILABLE, "S3 is away", Stage.DELIVER),
         transcript_gzip_base64=base64.b64encode(gzip.compress(body)).decode(),
         result=StoredResult(bytes=len(body), sha256=hashlib.sha256(body).hexdigest()),
     )

@@ -43,7 +43,7 @@ def test_summary_is_read() -> None:
 
 def test_undelivered_transcript_is_read_as_the_sdk_posts_it() -> None:
     """The SDK takes a key named ``error`` out of an answer: the reason has another name."""
-    answer = UploadFailed(error=FAILURE, transcript_gzip_base64="eA==", result=STORED)
+    answer = UploadFailed(failure=FAILURE, transcript_gzip_base64="eA==", result=STORED)
     output = answer.model_dump(mode="json")
     assert "error" not in output
     assert judge(status("COMPLETED", output=output)) == answer

@@ -9,16 +9,18 @@ import pytest
 from contract import FailureCode, JobInput
 from tests.worker.conftest import Answer, LoopbackS3
 from worker.cancel import CancelToken
+from worker.download import BLOCK_BYTES, DownloadLimits
 from worker.errors import JobCancelled, WorkerError
-from worker.fetch import BLOCK_BYTES, fetch
+from worker.fetch import fetch
 from worker.values import Recording
 
 LIMIT = 5 * BLOCK_BYTES
+LIMITS = DownloadLimits(LIMIT)
 
 
 def run(s3: LoopbackS3, folder: Path, path: str = "/b/k?X-Amz-Signature=5ec2e7") -> Recording:
     """Fetch from the loopback server."""
-    return fetch(JobInput(audio_url=s3.url(path)), folder, LIMIT, CancelToken())
+    return fetch(JobInput(audio_url=s3.url(path)), folder, LIMITS, CancelToken())
 
 
 def failure(s3: LoopbackS3, folder: Path, path: str = "/b/k?X-Amz-Signature=5ec2e7") -> WorkerError:
@@ -34,7 +36,7 @@ def test_bytes_arrive_whole_and_progress_is_told(s3: LoopbackS3, tmp_path: Path)
     s3.answers = [Answer(body=body)]
     shares: list[float] = []
     job = JobInput(audio_url=s3.url())
-    recording = fetch(job, tmp_path, LIMIT, CancelToken(), shares.append)
+    recording = fetch(job, tmp_path, LIMITS, CancelToken(), shares.append)
     assert recording.path.read_bytes() == body
     assert recording.bytes == len(body)
     assert shares == sorted(shares)
@@ -127,12 +129,12 @@ def test_a_cancelled_job_stops_within_a_block(s3: LoopbackS3, tmp_path: Path) ->
     token = CancelToken()
     token.cancel()
     with pytest.raises(JobCancelled):
-        fetch(JobInput(audio_url=s3.url()), tmp_path, LIMIT, token)
+        fetch(JobInput(audio_url=s3.url()), tmp_path, LIMITS, token)
 
 
 def test_inline_audio_is_unpacked(tmp_path: Path) -> None:
     job = JobInput(audio_base64=base64.b64encode(b"sound").decode())
-    assert fetch(job, tmp_path, LIMIT, CancelToken()).path.read_bytes() == b"sound"
+    assert fetch(job, tmp_path, LIMITS, CancelToken()).path.read_bytes() == b"sound"
 
 
 @pytest.mark.parametrize(
@@ -141,5 +143,5 @@ def test_inline_audio_is_unpacked(tmp_path: Path) -> None:
 )
 def test_bad_inline_audio_has_its_code(tmp_path: Path, text: str, limit: int, code: str) -> None:
     with pytest.raises(WorkerError) as caught:
-        fetch(JobInput(audio_base64=text), tmp_path, limit, CancelToken())
+        fetch(JobInput(audio_base64=text), tmp_path, DownloadLimits(limit), CancelToken())
     assert caught.value.code == code
