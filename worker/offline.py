@@ -1,7 +1,8 @@
 """Import this before torch, pyannote or whisperx: nothing is fetched, nothing is reported.
 
 pyannote reports durations and speaker counts to its maker unless told otherwise before its
-import; the hubs are told that there is no network.
+import, and so does onnxruntime (which faster-whisper and pyannote import) its use from 1.25 on;
+the hubs are told that there is no network.
 """
 
 import os
@@ -12,6 +13,7 @@ _ENVIRONMENT = {
     "TRANSFORMERS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "PYANNOTE_METRICS_ENABLED": "0",
+    "ORT_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
 
