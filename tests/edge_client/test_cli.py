@@ -277,6 +277,8 @@ def test_ctrl_c_tells_how_to_resume(runpod: RunpodServer, tmp_path: Path) -> Non
         env={"PYTHONPATH": str(root), "PATH": "", "HOME": str(tmp_path)},
         stderr=subprocess.PIPE,
         text=True,
+        # a shell that runs the tests in the background has them ignore SIGINT, and a child inherits
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while runpod.count("/status/job-1") == 0 and child.poll() is None:
         time.sleep(0.05)

@@ -57,10 +57,11 @@ def test_the_url_goes_out_exactly_as_it_was_signed(
     assert s3.requests[0][1] == path
 
 
-def expired(minutes_ago: int) -> str:
-    """A URL signed for one minute, a while ago."""
-    signed = datetime.now(UTC) - timedelta(minutes=minutes_ago)
-    return f"/b/k?X-Amz-Date={signed:%Y%m%dT%H%M%SZ}&X-Amz-Expires=60&X-Amz-Signature=5ec2e7"
+def signed_for(seconds: int) -> str:
+    """A URL signed an hour ago for so many seconds."""
+    signed = datetime.now(UTC) - timedelta(hours=1)
+    life = f"X-Amz-Date={signed:%Y%m%dT%H%M%SZ}&X-Amz-Expires={seconds}"
+    return f"/b/k?{life}&X-Amz-Signature=5ec2e7"
 
 
 DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
@@ -72,8 +73,8 @@ SAYS_EXPIRED = b"<Error><Code>AccessDenied</Code><Message>Request has expired</M
     [
         (Answer(404, b"<Error><Code>NoSuchKey</Code></Error>"), "/b/k", "AUDIO_NOT_FOUND"),
         (Answer(403, SAYS_EXPIRED), "/b/k?X-Amz-Signature=5ec2e7", "AUDIO_URL_EXPIRED"),
-        (Answer(403, DENIED), expired(minutes_ago=5), "AUDIO_URL_EXPIRED"),
-        (Answer(403, DENIED), expired(minutes_ago=0), "AUDIO_FORBIDDEN"),
+        (Answer(403, DENIED), signed_for(seconds=3000), "AUDIO_URL_EXPIRED"),
+        (Answer(403, DENIED), signed_for(seconds=7200), "AUDIO_FORBIDDEN"),
         (Answer(400, b"<Error><Code>ExpiredToken</Code></Error>"), "/b/k", "AUDIO_URL_EXPIRED"),
         (Answer(503, b"slow down"), "/b/k", "STORAGE_UNAVAILABLE"),
         (Answer(429), "/b/k", "STORAGE_UNAVAILABLE"),
