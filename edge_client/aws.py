@@ -6,7 +6,7 @@ host, which answers presigned URLs of new buckets with a redirect that breaks th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from edge_client.errors import NotConfigured
 from edge_client.settings import STORAGE, Settings
 
 if TYPE_CHECKING:
+    from botocore.credentials import Credentials
     from mypy_boto3_s3 import S3Client
 
 
@@ -34,6 +35,18 @@ class Connection:
     bucket: str
     temporary: bool
     keys_end: datetime | None
+    credentials: Credentials | None = field(default=None, repr=False)
+
+    def current_end(self) -> datetime | None:
+        """Return when the keys that sign now stop working, None if never or unknown.
+
+        Keys that botocore fetched itself are renewed when their end is near: what was read at
+        the start is not true for ever.
+        """
+        if not self.temporary or self.credentials is None:
+            return self.keys_end
+        self.credentials.get_frozen_credentials()
+        return _end_of(self.credentials) or self.keys_end
 
 
 def connect(settings: Settings) -> Connection:
@@ -57,10 +70,14 @@ def connect(settings: Settings) -> Connection:
     client = session.client(
         "s3", endpoint_url=settings.s3_url, config=_config(bucket, settings.s3_url is not None)
     )
-    # botocore tells the end of keys that it fetched itself only in this attribute
-    end = getattr(credentials, "_expiry_time", None) or settings.credentials_end
+    end = _end_of(credentials) or settings.credentials_end
     temporary = credentials.token is not None
-    return Connection(client, bucket, temporary, end if temporary else None)
+    return Connection(client, bucket, temporary, end if temporary else None, credentials)
+
+
+def _end_of(credentials: Credentials) -> datetime | None:
+    """Return when keys end that botocore fetched itself: it tells that in this attribute only."""
+    return getattr(credentials, "_expiry_time", None)
 
 
 def _session(settings: Settings) -> boto3.Session:

@@ -10,20 +10,51 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from edge_client.errors import ClaimConflict, PreconditionFailed
 from edge_client.layout import Session
+from edge_client.lifetimes import Lifetimes
 from edge_client.storage import Bucket, ObjectInfo
 
 GRACE = timedelta(minutes=5)
 """Edge boxes' clocks may differ by this much: a claim ends so much later than its ttl."""
 
 
+class Attempt(BaseModel):
+    """An earlier submission of the same recording, and how it ended (`recovery.name_of`)."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    request_id: str
+    job_id: str | None = None
+    ended: str
+
+
+class Wanted(BaseModel):
+    """What was asked for, so that any edge box can submit the same again.
+
+    Attributes:
+        wishes: Fields of `JobInput`, without its URLs.
+        webhook: A bearer secret, like the recording beside it: out of ``repr``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    wishes: dict[str, Any] = {}
+    webhook: str | None = Field(None, repr=False)
+    progress_file: bool = False
+
+
 class Claim(BaseModel):
-    """Who submitted what, when, and until when it can still be running."""
+    """Who submitted what, when, and until when it can still be running.
+
+    Attributes:
+        earlier: Submissions that this one follows, oldest first: the attempt counter.
+        ended: How it ended for good, once somebody was told. Anybody may submit anew then.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
@@ -38,6 +69,10 @@ class Claim(BaseModel):
     submitted_at: AwareDatetime
     expires_at: AwareDatetime
     submitted_by: str = ""
+    execution_timeout_s: int = 0
+    wanted: Wanted = Wanted()
+    earlier: tuple[Attempt, ...] = ()
+    ended: str | None = None
 
     @classmethod
     def of(
@@ -48,8 +83,10 @@ class Claim(BaseModel):
         request_id: str,
         endpoint_id: str,
         duration_s: float,
-        ttl_s: int,
+        life: Lifetimes,
         now: datetime,
+        wanted: Wanted,
+        earlier: tuple[Attempt, ...] = (),
     ) -> Self:
         """Claim ``session`` for the job that is about to be submitted."""
         return cls(
@@ -60,9 +97,28 @@ class Claim(BaseModel):
             audio_bytes=audio.size_bytes,
             duration_s=duration_s,
             submitted_at=now,
-            expires_at=now + timedelta(seconds=ttl_s),
+            expires_at=now + timedelta(seconds=life.ttl_s),
             submitted_by=socket.gethostname(),
+            execution_timeout_s=life.execution_timeout_s,
+            wanted=wanted,
+            earlier=earlier,
         )
+
+    @property
+    def request_ids(self) -> tuple[str, ...]:
+        """The submissions whose transcript is this session's."""
+        return (self.request_id, *(attempt.request_id for attempt in self.earlier))
+
+    def followed_by(self, ended: str) -> tuple[Attempt, ...]:
+        """Return ``earlier`` of the claim that replaces this one."""
+        return (
+            *self.earlier,
+            Attempt(request_id=self.request_id, job_id=self.job_id, ended=ended),
+        )
+
+    def closed(self, ended: str) -> Self:
+        """Return the claim of a job whose end was reported."""
+        return self.model_copy(update={"ended": ended})
 
     def is_alive(self, now: datetime) -> bool:
         """Tell whether its job can still be queued or running."""

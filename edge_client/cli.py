@@ -88,6 +88,11 @@ def _wishes(command: F) -> F:
             ),
             click.option("--initial-prompt", help="Context for Whisper: names, subject."),
             click.option("--hotwords", help="Words that Whisper should favour."),
+            click.option(
+                "--strict",
+                is_flag=True,
+                help="Fail where alignment or diarization fails, instead of a warning.",
+            ),
         ]
     ):
         command = decorator(command)
@@ -98,7 +103,12 @@ def _wishes(command: F) -> F:
 @_session
 @_wishes
 @click.option("--webhook", metavar="URL", help="https URL that RunPod posts the ended job to.")
-@click.option("--wait", is_flag=True, help="Follow the job to its end.")
+@click.option(
+    "--progress-file",
+    is_flag=True,
+    help="Have the worker write how far it is into transcription.progress.json, too.",
+)
+@click.option("--wait", is_flag=True, help="Follow the job to its end, and recover what fails.")
 @_wait_at_most
 @click.option("--force", is_flag=True, help="Submit although SESSION is done or has a job out.")
 @_as_json
@@ -108,13 +118,20 @@ def submit(
     /,
     session: str,
     webhook: str | None,
+    progress_file: bool,
     wait: bool,
     timeout_s: float | None,
     force: bool,
     as_json: bool,
     **wishes: Any,
 ) -> int:
-    """Submit SESSION, unless it is done or its job is out."""
+    """Submit SESSION, unless it is done or its job is out.
+
+    A submission that RunPod refuses for the moment is tried again: RETRY_ATTEMPTS (3) times in
+    all, after RETRY_DELAY_SECONDS (30), then twice that, and so on. With --wait the same count
+    holds for jobs that fail in a way that another job can mend; the claim in S3 keeps it, so the
+    same command after a crash goes on where it stopped.
+    """
     if timeout_s is not None and not wait:
         raise click.UsageError("--timeout says how long to --wait: give both")
     from edge_client import commands
@@ -126,6 +143,7 @@ def submit(
         wishes,
         webhook=webhook,
         force=force,
+        progress_file=progress_file,
         wait=wait,
         timeout_s=timeout_s,
     )
@@ -137,7 +155,11 @@ def submit(
 @_as_json
 @_env
 def wait(env_file: Path | None, session: str, timeout_s: float | None, as_json: bool) -> int:
-    """Follow the job of SESSION to its end, whoever submitted it."""
+    """Follow the job of SESSION to its end, whoever submitted it.
+
+    Recovers what fails as `submit --wait` does. A submission whose answer was lost is looked for,
+    and made again once the endpoint has been without any job for LOST_ANSWER_SECONDS (120).
+    """
     from edge_client import commands
 
     return commands.wait(env_file, Report(as_json), session, timeout_s)

@@ -17,7 +17,7 @@ from edge_client import lookup, present, signing, submission, transcripts, waiti
 from edge_client import render as render_
 from edge_client.claim import Claim
 from edge_client.edge import Edge
-from edge_client.errors import BadUsage, Interrupted, TranscriptInvalid
+from edge_client.errors import AnswerLost, BadUsage, Interrupted, TranscriptInvalid
 from edge_client.layout import Session
 from edge_client.lifetimes import check_expiry
 from edge_client.report import Report
@@ -49,17 +49,25 @@ def submit(
     *,
     webhook: str | None,
     force: bool,
+    progress_file: bool,
     wait: bool,
     timeout_s: float | None,
 ) -> int:
-    """Submit a session, and follow its job if asked to."""
-    order = Order(_checked(wishes), _checked_webhook(webhook), force, report.note)
+    """Submit a session, and see it through if asked to."""
+    order = Order(
+        _checked(wishes), _checked_webhook(webhook), force, report.note, progress_file, follow=wait
+    )
     edge = Edge.load(env_file)
     which = edge.session(session)
     try:
         sub = submission.submit(edge, which, order)
     except KeyboardInterrupt:
         raise _interrupted(which) from None
+    except AnswerLost as exc:
+        if not wait:
+            raise
+        report.note(str(exc))
+        return _follow(edge, report, which, waiting.claim_of(edge, which), timeout_s)
     if wait and sub.claim is not None:
         if not report.as_json:
             report.note(present.submission_as_text(sub))
@@ -91,7 +99,7 @@ def _checked_webhook(url: str | None) -> str | None:
 
 
 def wait(env_file: Path | None, report: Report, session: str, timeout_s: float | None) -> int:
-    """Follow the job that is out for a session."""
+    """See through what is out for a session."""
     edge = Edge.load(env_file)
     which = edge.session(session)
     return _follow(edge, report, which, waiting.claim_of(edge, which), timeout_s)
@@ -101,7 +109,9 @@ def _follow(
     edge: Edge, report: Report, session: Session, claim: Claim | None, timeout_s: float | None
 ) -> int:
     try:
-        outcome = waiting.wait(edge, session, claim, quiet=report.as_json, timeout_s=timeout_s)
+        outcome, claim = waiting.wait(
+            edge, session, claim, quiet=report.as_json, timeout_s=timeout_s
+        )
     except KeyboardInterrupt:
         raise _interrupted(session) from None
     text = present.outcome_as_text(edge.bucket.name, session, outcome)

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from edge_client import aws, layout, settings
 from edge_client.clock import Clock
+from edge_client.recovery import Limits
 from edge_client.runpod_api import RunpodApi
 from edge_client.settings import QUEUE, STORAGE, Settings
 from edge_client.storage import Bucket
@@ -53,6 +54,11 @@ class Edge:
         self.settings.require(*QUEUE)
         endpoint_id, key = self.settings.endpoint_id or "", self.settings.api_key or SecretStr("")
         return RunpodApi(self.settings.runpod_url, endpoint_id, key)
+
+    @property
+    def limits(self) -> Limits:
+        """How often, and after which pauses, things are tried again."""
+        return Limits(self.settings.retry_attempts, self.settings.retry_delay_s)
 
     def session(self, text: str) -> layout.Session:
         """Resolve what the user typed for SESSION."""

@@ -6,6 +6,7 @@ Messages are one line and name the remedy; none holds a URL's query, a key or a 
     ├── BadUsage                  2
     │   └── SessionAmbiguous
     ├── NotConfigured             3
+    │   └── KeysEndTooSoon
     ├── Unreachable               3   no answer, or only 5xx, from S3 or RunPod
     ├── StorageRefused            3   S3 answered 403, or has no such bucket
     ├── SessionNotFound           1
@@ -63,6 +64,12 @@ class NotConfigured(EdgeError):
 
     code = "NOT_CONFIGURED"
     exit_code = 3
+
+
+class KeysEndTooSoon(NotConfigured):
+    """Temporary AWS keys end before the job could have stored its transcript."""
+
+    code = "KEYS_END_TOO_SOON"
 
 
 class Unreachable(EdgeError):

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar, cast
 
 from contract import JobState, JobStatus, Progress
 from edge_client.clock import Clock
 from edge_client.errors import JobNotFound, RateLimited, Unreachable, WaitTimedOut
+from edge_client.estimate import Estimate
 
 T = TypeVar("T")
 FIRST_PAUSE_S = 1.0
@@ -23,15 +24,23 @@ GROWTH = 1.4
 JITTER = 0.2
 PATIENCE_S = 300.0
 """So long may RunPod be unreachable before the waiting ends."""
+LOOKS_FOR_ABSENCE = 3
+"""One 404 may be a proxy's, or come before a new job is known everywhere; a resubmission costs."""
 
 
 @dataclass(frozen=True)
 class Glimpse:
-    """What there is to see of a running job. ``percent`` is of the whole job."""
+    """What there is to see of a running job.
+
+    Attributes:
+        percent: Of the whole job.
+        left_s: An estimate of the seconds that remain.
+    """
 
     state: str
     stage: str | None = None
     percent: float | None = None
+    left_s: float | None = None
 
 
 class View(Protocol):
@@ -82,7 +91,7 @@ def until_final(
         limit_s: Seconds to wait at most.
 
     Returns:
-        The final status; None if RunPod has no such job (any more).
+        The final status; None if RunPod has no such job (any more), seen several times.
 
     Raises:
         WaitTimedOut: ``limit_s`` passed.
@@ -121,22 +130,27 @@ def _repeat(step: Callable[[], tuple[bool, T]], clock: Clock, limit_s: float) ->
 
 
 class _Poll:
-    """One look at RunPod; remembers since when it has been unreachable."""
+    """One look at RunPod; remembers since when it has been unreachable, or the job unknown."""
 
     def __init__(self, ask: Callable[[], JobStatus], view: View, clock: Clock) -> None:
         self._ask, self._view, self._clock = ask, view, clock
         self._away_since: float | None = None
+        self._absences = 0
+        self._estimate = Estimate()
 
     def __call__(self) -> tuple[bool, JobStatus | None]:
         try:
             status = self._ask()
         except JobNotFound:
-            return True, None
+            self._absences += 1
+            return self._absences >= LOOKS_FOR_ABSENCE, None
         except (Unreachable, RateLimited) as exc:
             self._bear(exc)
             return False, None
-        self._away_since = None
-        self._view.show(glimpse_of(status))
+        self._away_since, self._absences = None, 0
+        seen = glimpse_of(status)
+        left_s = self._estimate.left_s(self._clock.monotonic(), seen.percent)
+        self._view.show(replace(seen, left_s=left_s))
         return status.status.is_final, status
 
     def _bear(self, exc: Unreachable | RateLimited) -> None:

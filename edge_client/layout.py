@@ -72,6 +72,11 @@ class Session:
         return f"{self.prefix}/transcription.job.json"
 
     @property
+    def progress_key(self) -> str:
+        """How far the job is, where that was asked for."""
+        return f"{self.prefix}/transcription.progress.json"
+
+    @property
     def quoted(self) -> str:
         """The prefix as one shell word, for commands that people copy."""
         return shlex.quote(self.prefix)

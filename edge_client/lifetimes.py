@@ -17,12 +17,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from contract import ExecutionPolicy
 from edge_client.errors import BadUsage, RecordingTooLong
 
 STARTUP_S = 300
 SPEED_FACTOR = 1.0
+LIKELY_FACTOR = 0.4
+"""Twice what the seed's GPU took."""
+KNOWN_FACTOR = 2.0
 MIN_EXECUTION_S = 600
 QUEUE_S = 7_200
 MARGIN_S = 900
@@ -33,11 +37,17 @@ MAX_DURATION_S = (MAX_URL_EXPIRY_S - MARGIN_S - QUEUE_S - STARTUP_S) / SPEED_FAC
 
 @dataclass(frozen=True)
 class Lifetimes:
-    """What one submission is given, in whole seconds."""
+    """What one submission is given, in whole seconds.
+
+    Attributes:
+        likely_s: How long the job will take once it runs, generously: no limit, but what
+            temporary keys must outlive at least.
+    """
 
     execution_timeout_s: int
     ttl_s: int
     url_expiry_s: int
+    likely_s: int
 
     def policy(self) -> ExecutionPolicy:
         """Return what RunPod is told, in its milliseconds."""
@@ -45,13 +55,28 @@ class Lifetimes:
             execution_timeout_ms=self.execution_timeout_s * 1000, ttl_ms=self.ttl_s * 1000
         )
 
+    def urls_end(self, now: datetime) -> datetime:
+        """Return when URLs that are signed ``now`` end."""
+        return now + timedelta(seconds=self.url_expiry_s)
 
-def plan(duration_s: float, least_expiry_s: int) -> Lifetimes:
+    def ending_within(self, left_s: int) -> Lifetimes:
+        """Shorten all of them to ``left_s``, so that a URL's own clock tells the truth."""
+        return Lifetimes(
+            min(self.execution_timeout_s, left_s),
+            min(self.ttl_s, left_s),
+            min(self.url_expiry_s, left_s),
+            self.likely_s,
+        )
+
+
+def plan(duration_s: float, least_expiry_s: int, known_s: float = 0.0) -> Lifetimes:
     """Compute the lifetimes of one job.
 
     Args:
         duration_s: The recording's length, finite and not negative.
         least_expiry_s: ``PRESIGNED_URL_EXPIRY``, 1 to 604,800.
+        known_s: The job is known to need so long: an earlier one was killed after it, or its
+            worker said so. It is given twice that, within the 7 days.
 
     Raises:
         RecordingTooLong: No URL lives long enough.
@@ -61,9 +86,12 @@ def plan(duration_s: float, least_expiry_s: int) -> Lifetimes:
             f"the recording is {duration_s / 3600:.1f} h long, the limit is "
             f"{MAX_DURATION_S / 3600:.1f} h (presigned URLs end after 7 days): split it"
         )
+    longest_s = MAX_URL_EXPIRY_S - MARGIN_S - QUEUE_S
     execution_s = max(MIN_EXECUTION_S, math.ceil(STARTUP_S + SPEED_FACTOR * duration_s))
+    execution_s = min(longest_s, max(execution_s, math.ceil(KNOWN_FACTOR * known_s)))
     expiry_s = max(check_expiry(least_expiry_s), QUEUE_S + execution_s + MARGIN_S)
-    return Lifetimes(execution_s, expiry_s - MARGIN_S, expiry_s)
+    likely_s = math.ceil(max(STARTUP_S + LIKELY_FACTOR * duration_s, known_s))
+    return Lifetimes(execution_s, expiry_s - MARGIN_S, expiry_s, likely_s)
 
 
 def check_expiry(expires_s: int) -> int:

@@ -58,8 +58,7 @@ def submission_as_text(sub: Submission) -> str:
         return f"already submitted: job {job} {by}; {wait} follows it"
     return (
         f"already submitted {by}, but RunPod's answer is not known, so its job may be running; "
-        f"{wait} watches for its transcript, `edge-client submit {sub.session.quoted} --force` "
-        "submits again"
+        f"{wait} looks for it, and submits again once it is certain that there is none"
     )
 
 
@@ -78,7 +77,8 @@ def outcome_as_text(bucket: str, session: Session, outcome: Outcome) -> str:
     if outcome.result is not Result.DONE or outcome.delivered is None:
         code = f"{outcome.failure.code} in {outcome.failure.stage}: " if outcome.failure else ""
         return f"{outcome.result}: {session}: {code}{outcome.message}"
-    return f"done: {session}\n" + delivered_as_text(bucket, session, outcome.delivered)
+    warning = f"  warning: {outcome.warning}\n" if outcome.warning else ""
+    return f"done: {session}\n{warning}" + delivered_as_text(bucket, session, outcome.delivered)
 
 
 def delivered_as_text(bucket: str, session: Session, delivered: Delivered) -> str:
@@ -104,6 +104,8 @@ def outcome_as_facts(session: Session, claim: Claim | None, outcome: Outcome) ->
         **_job_facts(claim),
         "message": outcome.message,
         "summary": _delivered_facts(outcome.delivered),
+        "warning": outcome.warning,
+        "submissions": [*(a.ended for a in claim.earlier), outcome.result.value] if claim else [],
         "failure": failure.model_dump(mode="json", exclude_none=True) if failure else None,
     }
 

@@ -50,6 +50,17 @@ class Settings(BaseSettings):
         description="Written by `aws configure export-credentials` beside temporary keys.",
     )
 
+    retry_attempts: int = Field(3, validation_alias="RETRY_ATTEMPTS", ge=1, le=20)
+    retry_delay_s: float = Field(30.0, validation_alias="RETRY_DELAY_SECONDS", ge=0, le=3600)
+    lost_answer_s: float = Field(
+        120.0,
+        validation_alias="LOST_ANSWER_SECONDS",
+        ge=0,
+        le=86_400,
+        description="How long an endpoint has to be idle to prove that a submission whose answer "
+        "was lost is not there. RunPod's proxy cuts requests at 100 s.",
+    )
+
     @field_validator("runpod_url")
     @classmethod
     def _key_travels_encrypted(cls, url: str) -> str:

@@ -10,16 +10,24 @@ import gzip
 import hashlib
 import io
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from contract import JobFailure, JobStatus, JobSummary, UploadFailed
+from contract import JobFailure, JobStatus, JobSummary, TranscriptForm, UploadFailed
 from edge_client import transcripts
 from edge_client.claim import Claim
 from edge_client.errors import TranscriptInvalid
 from edge_client.layout import Session
 from edge_client.storage import Bucket
 from edge_client.transcripts import Delivered
-from edge_client.verdict import Result, Unproven, judge
+from edge_client.verdict import Ending, Result, judge
+
+_SHORTENED = {
+    TranscriptForm.COMPLETE: None,
+    TranscriptForm.WITHOUT_SCORES: "the transcript was too large to travel whole: its words have "
+    "no scores",
+    TranscriptForm.WITHOUT_WORDS: "the transcript was too large to travel whole: it has segments, "
+    "but no words",
+}
 
 
 @dataclass(frozen=True)
@@ -30,16 +38,27 @@ class Outcome:
         delivered: With ``done``.
         failure: The worker's own words, where it gave some.
         message: One line for people.
+        ending: Why there is no transcript, where the worker did not say.
+        answer: With `Ending.UNDELIVERED`: the transcript, which S3 does not have yet.
+        warning: What the delivered transcript lacks.
     """
 
     result: Result
     message: str
     delivered: Delivered | None = None
     failure: JobFailure | None = None
+    ending: Ending | None = None
+    answer: UploadFailed | None = field(default=None, repr=False)
+    warning: str | None = None
+
+    @property
+    def cause(self) -> JobFailure | Ending | None:
+        """What the recovery table is asked about; None if there is nothing to recover."""
+        return self.ending or self.failure
 
 
 def settle(bucket: Bucket, session: Session, claim: Claim, status: JobStatus | None) -> Outcome:
-    """Decide how a job ended.
+    """Decide how a job ended, and store a transcript that its worker could not.
 
     Args:
         bucket: Where the transcript should be.
@@ -47,14 +66,32 @@ def settle(bucket: Bucket, session: Session, claim: Claim, status: JobStatus | N
         claim: The job's claim: its ``request_id`` tells its transcript from others.
         status: RunPod's last word, None if it has forgotten the job.
     """
+    outcome = examine(bucket, session, claim, status)
+    return outcome if outcome.answer is None else take(bucket, session, outcome.answer)
+
+
+def examine(bucket: Bucket, session: Session, claim: Claim, status: JobStatus | None) -> Outcome:
+    """Decide how a job ended; as `settle`, but store nothing.
+
+    S3 goes first: RunPod may have lost a result, run a job twice, or take a stored transcript
+    for one that was not (an answer to the PUT that got lost).
+    """
     verdict = judge(status)
+    if isinstance(verdict, JobSummary):
+        return _confirm(bucket, session, verdict)
+    found = transcripts.find_of_job(bucket, session, claim)
+    if found is not None:
+        return Outcome(Result.DONE, "the transcript is in S3", found)
     if isinstance(verdict, JobFailure):
         return Outcome(Result.FAILED, verdict.message, failure=verdict)
     if isinstance(verdict, UploadFailed):
-        return _rescue(bucket, session, verdict)
-    if isinstance(verdict, JobSummary):
-        return _confirm(bucket, session, verdict)
-    return _look(bucket, session, claim, verdict)
+        return Outcome(
+            Result.LOST,
+            f"the worker could not store the transcript: {verdict.failure.message}",
+            ending=Ending.UNDELIVERED,
+            answer=verdict,
+        )
+    return Outcome(verdict.result, verdict.message, ending=verdict.ending)
 
 
 def _confirm(bucket: Bucket, session: Session, summary: JobSummary) -> Outcome:
@@ -66,27 +103,24 @@ def _confirm(bucket: Bucket, session: Session, summary: JobSummary) -> Outcome:
         Result.LOST,
         f"the worker stored {summary.result.bytes} bytes, S3 has {there} at "
         f"{session.result_key}: submit again",
+        ending=Ending.UNSTORED,
     )
 
 
-def _look(bucket: Bucket, session: Session, claim: Claim, doubt: Unproven) -> Outcome:
-    found = transcripts.find_of_job(bucket, session, claim.request_id)
-    if found is not None:
-        return Outcome(Result.DONE, "the transcript is in S3", found)
-    return Outcome(doubt.result, doubt.message)
-
-
-def _rescue(bucket: Bucket, session: Session, answer: UploadFailed) -> Outcome:
+def take(bucket: Bucket, session: Session, answer: UploadFailed) -> Outcome:
+    """Store the transcript inside a worker's answer, with the edge's own keys."""
     try:
         body = unpack(answer)
         doc = transcripts.parse(body)
     except TranscriptInvalid as exc:
-        return Outcome(Result.FAILED, f"{answer.failure.message}; {exc}", failure=answer.failure)
+        message = f"{answer.failure.message}; {exc}"
+        return Outcome(Result.FAILED, message, failure=answer.failure, ending=Ending.DAMAGED)
     bucket.write(session.result_key, body)
     return Outcome(
         Result.DONE,
         "the worker could not reach S3; the edge stored the transcript",
         doc.delivered(len(body)),
+        warning=_SHORTENED[answer.form],
     )
 
 

@@ -1,4 +1,4 @@
-"""The two presigned URLs of a session.
+"""The presigned URLs of a session.
 
 Takes a session and a lifetime; returns `SignedUrls`. Signing needs no network. The PUT is signed
 for ``Content-Type: application/json``, so S3 refuses any other.
@@ -14,9 +14,9 @@ from botocore.exceptions import BotoCoreError
 
 from contract import PresignedUrl
 from edge_client.aws import Connection
-from edge_client.errors import NotConfigured
+from edge_client.errors import KeysEndTooSoon, NotConfigured
 from edge_client.layout import Session
-from edge_client.lifetimes import check_expiry
+from edge_client.lifetimes import Lifetimes, check_expiry
 
 RESULT_CONTENT_TYPE = "application/json"
 
@@ -29,15 +29,19 @@ class SignedUrls:
     result_url: PresignedUrl
     expires_s: int
     expires_at: datetime
+    progress_url: PresignedUrl | None = None
 
 
-def sign(connection: Connection, session: Session, expires_s: int) -> SignedUrls:
-    """Sign both URLs.
+def sign(
+    connection: Connection, session: Session, expires_s: int, *, progress: bool = False
+) -> SignedUrls:
+    """Sign a session's URLs.
 
     Args:
         connection: From `edge_client.aws.connect`.
         session: Whose recording and transcript.
         expires_s: 1 to 604,800.
+        progress: Sign a PUT for the progress file, too.
 
     Raises:
         BadUsage: ``expires_s`` is out of range.
@@ -45,13 +49,14 @@ def sign(connection: Connection, session: Session, expires_s: int) -> SignedUrls
     """
     check_expiry(expires_s)
     audio = _presign(connection, "get_object", {"Key": session.audio_key}, expires_s)
-    result = _presign(
-        connection,
-        "put_object",
-        {"Key": session.result_key, "ContentType": RESULT_CONTENT_TYPE},
-        expires_s,
-    )
-    return SignedUrls(audio, result, expires_s, expiry_of(audio))
+    result = _presign_put(connection, session.result_key, expires_s)
+    third = _presign_put(connection, session.progress_key, expires_s) if progress else None
+    return SignedUrls(audio, result, expires_s, expiry_of(audio), third)
+
+
+def _presign_put(connection: Connection, key: str, expires_s: int) -> PresignedUrl:
+    params = {"Key": key, "ContentType": RESULT_CONTENT_TYPE}
+    return _presign(connection, "put_object", params, expires_s)
 
 
 def _presign(
@@ -81,14 +86,34 @@ def early_end(connection: Connection, expires_at: datetime) -> str | None:
     """
     if not connection.temporary:
         return None
-    if connection.keys_end is None:
+    ends = connection.current_end()
+    if ends is None:
         return (
             "the AWS keys are temporary and nothing says when they end; the URLs end with them "
             "(AWS_CREDENTIAL_EXPIRATION would tell)"
         )
-    if connection.keys_end >= expires_at:
+    if ends >= expires_at:
         return None
     return (
-        f"the AWS keys end at {connection.keys_end:%Y-%m-%d %H:%M:%S %Z}, before the URLs would "
+        f"the AWS keys end at {ends:%Y-%m-%d %H:%M:%S %Z}, before the URLs would "
         f"({expires_at:%Y-%m-%d %H:%M:%S %Z}): a job that takes longer fails; use longer-lived keys"
     )
+
+
+def within_keys(connection: Connection, life: Lifetimes, now: datetime) -> Lifetimes:
+    """Shorten a job's lifetimes to those of temporary keys.
+
+    Raises:
+        KeysEndTooSoon: They end before even a job that starts at once has likely ended.
+    """
+    ends = connection.current_end()
+    if ends is None:
+        return life
+    left_s = int((ends - now).total_seconds())
+    if left_s < life.likely_s:
+        raise KeysEndTooSoon(
+            f"the AWS keys end at {ends:%Y-%m-%d %H:%M:%S %Z}, in {max(0, left_s)} s, and the URLs "
+            f"with them; this recording needs some {life.likely_s} s: renew the keys (`aws sso "
+            "login`, or a longer --duration-seconds), or use an IAM user's long-lived ones"
+        )
+    return life.ending_within(left_s)

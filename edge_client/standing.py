@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from contract import JobStatus
+from contract import JobState, JobStatus
 from edge_client import transcripts
 from edge_client.claim import Claim, Held
 from edge_client.edge import Edge
@@ -48,6 +48,8 @@ def standing(
     audio: ObjectInfo,
     held: Held | None,
     say: Callable[[str], None],
+    *,
+    follow: bool,
 ) -> Submission | None:
     """Say why nothing needs to be submitted; None if something does.
 
@@ -57,6 +59,9 @@ def standing(
         audio: The recording as it is now.
         held: The session's claim, as it was read.
         say: Told when an ended job is going to be replaced.
+        follow: The caller goes on with `edge_client.campaign`: a job that ended, and whose end
+            nobody was told yet, is left to that. A crash between an end and what follows from it
+            then costs no attempt, and starts no count anew.
 
     Raises:
         ClaimConflict: The claim forbids a submission.
@@ -69,10 +74,20 @@ def standing(
         raise ClaimConflict(f"{session.claim_key} is no claim of this client: --force replaces it")
     if claim is None or not claim.is_alive(edge.clock.now()):
         return None
+    if claim.ended is not None:
+        say(f"job {claim.job_id} ended: {claim.ended}; submitting again")
+        return None
     if claim.job_id is None:
         return Submission(State.UNANSWERED, session, claim)
     check_endpoint(edge, session, claim)
-    return _of_job(edge, session, audio, claim, ask(edge, claim.job_id), say)
+    status = ask(edge, claim.job_id)
+    if follow and claim.audio_etag == audio.etag and not _was_cancelled(status):
+        return Submission(State.ALREADY_SUBMITTED, session, claim)
+    return _of_job(edge, session, audio, claim, status, say)
+
+
+def _was_cancelled(status: JobStatus | None) -> bool:
+    return status is not None and status.status is JobState.CANCELLED
 
 
 def _of_job(

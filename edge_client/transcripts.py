@@ -151,15 +151,15 @@ def find_done(
 
 
 def _is_of(doc: Document, info: ObjectInfo, audio: ObjectInfo, claim: Claim | None) -> bool:
-    if claim is not None and doc.request_id == claim.request_id:
+    if claim is not None and doc.request_id in claim.request_ids:
         return claim.audio_etag == audio.etag
     return info.modified_at >= audio.modified_at
 
 
-def find_of_job(bucket: Bucket, session: Session, request_id: str) -> Delivered | None:
-    """Return the transcript that this very submission wrote, if it did."""
+def find_of_job(bucket: Bucket, session: Session, claim: Claim) -> Delivered | None:
+    """Return the transcript that the claim's submission, or one before it, wrote."""
     found = _read(bucket, session)
-    if found is None or found[0].request_id != request_id:
+    if found is None or found[0].request_id not in claim.request_ids:
         return None
     return found[0].delivered(found[1].size_bytes)
 

@@ -24,6 +24,22 @@ class Result(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     LOST = "lost"
+    SKIPPED = "skipped"
+
+
+class Ending(StrEnum):
+    """How a job ended, where no worker said why. Claims keep these names."""
+
+    UNDELIVERED = "undelivered"
+    DAMAGED = "damaged"
+    UNSTORED = "unstored"
+    NO_OUTPUT = "no_output"
+    FORGOTTEN = "forgotten"
+    EXPIRED = "expired"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    CRASHED = "crashed"
+    UNANSWERED = "unanswered"
 
 
 @dataclass(frozen=True)
@@ -31,6 +47,7 @@ class Unproven:
     """The status decides nothing: ``result`` holds unless S3 has the job's transcript."""
 
     result: Result
+    ending: Ending
     message: str
 
 
@@ -44,14 +61,16 @@ def judge(status: JobStatus | None) -> Verdict:
         status: None if RunPod has no such job any more.
     """
     if status is None:
-        return Unproven(Result.LOST, "RunPod has forgotten the job and S3 has no transcript of it")
+        text = "RunPod has forgotten the job and S3 has no transcript of it"
+        return Unproven(Result.LOST, Ending.FORGOTTEN, text)
     if status.status is JobState.COMPLETED:
         return _completed(status.output)
     if status.status is JobState.FAILED:
         return _failed(status)
     if status.status is JobState.CANCELLED:
-        return Unproven(Result.CANCELLED, "the job was cancelled")
-    return Unproven(Result.LOST, f"RunPod ended the job ({status.status}) before its transcript")
+        return Unproven(Result.CANCELLED, Ending.CANCELLED, "the job was cancelled")
+    text = "RunPod ended the job at its executionTimeout, before its transcript"
+    return Unproven(Result.LOST, Ending.TIMED_OUT, text)
 
 
 def _completed(output: Any) -> Verdict:
@@ -61,7 +80,8 @@ def _completed(output: Any) -> Verdict:
         except ValidationError:
             continue
     what = "without a result" if output is None else "with a result that is no summary"
-    return Unproven(Result.LOST, f"RunPod calls the job completed {what}, S3 has no transcript")
+    text = f"RunPod calls the job completed {what}, S3 has no transcript"
+    return Unproven(Result.LOST, Ending.NO_OUTPUT, text)
 
 
 def _failed(status: JobStatus) -> Verdict:
@@ -71,7 +91,7 @@ def _failed(status: JobStatus) -> Verdict:
     try:
         return JobFailure.model_validate_json(text or "")
     except (ValidationError, TypeError):
-        return Unproven(Result.FAILED, f"the worker failed: {_readable(text)}")
+        return Unproven(Result.FAILED, Ending.CRASHED, f"the worker failed: {_readable(text)}")
 
 
 def _readable(text: Any) -> str:

@@ -50,11 +50,11 @@ class PlainView(QuietView):
 
 
 class LiveView:
-    """One line that stays in place: spinner, stage, bar, percent, time gone."""
+    """One line that stays in place: spinner, stage, bar, percent, time gone and left."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._task = progress.add_task("submitted", total=None)
+        self._task = progress.add_task("submitted", total=None, left="")
 
     def show(self, glimpse: Glimpse) -> None:
         """Update the line. Without a percentage the bar only pulses."""
@@ -63,6 +63,7 @@ class LiveView:
             description=glimpse.stage or glimpse.state,
             total=None if glimpse.percent is None else 100,
             completed=glimpse.percent or 0,
+            left="" if glimpse.left_s is None else remaining(glimpse.left_s),
         )
 
     def note(self, message: str) -> None:
@@ -73,7 +74,17 @@ class LiveView:
 def words(glimpse: Glimpse) -> str:
     """Return a state as a short plain line, such as ``transcribe 40 %``."""
     percent = "" if glimpse.percent is None else f" {glimpse.percent:.0f} %"
-    return f"{glimpse.stage or glimpse.state}{percent}"
+    left = "" if glimpse.left_s is None else f", {remaining(glimpse.left_s)}"
+    return f"{glimpse.stage or glimpse.state}{percent}{left}"
+
+
+def remaining(left_s: float) -> str:
+    """Return an estimate as coarsely as it is known, such as ``about 12 min left``."""
+    if left_s < 55:
+        return f"about {max(5, 5 * round(left_s / 5))} s left"
+    if left_s < 5400:
+        return f"about {max(1, round(left_s / 60))} min left"
+    return f"about {left_s / 3600:.1f} h left"
 
 
 @contextmanager
@@ -106,6 +117,7 @@ def live_progress(console: Console) -> Progress:
         BarColumn(bar_width=30),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
         console=console,
         transient=True,
     )

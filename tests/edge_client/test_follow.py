@@ -8,7 +8,7 @@ import pytest
 from contract import JobState, JobStatus
 from edge_client.errors import JobNotFound, RateLimited, Unauthorized, Unreachable, WaitTimedOut
 from edge_client.follow import Glimpse, glimpse_of, pauses, until_final, until_found
-from tests.edge_client.samples import FakeClock, job
+from tests.edge_client.samples import NOW, FakeClock, job
 
 RUNNING = JobStatus.model_validate(job("IN_PROGRESS"))
 DONE = JobStatus.model_validate(job("COMPLETED"))
@@ -59,7 +59,27 @@ def test_final_status_ends_the_waiting(clock: FakeClock) -> None:
 
 
 def test_forgotten_job_ends_the_waiting(clock: FakeClock) -> None:
-    assert until_final(asker(iter([RUNNING, JobNotFound("")])), Watcher(), clock, 60) is None
+    answers = [RUNNING, *[JobNotFound("")] * 3]
+    assert until_final(asker(iter(answers)), Watcher(), clock, 60) is None
+
+
+def test_one_404_between_answers_is_not_forgetting(clock: FakeClock) -> None:
+    gone = JobNotFound("")
+    answers = iter([gone, gone, RUNNING, gone, gone, DONE])
+    assert until_final(asker(answers), Watcher(), clock, 60) is DONE
+
+
+def test_estimate_is_shown_once_there_is_a_pace(clock: FakeClock) -> None:
+    view = Watcher()
+    steps = [
+        JobStatus.model_validate(
+            job("IN_PROGRESS", output={"stage": "align", "percent": p, "updated_at": NOW})
+        )
+        for p in (10, 20, 30, 40, 50, 60)
+    ]
+    until_final(asker(iter([*steps, DONE])), view, clock, 600)
+    assert view.shown[0].left_s is None
+    assert view.shown[5].left_s == pytest.approx(40 * sum(clock.slept[:5]) / 50, rel=0.5)
 
 
 def test_limit_is_kept_to_the_second(clock: FakeClock) -> None:

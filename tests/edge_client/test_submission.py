@@ -11,14 +11,17 @@ import pytest
 from contract import JobInput
 from edge_client import claim as claims
 from edge_client import recording
+from edge_client.clock import Clock
 from edge_client.edge import Edge
 from edge_client.errors import (
     AnswerLost,
     AudioNotFound,
     ClaimConflict,
     EdgeError,
+    KeysEndTooSoon,
     RateLimited,
     RecordingTooLong,
+    RequestRefused,
     Unauthorized,
 )
 from edge_client.standing import State, Submission
@@ -222,14 +225,49 @@ def test_lost_answer_keeps_the_claim_and_nobody_posts_again(
     assert runpod.count("/run") == 1
 
 
-@pytest.mark.parametrize(("status", "error"), [(401, Unauthorized), (429, RateLimited)])
+@pytest.mark.parametrize(
+    ("status", "error", "posts"),
+    [(401, Unauthorized, 1), (400, RequestRefused, 1), (429, RateLimited, 3)],
+)
 def test_refused_submission_frees_the_session(
-    go: Go, runpod: RunpodServer, audio_etag: str, status: int, error: type[EdgeError]
+    go: Go, runpod: RunpodServer, audio_etag: str, status: int, error: type[EdgeError], posts: int
 ) -> None:
-    runpod.on("/run", Reply(status=status), Reply(job("IN_QUEUE")))
+    runpod.on("/run", *[Reply(status=status)] * posts, Reply(job("IN_QUEUE")))
     with pytest.raises(error):
         go()
+    assert runpod.count("/run") == posts
     assert go().state is State.SUBMITTED
+
+
+def test_busy_queue_is_asked_again_after_what_it_says(
+    go: Go, s3: S3Server, runpod: RunpodServer, audio_etag: str, clock: FakeClock, said: list[str]
+) -> None:
+    runpod.on(
+        "/run",
+        Reply(status=429, headers={"Retry-After": "77"}),
+        Reply(status=429),
+        Reply(job("IN_QUEUE")),
+    )
+    assert go().state is State.SUBMITTED
+    assert clock.slept[0] == 77
+    assert 48 <= clock.slept[1] <= 72  # twice 30 s, a fifth more or less
+    assert "try 2 of 3 in 77 s" in said[0]
+    assert json.loads(s3.objects[SESSION.claim_key].body)["job_id"] == "job-1"
+
+
+def test_another_box_may_submit_while_this_one_pauses(
+    go: Go, edge: Edge, s3: S3Server, runpod: RunpodServer, audio_etag: str
+) -> None:
+    theirs = claim(request_id="of the other box", audio_etag=audio_etag)
+
+    def sleep(seconds: float) -> None:
+        s3.put(SESSION.claim_key, theirs.model_dump_json().encode())
+
+    edge.clock = Clock(now=edge.clock.now, monotonic=edge.clock.monotonic, sleep=sleep)
+    runpod.on("/run", Reply(status=429), Reply(job("IN_QUEUE")))
+    with pytest.raises(ClaimConflict):
+        go()
+    assert runpod.count("/run") == 1
 
 
 def test_other_box_that_claims_first_wins(
@@ -262,13 +300,105 @@ def test_job_id_is_not_lost_with_its_claim(
     assert "job job-1 is out, but its claim could not be updated" in said[0]
 
 
-def test_temporary_keys_that_end_early_are_said_before_submitting(
+def with_keys_for(edge: Edge, left_s: int) -> None:
+    end = NOW + timedelta(seconds=left_s)
+    edge.__dict__["connection"] = replace(edge.connection, temporary=True, keys_end=end)
+
+
+def test_keys_that_end_before_the_job_likely_does_are_refused_before_anything_is_claimed(
+    go: Go, edge: Edge, s3: S3Server, runpod: RunpodServer, audio_etag: str
+) -> None:
+    with_keys_for(edge, 300)  # a recording of 2 s needs 301
+    with pytest.raises(KeysEndTooSoon, match="end at 2026-11-01 12:05:00 UTC.*renew") as caught:
+        go()
+    assert caught.value.exit_code == 3
+    assert SESSION.claim_key not in s3.objects
+    assert runpod.calls == []
+
+
+def test_keys_that_end_early_but_not_too_early_are_said_and_shorten_everything(
     go: Go, edge: Edge, runpod: RunpodServer, audio_etag: str, said: list[str]
 ) -> None:
     runpod.on("/run", Reply(job("IN_QUEUE")))
-    edge.__dict__["connection"] = replace(edge.connection, temporary=True, keys_end=NOW)
+    with_keys_for(edge, 301)
     go()
-    assert "the AWS keys end at 2026-11-01 12:00:00 UTC" in said[0]
+    assert "the AWS keys end at 2026-11-01 12:05:01 UTC" in said[0]
+    body = runpod.calls[0].body
+    assert "X-Amz-Expires=301&" in body["input"]["result_url"]
+    assert body["policy"] == {"executionTimeout": 301_000, "ttl": 301_000, "lowPriority": False}
+
+
+def test_keys_that_outlive_the_urls_are_no_news(
+    go: Go, edge: Edge, runpod: RunpodServer, audio_etag: str, said: list[str]
+) -> None:
+    runpod.on("/run", Reply(job("IN_QUEUE")))
+    with_keys_for(edge, 8700)
+    go()
+    assert said == []
+
+
+def test_progress_file_is_a_third_url(
+    go: Go, s3: S3Server, runpod: RunpodServer, audio_etag: str, said: list[str]
+) -> None:
+    runpod.on("/run", Reply(job("IN_QUEUE")))
+    go(progress_file=True)
+    sent = runpod.calls[0].body["input"]
+    assert f"/{SESSION.progress_key}?" in sent["progress_url"]
+    assert json.loads(s3.objects[SESSION.claim_key].body)["wanted"]["progress_file"] is True
+    assert said == []
+
+
+def test_request_over_two_kilobytes_is_said_and_sent(
+    go: Go, runpod: RunpodServer, audio_etag: str, said: list[str]
+) -> None:
+    runpod.on("/run", Reply(job("IN_QUEUE")))
+    wishes = JobInput(audio_url="https://placeholder.invalid/", initial_prompt="x" * 2000)
+    assert go(wishes=wishes).state is State.SUBMITTED
+    assert "over our 2 KB" in said[0]
+
+
+def test_claim_keeps_what_was_asked_for_and_no_url(
+    go: Go, s3: S3Server, runpod: RunpodServer, audio_etag: str
+) -> None:
+    runpod.on("/run", Reply(job("IN_QUEUE")))
+    go(webhook="https://edge.example.com/h")
+    stored = json.loads(s3.objects[SESSION.claim_key].body)
+    assert stored["wanted"] == {
+        "wishes": {"language": "en", "diarize": False},
+        "webhook": "https://edge.example.com/h",
+        "progress_file": False,
+    }
+    assert b"X-Amz" not in s3.objects[SESSION.claim_key].body
+
+
+@pytest.mark.parametrize("status", [job("FAILED", error="x"), job("TIMED_OUT"), job("COMPLETED")])
+def test_end_that_nobody_was_told_of_is_left_to_who_follows(
+    go: Go, edge: Edge, runpod: RunpodServer, audio_etag: str, status: dict[str, Any]
+) -> None:
+    store_claim(edge, audio_etag=audio_etag)
+    runpod.on("/status/job-1", Reply(status))
+    assert go(follow=True).state is State.ALREADY_SUBMITTED
+    assert runpod.count("/run") == 0
+
+
+def test_cancelled_job_is_replaced_by_who_follows_too(
+    go: Go, edge: Edge, runpod: RunpodServer, audio_etag: str
+) -> None:
+    store_claim(edge, audio_etag=audio_etag)
+    runpod.on("/status/job-1", Reply(job("CANCELLED")))
+    runpod.on("/run", Reply(job("IN_QUEUE") | {"id": "job-2"}))
+    assert go(follow=True).state is State.SUBMITTED
+
+
+def test_closed_claim_is_replaced_without_asking(
+    go: Go, edge: Edge, runpod: RunpodServer, audio_etag: str, said: list[str]
+) -> None:
+    store_claim(edge, audio_etag=audio_etag, ended="AUDIO_UNREADABLE: no audio in it")
+    runpod.on("/run", Reply(job("IN_QUEUE") | {"id": "job-2"}))
+    sub = go(follow=True)
+    assert sub.claim is not None
+    assert (sub.state, sub.claim.earlier) == (State.SUBMITTED, ())
+    assert "job-1 ended: AUDIO_UNREADABLE" in said[0]
 
 
 def test_edge_clocks_that_differ_do_not_steal(

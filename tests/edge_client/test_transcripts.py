@@ -97,5 +97,5 @@ def test_invalid_transcript_is_not_done(edge: Edge, s3: S3Server) -> None:
 
 def test_only_the_own_submission_proves_a_job(edge: Edge, s3: S3Server) -> None:
     s3.put(SESSION.result_key, transcript())
-    assert find_of_job(edge.bucket, SESSION, "r1") is not None
-    assert find_of_job(edge.bucket, SESSION, "r2") is None
+    assert find_of_job(edge.bucket, SESSION, claim()) is not None
+    assert find_of_job(edge.bucket, SESSION, claim(request_id="r2")) is None

@@ -14,7 +14,7 @@ from tests.edge_client.servers import Reply, RunpodServer, S3Server
 
 
 def follow(edge: Edge, timeout_s: float | None = None, **changes: object) -> Outcome:
-    return wait(edge, SESSION, claim(**changes), quiet=True, timeout_s=timeout_s)
+    return wait(edge, SESSION, claim(**changes), quiet=True, timeout_s=timeout_s)[0]
 
 
 def test_job_is_followed_to_its_transcript(
@@ -57,7 +57,7 @@ def test_session_without_a_claim_is_done_if_its_transcript_is_there(
     edge: Edge, s3: S3Server
 ) -> None:
     s3.put(SESSION.result_key, transcript())
-    assert wait(edge, SESSION, None, quiet=True, timeout_s=None).result is Result.DONE
+    assert wait(edge, SESSION, None, quiet=True, timeout_s=None)[0].result is Result.DONE
 
 
 def test_nothing_to_wait_for_names_the_command(edge: Edge) -> None:
@@ -68,7 +68,7 @@ def test_nothing_to_wait_for_names_the_command(edge: Edge) -> None:
 def test_lost_answer_is_followed_in_s3(edge: Edge, s3: S3Server, runpod: RunpodServer) -> None:
     s3.put(SESSION.result_key, transcript())
     assert follow(edge, job_id=None).result is Result.DONE
-    assert runpod.calls == []
+    assert [call.path for call in runpod.calls] == ["/health"]
 
 
 def test_lost_answer_whose_time_is_over_is_lost(edge: Edge, clock: FakeClock) -> None:
