@@ -1,0 +1,129 @@
+"""Runs the fault suite: ``python -m tests.faults [WORD…]``.
+
+Without words all cases are played and ``docs/faults.md`` is written anew; with words those whose
+fault has all of them. One line for each; exit code 1 if any is not as it has to be.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import chain, zip_longest
+from typing import Any
+
+from tests.faults import table
+from tests.faults.case import Case, Verdict, shown
+from tests.faults.cases_queue import EDGE_TO_QUEUE, WORKER_TO_QUEUE
+from tests.faults.cases_s3 import GETS, PUTS
+from tests.faults.cases_worker import BROKEN, KILLED, LEFT, OUT_OF_MEMORY, STOPPED
+from tests.faults.ground import common_ground, files_left, processes_left, secrets_in_logs
+from tests.faults.scene import Ground, Scene, scene
+from tests.faults.verify import aftermath, play
+
+AT_ONCE = 5
+GROUPS = {
+    "Between worker and S3: GET": GETS,
+    "Between worker and S3: PUT": PUTS,
+    "Between edge and queue": EDGE_TO_QUEUE,
+    "Between worker and queue": WORKER_TO_QUEUE,
+    "Worker: SIGKILL": KILLED,
+    "Worker: SIGTERM": LEFT,
+    "Worker: cancelled, or out of time": STOPPED,
+    "Worker: out of memory": OUT_OF_MEMORY,
+    "Worker: what breaks inside": BROKEN,
+}
+
+
+def main(words: Sequence[str]) -> int:
+    """Play the cases; return the exit code."""
+    started = time.monotonic()
+    chosen = {
+        group: [c for c in cases if all(w.lower() in c.fault.lower() for w in words)]
+        for group, cases in GROUPS.items()
+    }
+    verdicts, problems = _play_all(chosen)
+    for problem in problems:
+        _say(f"✗ afterwards: {problem}")
+    red = sum(bool(v.problem) for v in verdicts.values())
+    took = time.monotonic() - started
+    _say(f"{len(verdicts) - red} of {len(verdicts)} as they have to be, {took:.0f} s")
+    if not words:
+        table.write({g: [verdicts[c.fault] for c in cases] for g, cases in chosen.items()})
+    return 1 if red or problems else 0
+
+
+def _play_all(chosen: dict[str, list[Case]]) -> tuple[dict[str, Verdict], list[str]]:
+    with common_ground() as ground:
+        wanted = {case.recording for cases in chosen.values() for case in cases}
+        baselines = {name: _undisturbed(ground, name) for name in sorted(wanted - {"padded"})}
+        baselines["padded"] = baselines.get("short") or _undisturbed(ground, "short")
+        verdicts = {}
+        for verdict in _played(chosen, ground, baselines):
+            _tell(verdict)
+            verdicts[verdict.case.fault] = verdict
+        _wait_for_all_workers(ground)
+        for fault, verdict in verdicts.items():
+            late = "" if verdict.problem else aftermath(verdict.case, ground)
+            if late:
+                verdicts[fault] = Verdict(verdict.case, late)
+                _tell(verdicts[fault])
+        problems = [f"{name} holds a signature" for name in secrets_in_logs(ground)]
+        problems += [f"{name} is left in the workers' TMPDIR" for name in files_left(ground)]
+        home, key = str(ground.stack.worker_home.parent), ground.stack.env["RUNPOD_API_KEY"]
+    problems += [f"process {pid} is left" for mark in (home, key) for pid in processes_left(mark)]
+    return verdicts, problems
+
+
+def _played(
+    chosen: dict[str, list[Case]], ground: Ground, baselines: dict[str, Any]
+) -> Iterable[Verdict]:
+    """Play those that may meet, kinds mixed so that not all workers die at once; then the rest."""
+    mixed = [case for case in chain(*zip_longest(*chosen.values())) if case is not None]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        together = [pool.submit(play, c, ground, baselines) for c in mixed if not c.alone]
+        for played in as_completed(together):
+            yield played.result()
+    for case in mixed:
+        if case.alone:
+            yield play(case, ground, baselines)
+
+
+def _undisturbed(ground: Ground, recording: str) -> Any:
+    """Return what a recording's transcript has to be."""
+    name = f"undisturbed-{recording}"
+    with scene(ground, name, lambda _: (), lambda _: ()) as here:
+        here.put("audio.wav", ground.recordings[recording])
+        said = here.submit()
+        document = here.transcript()
+        if said.code or document is None or document["warnings"] or not document["segments"]:
+            raise SystemExit(f"the undisturbed run failed: {said.text}")
+        return shown(document)
+
+
+def _wait_for_all_workers(ground: Ground) -> None:
+    """Wait until every worker is up again, so that what one leaves behind can be seen."""
+
+    def all_idle(here: Scene) -> bool:
+        workers = here.edge("health", "--json").facts.get("workers", {})
+        return bool(workers.get("idle") == len(ground.stack.pool.workers))
+
+    with scene(ground, "rest", lambda _: (), lambda _: ()) as here:
+        here.until(lambda: all_idle(here), "all workers' return", 90.0)
+
+
+def _tell(verdict: Verdict) -> None:
+    case = verdict.case
+    runs = f"{case.runs} run{'s' if case.runs != 1 else ''}"
+    text = verdict.problem or "; ".join(filter(None, [str(case.expected), runs, verdict.note]))
+    _say(f"{'✗' if verdict.problem else '✓'} {case.fault}: {text} ({verdict.seconds:.1f} s)")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

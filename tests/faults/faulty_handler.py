@@ -1,0 +1,100 @@
+"""``python handler.py`` with stages that misbehave where the suite orders it.
+
+Patches the stages' names in ``worker.pipeline`` and the entrance of ``worker.runtime``, then runs
+``handler.py`` as it is, under the SDK's own loop. The product has no hook for any of this.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import runpy
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.faults.misdeeds import MISDEEDS, Deed, inflated  # noqa: E402
+from tests.faults.orders import END, FOLDER_VARIABLE, RUN, Entry, Folder, session_of  # noqa: E402
+from worker import download, pipeline, runtime, storage  # noqa: E402
+from worker.cancel import CancelToken  # noqa: E402
+
+STAGES = (
+    "fetch", "decode", "find_speech", "transcribe", "align", "diarize", "attribute", "deliver",
+)  # fmt: skip
+SHORT_STALL_S = 3.0
+folder = Folder(Path(os.environ[FOLDER_VARIABLE]))
+
+
+class Current:
+    """The job at hand; a worker has one at a time."""
+
+    session = ""
+    token = CancelToken()
+
+
+def noted(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Log each run of the handler."""
+
+    @functools.wraps(run)
+    def noting(self: Any, raw: Any, token: CancelToken, *args: Any, **kwargs: Any) -> Any:
+        Current.session, Current.token = session_of(raw), token
+        note(RUN)
+        try:
+            return run(self, raw, token, *args, **kwargs)
+        finally:
+            note(END)
+
+    return noting
+
+
+def watched(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Log each run of a stage, and do in it what is ordered."""
+
+    @functools.wraps(function)
+    def watching(*args: Any, **kwargs: Any) -> Any:
+        into = next((str(a) for a in args if isinstance(a, Path)), None)
+        note(stage, into)
+        order = folder.order(Current.session)
+        runs = len(folder.entries(Current.session, RUN))
+        with ExitStack() as misdeed:
+            if order is not None and order.stage == stage and runs <= order.runs:
+                if order.do == "inflate":
+                    return inflate(function(*args, **kwargs), int(order.amount))
+                misdeed.enter_context(MISDEEDS[order.do](Deed(order, Current.token)))
+            return function(*args, **kwargs)
+
+    return watching
+
+
+def inflate(segments: Any, size: int) -> Any:
+    """Make a long recording's transcript of a short one's, and tell the suite."""
+    made = inflated(segments, size)
+    folder.expect(Current.session, [segment.model_dump(mode="json") for segment in made])
+    return made
+
+
+def note(what: str, into: str | None = None) -> None:
+    """Append to the log."""
+    folder.log(Entry(Current.session, what, os.getpid(), time.time(), into))
+
+
+def main() -> None:
+    """Patch, then be ``handler.py``."""
+    for stage in STAGES:
+        setattr(pipeline, stage, watched(stage, getattr(pipeline, stage)))
+    runtime.Runtime.run = noted(runtime.Runtime.run)  # type: ignore[method-assign]
+    storage.READ_STALL_S = SHORT_STALL_S  # patience is tested, not how long it lasts
+    sys.argv = [str(ROOT / "handler.py")]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+assert download.exchange is storage.exchange  # where READ_STALL_S is looked up
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""What a worker can do to itself in a stage. Imported by ``faulty_handler.py`` only.
+
+A misdeed takes the running job and gives a context manager around the stage's own function:
+before it, after it, or for its time.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from tests.faults.orders import Order
+from worker.cancel import CancelToken
+
+PAUSE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Deed:
+    """An order, and the job that it is for."""
+
+    order: Order
+    token: CancelToken
+
+
+@contextmanager
+def killed(_: Deed) -> Iterator[None]:
+    """Die when the stage has done its work and nobody knows yet."""
+    yield
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(PAUSE_S)
+
+
+@contextmanager
+def terminated(_: Deed) -> Iterator[None]:
+    """Be told to leave while the stage runs."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.5)
+    yield
+
+
+@contextmanager
+def paused(deed: Deed) -> Iterator[None]:
+    """Stand still until the job is cancelled."""
+    deadline = time.monotonic() + (deed.order.amount or PAUSE_S)
+    while not deed.token.is_cancelled and time.monotonic() < deadline:
+        time.sleep(0.02)
+    yield
+
+
+@contextmanager
+def raising(deed: Deed) -> Iterator[None]:
+    """Meet a programming error."""
+    raise AttributeError(f"injected in {deed.order.stage}")
+    yield
+
+
+@contextmanager
+def disk_full_before(_: Deed) -> Iterator[None]:
+    """See a disk that has no room."""
+    with patch("shutil.disk_usage", lambda _: _Usage(10**9, 10**9, 0)):
+        yield
+
+
+@dataclass(frozen=True)
+class _Usage:
+    total: int
+    used: int
+    free: int
+
+
+@contextmanager
+def disk_full_midway(deed: Deed) -> Iterator[None]:
+    """Write until there is no room left."""
+    real, room = Path.open, int(deed.order.amount)
+
+    def opened(path: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        file = real(path, mode, *args, **kwargs)
+        return _Limited(file, room) if "a" in mode or "w" in mode else file
+
+    with patch.object(Path, "open", opened):
+        yield
+
+
+class _Limited:
+    """A file on a disk with little room."""
+
+    def __init__(self, file: Any, room: int) -> None:
+        self._file, self._room = file, room
+
+    def __enter__(self) -> _Limited:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, block: bytes) -> int:
+        if self._file.tell() + len(block) > self._room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return int(self._file.write(block))
+
+
+@contextmanager
+def out_of_memory(deed: Deed) -> Iterator[None]:
+    """Refuse batches larger than the amount inside the stage's model."""
+    with _FORWARD[deed.order.stage](int(deed.order.amount)):
+        yield
+
+
+def _whisper_refuses(above: int) -> AbstractContextManager[Any]:
+    from whisperx.asr import WhisperModel
+
+    real = WhisperModel.generate_segment_batched
+
+    def generate(model: Any, features: Any, *args: Any, **kwargs: Any) -> Any:
+        _check(features.shape[0], above)
+        return real(model, features, *args, **kwargs)
+
+    return patch.object(WhisperModel, "generate_segment_batched", generate)
+
+
+def _modules_refuse(above: int) -> AbstractContextManager[Any]:
+    """Refuse in every torch model's call with a batch: aligner, segmentation, embedding."""
+    return _around_models(lambda batch: _check(batch, above))
+
+
+def _around_models(look: Callable[[int], None]) -> AbstractContextManager[Any]:
+    """Look at the batch of each outermost call of a torch module."""
+    from torch import nn
+
+    real = nn.Module.__call__
+    inside = threading.local()
+
+    def call(module: Any, *args: Any, **kwargs: Any) -> Any:
+        if getattr(inside, "a_module", False):
+            return real(module, *args, **kwargs)
+        look(args[0].shape[0] if args and hasattr(args[0], "shape") else 1)
+        inside.a_module = True
+        try:
+            return real(module, *args, **kwargs)
+        finally:
+            inside.a_module = False
+
+    return patch.object(nn.Module, "__call__", call)
+
+
+@contextmanager
+def model_raising(deed: Deed) -> Iterator[None]:
+    """Have the stage's torch models raise."""
+
+    def refuse(_: int) -> None:
+        raise RuntimeError(f"injected in a model of {deed.order.stage}")
+
+    with _around_models(refuse):
+        yield
+
+
+def _check(batch: int, above: int) -> None:
+    if batch > above:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB (injected)")
+
+
+_FORWARD: dict[str, Callable[[int], AbstractContextManager[Any]]] = {
+    "find_speech": _modules_refuse,
+    "transcribe": _whisper_refuses,
+    "align": _modules_refuse,
+    "diarize": _modules_refuse,
+}
+
+
+@contextmanager
+def host_out_of_memory(deed: Deed) -> Iterator[None]:
+    """Have the stage itself run out of memory, where it has no model."""
+    raise MemoryError(f"injected in {deed.order.stage}")
+    yield
+
+
+def inflated(segments: tuple[Any, ...], size: int) -> tuple[Any, ...]:
+    """Return segments whose JSON has ``size`` bytes and packs badly, the same each time."""
+    chance = random.Random(7)  # noqa: S311 - text, not secrets
+    word_bytes = len(json.dumps(segments[0].words[0].model_dump(mode="json")))
+    made: list[Any] = []
+    while size > 0:
+        pattern = segments[len(made) % len(segments)]
+        words = tuple(
+            word.model_copy(
+                update={"word": f"{chance.getrandbits(64):x}", "score": chance.random()}
+            )
+            for word in pattern.words
+        )
+        text = " ".join(word.word for word in words)
+        made.append(pattern.model_copy(update={"id": len(made), "text": text, "words": words}))
+        size -= len(words) * (word_bytes + 40) + len(text)
+    return tuple(made)
+
+
+MISDEEDS: dict[str, Callable[[Deed], AbstractContextManager[None]]] = {
+    "die": killed,
+    "leave": terminated,
+    "pause": paused,
+    "raise": raising,
+    "have its model raise": model_raising,
+    "find the disk full": disk_full_before,
+    "fill the disk": disk_full_midway,
+    "run out of memory": out_of_memory,
+    "run out of host memory": host_out_of_memory,
+}
