@@ -15,9 +15,9 @@ import runpod  # noqa: E402  reads the line above
 
 from contract import FailureCode, JobFailure  # noqa: E402
 from worker.cancel import CancelToken  # noqa: E402
-from worker.encode import checked_output  # noqa: E402
 from worker.errors import WorkerError  # noqa: E402
 from worker.runtime import Runtime, configure_logging  # noqa: E402
+from worker.shutdown import take_no_job_after_sigterm  # noqa: E402
 
 configure_logging()
 runtime = Runtime()
@@ -39,7 +39,7 @@ def run(job: dict[str, Any], token: CancelToken) -> dict[str, Any]:
     """Return the job's output, or its failure; never raises: the SDK would post a traceback."""
     progress = runtime.reporter(functools.partial(runpod.serverless.progress_update, job))
     try:
-        return checked_output(runtime.run(job.get("input"), token, progress))
+        return runtime.finish(runtime.run(job.get("input"), token, progress))
     except WorkerError as exc:
         failure = exc.to_failure()
     except Exception as exc:
@@ -48,12 +48,10 @@ def run(job: dict[str, Any], token: CancelToken) -> dict[str, Any]:
         failure = JobFailure.of(FailureCode.INTERNAL, message, progress.stage)
     finally:
         progress.close()
-    return {"error": failure.model_dump_json(exclude_none=True)}
+    return runtime.finish({"error": failure.model_dump_json(exclude_none=True)})
 
 
 if __name__ == "__main__":
-    try:
-        runtime.load()
-    except WorkerError as exc:
-        logging.getLogger("handler").critical("%s", exc)  # every job answers MODEL_UNAVAILABLE
+    runtime.load_early()
+    take_no_job_after_sigterm()
     runpod.serverless.start({"handler": handler})

@@ -66,7 +66,7 @@ def align(
         token: Looked at before every segment.
         on_progress: Given the share of segments done, in [0, 1].
     """
-    segments = [s for s in transcription.segments if s.text.strip()]
+    segments = _spoken(transcription)
     if not segments:
         return Alignment(())
     if aligner is None:
@@ -82,6 +82,22 @@ def align(
         sentences += found or [_spread(segment, waveform.duration_s, aligner.joiner)]
         on_progress(done / len(segments))
     return Alignment(tuple(sentences), (WarningCode.ALIGNMENT_FAILED,) if failed else ())
+
+
+def interpolate(waveform: Waveform, transcription: Transcription, joiner: str) -> Alignment:
+    """Return the segments with their words spread over them, where the aligner failed.
+
+    Args:
+        waveform: The recording.
+        transcription: Its text.
+        joiner: What stands between words in its language.
+    """
+    spread = tuple(_spread(s, waveform.duration_s, joiner) for s in _spoken(transcription))
+    return Alignment(spread, (WarningCode.ALIGNMENT_FAILED,))
+
+
+def _spoken(transcription: Transcription) -> list[TextSegment]:
+    return [segment for segment in transcription.segments if segment.text.strip()]
 
 
 def _align_one(

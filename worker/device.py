@@ -22,12 +22,14 @@ class Device:
         name: ``cuda`` or ``cpu``, as torch and CTranslate2 both spell it.
         compute_type: CTranslate2's number format.
         batch_size: Chunks of 30 s that Whisper decodes at once.
+        windows_batch_size: Windows that go through detection and diarization at once.
         threads: CPU threads of one model.
     """
 
     name: str
     compute_type: str
     batch_size: int
+    windows_batch_size: int
     threads: int
 
     @property
@@ -50,5 +52,6 @@ def choose_device(settings: WorkerSettings) -> Device:
         name="cuda" if on_cuda else "cpu",
         compute_type=settings.compute_type or ("float16" if on_cuda else "int8"),
         batch_size=settings.batch_size or (16 if on_cuda else 8),
+        windows_batch_size=settings.windows_batch_size,
         threads=settings.cpu_threads or len(os.sched_getaffinity(0)),
     )

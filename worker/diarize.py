@@ -2,13 +2,11 @@
 
 Takes a `Waveform` and the job's hints; returns a `Diarization`. What pyannote cannot do with
 the hints (more speakers than it has embeddings) it does without them, and the warning
-``SPEAKER_HINTS_UNMET`` says so; a failure is ``DIARIZATION_FAILED`` and an empty result, since
-the text is worth delivering.
+``SPEAKER_HINTS_UNMET`` says so.
 """
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Callable
 
@@ -19,8 +17,6 @@ from contract import JobInput, Stage, WarningCode
 from worker.cancel import CancelToken
 from worker.values import Diarization, SpeakerTurn, Waveform
 
-logger = logging.getLogger(__name__)
-
 Hints = dict[str, int]
 
 
@@ -28,6 +24,7 @@ def diarize(
     waveform: Waveform,
     job: JobInput,
     pipeline: DiarizationPipeline,
+    batch_size: int,
     token: CancelToken,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> Diarization:
@@ -37,6 +34,7 @@ def diarize(
         waveform: The recording.
         job: Speaker hints.
         pipeline: Loaded once per process.
+        batch_size: Windows that go through segmentation and embedding at once.
         token: Looked at between batches of windows.
         on_progress: Given the share of windows done, in [0, 1].
     """
@@ -47,11 +45,9 @@ def diarize(
 
     hints = _hints(job)
     token.check(Stage.DIARIZE)
-    try:
-        turns = _turns_or_unhinted(waveform, pipeline, hints, step)
-    except (RuntimeError, ValueError, ArithmeticError, LookupError) as exc:
-        logger.warning("diarize: pyannote raised %s: %s", type(exc).__name__, exc)
-        return Diarization((), (WarningCode.DIARIZATION_FAILED,))
+    pipeline.model.segmentation_batch_size = batch_size
+    pipeline.model.embedding_batch_size = batch_size
+    turns = _turns_or_unhinted(waveform, pipeline, hints, step)
     met = _meets(hints, len({turn.speaker for turn in turns}))
     return Diarization(turns, () if met else (WarningCode.SPEAKER_HINTS_UNMET,))
 

@@ -18,12 +18,16 @@ class WorkerError(Exception):
         code: The contract's code.
         message: One line that names the field or the remedy; scrubbed of URL queries.
         stage: Where it happened.
+        needed_seconds: How long a URL has to live, where that is the failure.
     """
 
-    def __init__(self, code: FailureCode, message: str, stage: Stage) -> None:
+    def __init__(
+        self, code: FailureCode, message: str, stage: Stage, needed_seconds: int | None = None
+    ) -> None:
         super().__init__(scrub(message))
         self.code = code
         self.stage = stage
+        self.needed_seconds = needed_seconds
 
     @property
     def retryable(self) -> bool:
@@ -32,7 +36,7 @@ class WorkerError(Exception):
 
     def to_failure(self) -> JobFailure:
         """Return the value that the queue carries."""
-        return JobFailure.of(self.code, str(self), self.stage)
+        return JobFailure.of(self.code, str(self), self.stage, self.needed_seconds)
 
 
 class JobCancelled(WorkerError):

@@ -9,11 +9,14 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from contract import Stage
+from contract import FailureCode, JobInput, Stage
 from worker.cancel import CancelToken
+from worker.encode import checked_output
+from worker.errors import WorkerError
 from worker.offline import go_offline
 from worker.progress import ProgressReporter, Sink, awaiting_threads, into_url
 from worker.redact import ScrubFilter
+from worker.scratch import clear_what_was_left
 from worker.settings import WorkerSettings
 from worker.urls import UrlPolicy
 from worker.validate import validate
@@ -31,6 +34,9 @@ class Runtime:
     def __init__(self, settings: WorkerSettings | None = None) -> None:
         self.settings = settings or WorkerSettings()
         self._models: Any = None
+        self._speed: Any = None
+        self._growth: Any = None
+        self._must_recycle = False
         self._turn = threading.Lock()
         self._url_policy = UrlPolicy(
             self.settings.allow_loopback_urls, self.settings.allowed_url_hosts
@@ -46,10 +52,24 @@ class Runtime:
         """
         go_offline()
         if self._models is None:
+            from worker.lifetimes import Speed
+            from worker.memory import Growth
             from worker.models import load_models
 
             quieten()
+            left = clear_what_was_left()
+            if left:
+                logger.info("removed %d directories that killed processes left", left)
             self._models = load_models(self.settings)
+            self._speed = Speed(0.1 if self._models.device.name == "cuda" else 1.0)
+            self._growth = Growth(self.settings.recycle_growth)
+
+    def load_early(self) -> None:
+        """Load the models before the first job; if they do not load, each job answers so."""
+        try:
+            self.load()
+        except WorkerError as exc:
+            logger.critical("%s", exc)
 
     def run(self, raw: Any, token: CancelToken, progress: ProgressReporter) -> dict[str, Any]:
         """Run one job to its output.
@@ -63,9 +83,35 @@ class Runtime:
             progress.add(into_url(job.progress_url))
         with self._turn:
             self.load()
-            from worker.pipeline import Job
+            return self._run(job, token, progress)
 
-            return Job(job, self._models, self.settings, token, progress).run()
+    def _run(self, job: JobInput, token: CancelToken, progress: ProgressReporter) -> dict[str, Any]:
+        from worker.memory import is_poisoned
+        from worker.pipeline import Job
+
+        running = Job(job, self._models, self.settings, token, progress, self._speed)
+        try:
+            return running.run()
+        except WorkerError as exc:
+            self._must_recycle |= exc.code is FailureCode.OUT_OF_MEMORY
+            raise
+        except RuntimeError as exc:
+            self._must_recycle |= is_poisoned(exc)
+            raise
+        finally:
+            self._must_recycle |= running.is_poisoned or self._growth.is_too_much()
+
+    def finish(self, output: dict[str, Any]) -> dict[str, Any]:
+        """Return the output as the SDK may post it, asking for a fresh worker where due.
+
+        Raises:
+            ValueError: The output is not strict JSON, or too large.
+        """
+        checked = checked_output(output)
+        if self._must_recycle:
+            logger.warning("asking RunPod for a fresh worker")
+            checked["refresh_worker"] = True
+        return checked
 
     def reporter(self, send: Callable[[dict[str, Any]], Any]) -> ProgressReporter:
         """Return a reporter that sends through the SDK; a local run has nobody to send to."""

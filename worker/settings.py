@@ -21,11 +21,15 @@ class WorkerSettings(BaseSettings):
     device: Literal["auto", "cuda", "cpu"] = "auto"
     compute_type: str | None = Field(None, description="CTranslate2's; float16 on CUDA, int8.")
     batch_size: int | None = Field(None, ge=1, description="Chunks of 30 s; 16 on CUDA, 8.")
+    windows_batch_size: int = Field(32, ge=1, description="Detection and diarization windows.")
     cpu_threads: int | None = Field(None, ge=1, description="For CTranslate2 and torch.")
     max_audio_bytes: int = Field(4_000_000_000, ge=1)
     max_audio_seconds: float = Field(12 * 3600.0, gt=0)
     max_inline_seconds: float = Field(
         4 * 3600.0, gt=0, description="Longest recording whose transcript may come back inline."
+    )
+    recycle_growth: float = Field(
+        0.5, gt=0, description="Memory growth over jobs after which a fresh worker is asked for."
     )
     progress_interval_seconds: float = Field(3.0, ge=0)
     allow_loopback_urls: bool = Field(

@@ -20,21 +20,23 @@ OFFSET = 0.363
 
 
 def find_speech(
-    waveform: Waveform, detector: Pyannote, token: CancelToken
+    waveform: Waveform, detector: Pyannote, batch_size: int, token: CancelToken
 ) -> tuple[SpeechSpan, ...]:
     """Return the spans with speech.
 
     Args:
         waveform: The recording.
         detector: whisperx's voice activity detector.
+        batch_size: Windows of 5 s that go through the model at once.
         token: Looked at before every batch of windows.
     """
     audio = {
         "waveform": torch.from_numpy(waveform.float32).unsqueeze(0),
         "sample_rate": SAMPLE_RATE_HZ,
     }
-    model = detector.vad_pipeline._segmentation.model
-    with checked_before_each_forward(token, Stage.SPEECH, model):
+    windows = detector.vad_pipeline._segmentation
+    windows.batch_size = batch_size
+    with checked_before_each_forward(token, Stage.SPEECH, windows.model):
         scores = detector(audio)
     merged = detector.merge_chunks(scores, CHUNK_S, onset=ONSET, offset=OFFSET)
     return tuple(

@@ -1,5 +1,6 @@
 """Deliver: the document is in S3, or the failure says that it is not."""
 
+import hashlib
 import json
 
 import pytest
@@ -37,3 +38,20 @@ def test_a_lasting_error_says_where_the_transcript_is(
     assert caught.value.code is FailureCode.STORAGE_UNAVAILABLE
     assert "5ec2e7" not in str(caught.value)
     assert len(s3.requests) == tries
+
+
+@pytest.mark.parametrize(("etags", "tries"), [(["0" * 32, None], 2), (['"abc-2"'], 1)])
+def test_a_200_for_other_bytes_is_not_believed(
+    s3: LoopbackS3, etags: list[str | None], tries: int
+) -> None:
+    good = hashlib.md5(DOCUMENT.body, usedforsecurity=False).hexdigest()
+    s3.answers = [Answer(headers={"ETag": etag or f'"{good}"'}) for etag in etags]
+    deliver(DOCUMENT, s3.url())
+    assert len(s3.requests) == tries
+
+
+def test_an_etag_that_is_no_md5_is_not_compared(s3: LoopbackS3) -> None:
+    kms = {"ETag": "0" * 32, "x-amz-server-side-encryption": "aws:kms"}
+    s3.answers = [Answer(headers=kms)]
+    deliver(DOCUMENT, s3.url())
+    assert len(s3.requests) == 1

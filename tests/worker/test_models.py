@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,7 +43,7 @@ def transcribe(models: Models, job: JobInput = INLINE, waveform: Waveform = SPEE
     from worker.speech import find_speech
     from worker.transcribe import transcribe as stage
 
-    spans = find_speech(waveform, models.detector, CancelToken())
+    spans = find_speech(waveform, models.detector, 32, CancelToken())
     return stage(waveform, spans, job, models.whisper, 4, CancelToken())
 
 
@@ -63,13 +66,18 @@ def test_speech_becomes_its_words(models: Models) -> None:
     assert heard.replace("10", "ten").replace(",", "") == said.replace(",", "")
 
 
-def test_nothing_is_reported_and_no_hub_is_asked(models: Models) -> None:
-    import huggingface_hub.constants as hub
-    from pyannote.audio.telemetry import metrics
-
-    assert models.device.name in ("cpu", "cuda")
-    assert not metrics.is_metrics_enabled()
-    assert hub.HF_HUB_OFFLINE
+def test_nothing_is_reported_and_no_hub_is_asked() -> None:
+    script = (
+        "import os, worker.models\n"
+        "import huggingface_hub.constants as hub\n"
+        "from pyannote.audio.telemetry import metrics\n"
+        "assert hub.HF_HUB_OFFLINE\n"
+        "assert not metrics.is_metrics_enabled()\n"
+        "assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'\n"
+    )
+    names = {"HF_HUB_OFFLINE", "PYANNOTE_METRICS_ENABLED", "ORT_DISABLE_TELEMETRY"}
+    env = {name: value for name, value in os.environ.items() if name not in names}
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True, env=env)
 
 
 def test_silence_has_no_spans_and_no_text(models: Models) -> None:
@@ -109,7 +117,7 @@ def test_nothing_of_a_job_stays_in_whisper(models: Models) -> None:
 def _spans(models: Models) -> Any:
     from worker.speech import find_speech
 
-    return find_speech(SPEECH, models.detector, CancelToken())
+    return find_speech(SPEECH, models.detector, 32, CancelToken())
 
 
 def test_a_prompt_reaches_whisper(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +221,7 @@ def diarize(models: Models, **hints: int) -> Diarization:
     from worker.diarize import diarize as stage
 
     job = JobInput.model_validate({"audio_base64": "QQ=="} | hints)
-    return stage(SPEECH, job, models.diarization, CancelToken())
+    return stage(SPEECH, job, models.diarization, 32, CancelToken())
 
 
 def test_turns_are_in_order_and_inside_the_recording(models: Models) -> None:
@@ -244,16 +252,6 @@ def test_hints_are_met_or_told(
     assert (WarningCode.SPEAKER_HINTS_UNMET not in found.warnings) is met
 
 
-def test_a_diarization_that_fails_is_told_and_delivers_the_rest(
-    models: Models, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: Any, **__: Any) -> None:
-        raise RuntimeError("CUDA is not what it used to be")
-
-    monkeypatch.setattr(type(models.diarization), "__call__", broken)
-    assert diarize(models) == Diarization((), (WarningCode.DIARIZATION_FAILED,))
-
-
 @pytest.mark.parametrize("stage", [Stage.SPEECH, Stage.TRANSCRIBE, Stage.ALIGN, Stage.DIARIZE])
 def test_every_gpu_stage_stops_before_its_next_batch(models: Models, stage: Stage) -> None:
     from worker.align import align as align_stage
@@ -266,10 +264,10 @@ def test_every_gpu_stage_stops_before_its_next_batch(models: Models, stage: Stag
     token.cancel()
     device = models.device.torch_device
     run = {
-        Stage.SPEECH: lambda: find_speech(SPEECH, models.detector, token),
+        Stage.SPEECH: lambda: find_speech(SPEECH, models.detector, 32, token),
         Stage.TRANSCRIBE: lambda: transcribe_stage(SPEECH, spans, INLINE, models.whisper, 4, token),
         Stage.ALIGN: lambda: align_stage(SPEECH, text, models.aligner("en"), device, token),
-        Stage.DIARIZE: lambda: diarize_stage(SPEECH, INLINE, models.diarization, token),
+        Stage.DIARIZE: lambda: diarize_stage(SPEECH, INLINE, models.diarization, 32, token),
     }
     with pytest.raises(JobCancelled):
         run[stage]()

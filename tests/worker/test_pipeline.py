@@ -1,0 +1,241 @@
+"""The pipeline on real models: memory that runs out, stages that fail, URLs that die too soon."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from contract import FailureCode, JobInput, Stage, Transcript, UploadFailed, WordTiming
+from tests.recordings import SHORT_SPEECH, short_speech, write_recording
+from tests.worker.conftest import Answer, LoopbackS3
+from worker.cancel import CancelToken
+from worker.errors import JobCancelled, WorkerError
+from worker.progress import ProgressReporter
+from worker.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from worker.models import Models
+    from worker.pipeline import Job
+
+pytestmark = pytest.mark.models
+
+AUDIO = base64.b64encode(SHORT_SPEECH.read_bytes()).decode()
+MakeJob = Callable[..., "Job"]
+
+
+@pytest.fixture
+def make_job(models: Models, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MakeJob:
+    """Make a job of the short speech, its temporary directory where the test can see it."""
+    from worker.lifetimes import Speed
+    from worker.pipeline import Job
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def make(**fields: Any) -> Job:
+        job = JobInput.model_validate({"audio_base64": AUDIO} | fields)
+        progress = ProgressReporter([], 1.0)
+        return Job(job, models, WorkerSettings(), CancelToken(), progress, Speed(1.0))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def undisturbed(models: Models) -> Transcript:
+    """The transcript that nothing happened to."""
+    from worker.lifetimes import Speed
+    from worker.pipeline import Job
+
+    job = JobInput(audio_base64=AUDIO)
+    progress = ProgressReporter([], 1.0)
+    done = Job(job, models, WorkerSettings(), CancelToken(), progress, Speed(1.0)).run()
+    return Transcript.model_validate(done)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(tmp_path: Path) -> Iterator[None]:
+    yield
+    assert list(tmp_path.glob("bucketscribe-*")) == []
+
+
+def test_a_job_takes_its_stages_in_order(make_job: MakeJob, undisturbed: Transcript) -> None:
+    job = make_job()
+    document = Transcript.model_validate(job.run())
+    assert document.segments == undisturbed.segments
+    assert list(job.timings) == [
+        Stage.FETCH,
+        Stage.DECODE,
+        Stage.SPEECH,
+        Stage.TRANSCRIBE,
+        Stage.ALIGN,
+        Stage.DIARIZE,
+        Stage.ATTRIBUTE,
+    ]
+
+
+class OutOfMemory:
+    """Replaces a batched call: it fails for batches larger than what fits."""
+
+    def __init__(self, original: Callable[..., Any], size: Callable[..., int], fits: int) -> None:
+        self.original, self.size, self.fits = original, size, fits
+        self.calls: list[int] = []
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Call the original, if the batch fits."""
+        size = self.size(*arguments)
+        self.calls.append(size)
+        if size > self.fits:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return self.original(*arguments, **named)
+
+
+def test_each_stage_goes_on_with_a_smaller_batch(
+    make_job: MakeJob, models: Models, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_recording(tmp_path / "twice", np.tile(short_speech(), 2))  # 11 s: 12 windows and more
+    twice = base64.b64encode((tmp_path / "twice").read_bytes()).decode()
+    undisturbed = Transcript.model_validate(make_job(audio_base64=twice).run())
+    diarizer = models.diarization.model
+    for owner, name, stage in (
+        (models.detector.vad_pipeline._segmentation, "infer", Stage.SPEECH),
+        (diarizer._segmentation, "infer", Stage.DIARIZE),
+    ):
+        limited = OutOfMemory(getattr(owner, name), lambda chunks: len(chunks), fits=3)
+        monkeypatch.setattr(owner, name, limited)
+        document = Transcript.model_validate(make_job(audio_base64=twice).run())
+        assert f"BATCH_REDUCED: {stage} 2" in document.warnings
+        assert document.segments == undisturbed.segments
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("stage", "where"),
+    [
+        (Stage.SPEECH, "worker.pipeline.find_speech"),
+        (Stage.TRANSCRIBE, "worker.pipeline.transcribe"),
+        (Stage.ALIGN, "worker.pipeline.align"),
+        (Stage.DIARIZE, "worker.pipeline.diarize"),
+    ],
+)
+def test_a_batch_of_one_that_does_not_fit_is_out_of_memory(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, stage: Stage, where: str
+) -> None:
+    def full(*_: Any) -> None:
+        raise MemoryError("batch_size ( 1) is probably too large.")
+
+    monkeypatch.setattr(where, full)
+    with pytest.raises(WorkerError, match="batch of 1") as caught:
+        make_job().run()
+    assert (caught.value.code, caught.value.stage) == (FailureCode.OUT_OF_MEMORY, stage)
+
+
+def broken(*_: Any, **__: Any) -> None:
+    """Fail as a poisoned GPU does."""
+    raise RuntimeError("CUDA error: device-side assert triggered")
+
+
+def test_a_failed_alignment_delivers_interpolated_words(
+    make_job: MakeJob, undisturbed: Transcript, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.pipeline.align", broken)
+    job = make_job()
+    document = Transcript.model_validate(job.run())
+    assert document.warnings == ("ALIGNMENT_FAILED",)
+    assert job.is_poisoned
+    words = [word for segment in document.segments for word in segment.words]
+    assert {word.timing for word in words} == {WordTiming.INTERPOLATED}
+    expected = [word.word for segment in undisturbed.segments for word in segment.words]
+    assert [word.word for word in words] == expected
+    assert document.speakers == undisturbed.speakers
+
+
+def test_a_failed_diarization_delivers_the_text(
+    make_job: MakeJob, undisturbed: Transcript, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.pipeline.diarize", broken)
+    document = Transcript.model_validate(make_job().run())
+    assert document.warnings == ("DIARIZATION_FAILED",)
+    assert document.speakers == ()
+    assert [s.text for s in document.segments] == [s.text for s in undisturbed.segments]
+
+
+@pytest.mark.parametrize("stage", ["align", "diarize"])
+def test_a_strict_job_fails_instead(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    monkeypatch.setattr(f"worker.pipeline.{stage}", broken)
+    with pytest.raises(WorkerError, match="strict") as caught:
+        make_job(strict=True).run()
+    assert (caught.value.code, caught.value.stage) == (FailureCode.INTERNAL, stage)
+
+
+def test_a_missing_aligner_fails_a_strict_job_only(
+    make_job: MakeJob, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(models), "aligner", lambda *_: None)
+    assert Transcript.model_validate(make_job().run()).warnings == ("ALIGNMENT_UNAVAILABLE",)
+    with pytest.raises(WorkerError) as caught:
+        make_job(strict=True).run()
+    assert caught.value.code is FailureCode.MODEL_UNAVAILABLE
+
+
+def dying(s3: LoopbackS3, seconds: float) -> str:
+    """A result URL with so many seconds to live."""
+    signed = datetime.now(UTC) + timedelta(seconds=seconds - 600)
+    life = f"X-Amz-Date={signed:%Y%m%dT%H%M%SZ}&X-Amz-Expires=600"
+    return s3.url(f"/b/k?{life}&X-Amz-Signature=5ec2e7").reveal()
+
+
+def test_a_result_url_that_would_die_is_refused_before_the_gpu(
+    make_job: MakeJob, s3: LoopbackS3
+) -> None:
+    job = make_job(result_url=dying(s3, seconds=20))
+    with pytest.raises(WorkerError, match="sign it for at least 39 s") as caught:
+        job.run()
+    failure = caught.value.to_failure()
+    assert failure.code is FailureCode.RESULT_URL_EXPIRES_TOO_SOON
+    assert failure.needed_seconds == 39  # 30 s, and 1.5 times 5.5 s of audio at speed 1
+    assert Stage.SPEECH not in job.timings
+    assert s3.requests == []
+
+
+def test_a_result_url_that_lives_long_enough_is_taken(make_job: MakeJob, s3: LoopbackS3) -> None:
+    make_job(result_url=dying(s3, seconds=60)).run()
+    assert s3.requests[0][0] == "PUT"
+
+
+def test_a_transcript_that_s3_refuses_comes_back(
+    make_job: MakeJob, s3: LoopbackS3, undisturbed: Transcript
+) -> None:
+    s3.answers = [Answer(403, b"<Error><Code>AccessDenied</Code></Error>")]
+    output = UploadFailed.model_validate(make_job(result_url=s3.url().reveal()).run())
+    import gzip
+
+    body = gzip.decompress(base64.b64decode(output.transcript_gzip_base64))
+    assert Transcript.model_validate_json(body).segments == undisturbed.segments
+
+
+@pytest.mark.parametrize("stage", list(Stage)[1:])
+def test_a_cancelled_job_stops_at_the_next_stage_and_leaves_nothing(
+    make_job: MakeJob, s3: LoopbackS3, stage: Stage
+) -> None:
+    job = make_job(result_url=s3.url().reveal())
+    original = job.progress.report
+
+    def cancel_at(current: Stage, share: float = 0.0) -> None:
+        original(current, share)
+        if current is stage:
+            job.token.cancel()
+
+    job.progress.report = cancel_at  # type: ignore[method-assign]
+    if stage is Stage.DELIVER:
+        job.run()
+        return
+    with pytest.raises(JobCancelled):
+        job.run()
+    assert s3.requests == []
