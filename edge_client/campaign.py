@@ -60,7 +60,7 @@ class Deadline:
         left_s = self.left_s(pause_s)
         self._clock.sleep(left_s)
         if left_s < pause_s:
-            raise WaitTimedOut(f"no transcript after {self._timeout_s:.0f} s")
+            raise WaitTimedOut(f"no transcript after {self._timeout_s:.0f} s: nothing is out now")
 
 
 @dataclass(frozen=True)

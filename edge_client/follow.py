@@ -126,7 +126,7 @@ def _repeat(step: Callable[[], tuple[bool, T]], clock: Clock, limit_s: float) ->
         if left_s <= 0:
             break
         clock.sleep(min(pause_s, left_s))
-    raise WaitTimedOut(f"still out after {limit_s:.0f} s")
+    raise WaitTimedOut(f"still out after {limit_s:.0f} s: the job goes on")
 
 
 class _Poll:

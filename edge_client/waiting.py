@@ -55,9 +55,7 @@ def wait(
         try:
             end = campaign.run(claim)
         except WaitTimedOut as exc:
-            raise WaitTimedOut(
-                f"{exc}: the job goes on; `edge-client wait {session.quoted}` resumes"
-            ) from exc
+            raise WaitTimedOut(f"{exc}; `edge-client wait {session.quoted}` resumes") from exc
     return end.outcome, end.claim
 
 

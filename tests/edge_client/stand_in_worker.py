@@ -1,6 +1,7 @@
 """A worker without models: the SDK's real loop, canned transcripts.
 
-``hotwords`` tells it what to do: ``fail``, ``crash``, ``upload_failed``, ``no_output``, ``slow``.
+``hotwords`` tells it what to do: ``fail``, ``crash``, ``upload_failed``, ``no_output``, ``slow``,
+``quick`` (done at once), ``flaky`` (a session's first job fails, its next is done at once).
 """
 
 import asyncio
@@ -25,6 +26,8 @@ from contract import (
     Transcript,
     UploadFailed,
 )
+
+_seen: set[str] = set()
 
 
 def transcript(request_id: str | None) -> Transcript:
@@ -62,14 +65,23 @@ async def handler(job: dict[str, Any]) -> Any:
             return UploadFailed(
                 failure=lost, transcript_gzip_base64=packed, result=stored
             ).model_dump(mode="json")
-    for stage, percent in ((Stage.FETCH, 5), (Stage.TRANSCRIBE, 40), (Stage.DELIVER, 95)):
-        progress = Progress(stage=stage, percent=percent, updated_at=datetime.now(UTC))
-        runpod.serverless.progress_update(job, progress.model_dump(mode="json"))
-        await asyncio.sleep(1.5)
+        case "flaky" if asked.audio_url.masked not in _seen:  # type: ignore[union-attr]
+            _seen.add(asked.audio_url.masked)  # type: ignore[union-attr]
+            away = JobFailure.of(FailureCode.STORAGE_UNAVAILABLE, "S3 is away", Stage.FETCH)
+            return {"error": away.model_dump_json()}
+    if asked.hotwords not in ("quick", "flaky"):
+        await report_progress(job)
     deliver(asked, body)
     if asked.hotwords == "no_output":
         return None
     return summary(asked, stored).model_dump(mode="json")
+
+
+async def report_progress(job: dict[str, Any]) -> None:
+    for stage, percent in ((Stage.FETCH, 5), (Stage.TRANSCRIBE, 40), (Stage.DELIVER, 95)):
+        progress = Progress(stage=stage, percent=percent, updated_at=datetime.now(UTC))
+        runpod.serverless.progress_update(job, progress.model_dump(mode="json"))
+        await asyncio.sleep(1.5)
 
 
 def deliver(asked: JobInput, body: bytes) -> None:
