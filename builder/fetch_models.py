@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 if __package__ in (None, ""):
@@ -34,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line tool and return its exit code."""
     options = _parser().parse_args(arguments)
     os.environ.update(OFFLINE)
+    warnings.filterwarnings("ignore", message=r"\s*torchcodec is not installed")
     try:
         profile = load_profile(options.profile)
         if isinstance(profile, HubProfile):

@@ -25,7 +25,7 @@ from worker.refusals import refusal
 from worker.storage import clock_skew_s, exchange, stored_md5
 from worker.values import Recording
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 18  # a reset loses the block at hand
 ATTEMPTS = 8
 _RESERVE_BYTES = 64 << 20
 

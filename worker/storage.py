@@ -70,6 +70,8 @@ def clock_skew_s(response: requests.Response) -> float:
         said = parsedate_to_datetime(response.headers["Date"])
     except (KeyError, ValueError):
         return 0.0
+    if said.tzinfo is None:
+        return 0.0
     return (said - datetime.now(UTC)).total_seconds()
 
 

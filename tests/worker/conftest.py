@@ -79,7 +79,9 @@ class _Handler(BaseHTTPRequestHandler):
         loopback.requests.append((self.command, self.path, dict(self.headers), sent))
         answers = loopback.answers
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
-        self.send_response(answer.status)
+        self.send_response_only(answer.status)
+        if "Date" not in answer.headers:
+            self.send_header("Date", self.date_time_string())
         if "Content-Length" not in answer.headers and "Transfer-Encoding" not in answer.headers:
             self.send_header("Content-Length", str(len(answer.body)))
         for name, value in answer.headers.items():

@@ -1,7 +1,10 @@
 """Fetch: what S3 answers becomes bytes on disk or the contract's code."""
 
 import base64
+import hashlib
+import shutil
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ from worker.errors import JobCancelled, WorkerError
 from worker.fetch import fetch
 from worker.values import Recording
 
-LIMIT = 5 * BLOCK_BYTES
+LIMIT = 12 * BLOCK_BYTES
 LIMITS = DownloadLimits(LIMIT)
 
 
@@ -146,3 +149,86 @@ def test_bad_inline_audio_has_its_code(tmp_path: Path, text: str, limit: int, co
     with pytest.raises(WorkerError) as caught:
         fetch(JobInput(audio_base64=text), tmp_path, DownloadLimits(limit), CancelToken())
     assert caught.value.code == code
+
+
+BODY = bytes(range(256)) * (10 * BLOCK_BYTES // 256)
+ETAG = f'"{hashlib.md5(BODY, usedforsecurity=False).hexdigest()}"'
+
+
+def cut_at(share: float) -> Answer:
+    """Declare everything, send a part, hang up."""
+    return Answer(body=BODY, headers={"ETag": ETAG}, drop_after=int(len(BODY) * share))
+
+
+def rest_from(start: int) -> Answer:
+    """What S3 answers to a range."""
+    rest = BODY[start:]
+    return Answer(206, rest, {"ETag": ETAG, "Content-Range": f"bytes {start}-/{len(BODY)}"})
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+def test_a_broken_download_goes_on_where_it_stopped(
+    s3: LoopbackS3, tmp_path: Path, share: float
+) -> None:
+    arrived = int(len(BODY) * share) // BLOCK_BYTES * BLOCK_BYTES
+    s3.answers = [cut_at(share), rest_from(arrived)]
+    assert run(s3, tmp_path).path.read_bytes() == BODY
+    asked = s3.requests[1][2]
+    assert (asked["Range"], asked["If-Match"]) == (f"bytes={arrived}-", ETAG)
+
+
+def test_a_5xx_in_between_does_not_start_over(s3: LoopbackS3, tmp_path: Path) -> None:
+    half = len(BODY) // 2
+    s3.answers = [cut_at(0.5), Answer(503), rest_from(half)]
+    assert run(s3, tmp_path).path.read_bytes() == BODY
+    assert [request[2].get("Range") for request in s3.requests[1:]] == [f"bytes={half}-"] * 2
+
+
+def test_a_server_that_ignores_ranges_starts_over(s3: LoopbackS3, tmp_path: Path) -> None:
+    s3.answers = [cut_at(0.5), Answer(body=BODY, headers={"ETag": ETAG})]
+    assert run(s3, tmp_path).path.read_bytes() == BODY
+
+
+def test_a_recording_that_was_replaced_is_fetched_anew(s3: LoopbackS3, tmp_path: Path) -> None:
+    s3.answers = [cut_at(0.5), Answer(412), Answer(body=b"another recording")]
+    assert run(s3, tmp_path).path.read_bytes() == b"another recording"
+    assert "Range" not in s3.requests[2][2]
+
+
+def test_other_bytes_than_s3_stores_are_not_believed(s3: LoopbackS3, tmp_path: Path) -> None:
+    s3.answers = [Answer(body=BODY[::-1], headers={"ETag": ETAG})]
+    assert failure(s3, tmp_path).code is FailureCode.AUDIO_TRUNCATED
+    assert len(s3.requests) == 3
+    s3.answers = [Answer(body=BODY[::-1], headers={"ETag": ETAG}), Answer(body=BODY)]
+    assert run(s3, tmp_path).path.read_bytes() == BODY
+
+
+def test_an_object_that_ends_before_its_declared_length_is_truncated(
+    s3: LoopbackS3, tmp_path: Path
+) -> None:
+    s3.answers = [cut_at(0.5), Answer(416)]
+    assert failure(s3, tmp_path).code is FailureCode.AUDIO_TRUNCATED
+
+
+def test_a_download_that_takes_too_long_is_given_up(s3: LoopbackS3, tmp_path: Path) -> None:
+    s3.answers = [Answer(body=BODY)]
+    with pytest.raises(WorkerError, match="took over") as caught:
+        fetch(JobInput(audio_url=s3.url()), tmp_path, DownloadLimits(LIMIT, -1), CancelToken())
+    assert caught.value.code is FailureCode.STORAGE_UNAVAILABLE
+
+
+def test_a_full_disk_is_told_before_it_is_full(
+    s3: LoopbackS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=1 << 20)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    s3.answers = [Answer(body=BODY)]
+    assert "larger container disk" in str(failure(s3, tmp_path))
+    assert not (tmp_path / "recording").exists()
+
+
+def test_s3s_clock_is_compared_with_ours(s3: LoopbackS3, tmp_path: Path) -> None:
+    assert abs(run(s3, tmp_path).clock_skew_s) < 5
+    ahead = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
+    s3.answers = [Answer(body=b"sound", headers={"Date": ahead})]
+    assert run(s3, tmp_path).clock_skew_s == pytest.approx(3600, abs=5)
