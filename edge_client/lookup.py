@@ -116,7 +116,11 @@ def _claimed(edge: Edge, session: Session, claim: Claim | None) -> tuple[dict[st
         "submitted_at": claim.submitted_at.isoformat(),
         "submitted_by": claim.submitted_by,
         "expires_at": claim.expires_at.isoformat(),
+        "submission": len(claim.earlier) + 1,
+        "ended": claim.ended,
     }
+    if claim.ended is not None:
+        return facts | {"job_state": "ended"}, f"job {claim.job_id} ended: {claim.ended}"
     if claim.job_id is None:
         text = f"submitted at {claim.submitted_at:%Y-%m-%d %H:%M} UTC, answer not known"
         return facts | {"job_state": "unknown"}, text

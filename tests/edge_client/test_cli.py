@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from contract import TranscriptForm
 from edge_client import cli
 from edge_client.cli import run
 from tests.edge_client.conftest import KEY
 from tests.edge_client.samples import SESSION, job, transcript, wav
 from tests.edge_client.servers import Reply, RunpodServer, S3Server
+from tests.edge_client.test_campaign import undelivered
 
 Capture = pytest.CaptureFixture[str]
 
@@ -123,6 +125,45 @@ def test_options_become_the_jobs_input(
         "hotwords": "h",
     }
     assert body["webhook"] == "https://edge.example.com/h"
+
+
+@pytest.mark.usefixtures("recording")
+def test_strict_and_the_progress_file_are_asked_for(runpod: RunpodServer) -> None:
+    runpod.on("/run", Reply(job("IN_QUEUE")))
+    assert run(["submit", "s1", "--strict", "--progress-file"]) == 0
+    sent = runpod.calls[0].body["input"]
+    assert sent["strict"] is True
+    assert "transcription.progress.json" in sent["progress_url"]
+
+
+@pytest.mark.usefixtures("finishing")
+def test_lost_answer_does_not_end_the_waiting(
+    runpod: RunpodServer, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("LOST_ANSWER_SECONDS", "0")
+    idle = {"jobs": {"inQueue": 0, "inProgress": 0}, "workers": {"running": 0}}
+    runpod.on("/run", Reply(drop=True), Reply(job("IN_QUEUE")))
+    runpod.on("/health", Reply(idle))
+    assert run(["submit", "s1", "--wait", "--json"]) == 0
+    out, err = capsys.readouterr()
+    facts = json.loads(out)
+    assert (facts["state"], facts["submissions"]) == ("done", ["unanswered", "done"])
+    assert "submission 2 of 3" in err
+    assert runpod.count("/run") == 2
+
+
+@pytest.mark.usefixtures("recording")
+def test_incomplete_transcript_says_so(runpod: RunpodServer, capsys: Capture) -> None:
+    runpod.on("/run", Reply(job("IN_QUEUE")))
+    runpod.on("/status/job-1", undelivered(TranscriptForm.WITHOUT_WORDS))
+    assert run(["submit", "s1", "--wait"]) == 0
+    assert "warning: the transcript was too large to travel whole" in capsys.readouterr().out
+    assert json.loads(_printed(["wait", "s1", "--json"], capsys))["state"] == "done"
+
+
+def _printed(argv: list[str], capsys: Capture) -> str:
+    assert run(argv) == 0
+    return capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

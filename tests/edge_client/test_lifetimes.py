@@ -22,13 +22,30 @@ def test_74_minutes_are_not_killed_by_runpods_default() -> None:
     assert life.policy().ttl_ms == (7200 + 4748) * 1000
 
 
+def test_job_that_is_known_to_need_longer_gets_twice_that() -> None:
+    life = plan(5, 1, known_s=4000)
+    assert (life.execution_timeout_s, life.likely_s) == (8000, 4000)
+    assert life.url_expiry_s > life.ttl_s > 8000
+    assert plan(5, 1, known_s=1).execution_timeout_s == 600
+
+
+def test_likely_time_is_twice_the_seeds() -> None:
+    assert plan(4440, 3600).likely_s == 300 + 2 * 888
+
+
+def test_lifetimes_that_end_within_keep_runpods_rules() -> None:
+    life = plan(5, 3600).ending_within(400)
+    assert (life.execution_timeout_s, life.ttl_s, life.url_expiry_s) == (400, 400, 400)
+    assert plan(5, 3600).ending_within(10**6) == plan(5, 3600)
+
+
 def test_a_short_recording_keeps_runpods_ten_minutes() -> None:
     assert plan(5, 1).execution_timeout_s == 600
 
 
-@given(st.floats(0, MAX_DURATION_S), st.integers(1, MAX_URL_EXPIRY_S))
-def test_lifetimes_agree(duration_s: float, expiry_s: int) -> None:
-    life = plan(duration_s, expiry_s)
+@given(st.floats(0, MAX_DURATION_S), st.integers(1, MAX_URL_EXPIRY_S), st.floats(0, 10**7))
+def test_lifetimes_agree(duration_s: float, expiry_s: int, known_s: float) -> None:
+    life = plan(duration_s, expiry_s, known_s)
     assert life.execution_timeout_s >= max(600, duration_s)
     assert life.ttl_s >= life.execution_timeout_s + QUEUE_S
     assert life.url_expiry_s == life.ttl_s + MARGIN_S

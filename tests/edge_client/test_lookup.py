@@ -45,6 +45,17 @@ def test_session_that_was_never_submitted(edge: Edge, s3: S3Server, runpod: Runp
     assert runpod.calls == []
 
 
+def test_reported_failure_is_described_without_asking_runpod(
+    edge: Edge, s3: S3Server, runpod: RunpodServer
+) -> None:
+    earlier = [{"request_id": "r0", "ended": "timed_out"}]
+    stored(edge, s3, ended="AUDIO_UNREADABLE: no audio in it", earlier=earlier)
+    facts, text = describe(edge, "s1")
+    assert (facts["job_state"], facts["submission"]) == ("ended", 2)
+    assert "job job-1 ended: AUDIO_UNREADABLE: no audio in it" in text
+    assert runpod.calls == []
+
+
 def test_submission_of_unknown_answer_is_described(edge: Edge, s3: S3Server) -> None:
     stored(edge, s3, job_id=None)
     assert describe(edge, "s1")[0]["job_state"] == "unknown"

@@ -57,6 +57,21 @@ def test_malformed_expiry_is_named(monkeypatch: pytest.MonkeyPatch, value: str) 
         load()
 
 
+def test_retries_are_the_seeds_unless_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (load().retry_attempts, load().retry_delay_s, load().lost_answer_s) == (3, 30, 120)
+    monkeypatch.setenv("RETRY_ATTEMPTS", "5")
+    monkeypatch.setenv("RETRY_DELAY_SECONDS", "0.5")
+    monkeypatch.setenv("LOST_ANSWER_SECONDS", "2")
+    assert (load().retry_attempts, load().retry_delay_s, load().lost_answer_s) == (5, 0.5, 2)
+
+
+@pytest.mark.parametrize("name", ["RETRY_ATTEMPTS", "RETRY_DELAY_SECONDS", "LOST_ANSWER_SECONDS"])
+def test_malformed_retries_are_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "-1")
+    with pytest.raises(NotConfigured, match=name):
+        load()
+
+
 def test_the_key_never_travels_in_the_clear(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNPOD_ENDPOINT_BASE_URL", "http://api.example.com/v2")
     with pytest.raises(NotConfigured, match=r"RUNPOD_ENDPOINT_BASE_URL.*https"):

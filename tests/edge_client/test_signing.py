@@ -133,3 +133,32 @@ def test_end_of_fetched_keys_comes_from_botocore(monkeypatch: pytest.MonkeyPatch
     fetched = RefreshableCredentials("AK", "SK", "token", end, dict, "test")
     monkeypatch.setattr("boto3.Session.get_credentials", lambda self: fetched)
     assert connection(monkeypatch).keys_end == end
+
+
+def test_keys_that_botocore_renews_are_not_taken_for_ending(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from botocore.credentials import RefreshableCredentials
+
+    now = datetime.now(UTC)
+    renewed = {
+        "access_key": "AK2",
+        "secret_key": "SK2",
+        "token": "token2",
+        "expiry_time": (now + timedelta(hours=6)).isoformat(),
+    }
+    nearly_over = now + timedelta(minutes=5)
+    fetched = RefreshableCredentials("AK", "SK", "token", nearly_over, lambda: renewed, "test")
+    monkeypatch.setattr("boto3.Session.get_credentials", lambda self: fetched)
+    role = connection(monkeypatch)
+    assert role.keys_end == nearly_over
+    assert role.current_end() == now + timedelta(hours=6)
+
+
+def test_progress_url_is_a_third_put(plain: aws.Connection) -> None:
+    urls = sign(plain, SESSION, 60, progress=True)
+    assert urls.progress_url is not None
+    parts = urlsplit(urls.progress_url.reveal())
+    assert parts.path == f"/{SESSION.progress_key}"
+    assert parse_qs(parts.query)["X-Amz-SignedHeaders"] == ["content-type;host"]
+    assert sign(plain, SESSION, 60).progress_url is None

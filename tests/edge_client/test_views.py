@@ -2,10 +2,19 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
 from edge_client.follow import Glimpse
-from edge_client.views import LiveView, PlainView, QuietView, live_progress, view_for, words
+from edge_client.views import (
+    LiveView,
+    PlainView,
+    QuietView,
+    live_progress,
+    remaining,
+    view_for,
+    words,
+)
 
 
 def test_plain_view_prints_only_news() -> None:
@@ -58,6 +67,29 @@ def test_terminal_gets_the_live_line() -> None:
         assert type(view) is LiveView
 
 
+@pytest.mark.parametrize(
+    ("left_s", "said"),
+    [
+        (0, "about 5 s left"),
+        (33, "about 35 s left"),
+        (56, "about 1 min left"),
+        (740, "about 12 min left"),
+        (9000, "about 2.5 h left"),
+    ],
+)
+def test_estimates_are_as_coarse_as_they_are_known(left_s: float, said: str) -> None:
+    assert remaining(left_s) == said
+
+
+def test_live_line_shows_the_estimate() -> None:
+    out = io.StringIO()
+    with live_progress(Console(file=out, force_terminal=True, width=100)) as progress:
+        LiveView(progress).show(Glimpse("running", "align", 50.0, 740.0))
+        progress.refresh()
+    assert "about 12 min left" in out.getvalue()
+
+
 def test_words_of_a_glimpse() -> None:
+    assert words(Glimpse("running", "align", 70.4, 30)) == "align 70 %, about 30 s left"
     assert words(Glimpse("queued")) == "queued"
     assert words(Glimpse("running", "align", 70.4)) == "align 70 %"
