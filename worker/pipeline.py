@@ -17,7 +17,6 @@ from contract import (
     FailureCode,
     JobInput,
     JobSummary,
-    Segment,
     Stage,
     Transcript,
     WarningCode,
@@ -28,6 +27,7 @@ from worker.cancel import CancelToken
 from worker.decode import DecodeLimits, decode
 from worker.deliver import deliver
 from worker.diarize import diarize
+from worker.document import Findings, compose
 from worker.download import DownloadLimits
 from worker.encode import EncodedTranscript
 from worker.errors import JobCancelled, WorkerError
@@ -72,7 +72,10 @@ class Job:
         diarization = self._diarize(waveform, transcription)
         with self._stage(Stage.ATTRIBUTE):
             segments = attribute(alignment, diarization, waveform.offset_s)
-        document = self._document(waveform, transcription, alignment, diarization, segments)
+        findings = Findings(transcription, alignment, diarization, self.warnings)
+        document = compose(
+            self.input, self.models, findings, segments, waveform.duration_s, self._elapsed_s
+        )
         self.speed.learn(waveform.duration_s, time.perf_counter() - working_since)
         answer = self._answer(document)
         spent = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in self.timings.items())
@@ -175,44 +178,6 @@ class Job:
                 message = f"{type(exc).__name__} in {stage}, and the job is strict"
                 raise WorkerError(FailureCode.INTERNAL, message, stage) from exc
             return degraded()
-
-    def _document(
-        self,
-        waveform: Waveform,
-        transcription: Transcription,
-        alignment: Alignment,
-        diarization: Diarization,
-        segments: tuple[Segment, ...],
-    ) -> Transcript:
-        speakers = {s.speaker for s in segments} | {w.speaker for s in segments for w in s.words}
-        silent = () if segments else (WarningCode.NO_SPEECH,)
-        return Transcript(
-            segments=segments,
-            speakers=tuple(sorted(speaker for speaker in speakers if speaker)),
-            language=transcription.language,
-            language_probability=transcription.language_probability,
-            duration_seconds=round(waveform.duration_s, 3),
-            processing_time_seconds=self._elapsed_s,
-            models=self._model_names(transcription.language),
-            warnings=silent
-            + transcription.warnings
-            + alignment.warnings
-            + diarization.warnings
-            + self.warnings,
-            request_id=self.input.request_id,
-        )
-
-    def _model_names(self, language: str | None) -> dict[str, str]:
-        profile = self.models.profile
-        names = {
-            Stage.SPEECH: profile.vad.name,
-            Stage.TRANSCRIBE: self.models.whisper_name,
-        }
-        if language in profile.align:
-            names[Stage.ALIGN] = profile.align[language].name
-        if self.input.diarize:
-            names[Stage.DIARIZE] = profile.diarization.name
-        return {stage.value: name for stage, name in names.items()}
 
     def _answer(self, document: Transcript) -> dict[str, Any]:
         if self.input.result_url is None:

@@ -1,0 +1,73 @@
+"""Compose the transcript document from what the stages found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from contract import JobInput, Segment, Stage, Transcript, WarningCode
+from worker.models import Models
+from worker.values import Alignment, Diarization, Transcription
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the stages of a job gave, and the warnings of the job itself."""
+
+    transcription: Transcription
+    alignment: Alignment
+    diarization: Diarization
+    warnings: tuple[str, ...]
+
+    @property
+    def all_warnings(self) -> tuple[str, ...]:
+        """The warnings of every stage, in order."""
+        return (
+            self.transcription.warnings
+            + self.alignment.warnings
+            + self.diarization.warnings
+            + self.warnings
+        )
+
+
+def compose(
+    job: JobInput,
+    models: Models,
+    findings: Findings,
+    segments: tuple[Segment, ...],
+    duration_s: float,
+    elapsed_s: float,
+) -> Transcript:
+    """Return the document.
+
+    Args:
+        job: What was asked.
+        models: What it was done with.
+        findings: What the stages gave.
+        segments: Attributed to speakers.
+        duration_s: Of the audio that was transcribed.
+        elapsed_s: Since the job was taken.
+    """
+    speakers = {s.speaker for s in segments} | {w.speaker for s in segments for w in s.words}
+    silent = () if segments else (WarningCode.NO_SPEECH,)
+    language = findings.transcription.language
+    return Transcript(
+        segments=segments,
+        speakers=tuple(sorted(speaker for speaker in speakers if speaker)),
+        language=language,
+        language_probability=findings.transcription.language_probability,
+        duration_seconds=round(duration_s, 3),
+        processing_time_seconds=elapsed_s,
+        models=_model_names(job, models, language),
+        warnings=silent + findings.all_warnings,
+        request_id=job.request_id,
+    )
+
+
+def _model_names(job: JobInput, models: Models, language: str | None) -> dict[str, str]:
+    profile = models.profile
+    names = {Stage.SPEECH: profile.vad.name, Stage.TRANSCRIBE: models.whisper_name}
+    if language in profile.align:
+        names[Stage.ALIGN] = profile.align[language].name
+    if job.diarize:
+        names[Stage.DIARIZE] = profile.diarization.name
+    return {stage.value: name for stage, name in names.items()}
