@@ -70,8 +70,8 @@ def connect(settings: Settings) -> Connection:
     client = session.client(
         "s3", endpoint_url=settings.s3_url, config=_config(bucket, settings.s3_url is not None)
     )
+    temporary = credentials.token is not None  # fetches, or renews, keys that botocore looks after
     end = _end_of(credentials) or settings.credentials_end
-    temporary = credentials.token is not None
     return Connection(client, bucket, temporary, end if temporary else None, credentials)
 
 

@@ -1,7 +1,7 @@
 """A worker without models: the SDK's real loop, canned transcripts.
 
 ``hotwords`` tells it what to do: ``fail``, ``crash``, ``upload_failed``, ``no_output``, ``slow``,
-``quick`` (done at once), ``flaky`` (a session's first job fails, its next is done at once).
+``brief`` (done after 3 s), ``flaky`` (a session's first job fails, its next is done at once).
 """
 
 import asyncio
@@ -69,7 +69,9 @@ async def handler(job: dict[str, Any]) -> Any:
             _seen.add(asked.audio_url.masked)  # type: ignore[union-attr]
             away = JobFailure.of(FailureCode.STORAGE_UNAVAILABLE, "S3 is away", Stage.FETCH)
             return {"error": away.model_dump_json()}
-    if asked.hotwords not in ("quick", "flaky"):
+        case "brief":
+            await asyncio.sleep(3)
+    if asked.hotwords not in ("brief", "flaky"):
         await report_progress(job)
     deliver(asked, body)
     if asked.hotwords == "no_output":
