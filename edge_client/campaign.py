@@ -17,7 +17,7 @@ from contract import JobFailure, UploadFailed
 from edge_client import claim as claims
 from edge_client import follow
 from edge_client.claim import GRACE, Claim
-from edge_client.clock import Clock
+from edge_client.clock import Deadline
 from edge_client.edge import Edge
 from edge_client.errors import (
     AnswerLost,
@@ -36,31 +36,6 @@ from edge_client.submission import resubmit
 from edge_client.verdict import Ending, Result
 
 log = logging.getLogger(__name__)
-
-
-class Deadline:
-    """How long the user waits."""
-
-    def __init__(self, clock: Clock, timeout_s: float | None) -> None:
-        self._clock, self._timeout_s = clock, timeout_s
-        self._started = clock.monotonic()
-
-    def left_s(self, most_s: float = float("inf")) -> float:
-        """Return the seconds that are left, at most ``most_s``."""
-        if self._timeout_s is None:
-            return most_s
-        return min(most_s, max(0.0, self._started + self._timeout_s - self._clock.monotonic()))
-
-    def sleep(self, pause_s: float) -> None:
-        """Sleep.
-
-        Raises:
-            WaitTimedOut: The time is over before that; what was to follow does not happen.
-        """
-        left_s = self.left_s(pause_s)
-        self._clock.sleep(left_s)
-        if left_s < pause_s:
-            raise WaitTimedOut(f"no transcript after {self._timeout_s:.0f} s: nothing is out now")
 
 
 @dataclass(frozen=True)
@@ -141,10 +116,12 @@ class Campaign:
         """Tell a job that RunPod forgot too early from one whose time was over."""
         if outcome.ending is not Ending.FORGOTTEN or self._edge.clock.now() < claim.expires_at:
             return outcome
-        text = (
+        refused = "nothing is out: RunPod refused the last submission; submit again"
+        over = (
             f"the job's time was over at {claim.expires_at:%Y-%m-%d %H:%M} UTC and S3 has no "
             "transcript: `edge-client doctor` tells whether workers come up; then submit again"
         )
+        text = refused if claim.expires_at < claim.submitted_at else over
         return replace(outcome, ending=Ending.EXPIRED, message=text)
 
     def _answer(self, claim: Claim, outcome: Outcome) -> Claim | End:

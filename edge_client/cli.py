@@ -7,27 +7,22 @@ that ``--help`` and usage errors answer at once.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from edge_client.errors import EdgeError
+from edge_client.options import (
+    as_json_flag,
+    env_file_of_group,
+    job_options,
+    session_argument,
+    wait_at_most,
+)
 from edge_client.redaction import configure_logging, scrub
 from edge_client.report import Report
-
-F = TypeVar("F", bound=Callable[..., Any])
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-_wait_at_most = click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(min=0),
-    metavar="SECONDS",
-    help="Wait no longer than this. The job goes on.",
-)
-_session = click.argument("session")
-_env = click.pass_obj
 
 
 @click.group(
@@ -54,7 +49,7 @@ def cli(ctx: click.Context, env_file: Path | None, debug: bool) -> None:
 
 
 @cli.command()
-@_session
+@session_argument
 @click.option(
     "--expires",
     "expires_s",
@@ -62,8 +57,8 @@ def cli(ctx: click.Context, env_file: Path | None, debug: bool) -> None:
     metavar="SECONDS",
     help="How long the URLs work, 1 to 604800. Default: PRESIGNED_URL_EXPIRY.",
 )
-@_as_json
-@_env
+@as_json_flag
+@env_file_of_group
 def presign(env_file: Path | None, session: str, expires_s: int | None, as_json: bool) -> int:
     """Print the GET and the PUT URL of SESSION, ready for curl."""
     from edge_client import commands
@@ -71,37 +66,9 @@ def presign(env_file: Path | None, session: str, expires_s: int | None, as_json:
     return commands.presign(env_file, Report(as_json), session, expires_s)
 
 
-def _wishes(command: F) -> F:
-    """Add the options that become fields of the job's input, under its names."""
-    speakers = {
-        "--num-speakers": "Exactly this many speakers.",
-        "--min-speakers": "At least this many speakers.",
-        "--max-speakers": "At most this many speakers.",
-    }
-    for decorator in reversed(
-        [
-            click.option("--language", help="ISO 639-1, such as en. Default: detected."),
-            click.option("--diarize/--no-diarize", default=True, help="Say who spoke (default)."),
-            *(
-                click.option(name, type=click.IntRange(1, 100), metavar="N", help=text)
-                for name, text in speakers.items()
-            ),
-            click.option("--initial-prompt", help="Context for Whisper: names, subject."),
-            click.option("--hotwords", help="Words that Whisper should favour."),
-            click.option(
-                "--strict",
-                is_flag=True,
-                help="Fail where alignment or diarization fails, instead of a warning.",
-            ),
-        ]
-    ):
-        command = decorator(command)
-    return command
-
-
 @cli.command()
-@_session
-@_wishes
+@session_argument
+@job_options
 @click.option("--webhook", metavar="URL", help="https URL that RunPod posts the ended job to.")
 @click.option(
     "--progress-file",
@@ -109,10 +76,10 @@ def _wishes(command: F) -> F:
     help="Have the worker write how far it is into transcription.progress.json, too.",
 )
 @click.option("--wait", is_flag=True, help="Follow the job to its end, and recover what fails.")
-@_wait_at_most
+@wait_at_most
 @click.option("--force", is_flag=True, help="Submit although SESSION is done or has a job out.")
-@_as_json
-@_env
+@as_json_flag
+@env_file_of_group
 def submit(
     env_file: Path | None,
     /,
@@ -150,10 +117,10 @@ def submit(
 
 
 @cli.command()
-@_session
-@_wait_at_most
-@_as_json
-@_env
+@session_argument
+@wait_at_most
+@as_json_flag
+@env_file_of_group
 def wait(env_file: Path | None, session: str, timeout_s: float | None, as_json: bool) -> int:
     """Follow the job of SESSION to its end, whoever submitted it.
 
@@ -167,8 +134,8 @@ def wait(env_file: Path | None, session: str, timeout_s: float | None, as_json: 
 
 @cli.command()
 @click.argument("what", metavar="SESSION|JOB")
-@_as_json
-@_env
+@as_json_flag
+@env_file_of_group
 def status(env_file: Path | None, what: str, as_json: bool) -> int:
     """Say what is known of a session or a job."""
     from edge_client import commands
@@ -178,8 +145,8 @@ def status(env_file: Path | None, what: str, as_json: bool) -> int:
 
 @cli.command()
 @click.argument("what", metavar="SESSION|JOB")
-@_as_json
-@_env
+@as_json_flag
+@env_file_of_group
 def cancel(env_file: Path | None, what: str, as_json: bool) -> int:
     """Cancel the job of a session, or a job."""
     from edge_client import commands
@@ -188,8 +155,8 @@ def cancel(env_file: Path | None, what: str, as_json: bool) -> int:
 
 
 @cli.command()
-@_as_json
-@_env
+@as_json_flag
+@env_file_of_group
 def health(env_file: Path | None, as_json: bool) -> int:
     """Print how many workers and jobs the endpoint has."""
     from edge_client import commands
@@ -198,8 +165,8 @@ def health(env_file: Path | None, as_json: bool) -> int:
 
 
 @cli.command()
-@_as_json
-@_env
+@as_json_flag
+@env_file_of_group
 def doctor(env_file: Path | None, as_json: bool) -> int:
     """Check settings, keys, bucket, clock and endpoint; name each fix."""
     from edge_client import commands
@@ -208,7 +175,7 @@ def doctor(env_file: Path | None, as_json: bool) -> int:
 
 
 @cli.command()
-@_session
+@session_argument
 @click.option(
     "--format",
     "form",
@@ -217,7 +184,7 @@ def doctor(env_file: Path | None, as_json: bool) -> int:
     show_default=True,
     help="Subtitles, or a line a segment with times and speaker.",
 )
-@_env
+@env_file_of_group
 def render(env_file: Path | None, session: str, form: str) -> int:
     """Print the transcript of SESSION."""
     from edge_client import commands

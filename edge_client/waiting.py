@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from edge_client import claim as claims
 from edge_client import transcripts
-from edge_client.campaign import Campaign, Deadline
+from edge_client.campaign import Campaign
 from edge_client.claim import Claim
+from edge_client.clock import Deadline
 from edge_client.edge import Edge
 from edge_client.errors import ClaimConflict, WaitTimedOut
 from edge_client.layout import Session

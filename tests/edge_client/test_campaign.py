@@ -221,11 +221,19 @@ def test_late_transcript_of_an_earlier_submission_counts(out: Scene, s3: S3Serve
 
 
 def test_job_whose_time_is_over_is_reported_not_repeated(out: Scene) -> None:
-    out.held(expires_at=NOW - timedelta(seconds=1))
+    out.held(submitted_at=NOW - timedelta(hours=3), expires_at=NOW - timedelta(seconds=1))
     out.ends(GONE)
     outcome = out.go()
     assert outcome.ending is Ending.EXPIRED
     assert "edge-client doctor" in outcome.message
+    assert out.posts == []
+
+
+def test_refused_submission_is_not_called_late(out: Scene) -> None:
+    out.held(job_id=None)
+    out.held(**out.claim.released(NOW).model_dump())
+    outcome = out.go()
+    assert outcome.message.startswith("nothing is out")
     assert out.posts == []
 
 
