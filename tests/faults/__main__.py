@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.faults import table
 from tests.faults.case import Case, Verdict, shown
+from tests.faults.cases_edge import EDGE
 from tests.faults.cases_queue import EDGE_TO_QUEUE, WORKER_TO_QUEUE
 from tests.faults.cases_s3 import GETS, PUTS
 from tests.faults.cases_worker import BROKEN, KILLED, LEFT, OUT_OF_MEMORY, STOPPED
@@ -26,6 +27,7 @@ AT_ONCE = 5
 GROUPS = {
     "Between worker and S3: GET": GETS,
     "Between worker and S3: PUT": PUTS,
+    "Edge client: SIGKILL between two steps, then the same command": EDGE,
     "Between edge and queue": EDGE_TO_QUEUE,
     "Between worker and queue": WORKER_TO_QUEUE,
     "Worker: SIGKILL": KILLED,

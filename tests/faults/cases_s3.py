@@ -10,7 +10,10 @@ from tests.faults.proxy import Answer, Exchange, Rule, Trick
 from tests.faults.scene import Scene
 
 BLOCK_BYTES = 1 << 20
+"""At most so many bytes of a broken transfer may be fetched twice."""
 LARGE_TRANSCRIPT_BYTES = 20_000_000
+HUGE_TRANSCRIPT_BYTES = 50_000_000
+"""Packs to more than the 10 MB that a job's output can hold."""
 HTML = b"<!doctype html><title>Welcome</title><p>Please log in to use this network.</p>" * 50
 ERROR = (
     b"<Error><Code>InternalError</Code><Message>We encountered an internal error</Message></Error>"
@@ -110,9 +113,15 @@ def answer_lost(exchange: Exchange) -> None:
     exchange.reset()
 
 
-def other_bytes(exchange: Exchange) -> None:
-    """Let S3 store something else, and say that all is well."""
+def cut_short(exchange: Exchange) -> None:
+    """Let S3 store what is no JSON any more, and say that all is well."""
     exchange.reply(exchange.forward(body=exchange.body[:-1] + b" "))
+
+
+def other_text(exchange: Exchange) -> None:
+    """Let S3 store a readable transcript with another text, and say that all is well."""
+    head, mark, text = exchange.body.partition(b'"text":"')
+    exchange.reply(exchange.forward(body=head + mark + b"X" + text[1:]))
 
 
 def unreachable(exchange: Exchange) -> None:
@@ -177,13 +186,20 @@ PUTS = [
     Case("PUT: 403", s3=lambda _: on_put(wrong_signature, math.inf)),
     Case("PUT: 500 twice, then fine", s3=lambda _: on_put(internal_error, 2)),
     Case("PUT: reset after the body was sent", s3=lambda _: on_put(answer_lost)),
-    Case("PUT: 200, other bytes stored", s3=lambda _: on_put(other_bytes)),
-    Case("PUT: 200, other bytes stored, each time", s3=lambda _: on_put(other_bytes, math.inf)),
+    Case("PUT: 200, other bytes stored", s3=lambda _: on_put(other_text)),
+    Case("PUT: 200, cut short in S3, each time", s3=lambda _: on_put(cut_short, math.inf)),
+    Case("PUT: 200, other text stored, each time", s3=lambda _: on_put(other_text, math.inf)),
     Case("PUT: down for good, small transcript", s3=lambda _: on_put(unreachable, math.inf)),
     Case(
         "PUT: down for good, 20 MB transcript",
         Done(),
         s3=lambda _: on_put(unreachable, math.inf),
         order=Order("attribute", "inflate", LARGE_TRANSCRIPT_BYTES),
+    ),
+    Case(
+        "PUT: down for good, 50 MB transcript that does not fit into an output",
+        Done(without="scores"),
+        s3=lambda _: on_put(unreachable, math.inf),
+        order=Order("attribute", "inflate", HUGE_TRANSCRIPT_BYTES),
     ),
 ]

@@ -75,6 +75,7 @@ class Scene:
     def __init__(self, ground: Ground, name: str, s3: Proxy, queue: Proxy) -> None:
         self.ground, self.name, self.s3, self.queue = ground, name, s3, queue
         self.env: dict[str, str] = dict(QUICK_EDGE)
+        self.notes: list[str] = []
 
     @property
     def prefix(self) -> str:
@@ -113,10 +114,12 @@ class Scene:
         time.sleep(2.1)
         return f"{exchange.path}?{urlsplit(url).query}"
 
-    def start_edge(self, *arguments: str) -> Callable[[], EdgeSaid]:
+    def start_edge(
+        self, *arguments: str, module: tuple[str, ...] = ("edge_client",)
+    ) -> Callable[[], EdgeSaid]:
         """Start the real edge client; returns what waits for its answer."""
         started = subprocess.Popen(
-            [sys.executable, "-m", "edge_client", *arguments],
+            [sys.executable, "-m", *module, *arguments],
             env={**os.environ, **self.ground.stack.env, **self._endpoints(), **self.env},
             cwd=ROOT,
             stdout=subprocess.PIPE,
@@ -125,9 +128,9 @@ class Scene:
         )
         return lambda: self._answer(started)
 
-    def edge(self, *arguments: str) -> EdgeSaid:
+    def edge(self, *arguments: str, module: tuple[str, ...] = ("edge_client",)) -> EdgeSaid:
         """Run the real edge client to its end."""
-        return self.start_edge(*arguments)()
+        return self.start_edge(*arguments, module=module)()
 
     def submit(self) -> EdgeSaid:
         """Do what a user does."""
