@@ -1,14 +1,14 @@
 """Waits for a job to end.
 
 Takes a job and a `View`; returns RunPod's last status; raises `WaitTimedOut`. Polls after 1 s at
-first, then ever more rarely, up to every 10 s. A network that is away for a while does not end
+first, then ever more rarely, up to every 10 s, and again after 1 s when the job's state changed. A network that is away for a while does not end
 the waiting: the job goes on without us.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar, cast
 
@@ -67,16 +67,26 @@ def glimpse_of(status: JobStatus) -> Glimpse:
     return Glimpse(state)
 
 
-def pauses(random_unit: Callable[[], float] = random.random) -> Iterator[float]:
-    """Yield seconds between polls: growing, with jitter so that edge boxes do not march in step.
+class Pace:
+    """Seconds between polls: growing, with jitter so that edge boxes do not march in step.
 
     Args:
         random_unit: Returns 0 to 1.
     """
-    pause_s = FIRST_PAUSE_S
-    while True:
-        yield pause_s * (1 + JITTER * (2 * random_unit() - 1))
-        pause_s = min(LONGEST_PAUSE_S, pause_s * GROWTH)
+
+    def __init__(self, random_unit: Callable[[], float] = random.random) -> None:
+        self._random_unit = random_unit
+        self._pause_s = FIRST_PAUSE_S
+
+    def restart(self) -> None:
+        """Look often again: a job that has just left the queue shows how far it is."""
+        self._pause_s = FIRST_PAUSE_S
+
+    def next_s(self) -> float:
+        """Return the pause before the next poll."""
+        pause_s = self._pause_s * (1 + JITTER * (2 * self._random_unit() - 1))
+        self._pause_s = min(LONGEST_PAUSE_S, self._pause_s * GROWTH)
+        return pause_s
 
 
 def until_final(
@@ -97,8 +107,8 @@ def until_final(
         WaitTimedOut: ``limit_s`` passed.
         Unreachable: RunPod did not answer for five minutes.
     """
-    poll = _Poll(ask, view, clock)
-    return _repeat(poll, clock, limit_s)
+    pace = Pace()
+    return _repeat(_Poll(ask, view, clock, pace), pace, clock, limit_s)
 
 
 def until_found(look: Callable[[], T | None], view: View, clock: Clock, limit_s: float) -> T:
@@ -113,27 +123,28 @@ def until_found(look: Callable[[], T | None], view: View, clock: Clock, limit_s:
         view.show(Glimpse("waiting for a transcript in S3"))
         return found is not None, found
 
-    return cast(T, _repeat(step, clock, limit_s))
+    return cast(T, _repeat(step, Pace(), clock, limit_s))
 
 
-def _repeat(step: Callable[[], tuple[bool, T]], clock: Clock, limit_s: float) -> T:
+def _repeat(step: Callable[[], tuple[bool, T]], pace: Pace, clock: Clock, limit_s: float) -> T:
     deadline = clock.monotonic() + limit_s
-    for pause_s in pauses():
+    while True:
         over, value = step()
         if over:
             return value
         left_s = deadline - clock.monotonic()
         if left_s <= 0:
             break
-        clock.sleep(min(pause_s, left_s))
+        clock.sleep(min(pace.next_s(), left_s))
     raise WaitTimedOut(f"still out after {limit_s:.0f} s: the job goes on")
 
 
 class _Poll:
     """One look at RunPod; remembers since when it has been unreachable, or the job unknown."""
 
-    def __init__(self, ask: Callable[[], JobStatus], view: View, clock: Clock) -> None:
-        self._ask, self._view, self._clock = ask, view, clock
+    def __init__(self, ask: Callable[[], JobStatus], view: View, clock: Clock, pace: Pace) -> None:
+        self._ask, self._view, self._clock, self._pace = ask, view, clock, pace
+        self._state: JobState | None = None
         self._away_since: float | None = None
         self._absences = 0
         self._estimate = Estimate()
@@ -148,6 +159,9 @@ class _Poll:
             self._bear(exc)
             return False, None
         self._away_since, self._absences = None, 0
+        if status.status is not self._state:
+            self._state = status.status
+            self._pace.restart()
         seen = glimpse_of(status)
         left_s = self._estimate.left_s(self._clock.monotonic(), seen.percent)
         self._view.show(replace(seen, left_s=left_s))

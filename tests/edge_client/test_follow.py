@@ -7,7 +7,7 @@ import pytest
 
 from contract import JobState, JobStatus
 from edge_client.errors import JobNotFound, RateLimited, Unauthorized, Unreachable, WaitTimedOut
-from edge_client.follow import Glimpse, glimpse_of, pauses, until_final, until_found
+from edge_client.follow import Glimpse, Pace, glimpse_of, until_final, until_found
 from tests.edge_client.samples import NOW, FakeClock, job
 
 RUNNING = JobStatus.model_validate(job("IN_PROGRESS"))
@@ -44,10 +44,18 @@ def asker(answers: Iterator[JobStatus | Exception]) -> Callable[[], JobStatus]:
 def test_pauses_grow_from_one_to_ten_seconds_with_jitter(
     unit: float, low: float, high: float
 ) -> None:
-    some = list(itertools.islice(pauses(lambda: unit), 20))
+    pace = Pace(lambda: unit)
+    some = [pace.next_s() for _ in range(20)]
     assert some[0] == pytest.approx(low)
     assert some[-1] == pytest.approx(high)
     assert some == sorted(some)
+
+
+def test_a_job_that_leaves_the_queue_is_looked_at_often_again(clock: FakeClock) -> None:
+    queued = JobStatus.model_validate(job("IN_QUEUE"))
+    until_final(asker(iter([queued] * 12 + [RUNNING] * 2 + [DONE])), Watcher(), clock, 600)
+    assert max(clock.slept[:12]) > 5
+    assert clock.slept[12] < 1.5
 
 
 def test_final_status_ends_the_waiting(clock: FakeClock) -> None:
