@@ -1,8 +1,8 @@
 """Waits for a job to end.
 
 Takes a job and a `View`; returns RunPod's last status; raises `WaitTimedOut`. Polls after 1 s at
-first, then ever more rarely, up to every 10 s, and again after 1 s when the job's state changed. A network that is away for a while does not end
-the waiting: the job goes on without us.
+first, then ever more rarely, up to every 10 s; a change of the job's state begins that anew. A
+network that is away for a while does not end the waiting: the job goes on without us.
 """
 
 from __future__ import annotations
