@@ -171,7 +171,9 @@ class Job:
         """Run a stage whose failure leaves the text worth delivering, unless the job is strict."""
         try:
             return run()
-        except (RuntimeError, ValueError, ArithmeticError, LookupError) as exc:
+        except WorkerError:
+            raise
+        except Exception as exc:  # whatever it is: the text is paid for
             logger.warning("%s failed: %s: %s", stage, type(exc).__name__, exc)
             self.is_poisoned = self.is_poisoned or is_poisoned(exc)
             if self.input.strict:
@@ -190,8 +192,8 @@ class Job:
                 deliver(encoded, self.input.result_url)
         except JobCancelled:
             raise
-        except WorkerError as exc:
-            logger.warning("deliver: %s", exc)
+        except Exception as exc:  # whatever it is: the transcript is paid for
+            logger.warning("deliver: %s: %s", type(exc).__name__, exc)
             return upload_failed(document, exc)
         summary = JobSummary(
             segments_count=len(document.segments),

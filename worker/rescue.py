@@ -15,18 +15,21 @@ from worker.errors import WorkerError
 
 
 def upload_failed(
-    document: Transcript, error: WorkerError, max_bytes: int = MAX_OUTPUT_BYTES
+    document: Transcript, error: Exception, max_bytes: int = MAX_OUTPUT_BYTES
 ) -> dict[str, Any]:
     """Return the output that carries the transcript.
 
     Args:
         document: What could not be stored.
-        error: Why not.
+        error: Why not; anything but a `WorkerError` is named by its type alone.
         max_bytes: Of the encoded output.
 
     Raises:
         WorkerError: ``STORAGE_UNAVAILABLE`` when not even the segments' text fits.
     """
+    if not isinstance(error, WorkerError):
+        said = f"{type(error).__name__} while the transcript was stored"
+        error = WorkerError(FailureCode.INTERNAL, said, Stage.DELIVER)
     for form, reduced in _forms(document):
         encoded = EncodedTranscript.of(reduced)
         output = UploadFailed(

@@ -220,6 +220,19 @@ def test_a_transcript_that_s3_refuses_comes_back(
     assert Transcript.model_validate_json(body).segments == undisturbed.segments
 
 
+@pytest.mark.parametrize("error", [TypeError("what?"), OSError("disk"), MemoryError()])
+def test_a_delivery_that_breaks_does_not_lose_the_transcript(
+    make_job: MakeJob, s3: LoopbackS3, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def break_down(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("worker.pipeline.deliver", break_down)
+    output = UploadFailed.model_validate(make_job(result_url=s3.url().reveal()).run())
+    assert output.failure.code is FailureCode.INTERNAL
+    assert type(error).__name__ in output.failure.message
+
+
 @pytest.mark.parametrize("stage", list(Stage)[1:])
 def test_a_cancelled_job_stops_at_the_next_stage_and_leaves_nothing(
     make_job: MakeJob, s3: LoopbackS3, stage: Stage
