@@ -46,13 +46,14 @@ class Cancelled:
     """The session ends as cancelled.
 
     Attributes:
-        delivered: The stop came too late for the transcript to be stopped.
+        too_late: The transcript was on its way to S3: it is there, and whole.
     """
 
-    delivered: bool = False
+    too_late: bool = False
 
     def __str__(self) -> str:
-        return "already stored: transcript equal" if self.delivered else "cancelled, no transcript"
+        stored = "what was being stored is equal" if self.too_late else "no transcript"
+        return f"cancelled, {stored}"
 
 
 Expected = Done | Failed | Cancelled

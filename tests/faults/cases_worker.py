@@ -99,10 +99,9 @@ def told_to_leave(stage: str) -> Case:
 
 def cancelled(stage: str) -> Case:
     """Cancellation in a stage."""
-    is_late = stage == "deliver"
     return Case(
         f"worker: cancelled in {stage}",
-        Done() if is_late else Cancelled(),
+        Cancelled(too_late=stage == "deliver"),
         order=Order(stage, "pause"),
         act=cancel_in(stage),
     )

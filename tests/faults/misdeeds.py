@@ -7,7 +7,6 @@ before it, after it, or for its time.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import random
 import signal
@@ -192,20 +191,20 @@ def host_out_of_memory(deed: Deed) -> Iterator[None]:
 def inflated(segments: tuple[Any, ...], size: int) -> tuple[Any, ...]:
     """Return segments whose JSON has ``size`` bytes and packs badly, the same each time."""
     chance = random.Random(7)  # noqa: S311 - text, not secrets
-    word_bytes = len(json.dumps(segments[0].words[0].model_dump(mode="json")))
     made: list[Any] = []
     while size > 0:
         pattern = segments[len(made) % len(segments)]
-        words = tuple(
-            word.model_copy(
-                update={"word": f"{chance.getrandbits(64):x}", "score": chance.random()}
-            )
-            for word in pattern.words
-        )
+        words = tuple(_scrambled(word, chance) for word in pattern.words)
         text = " ".join(word.word for word in words)
         made.append(pattern.model_copy(update={"id": len(made), "text": text, "words": words}))
-        size -= len(words) * (word_bytes + 40) + len(text)
+        size -= len(made[-1].model_dump_json())
     return tuple(made)
+
+
+def _scrambled(word: Any, chance: random.Random) -> Any:
+    letters = f"{chance.getrandbits(32):x}"
+    times = {"start": chance.uniform(0, 1e5), "end": chance.uniform(0, 1e5)}
+    return word.model_copy(update={"word": letters, "score": chance.random(), **times})
 
 
 MISDEEDS: dict[str, Callable[[Deed], AbstractContextManager[None]]] = {

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from devstack import Stack
+from devstack import EventKind, Stack
 from tests.faults.orders import END, RUN, Entry, Folder
 from tests.faults.proxy import Exchange, Proxy, Rule
 
@@ -144,6 +144,12 @@ class Scene:
             for e in self.queue.exchanges
             if e.path.endswith("/run") and e.answer and e.answer.status == 200
         ]
+
+    def history(self) -> str:
+        """Tell what the queue saw of the session's jobs, with seconds since the first."""
+        events = [e for e in self.ground.stack.queue_events() if e.job_id in self.job_ids()]
+        told = [e for e in events if e.kind is not EventKind.PROGRESS]
+        return ", ".join(f"{e.kind} {e.at - told[0].at:.1f} {e.worker_id or ''}" for e in told)
 
     def is_mine(self, exchange: Exchange) -> bool:
         """Whether an exchange between worker and queue is about one of the session's jobs."""

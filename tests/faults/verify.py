@@ -64,6 +64,10 @@ def _check_outcome(case: Case, here: Scene, said: EdgeSaid, baselines: Baselines
             assert said.code == 1, f"exit code {said.code}: {said.text}"
             assert said.failure == code, f"not {code}: {said.text}"
             assert document is None, "there is a transcript"
+        case Cancelled(too_late=True):
+            assert said.state in ("cancelled", "done"), said.text
+            assert document is not None, "no transcript"
+            _check_transcript(Done(), document, baselines[case.recording])
         case Cancelled():
             assert said.state == "cancelled", said.text
             assert document is None, "there is a transcript"
@@ -104,4 +108,6 @@ def _text(document: Any) -> str:
 
 
 def _check_runs(case: Case, here: Scene) -> None:
-    assert here.runs() == case.runs, f"the handler ran {here.runs()} times, not {case.runs}"
+    if here.runs() != case.runs:
+        ran = f"the handler ran {here.runs()} times, not {case.runs}"
+        raise AssertionError(f"{ran}; queue: {here.history()}")
