@@ -6,7 +6,7 @@ MODELS_DIR ?= models
 PACKAGES := contract riff worker edge_client builder devstack bench handler.py
 PINS := requirements/dev.txt requirements/uv.txt
 
-.PHONY: setup format lint types test unit e2e demo eval docs check requirements clean help
+.PHONY: setup format lint types test unit e2e test-faults demo eval docs check requirements clean help
 
 setup: $(VENV)/.installed $(MODELS_DIR)/profile.json ## install everything, assemble the demo models
 
@@ -40,7 +40,10 @@ unit: setup
 e2e: setup
 	$(BIN)/pytest -m "models or e2e"
 
-test: lint types unit e2e ## all that must hold
+test-faults: setup ## everything that can break, broken; rewrites docs/faults.md
+	$(BIN)/python -m tests.faults
+
+test: lint types unit e2e test-faults ## all that must hold
 
 demo: setup ## S3 → queue → worker → S3 on this machine, with real speech
 	$(BIN)/python -m devstack.demo
@@ -54,7 +57,7 @@ docs: setup ## what is generated: JSON Schemas and the command line reference
 
 check: test ## what CI runs, and that the generated documents are current
 	$(MAKE) docs
-	git diff --exit-code -- docs
+	git diff --exit-code -- docs/schemas docs/cli.md
 
 requirements: ## pin anew
 	uv="$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --python-platform linux"; \
@@ -68,4 +71,4 @@ clean:
 	rm -rf $(VENV) $(MODELS_DIR) logs .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 help:
-	@sed -n 's/^\([a-z]*\):.*## /\1 — /p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /\1 — /p' Makefile
