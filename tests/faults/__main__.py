@@ -16,10 +16,12 @@ from typing import Any
 from tests.faults import table
 from tests.faults.case import Case, Verdict, shown
 from tests.faults.cases_edge import EDGE
+from tests.faults.cases_inside import BROKEN, OUT_OF_MEMORY
 from tests.faults.cases_queue import EDGE_TO_QUEUE, WORKER_TO_QUEUE
 from tests.faults.cases_s3 import GETS, PUTS
-from tests.faults.cases_worker import BROKEN, KILLED, LEFT, OUT_OF_MEMORY, STOPPED
-from tests.faults.ground import common_ground, files_left, processes_left, secrets_in_logs
+from tests.faults.cases_worker import KILLED, LEFT, STOPPED
+from tests.faults.ground import common_ground, files_left, secrets_in_logs
+from tests.faults.processes import processes_left
 from tests.faults.scene import Ground, Scene, scene
 from tests.faults.verify import aftermath, play
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from tests.faults.case import Case
 from tests.faults.cases_queue import is_run
-from tests.faults.proxy import Exchange
+from tests.faults.exchange import Exchange
 from tests.faults.scene import EdgeSaid, Scene
 
 STEPS = 10

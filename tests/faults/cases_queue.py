@@ -9,7 +9,8 @@ from typing import Any
 
 from devstack import EventKind
 from tests.faults.case import Case
-from tests.faults.proxy import Answer, Exchange, Rule, Trick
+from tests.faults.exchange import Answer, Exchange
+from tests.faults.proxy import Rule, Trick
 from tests.faults.scene import EdgeSaid, Scene
 
 RETRY_AFTER_S = 4
@@ -77,7 +78,7 @@ def is_progress(scene: Scene) -> Callable[[Exchange], bool]:
 
 
 def _is_progress(exchange: Exchange) -> bool:
-    return json.loads(exchange.body or b"{}").get("status") == "IN_PROGRESS"
+    return bool(json.loads(exchange.body or b"{}").get("status") == "IN_PROGRESS")
 
 
 def without_output(exchange: Exchange) -> None:
@@ -200,6 +201,7 @@ WORKER_TO_QUEUE = [
         queue=lambda _: [Rule(is_run, with_policy(15_000))],
         back=lambda scene: [Rule(is_result(scene), answers(400), math.inf)],
         check=posted(1),
+        alone=True,  # the queue would take the job for lost if its worker died of another's
     ),
     Case(
         "late progress",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from tests.faults.case import Case, Done, Failed
+from tests.faults.exchange import Answer, Exchange
 from tests.faults.orders import Order
-from tests.faults.proxy import Answer, Exchange, Rule, Trick
+from tests.faults.proxy import Rule, Trick
 from tests.faults.scene import Scene
 
 BLOCK_BYTES = 1 << 20

@@ -6,9 +6,11 @@ Patches the stages' names in ``worker.pipeline`` and the entrance of ``worker.ru
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import runpy
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -19,9 +21,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from runpod.serverless.modules import rp_scale  # noqa: E402
+
 from tests.faults.misdeeds import MISDEEDS, Deed, inflated  # noqa: E402
-from tests.faults.orders import END, FOLDER_VARIABLE, RUN, Entry, Folder, session_of  # noqa: E402
-from worker import download, pipeline, runtime, storage  # noqa: E402
+from tests.faults.orders import END, FOLDER_VARIABLE, RUN, TAKE, Entry, Folder, session_of  # noqa: E402
+from worker import pipeline, runtime, storage  # noqa: E402
 from worker.cancel import CancelToken  # noqa: E402
 
 STAGES = (
@@ -72,6 +76,23 @@ def watched(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
     return watching
 
 
+def handed_over(get_job: Callable[..., Any]) -> Callable[..., Any]:
+    """Be told to leave between the queue's handing over a job and the SDK's hearing of it."""
+
+    async def taking(*args: Any) -> Any:
+        jobs = await get_job(*args)
+        for session in map(session_of, jobs or []):
+            order = folder.order(session)
+            if order is None or order.stage != TAKE or folder.entries(session, TAKE):
+                continue
+            folder.log(Entry(session, TAKE, os.getpid(), time.time()))
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(0.5)
+        return jobs
+
+    return taking
+
+
 def inflate(segments: Any, size: int) -> Any:
     """Make a long recording's transcript of a short one's, and tell the suite."""
     made = inflated(segments, size)
@@ -89,12 +110,11 @@ def main() -> None:
     for stage in STAGES:
         setattr(pipeline, stage, watched(stage, getattr(pipeline, stage)))
     runtime.Runtime.run = noted(runtime.Runtime.run)  # type: ignore[method-assign]
+    rp_scale.get_job = handed_over(rp_scale.get_job)
     storage.READ_STALL_S = SHORT_STALL_S  # patience is tested, not how long it lasts
     sys.argv = [str(ROOT / "handler.py")]
     runpy.run_path(sys.argv[0], run_name="__main__")
 
-
-assert download.exchange is storage.exchange  # where READ_STALL_S is looked up
 
 if __name__ == "__main__":
     main()

@@ -6,7 +6,6 @@ import re
 import struct
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,23 +93,3 @@ def secrets_in_logs(ground: Ground) -> list[str]:
 def files_left(ground: Ground) -> list[str]:
     """Return the jobs' folders that are still there."""
     return sorted(path.name for path in ground.stack.worker_tmp.glob("bucketscribe-*"))
-
-
-def processes_left(mark: str, patience_s: float = 10.0) -> list[int]:
-    """Return the processes whose environment names ``mark``, once they had time to end."""
-    deadline = time.monotonic() + patience_s
-    while (found := _with_environment(mark)) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return found
-
-
-def _with_environment(mark: str) -> list[int]:
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            environment = (process / "environ").read_bytes()
-        except OSError:
-            continue
-        if mark.encode() in environment:
-            found.append(int(process.name))
-    return found

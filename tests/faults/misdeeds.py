@@ -66,6 +66,13 @@ def raising(deed: Deed) -> Iterator[None]:
 
 
 @contextmanager
+def poisoned(_: Deed) -> Iterator[None]:
+    """Meet the kind of error after which every CUDA call of the process fails."""
+    raise RuntimeError("CUDA error: an illegal memory access was encountered (injected)")
+    yield
+
+
+@contextmanager
 def disk_full_before(_: Deed) -> Iterator[None]:
     """See a disk that has no room."""
     with patch("shutil.disk_usage", lambda _: _Usage(10**9, 10**9, 0)):
@@ -212,6 +219,7 @@ MISDEEDS: dict[str, Callable[[Deed], AbstractContextManager[None]]] = {
     "leave": terminated,
     "pause": paused,
     "raise": raising,
+    "meet a CUDA error": poisoned,
     "have its model raise": model_raising,
     "find the disk full": disk_full_before,
     "fill the disk": disk_full_midway,

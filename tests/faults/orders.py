@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER_VARIABLE = "FAULTS_FOLDER"
-RUN, END = "run", "end"
+TAKE, RUN, END = "take", "run", "end"
 _SESSION = re.compile(r"/sessions/([\w-]+)/")
 
 
@@ -23,7 +23,7 @@ class Order:
     """What a worker does to itself in one stage of a session's jobs.
 
     Attributes:
-        stage: Where.
+        stage: Where: a stage's function, or `TAKE`.
         do: A key of `tests.faults.misdeeds.MISDEEDS`.
         amount: Seconds, bytes or batch, as the misdeed has it.
         runs: In how many runs, from the first on.
@@ -40,7 +40,7 @@ class Entry:
     """One line of the log.
 
     Attributes:
-        what: `RUN`, a stage's function that begins, or `END`.
+        what: `TAKE`, `RUN`, a stage's function that begins, or `END`.
         pid: Of the worker.
         at: Unix time in seconds.
         folder: The job's temporary directory, where the stage has it.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -20,8 +19,10 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from devstack import EventKind, Stack
+from tests.faults.exchange import Exchange
 from tests.faults.orders import END, RUN, Entry, Folder
-from tests.faults.proxy import Exchange, Proxy, Rule
+from tests.faults.processes import is_running
+from tests.faults.proxy import Proxy, Rule
 
 ROOT = Path(__file__).resolve().parents[2]
 USER = "users/faults/audio/sessions"
@@ -114,6 +115,20 @@ class Scene:
         time.sleep(2.1)
         return f"{exchange.path}?{urlsplit(url).query}"
 
+    def result_url(self, expires_s: int) -> str:
+        """Sign a PUT of the transcript, past the proxy, for so long."""
+        s3 = self.ground.stack.s3
+        url: str = s3.client().generate_presigned_url(
+            "put_object",
+            Params={
+                "Bucket": s3.bucket,
+                "Key": f"{self.prefix}/transcription.json",
+                "ContentType": "application/json",
+            },
+            ExpiresIn=expires_s,
+        )
+        return url
+
     def start_edge(
         self, *arguments: str, module: tuple[str, ...] = ("edge_client",)
     ) -> Callable[[], EdgeSaid]:
@@ -165,7 +180,10 @@ class Scene:
 
     def wait_for(self, what: str, count: int = 1, timeout_s: float = 90.0) -> Entry:
         """Return the entry for which the case waits."""
-        return self.until(lambda: self.entries(what)[count - 1 : count], what, timeout_s)[0]
+        found: list[Entry] = self.until(
+            lambda: self.entries(what)[count - 1 : count], what, timeout_s
+        )
+        return found[0]
 
     def until(self, look: Callable[[], Any], what: str, timeout_s: float = 90.0) -> Any:
         """Return what ``look`` finds, as soon as it finds something."""
@@ -201,15 +219,6 @@ class Scene:
         lines = [line for line in out.splitlines() if line.startswith("{")]
         facts = json.loads(lines[-1]) if lines else {}
         return EdgeSaid(started.returncode, facts, (out + err).strip())
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process runs; one that only waits for its parent does not."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
-    return re.sub(r".*\) ", "", stat)[0] not in "ZX"
 
 
 @contextmanager
