@@ -19,7 +19,7 @@ from edge_client.errors import TranscriptInvalid
 from edge_client.layout import Session
 from edge_client.storage import Bucket
 from edge_client.transcripts import Delivered
-from edge_client.verdict import Ending, Result, judge
+from edge_client.verdict import Ending, Result, Verdict, judge
 
 _SHORTENED = {
     TranscriptForm.COMPLETE: None,
@@ -80,7 +80,7 @@ def examine(bucket: Bucket, session: Session, claim: Claim, status: JobStatus | 
     if isinstance(verdict, JobSummary):
         return _confirm(bucket, session, verdict)
     found = transcripts.find_of_job(bucket, session, claim)
-    if found is not None:
+    if found is not None and not _is_contradicted(bucket, session, verdict):
         return Outcome(Result.DONE, "the transcript is in S3", found)
     if isinstance(verdict, JobFailure):
         return Outcome(Result.FAILED, verdict.message, failure=verdict)
@@ -92,6 +92,17 @@ def examine(bucket: Bucket, session: Session, claim: Claim, status: JobStatus | 
             answer=verdict,
         )
     return Outcome(verdict.result, verdict.message, ending=verdict.ending)
+
+
+def _is_contradicted(bucket: Bucket, session: Session, verdict: Verdict) -> bool:
+    """Whether S3 holds other bytes than the whole transcript that the answer brings.
+
+    A shortened form proves nothing about the document in S3, which may be the whole one.
+    """
+    if not isinstance(verdict, UploadFailed) or verdict.form is not TranscriptForm.COMPLETE:
+        return False
+    stored = bucket.read(session.result_key)
+    return stored is None or hashlib.sha256(stored[0]).hexdigest() != verdict.result.sha256
 
 
 def _confirm(bucket: Bucket, session: Session, summary: JobSummary) -> Outcome:

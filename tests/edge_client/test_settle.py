@@ -86,6 +86,21 @@ def test_undelivered_transcript_is_stored_from_here(edge: Edge, s3: S3Server) ->
     assert s3.objects[SESSION.result_key].content_type == "application/json"
 
 
+def test_other_bytes_in_s3_give_way_to_the_whole_transcript(edge: Edge, s3: S3Server) -> None:
+    s3.put(SESSION.result_key, transcript().replace(b"Hello", b"Howdy"))
+    outcome = end(edge, "COMPLETED", output=undelivered(transcript()))
+    assert outcome.result is Result.DONE
+    assert s3.objects[SESSION.result_key].body == transcript()
+
+
+def test_a_shortened_transcript_does_not_replace_the_one_in_s3(edge: Edge, s3: S3Server) -> None:
+    whole = transcript().replace(b"Hello", b"Howdy")
+    s3.put(SESSION.result_key, whole)
+    output = undelivered(transcript(), form="without_words")
+    assert end(edge, "COMPLETED", output=output).result is Result.DONE
+    assert s3.objects[SESSION.result_key].body == whole
+
+
 @pytest.mark.parametrize(
     "output",
     [
