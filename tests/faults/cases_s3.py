@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from tests.faults.case import Case, Done, Failed
 from tests.faults.exchange import Answer, Exchange
@@ -28,8 +29,11 @@ def is_get(exchange: Exchange) -> bool:
 
 def is_put(exchange: Exchange) -> bool:
     """Whether a worker stores a transcript."""
-    is_result = exchange.path.endswith("/transcription.json")
-    return exchange.method == "PUT" and exchange.is_presigned and is_result
+    return exchange.method == "PUT" and exchange.is_presigned and _is_transcript(exchange)
+
+
+def _is_transcript(exchange: Exchange) -> bool:
+    return exchange.path.endswith("/transcription.json")
 
 
 def on_get(trick: Trick, times: float = 1) -> list[Rule]:
@@ -151,6 +155,19 @@ def started_over(scene: Scene) -> str:
     return "S3 answered 412 to `If-Match`, then the whole of the new file"
 
 
+def stored(worker: int, edge: int = 0) -> Callable[[Scene], str]:
+    """See who PUT the transcript, and how often: what the worker can do needs no edge."""
+
+    def check(scene: Scene) -> str:
+        puts = [e for e in scene.s3.exchanges if e.method == "PUT" and _is_transcript(e)]
+        by_worker = sum(map(is_put, puts))
+        seen = f"PUTs: worker {by_worker}, edge {len(puts) - by_worker}"
+        assert (by_worker, len(puts) - by_worker) == (worker, edge), seen
+        return seen
+
+    return check
+
+
 GETS = [
     Case("GET: 403 expired", runs=2, s3=lambda scene: on_get(expired(scene))),
     Case("GET: 403 signature", Failed("AUDIO_FORBIDDEN"), s3=lambda _: on_get(wrong_signature)),
@@ -184,17 +201,30 @@ GETS = [
 ]
 
 PUTS = [
-    Case("PUT: 403", s3=lambda _: on_put(wrong_signature, math.inf)),
-    Case("PUT: 500 twice, then fine", s3=lambda _: on_put(internal_error, 2)),
-    Case("PUT: reset after the body was sent", s3=lambda _: on_put(answer_lost)),
-    Case("PUT: 200, other bytes stored", s3=lambda _: on_put(other_text)),
-    Case("PUT: 200, cut short in S3, each time", s3=lambda _: on_put(cut_short, math.inf)),
-    Case("PUT: 200, other text stored, each time", s3=lambda _: on_put(other_text, math.inf)),
-    Case("PUT: down for good, small transcript", s3=lambda _: on_put(unreachable, math.inf)),
+    Case("PUT: 403", s3=lambda _: on_put(wrong_signature, math.inf), check=stored(1, 1)),
+    Case("PUT: 500 twice, then fine", s3=lambda _: on_put(internal_error, 2), check=stored(3)),
+    Case("PUT: reset after the body was sent", s3=lambda _: on_put(answer_lost), check=stored(2)),
+    Case("PUT: 200, other bytes stored", s3=lambda _: on_put(other_text), check=stored(2)),
+    Case(
+        "PUT: 200, cut short in S3, each time",
+        s3=lambda _: on_put(cut_short, math.inf),
+        check=stored(4, 1),
+    ),
+    Case(
+        "PUT: 200, other text stored, each time",
+        s3=lambda _: on_put(other_text, math.inf),
+        check=stored(4, 1),
+    ),
+    Case(
+        "PUT: down for good, small transcript",
+        s3=lambda _: on_put(unreachable, math.inf),
+        check=stored(4, 1),
+    ),
     Case(
         "PUT: down for good, 20 MB transcript",
         Done(),
         s3=lambda _: on_put(unreachable, math.inf),
+        check=stored(4, 1),
         order=Order("attribute", "inflate", LARGE_TRANSCRIPT_BYTES),
     ),
     *(
@@ -202,6 +232,7 @@ PUTS = [
             f"PUT: down for good, {size // 10**6} MB transcript that does not fit into an output",
             Done(without=less),
             s3=lambda _: on_put(unreachable, math.inf),
+            check=stored(4, 1),
             order=Order("attribute", "inflate", size),
         )
         for less, size in TOO_LARGE_BYTES.items()
