@@ -1,8 +1,8 @@
 """Import this before torch, pyannote or whisperx: nothing is fetched, nothing is reported.
 
 pyannote reports durations and speaker counts to its maker unless told otherwise before its
-import, and so does onnxruntime (which faster-whisper and pyannote import) its use from 1.25 on;
-the hubs are told that there is no network.
+import, and so does onnxruntime, which faster-whisper and pyannote import (1.32 does, 1.24 has no
+code for it); the hubs are told that there is no network.
 """
 
 import os
