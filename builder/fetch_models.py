@@ -9,7 +9,6 @@ assembled yet.
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
@@ -21,7 +20,6 @@ if __package__ in (None, ""):
 
 from builder.assemble import PROFILE_JSON, describe, fill
 from builder.errors import BuildError, FolderError
-from builder.network_guard import OFFLINE
 from builder.pins import (
     PROFILES,
     HubProfile,
@@ -29,12 +27,13 @@ from builder.pins import (
     PinnedModel,
     load_profile,
 )
+from worker.offline import go_offline
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line tool and return its exit code."""
     options = _parser().parse_args(arguments)
-    os.environ.update(OFFLINE)
+    go_offline()
     warnings.filterwarnings("ignore", message=r"\s*torchcodec is not installed")
     try:
         profile = load_profile(options.profile)

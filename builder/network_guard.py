@@ -5,14 +5,12 @@ code that opens sockets in another language is kept offline by its own settings.
 """
 
 import ipaddress
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYANNOTE_METRICS_ENABLED": "0"}
-"""What the libraries are told, besides being held to it; read by them at import."""
+from worker.offline import go_offline
 
 _attempts: list[str] | None = None
 _installed = False
@@ -36,7 +34,7 @@ def no_network() -> Iterator[list[str]]:
     if not _installed:
         sys.addaudithook(_hear)
         _installed = True
-    os.environ.update(OFFLINE)
+    go_offline()
     _attempts = []
     try:
         yield _attempts

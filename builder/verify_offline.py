@@ -9,7 +9,6 @@ missing, broken or tried to leave the machine, with the remedy.
 import argparse
 import json
 import logging
-import os
 import sys
 import time
 import warnings
@@ -25,8 +24,9 @@ if __package__ in (None, ""):
 
 from builder.assemble import PROFILE_JSON
 from builder.errors import BuildError, ModelBroken
-from builder.network_guard import OFFLINE, no_network
+from builder.network_guard import no_network
 from builder.sources import sha256_of
+from worker.offline import go_offline
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BuildError as exc:
         print(f"verify_offline: {exc}: {remedy}", file=sys.stderr)
         return 1
-    os.environ.update(OFFLINE, NLTK_DATA=str(folder / document["nltk_data"]))
+    go_offline(folder / document["nltk_data"])
     failures = [f for check in list_checks(folder, document) if (f := run_check(check))]
     for failure in failures:
         print(f"verify_offline: {failure}: {remedy}", file=sys.stderr)
