@@ -37,11 +37,6 @@ class Sighting:
     delivered: Delivered | None = None
     claim: Claim | None = None
 
-    @property
-    def is_absence(self) -> bool:
-        """Whether it is proven that there is nothing to find."""
-        return self.delivered is None and self.claim is None
-
 
 class Search:
     """One look, to be repeated: `follow.until_found` does.
