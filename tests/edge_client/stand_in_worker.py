@@ -83,7 +83,8 @@ async def report_progress(job: dict[str, Any]) -> None:
     for stage, percent in ((Stage.FETCH, 5), (Stage.TRANSCRIBE, 40), (Stage.DELIVER, 95)):
         progress = Progress(stage=stage, percent=percent, updated_at=datetime.now(UTC))
         runpod.serverless.progress_update(job, progress.model_dump(mode="json"))
-        await asyncio.sleep(1.5)
+        # long enough to be seen by a client whose pauses grew while the worker started
+        await asyncio.sleep(6.0 if stage is Stage.TRANSCRIBE else 1.0)
 
 
 def deliver(asked: JobInput, body: bytes) -> None:

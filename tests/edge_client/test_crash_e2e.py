@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from devstack import Stack
@@ -69,13 +68,7 @@ def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
     command = (sys.executable, "-m", "tests.edge_client.stand_in_worker")
     with Stack(logs=home / "logs", worker_command=command) as stack:
         write_env_file(home / ".env", stack.env)
-        s3 = boto3.client(
-            "s3",
-            endpoint_url=stack.env["AWS_ENDPOINT_URL_S3"],
-            aws_access_key_id=stack.env["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=stack.env["AWS_SECRET_ACCESS_KEY"],
-            region_name=stack.env["AWS_REGION"],
-        )
+        s3 = stack.s3.client()
         yield Drill(stack, home, s3)
         s3.close()
 

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 
 from devstack import Stack
@@ -27,13 +26,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     command = (sys.executable, "-m", "tests.edge_client.stand_in_worker")
     with Stack(logs=folder / "logs", worker_command=command) as stack:
         write_env_file(folder / ".env", stack.env)
-        s3 = boto3.client(
-            "s3",
-            endpoint_url=stack.env["AWS_ENDPOINT_URL_S3"],
-            aws_access_key_id=stack.env["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=stack.env["AWS_SECRET_ACCESS_KEY"],
-            region_name=stack.env["AWS_REGION"],
-        )
+        s3 = stack.s3.client()
         for prefix in (SESSION, *(f"users/u2/audio/sessions/{n}" for n in "abcde")):
             s3.put_object(
                 Bucket=stack.env["COGNITO_S3_BUCKET"], Key=f"{prefix}/audio.wav", Body=wav(4)
