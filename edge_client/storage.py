@@ -39,12 +39,28 @@ _CHANGED = ("412", "PreconditionFailed", "409", "ConditionalRequestConflict")
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """What HEAD tells of an object. ``modified_at`` is S3's clock, to the second."""
+    """What HEAD and LIST tell of an object. ``modified_at`` is S3's clock, to the second."""
 
     key: str
     etag: str
     size_bytes: int
     modified_at: datetime
+
+
+@dataclass(frozen=True)
+class Page:
+    """One answer to a LIST.
+
+    Attributes:
+        objects: Up to 1,000, in the server's order: S3 sorts keys bytewise, SeaweedFS walks
+            folders.
+        folders: Prefixes one level below the one that was asked for, each ending in a slash.
+        is_truncated: There is more, after the last of them.
+    """
+
+    objects: tuple[ObjectInfo, ...]
+    folders: tuple[str, ...]
+    is_truncated: bool
 
 
 class Bucket:
@@ -110,6 +126,26 @@ class Bucket:
         with _translated(f"LIST {prefix}"):
             for page in pages.paginate(Bucket=self.name, Prefix=prefix, Delimiter="/"):
                 yield from (entry["Prefix"] for entry in page.get("CommonPrefixes", ()))
+
+    def list_page(self, prefix: str, after: str = "", *, delimiter: str = "") -> Page:
+        """Return the next up to 1,000 objects below ``prefix``, with one LIST call.
+
+        Args:
+            prefix: What their keys start with.
+            after: Any string: only keys that the server sorts behind it. No token that could
+                expire between two pages.
+            delimiter: Keys that have it behind the prefix are rolled up into ``folders``.
+        """
+        wanted: dict[str, Any] = {"StartAfter": after, "Delimiter": delimiter}
+        options = {name: value for name, value in wanted.items() if value}
+        with _translated(f"LIST {prefix}"):
+            page = self._client.list_objects_v2(Bucket=self.name, Prefix=prefix, **options)
+        objects = (
+            ObjectInfo(entry["Key"], entry["ETag"], entry["Size"], entry["LastModified"])
+            for entry in page.get("Contents", ())
+        )
+        folders = tuple(entry["Prefix"] for entry in page.get("CommonPrefixes", ()))
+        return Page(tuple(objects), folders, page["IsTruncated"])
 
     def has_any(self, prefix: str) -> bool:
         """Tell whether any key starts with ``prefix``."""

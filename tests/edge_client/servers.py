@@ -13,9 +13,12 @@ from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
-from xml.sax.saxutils import escape
+
+from tests.edge_client import listing
 
 BUCKET = "recordings"
+FOLDERS_A_PAGE = 2
+"""Small, so that paging is always tested."""
 
 
 class LoopbackServer:
@@ -87,6 +90,9 @@ class S3Server(LoopbackServer):
         objects: Key to object.
         refuse: Called with (method, key); returns (status, code) to fail a request.
         calls: (method, key) of every request.
+        order: How LIST sorts; `listing.by_folders` is SeaweedFS's.
+        page_keys: The most keys of a LIST's page.
+        lists: The query of every LIST.
     """
 
     def __init__(self) -> None:
@@ -100,6 +106,9 @@ class S3Server(LoopbackServer):
         self.calls: list[tuple[str, str]] = []
         self.now = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
         self.date: datetime | None = None
+        self.order: listing.Order = listing.bytewise
+        self.page_keys = 1000
+        self.lists: list[dict[str, str]] = []
 
     def put(self, key: str, body: bytes, at: datetime | None = None) -> None:
         """Store an object, as of ``at``."""
@@ -152,22 +161,10 @@ class S3Server(LoopbackServer):
     def _bucket(self, request: BaseHTTPRequestHandler, query: dict[str, list[str]]) -> None:
         if request.command == "HEAD":
             return send(request, 200, x_amz_bucket_region="eu-west-1")
-        prefix = query.get("prefix", [""])[0]
-        keys = sorted(key for key in self.objects if key.startswith(prefix))
-        if "delimiter" in query:
-            folders = sorted({prefix + key[len(prefix) :].split("/")[0] + "/" for key in keys})
-            start = int(query.get("continuation-token", ["0"])[0])
-            page = folders[start : start + 2]  # small pages, so that paging is always tested
-            more = start + 2 < len(folders)
-            entries = "".join(
-                f"<CommonPrefixes><Prefix>{escape(folder)}</Prefix></CommonPrefixes>"
-                for folder in page
-            )
-            token = f"<NextContinuationToken>{start + 2}</NextContinuationToken>" if more else ""
-            entries += f"<IsTruncated>{str(more).lower()}</IsTruncated>{token}"
-        else:
-            entries = "".join(f"<Contents><Key>{escape(key)}</Key></Contents>" for key in keys[:1])
-        return send(request, 200, f"<ListBucketResult>{entries}</ListBucketResult>".encode())
+        self.lists.append({name: values[0] for name, values in query.items()})
+        page_keys = FOLDERS_A_PAGE if "delimiter" in query else self.page_keys
+        body = listing.answer_to(self.objects, query, self.order, page_keys)
+        return send(request, 200, body)
 
 
 @dataclass

@@ -77,3 +77,37 @@ def test_missing_bucket_is_refused(edge: Edge) -> None:
     other = Bucket(edge.connection.client, "other-bucket")
     with pytest.raises(StorageRefused, match="no such bucket"):
         other.has_any("users/")
+
+
+ODD_NAMES = ("a b", "ü+1", "50%20", "line\nbreak", "<&>", "\x0b", "n" * 200)
+
+
+def test_listed_objects_are_those_that_head_describes(edge: Edge, s3: S3Server) -> None:
+    for name in ODD_NAMES:
+        s3.put(f"p/{name}", name.encode())
+    page = edge.bucket.list_page("p/")
+    assert {info.key for info in page.objects} == {f"p/{name}" for name in ODD_NAMES}
+    assert list(page.objects) == [edge.bucket.head(info.key) for info in page.objects]
+    assert not page.is_truncated
+
+
+def test_a_listing_goes_on_after_any_key(edge: Edge, s3: S3Server) -> None:
+    s3.page_keys = 1
+    for name in ODD_NAMES:
+        s3.put(f"p/{name}", b"")
+    page = edge.bucket.list_page("p/")
+    seen = [page.objects[0].key]
+    while page.is_truncated:
+        page = edge.bucket.list_page("p/", seen[-1])
+        seen.append(page.objects[0].key)
+    assert sorted(seen) == sorted(f"p/{name}" for name in ODD_NAMES)
+
+
+def test_folders_are_rolled_up(edge: Edge, s3: S3Server) -> None:
+    for key in ("p/a/x", "p/a/y", "p/ü %/z", "p/file"):
+        s3.put(key, b"")
+    page = edge.bucket.list_page("p/", delimiter="/")
+    assert page.is_truncated
+    assert page.folders == ("p/a/",)
+    rest = edge.bucket.list_page("p/", "p/file", delimiter="/")
+    assert (rest.objects, rest.folders) == ((), ("p/ü %/",))
