@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from edge_client import aws, layout, settings
 from edge_client.clock import Clock
+from edge_client.limiter import Limiter
 from edge_client.recovery import Limits
 from edge_client.runpod_api import RunpodApi
 from edge_client.settings import QUEUE, STORAGE, Settings
@@ -53,7 +54,7 @@ class Edge:
         """The endpoint."""
         self.settings.require(*QUEUE)
         endpoint_id, key = self.settings.endpoint_id or "", self.settings.api_key or SecretStr("")
-        return RunpodApi(self.settings.runpod_url, endpoint_id, key)
+        return RunpodApi(self.settings.runpod_url, endpoint_id, key, Limiter(self.clock))
 
     @property
     def limits(self) -> Limits:

@@ -2,7 +2,8 @@
 
 Takes and returns the models of `contract`. GETs are repeated with back-off; ``POST /run`` never
 is, because an answer that got lost says nothing about whether the job was queued. requests'
-errors end here, as the `RunpodError` tree and `Unreachable`.
+errors end here, as the `RunpodError` tree and `Unreachable`. One `RunpodApi` serves many threads:
+few connections, and RunPod's rate limits kept, by one `Limiter`.
 Source: docs.runpod.io/serverless/endpoints/send-requests.
 """
 
@@ -14,7 +15,6 @@ from urllib.parse import quote
 import requests
 import stamina
 from pydantic import ValidationError
-from requests.auth import AuthBase
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
 
 from contract import JobStatus, RunRequest
@@ -29,6 +29,8 @@ from edge_client.errors import (
     Unauthorized,
     Unreachable,
 )
+from edge_client.limiter import Kind, Limiter, Pass
+from edge_client.pooled_http import pooled_session
 from edge_client.redaction import one_line
 
 if TYPE_CHECKING:
@@ -38,17 +40,9 @@ CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 30.0
 ATTEMPTS = 4
 MAX_RETRY_AFTER_S = 300.0
-
-
-class _Bearer(AuthBase):
-    """Sets the key as ``auth``: requests lets a ~/.netrc override a mere header."""
-
-    def __init__(self, key: SecretStr) -> None:
-        self._key = key
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._key.get_secret_value()}"
-        return request
+RUN_PATIENCE_S = 5.0
+"""A submission's claim is in S3 already: if its turn is later than this, it is not sent at all, so
+that nobody takes it for one whose answer was lost (``LOST_ANSWER_SECONDS``)."""
 
 
 class RunpodApi:
@@ -58,13 +52,16 @@ class RunpodApi:
         base_url: Such as ``https://api.runpod.ai/v2``.
         endpoint_id: RunPod's id of the endpoint.
         key: The API key.
+        limiter: Shared by all that speak to this endpoint.
     """
 
-    def __init__(self, base_url: str, endpoint_id: str, key: SecretStr) -> None:
+    def __init__(
+        self, base_url: str, endpoint_id: str, key: SecretStr, limiter: Limiter | None = None
+    ) -> None:
         self.endpoint_id = endpoint_id
         self._root = f"{base_url.rstrip('/')}/{quote(endpoint_id, safe='')}"
-        self._http = requests.Session()
-        self._http.auth = _Bearer(key)
+        self._limiter = limiter or Limiter()
+        self._http = pooled_session(key)
 
     def run(self, request: RunRequest) -> JobStatus:
         """Submit a job, once.
@@ -72,10 +69,11 @@ class RunpodApi:
         Raises:
             AnswerLost: It may have been queued; do not submit again blindly.
             Unreachable: No connection was made: it was not queued.
+            RateLimited: RunPod refused it, or would for so long that it was not even sent.
             RunpodError: It was refused: it was not queued.
         """
         try:
-            response = self._send("POST", "/run", request.to_wire())
+            response = self._send(Kind.RUN, "POST", "/run", request.to_wire(), RUN_PATIENCE_S)
             if response.status_code >= 500:
                 raise AnswerLost(f"RunPod answered {response.status_code} to the submission")
         except requests.RequestException as exc:
@@ -104,7 +102,7 @@ class RunpodApi:
             JobNotFound: As `status`.
         """
         path = f"/cancel/{quote(job_id, safe='')}"
-        return self._job(self._checked(self._try("POST", path), JobNotFound))
+        return self._job(self._checked(self._try(Kind.CANCEL, "POST", path), JobNotFound))
 
     def health(self) -> dict[str, Any]:
         """Return the endpoint's counts: ``{"jobs": {…}, "workers": {…}}``."""
@@ -113,23 +111,39 @@ class RunpodApi:
     def _get(self, path: str, absent: type[EdgeError]) -> dict[str, Any]:
         for attempt in stamina.retry_context(on=_wait_before_retry, attempts=ATTEMPTS, timeout=120):
             with attempt:
-                return self._checked(self._try("GET", path), absent)
+                return self._checked(self._try(Kind.STATUS, "GET", path), absent)
         raise AssertionError("stamina yields at least one attempt")
 
-    def _try(self, method: str, path: str) -> requests.Response:
+    def _try(self, kind: Kind, method: str, path: str) -> requests.Response:
         try:
-            return self._send(method, path)
+            return self._send(kind, method, path)
         except requests.RequestException as exc:
             _raise_unreachable(exc)
 
-    def _send(self, method: str, path: str, body: object = None) -> requests.Response:
-        return self._http.request(
+    def _send(
+        self,
+        kind: Kind,
+        method: str,
+        path: str,
+        body: object = None,
+        patience_s: float = float("inf"),
+    ) -> requests.Response:
+        """Send one request when its turn has come, and tell the limiter how it was taken."""
+        leave = self._limiter.enter(kind, patience_s)
+        if not isinstance(leave, Pass):
+            raise RateLimited(f"RunPod wants fewer requests: not sent for {leave:.0f} s", leave)
+        response = self._http.request(
             method,
             self._root + path,
             json=body,
             timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
             allow_redirects=False,  # a redirected POST becomes a GET; the key stays with its host
         )
+        if response.status_code == 429:
+            self._limiter.refused(leave, _retry_after_s(response))
+        else:
+            self._limiter.accepted(leave)
+        return response
 
     def _checked(self, response: requests.Response, absent: type[EdgeError]) -> dict[str, Any]:
         if response.status_code != 200:
@@ -175,9 +189,9 @@ def _retry_after_s(response: requests.Response) -> float | None:
 
 
 def _wait_before_retry(exc: Exception) -> bool | float:
-    """Tell stamina whether to try again, or after how many seconds."""
+    """Tell stamina whether to try again; after a 429 at once, for the limiter waits."""
     if isinstance(exc, RateLimited):
-        return True if exc.retry_after_s is None else exc.retry_after_s
+        return 0.0
     return isinstance(exc, Unreachable)
 
 

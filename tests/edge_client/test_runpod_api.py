@@ -1,6 +1,8 @@
 """RunPod's API: what is repeated, what never is, and which error each answer becomes."""
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -18,9 +20,11 @@ from edge_client.errors import (
     Unauthorized,
     Unreachable,
 )
+from edge_client.limiter import Kind, Limiter, Rate
+from edge_client.pooled_http import CONNECTIONS
 from edge_client.runpod_api import RunpodApi, _wait_before_retry
 from tests.edge_client.conftest import KEY
-from tests.edge_client.samples import job
+from tests.edge_client.samples import FakeClock, job
 from tests.edge_client.servers import Reply, RunpodServer
 
 
@@ -129,10 +133,66 @@ def test_certain_answers_are_not_repeated(
     assert runpod.count("/status/job-1") == 1
 
 
-def test_retry_after_decides_the_pause() -> None:
-    assert _wait_before_retry(RateLimited("", 7.5)) == 7.5
-    assert _wait_before_retry(RateLimited("")) is True
+def test_pause_after_429_is_the_limiters(runpod: RunpodServer) -> None:
+    clock = FakeClock()
+    api = RunpodApi(f"{runpod.url}/v2", "ep1", SecretStr(KEY), Limiter(clock))
+    runpod.on(
+        "/status/job-1", Reply(status=429, headers={"Retry-After": "7.5"}), Reply(job("COMPLETED"))
+    )
+    api.status("job-1")
+    assert clock.slept == [7.5]
+    assert _wait_before_retry(RateLimited("", 7.5)) == 0.0
     assert _wait_before_retry(JobNotFound("")) is False
+
+
+def test_submission_whose_turn_is_far_off_is_not_sent(runpod: RunpodServer) -> None:
+    clock = FakeClock()
+    api = RunpodApi(f"{runpod.url}/v2", "ep1", SecretStr(KEY), Limiter(clock))
+    runpod.on("/run", Reply(status=429, headers={"Retry-After": "60"}), Reply(job("IN_QUEUE")))
+    for wait_s in (60.0, 60.0):
+        with pytest.raises(RateLimited) as caught:
+            api.run(request())
+        assert caught.value.retry_after_s == wait_s
+    assert runpod.count("/run") == 1
+    clock.sleep(56.0)
+    assert api.run(request()).id == "job-1"
+    assert clock.slept == [56.0, 4.0]
+
+
+def test_health_counts_as_status(runpod: RunpodServer) -> None:
+    clock = FakeClock()
+    limiter = Limiter(clock, {Kind.STATUS: Rate(per_s=1, burst=1)})
+    api = RunpodApi(f"{runpod.url}/v2", "ep1", SecretStr(KEY), limiter)
+    runpod.on("/health", Reply({"jobs": {}}))
+    runpod.on("/status/job-1", Reply(job("COMPLETED")))
+    api.health()
+    api.status("job-1")
+    assert clock.slept == [1.0]
+
+
+class PeerCounter(RunpodServer):
+    """Remembers its connections."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peers: set[tuple[str, int]] = set()
+
+    def answer(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        """Answer one request."""
+        self.peers.add(request.client_address)
+        super().answer(request, body)
+
+
+def test_many_threads_share_few_connections_and_no_cookies() -> None:
+    with PeerCounter() as runpod:
+        api = RunpodApi(f"{runpod.url}/v2", "ep1", SecretStr(KEY))
+        cookie = {"Set-Cookie": "server=7; Path=/"}
+        runpod.on("/status/job-1", Reply(job("COMPLETED"), headers=cookie))
+        with ThreadPoolExecutor(3 * CONNECTIONS) as pool:
+            states = [s.status for s in pool.map(api.status, ["job-1"] * 300)]
+        assert set(states) == {JobState.COMPLETED}
+        assert 1 <= len(runpod.peers) <= CONNECTIONS
+        assert not [call for call in runpod.calls if "Cookie" in call.headers]
 
 
 def test_retry_after_is_bounded(api: RunpodApi, runpod: RunpodServer) -> None:
