@@ -14,18 +14,22 @@ from starlette.routing import Mount
 from devstack.client_side import ClientSide
 from devstack.jobs import JobNotFound, JobQueue, NotRetryable
 from devstack.polling import Changes, InvalidBody, PayloadTooLarge
+from devstack.traffic import TooManyRequests, Traffic
 from devstack.webhooks import Webhooks
 from devstack.worker_side import WorkerSide
 
 TICK_S = 0.1
 
 
-def create_app(queue: JobQueue, changes: Changes, endpoint_id: str, api_key: str) -> Starlette:
+def create_app(
+    queue: JobQueue, changes: Changes, traffic: Traffic, endpoint_id: str, api_key: str
+) -> Starlette:
     """Return the app that serves `queue`.
 
     Args:
         queue: The rules; called in the app's event loop only.
         changes: Woken by each event of the queue.
+        traffic: Counts clients' requests, and refuses too many.
         endpoint_id: RunPod's name of the endpoint.
         api_key: What clients have to present.
     """
@@ -40,7 +44,8 @@ def create_app(queue: JobQueue, changes: Changes, endpoint_id: str, api_key: str
         ticking.cancel()
         webhooks.stop()
 
-    sides = ClientSide(queue, changes, api_key).routes() + WorkerSide(queue, changes).routes()
+    clients = ClientSide(queue, changes, traffic, api_key)
+    sides = clients.routes() + WorkerSide(queue, changes).routes()
     return Starlette(
         routes=[Mount(f"/v2/{endpoint_id}", routes=sides)],
         exception_handlers={
@@ -48,6 +53,7 @@ def create_app(queue: JobQueue, changes: Changes, endpoint_id: str, api_key: str
             NotRetryable: _answer(400, str),
             InvalidBody: _answer(400, str),
             PayloadTooLarge: _answer(413, str),
+            TooManyRequests: _answer(429, lambda exc: "too many requests"),
         },
         lifespan=lifespan,
     )

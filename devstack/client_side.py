@@ -15,6 +15,7 @@ from contract import ExecutionPolicy
 from devstack.jobs import JobQueue
 from devstack.polling import Changes, InvalidBody, read_json
 from devstack.record import JobRecord, Submission
+from devstack.traffic import Traffic
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -22,9 +23,10 @@ Handler = Callable[[Request], Awaitable[Response]]
 class ClientSide:
     """Routes for clients; every one wants `Authorization: Bearer KEY`."""
 
-    def __init__(self, queue: JobQueue, changes: Changes, api_key: str) -> None:
+    def __init__(self, queue: JobQueue, changes: Changes, traffic: Traffic, api_key: str) -> None:
         self._queue = queue
         self._changes = changes
+        self._traffic = traffic
         self._expected = f"Bearer {api_key}"
 
     def routes(self) -> list[Route]:
@@ -39,15 +41,20 @@ class ClientSide:
             ("POST", "/purge-queue", self.purge),
             ("GET", "/health", self.health),
             ("GET", "/_events", self.events),
+            ("GET", "/_traffic", self.traffic),
         ]
-        return [Route(path, self._guard(handler), methods=[verb]) for verb, path, handler in table]
+        return [
+            Route(path, self._guard(path.split("/")[1], handler), methods=[verb])
+            for verb, path, handler in table
+        ]
 
-    def _guard(self, handler: Handler) -> Handler:
+    def _guard(self, kind: str, handler: Handler) -> Handler:
         async def guarded(request: Request) -> Response:
             given = request.headers.get("Authorization", "")
             if not secrets.compare_digest(given.encode(), self._expected.encode()):
                 return JSONResponse({"error": "Unauthorized: send the API key"}, 401)
-            return await handler(request)
+            with self._traffic.admit(kind, request.client):
+                return await handler(request)
 
         return guarded
 
@@ -95,6 +102,10 @@ class ClientSide:
         if not since.isdecimal():
             raise InvalidBody("since must be a whole number")
         return JSONResponse([event.to_wire() for event in self._queue.events.since(int(since))])
+
+    async def traffic(self, request: Request) -> Response:
+        """Show the counts of requests and connections. Not RunPod's, as the log."""
+        return JSONResponse(self._traffic.report())
 
     def _named(self, request: Request) -> JobRecord:
         return self._queue.find(request.path_params["job_id"])

@@ -9,6 +9,14 @@ MB = 1_000_000
 
 
 @dataclass(frozen=True)
+class RateRule:
+    """The most requests of one kind in a window, and at one moment."""
+
+    per_window: int
+    at_once: int
+
+
+@dataclass(frozen=True)
 class QueueRules:
     """Limits and intervals of the queue; the defaults are RunPod's where RunPod has one.
 
@@ -25,6 +33,11 @@ class QueueRules:
         webhook_retries: Further tries after a webhook's first answer was not 200.
         webhook_interval_s: Time between two such tries.
         webhook_timeout_s: Patience with one webhook request.
+        rate_window_s: The window of the rates.
+        run_rate: Of ``/run``; beyond it clients get 429, as with the others.
+        status_rate: Of ``/status``.
+        cancel_rate: Of ``/cancel``.
+        purge_rate: Of ``/purge-queue``; RunPod names no limit at one moment.
     """
 
     max_run_bytes: int = 10 * MB
@@ -38,3 +51,8 @@ class QueueRules:
     webhook_retries: int = 2
     webhook_interval_s: float = 10.0
     webhook_timeout_s: float = 5.0
+    rate_window_s: float = 10.0
+    run_rate: RateRule = RateRule(1000, 200)
+    status_rate: RateRule = RateRule(2000, 400)
+    cancel_rate: RateRule = RateRule(100, 20)
+    purge_rate: RateRule = RateRule(2, 2)

@@ -17,6 +17,7 @@ from devstack.events import EventLog
 from devstack.jobs import JobQueue
 from devstack.polling import Changes
 from devstack.rules import QueueRules
+from devstack.traffic import Traffic
 
 
 class QueueServer:
@@ -44,7 +45,8 @@ class QueueServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._socket = _listen()
         queue = JobQueue(self.events, rules, clock)
-        app = create_app(queue, self._changes, endpoint_id, api_key)
+        self.traffic = Traffic(queue.rules, clock)
+        app = create_app(queue, self._changes, self.traffic, endpoint_id, api_key)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
