@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from edge_client.errors import WaitTimedOut
-
 
 def utc_now() -> datetime:
     """Return the time of day, in UTC."""
@@ -28,22 +26,11 @@ class Deadline:
     """How long the user waits."""
 
     def __init__(self, clock: Clock, timeout_s: float | None) -> None:
-        self._clock, self._timeout_s = clock, timeout_s
+        self._clock, self.timeout_s = clock, timeout_s
         self._started = clock.monotonic()
 
     def left_s(self, most_s: float = float("inf")) -> float:
         """Return the seconds that are left, at most ``most_s``."""
-        if self._timeout_s is None:
+        if self.timeout_s is None:
             return most_s
-        return min(most_s, max(0.0, self._started + self._timeout_s - self._clock.monotonic()))
-
-    def sleep(self, pause_s: float) -> None:
-        """Sleep.
-
-        Raises:
-            WaitTimedOut: The time is over before that; what was to follow does not happen.
-        """
-        left_s = self.left_s(pause_s)
-        self._clock.sleep(left_s)
-        if left_s < pause_s:
-            raise WaitTimedOut(f"no transcript after {self._timeout_s:.0f} s: nothing is out now")
+        return min(most_s, max(0.0, self._started + self.timeout_s - self._clock.monotonic()))

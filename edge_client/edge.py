@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from edge_client import aws, layout, settings
 from edge_client.clock import Clock
 from edge_client.limiter import Limiter
+from edge_client.lost_answer import Silence
 from edge_client.recovery import Limits
 from edge_client.runpod_api import RunpodApi
 from edge_client.settings import QUEUE, STORAGE, Settings
@@ -55,6 +56,11 @@ class Edge:
         self.settings.require(*QUEUE)
         endpoint_id, key = self.settings.endpoint_id or "", self.settings.api_key or SecretStr("")
         return RunpodApi(self.settings.runpod_url, endpoint_id, key, Limiter(self.clock))
+
+    @cached_property
+    def silence(self) -> Silence:
+        """Since when the endpoint has had no job."""
+        return Silence(self.api, self.clock)
 
     @property
     def limits(self) -> Limits:

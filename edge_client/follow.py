@@ -1,8 +1,9 @@
-"""Waits for a job to end.
+"""Looks at a job until it ends.
 
-Takes a job and a `View`; returns RunPod's last status; raises `WaitTimedOut`. Polls after 1 s at
-first, then ever more rarely, up to every 10 s; a change of the job's state begins that anew. A
-network that is away for a while does not end the waiting: the job goes on without us.
+Takes a job and a `View`; tells when to look next, in the end RunPod's last status. Looks after
+1 s at first, then ever more rarely, up to every 10 s; a change of the job's state begins that
+anew, and what its percentage says of its end decides as soon as it says something. A network that
+is away for a while does not end the waiting: the job goes on without us.
 """
 
 from __future__ import annotations
@@ -10,18 +11,18 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar, cast
+from typing import Protocol
 
 from contract import JobState, JobStatus, Progress
 from edge_client.clock import Clock
-from edge_client.errors import JobNotFound, RateLimited, Unreachable, WaitTimedOut
+from edge_client.errors import JobNotFound, RateLimited, Unreachable
 from edge_client.estimate import Estimate
 
-T = TypeVar("T")
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 10.0
 GROWTH = 1.4
 JITTER = 0.2
+SHARE_OF_WHAT_IS_LEFT = 0.25
 PATIENCE_S = 300.0
 """So long may RunPod be unreachable before the waiting ends."""
 LOOKS_FOR_ABSENCE = 3
@@ -68,79 +69,57 @@ def glimpse_of(status: JobStatus) -> Glimpse:
 
 
 class Pace:
-    """Seconds between polls: growing, with jitter so that edge boxes do not march in step.
+    """Seconds between looks: growing, with jitter so that edge boxes do not march in step.
 
     Args:
+        first_s: The first pause, and the first after the job's state changed.
+        longest_s: No pause is longer.
         random_unit: Returns 0 to 1.
     """
 
-    def __init__(self, random_unit: Callable[[], float] = random.random) -> None:
-        self._random_unit = random_unit
-        self._pause_s = FIRST_PAUSE_S
+    def __init__(
+        self,
+        first_s: float = FIRST_PAUSE_S,
+        longest_s: float = LONGEST_PAUSE_S,
+        random_unit: Callable[[], float] = random.random,
+    ) -> None:
+        self._first_s, self._longest_s, self._random_unit = first_s, longest_s, random_unit
+        self._pause_s = first_s
 
     def restart(self) -> None:
         """Look often again: a job that has just left the queue shows how far it is."""
-        self._pause_s = FIRST_PAUSE_S
+        self._pause_s = self._first_s
 
-    def next_s(self) -> float:
-        """Return the pause before the next poll."""
-        pause_s = self._pause_s * (1 + JITTER * (2 * self._random_unit() - 1))
-        self._pause_s = min(LONGEST_PAUSE_S, self._pause_s * GROWTH)
-        return pause_s
+    def next_s(self, left_s: float | None = None) -> float:
+        """Return the pause before the next look.
+
+        Args:
+            left_s: An estimate of what remains of the job: nobody has to look often before its
+                last quarter.
+        """
+        pause_s = self._pause_s
+        self._pause_s = min(self._longest_s, self._pause_s * GROWTH)
+        if left_s is not None:
+            pause_s = min(self._longest_s, max(self._first_s, left_s * SHARE_OF_WHAT_IS_LEFT))
+        return pause_s * (1 + JITTER * (2 * self._random_unit() - 1))
 
 
-def until_final(
-    ask: Callable[[], JobStatus], view: View, clock: Clock, limit_s: float
-) -> JobStatus | None:
-    """Poll until the job ends.
+@dataclass(frozen=True)
+class Over:
+    """The job ended. ``status`` is None if RunPod has no such job (any more)."""
+
+    status: JobStatus | None
+
+
+class Poll:
+    """Looks at one job; remembers since when RunPod has been unreachable, or the job unknown.
 
     Args:
         ask: One GET of the job's status.
         view: Shows each answer.
         clock: Real, or a test's.
-        limit_s: Seconds to wait at most.
-
-    Returns:
-        The final status; None if RunPod has no such job (any more), seen several times.
-
-    Raises:
-        WaitTimedOut: ``limit_s`` passed.
-        Unreachable: RunPod did not answer for five minutes.
+        pace: How often.
     """
-    pace = Pace()
-    return _repeat(_Poll(ask, view, clock, pace), pace, clock, limit_s)
-
-
-def until_found(look: Callable[[], T | None], view: View, clock: Clock, limit_s: float) -> T:
-    """Look for something until it is there.
-
-    Raises:
-        WaitTimedOut: ``limit_s`` passed.
-    """
-
-    def step() -> tuple[bool, T | None]:
-        found = look()
-        view.show(Glimpse("waiting for a transcript in S3"))
-        return found is not None, found
-
-    return cast(T, _repeat(step, Pace(), clock, limit_s))
-
-
-def _repeat(step: Callable[[], tuple[bool, T]], pace: Pace, clock: Clock, limit_s: float) -> T:
-    deadline = clock.monotonic() + limit_s
-    while True:
-        over, value = step()
-        if over:
-            return value
-        left_s = deadline - clock.monotonic()
-        if left_s <= 0:
-            break
-        clock.sleep(min(pace.next_s(), left_s))
-    raise WaitTimedOut(f"still out after {limit_s:.0f} s: the job goes on")
-
-
-class _Poll:
-    """One look at RunPod; remembers since when it has been unreachable, or the job unknown."""
 
     def __init__(self, ask: Callable[[], JobStatus], view: View, clock: Clock, pace: Pace) -> None:
         self._ask, self._view, self._clock, self._pace = ask, view, clock, pace
@@ -149,15 +128,22 @@ class _Poll:
         self._absences = 0
         self._estimate = Estimate()
 
-    def __call__(self) -> tuple[bool, JobStatus | None]:
+    def look(self) -> Over | float:
+        """Look once.
+
+        Returns:
+            The end, or the seconds until the next look.
+
+        Raises:
+            Unreachable: RunPod has not answered for five minutes.
+        """
         try:
             status = self._ask()
         except JobNotFound:
             self._absences += 1
-            return self._absences >= LOOKS_FOR_ABSENCE, None
+            return Over(None) if self._absences >= LOOKS_FOR_ABSENCE else self._pace.next_s()
         except (Unreachable, RateLimited) as exc:
-            self._bear(exc)
-            return False, None
+            return self._bear(exc)
         self._away_since, self._absences = None, 0
         if status.status is not self._state:
             self._state = status.status
@@ -165,14 +151,14 @@ class _Poll:
         seen = glimpse_of(status)
         left_s = self._estimate.left_s(self._clock.monotonic(), seen.percent)
         self._view.show(replace(seen, left_s=left_s))
-        return status.status.is_final, status
+        return Over(status) if status.status.is_final else self._pace.next_s(left_s)
 
-    def _bear(self, exc: Unreachable | RateLimited) -> None:
+    def _bear(self, exc: Unreachable | RateLimited) -> float:
         now = self._clock.monotonic()
         if self._away_since is None:
             self._away_since = now
             self._view.note(f"{exc}; the job goes on, trying again")
         elif now - self._away_since > PATIENCE_S:
             raise exc
-        if isinstance(exc, RateLimited) and exc.retry_after_s:
-            self._clock.sleep(exc.retry_after_s)
+        asked_s = exc.retry_after_s if isinstance(exc, RateLimited) else None
+        return max(self._pace.next_s(), asked_s or 0.0)

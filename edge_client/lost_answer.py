@@ -10,6 +10,7 @@ ended without a transcript. Either way submitting again pays for nothing twice. 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,13 @@ from edge_client.errors import RunpodError, Unreachable
 
 if TYPE_CHECKING:
     from edge_client.claim import Claim
+    from edge_client.clock import Clock
     from edge_client.edge import Edge
     from edge_client.layout import Session
+    from edge_client.runpod_api import RunpodApi
     from edge_client.transcripts import Delivered
+
+LEAST_BETWEEN_LOOKS_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,43 @@ class Sighting:
     claim: Claim | None = None
 
 
+class Silence:
+    """Since when an endpoint has had no job, for all who search: one look serves them together.
+
+    Args:
+        api: The endpoint.
+        clock: Real, or a test's.
+    """
+
+    def __init__(self, api: RunpodApi, clock: Clock) -> None:
+        self._api, self._clock = api, clock
+        self._turn = threading.Lock()
+        self._since: float | None = None
+        self._looked_at: float | None = None
+
+    def since(self) -> float | None:
+        """Return the monotonic second of the first of an unbroken row of quiet looks.
+
+        Returns:
+            None if the endpoint is not quiet, or does not say.
+        """
+        with self._turn:
+            now = self._clock.monotonic()
+            if self._looked_at is None or now - self._looked_at >= LEAST_BETWEEN_LOOKS_S:
+                self._looked_at = now
+                quiet = self._is_quiet()
+                self._since = None if not quiet else now if self._since is None else self._since
+            return self._since
+
+    def _is_quiet(self) -> bool:
+        try:
+            return is_quiet(self._api.health())
+        except (Unreachable, RunpodError):
+            return False
+
+
 class Search:
-    """One look, to be repeated: `follow.until_found` does.
+    """One look, to be repeated.
 
     Args:
         edge: Settings and services.
@@ -49,7 +89,7 @@ class Search:
 
     def __init__(self, edge: Edge, session: Session, claim: Claim) -> None:
         self._edge, self._session, self._claim = edge, session, claim
-        self._quiet_since: float | None = None
+        self._began = edge.clock.monotonic()
 
     def __call__(self) -> Sighting | None:
         """Return what is found, None if nothing is known yet."""
@@ -65,17 +105,12 @@ class Search:
         return None
 
     def _quiet_for_s(self) -> float | None:
-        """Return for how long the endpoint has been seen idle; None if it is not."""
-        now = self._edge.clock.monotonic()
-        try:
-            quiet = is_quiet(self._edge.api.health())
-        except (Unreachable, RunpodError):
-            quiet = False
-        if not quiet:
-            self._quiet_since = None
-            return None
-        self._quiet_since = now if self._quiet_since is None else self._quiet_since
-        return now - self._quiet_since
+        """Return for how long the endpoint has been quiet, counted from this search's beginning.
+
+        What was quiet before says nothing: the POST that is searched for may be under way.
+        """
+        since = self._edge.silence.since()
+        return None if since is None else self._edge.clock.monotonic() - max(since, self._began)
 
 
 def is_quiet(health: Mapping[str, Any]) -> bool:

@@ -58,7 +58,8 @@ def judge(status: JobStatus | None) -> Verdict:
     """Read a final status.
 
     Args:
-        status: None if RunPod has no such job any more.
+        status: None if RunPod has no such job any more. One that is not final is taken for the
+            last there will be: the claim says that its job's time is over.
     """
     if status is None:
         text = "RunPod has forgotten the job and S3 has no transcript of it"
@@ -69,8 +70,14 @@ def judge(status: JobStatus | None) -> Verdict:
         return _failed(status)
     if status.status is JobState.CANCELLED:
         return Unproven(Result.CANCELLED, Ending.CANCELLED, "the job was cancelled")
-    text = "RunPod ended the job at its executionTimeout, before its transcript"
-    return Unproven(Result.LOST, Ending.TIMED_OUT, text)
+    if status.status is JobState.TIMED_OUT:
+        text = "RunPod ended the job at its executionTimeout, before its transcript"
+        return Unproven(Result.LOST, Ending.TIMED_OUT, text)
+    text = (
+        f"the job's time is over, though RunPod calls it {status.status.lower()}, and S3 has no "
+        "transcript: `edge-client doctor` tells whether workers come up; then submit again"
+    )
+    return Unproven(Result.LOST, Ending.EXPIRED, text)
 
 
 def _completed(output: Any) -> Verdict:

@@ -75,8 +75,7 @@ class Scene:
                 self.runpod.count(f"/status/job-{number}")
                 and SESSION.result_key not in self.s3.objects
             ):
-                body = self.s3.objects[SESSION.claim_key].body
-                request_id = Claim.model_validate_json(body).request_id
+                request_id = self.stored_raw().request_id
                 self.s3.put(SESSION.result_key, transcript(request_id=request_id))
 
         self.s3.refuse = look
@@ -92,6 +91,10 @@ class Scene:
         assert held is not None
         assert held.claim is not None
         return held.claim
+
+    def stored_raw(self) -> Claim:
+        """The claim, without a request: for use while one is answered."""
+        return Claim.model_validate_json(self.s3.objects[SESSION.claim_key].body)
 
     @property
     def posts(self) -> list[Any]:
@@ -237,16 +240,16 @@ def test_refused_submission_is_not_called_late(out: Scene) -> None:
     assert out.posts == []
 
 
-def test_other_box_that_went_on_is_followed(out: Scene, s3: S3Server) -> None:
-    theirs = claim(request_id="r-theirs", job_id="job-7")
+def test_other_box_that_went_on_is_followed(out: Scene, s3: S3Server, clock: FakeClock) -> None:
+    theirs = out.claim.model_copy(update={"request_id": "r-theirs", "job_id": "job-7"})
 
     def while_pausing(seconds: float) -> None:
+        clock.sleep(seconds)
         s3.put(SESSION.claim_key, theirs.model_dump_json().encode())
         s3.put(SESSION.result_key, transcript(request_id="r-theirs"))
 
     out.ends(failed(FailureCode.STORAGE_UNAVAILABLE))
     out.runpod.on("/status/job-7", Reply(job("COMPLETED")))
-    clock = out.edge.clock
     out.edge.clock = Clock(clock.now, clock.monotonic, while_pausing)
     assert out.go().result is Result.DONE
     assert out.posts == []
@@ -296,6 +299,39 @@ def test_inline_transcript_is_stored_and_what_it_lacks_is_said(
     assert s3.objects[SESSION.result_key].body == transcript()
     assert (said or "") in (outcome.warning or "")
     assert (outcome.warning is None) is (said is None)
+
+
+def test_recording_that_changed_while_its_job_ran_is_run_again(out: Scene, s3: S3Server) -> None:
+    out.ends(job("COMPLETED"))
+
+    def changes(method: str, key: str) -> None:
+        if out.runpod.count("/status/job-1") == 1 and SESSION.result_key not in s3.objects:
+            s3.put(SESSION.audio_key, wav(3))
+            s3.put(SESSION.result_key, transcript())
+        if out.runpod.count("/status/job-2"):
+            s3.put(SESSION.result_key, transcript(request_id=out.stored_raw().request_id))
+
+    s3.refuse = changes
+    out.runpod.on("/status/job-2", Reply(job("COMPLETED")))
+    assert out.go().result is Result.DONE
+    assert len(out.posts) == 1
+    now = out.stored_raw()
+    assert (now.job_id, now.earlier) == ("job-2", ())
+    assert now.audio_etag == s3.objects[SESSION.audio_key].etag
+
+
+def test_recording_that_never_stops_changing_ends_all_the_same(out: Scene, s3: S3Server) -> None:
+    seconds = iter(range(3, 1000))
+
+    def changes(method: str, key: str) -> None:
+        if (method, key) == ("HEAD", SESSION.audio_key):
+            s3.put(SESSION.audio_key, wav(next(seconds)))
+        s3.put(SESSION.result_key, transcript(request_id=out.stored_raw().request_id))
+
+    s3.refuse = changes
+    out.ends(*[job("COMPLETED")] * 8)
+    assert out.go().result is Result.DONE
+    assert len(out.posts) == 3
 
 
 def refusing_puts(s3: S3Server, times: int, answer: tuple[int, str]) -> None:
