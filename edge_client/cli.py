@@ -20,9 +20,11 @@ from edge_client.options import (
     job_options,
     session_argument,
     wait_at_most,
+    webhook_option,
 )
 from edge_client.redaction import configure_logging, scrub
 from edge_client.report import Report
+from edge_client.webhook.command import webhook as webhook_group
 
 
 @click.group(
@@ -69,7 +71,7 @@ def presign(env_file: Path | None, session: str, expires_s: int | None, as_json:
 @cli.command()
 @session_argument
 @job_options
-@click.option("--webhook", metavar="URL", help="https URL that RunPod posts the ended job to.")
+@webhook_option
 @click.option(
     "--progress-file",
     is_flag=True,
@@ -190,6 +192,9 @@ def render(env_file: Path | None, session: str, form: str) -> int:
     from edge_client import commands
 
     return commands.render(env_file, Report(as_json=False), session, form)
+
+
+cli.add_command(webhook_group)
 
 
 def run(argv: Sequence[str]) -> int:

@@ -24,6 +24,7 @@ from edge_client.report import Report
 from edge_client.settings import load
 from edge_client.standing import State
 from edge_client.submission import Order
+from edge_client.webhook.url import checked
 
 _PLACEHOLDER = PresignedUrl("https://placeholder.invalid/")
 
@@ -54,10 +55,11 @@ def submit(
     timeout_s: float | None,
 ) -> int:
     """Submit a session, and see it through if asked to."""
-    order = Order(
-        _checked(wishes), _checked_webhook(webhook), force, report.note, progress_file, follow=wait
-    )
+    job = _checked(wishes)
     edge = Edge.load(env_file)
+    if webhook is not None:
+        webhook = checked(webhook, edge.settings.runpod_url)
+    order = Order(job, webhook, force, report.note, progress_file, follow=wait)
     which = edge.session(session)
     try:
         sub = submission.submit(edge, which, order)
@@ -90,12 +92,6 @@ def _checked(wishes: dict[str, Any]) -> JobInput:
         if first["loc"] == ("language",):
             text = "give an ISO 639-1 code, two small letters, such as en"
         raise BadUsage(name + text) from None
-
-
-def _checked_webhook(url: str | None) -> str | None:
-    if url is not None and not url.startswith("https://"):
-        raise BadUsage("--webhook: RunPod calls https URLs only")
-    return url
 
 
 def wait(env_file: Path | None, report: Report, session: str, timeout_s: float | None) -> int:

@@ -16,6 +16,11 @@ wait_at_most = click.option(
     metavar="SECONDS",
     help="Wait no longer than this. The job goes on.",
 )
+webhook_option = click.option(
+    "--webhook",
+    metavar="URL",
+    help="https URL that RunPod posts the ended job to; {session} in it becomes the session.",
+)
 session_argument = click.argument("session")
 env_file_of_group = click.pass_obj
 

@@ -21,6 +21,7 @@ from edge_client import claim as claims
 from edge_client import lifetimes, recording, signing
 from edge_client.claim import Attempt, Claim, Held, Wanted
 from edge_client.errors import AnswerLost, EdgeError, RateLimited, Unreachable
+from edge_client.webhook.url import fill
 from riff import HEAD_BYTES
 
 if TYPE_CHECKING:
@@ -142,7 +143,9 @@ def _request(edge: Edge, session: Session, claim: Claim, life: Lifetimes, task: 
         progress_url=urls.progress_url,
         request_id=claim.request_id,
     )
-    request = RunRequest(input=wishes, policy=life.policy(), webhook=task.wanted.webhook)
+    webhook = task.wanted.webhook
+    called = fill(webhook, session) if webhook is not None else None
+    request = RunRequest(input=wishes, policy=life.policy(), webhook=called)
     size_bytes = len(json.dumps(request.to_wire()))
     if size_bytes >= REQUEST_BUDGET_BYTES:
         task.say(

@@ -19,9 +19,18 @@ def reference() -> str:
     ]
     root = click.Context(cli, info_name="edge-client")
     for name, command in sorted(cli.commands.items()):
-        parts.append(f"## {name}\n")
-        parts.append(_block(_help(command, name, root)))
+        parts += _chapter(command, name, root, "##")
     return "\n".join(parts)
+
+
+def _chapter(command: click.Command, name: str, parent: click.Context, mark: str) -> list[str]:
+    """Return a command's help and, below it, that of its own commands."""
+    parts = [f"{mark} {name}\n", _block(_help(command, name, parent))]
+    if isinstance(command, click.Group):
+        context = click.Context(command, info_name=name, parent=parent)
+        for inner, its in sorted(command.commands.items()):
+            parts += _chapter(its, inner, context, mark + "#")
+    return parts
 
 
 def _help(command: click.Command, name: str, parent: click.Context | None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from datetime import datetime
+from decimal import Decimal
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -50,6 +51,12 @@ class Settings(BaseSettings):
         description="Written by `aws configure export-credentials` beside temporary keys.",
     )
 
+    webhook_secret: SecretStr | None = Field(
+        None,
+        validation_alias="WEBHOOK_SECRET",
+        description="In the path of `edge-client webhook serve`.",
+    )
+
     retry_attempts: int = Field(3, validation_alias="RETRY_ATTEMPTS", ge=1, le=20)
     retry_delay_s: float = Field(30.0, validation_alias="RETRY_DELAY_SECONDS", ge=0, le=3600)
     lost_answer_s: float = Field(
@@ -61,11 +68,18 @@ class Settings(BaseSettings):
         "was lost is not there. RunPod's proxy cuts requests at 100 s.",
     )
 
+    price_per_s: Decimal | None = Field(
+        None,
+        validation_alias="RUNPOD_PRICE_PER_SECOND",
+        ge=0,
+        description="Of a GPU second, in any currency: `batch` then says what its jobs cost.",
+    )
+
     @field_validator("runpod_url")
     @classmethod
     def _key_travels_encrypted(cls, url: str) -> str:
         parts = urlsplit(url)
-        if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname)):
+        if parts.scheme == "https" or is_loopback_http(url):
             return url.rstrip("/")
         raise ValueError("must be an https URL: the API key travels in it")
 
@@ -96,6 +110,12 @@ class Settings(BaseSettings):
 _FIELD_OF = {str(field.validation_alias): name for name, field in Settings.model_fields.items()}
 
 
+def is_loopback_http(url: str) -> bool:
+    """Tell whether a URL is http on this machine: the one place where secrets travel in clear."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and _is_loopback(parts.hostname)
+
+
 def _is_loopback(host: str | None) -> bool:
     try:
         return host == "localhost" or ip_address(host or "").is_loopback
@@ -120,7 +140,12 @@ def load(env_file: Path | None = None) -> Settings:
         raise NotConfigured(_malformed(exc)) from None  # its cause would show the value
     except (OSError, UnicodeDecodeError) as exc:
         raise NotConfigured(f"cannot read {env_file or '.env'}: {type(exc).__name__}") from exc
-    for secret in (settings.api_key, settings.secret_access_key, settings.session_token):
+    for secret in (
+        settings.api_key,
+        settings.secret_access_key,
+        settings.session_token,
+        settings.webhook_secret,
+    ):
         register(secret.get_secret_value() if secret else None)
     return _one_source_of_keys(settings)
 

@@ -9,6 +9,8 @@ from edge_client import aws, lifetimes
 from edge_client.layout import Session
 from edge_client.settings import load
 from edge_client.signing import sign
+from edge_client.webhook.secret import fresh
+from edge_client.webhook.url import fill
 
 
 def test_request_with_three_presigned_urls_is_under_2048_bytes(
@@ -35,7 +37,7 @@ def test_request_with_three_presigned_urls_is_under_2048_bytes(
             request_id="0" * 32,
         ),
         policy=lifetimes.plan(74 * 60, 3600).policy(),
-        webhook="https://edge.example.com/webhook/0123456789abcdef0123456789abcdef",
+        webhook=fill(f"https://edge.example.com/webhook/{fresh()}/{{session}}", session),
     )
     body = json.dumps(request.to_wire()).encode()  # as requests encodes it
     assert len(body) < 2048

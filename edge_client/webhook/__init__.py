@@ -1,0 +1,1 @@
+"""RunPod's callbacks: the URL it is given, and the server that receives them."""

@@ -1,0 +1,152 @@
+"""Finishes one session that RunPod called about, as a poller would: /status and S3 decide.
+
+`Finisher` is all that the receiver knows of it; `edge_client.webhook.serve` chooses which one.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Protocol
+
+from edge_client import claim as claims
+from edge_client.claim import Claim
+from edge_client.edge import Edge
+from edge_client.errors import RateLimited, Unreachable
+from edge_client.follow import Glimpse
+from edge_client.layout import Session
+from edge_client.pursuit import End, Pursuit
+from edge_client.redaction import one_line
+from edge_client.verdict import Result
+
+log = logging.getLogger(__name__)
+LOOKS = 4
+"""So often is a job looked at that does not seem to have ended: three looks prove that RunPod has
+no such job, and a status that lags behind its callback catches up in the 4 s that they take."""
+
+
+class Finisher(Protocol):
+    """Brings a session on, as far as it goes without waiting."""
+
+    def finish(self, session: Session) -> float | None:
+        """Settle the session's job if it ended, and do what the recovery table says.
+
+        Called about anything: twice, late, for a session that is done, that nobody submitted,
+        that does not exist, or whose job still runs. Not called twice at a time for one session.
+
+        Returns:
+            Seconds after which to call it again, None if there is nothing more to do here.
+
+        Raises:
+            EdgeError: It cannot be finished from here.
+        """
+
+
+@dataclass
+class _Visit:
+    """What is known of a session between two calls.
+
+    Attributes:
+        pursuit: None until its claim could be read.
+        request_id: The submission that RunPod called about.
+        looks: How often its job did not seem to have ended.
+        troubles: How often a service did not answer.
+    """
+
+    pursuit: Pursuit | None = None
+    request_id: str = ""
+    looks: int = 0
+    troubles: int = 0
+
+
+class PursuitFinisher:
+    """Finishes sessions by `Pursuit`, a step a call: no thread sleeps through a pause.
+
+    Args:
+        edge: Settings and services; used from several threads.
+    """
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+        self._visits: dict[Session, _Visit] = {}
+
+    def finish(self, session: Session) -> float | None:
+        """As `Finisher.finish`."""
+        visit = self._visits.pop(session, None) or _Visit()
+        try:
+            pause_s = self._bring_on(session, visit)
+        except (Unreachable, RateLimited) as exc:
+            pause_s = self._bear(session, visit, exc)
+        if pause_s is not None:
+            self._visits[session] = visit
+        return pause_s
+
+    def _bring_on(self, session: Session, visit: _Visit) -> float | None:
+        if visit.pursuit is None:
+            claim = self._claim(session)
+            if claim is None:
+                return None
+            visit.pursuit = Pursuit(self._edge, session, claim, _LogView(session))
+            visit.request_id = claim.request_id
+        return self._step(session, visit, visit.pursuit)
+
+    def _claim(self, session: Session) -> Claim | None:
+        """Return the claim of a job that can have ended just now."""
+        held = claims.read(self._edge.bucket, session)
+        if held is None or held.claim is None:
+            log.warning("%s: nothing was submitted for it, the call is ignored", named(session))
+            return None
+        if not held.claim.is_alive(self._edge.clock.now()):
+            log.info("%s: no job of it can be out any more, the call is ignored", named(session))
+            return None
+        return held.claim
+
+    def _step(self, session: Session, visit: _Visit, pursuit: Pursuit) -> float | None:
+        seen = pursuit.step()
+        if isinstance(seen, End):
+            _log_end(session, seen)
+            return None
+        if pursuit.claim.request_id != visit.request_id:
+            log.info("%s: job %s is out instead", named(session), pursuit.claim.job_id)
+            return None
+        if not pursuit.plans_submission:
+            visit.looks += 1
+            if visit.looks >= LOOKS:
+                log.info("%s: its job has not ended, it is left alone", named(session))
+                return None
+        return seen
+
+    def _bear(self, session: Session, visit: _Visit, exc: Unreachable | RateLimited) -> float:
+        """Return when to try again, or give up with ``exc``: pollers go on."""
+        limits = self._edge.limits
+        visit.troubles += 1
+        if visit.troubles >= limits.attempts:
+            raise exc
+        pause_s = limits.pause_s(visit.troubles - 1)
+        log.info("%s: %s; trying again in %.0f s", named(session), exc, pause_s)
+        return pause_s
+
+
+def named(session: Session) -> str:
+    """Return a session for a log line: whoever calls the receiver chooses the name."""
+    return one_line(session.prefix)
+
+
+def _log_end(session: Session, end: End) -> None:
+    result = end.outcome.result
+    level = logging.INFO if result is Result.DONE else logging.WARNING
+    log.log(level, "%s: %s: %s", named(session), result, end.outcome.message)
+
+
+class _LogView:
+    """Writes what a pursuit says into the log."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def show(self, glimpse: Glimpse) -> None:
+        """Show nothing: a callback is about an end, not about progress."""
+
+    def note(self, message: str) -> None:
+        """Write one line."""
+        log.info("%s: %s", named(self._session), message)

@@ -1,0 +1,122 @@
+"""``edge-client webhook serve``: receiver, inbox and settlers, from start to SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edge_client.clock import Clock
+from edge_client.edge import Edge
+from edge_client.errors import EdgeError, WaitTimedOut
+from edge_client.report import Report
+from edge_client.settings import is_loopback_http
+from edge_client.webhook import secret
+from edge_client.webhook.finisher import Finisher, PursuitFinisher
+from edge_client.webhook.inbox import Inbox
+from edge_client.webhook.receiver import Receiver
+from edge_client.webhook.server import Server
+from edge_client.webhook.settlers import Settlers
+
+CAPACITY = 10_000
+SETTLERS = 8
+GRACE_S = 20.0
+
+
+def serve(env_file: Path | None, report: Report, listen: str, secret_file: Path | None) -> int:
+    """Receive callbacks until a signal comes.
+
+    Raises:
+        NotConfigured: Settings or the secret are missing, or the address is taken.
+    """
+    stop = threading.Event()
+    edge = Edge(Edge.load(env_file).settings, Clock(sleep=_until(stop)))
+    its_secret = secret.load(secret_file, edge.settings.webhook_secret)
+    _ = edge.bucket, edge.api  # made once, before there are threads
+    logging.getLogger("edge_client.webhook").setLevel(logging.INFO)
+    receive(its_secret, listen, finisher_of(edge), stop, report.note)
+    return 0
+
+
+def finisher_of(edge: Edge) -> Finisher:
+    """Choose what finishes the sessions."""
+    return PursuitFinisher(edge)
+
+
+def receive(
+    its_secret: secret.Secret,
+    listen: str,
+    finisher: Finisher,
+    stop: threading.Event,
+    say: Callable[[str], None],
+) -> None:
+    """Serve until ``stop`` is set or a signal sets it; then let the settlers finish.
+
+    Args:
+        its_secret: Of the receiver's path.
+        listen: ``HOST:PORT``.
+        finisher: Finishes sessions.
+        stop: Ends it.
+        say: Tells the user something, one line at a time.
+
+    Raises:
+        EdgeError: The server ended by itself.
+    """
+    inbox = Inbox(CAPACITY)
+    settlers = Settlers(inbox, finisher, SETTLERS)
+    ended = threading.Event()
+
+    def end() -> None:
+        ended.set()
+        stop.set()
+
+    with _signals_set(stop), Server(Receiver(its_secret, inbox.offer), listen, end) as server:
+        settlers.start()
+        say(f"listening on {server.url}")
+        if not is_loopback_http(server.url):
+            say("this is plain HTTP on a public address: the secret needs a TLS proxy in front")
+        stop.wait()
+        broken = ended.is_set()
+    _stop(inbox, settlers, say)
+    if broken:
+        raise EdgeError("the HTTP server ended by itself: the log says why; start it again")
+
+
+def _stop(inbox: Inbox, settlers: Settlers, say: Callable[[str], None]) -> None:
+    left = inbox.close() + settlers.join(GRACE_S)
+    sessions = "1 session is" if left == 1 else f"{left} sessions are"
+    say(f"stopped; {sessions} left to `edge-client batch` or `wait`" if left else "stopped")
+
+
+def _until(stop: threading.Event) -> Callable[[float], None]:
+    """Return a sleep that a signal ends; who slept leaves the session as it is."""
+
+    def sleep(pause_s: float) -> None:
+        if stop.wait(pause_s):
+            raise WaitTimedOut("the receiver stops")
+
+    return sleep
+
+
+@contextmanager
+def _signals_set(stop: threading.Event) -> Iterator[None]:
+    """Have SIGTERM and SIGINT set ``stop``; the second one acts as it does without us."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def handle(*_: object) -> None:
+        restore()
+        stop.set()
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        restore()
