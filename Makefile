@@ -51,13 +51,14 @@ demo: setup ## S3 → queue → worker → S3 on this machine, with real speech
 eval: setup ## word and speaker error rates through the whole path; rewrites docs/accuracy.md
 	$(BIN)/python -m bench.accuracy
 
-docs: setup ## what is generated: JSON Schemas and the command line reference
+docs: setup ## what is generated: JSON Schemas, the command line reference, what a batch shows
 	$(BIN)/python -m contract.schemas docs/schemas
 	$(BIN)/python -m edge_client.reference > docs/cli.md
+	$(BIN)/python -m edge_client.batch.captures docs/batch.md
 
 check: test ## what CI runs, and that the generated documents are current
 	$(MAKE) docs
-	git diff --exit-code -- docs/schemas docs/cli.md
+	git diff --exit-code -- docs/schemas docs/cli.md docs/batch.md
 
 requirements: ## pin anew
 	uv="$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --python-platform linux"; \

@@ -1,5 +1,6 @@
 """Settings: where they come from, and what is said when they do not."""
 
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,16 @@ def test_malformed_value_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(NotConfigured) as caught:
         load()
     assert "hush" not in str(caught.value)
+
+
+def test_price_of_a_gpu_second_is_exact_and_may_be_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load().price_per_s is None
+    monkeypatch.setenv("RUNPOD_PRICE_PER_SECOND", "0.00031")
+    assert load().price_per_s == Decimal("0.00031")
+
+
+@pytest.mark.parametrize("price", ["-1", "cheap", "nan", "inf"])
+def test_malformed_price_is_named(monkeypatch: pytest.MonkeyPatch, price: str) -> None:
+    monkeypatch.setenv("RUNPOD_PRICE_PER_SECOND", price)
+    with pytest.raises(NotConfigured, match="RUNPOD_PRICE_PER_SECOND"):
+        load()
