@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-import time
 from collections.abc import Callable
+from time import monotonic, sleep
 from types import TracebackType
 from typing import Self
 
@@ -37,19 +37,61 @@ class QueueServer:
         api_key: str,
         rules: QueueRules | None = None,
         events: EventLog | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self.endpoint_id = endpoint_id
         self.events = events or EventLog()
         self._changes = Changes()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._socket = _listen()
+        self._socket = _listen(0)
+        self._port: int = self._socket.getsockname()[1]
         queue = JobQueue(self.events, rules, clock)
         self.traffic = Traffic(queue.rules, clock)
-        app = create_app(queue, self._changes, self.traffic, endpoint_id, api_key)
+        self._app = create_app(queue, self._changes, self.traffic, endpoint_id, api_key)
+        self._server: uvicorn.Server
+        self._thread: threading.Thread
+
+    @property
+    def base_url(self) -> str:
+        """What clients call RUNPOD_ENDPOINT_BASE_URL."""
+        return f"http://127.0.0.1:{self._port}/v2"
+
+    @property
+    def endpoint_url(self) -> str:
+        """Where this endpoint's routes are."""
+        return f"{self.base_url}/{self.endpoint_id}"
+
+    def __enter__(self) -> Self:
+        self._start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.release_polls()
+        self._stop()
+
+    def restart(self, down_s: float) -> None:
+        """Go away, as a front end that fails: connections are cut and refused; the jobs stay.
+
+        Args:
+            down_s: For how long, in seconds; workers and clients find the same port afterwards.
+        """
+        self._call(self._cut)
+        self._stop()
+        sleep(down_s)
+        self._socket = _listen(self._port)
+        self._start()
+
+    def release_polls(self) -> None:
+        """End the requests that are held open, so that workers can leave."""
+        self._changes.is_closing = True
+        self._call(self._changes.notify)
+
+    def _start(self) -> None:
         self._server = uvicorn.Server(
             uvicorn.Config(
-                app,
+                self._app,
                 access_log=False,
                 log_config=None,
                 ws="none",
@@ -58,49 +100,46 @@ class QueueServer:
             )
         )
         self._thread = threading.Thread(target=self._run, name="queue", daemon=True)
-
-    @property
-    def base_url(self) -> str:
-        """What clients call RUNPOD_ENDPOINT_BASE_URL."""
-        return f"http://127.0.0.1:{self._socket.getsockname()[1]}/v2"
-
-    @property
-    def endpoint_url(self) -> str:
-        """Where this endpoint's routes are."""
-        return f"{self.base_url}/{self.endpoint_id}"
-
-    def __enter__(self) -> Self:
         self._thread.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self.release_polls()
+    def _stop(self) -> None:
         self._server.should_exit = True
         self._thread.join()
         self._socket.close()
+        self._loop = None
 
-    def release_polls(self) -> None:
-        """End the requests that are held open, so that workers can leave."""
-        self._changes.is_closing = True
+    def _call(self, callback: Callable[[], None]) -> None:
+        """Have the server's own thread do something, if it runs."""
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._changes.notify)
+            self._loop.call_soon_threadsafe(callback)
+
+    def _cut(self) -> None:
+        """Refuse and end every connection, at one moment of the event loop."""
+        for server in self._server.servers:
+            server.close()
+        for connection in list(self._server.server_state.connections):
+            connection.transport.abort()
+        self._changes.notify()
 
     def _run(self) -> None:
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:
+        self._changes.notify()  # what waits from now on waits in this loop
         self._loop = asyncio.get_running_loop()
         await self._server.serve(sockets=[self._socket])
 
 
-def _listen() -> socket.socket:
+def _listen(port: int) -> socket.socket:
     """Return a listening socket that names its protocol.
 
     Without it asyncio leaves TCP_NODELAY off, and every answer takes 40 ms.
+
+    Args:
+        port: 0 for any that is free.
     """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # for the port after a restart
+    listener.bind(("127.0.0.1", port))
     listener.listen(1024)
     return listener

@@ -97,6 +97,10 @@ class Stack:
         """Return what happened in the queue so far, or what of it is of these kinds."""
         return [event for event in self.queue.events.since() if not kinds or event.kind in kinds]
 
+    def restart_queue(self, down_s: float) -> None:
+        """Let the queue's HTTP go away for so many seconds; its jobs stay, as RunPod's would."""
+        self.queue.restart(down_s)
+
     def worker_pids(self) -> list[int]:
         """Return the workers' processes that run now."""
         return [worker.pid for worker in self.pool.workers if worker.pid is not None]
