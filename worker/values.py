@@ -48,8 +48,17 @@ class Waveform:
 
     @cached_property
     def float32(self) -> npt.NDArray[np.float32]:
-        """The samples in [-1, 1), shape (n_samples,), as the models take them."""
-        return self.samples.astype(np.float32) / np.float32(32768)
+        """The samples in [-1, 1), shape (n_samples,): 4 bytes each; a slice costs less."""
+        return self.part(0, len(self.samples))
+
+    def part(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Return a copy of the samples from ``start`` to ``stop`` in [-1, 1).
+
+        Args:
+            start: First sample, at least 0.
+            stop: One past the last one; what lies beyond the end is not there.
+        """
+        return np.multiply(self.samples[start:stop], np.float32(1 / 32768), dtype=np.float32)
 
 
 @dataclass(frozen=True)
