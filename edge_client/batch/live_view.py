@@ -62,8 +62,9 @@ class LiveView(CountingView):
 
     def ended(self, record: Record) -> None:
         """Take a row away; what did not go well is said above the table."""
+        is_news = record.result != Result.DONE.value and not self.tally.is_as_listed(record)
         super().ended(record)
-        if record.result != Result.DONE.value:
+        if is_news:
             self._say(ending_line(record, self._encoding))
 
     def note(self, message: str) -> None:

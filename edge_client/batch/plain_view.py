@@ -52,9 +52,11 @@ class PlainView(CountingView):
         self._counts_if_due()
 
     def ended(self, record: Record) -> None:
-        """Print how a session came out."""
+        """Print how a session came out, if there was work: a log is no list of the bucket."""
+        is_news = not self.tally.is_as_listed(record)
         super().ended(record)
-        self._line(ending_line(record, self._encoding))
+        if is_news:
+            self._line(ending_line(record, self._encoding))
         self._counts_if_due()
 
     def note(self, message: str) -> None:

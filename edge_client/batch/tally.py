@@ -27,6 +27,7 @@ LEAST_SPAN_S = 30.0
 OUT = "out"
 WAITING = "not_submitted"
 FAILED = Result.FAILED.value
+_AS_LISTED = frozenset(need.value for need in Need if not need.is_work)
 _GROUP = {
     Result.LOST.value: FAILED,
     Result.CANCELLED.value: FAILED,
@@ -141,12 +142,16 @@ class Tally:
             ends_at_s=None if left_s is None else now_s + left_s,
         )
 
+    def is_as_listed(self, record: Record) -> bool:
+        """Whether a session that ends needed no work: the listing said so already."""
+        return record.session not in self._open and record.result in _AS_LISTED
+
     def ended(self, record: Record) -> None:
         """Take a session's end. One that needed no work was counted when it was listed."""
+        if self.is_as_listed(record):
+            return
         expected_s = self._open.pop(record.session, None)
         job = self.jobs.pop(record.session, None)
-        if expected_s is None and record.result in _AS_LISTED:
-            return
         self._count(record.result, Named(record.session, record.code, record.message))
         self.gpu_s += record.gpu_s or 0.0
         if record.result == Result.DONE.value:
@@ -193,9 +198,6 @@ class Tally:
         there = self.named.get(group, ())
         if group != Result.DONE.value and len(there) < NAMED_AT_MOST:
             self.named[group] = (*there, named)
-
-
-_AS_LISTED = frozenset(need.value for need in Need if not need.is_work)
 
 
 def _guessed_s(audio: ObjectInfo | None) -> float:

@@ -12,7 +12,7 @@ from edge_client.batch.live_view import LiveView
 from edge_client.batch.plain_view import STATUS_EVERY_S, JsonLinesView, PlainView
 from edge_client.batch.printable import audio_length, clock_time, safe_line, visible
 from edge_client.batch.report_file import ReportFile
-from edge_client.batch.values import BatchView
+from edge_client.batch.values import BatchView, Need
 from edge_client.batch.view import print_summary, view_for_batch
 from edge_client.claim import Attempt
 from edge_client.follow import Glimpse
@@ -42,6 +42,7 @@ def test_line_for_each_submission_end_and_note(clock: FakeClock) -> None:
     view.note("the network is away")
     view.ended(record(session(), audio_s=90.0, segments=1117, speakers=2, warnings=("NO_SPEECH",)))
     view.ended(record(session(2), "failed", code="OUT_OF_MEMORY", message="no room"))
+    view.listed(item(session(3)))
     view.ended(record(session(3)))
     assert out.getvalue().splitlines() == [
         f"2026-11-01 12:00:00Z submitted: {PREFIX}: job job-1",
@@ -52,6 +53,17 @@ def test_line_for_each_submission_end_and_note(clock: FakeClock) -> None:
         "2026-11-01 12:00:03Z failed: users/u1/audio/sessions/s2: OUT_OF_MEMORY: no room",
         "2026-11-01 12:00:03Z done: users/u1/audio/sessions/s3: done",
     ]
+
+
+def test_sessions_without_work_are_left_to_the_summary_and_the_report(clock: FakeClock) -> None:
+    out = io.StringIO()
+    view = PlainView(out, clock)
+    view.listed(item(session(), Need.NOT_MERGED, "3 chunks"))
+    view.ended(record(session(), "not_merged"))
+    assert out.getvalue() == ""
+    view.listed(item(session(2)))
+    view.ended(record(session(2), "no_audio"))
+    assert "no_audio: users/u1/audio/sessions/s2: said so" in out.getvalue()
 
 
 def test_polls_print_the_counts_every_half_minute_at_most(clock: FakeClock) -> None:

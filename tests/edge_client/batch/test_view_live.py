@@ -157,6 +157,8 @@ def test_pace_is_not_told_at_once(clock: FakeClock) -> None:
 def test_failures_and_notes_are_said_above_the_table_successes_are_not(clock: FakeClock) -> None:
     view, _, out = live_view(clock)
     put_out(view, clock, 2)
+    view.listed(item(session(5), Need.NOT_MERGED, "3 chunks"))
+    view.ended(record(session(5), "not_merged"))
     view.note("the network [bold]is[/bold] away")
     view.ended(record(session(0)))
     view.ended(record(session(1), "lost", code="forgotten"))
