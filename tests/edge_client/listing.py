@@ -76,7 +76,7 @@ def answer_to(
         f"<CommonPrefixes><Prefix>{shown(f)}</Prefix></CommonPrefixes>" for f in folders
     )
     if more:
-        last = max([*keys, *folders], key=order)
+        last = max([*keys, *folders], key=order, default="")
         body += f"<NextContinuationToken>{quote_plus(last)}</NextContinuationToken>"
     encoding = "<EncodingType>url</EncodingType>" if shown is quote_plus else ""
     return (
