@@ -20,7 +20,13 @@ from contract import JobInput, RunRequest
 from edge_client import claim as claims
 from edge_client import lifetimes, recording, signing
 from edge_client.claim import Attempt, Claim, Held, Wanted
-from edge_client.errors import AnswerLost, EdgeError, RateLimited, Unreachable
+from edge_client.errors import (
+    AnswerLost,
+    AudioNotFound,
+    EdgeError,
+    RateLimited,
+    Unreachable,
+)
 from edge_client.webhook.url import fill
 from riff import HEAD_BYTES
 
@@ -60,11 +66,12 @@ def post(edge: Edge, session: Session, audio: ObjectInfo, held: Held | None, tas
     Args:
         edge: Settings and services.
         session: Which.
-        audio: Its recording.
+        audio: Its recording; what is there when its length is read is what is claimed.
         held: The claim that is replaced, as it was read.
         task: What is submitted.
 
     Raises:
+        AudioNotFound: The recording is gone.
         RecordingTooLong: No URL lives long enough.
         KeysEndTooSoon: Temporary keys do not.
         ClaimConflict: Another edge box was faster.
@@ -72,7 +79,7 @@ def post(edge: Edge, session: Session, audio: ObjectInfo, held: Held | None, tas
         Unreachable: RunPod cannot be reached, or wants fewer requests, after all tries.
         RunpodError: RunPod refuses the job.
     """
-    length = measure(edge, audio)
+    length, audio = measured(edge, audio.key)
     for tries in itertools.count(1):
         life = _lifetimes(edge, length, task)
         claim = _claim(edge, session, audio, length, life, task)
@@ -94,10 +101,17 @@ def post(edge: Edge, session: Session, audio: ObjectInfo, held: Held | None, tas
     raise AssertionError("count() never ends")
 
 
-def measure(edge: Edge, audio: ObjectInfo) -> recording.Length:
-    """Return a recording's length, from its first 64 KiB."""
-    head = edge.bucket.read_head(audio.key, HEAD_BYTES)
-    return recording.length_of(head, audio.size_bytes)
+def measured(edge: Edge, audio_key: str) -> tuple[recording.Length, ObjectInfo]:
+    """Return a recording's length, from its first 64 KiB, and which recording that is.
+
+    Raises:
+        AudioNotFound: It is gone.
+    """
+    found = edge.bucket.read_head(audio_key, HEAD_BYTES)
+    if found is None:
+        raise AudioNotFound(f"no recording at s3://{edge.bucket.name}/{audio_key} any more")
+    head, audio = found
+    return recording.length_of(head, audio.size_bytes), audio
 
 
 def _lifetimes(edge: Edge, length: recording.Length, task: Task) -> Lifetimes:

@@ -89,13 +89,22 @@ class Bucket:
             return None
         return body, ObjectInfo(key, answer["ETag"], len(body), answer["LastModified"])
 
-    def read_head(self, key: str, first_bytes: int) -> bytes:
-        """Return an object's first bytes, with one ranged GET. The object must not be empty."""
-        with _translated(f"GET {key}"):
-            answer = self._client.get_object(
-                Bucket=self.name, Key=key, Range=f"bytes=0-{first_bytes - 1}"
-            )
-            return answer["Body"].read(first_bytes)
+    def read_head(self, key: str, first_bytes: int) -> tuple[bytes, ObjectInfo] | None:
+        """Return an object's first bytes and its description, with one ranged GET.
+
+        The object must not be empty: S3 answers 416.
+        """
+        try:
+            with _translated(f"GET {key}"):
+                answer = self._client.get_object(
+                    Bucket=self.name, Key=key, Range=f"bytes=0-{first_bytes - 1}"
+                )
+                head = answer["Body"].read(first_bytes)
+        except _Absent:
+            return None
+        whole = answer.get("ContentRange", "").rpartition("/")[2]  # bytes 0-65535/142000000
+        size_bytes = int(whole) if whole.isdecimal() else len(head)
+        return head, ObjectInfo(key, answer["ETag"], size_bytes, answer["LastModified"])
 
     def create(self, key: str, body: bytes) -> str:
         """Store JSON where nothing is yet; return the ETag.
@@ -145,7 +154,10 @@ class Bucket:
             for entry in page.get("Contents", ())
         )
         folders = tuple(entry["Prefix"] for entry in page.get("CommonPrefixes", ()))
-        return Page(tuple(objects), folders, page["IsTruncated"])
+        listed = Page(tuple(objects), folders, page["IsTruncated"])
+        if listed.is_truncated and not (listed.objects or listed.folders):
+            raise StorageRefused(f"LIST {prefix}: S3 says that there is more, and shows nothing")
+        return listed
 
     def has_any(self, prefix: str) -> bool:
         """Tell whether any key starts with ``prefix``."""

@@ -67,7 +67,7 @@ def submit(edge: Edge, session: Session, order: Order) -> Submission:
         if found is not None:
             return found
     elif held is not None and held.claim is not None:
-        _call_back(edge, held.claim, order)
+        call_back(edge, held.claim, order.say)
     claim = post(edge, session, audio, held, Task(order.wanted(), order.say))
     return Submission(State.SUBMITTED, session, claim)
 
@@ -123,14 +123,20 @@ def recorded(edge: Edge, session: Session) -> ObjectInfo:
     return audio
 
 
-def _call_back(edge: Edge, claim: Claim, order: Order) -> None:
-    """Cancel the job that --force replaces, so that two do not write one transcript."""
+def call_back(edge: Edge, claim: Claim, say: Callable[[str], None]) -> None:
+    """Cancel the job that another is going to replace, so that two do not write one transcript.
+
+    Args:
+        edge: Settings and services.
+        claim: Of the job.
+        say: Told what is done about it.
+    """
     if claim.job_id is None or not claim.is_alive(edge.clock.now()):
         return
     if claim.endpoint_id != edge.settings.endpoint_id:
-        order.say(f"job {claim.job_id} on endpoint {claim.endpoint_id} is left alone")
+        say(f"job {claim.job_id} on endpoint {claim.endpoint_id} is left alone")
         return
     status = ask(edge, claim.job_id)
     if status is not None and not status.status.is_final:
         edge.api.cancel(claim.job_id)
-        order.say(f"cancelled job {claim.job_id}")
+        say(f"cancelled job {claim.job_id}")

@@ -152,11 +152,14 @@ class S3Server(LoopbackServer):
         if found is None:
             return self._error(request, 404, "NoSuchKey")
         body, status = found.body, 200
+        headers = {"Last_Modified": format_datetime(found.modified_at, usegmt=True)}
         if wanted := request.headers.get("Range"):
             first, last = wanted.removeprefix("bytes=").split("-")
             body, status = body[int(first) : int(last) + 1], 206
-        modified = format_datetime(found.modified_at, usegmt=True)
-        return send(request, status, body, ETag=found.etag, Last_Modified=modified)
+            headers["Content_Range"] = (
+                f"bytes {first}-{int(first) + len(body) - 1}/{len(found.body)}"
+            )
+        return send(request, status, body, ETag=found.etag, **headers)
 
     def _bucket(self, request: BaseHTTPRequestHandler, query: dict[str, list[str]]) -> None:
         if request.command == "HEAD":
