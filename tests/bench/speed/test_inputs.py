@@ -1,0 +1,48 @@
+"""What is transcribed against the clock."""
+
+from pathlib import Path
+
+import numpy as np
+
+from bench.audio_files import SAMPLE_RATE_HZ, read_recording
+from bench.references import SPEECH_DIR, load_reference
+from bench.speed.inputs import GERMAN_SPEECH, MEETING, PANEL, TELEPHONE, compose, cut, write_input
+
+
+def test_dialogues_are_as_long_as_they_are_said_to_be() -> None:
+    """Five minutes of speech, pauses not counted."""
+    for recipe in (MEETING, PANEL):
+        assert len(compose(recipe)) / SAMPLE_RATE_HZ > recipe.duration_s >= 300
+
+
+def test_the_same_recipe_is_the_same_recording() -> None:
+    """On every machine, so that figures can be compared."""
+    assert np.array_equal(compose(MEETING), compose(MEETING))
+    assert not np.array_equal(compose(MEETING)[:1000], compose(PANEL)[:1000])
+
+
+def test_utterances_that_others_talk_into_are_left_out() -> None:
+    """They would carry the other voice along."""
+    reference = load_reference(SPEECH_DIR / "planning3.flac")
+    overlapping = {
+        u.start
+        for u in reference.utterances
+        for other in reference.utterances
+        if other is not u and other.start < u.end and u.start < other.end
+    }
+    assert len(cut(reference)) == len(reference.utterances) - len(overlapping)
+
+
+def test_the_german_speech_is_short_of_a_megabyte() -> None:
+    """It is committed, and read without a synthesiser."""
+    assert GERMAN_SPEECH.stat().st_size < 1_000_000
+    assert len(read_recording(GERMAN_SPEECH)) > 60 * SAMPLE_RATE_HZ
+
+
+def test_an_input_is_written_once(tmp_path: Path) -> None:
+    """16 kHz mono PCM16 WAV, as the edge uploads it."""
+    path = write_input(TELEPHONE, tmp_path)
+    assert path.read_bytes()[:4] == b"RIFF"
+    assert len(read_recording(path)) == 30 * SAMPLE_RATE_HZ
+    path.write_bytes(b"kept")
+    assert write_input(TELEPHONE, tmp_path).read_bytes() == b"kept"
