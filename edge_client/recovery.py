@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from contract import Action, JobFailure
+from contract import FAILURES, Action, JobFailure
 from edge_client.verdict import Ending
 
 JITTER = 0.2
@@ -108,6 +108,33 @@ class Step:
 def name_of(cause: Cause) -> str:
     """Return a cause's stable name, as claims keep it: a failure's code, or an ending."""
     return cause.code.value if isinstance(cause, JobFailure) else cause.value
+
+
+_MENDED_BY_TIME = frozenset(
+    [code.value for code, rule in FAILURES.items() if rule.retryable]
+    + [
+        ending.value
+        for ending in (
+            Ending.FORGOTTEN,
+            Ending.NO_OUTPUT,
+            Ending.UNSTORED,
+            Ending.EXPIRED,
+            Ending.UNANSWERED,
+        )
+    ]
+)
+
+
+def is_mended_by_time(ended: str) -> bool:
+    """Tell whether a later batch should try a recording again that nobody changed.
+
+    A service that was away comes back. What broke on the recording itself, or ran until its
+    time limit, breaks again, and costs money each time: that is for the user to say.
+
+    Args:
+        ended: As a claim keeps it: `name_of` the cause, a colon, what people were told.
+    """
+    return ended.partition(":")[0] in _MENDED_BY_TIME
 
 
 def next_step(

@@ -5,7 +5,16 @@ import itertools
 import pytest
 
 from contract import FAILURES, Action, FailureCode, JobFailure, Stage
-from edge_client.recovery import TABLE, Cause, Do, Limits, Step, name_of, next_step
+from edge_client.recovery import (
+    TABLE,
+    Cause,
+    Do,
+    Limits,
+    Step,
+    is_mended_by_time,
+    name_of,
+    next_step,
+)
 from edge_client.verdict import Ending
 
 LIMITS = Limits(attempts=3, delay_s=30.0)
@@ -108,3 +117,28 @@ def test_storage_that_stays_away_is_left_alone_for_longer() -> None:
     name = FailureCode.STORAGE_UNAVAILABLE.value
     pauses = [step(FailureCode.STORAGE_UNAVAILABLE, *[name] * n, limits=limits) for n in range(3)]
     assert [s.pause_s for s in pauses] == [30, 60, 120]
+
+
+MENDED_BY_TIME = {
+    FailureCode.AUDIO_URL_EXPIRED,
+    FailureCode.RESULT_URL_EXPIRES_TOO_SOON,
+    FailureCode.STORAGE_UNAVAILABLE,
+    FailureCode.AUDIO_TRUNCATED,
+    FailureCode.OUT_OF_MEMORY,
+    FailureCode.INTERNAL,
+    Ending.FORGOTTEN,
+    Ending.NO_OUTPUT,
+    Ending.UNSTORED,
+    Ending.EXPIRED,
+    Ending.UNANSWERED,
+}
+
+
+@pytest.mark.parametrize("cause", [*FailureCode, *Ending])
+def test_another_batch_tries_again_what_time_mends(cause: FailureCode | Ending) -> None:
+    assert is_mended_by_time(f"{cause.value}: what: happened") == (cause in MENDED_BY_TIME)
+
+
+def test_an_end_that_nobody_knows_is_left_alone() -> None:
+    assert not is_mended_by_time("STORAGE_UNAVAILABLE_2: x")
+    assert not is_mended_by_time("")
