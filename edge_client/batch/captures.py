@@ -37,7 +37,6 @@ def live() -> str:
         force_terminal=True,
         color_system=None,
         legacy_windows=False,
-        _environ={},
     )
     view = LiveView(console, clock)
     first_half(view, clock)

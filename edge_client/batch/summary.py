@@ -19,7 +19,7 @@ _HARMLESS = frozenset([_DONE, _SKIPPED, _NOT_MERGED])
 _UNFINISHED = (OUT, WAITING)
 _REMARKS = {
     FAILED: "",
-    _BEFORE: " (tried again with `--retry-failed FILE`, or when the recording is replaced)",
+    _BEFORE: " (tried again with --session, --retry-failed, or another recording)",
     _REFUSED: "",
     OUT: " (the same command follows them)",
     WAITING: " (the same command submits them)",

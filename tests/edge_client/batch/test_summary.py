@@ -68,8 +68,7 @@ def test_failures_of_before_count_and_have_a_remedy(view: CountingView) -> None:
     view.listing_ended()
     assert view.summary().text().splitlines() == [
         "No sessions pending transcription",
-        "  failed before: 1 (tried again with `--retry-failed FILE`, or when the recording is "
-        "replaced)",
+        "  failed before: 1 (tried again with --session, --retry-failed, or another recording)",
         "    users/u1/audio/sessions/s1: OUT_OF_MEMORY: no room",
     ]
     assert view.summary().exit_code == 1

@@ -68,6 +68,5 @@ def live_view(
         force_terminal=True,
         color_system=None,
         legacy_windows=False,
-        _environ={},
     )
     return LiveView(console, clock), console, out
