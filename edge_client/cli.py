@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from edge_client.batch.command import batch as batch_command
 from edge_client.errors import EdgeError
 from edge_client.options import (
     as_json_flag,
@@ -194,6 +195,7 @@ def render(env_file: Path | None, session: str, form: str) -> int:
     return commands.render(env_file, Report(as_json=False), session, form)
 
 
+cli.add_command(batch_command)
 cli.add_command(webhook_group)
 
 

@@ -5,6 +5,7 @@ Each takes plain values, prints through a `Report` and returns the exit code.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def submit(
     timeout_s: float | None,
 ) -> int:
     """Submit a session, and see it through if asked to."""
-    job = _checked(wishes)
+    job = checked_wishes(wishes)
     edge = Edge.load(env_file)
     if webhook is not None:
         webhook = checked(webhook, edge.settings.runpod_url)
@@ -81,8 +82,12 @@ def submit(
     return 1 if sub.state is State.UNANSWERED else 0
 
 
-def _checked(wishes: dict[str, Any]) -> JobInput:
-    """Hold the options to the contract before anything is asked of S3."""
+def checked_wishes(wishes: Mapping[str, Any]) -> JobInput:
+    """Hold the options to the contract before anything is asked of S3.
+
+    Raises:
+        BadUsage: Naming the option.
+    """
     try:
         return JobInput(audio_url=_PLACEHOLDER, **wishes)
     except ValidationError as exc:

@@ -113,6 +113,20 @@ def test_every_session_is_submitted_once_and_done(bench: Bench) -> None:
     assert (record.gpu_s, record.segments, record.submissions) == (1.5, 1, ("done",))
 
 
+def test_session_that_is_listed_twice_is_submitted_once(bench: Bench) -> None:
+    item = bench.item("slow-1")
+
+    def listing() -> Iterator[Item]:
+        yield item
+        assert bench.view.at_submission.wait(10)
+        yield item
+        yield Item(Session("u1", "none"), Need.DONE, "done")
+        bench.endpoint.release.set()
+
+    assert bench.run(listing()) == {"slow-1": "done"}
+    assert [name for name, _ in bench.view.out] == ["slow-1"]
+
+
 def test_what_fails_is_named_and_what_can_be_mended_is_mended(bench: Bench) -> None:
     items = [bench.item(name) for name in ("bad-1", "flaky-1", "oom-1", "s-1")]
     results = bench.run(iter(items))
