@@ -20,6 +20,7 @@ from botocore.exceptions import (
     NoCredentialsError,
     PartialCredentialsError,
 )
+from botocore.exceptions import ConnectionError as NeverConnected
 
 from edge_client.errors import (
     EdgeError,
@@ -200,7 +201,7 @@ def _translated(what: str) -> Iterator[None]:
         raise _refusal(exc, what) from exc
     except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError) as exc:
         raise NotConfigured(f"AWS keys: {one_line(str(exc))}") from exc
-    except HTTPClientError as exc:
+    except (HTTPClientError, NeverConnected) as exc:
         raise Unreachable(
             f"S3 does not answer ({type(exc).__name__} on {what}): check the network, "
             "AWS_REGION and AWS_ENDPOINT_URL_S3"

@@ -75,6 +75,13 @@ def test_s3_that_stays_away_is_unreachable(
     assert len(s3.calls) == 4  # botocore's own retries
 
 
+def test_s3_that_is_down_is_unreachable(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: None)
+    away = Edge(edge.settings.model_copy(update={"s3_url": "http://127.0.0.1:1"}))
+    with pytest.raises(Unreachable, match="AWS_ENDPOINT_URL_S3"):
+        away.bucket.read("k")
+
+
 def test_missing_bucket_is_refused(edge: Edge) -> None:
     other = Bucket(edge.connection.client, "other-bucket")
     with pytest.raises(StorageRefused, match="no such bucket"):
