@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -20,13 +21,15 @@ go_offline()  # before what follows is imported
 
 import torch  # noqa: E402
 import whisperx  # noqa: E402
+from faster_whisper import WhisperModel  # noqa: E402
 from nltk.data import path as nltk_paths  # noqa: E402
-from whisperx.asr import FasterWhisperPipeline  # noqa: E402
 from whisperx.diarize import DiarizationPipeline  # noqa: E402
 from whisperx.vads import Pyannote  # noqa: E402
 
 from worker.align import Aligner  # noqa: E402
-from worker.device import Device, choose_device  # noqa: E402
+from worker.device import Device, choose_device, set_precision  # noqa: E402
+from worker.lanes import Lanes  # noqa: E402
+from worker.recognise import Recogniser  # noqa: E402
 from worker.speech import OFFSET, ONSET  # noqa: E402
 
 logger = logging.getLogger(__name__)
@@ -35,13 +38,13 @@ T = TypeVar("T")
 
 @dataclass
 class Models:
-    """Everything that stays in memory between jobs. For one job at a time: whisperx keeps state."""
+    """Everything that stays in memory between jobs. For one job at a time: pyannote keeps state."""
 
     folder: Path
     profile: Profile
     device: Device
     detector: Pyannote
-    whisper: FasterWhisperPipeline
+    whisper: Recogniser
     whisper_name: str
     diarization: DiarizationPipeline
     _aligners: dict[str, Aligner] = field(default_factory=dict)
@@ -62,57 +65,75 @@ class Models:
 
 
 def load_models(settings: WorkerSettings) -> Models:
-    """Load what the settings name, onto the device there is."""
+    """Load what the settings name, onto the device there is, all at once."""
     profile = Profile.read(settings.models_dir)
     nltk_paths.insert(0, str(settings.models_dir / profile.nltk_data))
-    device = choose_device(settings)
-    torch.set_num_threads(device.threads)
     name = settings.whisper_model or profile.whisper.default
     if name not in profile.whisper.models:
         known = ", ".join(profile.whisper.models)
         raise unavailable(f"WHISPER_MODEL={name} is not in MODELS_DIR; it has {known}")
-    detector = _load("speech detector", lambda: _load_detector(settings, profile, device))
-    return Models(
-        folder=settings.models_dir,
-        profile=profile,
-        device=device,
-        detector=detector,
-        whisper=_load(
-            f"Whisper {name}", lambda: _load_whisper(settings, profile, name, device, detector)
-        ),
-        whisper_name=name,
-        diarization=_load(
-            "diarization",
-            lambda: DiarizationPipeline(
-                str(settings.models_dir / profile.diarization.path), device=device.torch_device
-            ),
-        ),
-    )
+    device = choose_device(settings)
+    set_precision()
+    torch.set_num_threads(device.threads)
+    with ThreadPoolExecutor(3, "load") as pool:
+        whisper = pool.submit(_load_whisper, settings, profile, name, device)
+        detector = pool.submit(_load_detector, settings, profile, device)
+        diarization = pool.submit(_load_diarization, settings, profile, device)
+        models = Models(
+            folder=settings.models_dir,
+            profile=profile,
+            device=device,
+            detector=detector.result(),
+            whisper=whisper.result(),
+            whisper_name=name,
+            diarization=diarization.result(),
+        )
+    torch.set_num_threads(device.threads)  # CTranslate2 sets it too
+    if device.lanes > 1:
+        _spread(models, Lanes(device.lanes))
+    return models
 
 
 def _load_detector(settings: WorkerSettings, profile: Profile, device: Device) -> Pyannote:
-    return Pyannote(
-        device.torch_device,
-        model_fp=str(settings.models_dir / profile.vad.path),
-        vad_onset=ONSET,
-        vad_offset=OFFSET,
+    path = settings.models_dir / profile.vad.path
+    return _load(
+        "speech detector",
+        lambda: Pyannote(
+            device.torch_device, model_fp=str(path), vad_onset=ONSET, vad_offset=OFFSET
+        ),
     )
+
+
+def _load_diarization(
+    settings: WorkerSettings, profile: Profile, device: Device
+) -> DiarizationPipeline:
+    path = settings.models_dir / profile.diarization.path
+    return _load("diarization", lambda: DiarizationPipeline(str(path), device=device.torch_device))
 
 
 def _load_whisper(
-    settings: WorkerSettings, profile: Profile, name: str, device: Device, detector: Pyannote
-) -> FasterWhisperPipeline:
-    entry = profile.whisper.models[name]
-    model = whisperx.asr.WhisperModel(
-        str(settings.models_dir / entry.path),
-        device=device.name,
-        compute_type=device.compute_type,
-        cpu_threads=device.threads,
-        local_files_only=True,
+    settings: WorkerSettings, profile: Profile, name: str, device: Device
+) -> Recogniser:
+    path = settings.models_dir / profile.whisper.models[name].path
+    model = _load(
+        f"Whisper {name}",
+        lambda: WhisperModel(
+            str(path),
+            device=device.name,
+            compute_type=device.compute_type,
+            cpu_threads=device.threads,
+            num_workers=device.lanes,
+            local_files_only=True,
+        ),
     )
-    return whisperx.load_model(
-        name, device.name, compute_type=device.compute_type, model=model, vad_model=detector
-    )
+    return Recogniser(model, device.lanes)
+
+
+def _spread(models: Models, lanes: Lanes) -> None:
+    """Have the window models share the lanes; Whisper's batches and segments do so by threads."""
+    lanes.spread(models.detector.vad_pipeline._segmentation.model)
+    lanes.spread(models.diarization.model._segmentation.model)
+    lanes.spread(models.diarization.model._embedding.model_)
 
 
 def _load(what: str, load: Callable[[], T]) -> T:

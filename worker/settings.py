@@ -20,9 +20,11 @@ class WorkerSettings(BaseSettings):
     whisper_model: str | None = Field(None, description="A name in the profile; its default.")
     device: Literal["auto", "cuda", "cpu"] = "auto"
     compute_type: str | None = Field(None, description="CTranslate2's; float16 on CUDA, int8.")
-    batch_size: int | None = Field(None, ge=1, description="Chunks of 30 s; 16 on CUDA, 8.")
-    windows_batch_size: int = Field(32, ge=1, description="Detection and diarization windows.")
-    cpu_threads: int | None = Field(None, ge=1, description="For CTranslate2 and torch.")
+    batch_size: int | None = Field(None, ge=1, description="Chunks of 30 s; by memory on CUDA, 8.")
+    windows_batch_size: int | None = Field(
+        None, ge=1, description="Detection and diarization windows; 32 on a CPU."
+    )
+    cpu_threads: int | None = Field(None, ge=1, description="Cores to use; all there are.")
     max_audio_bytes: int = Field(4_000_000_000, ge=1)
     max_audio_seconds: float = Field(12 * 3600.0, gt=0)
     max_inline_seconds: float = Field(

@@ -1,76 +1,161 @@
-"""Transcribe: speech spans to text, with whisperx's batched Whisper.
+"""Transcribe: speech spans to text, in batches that several threads bring to Whisper.
 
-Takes a `Waveform` and its `SpeechSpan`s; returns a `Transcription` with one segment a span.
+Takes a `Waveform` and its `SpeechSpan`s; returns a `Transcription` with one segment a span, as
+whisperx would, and hands each batch on as soon as it is text.
 
-whisperx keeps its tokenizer and its options between calls, and an exception leaves the last
-job's behind (whisperx/asr.py, transcribe): both are put back after every job here.
+Spans go in longest first: a batch takes as long as its longest text, and what is left at the end
+is short. While Whisper decodes a batch, another thread computes the next one's features.
 
 Raises `WorkerError`: ``INVALID_INPUT`` for a language that the model does not speak.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any
-
-from whisperx.asr import FasterWhisperPipeline
-from whisperx.vads import Vad
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from itertools import pairwise
 
 from contract import FailureCode, JobInput, Stage, WarningCode
 from worker.cancel import CancelToken
 from worker.errors import WorkerError
 from worker.language import detect_language
-from worker.prompt import Prompt, fit_prompt
-from worker.values import SpeechSpan, TextSegment, Transcription, Waveform
+from worker.prompt import fit_prompt
+from worker.recognise import Recogniser, Wording
+from worker.values import SAMPLE_RATE_HZ, SpeechSpan, TextSegment, Transcription, Waveform
 
 
 def transcribe(
     waveform: Waveform,
     spans: Sequence[SpeechSpan],
     job: JobInput,
-    whisper: FasterWhisperPipeline,
+    whisper: Recogniser,
     batch_size: int,
     token: CancelToken,
     on_progress: Callable[[float], None] = lambda _: None,
+    on_text: Callable[[Transcription], None] = lambda _: None,
+    found: dict[int, TextSegment] | None = None,
 ) -> Transcription:
-    """Return the text of every span.
+    """Return the text of every span, in order.
 
     Args:
         waveform: The recording.
         spans: Where somebody speaks.
         job: Language, prompt and hotwords.
         whisper: Loaded once per process.
-        batch_size: Spans decoded at once.
-        token: Looked at between spans.
+        batch_size: Spans decoded at once, at most.
+        token: Looked at before every batch.
         on_progress: Given the share of spans done, in [0, 1].
+        on_text: Given each batch's segments when they are there, in order within the batch.
+        found: Segments by the number of their span, from an earlier try that ran out of memory;
+            filled, so that the next one does the rest.
     """
     _check_language(job.language, whisper)
     if not spans:
         return Transcription((), None, None)
+    token.check(Stage.TRANSCRIBE)
+    found = {} if found is None else found
     language, probability = _choose_language(waveform, spans, job.language, whisper)
     prompt = fit_prompt(job.initial_prompt, job.hotwords, whisper.model.hf_tokenizer)
+    wording = whisper.wording(language, prompt)
 
-    def step(percent: float) -> None:
+    def run(numbers: Sequence[int]) -> dict[int, TextSegment]:
         token.check(Stage.TRANSCRIBE)
-        on_progress(percent / 100)
+        return _decode(waveform, spans, numbers, whisper, wording)
 
-    token.check(Stage.TRANSCRIBE)
-    with _for_this_job(whisper, spans, prompt):
-        found = whisper.transcribe(
-            waveform.float32, batch_size=batch_size, language=language, progress_callback=step
-        )
-    segments = tuple(
-        TextSegment(s["start"], s["end"], s["text"], float(s["avg_logprob"]))
-        for s in found["segments"]
-    )
+    def take(segments: dict[int, TextSegment]) -> None:
+        token.check(Stage.TRANSCRIBE)
+        found.update(segments)
+        on_progress(len(found) / len(spans))
+        on_text(Transcription(tuple(segments.values()), language, probability))
+
+    left = [number for number in range(len(spans)) if number not in found]
+    _side_by_side(run, plan_batches(spans, left, batch_size, whisper.runs), whisper.runs, take)
     warnings = (WarningCode.PROMPT_TOO_LONG,) if prompt.was_cut else ()
-    return Transcription(segments, language, probability, warnings)
+    return Transcription(
+        tuple(found[n] for n in range(len(spans))), language, probability, warnings
+    )
 
 
-def _check_language(language: str | None, whisper: FasterWhisperPipeline) -> None:
-    spoken = whisper.model.supported_languages
+def plan_batches(
+    spans: Sequence[SpeechSpan], numbers: Sequence[int], batch_size: int, runs: int
+) -> list[list[int]]:
+    """Sort spans into batches, longest first.
+
+    Args:
+        spans: All spans.
+        numbers: Those to be decoded.
+        batch_size: Largest batch.
+        runs: Batches that are decoded at once; their number is a multiple of it where there are
+            spans enough, so that none waits for the last batch of another.
+
+    Returns:
+        Batches of nearly equal size, each a list of numbers in rising order.
+    """
+    if not numbers:
+        return []
+    count = min(math.ceil(len(numbers) / batch_size / runs) * runs, len(numbers))
+    longest_first = sorted(numbers, key=lambda n: spans[n].start - spans[n].end)
+    bounds = [len(numbers) * i // count for i in range(count + 1)]
+    return [sorted(longest_first[start:stop]) for start, stop in pairwise(bounds)]
+
+
+def _side_by_side(
+    run: Callable[[Sequence[int]], dict[int, TextSegment]],
+    batches: Sequence[Sequence[int]],
+    runs: int,
+    take: Callable[[dict[int, TextSegment]], None],
+) -> None:
+    """Run the batches and take what each found as it ends.
+
+    One thread more than the model can run at once: it computes features meanwhile. After a
+    failure no batch begins, and what those at work still find is taken too.
+    """
+    failure: BaseException | None = None
+    with ThreadPoolExecutor(runs + 1, "transcribe") as pool:
+        running = [pool.submit(run, batch) for batch in batches]
+        try:
+            for done in as_completed(running):
+                if done.cancelled():
+                    continue
+                if done.exception() is None:
+                    take(done.result())
+                    continue
+                failure = failure or done.exception()
+                _cancel(running)
+        finally:
+            _cancel(running)
+    if failure is not None:
+        raise failure
+
+
+def _cancel(running: Sequence[Future[dict[int, TextSegment]]]) -> None:
+    for future in running:
+        future.cancel()
+
+
+def _decode(
+    waveform: Waveform,
+    spans: Sequence[SpeechSpan],
+    numbers: Sequence[int],
+    whisper: Recogniser,
+    wording: Wording,
+) -> dict[int, TextSegment]:
+    chunks = [
+        waveform.part(int(s.start * SAMPLE_RATE_HZ), int(s.end * SAMPLE_RATE_HZ))
+        for s in (spans[number] for number in numbers)
+    ]
+    heard = whisper.decode(chunks, wording)
+    return {
+        number: TextSegment(
+            round(spans[number].start, 3), round(spans[number].end, 3), said.text, said.avg_logprob
+        )
+        for number, said in zip(numbers, heard, strict=True)
+    }
+
+
+def _check_language(language: str | None, whisper: Recogniser) -> None:
+    spoken = whisper.languages
     if language is not None and language not in spoken:
         what = "is English-only" if spoken == ["en"] else "does not know it"
         message = f"language {language!r}: this worker's Whisper model {what}"
@@ -81,44 +166,10 @@ def _choose_language(
     waveform: Waveform,
     spans: Sequence[SpeechSpan],
     asked: str | None,
-    whisper: FasterWhisperPipeline,
+    whisper: Recogniser,
 ) -> tuple[str, float | None]:
     if asked is not None:
         return asked, None
     if not whisper.model.model.is_multilingual:
         return "en", None
-    return detect_language(waveform, spans, whisper.model)
-
-
-class _Found(Vad):  # type: ignore[misc]  # whisperx has no types
-    """Stands in for whisperx's detector: the spans were found by an earlier stage."""
-
-    def __init__(self, spans: Sequence[SpeechSpan]) -> None:
-        self._spans = [{"start": s.start, "end": s.end, "segments": s.regions} for s in spans]
-
-    def __call__(self, audio: Any, **_: Any) -> list[dict[str, Any]]:
-        return self._spans
-
-    @staticmethod
-    def preprocess_audio(audio: Any) -> Any:
-        return audio
-
-    @staticmethod
-    def merge_chunks(segments: Any, *_: Any, **__: Any) -> Any:
-        return segments
-
-
-@contextmanager
-def _for_this_job(
-    whisper: FasterWhisperPipeline, spans: Sequence[SpeechSpan], prompt: Prompt
-) -> Iterator[None]:
-    before = whisper.vad_model, whisper.options, whisper.tokenizer
-    whisper.vad_model = _Found(spans)
-    whisper.options = replace(
-        whisper.options, initial_prompt=prompt.initial_prompt, hotwords=prompt.hotwords
-    )
-    whisper.tokenizer = None
-    try:
-        yield
-    finally:
-        whisper.vad_model, whisper.options, whisper.tokenizer = before
+    return detect_language(waveform, spans, whisper)

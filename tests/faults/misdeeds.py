@@ -10,10 +10,10 @@ import errno
 import os
 import random
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,15 +128,15 @@ def out_of_memory(deed: Deed) -> Iterator[None]:
 
 
 def _whisper_refuses(above: int) -> AbstractContextManager[Any]:
-    from whisperx.asr import WhisperModel
+    from worker.recognise import Recogniser
 
-    real = WhisperModel.generate_segment_batched
+    real = Recogniser.decode
 
-    def generate(model: Any, features: Any, *args: Any, **kwargs: Any) -> Any:
-        _check(features.shape[0], above)
-        return real(model, features, *args, **kwargs)
+    def decode(whisper: Any, chunks: Any, *args: Any) -> Any:
+        _check(len(chunks), above)
+        return real(whisper, chunks, *args)
 
-    return patch.object(WhisperModel, "generate_segment_batched", generate)
+    return patch.object(Recogniser, "decode", decode)
 
 
 def _modules_refuse(above: int) -> AbstractContextManager[Any]:
@@ -149,17 +149,17 @@ def _around_models(look: Callable[[int], None]) -> AbstractContextManager[Any]:
     from torch import nn
 
     real = nn.Module.__call__
-    inside = threading.local()
+    inside = ContextVar("inside", default=False)  # goes with the parts of a batch to the lanes
 
     def call(module: Any, *args: Any, **kwargs: Any) -> Any:
-        if getattr(inside, "a_module", False):
+        if inside.get():
             return real(module, *args, **kwargs)
         look(args[0].shape[0] if args and hasattr(args[0], "shape") else 1)
-        inside.a_module = True
+        before = inside.set(True)
         try:
             return real(module, *args, **kwargs)
         finally:
-            inside.a_module = False
+            inside.reset(before)
 
     return patch.object(nn.Module, "__call__", call)
 

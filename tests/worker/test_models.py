@@ -100,7 +100,6 @@ def test_a_language_the_model_does_not_speak_is_refused(models: Models) -> None:
 
 
 def test_nothing_of_a_job_stays_in_whisper(models: Models) -> None:
-    before = models.whisper.options, models.whisper.tokenizer, models.whisper.vad_model
     plain = transcribe(models)
     prompted = JobInput(audio_base64="QQ==", initial_prompt="HARBOR", hotwords="ten minutes")
     transcribe(models, prompted)
@@ -110,7 +109,6 @@ def test_nothing_of_a_job_stays_in_whisper(models: Models) -> None:
     token.cancel()
     with pytest.raises(JobCancelled):
         stage(SPEECH, _spans(models), prompted, models.whisper, 4, token)
-    assert (models.whisper.options, models.whisper.tokenizer, models.whisper.vad_model) == before
     assert transcribe(models) == plain
 
 
@@ -121,16 +119,20 @@ def _spans(models: Models) -> Any:
 
 
 def test_a_prompt_reaches_whisper(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    from worker.recognise import Recogniser
+
     seen = []
-    generate = models.whisper.model.generate_segment_batched
+    decode = Recogniser.decode
 
-    def spy(features: Any, tokenizer: Any, options: Any, **more: Any) -> Any:
-        seen.append((options.initial_prompt, options.hotwords, tokenizer.language_code))
-        return generate(features, tokenizer, options, **more)
+    def spy(whisper: Any, chunks: Any, wording: Any) -> Any:
+        given = wording.tokenizer.tokenizer.decode(wording.prompt, skip_special_tokens=False)
+        seen.append((given, wording.tokenizer.language_code))
+        return decode(whisper, chunks, wording)
 
-    monkeypatch.setattr(models.whisper.model, "generate_segment_batched", spy)
+    monkeypatch.setattr(Recogniser, "decode", spy)
     transcribe(models, JobInput(audio_base64="QQ==", initial_prompt="At sea.", hotwords="harbor"))
-    assert seen == [("At sea.", "harbor", "en")]
+    start = "<|startoftranscript|><|notimestamps|>"
+    assert seen == [("<|startofprev|> harbor At sea." + start, "en")]
 
 
 def test_a_long_prompt_is_cut_with_a_warning(models: Models) -> None:

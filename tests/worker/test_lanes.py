@@ -1,0 +1,66 @@
+"""Lanes: a batch in parts gives what the batch gives, under the caller's own modes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from worker.lanes import Lanes
+
+pytestmark = pytest.mark.models
+
+
+class Weighted(nn.Module):
+    """Takes a batch, perhaps weights, and something that is no batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+        self.seen: list[tuple[int, bool, bool]] = []
+
+    def forward(
+        self, rows: Tensor, weights: Tensor | None = None, scale: Tensor | None = None
+    ) -> Tensor:
+        """Give (batch, 3)."""
+        self.seen.append((len(rows), torch.is_grad_enabled(), torch.is_inference_mode_enabled()))
+        out = self.linear(rows)
+        out = out if weights is None else out * weights
+        return out if scale is None else out * scale
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 32])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_parts_make_the_whole(rows: int, count: int) -> None:
+    module = Weighted()
+    batch, weights, scale = torch.rand(rows, 4), torch.rand(rows, 1), torch.tensor(2.0)
+    whole = module(batch, weights=weights, scale=scale)
+    module.seen.clear()
+    Lanes(count).spread(module)
+    assert torch.allclose(module(batch, weights=weights, scale=scale), whole)
+    assert len(module.seen) == min(rows, -(-rows // -(-rows // count)))
+
+
+def test_the_callers_modes_hold_in_the_lanes() -> None:
+    module = Weighted()
+    Lanes(2).spread(module)
+    with torch.inference_mode():
+        assert module(torch.rand(4, 4)).is_inference()
+    assert module.seen == [(2, False, True)] * 2
+    with torch.no_grad():
+        assert not module(torch.rand(4, 4)).requires_grad
+
+
+def test_an_error_of_a_part_is_the_callers() -> None:
+    module = nn.Linear(4, 3)
+    Lanes(2).spread(module)
+    with pytest.raises(RuntimeError, match="shapes"):
+        module(torch.rand(4, 5))
+
+
+def test_hooks_see_the_batch_once() -> None:
+    module, seen = Weighted(), []
+    Lanes(2).spread(module)
+    module.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    module(torch.rand(6, 4))
+    assert seen == [6]

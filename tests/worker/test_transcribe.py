@@ -1,0 +1,148 @@
+"""Transcription: whisperx's own text, in batches of any make, each handed on when it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contract import JobInput
+from tests.recordings import short_speech
+from worker.cancel import CancelToken
+from worker.values import SAMPLE_RATE_HZ, SpeechSpan, Transcription, Waveform
+
+if TYPE_CHECKING:
+    from worker.models import Models
+
+pytestmark = pytest.mark.models
+
+SPEECH = Waveform(short_speech())
+INLINE = JobInput(audio_base64="QQ==")
+TIMES = [(0.0, 5.5), (0.0, 2.6), (2.4, 5.5), (1.0, 4.0), (0.5, 1.1), (3.0, 5.0), (0.1, 3.1)]
+SPANS = tuple(SpeechSpan(start, end, ((start, end),)) for start, end in TIMES)
+
+
+def run(models: Models, batch_size: int = 2, **more: Any) -> Transcription:
+    """Transcribe parts of the short speech."""
+    from worker.transcribe import transcribe
+
+    return transcribe(
+        SPEECH, SPANS, INLINE, models.whisper, batch_size, more.pop("token", CancelToken()), **more
+    )
+
+
+@given(
+    lengths=st.lists(st.floats(0.1, 30), max_size=70),
+    batch_size=st.integers(1, 33),
+    runs=st.integers(1, 5),
+)
+def test_batches_hold_each_span_once_and_the_longest_first(
+    lengths: Sequence[float], batch_size: int, runs: int
+) -> None:
+    from worker.transcribe import plan_batches
+
+    spans = [SpeechSpan(0.0, length, ()) for length in lengths]
+    batches = plan_batches(spans, range(len(spans)), batch_size, runs)
+    assert sorted(number for batch in batches for number in batch) == list(range(len(spans)))
+    assert all(0 < len(batch) <= batch_size for batch in batches)
+    assert len(batches) % runs == 0 or len(batches) == len(spans)
+    for earlier, later in zip(batches, batches[1:], strict=False):
+        assert min(spans[n].end for n in earlier) >= max(spans[n].end for n in later)
+        assert abs(len(earlier) - len(later)) <= 1
+
+
+def test_text_and_scores_are_whisperxs_to_the_bit(models: Models) -> None:
+    import torch
+    from faster_whisper.tokenizer import Tokenizer
+    from whisperx.asr import load_model
+    from whisperx.audio import N_SAMPLES, log_mel_spectrogram
+
+    theirs = load_model(
+        str(models.folder / models.profile.whisper.models["tiny.en"].path),
+        "cpu",
+        compute_type=models.device.compute_type,
+        vad_model=lambda _: None,
+        threads=1,
+        language="en",
+    )
+    tokenizer = Tokenizer(theirs.model.hf_tokenizer, False, task="transcribe", language="en")
+    chunks = [SPEECH.float32[int(a * SAMPLE_RATE_HZ) : int(b * SAMPLE_RATE_HZ)] for a, b in TIMES]
+    mels = [log_mel_spectrogram(c, n_mels=80, padding=N_SAMPLES - len(c)) for c in chunks]
+    found = theirs.model.generate_segment_batched(torch.stack(mels), tokenizer, theirs.options)
+    segments = run(models).segments
+    assert [segment.text for segment in segments] == found["text"]
+    assert [segment.avg_logprob for segment in segments] == found["avg_logprob"]
+    assert [(segment.start, segment.end) for segment in segments] == TIMES
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 50])
+def test_a_batch_changes_nothing_and_every_segment_is_handed_on_once(
+    models: Models, batch_size: int
+) -> None:
+    handed: list[Transcription] = []
+    shares: list[float] = []
+    found = run(models, batch_size, on_text=handed.append, on_progress=shares.append)
+    assert found == run(models)
+    segments = [segment for part in handed for segment in part.segments]
+    assert sorted(segments, key=times_of) == sorted(found.segments, key=times_of)
+    assert {part.language for part in handed} == {"en"}
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
+def times_of(segment: Any) -> tuple[float, float]:
+    """Tell the spans apart."""
+    return segment.start, segment.end
+
+
+def test_what_was_found_before_memory_ran_out_is_not_decoded_again(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from worker.recognise import Recogniser
+
+    decode, decoded = Recogniser.decode, []
+
+    def limited(whisper: Any, chunks: Any, wording: Any) -> Any:
+        if decoded:
+            raise RuntimeError("CUDA out of memory")
+        decoded.append(len(chunks))
+        return decode(whisper, chunks, wording)
+
+    expected = run(models)
+    monkeypatch.setattr(Recogniser, "decode", limited)
+    sheet: dict[int, Any] = {}
+    with pytest.raises(RuntimeError, match="memory"):
+        run(models, 2, found=sheet)
+    assert 0 < len(sheet) < len(SPANS)
+    monkeypatch.undo()
+    handed: list[Transcription] = []
+    missing = len(SPANS) - len(sheet)
+    assert run(models, 1, found=sheet, on_text=handed.append) == expected
+    assert sum(len(part.segments) for part in handed) == missing
+
+
+def test_after_a_failure_no_batch_begins(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    from worker.recognise import Recogniser
+
+    begun: list[int] = []
+
+    def broken(*_: Any) -> None:
+        begun.append(1)
+        raise ValueError("no")
+
+    monkeypatch.setattr(Recogniser, "decode", broken)
+    with pytest.raises(ValueError, match="no"):
+        run(models, 1)
+    assert len(begun) < len(SPANS)
+
+
+def test_a_part_is_the_whole_waveforms_part() -> None:
+    samples = np.arange(-32768, 32768).astype(np.int16)
+    waveform = Waveform(samples)
+    assert np.array_equal(waveform.float32, samples.astype(np.float32) / np.float32(32768))
+    assert np.array_equal(waveform.part(5, 70_000), waveform.float32[5:])
+    assert waveform.part(0, 9).dtype == np.float32
