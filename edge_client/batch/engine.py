@@ -1,8 +1,8 @@
 """Many sessions at once: submits what the listing brings, and pursues every job to its end.
 
 Takes `Item`s; tells a `BatchView` what becomes of each. One thread decides; a feeder draws from
-the listing, a pool speaks to S3 and RunPod. What they learn comes back as events through one
-queue, so neither the decisions nor the view need a lock. Memory holds what is in hand: at most
+the listing, a pool speaks to S3 and RunPod. What they learn comes back through one
+`Relay`, so neither the decisions nor the view need a lock. Memory holds what is in hand: at most
 ``max_in_flight`` jobs of this box, `FOLLOWED_AT_MOST` of others, and `DRAWN_AHEAD` sessions.
 """
 
@@ -11,21 +11,19 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
 
 from edge_client.batch import records
 from edge_client.batch.feeder import Feeder
 from edge_client.batch.pool import Pool
+from edge_client.batch.relay import Relay, SessionView
 from edge_client.batch.stopping import Stopping, Wish
 from edge_client.batch.task import Task, Terms
 from edge_client.batch.troubles import Troubles
 from edge_client.batch.values import BatchView, Item, Need, Record
 from edge_client.edge import Edge
 from edge_client.errors import EdgeError, RateLimited, Unreachable
-from edge_client.follow import Glimpse
 from edge_client.pursuit import End
 
 THREADS = 16
@@ -37,19 +35,6 @@ PAUSE_S = 15.0
 """Before a service that is away is asked again."""
 DRAIN_S = 10.0
 """So long may submissions that are under way take when the batch has to leave soon."""
-
-
-class _SessionView:
-    """Sends what is seen of one session to the thread that shows it."""
-
-    def __init__(self, engine: Engine, item: Item) -> None:
-        self._engine, self._session = engine, item.session
-
-    def show(self, glimpse: Glimpse) -> None:
-        self._engine.tell(self._engine.view.show, self._session, glimpse)
-
-    def note(self, message: str) -> None:
-        self._engine.tell(self._engine.view.note, f"{self._session}: {message}")
 
 
 @dataclass(eq=False)
@@ -77,9 +62,8 @@ class Engine:
     """
 
     def __init__(self, edge: Edge, terms: Terms, view: BatchView, stopping: Stopping) -> None:
-        self.view = view
-        self._edge, self._terms, self._stopping = edge, terms, stopping
-        self._events: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._edge, self._terms, self._view, self._stopping = edge, terms, view, stopping
+        self._relay = Relay()
         self._ready: deque[Item] = deque()
         self._in_hand: dict[str, _InHand] = {}
         self._mine: set[str] = set()
@@ -97,23 +81,19 @@ class Engine:
                 out have ended.
         """
         self._pool = Pool(THREADS)
-        self._feeder = Feeder(items, DRAWN_AHEAD, self.tell, self._arrived, self._listed)
-        self._stopping.on_change(lambda: self.tell(lambda: None))
+        self._feeder = Feeder(items, DRAWN_AHEAD, self._relay, self._arrived, self._listed)
+        self._stopping.on_change(lambda: self._relay.tell(lambda: None))
         try:
             while not self._is_over():
                 self._start_what_fits()
                 self._step_what_is_due()
-                self._take_events()
+                self._take_news()
         finally:
             self._feeder.stop()
             self._pool.close()
         self._leave()
         if self._troubles.fatal is not None:
             raise self._troubles.fatal
-
-    def tell(self, deed: Callable[..., None], *values: object) -> None:
-        """Have the deciding thread do something. From any thread, or a signal's handler."""
-        self._events.put(lambda: deed(*values))
 
     @property
     def _submits(self) -> bool:
@@ -134,7 +114,12 @@ class Engine:
             self._feeder.make_room()
             prefix = item.session.prefix
             if prefix not in self._in_hand:
-                task = Task(self._edge, item, self._terms, _SessionView(self, item))
+                task = Task(
+                    self._edge,
+                    item,
+                    self._terms,
+                    SessionView(self._relay, self._view, item.session),
+                )
                 self._in_hand[prefix] = hand = _InHand(task)
                 self._step(hand)
 
@@ -170,39 +155,36 @@ class Engine:
     def _work(self, hand: _InHand) -> None:
         """Make a step, in a thread, and tell what came of it."""
         try:
-            self.tell(self._stepped, hand, hand.task.step())
+            self._relay.tell(self._stepped, hand, hand.task.step())
         except EdgeError as exc:
-            self.tell(self._refused, hand, exc)
-        except Exception as exc:  # noqa: BLE001 - a bug must end the batch, not stall it
-            self.tell(_raise, exc)
+            self._relay.tell(self._refused, hand, exc)
+        except Exception as exc:  # a bug must end the batch, not stall it
+            self._relay.fail(exc)
 
     def _again(self, hand: _InHand, pause_s: float) -> None:
         at = self._edge.clock.monotonic() + pause_s
         heapq.heappush(self._due, (at, next(self._order), hand))
 
-    def _take_events(self) -> None:
-        """Wait for the next event, at most until something is due; then take all there are."""
+    def _take_news(self) -> None:
+        """Wait for news, at most until something is due."""
         wait_s = 1.0
         if self._due:
             wait_s = min(wait_s, max(0.0, self._due[0][0] - self._edge.clock.monotonic()))
-        with suppress(Empty):
-            self._events.get(timeout=wait_s)()
-            while True:
-                self._events.get_nowait()()
+        self._relay.take(wait_s)
 
     def _arrived(self, item: Item) -> None:
-        self.view.listed(item)
+        self._view.listed(item)
         if item.need.is_work:
             self._ready.append(item)
             return
         self._feeder.make_room()
         if item.need is not Need.DONE:
-            self.view.ended(records.of_item(item, self._edge.clock.now()))
+            self._view.ended(records.of_item(item, self._edge.clock.now()))
 
     def _listed(self, exc: EdgeError | None) -> None:
         self._listing = False
         if exc is None:
-            self.view.listing_ended()
+            self._view.listing_ended()
         else:
             self._troubles.stop(exc)
 
@@ -224,7 +206,7 @@ class Engine:
         claim = task.claim
         if claim is not None and claim.request_id != hand.told:
             hand.told = claim.request_id
-            self.view.submitted(task.session, claim)
+            self._view.submitted(task.session, claim)
         submitted = prefix in self._submitting
         self._submitting.discard(prefix)
         return submitted
@@ -237,7 +219,7 @@ class Engine:
         if is_away and not (was_submission and hand.task.claim is not None):
             if hand.away_since is None:
                 hand.away_since = now
-                self.view.note(f"{hand.task.session}: {exc}; trying again")
+                self._view.note(f"{hand.task.session}: {exc}; trying again")
             if was_submission:
                 self._troubles.pause(PAUSE_S)
             if now - hand.away_since < self._troubles.patience_s:
@@ -257,7 +239,7 @@ class Engine:
 
     def _end(self, hand: _InHand, record: Record) -> None:
         self._forget(record.session)
-        self.view.ended(record)
+        self._view.ended(record)
 
     def _forget(self, prefix: str) -> None:
         self._in_hand.pop(prefix, None)
@@ -268,7 +250,3 @@ class Engine:
         """Say of what is still in hand that it goes on."""
         for hand in list(self._in_hand.values()):
             self._put_back(hand, "its job goes on")
-
-
-def _raise(exc: Exception) -> None:
-    raise exc

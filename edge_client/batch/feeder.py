@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 
+from edge_client.batch.relay import Relay
 from edge_client.batch.values import Item
 from edge_client.errors import EdgeError
-
-Tell = Callable[..., None]
 
 
 class Feeder:
@@ -17,7 +16,7 @@ class Feeder:
     Args:
         items: A generator; closed by the thread that drew from it.
         room: So many items may be drawn and not yet taken up (`make_room`).
-        tell: Has the receiving thread call a function.
+        relay: To the thread that takes them.
         arrived: Given each item.
         ended: Given None at the end, or why the listing broke.
     """
@@ -26,11 +25,11 @@ class Feeder:
         self,
         items: Iterator[Item],
         room: int,
-        tell: Tell,
+        relay: Relay,
         arrived: Callable[[Item], None],
         ended: Callable[[EdgeError | None], None],
     ) -> None:
-        self._items, self._tell, self._arrived, self._ended = items, tell, arrived, ended
+        self._items, self._relay, self._arrived, self._ended = items, relay, arrived, ended
         self._room = threading.Semaphore(room)
         self._stopped = threading.Event()
         threading.Thread(target=self._run, name="feeder", daemon=True).start()
@@ -48,14 +47,14 @@ class Feeder:
         try:
             self._draw()
         except EdgeError as exc:
-            self._tell(self._ended, exc)
-        except Exception as exc:  # noqa: BLE001 - a bug must end the batch, not stall it
-            self._tell(_raise, exc)
+            self._relay.tell(self._ended, exc)
+        except Exception as exc:  # a bug must end the batch, not stall it
+            self._relay.fail(exc)
 
     def _draw(self) -> None:
         try:
             for item in self._items:
-                self._tell(self._arrived, item)
+                self._relay.tell(self._arrived, item)
                 self._room.acquire()
                 if self._stopped.is_set():
                     return
@@ -63,8 +62,4 @@ class Feeder:
             close = getattr(self._items, "close", None)  # a generator ends its own threads
             if close is not None:
                 close()
-        self._tell(self._ended, None)
-
-
-def _raise(exc: Exception) -> None:
-    raise exc
+        self._relay.tell(self._ended, None)
