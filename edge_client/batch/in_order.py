@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -18,7 +18,9 @@ class Later(Generic[T]):
     make: Callable[[], T]
 
 
-def in_order(values: Iterable[T | Later[T]], *, workers: int, ahead: int) -> Iterator[T]:
+def in_order(
+    values: Iterable[T | Later[T]], *, workers: int, ahead: int
+) -> Generator[T, None, None]:
     """Yield every value, in order; a value that is there does not wait for the next one.
 
     Args:

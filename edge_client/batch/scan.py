@@ -13,7 +13,7 @@ then after every 64. Each costs less than one LIST more, so calls stay within 2 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -46,7 +46,7 @@ class Scope:
     user: str | None = None
 
 
-def scan(bucket: Bucket, scope: Scope) -> Iterator[Found]:
+def scan(bucket: Bucket, scope: Scope) -> Generator[Found, None, None]:
     """List sessions; a session of the scope that is not there comes as an empty `Found`.
 
     Closing the iterator stops its threads.
@@ -68,7 +68,7 @@ def _one(bucket: Bucket, session: Session) -> Found:
     return next(listed, Found(session))
 
 
-def _of_user(bucket: Bucket, user: str) -> Iterator[Found]:
+def _of_user(bucket: Bucket, user: str) -> Generator[Found, None, None]:
     found = None
     for found in gathered(_objects(bucket, f"{USERS}{user}/audio/sessions/")):
         yield found
@@ -85,7 +85,7 @@ def _objects(bucket: Bucket, prefix: str) -> Iterator[ObjectInfo]:
         after = page.objects[-1].key if more else ""
 
 
-def _everything(bucket: Bucket) -> Iterator[Found]:
+def _everything(bucket: Bucket) -> Generator[Found, None, None]:
     listers = _Listers(bucket)
     listers.start(Stretch(), halve_at=1)
     try:

@@ -193,7 +193,7 @@ def test_a_slow_consumer_pauses_the_listers_and_closing_stops_them() -> None:
             break
     listers[0].join(0.1)
     assert bucket.flat == waiting + drawn + in_hand
-    found.close()  # type: ignore[attr-defined]
+    found.close()
     assert not [t for t in listers if t.is_alive()]
     assert bucket.flat == waiting + drawn + in_hand
 
