@@ -16,9 +16,19 @@ from pathlib import Path
 from rich.console import Console
 
 from edge_client.batch.counting_view import CountingView
+from edge_client.batch.dry_run import show
+from edge_client.batch.forecast import Forecast
+from edge_client.batch.lengths import with_lengths
 from edge_client.batch.live_view import LiveView
 from edge_client.batch.plain_view import JsonLinesView, PlainView
-from edge_client.batch.scenario import REQUESTS, ScriptedTime, first_half, second_half
+from edge_client.batch.scenario import (
+    REQUESTS,
+    ScriptedTime,
+    first_half,
+    length_of,
+    listing,
+    second_half,
+)
 from edge_client.batch.view import print_summary
 from edge_client.clock import Clock
 
@@ -41,6 +51,13 @@ def live() -> str:
     view = LiveView(console, clock)
     first_half(view, clock)
     console.print(view)
+    return out.getvalue()
+
+
+def dry() -> str:
+    """Return what a dry run of the same bucket prints."""
+    out = io.StringIO()
+    show(with_lengths(listing(), length_of), Forecast(price_per_s=_PRICE), as_json=False, out=out)
     return out.getvalue()
 
 
@@ -67,6 +84,7 @@ def json_lines() -> str:
 
 
 CAPTURES: dict[str, Callable[[], str]] = {
+    "dry-run": dry,
     "live": live,
     "plain": plain,
     "summary": summary,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+from edge_client.batch.assessment import DONE, NEW, STALE
 from edge_client.batch.values import BatchView, Item, Need, Record
 from edge_client.claim import Attempt, Claim
 from edge_client.clock import Clock
 from edge_client.follow import Glimpse
 from edge_client.layout import Session
+from edge_client.recording import Length, LengthSource
 from edge_client.storage import ObjectInfo
 
 _START = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
@@ -31,7 +34,9 @@ class ScriptedTime(Clock):
 
 def first_half(view: BatchView, clock: Clock) -> None:
     """Play until half is done: some jobs run, some are queued."""
-    _list(view)
+    for item in listing():
+        view.listed(item)
+    view.listing_ended()
     for number in range(6):
         view.submitted(_session(number), _claim(number, clock))
     clock.sleep(95)
@@ -63,18 +68,23 @@ def second_half(view: BatchView, clock: Clock) -> None:
         view.ended(_done(number, gpu_s, clock))
 
 
-def _list(view: BatchView) -> None:
-    """Show three sessions without work besides the eight."""
+def listing() -> Iterator[Item]:
+    """Yield the bucket: eight sessions to submit, and those without work."""
     for number in range(8):
-        stale = number == 4
-        why = "the recording is newer than its transcript" if stale else "new"
-        view.listed(_item(_session(number), Need.SUBMIT, why, _MINUTES[number]))
+        why = STALE if number == 4 else NEW
+        yield _item(_session(number), Need.SUBMIT, why, _MINUTES[number])
     for number in range(1204):
-        view.listed(_item(Session("ada", f"2026-08-{number}"), Need.DONE, "done", 30))
-    view.listed(_item(Session("eve", "2026-11-22-0830"), Need.NOT_MERGED, "17 chunks"))
+        yield _item(Session("ada", f"2026-08-{number}"), Need.DONE, DONE, 30)
+    chunks = "17 chunks, no audio.wav yet"
+    yield _item(Session("eve", "2026-11-22-0830"), Need.NOT_MERGED, chunks)
     before = "AUDIO_UNREADABLE: no audio in it that can be decoded"
-    view.listed(_item(Session("bob", "2026-10-02-1500"), Need.FAILED_BEFORE, before, 3))
-    view.listing_ended()
+    yield _item(Session("bob", "2026-10-02-1500"), Need.FAILED_BEFORE, before, 3)
+
+
+def length_of(item: Item) -> Length | None:
+    """Tell how long a recording of the listing is."""
+    seconds = 0.0 if item.audio is None else item.audio.size_bytes / _WAV_BYTES_PER_MINUTE * 60
+    return Length(seconds, LengthSource.HEADER)
 
 
 def _session(number: int) -> Session:

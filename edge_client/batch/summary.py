@@ -19,11 +19,11 @@ _HARMLESS = frozenset([_DONE, _SKIPPED, _NOT_MERGED])
 _UNFINISHED = (OUT, WAITING)
 _REMARKS = {
     FAILED: "",
-    _BEFORE: " (tried again with --session, --retry-failed, or another recording)",
+    _BEFORE: " (--session, --retry-failed, --force or another recording run them)",
     _REFUSED: "",
     OUT: " (the same command follows them)",
     WAITING: " (the same command submits them)",
-    _NOT_MERGED: " (chunks, but no audio.wav yet)",
+    _NOT_MERGED: " (chunks without an audio.wav)",
     _SKIPPED: " (no recording)",
 }
 

@@ -68,7 +68,7 @@ def test_failures_of_before_count_and_have_a_remedy(view: CountingView) -> None:
     view.listing_ended()
     assert view.summary().text().splitlines() == [
         "No sessions pending transcription",
-        "  failed before: 1 (tried again with --session, --retry-failed, or another recording)",
+        "  failed before: 1 (--session, --retry-failed, --force or another recording run them)",
         "    users/u1/audio/sessions/s1: OUT_OF_MEMORY: no room",
     ]
     assert view.summary().exit_code == 1
@@ -89,7 +89,7 @@ def test_first_twenty_are_named(view: CountingView) -> None:
         view.listed(item(session(number), Need.NOT_MERGED, "2 chunks"))
     view.listing_ended()
     lines = view.summary().text().splitlines()
-    assert lines[1] == "  not merged: 1,234 (chunks, but no audio.wav yet)"
+    assert lines[1] == "  not merged: 1,234 (chunks without an audio.wav)"
     assert lines[-2:] == ["    users/u1/audio/sessions/s19: 2 chunks", "    and 1,214 more"]
 
 
