@@ -178,6 +178,20 @@ def doctor(env_file: Path | None, as_json: bool) -> int:
 
 
 @cli.command()
+@as_json_flag
+@env_file_of_group
+def policy(env_file: Path | None, as_json: bool) -> int:
+    """Print the least IAM policy that all commands need on this bucket.
+
+    They sign the presigned URLs with the same keys, so it holds what the worker does through
+    those, too. A bucket encrypted with a KMS key needs kms:Decrypt and kms:GenerateDataKey on it.
+    """
+    from edge_client import commands
+
+    return commands.policy(env_file, Report(as_json))
+
+
+@cli.command()
 @session_argument
 @click.option(
     "--format",

@@ -5,6 +5,7 @@ Each takes plain values, prints through a `Report` and returns the exit code.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 from contract import JobInput, PresignedUrl
 from edge_client import doctor as doctor_
 from edge_client import lookup, present, signing, submission, transcripts, waiting
+from edge_client import policy as policy_
 from edge_client import render as render_
 from edge_client.claim import Claim
 from edge_client.edge import Edge
@@ -157,6 +159,14 @@ def doctor(env_file: Path | None, report: Report) -> int:
     text = "\n".join(f"{marks[check.ok]} {check.name}: {check.detail}" for check in checks)
     report.result({"ok": ok, "checks": [asdict(check) for check in checks]}, text)
     return 0 if ok else 3
+
+
+def policy(env_file: Path | None, report: Report) -> int:
+    """Print the IAM policy of these commands."""
+    edge = Edge.load(env_file, queue=False)
+    document = policy_.policy(edge.settings.bucket or "", edge.settings.region or "")
+    report.result(document, json.dumps(document, indent=2))
+    return 0
 
 
 def render(env_file: Path | None, report: Report, session: str, form: str) -> int:

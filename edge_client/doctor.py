@@ -44,7 +44,7 @@ def examine(edge: Edge) -> Iterator[Check]:
 
 def _storage(edge: Edge) -> Iterator[Check]:
     try:
-        headers = edge.bucket.describe()
+        headers = edge.bucket.describe(layout.USERS)
     except EdgeError as exc:
         yield Check("bucket", False, str(exc))
         yield from _skipped("list", "clock", "signature")

@@ -166,10 +166,10 @@ class Bucket:
             page = self._client.list_objects_v2(Bucket=self.name, Prefix=prefix, MaxKeys=1)
         return bool(page.get("Contents"))
 
-    def describe(self) -> dict[str, str]:
-        """Return the headers of a HEAD of the bucket itself (region, date)."""
-        with _translated(f"HEAD bucket {self.name}"):
-            answer = self._client.head_bucket(Bucket=self.name)
+    def describe(self, prefix: str) -> dict[str, str]:
+        """Return the headers of a small LIST (region, date); a HEAD would need more rights."""
+        with _translated(f"LIST {prefix}"):
+            answer = self._client.list_objects_v2(Bucket=self.name, Prefix=prefix, MaxKeys=1)
         return dict(answer["ResponseMetadata"]["HTTPHeaders"])
 
     def _put(self, key: str, body: bytes, condition: dict[str, Any]) -> str:

@@ -162,12 +162,10 @@ class S3Server(LoopbackServer):
         return send(request, status, body, ETag=found.etag, **headers)
 
     def _bucket(self, request: BaseHTTPRequestHandler, query: dict[str, list[str]]) -> None:
-        if request.command == "HEAD":
-            return send(request, 200, x_amz_bucket_region="eu-west-1")
         self.lists.append({name: values[0] for name, values in query.items()})
         page_keys = FOLDERS_A_PAGE if "delimiter" in query else self.page_keys
         body = listing.answer_to(self.objects, query, self.order, page_keys)
-        return send(request, 200, body)
+        return send(request, 200, body, x_amz_bucket_region="eu-west-1")
 
 
 @dataclass

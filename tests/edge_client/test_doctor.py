@@ -34,7 +34,7 @@ def test_all_is_well(checks: Checks, s3: S3Server) -> None:
 
 def test_nothing_is_written(checks: Checks, s3: S3Server) -> None:
     checks()
-    assert {method for method, _ in s3.calls} == {"HEAD", "GET"}
+    assert {method for method, _ in s3.calls} == {"GET"}
 
 
 def test_idle_endpoint_is_told_of_the_seven_days(checks: Checks, runpod: RunpodServer) -> None:
