@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_client.batch.assessment import Wishes
+from edge_client.batch.dry_run import dry_run
 from edge_client.batch.engine import Engine
 from edge_client.batch.report_file import ReportFile, failed_in
 from edge_client.batch.scan import Scope
@@ -101,8 +102,6 @@ def batch(env_file: Path | None, report: Report, options: Options) -> int:
         return 0
     scope = Scope(named, options.user)
     if options.dry_run:
-        from edge_client.batch.dry_run import dry_run
-
         return dry_run(edge, scope, wishes, report.as_json)
     wanted = Order(job, options.webhook, options.force, report.note).wanted()
     terms = Terms(wanted, partial(pace_of, options.webhook is not None), options.max_in_flight)
