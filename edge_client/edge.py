@@ -12,6 +12,7 @@ from edge_client.clock import Clock
 from edge_client.limiter import Limiter
 from edge_client.lost_answer import Silence
 from edge_client.recovery import Limits
+from edge_client.requests_made import Requests
 from edge_client.runpod_api import RunpodApi
 from edge_client.settings import QUEUE, STORAGE, Settings
 from edge_client.storage import Bucket
@@ -23,6 +24,7 @@ class Edge:
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self.settings = settings
         self.clock = clock or Clock()
+        self.requests = Requests()
 
     @classmethod
     def load(cls, env_file: Path | None, *, storage: bool = True, queue: bool = True) -> Edge:
@@ -43,7 +45,9 @@ class Edge:
     @cached_property
     def connection(self) -> aws.Connection:
         """The S3 client with what is known of its keys."""
-        return aws.connect(self.settings)
+        connection = aws.connect(self.settings)
+        self.requests.watch(connection.client)
+        return connection
 
     @cached_property
     def bucket(self) -> Bucket:
@@ -55,7 +59,13 @@ class Edge:
         """The endpoint."""
         self.settings.require(*QUEUE)
         endpoint_id, key = self.settings.endpoint_id or "", self.settings.api_key or SecretStr("")
-        return RunpodApi(self.settings.runpod_url, endpoint_id, key, Limiter(self.clock))
+        return RunpodApi(
+            self.settings.runpod_url,
+            endpoint_id,
+            key,
+            Limiter(self.clock),
+            self.requests.count,
+        )
 
     @cached_property
     def silence(self) -> Silence:

@@ -9,6 +9,7 @@ Source: docs.runpod.io/serverless/endpoints/send-requests.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
@@ -53,14 +54,20 @@ class RunpodApi:
         endpoint_id: RunPod's id of the endpoint.
         key: The API key.
         limiter: Shared by all that speak to this endpoint.
+        count: Told the kind of each request.
     """
 
     def __init__(
-        self, base_url: str, endpoint_id: str, key: SecretStr, limiter: Limiter | None = None
+        self,
+        base_url: str,
+        endpoint_id: str,
+        key: SecretStr,
+        limiter: Limiter | None = None,
+        count: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.endpoint_id = endpoint_id
         self._root = f"{base_url.rstrip('/')}/{quote(endpoint_id, safe='')}"
-        self._limiter = limiter or Limiter()
+        self._limiter, self._count = limiter or Limiter(), count
         self._http = pooled_session(key)
 
     def run(self, request: RunRequest) -> JobStatus:
@@ -132,6 +139,7 @@ class RunpodApi:
         leave = self._limiter.enter(kind, patience_s)
         if not isinstance(leave, Pass):
             raise RateLimited(f"RunPod wants fewer requests: not sent for {leave:.0f} s", leave)
+        self._count(f"/{path.split('/')[1]}")
         response = self._http.request(
             method,
             self._root + path,

@@ -120,7 +120,7 @@ def _run(edge: Edge, report: Report, options: Options, terms: Terms, listing: An
             Engine(edge, terms, view, stopping).run(listing())
         except EdgeError as exc:
             problem = exc
-    summary = view.summary()
+    summary = view.summary(edge.requests.made())
     print_summary(summary, report.as_json)
     if problem is not None:
         raise problem

@@ -1,6 +1,6 @@
 """What the parts of a batch hand to each other: frozen values, and the view's protocol.
 
-    scan ─ Found ─► triage ─ Item ─► engine ─ Record ─► view, report
+scan ─ Found ─► triage ─ Item ─► engine ─ Record ─► view, report
 """
 
 from __future__ import annotations

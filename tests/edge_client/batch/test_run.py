@@ -68,6 +68,8 @@ def test_bucket_is_worked_through_and_then_there_is_nothing_to_do(
     assert "Complete: 3 succeeded, 0 failed" in out.out
     assert "not merged: 1" in out.out
     assert "4 GPU seconds" in out.out
+    for made in ("1 ListObjectsV2", "3 /run", "6 PutObject", "6 /status"):
+        assert made in out.out
     assert endpoint.posts == {"s 1": 1, "ü+%": 1, "s-3": 1}
     assert run(["batch"]) == 0
     assert "No sessions pending transcription" in capsys.readouterr().out
