@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edge_client import claim as claims
+from edge_client.aftermath import said
 from edge_client.claim import Claim
 from edge_client.edge import Edge
 from edge_client.errors import RateLimited, Unreachable
@@ -135,7 +136,7 @@ def named(session: Session) -> str:
 def _log_end(session: Session, end: End) -> None:
     result = end.outcome.result
     level = logging.INFO if result is Result.DONE else logging.WARNING
-    log.log(level, "%s: %s: %s", named(session), result, end.outcome.message)
+    log.log(level, "%s: %s: %s", named(session), result, said(end.outcome))
 
 
 class _LogView:

@@ -88,4 +88,4 @@ class Inbox:
     def _enter(self, session: Session, in_s: float) -> None:
         self._waiting.add(session)
         heapq.heappush(self._due, (self._monotonic() + in_s, next(self._order), session))
-        self._changed.notify()
+        self._changed.notify_all()  # each takes it, or learns how long to sleep for it

@@ -55,6 +55,19 @@ def test_deferred_session_waits_and_a_call_does_not_hurry_it() -> None:
     assert inbox.take() is A
 
 
+def test_taker_of_a_deferred_session_waits() -> None:
+    inbox = Inbox(10, FakeClock().monotonic)
+    inbox.offer(A)
+    inbox.take()
+    inbox.release(A, again_in_s=30.0)
+    taken: list[Session | None] = []
+    thread = threading.Thread(target=lambda: taken.append(inbox.take()))
+    thread.start()
+    inbox.close()
+    thread.join(5)
+    assert taken == [None]
+
+
 def test_taker_wakes_up_for_an_offer_and_for_the_end() -> None:
     inbox = Inbox(10)
     taken: queue.Queue[Session | None] = queue.Queue()
