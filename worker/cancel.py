@@ -31,7 +31,7 @@ class CancelToken:
 
     def check(self, stage: Stage) -> None:
         """Raise `JobCancelled` if the job was asked to stop."""
-        if self._set.is_set():
+        if self.is_cancelled:
             raise JobCancelled(stage)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from contract import JobInput, Segment, Stage, Transcript, WarningCode
-from worker.models import Models
 from worker.values import Alignment, Diarization, Transcription
+
+if TYPE_CHECKING:
+    from worker.models import Models
 
 
 @dataclass(frozen=True)

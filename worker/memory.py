@@ -2,18 +2,18 @@
 
 A stage that meets an out-of-memory error is run again with half its batch, down to 1. A CUDA
 error that poisons the process, and growth over jobs (whisperX #972), end in the worker asking
-RunPod for a fresh one.
+RunPod for a fresh one. Imports no torch: a job's download goes on while that is imported.
 """
 
 from __future__ import annotations
 
 import gc
 import logging
+import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
-import torch
 
 from contract import FailureCode, Stage, WarningCode
 from worker.errors import WorkerError
@@ -28,7 +28,7 @@ _POISONED = ("cuda error", "cuda failed", "device-side assert", "cublas_status",
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error of torch or CTranslate2 says that memory ran out, on GPU or host."""
     text = str(error).lower()
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+    return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(word in text for word in _OUT)
     )
 
@@ -84,8 +84,8 @@ def with_smaller_batches(
 def release() -> None:
     """Give freed memory back to the device."""
     gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    if (cuda := _cuda()) is not None:
+        cuda.empty_cache()
 
 
 class Growth:
@@ -115,4 +115,10 @@ _NOISE_BYTES = 256 << 20
 
 
 def _reserved_bytes() -> int:
-    return torch.cuda.memory_reserved() if torch.cuda.is_available() else 0
+    return int(cuda.memory_reserved()) if (cuda := _cuda()) is not None else 0
+
+
+def _cuda() -> Any:
+    """Return torch's CUDA module, or None without a GPU, or before torch has been imported."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch is not None and torch.cuda.is_available() else None

@@ -1,80 +1,120 @@
 """The stages of a job, in order. Nothing else names them.
 
 Takes a validated job input; returns the job's output. Raises `WorkerError`.
+
+What needs the models is imported when it is first run: this module is light, so that a fresh
+worker fetches its first recording while torch is imported and the models are loaded.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from contract import (
     FailureCode,
     JobInput,
     JobSummary,
+    Segment,
     Stage,
     Transcript,
     WarningCode,
 )
-from worker.align import Aligner, align, interpolate
-from worker.attribute import attribute
+from worker.branches import Branches
 from worker.cancel import CancelToken
+from worker.course import Course
 from worker.decode import DecodeLimits, decode
 from worker.deliver import deliver
-from worker.diarize import diarize
 from worker.document import Findings, compose
 from worker.download import DownloadLimits
 from worker.encode import EncodedTranscript
 from worker.errors import JobCancelled, WorkerError
 from worker.fetch import fetch
+from worker.handover import Handover, in_order
 from worker.lifetimes import Speed, check_result_url
-from worker.memory import is_poisoned, with_smaller_batches
-from worker.models import Models
 from worker.progress import ProgressReporter
 from worker.rescue import upload_failed
 from worker.scratch import job_directory
 from worker.settings import WorkerSettings
-from worker.speech import find_speech
-from worker.transcribe import transcribe
-from worker.values import Alignment, Diarization, Transcription, Waveform
+from worker.values import (
+    Alignment,
+    Diarization,
+    SpeechSpan,
+    TextSegment,
+    Transcription,
+    Waveform,
+)
+
+if TYPE_CHECKING:
+    from worker.align import Aligner
+    from worker.models import Models
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
+
+
+def _late(module: str, name: str) -> Callable[..., Any]:
+    """Return a function that is imported when it is first called."""
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        return getattr(import_module(module), name)(*arguments, **named)
+
+    return call
+
+
+def _part_of(
+    share: Callable[[float], None], start: float, length: float
+) -> Callable[[float], None]:
+    """Return what takes the share of a part that is done."""
+    return lambda done: share(start + length * done)
+
+
+find_speech: Callable[..., tuple[SpeechSpan, ...]] = _late("worker.speech", "find_speech")
+transcribe: Callable[..., Transcription] = _late("worker.transcribe", "transcribe")
+align: Callable[..., Alignment] = _late("worker.align", "align")
+interpolate: Callable[..., Alignment] = _late("worker.align", "interpolate")
+diarize: Callable[..., Diarization] = _late("worker.diarize", "diarize")
+attribute: Callable[..., tuple[Segment, ...]] = _late("worker.attribute", "attribute")
 
 
 @dataclass
 class Job:
-    """One job on its way through the stages; made for it, gone with it."""
+    """One job on its way through the stages; made for it, gone with it.
+
+    ``models`` may be a function that gives them: it is called when the recording is there.
+    """
 
     input: JobInput
-    models: Models
+    loaded: Models | Callable[[], Models]
     settings: WorkerSettings
     token: CancelToken
     progress: ProgressReporter
     speed: Speed
-    timings: dict[Stage, float] = field(default_factory=dict)
-    started: float = field(default_factory=time.perf_counter)
-    warnings: tuple[str, ...] = ()
-    is_poisoned: bool = False
+    course: Course = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.course = Course(self.progress, self.input.strict)
 
     def run(self) -> dict[str, Any]:
         """Go through the stages and return the job's output."""
         with job_directory() as folder:
             waveform = self._listen(folder)
         working_since = time.perf_counter()
-        transcription = self._transcribe(waveform)
-        alignment = self._align(waveform, transcription)
-        diarization = self._diarize(waveform, transcription)
-        with self._stage(Stage.ATTRIBUTE):
-            segments = attribute(alignment, diarization, waveform.offset_s)
-        findings = Findings(transcription, alignment, diarization, self.warnings)
+        findings = self._hear(waveform)
+        with self.course.stage(Stage.ATTRIBUTE, self.token):
+            segments = attribute(findings.alignment, findings.diarization, waveform.offset_s)
         document = compose(
-            self.input, self.models, findings, segments, waveform.duration_s, self._elapsed_s
+            self.input,
+            self.models,
+            findings,
+            segments,
+            waveform.duration_s,
+            self.course.elapsed_s,
         )
         self.speed.learn(waveform.duration_s, time.perf_counter() - working_since)
         answer = self._answer(document)
@@ -82,13 +122,29 @@ class Job:
         logger.info("%.1f s of audio, seconds spent: %s", waveform.duration_s, spent)
         return answer
 
+    @property
+    def timings(self) -> dict[Stage, float]:
+        """Seconds by stage."""
+        return self.course.timings
+
+    @property
+    def is_poisoned(self) -> bool:
+        """Whether the GPU is of no use to this process any more."""
+        return self.course.is_poisoned
+
+    @cached_property
+    def models(self) -> Models:
+        """The models; waits until they are loaded."""
+        return self.loaded() if callable(self.loaded) else self.loaded
+
     def _listen(self, folder: Path) -> Waveform:
-        with self._stage(Stage.FETCH) as share:
+        with self.course.stage(Stage.FETCH, self.token) as share:
             limits = DownloadLimits(self.settings.max_audio_bytes)
             recording = fetch(self.input, folder, limits, self.token, share)
-        with self._stage(Stage.DECODE) as share:
+        with self.course.stage(Stage.DECODE, self.token) as share:
             lengths = DecodeLimits(self._max_duration_s, self.input.clip)
             waveform = decode(recording, lengths, self.token, share)
+        _ = self.models  # how long a job takes is known when it is known what runs it
         if self.input.result_url is not None:
             check_result_url(
                 self.input.result_url, waveform.duration_s, self.speed, recording.clock_skew_s
@@ -101,85 +157,125 @@ class Job:
         longest = self.settings.max_audio_seconds
         return longest if self.input.result_url else min(longest, self.settings.max_inline_seconds)
 
-    def _transcribe(self, waveform: Waveform) -> Transcription:
+    def _hear(self, waveform: Waveform) -> Findings:
+        """Find what is said, when and by whom: who speaks while the text is still written."""
+        spans = self._find_speech(waveform)
+        with Branches(self.token) as branches:
+            text = Handover()
+            diarization = branches.start(lambda: self._diarize(waveform, spans, branches.token))
+            alignment = branches.start(
+                lambda: self._align(waveform, text, len(spans), branches.token)
+            )
+            try:
+                transcription = self._transcribe(waveform, spans, text, branches.token)
+            finally:
+                text.close()
+            return Findings(
+                transcription, alignment.result(), diarization.result(), self.course.warnings
+            )
+
+    def _find_speech(self, waveform: Waveform) -> tuple[SpeechSpan, ...]:
         models = self.models
-        with self._stage(Stage.SPEECH):
-            spans = self._in_batches(
+        with self.course.stage(Stage.SPEECH, self.token):
+            return self.course.in_batches(
                 Stage.SPEECH,
                 models.device.windows_batch_size,
                 lambda batch: find_speech(waveform, models.detector, batch, self.token),
             )
-        with self._stage(Stage.TRANSCRIBE) as share:
-            return self._in_batches(
+
+    def _transcribe(
+        self,
+        waveform: Waveform,
+        spans: tuple[SpeechSpan, ...],
+        text: Handover,
+        token: CancelToken,
+    ) -> Transcription:
+        models = self.models
+        found: dict[int, TextSegment] = {}
+        with self.course.stage(Stage.TRANSCRIBE, token) as share:
+            return self.course.in_batches(
                 Stage.TRANSCRIBE,
                 models.device.batch_size,
                 lambda batch: transcribe(
-                    waveform, spans, self.input, models.whisper, batch, self.token, share
+                    waveform,
+                    spans,
+                    self.input,
+                    models.whisper,
+                    batch,
+                    token,
+                    share,
+                    text.put,
+                    found,
                 ),
             )
 
-    def _align(self, waveform: Waveform, transcription: Transcription) -> Alignment:
+    def _align(
+        self, waveform: Waveform, text: Handover, count: int, token: CancelToken
+    ) -> Alignment:
+        """Align segments as they come; all that have gathered meanwhile at once."""
+        aligned: list[tuple[Transcription, Alignment]] = []
+        aligner: Aligner | None = None
+        done = 0
+        for part in text:
+            with self.course.stage(Stage.ALIGN, token) as share:
+                aligner = aligner if aligned else self._aligner(part.language)
+                step = _part_of(share, done / count, len(part.segments) / count)
+                aligned.append((part, self._align_part(waveform, part, aligner, token, step)))
+                done += len(part.segments)
+        if not aligned:
+            with self.course.stage(Stage.ALIGN, token):
+                pass
+        return in_order(aligned)
+
+    def _align_part(
+        self,
+        waveform: Waveform,
+        part: Transcription,
+        aligner: Aligner | None,
+        token: CancelToken,
+        share: Callable[[float], None],
+    ) -> Alignment:
         device = self.models.device.torch_device
-        with self._stage(Stage.ALIGN) as share:
-            aligner = self._aligner(transcription)
-            return self._or_degraded(
+        return self.course.or_degraded(
+            Stage.ALIGN,
+            lambda: self.course.in_batches(
                 Stage.ALIGN,
-                lambda: self._in_batches(
-                    Stage.ALIGN,
-                    1,
-                    lambda _: align(waveform, transcription, aligner, device, self.token, share),
-                ),
-                lambda: interpolate(waveform, transcription, aligner.joiner if aligner else " "),
-            )
+                1,
+                lambda _: align(waveform, part, aligner, device, token, share),
+            ),
+            lambda: interpolate(waveform, part, aligner.joiner if aligner else " "),
+        )
 
-    def _aligner(self, transcription: Transcription) -> Aligner | None:
+    def _aligner(self, language: str | None) -> Aligner | None:
         """Return the language's aligner; weights that do not load are like weights not there."""
         try:
-            aligner = self.models.aligner(transcription.language)
+            aligner = self.models.aligner(language)
         except WorkerError as exc:
             logger.warning("%s", exc)
             aligner = None
-        if aligner is None and transcription.segments and self.input.strict:
-            message = f"no aligner for {transcription.language!r}, and the job is strict"
+        if aligner is None and self.input.strict:
+            message = f"no aligner for {language!r}, and the job is strict"
             raise WorkerError(FailureCode.MODEL_UNAVAILABLE, message, Stage.ALIGN)
         return aligner
 
-    def _diarize(self, waveform: Waveform, transcription: Transcription) -> Diarization:
-        if not (self.input.diarize and transcription.segments):
+    def _diarize(
+        self, waveform: Waveform, spans: tuple[SpeechSpan, ...], token: CancelToken
+    ) -> Diarization:
+        if not (self.input.diarize and spans):
             return Diarization()
-        models = self.models
-        with self._stage(Stage.DIARIZE) as share:
-            return self._or_degraded(
+        models, device = self.models, self.models.device
+        with self.course.stage(Stage.DIARIZE, token) as share, device.on_side_stream():
+            return self.course.or_degraded(
                 Stage.DIARIZE,
-                lambda: self._in_batches(
+                lambda: self.course.in_batches(
                     Stage.DIARIZE,
-                    models.device.windows_batch_size,
+                    device.windows_batch_size,
                     lambda batch: diarize(
-                        waveform, self.input, models.diarization, batch, self.token, share
+                        waveform, self.input, models.diarization, batch, token, share
                     ),
                 ),
                 lambda: Diarization((), (WarningCode.DIARIZATION_FAILED,)),
             )
-
-    def _in_batches(self, stage: Stage, batch_size: int, run: Callable[[int], T]) -> T:
-        """Run a stage in batches that fit into memory; a smaller one is a warning."""
-        result, warnings = with_smaller_batches(stage, batch_size, run)
-        self.warnings += warnings
-        return result
-
-    def _or_degraded(self, stage: Stage, run: Callable[[], T], degraded: Callable[[], T]) -> T:
-        """Run a stage whose failure leaves the text worth delivering, unless the job is strict."""
-        try:
-            return run()
-        except WorkerError:
-            raise
-        except Exception as exc:  # whatever it is: the text is paid for
-            logger.warning("%s failed: %s: %s", stage, type(exc).__name__, exc)
-            self.is_poisoned = self.is_poisoned or is_poisoned(exc)
-            if self.input.strict:
-                message = f"{type(exc).__name__} in {stage}, and the job is strict"
-                raise WorkerError(FailureCode.INTERNAL, message, stage) from exc
-            return degraded()
 
     def _answer(self, document: Transcript) -> dict[str, Any]:
         if self.input.result_url is None:
@@ -187,7 +283,7 @@ class Job:
             return document.model_dump(mode="json")
         encoded = EncodedTranscript.of(document)
         try:
-            with self._stage(Stage.DELIVER):
+            with self.course.stage(Stage.DELIVER, self.token):
                 self.progress.close()
                 deliver(encoded, self.input.result_url)
         except JobCancelled:
@@ -199,7 +295,7 @@ class Job:
             segments_count=len(document.segments),
             speakers_count=len(document.speakers),
             duration_seconds=document.duration_seconds,
-            processing_time_seconds=self._elapsed_s,
+            processing_time_seconds=self.course.elapsed_s,
             language=document.language,
             warnings=document.warnings,
             result=encoded.stored,
@@ -207,18 +303,3 @@ class Job:
             request_id=self.input.request_id,
         )
         return summary.model_dump(mode="json", exclude_none=True)
-
-    @property
-    def _elapsed_s(self) -> float:
-        return round(time.perf_counter() - self.started, 3)
-
-    @contextmanager
-    def _stage(self, stage: Stage) -> Iterator[Any]:
-        """Time a stage; gives a function that takes the share of it that is done."""
-        self.token.check(stage)
-        self.progress.report(stage)
-        started = time.perf_counter()
-        try:
-            yield lambda share: self.progress.report(stage, share)
-        finally:
-            self.timings[stage] = round(time.perf_counter() - started, 3)

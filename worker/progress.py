@@ -22,24 +22,24 @@ logger = logging.getLogger(__name__)
 
 Sink = Callable[[dict[str, Any]], None]
 
-# Share of a job that is done when each stage begins, in percent, from timings of real jobs.
-_BEGINS = {
-    Stage.VALIDATE: 0.0,
-    Stage.FETCH: 1.0,
-    Stage.DECODE: 5.0,
-    Stage.SPEECH: 7.0,
-    Stage.TRANSCRIBE: 17.0,
-    Stage.ALIGN: 50.0,
-    Stage.DIARIZE: 60.0,
-    Stage.ATTRIBUTE: 97.0,
-    Stage.DELIVER: 98.0,
-}
-_ENDS = dict(zip(_BEGINS, [*list(_BEGINS.values())[1:], 100.0], strict=True))
+# Percent of a job that each stage is, from timings of real jobs. Stages of one line overlap; all
+# of a line are over when one of the next begins.
+_LINES: tuple[dict[Stage, float], ...] = (
+    {Stage.VALIDATE: 1.0},
+    {Stage.FETCH: 4.0, Stage.DECODE: 2.0, Stage.SPEECH: 15.0},
+    {Stage.TRANSCRIBE: 38.0, Stage.ALIGN: 7.0, Stage.DIARIZE: 30.0},
+    {Stage.ATTRIBUTE: 1.0},
+    {Stage.DELIVER: 2.0},
+)
+_PERCENT = {stage: percent for line in _LINES for stage, percent in line.items()}
+_LINE = {stage: number for number, line in enumerate(_LINES) for stage in line}
 _LAST_SEND_S = 5.0
 
 
 class ProgressReporter:
-    """Turns a stage's own share into the job's percent, and tells the sinks.
+    """Turns the stages' own shares into the job's percent, and tells the sinks.
+
+    Several threads may report at once.
 
     Args:
         sinks: Called one after the other, in a thread of the reporter's own.
@@ -53,7 +53,9 @@ class ProgressReporter:
         interval_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.stage = Stage.VALIDATE
+        self._shares: dict[Stage, float] = {}
+        self._failed: Stage | None = None
+        self._lock = threading.Lock()
         self._sinks = list(sinks)
         self._interval_s = interval_s
         self._clock = clock
@@ -66,28 +68,52 @@ class ProgressReporter:
         """Tell one more sink from now on."""
         self._sinks.append(sink)
 
+    @property
+    def stage(self) -> Stage:
+        """The first stage that goes on; after a failure, the stage that failed first."""
+        if self._failed is not None:
+            return self._failed
+        begun = [stage for stage in Stage if stage in self._shares]
+        open_ones = [stage for stage in begun if self._shares[stage] < 1.0]
+        return next(iter(open_ones or begun[-1:]), Stage.VALIDATE)
+
     def report(self, stage: Stage, share: float = 0.0) -> None:
         """Note that ``share`` (in [0, 1]) of the stage is done; sends it when it is time."""
-        self.stage = stage
-        begin, end = _BEGINS[stage], _ENDS[stage]
-        self._percent = max(self._percent, begin + (end - begin) * min(max(share, 0.0), 1.0))
-        if self._closed or not self._sinks or self._clock() < self._next_at:
-            return
-        if self._sender is not None and self._sender.is_alive():
-            return
-        self._next_at = self._clock() + self._interval_s
-        progress = Progress(
-            stage=stage, percent=round(self._percent, 1), updated_at=datetime.now(UTC)
-        )
-        update = progress.model_dump(mode="json")
-        self._sender = threading.Thread(target=self._send, args=(update,), daemon=True)
-        self._sender.start()
+        with self._lock:
+            self._note(stage, min(max(share, 0.0), 1.0))
+            if self._closed or not self._sinks or self._clock() < self._next_at:
+                return
+            if self._sender is not None and self._sender.is_alive():
+                return
+            self._next_at = self._clock() + self._interval_s
+            self._sender = threading.Thread(target=self._send, args=(self._update(),), daemon=True)
+            self._sender.start()
+
+    def fail(self, stage: Stage) -> None:
+        """Note that the stage failed, unless another did before; it is `stage` from now on."""
+        with self._lock:
+            self._failed = self._failed or stage
+
+    def _note(self, stage: Stage, share: float) -> None:
+        for earlier in _PERCENT:
+            if _LINE[earlier] < _LINE[stage]:
+                self._shares[earlier] = 1.0
+        self._shares[stage] = max(share, self._shares.get(stage, 0.0))
+        done = sum(_PERCENT[stage] * share for stage, share in self._shares.items())
+        self._percent = max(self._percent, min(done, 100.0))
+
+    def _update(self) -> dict[str, Any]:
+        percent = round(self._percent, 1)
+        progress = Progress(stage=self.stage, percent=percent, updated_at=datetime.now(UTC))
+        return progress.model_dump(mode="json")
 
     def close(self) -> None:
         """Send nothing more, and wait until what was sent has arrived."""
-        self._closed = True
-        if self._sender is not None:
-            self._sender.join(_LAST_SEND_S)
+        with self._lock:
+            self._closed = True
+            last = self._sender
+        if last is not None:
+            last.join(_LAST_SEND_S)
 
     def _send(self, update: dict[str, Any]) -> None:
         for sink in self._sinks:

@@ -7,13 +7,16 @@ import os
 import threading
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contract import FailureCode, JobInput, Stage
 from worker.cancel import CancelToken
 from worker.encode import checked_output
 from worker.errors import WorkerError
+from worker.lifetimes import Speed
+from worker.memory import Growth, is_poisoned
 from worker.offline import go_offline
+from worker.pipeline import Job
 from worker.progress import ProgressReporter, Sink, awaiting_threads, into_url
 from worker.redact import ScrubFilter
 from worker.scratch import clear_what_was_left
@@ -21,21 +24,26 @@ from worker.settings import WorkerSettings
 from worker.urls import UrlPolicy
 from worker.validate import validate
 
+if TYPE_CHECKING:
+    from worker.models import Models
+
 logger = logging.getLogger(__name__)
+_SPEED_ON_CPU, _SPEED_ON_CUDA = 1.0, 0.1  # seconds a second of audio, until a job has told
 
 
 class Runtime:
     """Runs jobs one after the other on models that are loaded once.
 
-    Heavy imports wait for `load`: a job that fails validation, and a test of the handler,
-    need none of them.
+    Heavy imports are done where the models are loaded, in a thread: a job that fails validation
+    needs none of them, and the first job's recording is fetched meanwhile.
     """
 
     def __init__(self, settings: WorkerSettings | None = None) -> None:
         self.settings = settings or WorkerSettings()
-        self._models: Any = None
-        self._speed: Any = None
-        self._growth: Any = None
+        self._models: Models | None = None
+        self._loading = threading.Lock()
+        self._speed = Speed(_SPEED_ON_CPU)
+        self._growth = Growth(self.settings.recycle_growth)
         self._must_recycle = False
         self._turn = threading.Lock()
         self._url_policy = UrlPolicy(
@@ -44,28 +52,35 @@ class Runtime:
         if self.settings.allow_loopback_urls:
             logger.warning("ALLOW_LOOPBACK_URLS is set: http and loopback URLs are taken")
 
-    def load(self) -> None:
-        """Load the models, unless they are.
+    def load(self) -> Models:
+        """Return the models; load them first, or wait for whoever loads them.
 
         Raises:
             WorkerError: ``MODEL_UNAVAILABLE``.
         """
-        go_offline()
-        if self._models is None:
-            from worker.lifetimes import Speed
-            from worker.memory import Growth
-            from worker.models import load_models
+        with self._loading:
+            if self._models is None:
+                self._models = self._load()
+            return self._models
 
-            quieten()
-            left = clear_what_was_left()
-            if left:
-                logger.info("removed %d directories that killed processes left", left)
-            self._models = load_models(self.settings)
-            self._speed = Speed(0.1 if self._models.device.name == "cuda" else 1.0)
-            self._growth = Growth(self.settings.recycle_growth)
+    def _load(self) -> Models:
+        go_offline()
+        from worker.models import load_models
+
+        quieten()
+        models = load_models(self.settings)
+        if models.device.name == "cuda":
+            self._speed.seconds_per_second = _SPEED_ON_CUDA
+        return models
 
     def load_early(self) -> None:
-        """Load the models before the first job; if they do not load, each job answers so."""
+        """Begin to load the models; if they do not load, each job tries and answers so."""
+        left = clear_what_was_left()
+        if left:
+            logger.info("removed %d directories that killed processes left", left)
+        threading.Thread(target=self._load_or_log, name="load", daemon=True).start()
+
+    def _load_or_log(self) -> None:
         try:
             self.load()
         except WorkerError as exc:
@@ -82,14 +97,10 @@ class Runtime:
         if job.progress_url is not None:
             progress.add(into_url(job.progress_url))
         with self._turn:
-            self.load()
             return self._run(job, token, progress)
 
     def _run(self, job: JobInput, token: CancelToken, progress: ProgressReporter) -> dict[str, Any]:
-        from worker.memory import is_poisoned
-        from worker.pipeline import Job
-
-        running = Job(job, self._models, self.settings, token, progress, self._speed)
+        running = Job(job, self.load, self.settings, token, progress, self._speed)
         try:
             return running.run()
         except WorkerError as exc:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -182,6 +184,76 @@ def test_a_missing_aligner_fails_a_strict_job_only(
     with pytest.raises(WorkerError) as caught:
         make_job(strict=True).run()
     assert caught.value.code is FailureCode.MODEL_UNAVAILABLE
+
+
+def test_diarization_and_alignment_go_on_while_text_is_written(
+    make_job: MakeJob, undisturbed: Transcript, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The transcription ends only when the other two have begun."""
+    from worker import pipeline
+
+    begun = {name: threading.Event() for name in ("align", "diarize")}
+
+    def noted(name: str) -> Callable[..., Any]:
+        stage = getattr(pipeline, name)
+
+        def run(*given: Any) -> Any:
+            begun[name].set()
+            return stage(*given)
+
+        return run
+
+    transcribe = pipeline.transcribe
+
+    def waiting(*given: Any) -> Any:
+        found = transcribe(*given)
+        assert all(event.wait(20) for event in begun.values())
+        return found
+
+    for name in begun:
+        monkeypatch.setattr(pipeline, name, noted(name))
+    monkeypatch.setattr(pipeline, "transcribe", waiting)
+    assert Transcript.model_validate(make_job().run()).segments == undisturbed.segments
+
+
+@pytest.mark.parametrize("stage", ["align", "diarize"])
+def test_a_failure_beside_the_transcription_ends_it(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    from worker import pipeline
+
+    transcribe = pipeline.transcribe
+
+    def endless(*given: Any) -> None:
+        transcribe(*given)
+        token: CancelToken = given[5]
+        while True:
+            token.check(Stage.TRANSCRIBE)
+            time.sleep(0.005)
+
+    monkeypatch.setattr(pipeline, "transcribe", endless)
+    monkeypatch.setattr(pipeline, stage, broken)
+    job = make_job(strict=True)
+    with pytest.raises(WorkerError, match="strict") as caught:
+        job.run()
+    assert caught.value.stage == stage
+    assert job.progress.stage == stage
+    assert job.is_poisoned
+    names = {thread.name.split("_")[0] for thread in threading.enumerate()}
+    assert not names & {"branch", "transcribe"}
+
+
+def test_an_unforeseen_error_is_told_with_its_stage(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unforeseen(*_: Any) -> None:
+        raise TypeError("what?")
+
+    monkeypatch.setattr("worker.pipeline.transcribe", unforeseen)
+    job = make_job()
+    with pytest.raises(TypeError, match="what"):
+        job.run()
+    assert job.progress.stage is Stage.TRANSCRIBE
 
 
 def dying(s3: LoopbackS3, seconds: float) -> str:

@@ -65,6 +65,32 @@ def test_percent_never_falls_and_has_the_contracts_shape() -> None:
     assert updates[0].stage is Stage.FETCH
 
 
+def test_overlapping_stages_add_up_and_the_first_that_goes_on_is_named() -> None:
+    reporter = ProgressReporter([], interval_s=0.0)
+    reporter.report(Stage.TRANSCRIBE, 0.5)
+    begun = reporter._percent
+    reporter.report(Stage.DIARIZE, 0.5)
+    assert reporter.stage is Stage.TRANSCRIBE
+    reporter.report(Stage.TRANSCRIBE, 1.0)
+    assert reporter.stage is Stage.DIARIZE
+    both = reporter._percent
+    reporter.report(Stage.TRANSCRIBE, 0.1)
+    assert reporter._percent == both
+    assert 20 < begun < both < 90
+    reporter.report(Stage.ATTRIBUTE)
+    assert reporter.stage is Stage.ATTRIBUTE
+    assert reporter._percent == pytest.approx(97)
+
+
+def test_the_stage_that_failed_first_stays_named() -> None:
+    reporter = ProgressReporter([], interval_s=0.0)
+    reporter.report(Stage.TRANSCRIBE)
+    reporter.fail(Stage.ALIGN)
+    reporter.fail(Stage.TRANSCRIBE)
+    reporter.report(Stage.DIARIZE)
+    assert reporter.stage is Stage.ALIGN
+
+
 def test_nothing_is_sent_after_close_and_close_waits() -> None:
     release = threading.Event()
     sent = Sent()

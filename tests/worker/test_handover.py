@@ -1,0 +1,62 @@
+"""The handover: parts come in any order, the alignment is in the transcription's."""
+
+from __future__ import annotations
+
+import random
+import threading
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contract import WarningCode
+from worker.handover import Handover, in_order
+from worker.values import Alignment, TextSegment, TimedSegment, Transcription
+
+
+def sentences(segment: TextSegment) -> list[TimedSegment]:
+    """Align a segment: a sentence a word, all at odd times; nothing for white space."""
+    return [TimedSegment(-1.0, -1.0, word) for word in segment.text.split()]
+
+
+def aligned(part: Transcription) -> Alignment:
+    """Align a part, as `worker.align` does: one segment after the other."""
+    found = [sentence for segment in part.segments for sentence in sentences(segment)]
+    warned = any("!" in segment.text for segment in part.segments)
+    return Alignment(tuple(found), (WarningCode.ALIGNMENT_FAILED,) if warned else ())
+
+
+@given(
+    texts=st.lists(st.text("ab! \t\u2003", max_size=9)), chance=st.randoms(use_true_random=False)
+)
+def test_parts_in_any_order_make_the_whole(texts: list[str], chance: random.Random) -> None:
+    segments = [TextSegment(i, i + 1, text, -0.1) for i, text in enumerate(texts)]
+    whole = Transcription(tuple(segments), "en", 0.5)
+    mixed = chance.sample(segments, len(segments))
+    cuts = sorted({0, len(mixed), *(chance.randrange(len(mixed) + 1) for _ in range(3))})
+    parts = [Transcription(tuple(mixed[a:b]), "en", 0.5) for a, b in pairwise(cuts)]
+    joined = in_order([(part, aligned(part)) for part in parts])
+    assert joined == aligned(whole)
+
+
+def test_what_an_alignment_has_too_much_is_kept() -> None:
+    part = Transcription((TextSegment(0, 1, "a", -0.1),), "en", None)
+    found = (TimedSegment(0, 1, "a"), TimedSegment(1, 2, "more"))
+    assert in_order([(part, Alignment(found))]).segments == found
+
+
+def test_what_has_gathered_comes_at_once_and_in_order() -> None:
+    handover = Handover()
+    for start in (5, 1, 3):
+        handover.put(Transcription((TextSegment(start, start + 1, "a", -0.1),), "en", None))
+    parts = iter(handover)
+    assert [segment.start for segment in next(parts).segments] == [1, 3, 5]
+    threading.Timer(0.05, handover.close).start()
+    assert list(parts) == []
+
+
+def test_a_close_behind_the_last_part_is_seen() -> None:
+    handover = Handover()
+    handover.put(Transcription((), "en", None))
+    handover.close()
+    assert len(list(handover)) == 1
