@@ -1,25 +1,33 @@
-"""Align: text segments to sentences whose words have times, with whisperx.align.
+"""Align: text segments to sentences whose words have times, as whisperx.align gives them.
 
 Takes a `Waveform` and a `Transcription`; returns an `Alignment`. It may move times and split
 segments into sentences; it never drops text. Where whisperx loses some (sentences without any
 time fall out of its ``groupby``), raises, or gives a word no time, the segment's own words are
 spread over the segment by length and marked interpolated.
+
+Segments know nothing of each other: the alignments of the parts of a transcription are the parts
+of its alignment, so that segments can be aligned while others are still transcribed. The engine
+is `worker.alignment`.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
-import whisperx
 from torch import nn
 from whisperx.utils import LANGUAGES_WITHOUT_SPACES
 
 from contract import Stage, WarningCode
+from worker.alignment.emissions import AcousticModel, emit, plan_batches
+from worker.alignment.labels import Alphabet
+from worker.alignment.segments import place_segment, slice_of
+from worker.alignment.timing import PlacedSentence, PlacedWord
 from worker.cancel import CancelToken, checked_before_each_forward
 from worker.values import (
     Alignment,
@@ -54,17 +62,23 @@ def align(
     device: torch.device,
     token: CancelToken,
     on_progress: Callable[[float], None] = lambda _: None,
+    batch_size: int = 1,
+    lanes: int = 1,
 ) -> Alignment:
     """Return sentences with word times.
 
     Args:
         waveform: The recording.
-        transcription: Its text.
+        transcription: Its text, or any part of it.
         aligner: Of the transcription's language; None: segments stay as they are, without
             words, and ``ALIGNMENT_UNAVAILABLE`` says so.
         device: Where the aligner lives.
-        token: Looked at before every segment.
+        token: Looked at before every batch.
         on_progress: Given the share of segments done, in [0, 1].
+        batch_size: 1: one segment at a time, with whisperx's times and scores to the bit. More:
+            as many as `worker.alignment.emissions.plan_batches` puts together.
+        lanes: On the CPU, segments that go through the model side by side, each with torch's
+            number of threads; batches are then of one.
     """
     segments = _spoken(transcription)
     if not segments:
@@ -72,16 +86,13 @@ def align(
     if aligner is None:
         plain = tuple(TimedSegment(s.start, s.end, s.text.strip()) for s in segments)
         return Alignment(plain, (WarningCode.ALIGNMENT_UNAVAILABLE,))
-    audio = torch.from_numpy(waveform.float32)
-    sentences: list[TimedSegment] = []
-    failed = False
-    for done, segment in enumerate(segments, 1):
-        with checked_before_each_forward(token, Stage.ALIGN, aligner.model):
-            found = _align_one(segment, audio, aligner, device)
-        failed = failed or found is None
-        sentences += found or [_spread(segment, waveform.duration_s, aligner.joiner)]
-        on_progress(done / len(segments))
-    return Alignment(tuple(sentences), (WarningCode.ALIGNMENT_FAILED,) if failed else ())
+    model = AcousticModel(aligner.model, aligner.metadata["type"], device)
+    aligned: dict[int, list[TimedSegment]] = {}
+    with checked_before_each_forward(token, Stage.ALIGN, aligner.model):
+        for i, sentences in _place(waveform, segments, aligner, model, batch_size, lanes):
+            aligned[i] = _complete(segments[i], sentences, aligner.joiner)
+            on_progress(len(aligned) / len(segments))
+    return _in_order(waveform, segments, aligned, aligner.joiner)
 
 
 def interpolate(waveform: Waveform, transcription: Transcription, joiner: str) -> Alignment:
@@ -100,46 +111,70 @@ def _spoken(transcription: Transcription) -> list[TextSegment]:
     return [segment for segment in transcription.segments if segment.text.strip()]
 
 
-def _align_one(
-    segment: TextSegment, audio: torch.Tensor, aligner: Aligner, device: torch.device
-) -> list[TimedSegment] | None:
-    """Return the segment's sentences, or None where whisperx could not keep its text."""
-    asked = {"start": segment.start, "end": segment.end, "text": segment.text}
-    try:
-        found = whisperx.align([asked], aligner.model, aligner.metadata, audio, str(device))
-    except (KeyError, ValueError, IndexError) as exc:
-        logger.warning("align: whisperx raised %s, words are interpolated", type(exc).__name__)
-        return None
-    sentences = [_timed(s, aligner.joiner) for s in found["segments"]]
-    kept = [s for s in sentences if s is not None]
-    if len(kept) < len(sentences) or not _holds_all(segment.text, kept):
-        return None
-    return kept
+def _place(
+    waveform: Waveform,
+    segments: Sequence[TextSegment],
+    aligner: Aligner,
+    model: AcousticModel,
+    batch_size: int = 1,
+    lanes: int = 1,
+) -> Iterator[tuple[int, list[PlacedSentence]]]:
+    """Give each segment's index and sentences, in any order; text may be missing from them."""
+    alphabet = Alphabet.of(aligner.metadata)
+    characters = [alphabet.find(segment.text) for segment in segments]
+    parts = [slice_of(waveform, segment) for segment in segments]
+    heard = [i for i, part in enumerate(parts) if part and characters[i].positions]
+    yield from ((i, []) for i in set(range(len(segments))) - set(heard))
+    slices = [waveform.samples[parts[i]] for i in heard]
+    lengths = [len(samples) for samples in slices]
+    batches = plan_batches(lengths, batch_size if lanes == 1 else 1, model)
+    for k, emission in emit(slices, batches, model, lanes):
+        i = heard[k]
+        yield i, place_segment(segments[i], characters[i], emission, alphabet)
 
 
-def _timed(sentence: dict[str, Any], joiner: str) -> TimedSegment | None:
-    """Return a sentence of whisperx as ours, or None where it has no times or no words."""
-    start, end, words = sentence["start"], sentence["end"], sentence["words"]
-    if not words or not (math.isfinite(start) and math.isfinite(end)):
-        return None
-    start, end = float(start), max(float(start), float(end))
-    if any("start" not in word or "end" not in word for word in words):
-        spread = _spread_words([w["word"] for w in words], start, end, joiner)
-        return TimedSegment(start, end, sentence["text"].strip(), spread)
-    timed = tuple(
-        TimedWord(
-            word["word"],
-            float(word["start"]),
-            max(float(word["start"]), float(word["end"])),
-            _score(word),
-        )
-        for word in words
+def _in_order(
+    waveform: Waveform,
+    segments: Sequence[TextSegment],
+    aligned: Mapping[int, list[TimedSegment]],
+    joiner: str,
+) -> Alignment:
+    """Return all sentences; the words of a segment that has none are spread over it."""
+    failed = sum(not sentences for sentences in aligned.values())
+    if failed:
+        logger.warning("align: words of %d of %d segments interpolated", failed, len(segments))
+    sentences = (
+        aligned[i] or [_spread(segment, waveform.duration_s, joiner)]
+        for i, segment in enumerate(segments)
     )
-    return TimedSegment(start, end, sentence["text"].strip(), timed)
+    warnings = (WarningCode.ALIGNMENT_FAILED,) if failed else ()
+    return Alignment(tuple(chain.from_iterable(sentences)), warnings)
 
 
-def _score(word: dict[str, Any]) -> float | None:
-    return min(max(float(word["score"]), 0.0), 1.0) if "score" in word else None
+def _complete(
+    segment: TextSegment, sentences: Sequence[PlacedSentence], joiner: str
+) -> list[TimedSegment]:
+    """Return the segment's sentences, or none unless they hold all of its text."""
+    if not all(sentence.words for sentence in sentences):
+        return []
+    timed = [_timed(sentence, joiner) for sentence in sentences]
+    return timed if _holds_all(segment.text, timed) else []
+
+
+def _timed(sentence: PlacedSentence, joiner: str) -> TimedSegment:
+    """Return a sentence with words; if one of them has no times, all share the sentence's."""
+    start, end = sentence.start, max(sentence.start, sentence.end)
+    if any(math.isnan(word.start) for word in sentence.words):
+        words = [word.word for word in sentence.words]
+        timed = _spread_words(words, start, end, joiner)
+    else:
+        timed = tuple(_timed_word(word) for word in sentence.words)
+    return TimedSegment(start, end, sentence.text.strip(), timed)
+
+
+def _timed_word(word: PlacedWord) -> TimedWord:
+    score = None if word.score is None else min(max(word.score, 0.0), 1.0)
+    return TimedWord(word.word, word.start, max(word.start, word.end), score)
 
 
 def _holds_all(text: str, sentences: Sequence[TimedSegment]) -> bool:
