@@ -6,7 +6,7 @@ MODELS_DIR ?= models
 PACKAGES := contract riff worker edge_client builder devstack bench handler.py
 PINS := requirements/dev.txt requirements/uv.txt
 
-.PHONY: setup format lint types test unit e2e test-faults demo eval docs check requirements clean help
+.PHONY: setup format lint types test unit e2e test-faults demo eval bench docs check requirements clean help
 
 setup: $(VENV)/.installed $(MODELS_DIR)/profile.json ## install everything, assemble the demo models
 
@@ -50,6 +50,9 @@ demo: setup ## S3 → queue → worker → S3 on this machine, with real speech
 
 eval: setup ## word and speaker error rates through the whole path; rewrites docs/accuracy.md
 	$(BIN)/python -m bench.accuracy
+
+bench: setup ## ours against stock WhisperX on a quiet machine; rewrites docs/benchmarks.{json,md}
+	$(BIN)/python -m bench.speed
 
 docs: setup ## what is generated: JSON Schemas, the command line reference, what a batch shows
 	$(BIN)/python -m contract.schemas docs/schemas

@@ -2,7 +2,8 @@
 
 Everything, or the parts named with ``--only``; what a part measured replaces what
 ``docs/benchmarks.json`` has of it, and the rest stays with its own date. ``--dry-run`` prints and
-writes nothing. Figures are worth something on a quiet machine only.
+writes nothing; ``--only quick --pairs 1 --dry-run`` is for work on the engine. Figures are worth
+something on a quiet machine only.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.speed import PARTS
+from bench.speed import PARTS, QUICK
 from bench.speed.bench_folder import Bench
 from bench.speed.report import markdown, merge
+from bench.speed.threads import PART as THREADS
+from bench.speed.threads import is_known
 from bench.whole_path import ROOT
 
 
@@ -32,12 +35,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         bench = Bench(options.models, folder, options.pairs, dict(written.get("parts", {})))
         document = written
-        for name in options.only or PARTS:
+        for name in options.only or choose(written.get("parts", {})):
             document = merge(document, name, _measure(PARTS[name](), name, bench))
             if not options.dry_run:
                 _write(document, options.docs)
     print(json.dumps(document, indent=1) if options.dry_run else markdown(document))
     return 0
+
+
+def choose(found: Mapping[str, Any]) -> list[str]:
+    """Name what is measured unless asked otherwise: all but `QUICK`, threads only if unknown."""
+    return [name for name in PARTS if name != QUICK and not (name == THREADS and is_known(found))]
 
 
 def _measure(part: Callable[[Bench], dict[str, Any]], name: str, bench: Bench) -> dict[str, Any]:

@@ -9,7 +9,7 @@ machine measures the same samples.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ class Clip:
     """One utterance, cut out of its recording."""
 
     speaker: str
+    text: str
     speech: Waveform
 
 
@@ -70,22 +71,27 @@ def _waveform(name: str) -> Waveform:
     if name == GERMAN:
         return read_recording(GERMAN_SPEECH)
     recipes = {recipe.name: recipe for recipe in (MEETING, PANEL, LONG, TRIAL)}
-    return compose(recipes[name])
+    return compose(recipes[name])[0]
 
 
-def compose(recipe: Recipe) -> Waveform:
-    """Play clips one after the other until the recording is long enough."""
+def compose(recipe: Recipe) -> tuple[Waveform, tuple[Utterance, ...]]:
+    """Play clips one after the other until the recording is long enough.
+
+    Returns:
+        int16, shape (n_samples,), 16 kHz, and what is said in it.
+    """
     references = [load_reference(SPEECH_DIR / f"{name}.flac") for name in recipe.sources]
     clips = [clip for reference in references for clip in cut(reference)]
-    waveform, _ = record(_script(recipe, clips), lambda _, index: clips[int(index)].speech)
-    return waveform
+    script = _script(recipe, clips)
+    waveform, played = record(script, lambda _, index: clips[int(index)].speech)
+    return waveform, tuple(replace(one, text=clips[int(one.text)].text) for one in played)
 
 
 def cut(reference: Reference) -> list[Clip]:
     """Cut a recording's utterances out, in order; those that others talk into stay behind."""
     samples = read_recording(reference.audio)
     alone = [u for u in reference.utterances if not _is_overlapped(u, reference.utterances)]
-    return [Clip(u.speaker, samples[_index(u.start) : _index(u.end)]) for u in alone]
+    return [Clip(u.speaker, u.text, samples[_index(u.start) : _index(u.end)]) for u in alone]
 
 
 def _script(recipe: Recipe, clips: Sequence[Clip]) -> Script:

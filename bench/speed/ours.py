@@ -84,7 +84,7 @@ class Worker:
             models_dir=models, whisper_model=whisper, allow_loopback_urls=True
         )
         self.runtime = Runtime(settings)
-        self.runtime.load()
+        self.models: Any = self.runtime.load()
         self._findings: list[Any] = []
         self._watch()
 

@@ -125,7 +125,7 @@ def _ours(task: Task) -> Go:
 
 def load_aligner(worker: Worker, language: str) -> None:
     """Load the aligner as stock's recipe does: before the clock runs."""
-    worker.runtime._models.aligner(language)  # noqa: SLF001 -- nobody else asks before a job
+    worker.models.aligner(language)
 
 
 def _stock(task: Task) -> Go:

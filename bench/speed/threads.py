@@ -8,6 +8,7 @@ stock's best setting differs from machine to machine. It is looked for once; wha
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -57,12 +58,16 @@ def measure_threads(bench: Bench) -> dict[str, Any]:
     return {"cores": _cores(), "tried": tried, "best": best["threads"]}
 
 
+def is_known(found: Mapping[str, Any]) -> bool:
+    """Whether the best threads were found on a machine with as many cores."""
+    return PART in found and bool(found[PART]["cores"] == _cores())
+
+
 def best_threads(bench: Bench) -> Threads:
     """Return what was found on a machine like this one, or find it now."""
-    found = bench.found.get(PART)
-    if found is None or found["cores"] != _cores():
-        found = bench.found[PART] = measure_threads(bench)
-    return Threads(**found["best"])
+    if not is_known(bench.found):
+        bench.found[PART] = measure_threads(bench)
+    return Threads(**bench.found[PART]["best"])
 
 
 def _cores() -> int:

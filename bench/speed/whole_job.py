@@ -21,6 +21,15 @@ OURS = "ours"
 Answers = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
+def measure_quick(bench: Bench) -> dict[str, Any]:
+    """Measure the telephone sample alone."""
+    subjects = tuple(
+        Subject(side, side, Recipe(), (TELEPHONE,), bench.models) for side in (STOCK, OURS)
+    )
+    answers = take_turns(subjects, bench.pairs, bench.folder)
+    return {"recordings": {TELEPHONE: compare_sides(answers, TELEPHONE, bench)}}
+
+
 def measure_english(bench: Bench) -> dict[str, Any]:
     """Measure telephone, meeting and panel; stock with its best threads on the meeting."""
     recordings = (TELEPHONE, MEETING.name, PANEL.name)

@@ -1,0 +1,161 @@
+"""From the start of a process to its first transcript, and what the time goes into.
+
+Three kinds of fresh processes, in turns:
+
+- *worker*: ``handler.py`` as it is, with the telephone sample as its first job; the moments are
+  those of its own log and of the loopback storage that it fetches from and delivers to.
+- *one after the other*: imports, then one model after another, as a worker does it that knows
+  nothing better; timed by cause.
+- *ready*: the worker's runtime, ready, with no job before: how long the first job takes then.
+
+Loading one after the other would be followed by the same first job, so the row compares *worker*
+with *one after the other* plus the first job of *ready*.
+
+``python -m bench.cold_start`` prints it; `bench.speed` makes it a part of docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bench.speed.bench_folder import Bench
+from bench.speed.inputs import TELEPHONE, write_input
+from bench.speed.loopback import Storage
+from bench.speed.side_by_side import SubjectFailed
+from bench.speed.summaries import Figure, by_stage
+from bench.whole_path import ROOT
+
+RESULT = "result-cold.json"
+LOADED = re.compile(r"loaded (.+) in ([\d.]+) s")
+
+
+def measure_cold_start(bench: Bench) -> dict[str, Any]:
+    """Measure the three kinds in turns."""
+    recording = write_input(TELEPHONE, bench.folder)
+    workers, serial, first_jobs = [], [], []
+    with Storage(bench.folder) as storage:
+        urls = storage.url(recording.name), storage.url(RESULT)
+        for turn in range(bench.pairs):
+            workers.append(start_worker(bench.models, storage, *urls))
+            serial.append(_in_process("serial", bench.models, *urls))
+            first_jobs.append(_in_process("ready", bench.models, *urls)["first job"])
+            spent = workers[-1]["first result"], sum(serial[-1].values()) + first_jobs[-1]
+            print(f"{turn + 1}/{bench.pairs} worker {spent[0]:.1f} s, serial {spent[1]:.1f} s")
+    return summarise(workers, serial, first_jobs)
+
+
+def summarise(
+    workers: Sequence[Mapping[str, float]],
+    serial: Sequence[Mapping[str, float]],
+    first_jobs: Sequence[float],
+) -> dict[str, Any]:
+    """Sum up.
+
+    Args:
+        workers: Seconds after the process's start, by moment; ``first result`` is one.
+        serial: Seconds by cause.
+        first_jobs: Seconds of the first job of a worker that is ready.
+    """
+    before = [sum(causes.values()) + job for causes, job in zip(serial, first_jobs, strict=True)]
+    ours = [moments["first result"] for moments in workers]
+    return {
+        "recording": TELEPHONE,
+        "worker": {k: asdict(Figure.of(v)) for k, v in by_stage(workers).items()},
+        "one after the other": {k: asdict(Figure.of(v)) for k, v in by_stage(serial).items()},
+        "first job": asdict(Figure.of(first_jobs)),
+        "earlier first result": asdict(Figure.of(before)),
+        "ratio": asdict(Figure.of([o / b for o, b in zip(ours, before, strict=True)])),
+    }
+
+
+def start_worker(
+    models: Path, storage: Storage, audio_url: str, result_url: str
+) -> dict[str, float]:
+    """Run ``handler.py`` on one job.
+
+    Returns:
+        Seconds after the process's start: ``fetch began``, ``loaded MODEL`` for each,
+        ``models ready`` (the last of these; not the aligner, which a job asks for), ``first
+        result`` (it is in the storage), ``exit``.
+    """
+    job = json.dumps({"input": {"audio_url": audio_url, "result_url": result_url}})
+    environment = os.environ | {
+        "MODELS_DIR": str(models.resolve()),
+        "ALLOW_LOOPBACK_URLS": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    seen = len(storage.requests())
+    began = time.time()
+    lines = _lines([sys.executable, "handler.py", "--test_input", job], environment)
+    moments = {"exit": time.time() - began}
+    loaded = {
+        f"loaded {found[1]}": at - began for at, line in lines if (found := LOADED.search(line))
+    }
+    requests = storage.requests()[seen:]
+    fetched = [float(r["began"]) for r in requests if r["method"] == "GET"]
+    stored = [float(r["ended"]) for r in requests if r["name"] == RESULT]
+    if not (fetched and stored and loaded):
+        raise SubjectFailed("handler.py: no result\n" + "\n".join(line for _, line in lines[-12:]))
+    return {
+        "fetch began": fetched[0] - began,
+        **loaded,
+        "models ready": max(at for what, at in loaded.items() if "aligner" not in what),
+        "first result": stored[0] - began,
+        **moments,
+    }
+
+
+def _lines(command: Sequence[str], environment: Mapping[str, str]) -> list[tuple[float, str]]:
+    """Run a command to its end; return its lines with the times at which they came."""
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None  # noqa: S101 -- as asked for above
+        return [(time.time(), line.rstrip()) for line in process.stdout]
+
+
+def _in_process(kind: str, models: Path, audio_url: str, result_url: str) -> dict[str, float]:
+    """Measure in a `bench.speed.cold_process`; its start is part of it."""
+    command = [sys.executable, "-m", "bench.speed.cold_process", kind, str(models.resolve())]
+    command += [audio_url, result_url, str(time.time())]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise SubjectFailed(f"cold start, {kind}: exit {run.returncode}\n{run.stderr[-2000:]}")
+    seconds: dict[str, float] = json.loads(run.stdout.splitlines()[-1])
+    return seconds
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    options = _parser().parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        found = measure_cold_start(Bench(options.models, Path(folder), options.pairs, {}))
+    print(json.dumps(found, indent=1))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench.cold_start", description=__doc__)
+    parser.add_argument("--models", type=Path, default=ROOT / "models", metavar="DIR")
+    parser.add_argument("--pairs", type=int, default=5)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""What the bare model forwards of our own run cost, and how close the run comes to it.
+
+One process runs the job and records what goes into each forward; then each is done again, one
+after the other, with nothing around it. torch's are done in a process where CTranslate2 has never
+run, because both share one OpenMP pool. The *floor* is the sum at the number of threads that is
+fastest for the model. A run that overlaps its stages may beat it: so the *packed floor* is given
+too, the forwards at one thread each, spread over the cores without a gap.
+
+``python -m bench.speed.floor TASK.json`` is one of the processes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from bench.speed.bench_folder import Bench
+from bench.speed.forwards import ForwardRecorder, around_forwards
+from bench.speed.gauges import synchronize
+from bench.speed.inputs import MEETING, write_input
+from bench.speed.loopback import Storage
+from bench.speed.ours import Job, Worker
+from bench.speed.side_by_side import run_module
+from bench.speed.subject import WARM_UP_S
+
+ROUNDS = 2
+Call = tuple[str, Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+
+def measure_floor(bench: Bench) -> dict[str, Any]:
+    """Record our run on the meeting, and replay its forwards."""
+    recording = write_input(MEETING.name, bench.folder)
+    task = bench.folder / "floor-task.json"
+    with Storage(bench.folder) as storage:
+        document = {
+            "models": str(bench.models.resolve()),
+            "audio_url": storage.url(recording.name),
+            "result_url": storage.url("result-floor.json"),
+            "folder": str(bench.folder),
+        }
+        for mode in ("record", "replay"):
+            task.write_text(json.dumps(document | {"mode": mode}))
+            run_module("bench.speed.floor", task)
+    answers = [json.loads((bench.folder / f"floor-{m}.json").read_text()) for m in _ANSWERS]
+    by_threads = {n: answers[0][n] | answers[1][n] for n in answers[0]}
+    (bench.folder / "forwards.pt").unlink()
+    return summarise(by_threads, len(os.sched_getaffinity(0)))
+
+
+def summarise(by_threads: dict[str, dict[str, float]], cores: int) -> dict[str, Any]:
+    """Sum up.
+
+    Args:
+        by_threads: Seconds by model, by number of threads (as JSON has it: text); "1" is there.
+        cores: That there are.
+    """
+    models = by_threads["1"]
+    best = {model: min(seconds[model] for seconds in by_threads.values()) for model in models}
+    return {
+        "recording": MEETING.name,
+        "forwards_s": {model: round(seconds, 4) for model, seconds in best.items()},
+        "by_threads_s": by_threads,
+        "floor_s": round(sum(best.values()), 4),
+        "packed_floor_s": round(sum(models.values()) / cores, 4),
+    }
+
+
+def record(task: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Run the job once warm and once watched; replay Whisper's forwards, keep torch's."""
+    import torch
+
+    worker = Worker(Path(task["models"]))
+    job = Job(task["audio_url"], task["result_url"])
+    worker.run(Job(job.audio_url, job.result_url, WARM_UP_S))
+    recorder = ForwardRecorder()
+    with around_forwards(recorder):
+        worker.run(job)
+    ours = [call for call in recorder.calls if not _is_whisper(call)]
+    for _, _, (model, *_), _ in ours:
+        vars(model).pop("forward", None)  # what splits batches over threads is not the bare model
+    torch.save(ours, _forwards(task))
+    calls = [call for call in recorder.calls if _is_whisper(call)]
+    models = worker.models
+    folder = models.folder / models.profile.whisper.models[models.whisper_name].path
+    return {str(n): replay(_on_threads(calls, n, folder, models.device)) for n in _thread_counts()}
+
+
+def replay_torch(task: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Replay torch's forwards, in a process without CTranslate2."""
+    from worker.offline import go_offline
+
+    go_offline()
+    import torch
+
+    calls = torch.load(_forwards(task), weights_only=False)
+    seconds = {}
+    for threads in _thread_counts():
+        torch.set_num_threads(threads)
+        seconds[str(threads)] = replay(calls)
+    return seconds
+
+
+def replay(calls: Iterable[Call]) -> dict[str, float]:
+    """Do forwards one after the other, more than once; return the best seconds by model."""
+    import torch
+
+    rounds: list[dict[str, float]] = []
+    kept = list(calls)
+    with torch.inference_mode():
+        for _ in range(ROUNDS):
+            rounds.append({})
+            for what, call, args, named in kept:
+                synchronize()
+                began = time.perf_counter()
+                call(*args, **named)
+                synchronize()
+                spent = time.perf_counter() - began
+                rounds[-1][what] = rounds[-1].get(what, 0.0) + spent
+    return {what: min(each[what] for each in rounds) for what in rounds[0]}
+
+
+def _on_threads(calls: Iterable[Call], threads: int, folder: Path, device: Any) -> list[Call]:
+    """Put a Whisper with that many threads in the place of the one that was recorded."""
+    from ctranslate2.models import Whisper
+
+    model = Whisper(
+        str(folder), device.name, compute_type=device.compute_type, intra_threads=threads
+    )
+    return [(what, call, (model, *args[1:]), named) for what, call, args, named in calls]
+
+
+def _is_whisper(call: Call) -> bool:
+    return call[0].startswith("Whisper.")
+
+
+def _thread_counts() -> tuple[int, ...]:
+    return tuple(dict.fromkeys((1, len(os.sched_getaffinity(0)))))
+
+
+def _forwards(task: dict[str, Any]) -> Path:
+    return Path(task["folder"]) / "forwards.pt"
+
+
+_ANSWERS = {"record": record, "replay": replay_torch}
+
+
+def main() -> None:
+    """Be one of the processes."""
+    task = json.loads(Path(sys.argv[1]).read_text())
+    answer = _ANSWERS[task["mode"]](task)
+    (Path(task["folder"]) / f"floor-{task['mode']}.json").write_text(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()
