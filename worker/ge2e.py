@@ -63,20 +63,41 @@ class GE2EEmbedding(Model):  # type: ignore[misc]  # pyannote ships no types
 
         Args:
             waveforms: (batch, 1, samples), 16 kHz, in [-1, 1]; any length from one sample.
-            weights: (batch, frames), any frame rate; None keeps everything.
+            weights: (batch, frames), or (batch, speakers, frames) for several embeddings of
+                each waveform; any frame rate; None keeps everything.
 
         Returns:
-            (batch, 256), non-negative, unit length, finite.
+            (batch, 256), or (batch, speakers, 256); non-negative, unit length, finite.
         """
-        mono = waveforms[:, 0]
         if weights is None:
-            weights = mono.new_ones(len(mono), 1)
+            weights = waveforms.new_ones(len(waveforms), 1)
+        if weights.dim() == 2:
+            return self._embed_masks(waveforms, weights[:, None])[:, 0]
+        return self._embed_masks(waveforms, weights)
+
+    def _embed_masks(self, waveforms: Tensor, masks: Tensor) -> Tensor:
+        """Embed each waveform under each of its masks (batch, speakers, frames).
+
+        Mels are made once a waveform. What the network hears depends on the mask, so rows go
+        through it one by one, except those that keep nothing: they are all alike, and go as one.
+        """
+        mono, flat = waveforms[:, 0], masks.flatten(0, 1)
         mels = self.mel_frames(mono)
-        keep = _stretch(weights, mels.shape[1]) > 0.5
-        power = _gain(mono, _stretch(weights, mono.shape[1]) > 0.5) ** 2
-        windows = [_cut(mel[kept] * p) for mel, kept, p in zip(mels, keep, power, strict=True)]
-        partials = torch.split(self._embed(torch.cat(windows)), [len(w) for w in windows])
-        return _unit(torch.stack([partial.mean(dim=0) for partial in partials]))
+        keep = _stretch(flat, mels.shape[1]) > 0.5
+        rows = torch.nonzero(keep.any(dim=1)).flatten()
+        sources = rows // masks.shape[1]
+        power = _gain(mono[sources], _stretch(flat[rows], mono.shape[1]) > 0.5) ** 2
+        windows = [
+            _cut(mels[source][keep[row]] * p)
+            for source, row, p in zip(sources, rows, power, strict=True)
+        ]
+        silence = mels.new_zeros(1, WINDOW_FRAMES, N_MELS)
+        partials = self._embed(torch.cat([silence, *windows]))
+        vectors = partials[:1].repeat(len(flat), 1)
+        if windows:
+            parts = torch.split(partials[1:], [len(w) for w in windows])
+            vectors[rows] = torch.stack([part.mean(dim=0) for part in parts])
+        return _unit(vectors).reshape(*masks.shape[:2], DIMENSION)
 
     def mel_frames(self, mono: Tensor) -> Tensor:
         """Compute power mels, linear: not their logarithm.
