@@ -122,6 +122,15 @@ def test_failed_job_is_submitted_again_after_its_pause_with_its_webhook(
     assert "job job-2 is out instead" in caplog.text
 
 
+def test_pause_before_a_submission_is_no_look(
+    out: Scene, finisher: PursuitFinisher, clock: FakeClock, runpod: RunpodServer
+) -> None:
+    runs = [Reply(job("IN_PROGRESS"))] * (LOOKS - 1)
+    runpod.on("/status/job-1", *runs, Reply(failed(FailureCode.STORAGE_UNAVAILABLE)))
+    go(finisher, clock)
+    assert out.stored().job_id == "job-2"
+
+
 def test_new_job_has_its_own_callback_and_count(
     out: Scene, finisher: PursuitFinisher, clock: FakeClock
 ) -> None:

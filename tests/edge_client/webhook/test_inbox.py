@@ -11,7 +11,7 @@ A, B, C = (Session("u", name) for name in "abc")
 
 
 def test_sessions_come_in_order_and_only_once() -> None:
-    inbox = Inbox(10)
+    inbox = Inbox(10, FakeClock().monotonic)
     assert [inbox.offer(session) for session in (A, B, A)] == [True, True, True]
     assert [inbox.take(), inbox.take()] == [A, B]
     assert inbox.close() == 0

@@ -158,8 +158,10 @@ def test_slow_body_ends_but_its_session_is_taken_in(
 
 
 def test_health_answers(call: Call) -> None:
-    status, _, body = call("/health", body=None, method="GET")
+    status, headers, body = call("/health", body=None, method="GET")
     assert (status, body) == (200, b"ok\n")
+    assert headers["connection"] == "close"
+    assert "server" not in headers  # nobody needs to know what runs here
 
 
 def test_no_log_line_holds_the_secret_or_a_path(

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from edge_client.cli import run
-from edge_client.errors import EdgeError, StorageRefused
+from edge_client.errors import EdgeError, StorageRefused, WaitTimedOut
 from edge_client.layout import Session
 from edge_client.webhook import serve
 from edge_client.webhook.inbox import Inbox
@@ -72,10 +72,11 @@ def settlers() -> Iterator[Callable[[Recorder], Inbox]]:
         assert threads.join(5) == 0
 
 
-@pytest.mark.parametrize("deed", [refuse, break_down])
+@pytest.mark.parametrize(("deed", "has_traceback"), [(refuse, False), (break_down, True)])
 def test_session_that_cannot_be_finished_does_not_end_the_others(
     settlers: Callable[[Recorder], Inbox],
     deed: Callable[[], None],
+    has_traceback: bool,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     recorder = Recorder(deed)
@@ -84,7 +85,9 @@ def test_session_that_cannot_be_finished_does_not_end_the_others(
     inbox.offer(B)
     recorder.wait_for(2)
     assert recorder.calls == [A, B]
-    assert A.prefix in caplog.text
+    (record,) = caplog.records
+    assert A.prefix in record.message
+    assert bool(record.exc_info) is has_traceback
 
 
 def test_finisher_is_called_again_when_it_says_so(
@@ -211,7 +214,44 @@ def test_signal_ends_it_with_exit_code_0(
     lines = err.splitlines()
     assert urlsplit(lines[0].removeprefix("listening on ")).hostname == "127.0.0.1"
     assert lines[-1] == "stopped"
+    assert "plain HTTP" not in err
     logging.getLogger("edge_client.webhook").setLevel(logging.NOTSET)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_second_signal_acts_as_it_would_without_us(number: signal.Signals) -> None:
+    stop, before = threading.Event(), signal.getsignal(number)
+    with serve._signals_set(stop):
+        assert signal.getsignal(number) is not before
+        signal.raise_signal(number)
+        assert stop.is_set()
+        assert signal.getsignal(number) is before
+
+
+def test_signals_are_given_back_without_any() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with serve._signals_set(threading.Event()):
+        pass
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_end_cuts_pauses_short() -> None:
+    stop = threading.Event()
+    sleep = serve._until(stop)
+    sleep(0.001)
+    stop.set()
+    with pytest.raises(WaitTimedOut):
+        sleep(60)
+
+
+def test_public_address_wants_a_proxy(
+    service: Callable[[Recorder], Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Server, "url", "http://192.0.2.1:8787")
+    its = service(Recorder())
+    its.stop.set()
+    its.thread.join(10)
+    assert "TLS proxy" in its.said[1]
 
 
 @pytest.mark.parametrize(
