@@ -117,6 +117,11 @@ class QueueServer:
         """Refuse and end every connection, at one moment of the event loop."""
         for server in self._server.servers:
             server.close()
+        self._end_connections()
+        # One that was being accepted just now is known a moment later.
+        asyncio.get_running_loop().call_later(0.05, self._end_connections)
+
+    def _end_connections(self) -> None:
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()
         self._changes.notify()
