@@ -7,7 +7,7 @@ No continuation token is kept, so nothing expires while they do. Raises what S3 
 
 The first lister starts with the whole bucket. Where that is more than a page, a lister gives the
 later half of the users it knows ahead (one LIST with a delimiter) to another: at its first page,
-then after every 64. Each costs less than one LIST more, so calls stay within 2 % of keys / 1,000.
+then after every 100. Each costs less than one LIST more, so calls stay within 2 % of keys / 1,000.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from edge_client.layout import USERS, Session
 from edge_client.storage import Bucket, ObjectInfo
 
 LISTERS = 4
-PAGES_A_HALVING = 64
+PAGES_A_HALVING = 100
 PAGES_WAITING = 4
 CLOSING_S = 5.0
 """A lister that S3 leaves without an answer is not waited for: its thread ends with the process."""

@@ -1,0 +1,1 @@
+"""What the client does with a bucket of a hundred thousand sessions."""
