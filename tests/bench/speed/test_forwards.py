@@ -1,0 +1,92 @@
+"""Forwards that are seen, remembered and done again."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.models
+
+
+class Watch:
+    """Notes what was called."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def __call__(self, what: str, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        """Note, and call."""
+        self.seen.append(what)
+        return call(*args, **named)
+
+
+def test_the_outermost_forward_is_seen_and_what_is_inside_is_not() -> None:
+    """Nothing is seen after the block."""
+    import torch
+
+    from bench.speed.forwards import around_forwards
+
+    watch, layers = Watch(), torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU())
+    with around_forwards(watch):
+        layers(torch.ones(1, 2))
+        layers[0](torch.ones(1, 2))
+    layers(torch.ones(1, 2))
+    assert watch.seen == ["Sequential", "Linear"]
+
+
+def test_a_forward_split_over_threads_is_one_and_another_stages_is_another() -> None:
+    """Threads that carry the context belong to the forward; others do not."""
+    import torch
+
+    from bench.speed.forwards import around_forwards
+
+    layer = torch.nn.Linear(2, 2)
+
+    class Split(torch.nn.Module):
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            context = contextvars.copy_context()
+            with ThreadPoolExecutor(1) as lane:
+                own: torch.Tensor = lane.submit(context.run, layer, rows).result()
+                lane.submit(layer, rows).result()
+            return own
+
+    watch = Watch()
+    with around_forwards(watch):
+        Split()(torch.ones(1, 2))
+    assert watch.seen == ["Split", "Linear"]
+
+
+def test_a_remembered_forward_is_not_done_again() -> None:
+    """By its input's values; a result that was changed in place is still as it was."""
+    import torch
+
+    from bench.speed.forwards import ForwardMemory, around_forwards
+
+    double = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(double.weight, 2.0)
+    with torch.inference_mode(), around_forwards(ForwardMemory()):
+        first = double(torch.ones(1, 1))
+        assert double(torch.full((1, 1), 3.0)).item() == 6.0
+        first += 100
+        double.weight.fill_(5.0)
+        assert double(torch.ones(1, 1)).item() == 2.0
+
+
+def test_a_recorded_input_is_as_it_went_in() -> None:
+    """Also where its buffer was filled anew, and the replay times every model."""
+    import torch
+
+    from bench.speed.floor import replay
+    from bench.speed.forwards import ForwardRecorder, around_forwards
+
+    recorder, buffer, layer = ForwardRecorder(), torch.ones(1, 2), torch.nn.Linear(2, 2)
+    with around_forwards(recorder):
+        layer(buffer)
+        buffer.zero_()
+    [(what, _, (model, given), _)] = recorder.calls
+    assert (what, model, given.sum().item()) == ("Linear", layer, 2.0)
+    assert replay(recorder.calls).keys() == {"Linear"}
