@@ -39,6 +39,7 @@ def diarize(
     batch_size: int,
     token: CancelToken,
     on_progress: Progress = lambda _: None,
+    activity: Activity | None = None,
 ) -> Diarization:
     """Return the speaker turns, ordered by start.
 
@@ -49,7 +50,10 @@ def diarize(
         batch_size: Windows that go through segmentation at once; fewer are embedded at once.
         token: Looked at between batches of windows.
         on_progress: Given the share of the work done, in [0, 1].
+        activity: What speech detection's own segmentation found, where both use the same.
     """
+    if activity is not None:
+        return diarize_activity(waveform, activity, job, pipeline, batch_size, token, on_progress)
     activity = find_activity(
         waveform.samples, pipeline, batch_size, token, lambda share: on_progress(share / 2)
     )

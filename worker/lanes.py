@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 
 Forward = Callable[..., Tensor]
+# a lane that waited for a lane would wait for ever
+_in_a_lane = contextvars.ContextVar("in_a_lane", default=False)
 
 
 class Lanes:
@@ -32,22 +34,23 @@ class Lanes:
         self.count = count
         self._pool = ThreadPoolExecutor(count, "lane")
 
-    def spread(self, module: nn.Module) -> None:
+    def spread(self, module: nn.Module, method: str = "forward") -> None:
         """Have the module's forward passes split their batches over the lanes from now on.
 
         Args:
             module: Takes tensors whose first dimension is the batch, gives one such tensor, and
                 treats each row by itself. Batches of 1 stay as they are.
+            method: Another way into the module.
         """
-        whole: Forward = module.forward
+        whole: Forward = getattr(module, method)
 
         def forward(*arguments: Any, **named: Any) -> Tensor:
             rows = _rows(arguments, named)
-            if rows < 2:
+            if rows < 2 or _in_a_lane.get():
                 return whole(*arguments, **named)
             return self._in_parts(whole, rows, arguments, named)
 
-        module.forward = forward
+        setattr(module, method, forward)
 
     def _in_parts(
         self, whole: Forward, rows: int, arguments: tuple[Any, ...], named: dict[str, Any]
@@ -70,6 +73,7 @@ class Lanes:
         context = contextvars.copy_context()
 
         def run() -> Tensor:
+            _in_a_lane.set(True)
             with torch.inference_mode(inference), torch.set_grad_enabled(gradients):
                 return whole(*arguments, **named)
 

@@ -27,7 +27,9 @@ from whisperx.diarize import DiarizationPipeline  # noqa: E402
 from whisperx.vads import Pyannote  # noqa: E402
 
 from worker.align import Aligner  # noqa: E402
+from worker.alignment.ctc import warm  # noqa: E402
 from worker.device import Device, choose_device, set_precision  # noqa: E402
+from worker.diarization.segmentation import same_segmentation  # noqa: E402
 from worker.lanes import Lanes  # noqa: E402
 from worker.recognise import Recogniser  # noqa: E402
 from worker.speech import OFFSET, ONSET  # noqa: E402
@@ -38,7 +40,19 @@ T = TypeVar("T")
 
 @dataclass
 class Models:
-    """Everything that stays in memory between jobs. For one job at a time: pyannote keeps state."""
+    """Everything that stays in memory between jobs. For one job at a time: pyannote keeps state.
+
+    Attributes:
+        folder: Where the models lie.
+        profile: The folder's table of contents.
+        device: What they run on.
+        detector: Of speech.
+        whisper: The recogniser.
+        whisper_name: Its name in the profile.
+        diarization: Tells speakers apart.
+        shares_segmentation: Whether both of these look at windows with the same model, so that
+            what the one has seen serves the other.
+    """
 
     folder: Path
     profile: Profile
@@ -47,6 +61,7 @@ class Models:
     whisper: Recogniser
     whisper_name: str
     diarization: DiarizationPipeline
+    shares_segmentation: bool = False
     _aligners: dict[str, Aligner] = field(default_factory=dict)
 
     def aligner(self, language: str | None) -> Aligner | None:
@@ -56,9 +71,13 @@ class Models:
             return None
         if language not in self._aligners:
             path = str(self.folder / entry.path)
+            bundle = entry.kind == "torchaudio"  # by its name, and its weights by their folder
+            where = (
+                {"model_name": entry.name, "model_dir": path} if bundle else {"model_name": path}
+            )
             model, metadata = _load(
                 f"aligner {entry.name}",
-                lambda: whisperx.load_align_model(language, self.device.name, model_name=path),
+                lambda: whisperx.load_align_model(language, self.device.name, **where),
             )
             self._aligners[language] = Aligner(model.eval(), metadata, entry.name)
         return self._aligners[language]
@@ -75,7 +94,8 @@ def load_models(settings: WorkerSettings) -> Models:
     device = choose_device(settings)
     set_precision()
     torch.set_num_threads(device.threads)
-    with ThreadPoolExecutor(3, "load") as pool:
+    with ThreadPoolExecutor(4, "load") as pool:
+        pool.submit(warm)
         whisper = pool.submit(_load_whisper, settings, profile, name, device)
         detector = pool.submit(_load_detector, settings, profile, device)
         diarization = pool.submit(_load_diarization, settings, profile, device)
@@ -89,6 +109,9 @@ def load_models(settings: WorkerSettings) -> Models:
             diarization=diarization.result(),
         )
     torch.set_num_threads(device.threads)  # CTranslate2 sets it too
+    models.shares_segmentation = same_segmentation(
+        models.detector.vad_pipeline._segmentation, models.diarization.model._segmentation
+    )
     if device.lanes > 1:
         _spread(models, Lanes(device.lanes))
     return models
@@ -130,10 +153,13 @@ def _load_whisper(
 
 
 def _spread(models: Models, lanes: Lanes) -> None:
-    """Have the window models share the lanes; Whisper's batches and segments do so by threads."""
+    """Have the window models share the lanes; Whisper's batches have threads of their own."""
+    embedding = models.diarization.model._embedding.model_
     lanes.spread(models.detector.vad_pipeline._segmentation.model)
     lanes.spread(models.diarization.model._segmentation.model)
-    lanes.spread(models.diarization.model._embedding.model_)
+    lanes.spread(embedding)
+    if hasattr(embedding, "forward_frames"):  # WeSpeaker's trunk, which `diarize` calls itself
+        lanes.spread(embedding, "forward_frames")
 
 
 def _load(what: str, load: Callable[[], T]) -> T:

@@ -53,6 +53,7 @@ from worker.values import (
 
 if TYPE_CHECKING:
     from worker.align import Aligner
+    from worker.diarization.activity import Activity, ActivityRecorder
     from worker.models import Models
 
 logger = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ transcribe: Callable[..., Transcription] = _late("worker.transcribe", "transcrib
 align: Callable[..., Alignment] = _late("worker.align", "align")
 interpolate: Callable[..., Alignment] = _late("worker.align", "interpolate")
 diarize: Callable[..., Diarization] = _late("worker.diarize", "diarize")
+recorder_for: Callable[..., ActivityRecorder] = _late("worker.diarize", "recorder_for")
 attribute: Callable[..., tuple[Segment, ...]] = _late("worker.attribute", "attribute")
 
 
@@ -159,10 +161,12 @@ class Job:
 
     def _hear(self, waveform: Waveform) -> Findings:
         """Find what is said, when and by whom: who speaks while the text is still written."""
-        spans = self._find_speech(waveform)
+        spans, activity = self._find_speech(waveform)
         with Branches(self.token) as branches:
             text = Handover()
-            diarization = branches.start(lambda: self._diarize(waveform, spans, branches.token))
+            diarization = branches.start(
+                lambda: self._diarize(waveform, spans, activity, branches.token)
+            )
             alignment = branches.start(
                 lambda: self._align(waveform, text, len(spans), branches.token)
             )
@@ -174,14 +178,20 @@ class Job:
                 transcription, alignment.result(), diarization.result(), self.course.warnings
             )
 
-    def _find_speech(self, waveform: Waveform) -> tuple[SpeechSpan, ...]:
+    def _find_speech(self, waveform: Waveform) -> tuple[tuple[SpeechSpan, ...], Activity | None]:
+        """Find the spans, and what diarization would find by looking at the same windows again."""
         models = self.models
+        is_shared = self.input.diarize and models.shares_segmentation
+
+        def find(batch: int) -> tuple[tuple[SpeechSpan, ...], Activity | None]:
+            if not is_shared:
+                return find_speech(waveform, models.detector, batch, self.token), None
+            recorder = recorder_for(models.diarization)
+            spans = find_speech(waveform, models.detector, batch, self.token, recorder.add)
+            return spans, recorder.activity() if spans else None
+
         with self.course.stage(Stage.SPEECH, self.token):
-            return self.course.in_batches(
-                Stage.SPEECH,
-                models.device.windows_batch_size,
-                lambda batch: find_speech(waveform, models.detector, batch, self.token),
-            )
+            return self.course.in_batches(Stage.SPEECH, models.device.windows_batch_size, find)
 
     def _transcribe(
         self,
@@ -259,7 +269,11 @@ class Job:
         return aligner
 
     def _diarize(
-        self, waveform: Waveform, spans: tuple[SpeechSpan, ...], token: CancelToken
+        self,
+        waveform: Waveform,
+        spans: tuple[SpeechSpan, ...],
+        activity: Activity | None,
+        token: CancelToken,
     ) -> Diarization:
         if not (self.input.diarize and spans):
             return Diarization()
@@ -271,7 +285,7 @@ class Job:
                     Stage.DIARIZE,
                     device.windows_batch_size,
                     lambda batch: diarize(
-                        waveform, self.input, models.diarization, batch, token, share
+                        waveform, self.input, models.diarization, batch, token, share, activity
                     ),
                 ),
                 lambda: Diarization((), (WarningCode.DIARIZATION_FAILED,)),

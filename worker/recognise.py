@@ -80,7 +80,7 @@ class Recogniser:
             chunks: Each up to 30 s at 16 kHz, in [-1, 1).
             wording: Of the job.
         """
-        encoded = self._encode(np.stack([self._features(chunk) for chunk in chunks]))
+        encoded = self._encode_all([self._features(chunk) for chunk in chunks])
         results = self.model.model.generate(
             encoded,
             [list(wording.prompt)] * len(chunks),
@@ -109,6 +109,17 @@ class Recogniser:
             mel = log_mel_spectrogram(chunk, n_mels=n_mels, padding=N_SAMPLES - len(chunk))
         features: Samples = mel.numpy()
         return features
+
+    def _encode_all(self, features: Sequence[Samples]) -> object:
+        """Encode a batch; on a CPU one by one.
+
+        A chunk's attention alone is heads x 1500 x 1500 x 4 bytes: 432 MB for a batch of 8 of
+        the tiny model, and one core is as busy with one chunk as with 8.
+        """
+        if self.model.model.device != "cpu":
+            return self._encode(np.stack(features))
+        rows = [np.array(self._encode(one[None])) for one in features]
+        return get_ctranslate2_storage(np.concatenate(rows))
 
     def _encode(self, features: npt.NDArray[np.float32]) -> object:
         return self.model.model.encode(get_ctranslate2_storage(features), to_cpu=False)

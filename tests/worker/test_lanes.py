@@ -64,3 +64,18 @@ def test_hooks_see_the_batch_once() -> None:
     module.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
     module(torch.rand(6, 4))
     assert seen == [6]
+
+
+def test_a_lane_never_waits_for_a_lane() -> None:
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(4, 3)
+
+        def forward(self, rows: Tensor) -> Tensor:
+            return self.inner(rows)
+
+    module, lanes = Outer(), Lanes(2)
+    lanes.spread(module.inner)
+    lanes.spread(module)
+    assert module(torch.rand(8, 4)).shape == (8, 3)

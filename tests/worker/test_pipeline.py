@@ -103,12 +103,13 @@ def test_each_stage_goes_on_with_a_smaller_batch(
     twice = base64.b64encode((tmp_path / "twice").read_bytes()).decode()
     undisturbed = Transcript.model_validate(make_job(audio_base64=twice).run())
     diarizer = models.diarization.model
-    for owner, name, stage in (
-        (models.detector.vad_pipeline._segmentation, "infer", Stage.SPEECH),
-        (diarizer._segmentation, "infer", Stage.DIARIZE),
+    for owner, name, stage, shares in (
+        (models.detector.vad_pipeline._segmentation, "infer", Stage.SPEECH, True),
+        (diarizer._segmentation, "infer", Stage.DIARIZE, False),
     ):
         limited = OutOfMemory(getattr(owner, name), lambda chunks: len(chunks), fits=3)
         monkeypatch.setattr(owner, name, limited)
+        monkeypatch.setattr(models, "shares_segmentation", shares)
         document = Transcript.model_validate(make_job(audio_base64=twice).run())
         assert f"BATCH_REDUCED: {stage} 2" in document.warnings
         assert document.segments == undisturbed.segments
@@ -184,6 +185,17 @@ def test_a_missing_aligner_fails_a_strict_job_only(
     with pytest.raises(WorkerError) as caught:
         make_job(strict=True).run()
     assert caught.value.code is FailureCode.MODEL_UNAVAILABLE
+
+
+def test_what_speech_detection_saw_serves_the_diarization(
+    make_job: MakeJob, models: Models, undisturbed: Transcript, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert models.shares_segmentation  # the demo's detector and segmentation are one checkpoint
+    monkeypatch.setattr(models.diarization.model._segmentation, "infer", broken)
+    assert Transcript.model_validate(make_job().run()).segments == undisturbed.segments
+    monkeypatch.undo()
+    monkeypatch.setattr(models, "shares_segmentation", False)
+    assert Transcript.model_validate(make_job().run()).segments == undisturbed.segments
 
 
 def test_diarization_and_alignment_go_on_while_text_is_written(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract import JobInput
@@ -40,6 +40,7 @@ def run(models: Models, batch_size: int = 2, **more: Any) -> Transcription:
     batch_size=st.integers(1, 33),
     runs=st.integers(1, 5),
 )
+@settings(deadline=None)  # the first example imports torch
 def test_batches_hold_each_span_once_and_the_longest_first(
     lengths: Sequence[float], batch_size: int, runs: int
 ) -> None:
