@@ -89,6 +89,8 @@ def test_turns_of_a_telephone_conversation_are_stocks(models: Models) -> None:
     assert len(expected) > 5
     for batch_size in (3, 32):
         assert by_ours(models.diarization, samples, batch_size) == expected
+    alone = by_stock(models.diarization, samples, max_speakers=1)
+    assert by_ours(models.diarization, samples, max_speakers=1) == alone
 
 
 @pytest.mark.parametrize("weights", ["trained", "random"])

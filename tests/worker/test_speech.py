@@ -91,6 +91,22 @@ def test_hysteresis_and_cuts_are_those_of_whisperx(scores: list[float], longest:
     assert found + ([last] if last else []) == [(s.start, s.end) for s in timeline]
 
 
+@given(st.lists(st.integers(1, 4), min_size=2, max_size=40), st.integers(1, 9))
+def test_regions_are_joined_as_whisperx_joins_them(steps: list[int], chunk_s: int) -> None:
+    """Whole seconds, so that a span can be exactly as long as it may be."""
+    from whisperx.diarize import Segment
+    from whisperx.vads.vad import Vad
+
+    from worker.speech import _Spans
+
+    edges = np.cumsum(steps, dtype=float).tolist()
+    regions = list(zip(edges[::2], edges[1::2], strict=False))
+    stock = Vad.merge_chunks([Segment(*region) for region in regions], chunk_s, 0.5, None)
+    ours = _Spans(chunk_s)
+    found = [span for region in regions for span in ours.add(region)] + ours.end()
+    assert plain(found) == [(span["start"], span["end"], span["segments"]) for span in stock]
+
+
 def test_a_span_comes_before_the_recording_ends() -> None:
     from tests.worker.diarization.stand_ins import StandIn
     from worker.speech import SpeechStream

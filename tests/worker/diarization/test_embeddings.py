@@ -154,10 +154,17 @@ def test_nothing_is_left_on_the_cpu(build: Any) -> None:
 def test_ge2e_takes_many_masks_too() -> None:
     torch.manual_seed(0)
     model = GE2EEmbedding().eval()
-    windows = torch.from_numpy(recording(1)[:80_000].astype(np.float32) / 32768)[None, None]
-    masks = torch.zeros(1, 3, 293)
-    masks[0, 0, 20:200] = masks[0, 1, 150:] = 1
+    sound = torch.from_numpy(recording(1).astype(np.float32) / 32768)
+    windows = torch.stack([sound[:80_000], sound[7000:87_000]])[:, None]
+    masks = torch.zeros(2, 3, 293)
+    masks[:, 0] = masks[0, 1, 150:] = masks[1, 2, 20:270] = 1
     with torch.inference_mode():
-        together = model(windows, weights=masks)[0]
-        apart = torch.cat([model(windows, weights=masks[:, i]) for i in range(3)])
-    torch.testing.assert_close(together, apart, atol=1e-6, rtol=1e-5)
+        together = model(windows, weights=masks)
+        apart = [
+            [model(w[None], weights=m[None])[0] for m in ms]
+            for w, ms in zip(windows, masks, strict=True)
+        ]
+    torch.testing.assert_close(
+        together, torch.stack([torch.stack(row) for row in apart]), atol=1e-6, rtol=1e-5
+    )
+    assert (together[0, 0] - together[1, 0]).abs().max() > 1e-4
