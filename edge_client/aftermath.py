@@ -21,7 +21,7 @@ def dated(outcome: Outcome, claim: Claim, now: datetime) -> Outcome:
         f"the job's time was over at {claim.expires_at:%Y-%m-%d %H:%M} UTC and S3 has no "
         "transcript: `edge-client doctor` tells whether workers come up; then submit again"
     )
-    text = refused if claim.expires_at < claim.submitted_at else over
+    text = refused if claim.was_refused else over
     return replace(outcome, ending=Ending.EXPIRED, message=text)
 
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from botocore.credentials import Credentials
     from mypy_boto3_s3 import S3Client
 
+CONNECTIONS = 32
+"""At most. Up to 24 threads of a batch speak to S3; botocore keeps 10 and drops the others."""
+
 
 @dataclass(frozen=True)
 class Connection:
@@ -105,6 +108,7 @@ def _config(bucket: str, custom_endpoint: bool) -> Config:
             "addressing_style": "path" if path_style else "virtual",
             "us_east_1_regional_endpoint": "regional",
         },
+        max_pool_connections=CONNECTIONS,
         connect_timeout=5,
         read_timeout=60,
         retries={"mode": "standard", "total_max_attempts": 4},

@@ -124,6 +124,11 @@ class Claim(BaseModel):
         """Tell whether its job can still be queued or running."""
         return now < self.expires_at + GRACE
 
+    @property
+    def was_refused(self) -> bool:
+        """Whether RunPod certainly did not take its submission (`released`)."""
+        return self.expires_at < self.submitted_at
+
     def with_job(self, job_id: str) -> Self:
         """Return the claim with RunPod's answer in it."""
         return self.model_copy(update={"job_id": job_id})

@@ -99,10 +99,15 @@ def resubmit(
     """
     audio = recorded(edge, session)
     held = claims.read(edge.bucket, session)
-    if held is None or held.claim is None or held.claim.request_id != claim.request_id:
+    there = held.claim if held is not None else None
+    if there is not None and there.was_refused and claim.request_id in there.request_ids:
+        earlier = there.earlier  # a try of ours that RunPod did not take: it counts for nothing
+    elif there is not None and there.request_id == claim.request_id:
+        earlier = claim.followed_by(ended)
+    else:
         raise ClaimConflict(f"another edge box took {session} over")
     known_s = max(known_s, claim.execution_timeout_s if longer and not known_s else 0)
-    earlier = claim.followed_by(ended) if claim.audio_etag == audio.etag else ()
+    earlier = earlier if claim.audio_etag == audio.etag else ()
     return post(edge, session, audio, held, Task(claim.wanted, say, earlier, known_s))
 
 

@@ -187,7 +187,7 @@ class Inquiry:
         """Say why a session is submitted whose claim stands in nobody's way."""
         if claim is None or self.found.transcript is not None:
             return _without_claim(self.found)
-        return NOT_TAKEN if claim.expires_at < claim.submitted_at else TIME_OVER
+        return NOT_TAKEN if claim.was_refused else TIME_OVER
 
     def _is_same(self, claim: Claim) -> bool:
         return claim.audio_etag == self.audio.etag

@@ -215,8 +215,7 @@ class Engine:
         """Try again later what time can mend; give the session up, for this run, if not."""
         was_submission = self._took(hand)
         now = self._edge.clock.monotonic()
-        is_away = isinstance(exc, Unreachable | RateLimited)
-        if is_away and not (was_submission and hand.task.claim is not None):
+        if isinstance(exc, Unreachable | RateLimited):
             if hand.away_since is None:
                 hand.away_since = now
                 self._view.note(f"{hand.task.session}: {exc}; trying again")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_client import claim as claims
+from edge_client import limiter
 from edge_client.batch import engine as engine_
 from edge_client.batch.engine import Engine
 from edge_client.batch.stopping import Stopping, Wish
@@ -96,6 +97,8 @@ def bench(
     for name in ("RETRY_DELAY_SECONDS", "LOST_ANSWER_SECONDS"):
         monkeypatch.setenv(name, "0")
     monkeypatch.setattr(engine_, "PAUSE_S", 0.05)
+    monkeypatch.setattr(limiter, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(limiter, "MAX_PAUSE_S", 0.02)
     answer = runpod.answer
     made = Bench(env_file, s3, runpod)
     yield made
@@ -318,6 +321,21 @@ def test_lost_answer_is_searched_for_and_posted_again_when_nothing_is_out(bench:
     assert bench.run(iter([bench.item("s-1")])) == {"s-1": "done"}
     assert bench.endpoint.posts == {"s-1": 1}  # the first was never taken
     assert bench.view.records["s-1"].submissions == ("unanswered", "done")
+
+
+def test_runpod_that_is_away_when_a_job_has_to_follow_another_costs_no_session(
+    bench: Bench,
+) -> None:
+    seen: list[str] = []
+
+    def refuse(method: str, path: str) -> int | None:
+        seen.append(path)
+        return 429 if path == "/run" and 1 < seen.count("/run") < 12 else None
+
+    bench.endpoint.refuse = refuse
+    items = [bench.item(name) for name in ("flaky-1", "s-1")]
+    assert bench.run(iter(items)) == {"flaky-1": "done", "s-1": "done"}
+    assert bench.view.records["flaky-1"].submissions == ("INTERNAL", "done")
 
 
 def test_unreachable_runpod_stops_the_batch_once_patience_is_over(
