@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -23,6 +23,12 @@ class ModelEntry(_Entry):
 
     path: str
     name: str
+
+
+class AlignEntry(ModelEntry):
+    """An aligner: a folder as Hugging Face keeps it, or a torchaudio bundle's weights in one."""
+
+    kind: Literal["huggingface", "torchaudio"] = "huggingface"
 
 
 class WhisperEntry(_Entry):
@@ -45,7 +51,7 @@ class Profile(_Entry):
     profile: str
     whisper: WhisperEntries
     vad: ModelEntry
-    align: dict[str, ModelEntry]
+    align: dict[str, AlignEntry]
     diarization: ModelEntry
     nltk_data: str
 
