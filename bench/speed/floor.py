@@ -20,7 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.speed.bench_folder import Bench
-from bench.speed.forwards import ForwardRecorder, around_forwards
+from bench.speed.forwards import (
+    GE2E_METHODS,
+    WESPEAKER_METHODS,
+    ForwardRecorder,
+    around_forwards,
+)
 from bench.speed.gauges import synchronize
 from bench.speed.inputs import MEETING, write_input
 from bench.speed.loopback import Storage
@@ -81,13 +86,29 @@ def record(task: dict[str, Any]) -> dict[str, dict[str, float]]:
     with around_forwards(recorder):
         worker.run(job)
     ours = [call for call in recorder.calls if not _is_whisper(call)]
-    for _, _, (model, *_), _ in ours:
-        vars(model).pop("forward", None)  # what splits batches over threads is not the bare model
+    for model in {id(call[2][0]): call[2][0] for call in ours}.values():
+        _make_bare(model)
     torch.save(ours, _forwards(task))
     calls = [call for call in recorder.calls if _is_whisper(call)]
     models = worker.models
     folder = models.folder / models.profile.whisper.models[models.whisper_name].path
     return {str(n): replay(_on_threads(calls, n, folder, models.device)) for n in _thread_counts()}
+
+
+def _make_bare(model: Any) -> None:
+    """Take off what is not the model itself, so that it can be stored and done as it is.
+
+    That is what splits batches over threads (`worker.lanes` puts it on instances), and weight
+    norm, whose result is a constant outside of training.
+    """
+    from torch.nn.utils import parametrize
+
+    for module in model.modules():
+        for name in ("forward", *WESPEAKER_METHODS, *GE2E_METHODS):
+            vars(module).pop(name, None)
+        for name in list(getattr(module, "parametrizations", ())):
+            parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+        module._load_state_dict_pre_hooks.clear()  # noqa: SLF001 -- weight norm leaves one behind
 
 
 def replay_torch(task: dict[str, Any]) -> dict[str, dict[str, float]]:
