@@ -1,19 +1,17 @@
-"""A models folder, assembled from pinned files.
+"""Models of installed packages, assembled from pinned files.
 
-Takes the models of a profile and a folder that does not exist yet; fills it and writes
-`profile.json`, which says what is where, where it came from, and what every file weighs.
-Raises `SourceError` when an installed file is not the pinned one.
+Takes the models of a profile and a folder; fills it and says what is where and where it came
+from. Raises `SourceError` when an installed file is not the pinned one.
 """
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+from builder.folders import write_document
 from builder.pins import PackageProfile, PinnedFile, PinnedModel
-from builder.sources import locate, sha256_of
+from builder.sources import locate
 
-PROFILE_JSON = "profile.json"
 DEFAULT_WHISPER = "tiny.en"
 
 
@@ -27,8 +25,7 @@ def fill(folder: Path, profile: PackageProfile, models: tuple[PinnedModel, ...])
     """
     for model in models:
         write_model(folder / model.folder, model, profile)
-    document = describe(profile, models) | {"files": _inventory(folder)}
-    (folder / PROFILE_JSON).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_document(folder, describe(profile, models))
 
 
 def describe(profile: PackageProfile, models: tuple[PinnedModel, ...]) -> dict[str, Any]:
@@ -43,7 +40,7 @@ def describe(profile: PackageProfile, models: tuple[PinnedModel, ...]) -> dict[s
                 for m in by_kind["whisper"]
             },
         },
-        "vad": _single(by_kind["vad"][0], "/pytorch_model.bin"),
+        "vad": describe_detector(by_kind["vad"][0]),
         "align": {
             language: _single(m) | {"kind": "huggingface"}
             for m in by_kind["align"]
@@ -51,15 +48,16 @@ def describe(profile: PackageProfile, models: tuple[PinnedModel, ...]) -> dict[s
         },
         "diarization": _single(by_kind["diarization"][0]),
         "nltk_data": by_kind["nltk_data"][0].folder,
-        "provenance": {m.folder: _provenance(m, profile) for m in models},
+        "provenance": {m.folder: describe_source(m, profile) for m in models},
     }
 
 
-def _single(model: PinnedModel, suffix: str = "") -> dict[str, str]:
-    return {"path": model.folder + suffix, "name": model.name}
+def describe_detector(model: PinnedModel) -> dict[str, str]:
+    """Say where the speech detector lies."""
+    return _single(model, "/pytorch_model.bin")
 
 
-def _provenance(model: PinnedModel, profile: PackageProfile) -> dict[str, Any]:
+def describe_source(model: PinnedModel, profile: PackageProfile) -> dict[str, Any]:
     """Say which file of which version of which distribution a model was made from."""
     packages = {file.package for file in model.files}
     return {
@@ -69,6 +67,10 @@ def _provenance(model: PinnedModel, profile: PackageProfile) -> dict[str, Any]:
         },
         "sources": [file.model_dump(include={"package", "file", "sha256"}) for file in model.files],
     }
+
+
+def _single(model: PinnedModel, suffix: str = "") -> dict[str, str]:
+    return {"path": model.folder + suffix, "name": model.name}
 
 
 def write_model(folder: Path, model: PinnedModel, profile: PackageProfile) -> None:
@@ -103,15 +105,3 @@ def _write_file(source: Path, target: Path, file: PinnedFile, model: PinnedModel
     else:
         with source.open("rb") as reader, target.open("ab") as writer:
             shutil.copyfileobj(reader, writer, 1 << 20)
-
-
-def _inventory(folder: Path) -> dict[str, dict[str, Any]]:
-    """List every file of the folder with its size in bytes and its SHA-256."""
-    return {
-        path.relative_to(folder).as_posix(): {
-            "bytes": path.stat().st_size,
-            "sha256": sha256_of(path),
-        }
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }

@@ -6,17 +6,19 @@ entry, for an unknown profile or a file that does not follow the schema.
 
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from builder.errors import PinError
+from builder.places import Places
 
 MODELS_TOML = Path(__file__).with_name("models.toml")
 REPOSITORY = "builder"
 """As a file's `package`: the file is part of this project, not of a distribution."""
 
 Kind = Literal["whisper", "vad", "align", "diarization", "nltk_data"]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Pinned(BaseModel):
@@ -37,7 +39,7 @@ class PinnedFile(Pinned):
 
     package: str
     file: str
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    sha256: Sha256
     to: str
 
 
@@ -64,30 +66,55 @@ class PackageProfile(Pinned):
 
 
 class HubModel(Pinned):
-    """One model on a hub; a pin only with the 40 hex digits of a revision."""
+    """One model to download: a repository of a hub, or one plain file.
+
+    A pin only with the 40 hex digits of a revision, or the SHA-256 of the plain file.
+    """
 
     kind: Kind
     name: str
+    licence: str
+    gated: bool = False
+    """The hub wants a token of somebody who accepted the licence."""
     languages: tuple[str, ...] | None = None
     repo: str | None = None
     revision: str | None = Field(default=None, pattern="^[0-9a-f]{40}$")
     torchaudio_bundle: str | None = None
     torchaudio: str | None = None
     """The torchaudio version that the bundle's weights go with."""
+    file: str | None = None
+    """The plain file, relative to the place that it comes from."""
+    file_bytes: int | None = Field(default=None, ge=1)
+    sha256: dict[str, Sha256] = {}
+    """By file; those of a repository that are not named are checked against its listing."""
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        if (self.repo is None) == (self.file is None):
+            raise ValueError(f"{self.name} needs either a repo or a file")
+        return self
+
+    @property
+    def folder(self) -> str:
+        """Where the model goes, relative to the models folder."""
+        own = {"whisper": f"whisper/{self.name}", "align": f"align/{(self.languages or ('',))[0]}"}
+        return own.get(self.kind, self.kind)
 
     @property
     def is_pinned(self) -> bool:
         """Whether two builds a year apart would get the same weights."""
-        return bool(self.revision) or bool(self.torchaudio_bundle and self.torchaudio)
+        return bool(self.revision) if self.repo else self.file in self.sha256
 
 
 class HubProfile(Pinned):
-    """A profile whose weights come from hubs."""
+    """A profile whose weights come from hubs, except what installed packages hold."""
 
+    places: Places
+    packaged: PackageProfile
     models: tuple[HubModel, ...]
 
     def unpinned(self) -> tuple[str, ...]:
-        """Name the entries that must not be fetched until they have a revision."""
+        """Name the entries that are not fetched unless their name is given."""
         return tuple(f"{m.kind} {m.name}" for m in self.models if not m.is_pinned)
 
 
@@ -113,7 +140,9 @@ def load_profile(name: str, path: Path = MODELS_TOML) -> PackageProfile | HubPro
         raise PinError(f"no profile {name!r}; choose one of {', '.join(PROFILES)}")
     try:
         pins = _Pins.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as exc:
+        raise PinError(f"{path} cannot be read: give an existing file with --pins") from exc
     except (ValidationError, tomllib.TOMLDecodeError) as exc:
-        raise PinError(f"{path.name} is not valid: {exc}") from exc
+        raise PinError(f"{path.name} is not valid: {' '.join(str(exc).split())}") from exc
     profile: PackageProfile | HubProfile = getattr(pins, name)
     return profile

@@ -4,18 +4,12 @@ Takes pins; returns paths whose version and bytes were checked. Raises `SourceEr
 the distribution or file and the command that puts it right.
 """
 
-import hashlib
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from builder.digests import sha256_of
 from builder.errors import SourceError
 from builder.pins import REPOSITORY, Distribution, PinnedFile
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file as 64 hex digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def locate(pin: PinnedFile, distributions: dict[str, Distribution]) -> Path:

@@ -22,10 +22,10 @@ from typing import Any
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from builder.assemble import PROFILE_JSON
+from builder.digests import sha256_of
 from builder.errors import BuildError, ModelBroken
+from builder.folders import PROFILE_JSON
 from builder.network_guard import no_network
-from builder.sources import sha256_of
 from worker.offline import go_offline
 
 
@@ -42,17 +42,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="verify_offline", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, metavar="DIR")
     folder: Path = parser.parse_args(arguments).folder.resolve()
-    remedy = f"run `python builder/fetch_models.py --profile demo --into {folder}`"
+    profile = "demo"
     try:
         document = read_profile(folder)
+        profile = document["profile"]
         check_files(folder, document)
     except BuildError as exc:
-        print(f"verify_offline: {exc}: {remedy}", file=sys.stderr)
+        print(f"verify_offline: {exc}: {_remedy(profile, folder)}", file=sys.stderr)
         return 1
     go_offline(folder / document["nltk_data"])
     failures = [f for check in list_checks(folder, document) if (f := run_check(check))]
     for failure in failures:
-        print(f"verify_offline: {failure}: {remedy}", file=sys.stderr)
+        print(f"verify_offline: {failure}: {_remedy(profile, folder)}", file=sys.stderr)
     return 1 if failures else 0
 
 
@@ -103,7 +104,7 @@ def list_checks(folder: Path, document: dict[str, Any]) -> list[Check]:
         *(
             Check(
                 f"align {language} {model['name']}",
-                partial(checks.check_aligner, folder / model["path"], language, sound),
+                partial(checks.check_aligner, folder, model, language, sound),
             )
             for language, model in document["align"].items()
         ),
@@ -132,6 +133,10 @@ def run_check(check: Check) -> str | None:
     verdict = "FAILED" if failure else "ok"
     print(f"{check.name:34s} {verdict:6s} {time.monotonic() - started:5.1f} s", flush=True)
     return failure
+
+
+def _remedy(profile: str, folder: Path) -> str:
+    return f"run `python builder/fetch_models.py --profile {profile} --into {folder}`"
 
 
 @contextmanager

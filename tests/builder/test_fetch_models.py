@@ -20,16 +20,44 @@ def with_wrong_checksum(profile: PackageProfile) -> PackageProfile:
     return profile.model_copy(update={"models": (*profile.models[:-1], broken)})
 
 
-def test_production_is_refused_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("options", "code", "named"),
+    [
+        ([], 3, "accept its licence at https://huggingface.co/pyannote/"),
+        (["--languages", "nl"], 2, "--allow-unpinned xlsr-53-dutch"),
+        (["--whisper", "huge"], 2, "no Whisper model 'huge'"),
+        (["--pins", "/nowhere.toml"], 1, "give an existing file with --pins"),
+    ],
+)
+def test_production_that_cannot_be_fetched_is_refused_in_one_line(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    code: int,
+    named: str,
 ) -> None:
-    """A profile that cannot be fetched yet is not pretended to be: exit code 2, no folder."""
-    assert main(["--profile", "production", "--into", str(tmp_path / "models")]) == 2
+    """With the remedy and an exit code of its own; nothing is written, nobody is asked."""
+    for variable in ("HF_TOKEN", "HF_TOKEN_FILE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    assert main(["--profile", "production", "--into", str(tmp_path / "m"), *options]) == code
     message = capsys.readouterr().err
     assert message.count("\n") == 1
-    assert "not built yet" in message
-    assert "xlsr-53-dutch" in message
-    assert not (tmp_path / "models").exists()
+    assert named in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_place_that_cannot_be_written_is_named_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file where the folder's parent should be."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
+    assert main(["--profile", "demo", "--into", str(tmp_path / "file" / "models")]) == 1
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "choose another place with --into" in message
 
 
 def test_folder_of_somebody_else_is_left_alone(

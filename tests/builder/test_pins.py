@@ -62,7 +62,21 @@ def test_production_names_the_entries_without_a_revision() -> None:
 def test_revision_that_is_no_commit_is_refused(revision: str) -> None:
     """A branch or a tag moves."""
     with pytest.raises(ValueError, match="revision"):
-        HubModel(kind="whisper", name="x", repo="a/b", revision=revision)
+        HubModel(kind="whisper", name="x", licence="MIT", repo="a/b", revision=revision)
+
+
+def test_plain_file_is_pinned_by_its_own_checksum_alone() -> None:
+    """A checksum of another file pins nothing."""
+    model = HubModel(kind="align", name="x", licence="MIT", file="a.pt", sha256={"b.pt": "0" * 64})
+    assert not model.is_pinned
+    assert model.model_copy(update={"sha256": {"a.pt": "0" * 64}}).is_pinned
+
+
+@pytest.mark.parametrize("source", [{}, {"repo": "a/b", "file": "c.pt"}])
+def test_model_comes_from_one_place(source: dict[str, str]) -> None:
+    """Neither from none nor from two."""
+    with pytest.raises(ValueError, match="either a repo or a file"):
+        HubModel.model_validate({"kind": "align", "name": "x", "licence": "MIT"} | source)
 
 
 def test_unknown_profile_is_named() -> None:
