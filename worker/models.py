@@ -1,17 +1,23 @@
 """Load the models once per process, from a folder, with no network.
 
+What takes long goes side by side: CTranslate2 reads Whisper, the largest of all, in a thread
+without Python's lock, while pyannote is imported and its models are loaded.
+
 Raises `WorkerError` ``MODEL_UNAVAILABLE`` naming the model that is missing or does not load.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from worker.offline import go_offline
 from worker.profile import Profile, unavailable
@@ -20,19 +26,17 @@ from worker.settings import WorkerSettings
 go_offline()  # before what follows is imported
 
 import torch  # noqa: E402
-import whisperx  # noqa: E402
 from faster_whisper import WhisperModel  # noqa: E402
-from nltk.data import path as nltk_paths  # noqa: E402
-from whisperx.diarize import DiarizationPipeline  # noqa: E402
-from whisperx.vads import Pyannote  # noqa: E402
 
-from worker.align import Aligner  # noqa: E402
-from worker.alignment.ctc import warm  # noqa: E402
 from worker.device import Device, choose_device, set_precision  # noqa: E402
-from worker.diarization.segmentation import same_segmentation  # noqa: E402
 from worker.lanes import Lanes  # noqa: E402
 from worker.recognise import Recogniser  # noqa: E402
-from worker.speech import OFFSET, ONSET  # noqa: E402
+
+if TYPE_CHECKING:
+    from whisperx.diarize import DiarizationPipeline
+    from whisperx.vads import Pyannote
+
+    from worker.align import Aligner
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -63,30 +67,47 @@ class Models:
     diarization: DiarizationPipeline
     shares_segmentation: bool = False
     _aligners: dict[str, Aligner] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def aligner(self, language: str | None) -> Aligner | None:
         """Return the language's aligner, loaded on first use; None where the folder has none."""
-        entry = self.profile.align.get(language or "")
-        if language is None or entry is None:
+        if language is None or language not in self.profile.align:
             return None
-        if language not in self._aligners:
-            path = str(self.folder / entry.path)
-            bundle = entry.kind == "torchaudio"  # by its name, and its weights by their folder
-            where = (
-                {"model_name": entry.name, "model_dir": path} if bundle else {"model_name": path}
-            )
-            model, metadata = _load(
-                f"aligner {entry.name}",
-                lambda: whisperx.load_align_model(language, self.device.name, **where),
-            )
-            self._aligners[language] = Aligner(model.eval(), metadata, entry.name)
-        return self._aligners[language]
+        with self._lock:
+            if language not in self._aligners:
+                self._aligners[language] = self._load_aligner(language)
+            return self._aligners[language]
+
+    def _load_aligner(self, language: str) -> Aligner:
+        from nltk.data import path as nltk_paths
+        from whisperx.alignment import load_align_model
+
+        from worker.align import Aligner
+
+        nltk_paths.insert(0, str(self.folder / self.profile.nltk_data))
+        entry = self.profile.align[language]
+        path = str(self.folder / entry.path)
+        bundle = entry.kind == "torchaudio"  # by its name, and its weights by their folder
+        where = {"model_name": entry.name, "model_dir": path} if bundle else {"model_name": path}
+        model, metadata = _load(
+            f"aligner {entry.name}",
+            lambda: load_align_model(language, self.device.name, **where),
+        )
+        return Aligner(model.eval(), metadata, entry.name)
+
+    def get_ready_for_more(self) -> None:
+        """Load what the first job needs last: a Whisper of one language has one aligner."""
+        from worker.alignment.ctc import warm
+
+        languages = self.profile.whisper.models[self.whisper_name].languages or ()
+        for language in languages if len(languages) == 1 else ():
+            self.aligner(language)
+        warm()
 
 
 def load_models(settings: WorkerSettings) -> Models:
-    """Load what the settings name, onto the device there is, all at once."""
+    """Load what the settings name, onto the device there is."""
     profile = Profile.read(settings.models_dir)
-    nltk_paths.insert(0, str(settings.models_dir / profile.nltk_data))
     name = settings.whisper_model or profile.whisper.default
     if name not in profile.whisper.models:
         known = ", ".join(profile.whisper.models)
@@ -94,44 +115,62 @@ def load_models(settings: WorkerSettings) -> Models:
     device = choose_device(settings)
     set_precision()
     torch.set_num_threads(device.threads)
-    with ThreadPoolExecutor(4, "load") as pool:
-        pool.submit(warm)
+    with ThreadPoolExecutor(1, "load") as pool, _without_collections():
         whisper = pool.submit(_load_whisper, settings, profile, name, device)
-        detector = pool.submit(_load_detector, settings, profile, device)
-        diarization = pool.submit(_load_diarization, settings, profile, device)
+        detector = _load("speech detector", lambda: _load_detector(settings, profile, device))
+        diarization = _load("diarization", lambda: _load_diarization(settings, profile, device))
         models = Models(
             folder=settings.models_dir,
             profile=profile,
             device=device,
-            detector=detector.result(),
+            detector=detector,
             whisper=whisper.result(),
             whisper_name=name,
-            diarization=diarization.result(),
+            diarization=diarization,
+            shares_segmentation=_is_same(detector, diarization),
         )
     torch.set_num_threads(device.threads)  # CTranslate2 sets it too
-    models.shares_segmentation = same_segmentation(
-        models.detector.vad_pipeline._segmentation, models.diarization.model._segmentation
-    )
     if device.lanes > 1:
         _spread(models, Lanes(device.lanes))
     return models
 
 
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Collect no garbage meanwhile, and never look at what is there at the end again.
+
+    Imports make millions of objects that stay; the collector goes through them again and again.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def _load_detector(settings: WorkerSettings, profile: Profile, device: Device) -> Pyannote:
+    from whisperx.vads import Pyannote
+
+    from worker.speech import OFFSET, ONSET
+
     path = settings.models_dir / profile.vad.path
-    return _load(
-        "speech detector",
-        lambda: Pyannote(
-            device.torch_device, model_fp=str(path), vad_onset=ONSET, vad_offset=OFFSET
-        ),
-    )
+    return Pyannote(device.torch_device, model_fp=str(path), vad_onset=ONSET, vad_offset=OFFSET)
 
 
 def _load_diarization(
     settings: WorkerSettings, profile: Profile, device: Device
 ) -> DiarizationPipeline:
+    from whisperx.diarize import DiarizationPipeline
+
     path = settings.models_dir / profile.diarization.path
-    return _load("diarization", lambda: DiarizationPipeline(str(path), device=device.torch_device))
+    return DiarizationPipeline(str(path), device=device.torch_device)
+
+
+def _is_same(detector: Pyannote, diarization: DiarizationPipeline) -> bool:
+    from worker.diarization.segmentation import same_segmentation
+
+    return same_segmentation(detector.vad_pipeline._segmentation, diarization.model._segmentation)
 
 
 def _load_whisper(

@@ -82,7 +82,7 @@ class Runtime:
 
     def _load_or_log(self) -> None:
         try:
-            self.load()
+            self.load().get_ready_for_more()
         except WorkerError as exc:
             logger.critical("%s", exc)
 
