@@ -1,7 +1,8 @@
 """Decode: whatever was recorded, into 16 kHz mono int16.
 
 Takes a `Recording`; returns a `Waveform`. PyAV carries FFmpeg's libraries, so no ffmpeg binary
-is needed, and the mix and the resampling are those of whisperx's ffmpeg call.
+is needed, and the mix and the resampling are those of whisperx's ffmpeg call. A WAV file of
+16 kHz mono PCM16, which recorders for speech write, is the waveform already: it is only read.
 
 Raises `WorkerError`: ``AUDIO_UNREADABLE``, ``AUDIO_TRUNCATED``, ``AUDIO_TOO_LONG``,
 ``INVALID_INPUT`` (a clip that starts after the recording's end).
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from contract import Clip, FailureCode, Stage
-from riff import HEAD_BYTES, NotWav, parse_wav
+from riff import HEAD_BYTES, NotWav, WavHeader, parse_wav
 from worker.cancel import CancelToken
 from worker.errors import WorkerError
 from worker.values import SAMPLE_RATE_HZ, Recording, Waveform
@@ -83,7 +84,9 @@ def decode(
     """
     if recording.bytes == 0:
         raise _unreadable("the recording is empty (0 bytes)")
-    _check_riff(recording)
+    header = _check_riff(recording)
+    if header is not None and _is_waveform(header):
+        return _read_plain(recording, header, limits, token)
     try:
         samples, channels = _read(recording, limits, token, on_progress, "mono")
         if channels > 1 and _rms(samples) < _NEARLY_SILENT:
@@ -95,19 +98,46 @@ def decode(
     return Waveform(samples, offset_s=limits.start / SAMPLE_RATE_HZ)
 
 
-def _check_riff(recording: Recording) -> None:
+def _check_riff(recording: Recording) -> WavHeader | None:
     """Compare a WAV header with the file: FFmpeg takes a cut one for a short one."""
     with recording.path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     try:
         header = parse_wav(head)
     except NotWav:
-        return  # another container, or a header that FFmpeg will judge
+        return None  # another container, or a header that FFmpeg will judge
     stored = recording.bytes - header.data_offset
     declared = stored if header.data_bytes is None else header.data_bytes
     missing_s = (declared - stored) / header.bytes_per_s
     if missing_s > _SLACK_S:
         raise _truncated(declared / header.bytes_per_s, missing_s)
+    return header
+
+
+def _is_waveform(header: WavHeader) -> bool:
+    """Whether the file's bytes are samples as they are wanted, and their number is declared."""
+    is_16_khz = header.bytes_per_s == SAMPLE_RATE_HZ * 2
+    return header.is_pcm16_mono and is_16_khz and header.data_bytes is not None
+
+
+def _read_plain(
+    recording: Recording, header: WavHeader, limits: DecodeLimits, token: CancelToken
+) -> Waveform:
+    """Read the samples that are wanted, and no others."""
+    token.check(Stage.DECODE)
+    stored = max(recording.bytes - header.data_offset, 0) // 2
+    n_samples = min((header.data_bytes or 0) // 2, stored)
+    stop = min(limits.stop if limits.stop is not None else n_samples, n_samples)
+    limits.check(max(stop - limits.start, 0) / SAMPLE_RATE_HZ)
+    _check_complete(n_samples / SAMPLE_RATE_HZ, None, limits)
+    samples = np.fromfile(
+        recording.path,
+        np.dtype("<i2"),
+        count=max(stop - limits.start, 0),
+        offset=header.data_offset + limits.start * 2,
+    )
+    samples.setflags(write=False)
+    return Waveform(samples, offset_s=limits.start / SAMPLE_RATE_HZ)
 
 
 def _read(

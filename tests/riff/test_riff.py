@@ -24,6 +24,23 @@ def test_a_canonical_header_tells_rate_offset_and_length() -> None:
     assert (found.bytes_per_s, found.data_offset, found.data_bytes) == (32_000, 44, 32_000)
 
 
+@pytest.mark.parametrize(
+    ("fmt", "is_plain"),
+    [
+        (struct.pack("<HHIIHH", 1, 1, 16_000, 32_000, 2, 16), True),
+        (struct.pack("<HHIIHH", 1, 2, 16_000, 64_000, 4, 16), False),
+        (struct.pack("<HHIIHH", 1, 1, 16_000, 16_000, 1, 8), False),
+        (struct.pack("<HHIIHH", 3, 1, 16_000, 64_000, 4, 32), False),
+        (struct.pack("<HHIIHHHHIH", 0xFFFE, 1, 16_000, 32_000, 2, 16, 22, 16, 4, 1), True),
+        (struct.pack("<HHIIHHHHIH", 0xFFFE, 1, 16_000, 32_000, 2, 16, 22, 16, 4, 3), False),
+    ],
+)
+def test_sound_that_needs_no_decoder_is_told(fmt: bytes, is_plain: bool) -> None:
+    plain = header()
+    made = plain[:16] + struct.pack("<I", len(fmt)) + fmt + plain[36:]
+    assert parse_wav(made).is_pcm16_mono is is_plain
+
+
 def test_chunks_before_the_sound_are_walked_over() -> None:
     plain = header()
     extra = b"LIST" + struct.pack("<I", 5) + b"abcde\0"

@@ -56,6 +56,23 @@ def test_16_khz_pcm_comes_through_untouched(tmp_path: Path) -> None:
     assert not samples.flags.writeable
 
 
+@pytest.mark.parametrize("clip", [None, Clip(start_s=1.0, end_s=2.5), Clip(start_s=4, end_s=99)])
+@pytest.mark.parametrize("odd_bytes", [b"", b"x", b"LIST\x04\0\0\0junk"])
+def test_a_plain_wav_is_read_as_the_decoder_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip: Clip | None, odd_bytes: bytes
+) -> None:
+    write_recording(tmp_path / "r", short_speech())
+    (tmp_path / "r").write_bytes((tmp_path / "r").read_bytes() + odd_bytes)
+    monkeypatch.setattr("av.open", None)
+    read = run(tmp_path / "r", clip=clip)
+    monkeypatch.undo()
+    monkeypatch.setattr("worker.decode._is_waveform", lambda _: False)
+    decoded = run(tmp_path / "r", clip=clip)
+    assert np.array_equal(read.samples, decoded.samples)
+    assert read.offset_s == decoded.offset_s
+    assert not read.samples.flags.writeable
+
+
 @pytest.mark.parametrize("rate_hz", [8_000, 44_100, 48_000])
 def test_stereo_of_any_rate_is_mixed(tmp_path: Path, rate_hz: int) -> None:
     tone = (np.sin(np.arange(2 * rate_hz) * 2 * np.pi * 440 / rate_hz) * 8000).astype(np.int16)
