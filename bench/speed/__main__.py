@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         document = written
         for name in options.only or choose(written.get("parts", {})):
             document = merge(document, name, _measure(PARTS[name](), name, bench))
-            if not options.dry_run:
+            if not options.dry_run and name != QUICK:
                 _write(document, options.docs)
     print(json.dumps(document, indent=1) if options.dry_run else markdown(document))
     return 0

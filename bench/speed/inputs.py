@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.audio_files import SAMPLE_RATE_HZ, Waveform, read_recording, write_recording
-from bench.dialogue import Line, Script, record
+from bench.dialogue import PAUSES_S, Line, Script, record
 from bench.references import SPEECH_DIR, Reference, Utterance, load_reference, telephone_sample
 
 GERMAN_SPEECH = SPEECH_DIR / "ausflug2.ogg"
@@ -37,7 +37,7 @@ class Recipe:
     Attributes:
         name: The recording's name.
         sources: Recordings of ``bench/speech`` whose utterances are used.
-        duration_s: At least this long.
+        duration_s: About that long: until pauses of the mean length would reach it.
         seed: Of the order and of the pauses.
     """
 
@@ -47,10 +47,10 @@ class Recipe:
     seed: int
 
 
-MEETING = Recipe("meeting", ("planning3", "standup2"), 305.0, 7)
+MEETING = Recipe("meeting", ("planning3", "standup2"), 310.0, 7)
 PANEL = Recipe("panel", ("handover2", "standup2", "planning3"), 330.0, 8)
 TRIAL = Recipe("trial", ("standup2",), 60.0, 6)
-LONG = Recipe("half-hour", ("planning3", "handover2", "standup2"), 1800.0, 9)
+LONG = Recipe("half-hour", ("planning3", "handover2", "standup2"), 1805.0, 9)
 TELEPHONE = "telephone"
 GERMAN = "german"
 NAMES = (TELEPHONE, MEETING.name, PANEL.name, TRIAL.name, LONG.name, GERMAN)
@@ -98,13 +98,13 @@ def _script(recipe: Recipe, clips: Sequence[Clip]) -> Script:
     """Return a script whose texts are the clips' numbers: told once in order, then shuffled."""
     rng = np.random.default_rng(recipe.seed)
     order: list[int] = []
-    spoken_s = 0.0
-    while spoken_s < recipe.duration_s:
+    played_s = 0.0
+    while played_s < recipe.duration_s:
         turn = rng.permutation(len(clips)) if order else np.arange(len(clips))
         for index in turn.tolist():
             order.append(index)
-            spoken_s += len(clips[index].speech) / SAMPLE_RATE_HZ
-            if spoken_s >= recipe.duration_s:
+            played_s += len(clips[index].speech) / SAMPLE_RATE_HZ + sum(PAUSES_S) / 2
+            if played_s >= recipe.duration_s:
                 break
     lines = tuple(Line(clips[index].speaker, str(index)) for index in order)
     return Script(recipe.name, recipe.seed, {clip.speaker: "" for clip in clips}, lines)

@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from bench.audio_files import SAMPLE_RATE_HZ, Waveform, read_recording
 from bench.references import SPEECH_DIR, Utterance, load_reference
@@ -26,9 +27,10 @@ def composed(recipe: Recipe) -> tuple[Waveform, tuple[Utterance, ...]]:
 
 
 def test_dialogues_are_as_long_as_they_are_said_to_be() -> None:
-    """Five minutes of speech, pauses not counted."""
+    """Five minutes, and not much more: they are transcribed many times."""
     for recipe in (MEETING, PANEL):
-        assert len(composed(recipe)[0]) / SAMPLE_RATE_HZ > recipe.duration_s >= 300
+        duration_s = len(composed(recipe)[0]) / SAMPLE_RATE_HZ
+        assert 300 <= duration_s == pytest.approx(recipe.duration_s, rel=0.03)
 
 
 def test_the_same_recipe_is_the_same_recording() -> None:
@@ -42,7 +44,7 @@ def test_what_is_said_is_known() -> None:
     _, said = composed(MEETING)
     planning = load_reference(SPEECH_DIR / "planning3.flac")
     assert said[0].text == planning.utterances[0].text
-    assert said[-1].end > MEETING.duration_s
+    assert said[-1].end > 300
 
 
 def test_utterances_that_others_talk_into_are_left_out() -> None:
