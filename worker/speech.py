@@ -48,12 +48,13 @@ def find_speech(
         token: Looked at before every batch of windows.
         listener: Given the scores of every batch of windows, for whoever can use them too.
     """
-    return tuple(speech_spans([waveform.samples], detector, batch_size, token, listener))
+    segmenter = Segmenter(detector.vad_pipeline._segmentation)
+    return tuple(speech_spans([waveform.samples], segmenter, batch_size, token, listener))
 
 
 def speech_spans(
     arriving: Iterable[Samples],
-    detector: Pyannote,
+    segmenter: Segmenter,
     batch_size: int,
     token: CancelToken,
     listener: Listener = lambda _: None,
@@ -62,12 +63,11 @@ def speech_spans(
 
     Args:
         arriving: Consecutive parts of the waveform, each (n_samples,).
-        detector: As in `find_speech`.
+        segmenter: The detector's, for stock's spans; the diarization's, to run one model less.
         batch_size: As in `find_speech`.
         token: As in `find_speech`.
         listener: As in `find_speech`.
     """
-    segmenter = Segmenter(detector.vad_pipeline._segmentation)
     windows = SegmentationStream(segmenter, segmentation_batch(segmenter.device, batch_size))
     speech, n_samples = SpeechStream(segmenter), 0
 

@@ -164,12 +164,30 @@ def test_spans_of_a_telephone_conversation_are_stocks(models: Models) -> None:
 )
 @given(st.lists(st.integers(0, 87_000), max_size=4))
 def test_samples_may_arrive_in_parts(models: Models, cuts: list[int]) -> None:
+    from worker.diarization.segmentation import Segmenter
     from worker.speech import find_speech, speech_spans
 
     parts = np.split(short_speech(), sorted(cuts))
-    found = tuple(speech_spans(parts, models.detector, 3, CancelToken()))
+    segmenter = Segmenter(models.detector.vad_pipeline._segmentation)
+    found = tuple(speech_spans(parts, segmenter, 3, CancelToken()))
     assert found == find_speech(Waveform(short_speech()), models.detector, 3, CancelToken())
     assert all(isinstance(span, SpeechSpan) for span in found)
+
+
+def test_a_diarizations_own_segmentation_finds_speech_too(models: Models) -> None:
+    """One of windows of 10 s and sets of speakers: not stock's spans to the bit, but its speech."""
+    from pyannote.audio import Inference
+
+    from tests.worker.diarization.architectures import powerset_segmentation
+    from worker.diarization.segmentation import Segmenter
+    from worker.speech import find_speech, speech_spans
+
+    like = powerset_segmentation(models.detector.vad_pipeline._segmentation.model)
+    segmenter = Segmenter(Inference(like, duration=10.0, step=1.0, skip_aggregation=True))
+    (found,) = speech_spans([short_speech()], segmenter, 8, CancelToken())
+    (stock,) = find_speech(Waveform(short_speech()), models.detector, 8, CancelToken())
+    assert abs(found.start - stock.start) < 0.2
+    assert abs(found.end - stock.end) < 0.2
 
 
 def test_a_cancelled_job_stops_before_its_next_batch(models: Models) -> None:
