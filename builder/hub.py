@@ -3,8 +3,8 @@
 Speaks the part of the Hugging Face Hub's protocol that a download needs: the listing of a
 revision, with SHA-256 of large files and git's id of small ones, and `resolve`, which redirects
 to where the bytes are. The official client is not used for the bytes: it compares no checksum,
-fetches up to 10 MiB again after a cut, logs signed URLs, and reads its offline switch at import,
-which the rest of this package sets. The tests hold both against the same server.
+gives up when a connection is closed early, and reads its offline switch at import, which the rest
+of this package sets. The tests hold both against the same server.
 """
 
 from collections.abc import Callable

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import requests
 from pydantic import SecretStr
 from requests.auth import AuthBase
+from urllib3.exceptions import HTTPError
 
 from builder.errors import BuildError, Unreachable
 
@@ -93,7 +94,7 @@ def ask(
         ):
             _check(answer, url)
             yield answer
-    except requests.RequestException as exc:
+    except (requests.RequestException, HTTPError) as exc:
         host = urlsplit(url).netloc
         raise Interrupted(f"{host} does not answer ({type(exc).__name__})") from exc
 

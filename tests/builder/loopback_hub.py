@@ -209,10 +209,10 @@ def make_handler(hub: LoopbackHub) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             if self.command == "HEAD":
                 return
-            self.wfile.write(body[:cut])
             if name is not None:
-                with hub.lock:
+                with hub.lock:  # before the client can know that it has everything
                     hub.sent[name] += len(body[:cut])
+            self.wfile.write(body[:cut])
             if cut is not None:
                 self._hang_up()
 
