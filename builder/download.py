@@ -109,8 +109,6 @@ def _attempt(
             raise
         begin_anew()
         raise Interrupted(f"{server} has no byte {offset}") from exc
-    if stream.tell() != length:
-        raise Interrupted(f"{server} cut the connection")
 
 
 def _length(answer: requests.Response) -> int | None:
