@@ -167,7 +167,7 @@ def test_health_answers(call: Call) -> None:
 def test_no_log_line_holds_the_secret_or_a_path(
     call: Call, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "edge_client.webhook")
     for path in (path_of(SESSION), f"/hooks/{SECRET}", path_of(SESSION, secret=SECRET + "1")):
         call(path)
     assert f"{SESSION.prefix}: called" in caplog.text
@@ -178,7 +178,7 @@ def test_no_log_line_holds_the_secret_or_a_path(
 def test_line_breaks_in_a_session_make_no_log_lines(
     call: Call, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "edge_client.webhook")
     assert call(path_of(Session("u", "s\nERROR forged")))[0] == 200
     assert [record.message for record in caplog.records if "\n" in record.message] == []
 
