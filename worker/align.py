@@ -25,6 +25,7 @@ from whisperx.utils import LANGUAGES_WITHOUT_SPACES
 
 from contract import Stage, WarningCode
 from worker.alignment.emissions import AcousticModel, emit, plan_batches
+from worker.alignment.emissions import starting_batch_size as starting_batch_size
 from worker.alignment.labels import Alphabet
 from worker.alignment.segments import place_segment, slice_of
 from worker.alignment.timing import PlacedSentence, PlacedWord

@@ -79,6 +79,7 @@ find_speech: Callable[..., tuple[SpeechSpan, ...]] = _late("worker.speech", "fin
 transcribe: Callable[..., Transcription] = _late("worker.transcribe", "transcribe")
 align: Callable[..., Alignment] = _late("worker.align", "align")
 interpolate: Callable[..., Alignment] = _late("worker.align", "interpolate")
+starting_batch_size: Callable[..., int] = _late("worker.align", "starting_batch_size")
 diarize: Callable[..., Diarization] = _late("worker.diarize", "diarize")
 recorder_for: Callable[..., ActivityRecorder] = _late("worker.diarize", "recorder_for")
 attribute: Callable[..., tuple[Segment, ...]] = _late("worker.attribute", "attribute")
@@ -245,13 +246,13 @@ class Job:
         token: CancelToken,
         share: Callable[[float], None],
     ) -> Alignment:
-        device = self.models.device.torch_device
+        device, lanes = self.models.device.torch_device, self.models.device.lanes
         return self.course.or_degraded(
             Stage.ALIGN,
             lambda: self.course.in_batches(
                 Stage.ALIGN,
-                1,
-                lambda _: align(waveform, part, aligner, device, token, share),
+                starting_batch_size(device),
+                lambda batch: align(waveform, part, aligner, device, token, share, batch, lanes),
             ),
             lambda: interpolate(waveform, part, aligner.joiner if aligner else " "),
         )

@@ -122,6 +122,19 @@ def test_paths_through_long_emissions_are_those_of_whisperx(seed: int) -> None:
 
 
 @pytest.mark.models
+def test_the_trellis_is_that_of_whisperx_to_the_bit() -> None:
+    import torch
+    from whisperx.alignment import get_trellis
+
+    heard = torch.log_softmax(torch.from_numpy(np.random.default_rng(0).normal(0, 4, (800, 9))), -1)
+    emission, tokens = heard.float().numpy(), np.arange(300) % 8 + 1
+    trellis = np.empty((801, 301), np.float32)
+    fill, _ = ctc._compiled()
+    fill(emission, tokens, BLANK, trellis)
+    assert np.array_equal(trellis, get_trellis(torch.from_numpy(emission), tokens.tolist(), BLANK))
+
+
+@pytest.mark.models
 @given(problems(), st.data())
 @settings(deadline=None)
 def test_numbers_that_are_none_lead_where_they_lead_whisperx(

@@ -43,5 +43,10 @@ def test_a_sentence_without_times_is_merged_into_its_neighbour() -> None:
     assert [(s.text, s.start, s.end) for s in found] == [("a. b.", 1.0, pytest.approx(1.2))]
 
 
+def test_sentences_are_in_order_of_their_times() -> None:
+    found = place_sentences("a. b.", [(0, 2), (3, 5)], times(2.0, 2.1, None, 1.0, 1.1), True)
+    assert [(s.text, s.start) for s in found] == [("b.", 1.0), ("a.", 2.0)]
+
+
 def test_without_any_times_there_is_no_sentence() -> None:
     assert place_sentences("a b", [(0, 3)], times(None, None, None), True) == []
