@@ -10,8 +10,8 @@ from builder.errors import ChoiceError
 from builder.pins import HubModel, HubProfile
 
 DEFAULT_WHISPER = ("large-v3",)
-DEFAULT_LANGUAGES = ("en", "de", "es", "fr", "it")
-"""Those whose aligners are small, and pinned by the checksum of the file itself."""
+DEFAULT_LANGUAGES = ("en",)
+"""The other aligners of torchaudio are CC-BY-NC: who may use them asks for them."""
 
 
 def choose(
