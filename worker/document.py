@@ -1,11 +1,20 @@
-"""Compose the transcript document from what the stages found."""
+"""Compose the transcript document from what the stages found, and sum it up."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from contract import JobInput, Segment, Stage, Transcript, WarningCode
+from contract import (
+    JobInput,
+    JobSummary,
+    Segment,
+    Stage,
+    StoredResult,
+    Transcript,
+    WarningCode,
+)
 from worker.values import Alignment, Diarization, Transcription
 
 if TYPE_CHECKING:
@@ -74,3 +83,27 @@ def _model_names(job: JobInput, models: Models, language: str | None) -> dict[st
     if job.diarize:
         names[Stage.DIARIZE] = profile.diarization.name
     return {stage.value: name for stage, name in names.items()}
+
+
+def summary_of(
+    document: Transcript, stored: StoredResult, timings: Mapping[Stage, float], elapsed_s: float
+) -> JobSummary:
+    """Return what the job's output says of a transcript that is in S3.
+
+    Args:
+        document: The transcript.
+        stored: What S3 has of it.
+        timings: Seconds by stage.
+        elapsed_s: Of the whole job, so far.
+    """
+    return JobSummary(
+        segments_count=len(document.segments),
+        speakers_count=len(document.speakers),
+        duration_seconds=document.duration_seconds,
+        processing_time_seconds=elapsed_s,
+        language=document.language,
+        warnings=document.warnings,
+        result=stored,
+        timings=dict(timings),
+        request_id=document.request_id,
+    )

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from contract import (
     FailureCode,
     JobInput,
-    JobSummary,
     Segment,
     Stage,
     Transcript,
@@ -31,7 +30,7 @@ from worker.cancel import CancelToken
 from worker.course import Course
 from worker.decode import DecodeLimits, decode
 from worker.deliver import deliver
-from worker.document import Findings, compose
+from worker.document import Findings, compose, summary_of
 from worker.download import DownloadLimits
 from worker.encode import EncodedTranscript
 from worker.errors import JobCancelled, WorkerError
@@ -306,15 +305,5 @@ class Job:
         except Exception as exc:  # whatever it is: the transcript is paid for
             logger.warning("deliver: %s: %s", type(exc).__name__, exc)
             return upload_failed(document, exc)
-        summary = JobSummary(
-            segments_count=len(document.segments),
-            speakers_count=len(document.speakers),
-            duration_seconds=document.duration_seconds,
-            processing_time_seconds=self.course.elapsed_s,
-            language=document.language,
-            warnings=document.warnings,
-            result=encoded.stored,
-            timings=self.timings,
-            request_id=self.input.request_id,
-        )
+        summary = summary_of(document, encoded.stored, self.timings, self.course.elapsed_s)
         return summary.model_dump(mode="json", exclude_none=True)
