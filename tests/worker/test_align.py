@@ -75,6 +75,12 @@ def test_what_whisperx_gives_up_is_interpolated_and_said_so(
     assert [s.text for s in interpolated] == ["Too much for a moment.", "After the end."]
 
 
+@pytest.mark.parametrize("start", [SPEECH.duration_s, 90.0])
+def test_a_segment_that_begins_at_the_end_is_not_heard(aligner: Aligner, start: float) -> None:
+    assert align(aligner, TextSegment(start, 91.0, "a", -0.1)).warnings != ()
+    assert align(aligner, TextSegment(SPEECH.duration_s - 0.01, 91.0, "a", -0.1)).warnings == ()
+
+
 @pytest.mark.parametrize("cut", range(1, len(SEGMENTS)))
 def test_parts_of_a_transcription_give_the_parts_of_its_alignment(
     aligner: Aligner, cut: int

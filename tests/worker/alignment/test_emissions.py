@@ -77,6 +77,20 @@ def test_slices_that_are_short_or_empty_have_an_emission(model: AcousticModel) -
     assert all(np.isfinite(emission).all() for emission in found.values())
 
 
+def test_a_short_slice_is_told_of_its_padding_as_whisperx_tells_it(model: AcousticModel) -> None:
+    import torch
+
+    from worker.alignment.emissions import log_probabilities
+
+    samples = torch.full((1, 400), 9000, dtype=torch.int16)
+    with torch.inference_mode():
+        told, _ = model.module(samples / 32768, lengths=torch.tensor([300]))
+        untold, _ = model.module(samples / 32768)
+    found = log_probabilities(samples, [300], model)
+    assert torch.equal(found, told.log_softmax(-1))
+    assert not torch.equal(found, untold.log_softmax(-1))
+
+
 @pytest.mark.parametrize("lengths", [[3000], [200], [3000, 2000]])
 @pytest.mark.parametrize("kind", ["torchaudio", "transformers"])
 def test_everything_is_where_the_model_is(lengths: list[int], kind: str) -> None:

@@ -25,10 +25,10 @@ def test_a_language_is_read_once(aligners: Aligners, monkeypatch: pytest.MonkeyP
 def test_no_word_of_a_text_is_kept(aligners: Aligners) -> None:
     from worker.alignment.sentences import _splitter, split_sentences
 
-    split_sentences("It was said. Then by Xyzzyqwert. Plughfoobar said so.", "en")
+    split_sentences("Read the tables.", "en")
     known = _splitter("english")._params.ortho_context
     before = len(known)
-    split_sentences("We met Zzyzxian. Frobozzly Inc. was there.", "en")
+    split_sentences("We met... Zzyzxian of Inc. Frobozzly and Mr. J. Xyzzyqwert. Etc. So.", "en")
     assert len(known) == before
 
 
