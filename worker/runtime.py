@@ -17,6 +17,7 @@ from worker.lifetimes import Speed
 from worker.memory import Growth, is_poisoned
 from worker.offline import go_offline
 from worker.pipeline import Job
+from worker.profile import Profile
 from worker.progress import ProgressReporter, Sink, awaiting_threads, into_url
 from worker.redact import ScrubFilter
 from worker.scratch import clear_what_was_left
@@ -97,6 +98,8 @@ class Runtime:
         if job.progress_url is not None:
             progress.add(into_url(job.progress_url))
         with self._turn:
+            if self._models is None:
+                Profile.read(self.settings.models_dir)  # without models nothing is worth fetching
             return self._run(job, token, progress)
 
     def _run(self, job: JobInput, token: CancelToken, progress: ProgressReporter) -> dict[str, Any]:

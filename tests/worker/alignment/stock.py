@@ -31,6 +31,7 @@ def splitters_kept() -> Iterator[None]:
 def _kept() -> Any:
     import nltk.data
 
+    nltk.data.clear_cache()  # another test may have read another folder's tables
     return cache(nltk.data.load)
 
 
