@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def splitters_kept() -> Iterator[None]:
+def _splitters_kept() -> Iterator[None]:
     """Keep whisperx from reading its sentence splitter for every segment anew: it takes long."""
     import whisperx.alignment as stock
 
@@ -43,7 +43,10 @@ def stock_sentences(
 
     asked = {"start": segment.start, "end": segment.end, "text": segment.text}
     try:
-        found = whisperx.align([asked], aligner.model, aligner.metadata, waveform.float32, "cpu")
+        with _splitters_kept():
+            found = whisperx.align(
+                [asked], aligner.model, aligner.metadata, waveform.float32, "cpu"
+            )
     except (KeyError, ValueError, IndexError):
         return []
     return [_sentence(s) for s in found["segments"] if s["words"] or s["text"] != segment.text]

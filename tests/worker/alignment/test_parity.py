@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.recordings import short_speech
-from tests.worker.alignment.stock import splitters_kept, stock_sentences
+from tests.worker.alignment.stock import stock_sentences
 from worker.values import TextSegment, Waveform
 
 if TYPE_CHECKING:
@@ -65,8 +65,7 @@ def test_sentences_words_times_and_scores_are_those_of_whisperx(
 ) -> None:
     aligner = list(aligners)[kind]
     spoken = [segment for segment in spoken if segment.text.strip()]
-    with splitters_kept():
-        expected = [stock_sentences(SPEECH, segment, aligner) for segment in spoken]
+    expected = [stock_sentences(SPEECH, segment, aligner) for segment in spoken]
     assert repr(placed(spoken, aligner)) == repr([plain(s) for s in expected])
 
 
