@@ -14,7 +14,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 class WorkerSettings(BaseSettings):
     """One field per variable, upper case in the environment."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
     models_dir: Path = Field(_ROOT / "models", description="The folder that builder/ made.")
     whisper_model: str | None = Field(None, description="A name in the profile; its default.")
