@@ -23,10 +23,17 @@ from contract.queue import (
     JobStatus,
     RunRequest,
 )
-from contract.summary import JobSummary, StoredResult, TranscriptForm, UploadFailed
+from contract.summary import (
+    AUDIO_ETAG_PATTERN,
+    JobSummary,
+    StoredResult,
+    TranscriptForm,
+    UploadFailed,
+)
 from contract.transcript import Segment, Transcript, Word, WordTiming
 
 __all__ = [
+    "AUDIO_ETAG_PATTERN",
     "FAILURES",
     "MAX_SUMMARY_BYTES",
     "Action",

@@ -15,6 +15,9 @@ from contract.base import WireModel
 from contract.failures import JobFailure, Stage, WarningText
 
 Seconds = Annotated[float, Field(ge=0)]
+AUDIO_ETAG_PATTERN = r"^[\x21-\x7e]{1,64}$"
+AudioETag = Annotated[str, Field(pattern=AUDIO_ETAG_PATTERN)]
+"""S3's name for one version of the recording, quotes included, as its ``ETag`` header has it."""
 
 
 class StoredResult(WireModel):
@@ -38,6 +41,9 @@ class JobSummary(WireModel):
     result: StoredResult
     timings: dict[Stage, Seconds] = Field(description="Seconds spent in each stage.")
     request_id: str | None = None
+    audio_etag: AudioETag | None = Field(
+        None, description="Of the recording that was read; absent where S3 gave none."
+    )
 
 
 class TranscriptForm(StrEnum):

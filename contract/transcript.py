@@ -2,6 +2,9 @@
 
 Readers of WhisperX's JSON (``segments[].words[]``) can read it unchanged. Here every word has
 every key: a value that is unknown is null, a key is never missing.
+
+Readers ignore keys they do not know: one may be added, with a default for older documents. What
+is renamed, removed or means something else makes another ``schema_version``.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from pydantic import Field
 
 from contract.base import WireModel
 from contract.failures import WarningText
-from contract.summary import Seconds
+from contract.summary import AudioETag, Seconds
 
 SpeakerLabel = Annotated[str, Field(pattern=r"^SPEAKER_\d{2,}$")]
 
@@ -64,3 +67,6 @@ class Transcript(WireModel):
     models: dict[str, str] = Field(description="Stage to the name of the model that ran.")
     warnings: tuple[WarningText, ...] = ()
     request_id: str | None = None
+    audio_etag: AudioETag | None = Field(
+        None, description="Of the recording that was read; null where S3 gave none."
+    )

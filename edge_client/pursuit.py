@@ -238,7 +238,7 @@ class Pursuit:
 
     def _end(self, outcome: Outcome) -> Next:
         """End here, unless the recording is another one by now."""
-        if self._claim.ended is None and self._is_rerecorded():
+        if self._claim.ended is None and self._is_rerecorded(outcome):
             self._reruns += 1
             self._view.note("the recording changed while its job ran; submitting again")
             now = self._edge.clock.monotonic()
@@ -247,11 +247,14 @@ class Pursuit:
             self._close(outcome)
         return End(outcome, self._claim, self._status)
 
-    def _is_rerecorded(self) -> bool:
+    def _is_rerecorded(self, outcome: Outcome) -> bool:
         """Whether there is a recording, another than the job's; not for ever: who records on?"""
         audio = self._edge.bucket.head(self._session.audio_key)
-        changed = audio is not None and audio.etag != self._claim.audio_etag
-        return changed and self._reruns < self._edge.limits.attempts
+        if audio is None or self._reruns >= self._edge.limits.attempts:
+            return False
+        if outcome.delivered is not None:
+            return not outcome.delivered.is_of(audio, self._claim)
+        return audio.etag != self._claim.audio_etag
 
     def _close(self, outcome: Outcome) -> None:
         """Mark the claim: whoever submits this session now starts afresh."""

@@ -15,7 +15,6 @@ from edge_client.layout import Session
 from edge_client.settle import settle
 from edge_client.storage import ObjectInfo
 from edge_client.transcripts import Delivered
-from edge_client.verdict import Result
 
 
 class State(StrEnum):
@@ -107,7 +106,7 @@ def _of_job(
             )
         return Submission(State.ALREADY_SUBMITTED, session, claim)
     outcome = settle(edge.bucket, session, claim, status)
-    if outcome.result is Result.DONE and claim.audio_etag == audio.etag:
+    if outcome.delivered is not None and outcome.delivered.is_of(audio, claim):
         return Submission(State.ALREADY_DONE, session, delivered=outcome.delivered)
     say(f"job {claim.job_id} ended: {outcome.message}; submitting again")
     return None

@@ -30,7 +30,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Delivered:
-    """What a finished session's transcript amounts to."""
+    """What a finished session's transcript amounts to.
+
+    Attributes:
+        audio_etag: Of the recording that its worker read; None if it did not say.
+    """
 
     segments_count: int
     speakers_count: int
@@ -39,6 +43,22 @@ class Delivered:
     language: str | None
     warnings: tuple[str, ...]
     size_bytes: int
+    audio_etag: str | None = None
+
+    def is_of(self, audio: ObjectInfo, claim: Claim) -> bool:
+        """Whether the recording is still the one that was transcribed.
+
+        Args:
+            audio: The recording as it is now.
+            claim: Of the submission that the transcript is of. It tells what was there before
+                the job; what the job then read, only its worker knows.
+        """
+        return _opaque(self.audio_etag or claim.audio_etag) == _opaque(audio.etag)
+
+
+def _opaque(etag: str) -> str:
+    """Return what an ETag is about: a proxy may make one weak (RFC 9110, 8.8.3)."""
+    return etag.removeprefix("W/").strip('"')
 
 
 @dataclass(frozen=True)
@@ -52,6 +72,7 @@ class Document:
     language: str | None = None
     warnings: tuple[str, ...] = ()
     request_id: str | None = None
+    audio_etag: str | None = None
 
     def delivered(self, size_bytes: int) -> Delivered:
         """Sum it up."""
@@ -63,6 +84,7 @@ class Document:
             language=self.language,
             warnings=self.warnings,
             size_bytes=size_bytes,
+            audio_etag=self.audio_etag,
         )
 
 
@@ -76,6 +98,7 @@ def of_summary(summary: JobSummary) -> Delivered:
         language=summary.language,
         warnings=tuple(summary.warnings),
         size_bytes=summary.result.bytes,
+        audio_etag=summary.audio_etag,
     )
 
 
@@ -98,6 +121,7 @@ class _Transcript(BaseModel):
     processing_time_seconds: float | None = None
     warnings: tuple[str, ...] = ()
     request_id: str | None = None
+    audio_etag: str | None = None
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -126,6 +150,7 @@ def parse(body: bytes) -> Document:
         language=doc.language,
         warnings=doc.warnings,
         request_id=doc.request_id,
+        audio_etag=doc.audio_etag,
     )
 
 
@@ -139,7 +164,8 @@ def find_done(
         session: Which.
         audio: The recording, None if it is gone (then any valid transcript will do).
         claim: The session's claim. If its job wrote the transcript, the audio's ETag decides
-            whether it is of this audio; otherwise which of the two objects is newer.
+            whether it is of this audio (`Delivered.is_of`); otherwise which of the two objects is
+            newer.
     """
     found = _read(bucket, session)
     if found is None:
@@ -152,7 +178,7 @@ def find_done(
 
 def _is_of(doc: Document, info: ObjectInfo, audio: ObjectInfo, claim: Claim | None) -> bool:
     if claim is not None and doc.request_id in claim.request_ids:
-        return claim.audio_etag == audio.etag
+        return doc.delivered(info.size_bytes).is_of(audio, claim)
     return info.modified_at >= audio.modified_at
 
 

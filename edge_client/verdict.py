@@ -83,7 +83,7 @@ def judge(status: JobStatus | None) -> Verdict:
 def _completed(output: Any) -> Verdict:
     for model in (JobSummary, UploadFailed):
         try:
-            return model.model_validate(output)
+            return model.model_validate(output, extra="ignore")  # a newer worker says more
         except ValidationError:
             continue
     what = "without a result" if output is None else "with a result that is no summary"

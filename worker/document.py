@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Findings:
-    """What the stages of a job gave, and the warnings of the job itself."""
+    """What the stages of a job gave, the warnings of the job itself, and what it was done on."""
 
     transcription: Transcription
     alignment: Alignment
     diarization: Diarization
     warnings: tuple[str, ...]
+    audio_etag: str | None = None
 
     @property
     def all_warnings(self) -> tuple[str, ...]:
@@ -72,6 +73,7 @@ def compose(
         models=_model_names(job, models, language),
         warnings=silent + findings.all_warnings,
         request_id=job.request_id,
+        audio_etag=findings.audio_etag,
     )
 
 
@@ -106,4 +108,5 @@ def summary_of(
         result=stored,
         timings=dict(timings),
         request_id=document.request_id,
+        audio_etag=document.audio_etag,
     )

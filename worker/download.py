@@ -1,14 +1,16 @@
 """One object from S3 to a file, through resets, stalls and errors, from where it stopped.
 
 A broken transfer goes on with ``Range`` and ``If-Match`` on the ETag, so bytes that arrived are
-not paid for twice and never mixed with those of another version. Length and, where the ETag is
-one, MD5 are verified.
+not paid for twice and never mixed with those of another version; without an ETag that can be
+matched (RFC 9110, 13.1.1: a weak one cannot) it starts over. Length and, where the ETag is one,
+MD5 are verified.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -18,7 +20,7 @@ from pathlib import Path
 import requests
 import stamina
 
-from contract import FailureCode, PresignedUrl, Stage
+from contract import AUDIO_ETAG_PATTERN, FailureCode, PresignedUrl, Stage
 from worker.cancel import CancelToken
 from worker.errors import WorkerError
 from worker.refusals import refusal
@@ -86,10 +88,13 @@ class Download:
         ):
             with attempt:
                 self._go_on()
-        return Recording(self.path, self._received, self._skew_s)
+        etag = self._etag if re.fullmatch(AUDIO_ETAG_PATTERN, self._etag) else None
+        return Recording(self.path, self._received, self._skew_s, etag)
 
     def _go_on(self) -> None:
         headers = {"Accept-Encoding": "identity"}  # bytes as stored: their number is checked
+        if not self._etag or self._etag.startswith("W/"):
+            self._received = 0
         if self._received:
             headers |= {"Range": f"bytes={self._received}-", "If-Match": self._etag}
         try:
@@ -108,22 +113,20 @@ class Download:
         """Take the response as the object's beginning, or as its continuation."""
         self._skew_s = clock_skew_s(response)
         status = response.status_code
+        etag = response.headers.get("ETag", "")
         if status == requests.codes.partial_content and self._received:
+            if etag not in ("", self._etag):  # from who does not know If-Match
+                raise self._replaced()
             return
         if status == requests.codes.precondition_failed and self._received:
-            self._received = 0
-            raise _Interrupted(
-                FailureCode.STORAGE_UNAVAILABLE,
-                "the recording was replaced while it was fetched, again and again; submit again",
-                Stage.FETCH,
-            )
+            raise self._replaced()
         if status == requests.codes.requested_range_not_satisfiable and self._received:
             raise self._truncated()
         if status != requests.codes.ok:
             raise refusal(self.url, response)
         self._received = 0
         self._declared = int(response.headers.get("Content-Length") or 0)
-        self._etag = response.headers.get("ETag", "")
+        self._etag = etag
         self._md5 = stored_md5(response)
         self.limits.check_size(self._declared)
         if shutil.disk_usage(self.path.parent).free < self._declared + _RESERVE_BYTES:
@@ -155,6 +158,11 @@ class Download:
             self._received = 0
             message = "the bytes that arrived are not those that S3 stores; submit again"
             raise _Interrupted(FailureCode.AUDIO_TRUNCATED, message, Stage.FETCH)
+
+    def _replaced(self) -> _Interrupted:
+        self._received = 0
+        message = "the recording was replaced while it was fetched, again and again; submit again"
+        return _Interrupted(FailureCode.STORAGE_UNAVAILABLE, message, Stage.FETCH)
 
     def _truncated(self) -> WorkerError:
         message = f"S3 sent {self._received} of {self._declared} bytes; submit again"

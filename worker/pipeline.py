@@ -98,6 +98,7 @@ class Job:
     progress: ProgressReporter
     speed: Speed
     course: Course = field(init=False)
+    audio_etag: str | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.course = Course(self.progress, self.input.strict)
@@ -143,6 +144,7 @@ class Job:
         with self.course.stage(Stage.FETCH, self.token) as share:
             limits = DownloadLimits(self.settings.max_audio_bytes)
             recording = fetch(self.input, folder, limits, self.token, share)
+            self.audio_etag = recording.etag
         with self.course.stage(Stage.DECODE, self.token) as share:
             lengths = DecodeLimits(self._max_duration_s, self.input.clip)
             waveform = decode(recording, lengths, self.token, share)
@@ -175,7 +177,11 @@ class Job:
             finally:
                 text.close()
             return Findings(
-                transcription, alignment.result(), diarization.result(), self.course.warnings
+                transcription,
+                alignment.result(),
+                diarization.result(),
+                self.course.warnings,
+                self.audio_etag,
             )
 
     def _find_speech(self, waveform: Waveform) -> tuple[tuple[SpeechSpan, ...], Activity | None]:

@@ -22,11 +22,13 @@ class Recording:
         path: The file.
         bytes: Its size.
         clock_skew_s: S3's clock minus this machine's; 0 for inline audio.
+        etag: Which version of the object it is, in S3's words; None where S3 gave none.
     """
 
     path: Path
     bytes: int
     clock_skew_s: float = 0.0
+    etag: str | None = None
 
 
 @dataclass(frozen=True)

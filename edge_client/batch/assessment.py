@@ -14,6 +14,7 @@ from edge_client.batch.values import Found, Item, Need
 from edge_client.claim import Claim, Held
 from edge_client.recovery import is_mended_by_time
 from edge_client.storage import ObjectInfo
+from edge_client.transcripts import Delivered
 
 CLOCK_STEP = timedelta(seconds=2)
 """Two objects written within so much may be listed in either order: S3 tells whole seconds."""
@@ -124,7 +125,7 @@ class Inquiry:
         wishes: The user's.
         endpoint_id: This box's; None if it has none (a dry run).
         now: The time of day.
-        is_delivered: Looks into the transcript: is it of this claim's submissions?
+        delivered: Looks into the transcript; None if it is of none of the claim's submissions.
     """
 
     found: Found
@@ -133,7 +134,7 @@ class Inquiry:
     wishes: Wishes
     endpoint_id: str | None
     now: datetime
-    is_delivered: Callable[[Claim], bool]
+    delivered: Callable[[Claim], Delivered | None]
 
     def answer(self) -> Item:
         """Say what the session needs."""
@@ -154,8 +155,10 @@ class Inquiry:
         if fresh and same:
             return self._item(Need.DONE, DONE)
         is_out = claim.ended is None and claim.is_alive(self.now)
-        if _has_transcript(self.found) and (fresh or same or is_out) and self.is_delivered(claim):
-            if same:
+        is_worth_it = _has_transcript(self.found) and (fresh or same or is_out)
+        delivered = self.delivered(claim) if is_worth_it else None
+        if delivered is not None:
+            if delivered.is_of(self.audio, claim):
                 return self._item(Need.DONE, DONE)
             return self._item(Need.SUBMIT, CHANGED_MEANWHILE if fresh else STALE)
         return self._item(Need.DONE, DONE) if fresh else None

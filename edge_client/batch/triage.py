@@ -17,7 +17,6 @@ from edge_client.batch.assessment import NO_RECORDING, Inquiry, Wishes, from_lis
 from edge_client.batch.in_order import Later, in_order
 from edge_client.batch.scan import Scope, scan
 from edge_client.batch.values import Found, Item, Need
-from edge_client.claim import Claim
 from edge_client.edge import Edge
 
 READERS = 4
@@ -67,12 +66,8 @@ def _looked_at(edge: Edge, found: Found, wishes: Wishes) -> Item:
         wishes=wishes,
         endpoint_id=edge.settings.endpoint_id,
         now=edge.clock.now(),
-        is_delivered=partial(_is_delivered, edge, found),
+        delivered=partial(transcripts.find_of_job, edge.bucket, found.session),
     ).answer()
-
-
-def _is_delivered(edge: Edge, found: Found, claim: Claim) -> bool:
-    return transcripts.find_of_job(edge.bucket, found.session, claim) is not None
 
 
 def _refused_if_absent(item: Item) -> Item:

@@ -41,12 +41,20 @@ def summary(**changes: Any) -> JobSummary:
         "result": StoredResult(bytes=2_411_233, sha256="ab" * 32),
         "timings": {stage: 1234.567 for stage in Stage},
         "request_id": "r" * 64,
+        "audio_etag": '"' * 64,  # escaped
     }
     return JobSummary(**(fields | changes))
 
 
 def test_the_longest_summary_stays_under_one_kilobyte() -> None:
     assert len(summary().model_dump_json().encode()) < MAX_SUMMARY_BYTES
+
+
+def test_an_etag_that_would_not_fit_is_refused() -> None:
+    assert summary(audio_etag=None).audio_etag is None
+    for etag in ("", "e" * 65, '"ü"', '"a b"', '"a"\n'):
+        with pytest.raises(ValidationError):
+            summary(audio_etag=etag)
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -1.0])

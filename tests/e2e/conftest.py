@@ -40,6 +40,11 @@ class Bench:
         found = self.stack.s3.client().get_object(Bucket=self.stack.s3.bucket, Key=key)
         return json.loads(found["Body"].read())
 
+    def etag(self, key: str) -> str:
+        """Ask S3 which version of an object there is."""
+        head = self.stack.s3.client().head_object(Bucket=self.stack.s3.bucket, Key=key)
+        return str(head["ETag"])
+
     def presign(self, key: str, method: str = "get_object", expires_s: int = 3600) -> str:
         """Sign a URL with the edge's keys."""
         more = {"ContentType": "application/json"} if method == "put_object" else {}

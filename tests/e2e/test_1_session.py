@@ -34,6 +34,7 @@ def test_a_session_with_an_odd_name_becomes_a_transcript(bench: Bench, telephone
     assert document.language == "en"
     assert document.speakers == ("SPEAKER_00", "SPEAKER_01")
     assert document.warnings == ()
+    assert document.audio_etag == bench.etag(f"{ODD}/audio.wav")
     text = letters(" ".join(segment.text for segment in document.segments))
     assert "ThisisDianeinNewJersey." in text
     assert letters("".join(w.word for s in document.segments for w in s.words)) == text
@@ -50,6 +51,7 @@ def test_the_answer_through_the_queue_is_small_and_true(bench: Bench) -> None:
     )
     assert summary.result.bytes == stored["ContentLength"]
     assert stored["ContentType"] == "application/json"
+    assert summary.audio_etag == bench.etag(f"{ODD}/audio.wav")
     assert set(summary.timings) >= {"fetch", "transcribe", "align", "diarize", "deliver"}
 
 

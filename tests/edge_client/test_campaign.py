@@ -320,6 +320,31 @@ def test_recording_that_changed_while_its_job_ran_is_run_again(out: Scene, s3: S
     assert now.audio_etag == s3.objects[SESSION.audio_key].etag
 
 
+def test_recording_replaced_before_its_worker_read_it_is_not_run_again(
+    out: Scene, s3: S3Server
+) -> None:
+    out.ends(job("COMPLETED"))
+    s3.put(SESSION.audio_key, wav(3))
+    s3.put(SESSION.result_key, transcript(audio_etag=s3.objects[SESSION.audio_key].etag))
+    assert out.go().result is Result.DONE
+    assert out.posts == []
+
+
+def test_recording_replaced_after_its_worker_read_it_is_run_again(out: Scene, s3: S3Server) -> None:
+    out.ends(job("COMPLETED"), job("COMPLETED"))
+    s3.put(SESSION.result_key, transcript(audio_etag='"another"'))
+
+    def stores(method: str, key: str) -> None:
+        if out.runpod.count("/status/job-2"):
+            claimed = out.stored_raw()
+            doc = transcript(request_id=claimed.request_id, audio_etag=claimed.audio_etag)
+            s3.put(SESSION.result_key, doc)
+
+    s3.refuse = stores
+    assert out.go().result is Result.DONE
+    assert len(out.posts) == 1
+
+
 def test_recording_that_never_stops_changing_ends_all_the_same(out: Scene, s3: S3Server) -> None:
     seconds = iter(range(3, 1000))
 

@@ -83,6 +83,19 @@ def test_audio_replaced_while_its_job_ran_is_not_done(edge: Edge, s3: S3Server) 
     assert not is_done(edge, audio_etag='"of the first audio"')
 
 
+def test_audio_replaced_before_its_worker_read_it_is_done(edge: Edge, s3: S3Server) -> None:
+    s3.put(SESSION.audio_key, b"replaced")
+    for etag in (now := s3.objects[SESSION.audio_key].etag, f"W/{now}", now.strip('"')):
+        s3.put(SESSION.result_key, transcript(audio_etag=etag))
+        assert is_done(edge, audio_etag='"of the first audio"')
+
+
+def test_audio_replaced_after_its_worker_read_it_is_not_done(edge: Edge, s3: S3Server) -> None:
+    s3.put(SESSION.audio_key, b"replaced")
+    s3.put(SESSION.result_key, transcript(audio_etag='"read"'), s3.now + timedelta(hours=1))
+    assert not is_done(edge, audio_etag=s3.objects[SESSION.audio_key].etag)
+
+
 def test_own_jobs_transcript_is_done_whatever_the_clock(edge: Edge, s3: S3Server) -> None:
     s3.put(SESSION.audio_key, b"a")
     s3.put(SESSION.result_key, transcript(), s3.now - timedelta(hours=1))

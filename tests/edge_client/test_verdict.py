@@ -41,6 +41,11 @@ def test_summary_is_read() -> None:
     assert judge(status("COMPLETED", output=output)) == summary()
 
 
+def test_what_a_newer_worker_adds_to_its_summary_is_passed_over() -> None:
+    output = summary().model_dump(mode="json", exclude_none=True) | {"new_field": 1}
+    assert judge(status("COMPLETED", output=output)) == summary()
+
+
 def test_undelivered_transcript_is_read_as_the_sdk_posts_it() -> None:
     """The SDK takes a key named ``error`` out of an answer: the reason has another name."""
     answer = UploadFailed(failure=FAILURE, transcript_gzip_base64="eA==", result=STORED)

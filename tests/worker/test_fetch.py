@@ -177,6 +177,37 @@ def test_a_broken_download_goes_on_where_it_stopped(
     assert (asked["Range"], asked["If-Match"]) == (f"bytes={arrived}-", ETAG)
 
 
+def test_it_is_told_which_version_was_read(s3: LoopbackS3, tmp_path: Path) -> None:
+    s3.answers = [cut_at(0.5), rest_from(len(BODY) // 2)]
+    assert run(s3, tmp_path).etag == ETAG
+
+
+@pytest.mark.parametrize("etag", ["", '"' + "e" * 64 + '"', '"\xfc"'])
+def test_an_etag_that_is_none_or_does_not_fit_is_not_told(
+    s3: LoopbackS3, tmp_path: Path, etag: str
+) -> None:
+    s3.answers = [Answer(body=b"sound", headers={"ETag": etag} if etag else {})]
+    assert run(s3, tmp_path).etag is None
+
+
+@pytest.mark.parametrize("headers", [{}, {"ETag": 'W/"1"'}])
+def test_without_an_etag_to_match_a_broken_download_starts_over(
+    s3: LoopbackS3, tmp_path: Path, headers: dict[str, str]
+) -> None:
+    cut = Answer(body=BODY, headers=headers, drop_after=len(BODY) // 2)
+    s3.answers = [cut, Answer(body=BODY, headers=headers)]
+    assert run(s3, tmp_path).path.read_bytes() == BODY
+    assert not {"Range", "If-Match"} & set(s3.requests[1][2])
+
+
+def test_a_rest_of_another_version_is_not_glued_on(s3: LoopbackS3, tmp_path: Path) -> None:
+    half = len(BODY) // 2
+    other = Answer(206, BODY[half:], {"ETag": '"2"', "Content-Range": f"bytes {half}-"})
+    s3.answers = [cut_at(0.5), other, Answer(body=b"another recording", headers={"ETag": '"2"'})]
+    recording = run(s3, tmp_path)
+    assert (recording.path.read_bytes(), recording.etag) == (b"another recording", '"2"')
+
+
 def test_a_5xx_in_between_does_not_start_over(s3: LoopbackS3, tmp_path: Path) -> None:
     half = len(BODY) // 2
     s3.answers = [cut_at(0.5), Answer(503), rest_from(half)]
@@ -190,8 +221,10 @@ def test_a_server_that_ignores_ranges_starts_over(s3: LoopbackS3, tmp_path: Path
 
 
 def test_a_recording_that_was_replaced_is_fetched_anew(s3: LoopbackS3, tmp_path: Path) -> None:
-    s3.answers = [cut_at(0.5), Answer(412), Answer(body=b"another recording")]
-    assert run(s3, tmp_path).path.read_bytes() == b"another recording"
+    other = Answer(body=b"another recording", headers={"ETag": '"2"'})
+    s3.answers = [cut_at(0.5), Answer(412), other]
+    recording = run(s3, tmp_path)
+    assert (recording.path.read_bytes(), recording.etag) == (b"another recording", '"2"')
     assert "Range" not in s3.requests[2][2]
 
 

@@ -11,6 +11,7 @@ from edge_client.batch.assessment import Inquiry, Wishes, from_listing
 from edge_client.batch.values import Found, Item, Need
 from edge_client.claim import GRACE, Held
 from edge_client.storage import ObjectInfo
+from edge_client.transcripts import Delivered
 from tests.edge_client.samples import NOW, SESSION, claim
 
 WISHES = Wishes()
@@ -25,6 +26,7 @@ def stored(key: str, at: datetime = NOW, size_bytes: int = 100, etag: str = '"e1
 AUDIO = stored(SESSION.audio_key)
 LATER = stored(SESSION.result_key, NOW + HOUR)
 EARLIER = stored(SESSION.result_key, NOW - HOUR)
+DELIVERED = Delivered(1, 1, 2.0, 0.5, "en", (), 100)
 CLAIM = stored(SESSION.claim_key, NOW + 5 * SECOND)
 
 
@@ -131,18 +133,19 @@ def asked(
     transcript: ObjectInfo | None = None,
     *,
     delivered: bool | None = None,
+    read: str | None = None,
     wishes: Wishes = WISHES,
     endpoint_id: str | None = "ep1",
 ) -> Item:
     """Ask about a session; ``delivered`` is None where its transcript must not be read."""
 
-    def is_delivered(_: object) -> bool:
+    def find_of_job(_: object) -> Delivered | None:
         assert delivered is not None, "nobody has to read the transcript"
-        return delivered
+        return replace(DELIVERED, audio_etag=read) if delivered else None
 
     held = None if claimed is None else Held(claim(**claimed), '"c1"')
     found = Found(SESSION, AUDIO, transcript, CLAIM)
-    item = Inquiry(found, AUDIO, held, wishes, endpoint_id, NOW, is_delivered).answer()
+    item = Inquiry(found, AUDIO, held, wishes, endpoint_id, NOW, find_of_job).answer()
     assert (item.audio, item.held) == (AUDIO, held)
     return item
 
@@ -206,6 +209,20 @@ def test_a_transcript_is_judged_by_its_job(
     assert (item.need, item.why) == (need, why)
 
 
+@pytest.mark.parametrize(
+    ("claimed", "read", "need", "why"),
+    [
+        (OTHER, '"e1"', Need.DONE, "done"),  # replaced before the worker read it
+        (OTHER, '"e0"', Need.SUBMIT, assessment.CHANGED_MEANWHILE),
+    ],
+)
+def test_what_the_worker_read_tells_whether_a_replaced_recording_is_done(
+    claimed: dict[str, Any], read: str, need: Need, why: str
+) -> None:
+    item = asked(ALIVE | claimed, LATER, delivered=True, read=read)
+    assert (item.need, item.why) == (need, why)
+
+
 def test_what_failed_for_good_runs_where_the_user_says_so() -> None:
     item = asked(ALIVE | BAD, wishes=Wishes(retry=frozenset([SESSION.prefix])))
     assert (item.need, item.why) == (Need.SUBMIT, "once more after AUDIO_UNREADABLE")
@@ -218,7 +235,7 @@ def test_a_box_without_an_endpoint_takes_every_job_for_one_that_is_out() -> None
 
 def test_what_is_no_claim_is_refused_unless_forced() -> None:
     found, held = Found(SESSION, AUDIO, None, CLAIM), Held(None, '"c1"')
-    inquiry = Inquiry(found, AUDIO, held, WISHES, "ep1", NOW, lambda _: False)
+    inquiry = Inquiry(found, AUDIO, held, WISHES, "ep1", NOW, lambda _: None)
     assert (inquiry.answer().need, inquiry.answer().held) == (Need.REFUSED, held)
     assert "--force" in inquiry.answer().why
     assert replace(inquiry, wishes=Wishes(force=True)).answer().need is Need.SUBMIT
