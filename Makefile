@@ -6,7 +6,7 @@ MODELS_DIR ?= models
 PACKAGES := contract riff worker edge_client builder devstack bench handler.py
 PINS := requirements/dev.txt requirements/uv.txt
 
-.PHONY: setup format lint types test unit e2e test-faults demo eval bench docs check requirements release-notes clean help
+.PHONY: setup format lint types test unit e2e test-faults demo eval bench docs check requirements release-notes push clean help
 
 setup: $(VENV)/.installed $(MODELS_DIR)/profile.json ## install everything, assemble the demo models
 
@@ -71,8 +71,11 @@ requirements: ## pin anew
 	$$uv pyproject.toml -c requirements/dev.txt -o requirements/edge.txt && \
 	echo "uv" | $$uv - -o requirements/uv.txt
 
-release-notes: setup ## TAG=v1.2.3: what the changelog says of it, if the version agrees
-	$(BIN)/python -m deploy.release "$$TAG" > release-notes.md
+release-notes: setup ## RELEASE=v1.2.3: what the changelog says of it, if the version agrees
+	$(BIN)/python -m deploy.release "$$RELEASE" > release-notes.md
+
+push: ## TAG=registry/name:tag: what `make image` built under this name, into its registry
+	"$${ENGINE:-$$(command -v buildah || echo docker)}" push "$$TAG"
 
 clean:
 	rm -rf $(VENV) $(MODELS_DIR) logs .mypy_cache .ruff_cache .hypothesis .import_linter_cache
