@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import functools
 import logging
 import os
 from typing import Any
@@ -16,7 +15,8 @@ import runpod  # noqa: E402  reads the line above
 from contract import FailureCode, JobFailure  # noqa: E402
 from worker.cancel import CancelToken  # noqa: E402
 from worker.errors import WorkerError  # noqa: E402
-from worker.runtime import Runtime, configure_logging  # noqa: E402
+from worker.log_format import configure_logging  # noqa: E402
+from worker.runtime import Runtime  # noqa: E402
 from worker.shutdown import take_no_job_after_sigterm  # noqa: E402
 
 configure_logging()
@@ -37,7 +37,8 @@ async def handler(job: dict[str, Any]) -> dict[str, Any]:
 
 def run(job: dict[str, Any], token: CancelToken) -> dict[str, Any]:
     """Return the job's output, or its failure; never raises: the SDK would post a traceback."""
-    progress = runtime.reporter(functools.partial(runpod.serverless.progress_update, job))
+    send = runpod.serverless.progress_update
+    progress = runtime.begin(job.get("id"), lambda update: send(job, update))
     try:
         return runtime.finish(runtime.run(job.get("input"), token, progress))
     except WorkerError as exc:
@@ -53,5 +54,6 @@ def run(job: dict[str, Any], token: CancelToken) -> dict[str, Any]:
 
 if __name__ == "__main__":
     runtime.load_early()
+    runtime.register_checks(runpod.serverless.register_fitness_check)
     take_no_job_after_sigterm()
     runpod.serverless.start({"handler": handler})

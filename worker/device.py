@@ -12,8 +12,13 @@ from dataclasses import dataclass, field
 
 import torch
 
+from worker.profile import unavailable
 from worker.settings import WorkerSettings
 
+NO_CUDA = (
+    "torch sees no CUDA device: choose a GPU type for the endpoint, with a driver for CUDA "
+    f"{torch.version.cuda or '(this torch is built without)'}, or set DEVICE=cpu"
+)
 _GIB = 1 << 30
 # A chunk of 30 s in Whisper large-v3, float16, 5 beams: 0.35 GiB of keys and values of the text
 # (32 layers x 2 x 448 x 1280 x 2 bytes x 5) and 0.23 GiB of the sound's; computed, not measured.
@@ -66,11 +71,11 @@ def choose_device(settings: WorkerSettings) -> Device:
     """Return the device that the settings ask for, or the best there is.
 
     Raises:
-        RuntimeError: CUDA is asked for and there is none.
+        WorkerError: ``MODEL_UNAVAILABLE``: CUDA is asked for and there is none.
     """
     has_cuda = torch.cuda.is_available()
     if settings.device == "cuda" and not has_cuda:
-        raise RuntimeError("DEVICE=cuda, but torch sees no CUDA device; set DEVICE=auto or cpu")
+        raise unavailable(f"DEVICE=cuda, but {NO_CUDA}")
     cores = settings.cpu_threads or len(os.sched_getaffinity(0))
     if has_cuda and settings.device != "cpu":
         beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]

@@ -84,7 +84,7 @@ def with_smaller_batches(
 def release() -> None:
     """Give freed memory back to the device."""
     gc.collect()
-    if (cuda := _cuda()) is not None:
+    if (cuda := cuda_of_torch()) is not None:
         cuda.empty_cache()
 
 
@@ -115,10 +115,10 @@ _NOISE_BYTES = 256 << 20
 
 
 def _reserved_bytes() -> int:
-    return int(cuda.memory_reserved()) if (cuda := _cuda()) is not None else 0
+    return int(cuda.memory_reserved()) if (cuda := cuda_of_torch()) is not None else 0
 
 
-def _cuda() -> Any:
+def cuda_of_torch() -> Any:
     """Return torch's CUDA module, or None without a GPU, or before torch has been imported."""
-    torch = sys.modules.get("torch")
-    return torch.cuda if torch is not None and torch.cuda.is_available() else None
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    return cuda if cuda is not None and cuda.is_available() else None

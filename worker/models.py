@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from worker.models_folder import ModelsFolder, find_models
 from worker.offline import go_offline
 from worker.profile import Profile, unavailable
 from worker.settings import WorkerSettings
@@ -105,13 +106,11 @@ class Models:
         warm()
 
 
-def load_models(settings: WorkerSettings) -> Models:
+def load_models(settings: WorkerSettings, found: ModelsFolder | None = None) -> Models:
     """Load what the settings name, onto the device there is."""
-    profile = Profile.read(settings.models_dir)
-    name = settings.whisper_model or profile.whisper.default
-    if name not in profile.whisper.models:
-        known = ", ".join(profile.whisper.models)
-        raise unavailable(f"WHISPER_MODEL={name} is not in MODELS_DIR; it has {known}")
+    found = found or find_models(settings)
+    profile, name = found.profile, found.whisper_name
+    settings = settings.model_copy(update={"models_dir": found.path})
     device = choose_device(settings)
     set_precision()
     torch.set_num_threads(device.threads)

@@ -99,6 +99,8 @@ class Job:
     speed: Speed
     course: Course = field(init=False)
     audio_etag: str | None = field(default=None, init=False)
+    audio_s: float | None = field(default=None, init=False)
+    warnings: tuple[str, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
         self.course = Course(self.progress, self.input.strict)
@@ -120,10 +122,8 @@ class Job:
             self.course.elapsed_s,
         )
         self.speed.learn(waveform.duration_s, time.perf_counter() - working_since)
-        answer = self._answer(document)
-        spent = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in self.timings.items())
-        logger.info("%.1f s of audio, seconds spent: %s", waveform.duration_s, spent)
-        return answer
+        self.warnings = document.warnings
+        return self._answer(document)
 
     @property
     def timings(self) -> dict[Stage, float]:
@@ -148,6 +148,7 @@ class Job:
         with self.course.stage(Stage.DECODE, self.token) as share:
             lengths = DecodeLimits(self._max_duration_s, self.input.clip)
             waveform = decode(recording, lengths, self.token, share)
+            self.audio_s = waveform.duration_s
         _ = self.models  # how long a job takes is known when it is known what runs it
         if self.input.result_url is not None:
             check_result_url(

@@ -45,8 +45,32 @@ class WhisperEntries(_Entry):
     models: dict[str, WhisperEntry]
 
 
+class FileEntry(_Entry):
+    """What a file of the folder weighs."""
+
+    bytes: int
+
+
+class Pin(_Entry):
+    """Where a model's files were fetched from."""
+
+    repo: str | None = None
+
+
+class Source(_Entry):
+    """Which revision of which repository a model is; neither, if it is from no hub."""
+
+    pin: Pin = Pin()
+    revision: str | None = None
+
+
 class Profile(_Entry):
-    """The models folder's table of contents."""
+    """The models folder's table of contents.
+
+    Attributes:
+        files: Every file by its path in the folder.
+        provenance: Where each model is from, by the folder that it lies in.
+    """
 
     profile: str
     whisper: WhisperEntries
@@ -54,6 +78,8 @@ class Profile(_Entry):
     align: dict[str, AlignEntry]
     diarization: ModelEntry
     nltk_data: str
+    files: dict[str, FileEntry] = {}
+    provenance: dict[str, Source] = {}
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -67,7 +93,7 @@ class Profile(_Entry):
             return cls.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as exc:
             raise unavailable(
-                f"{path.name} of MODELS_DIR cannot be read ({type(exc).__name__}); "
+                f"{path.name} of MODELS_DIR ({folder}) cannot be read ({type(exc).__name__}); "
                 "make the folder with python -m builder.fetch_models"
             ) from exc
 

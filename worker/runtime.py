@@ -5,21 +5,24 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import warnings
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from contract import FailureCode, JobInput, Stage
 from worker.cancel import CancelToken
 from worker.encode import checked_output
 from worker.errors import WorkerError
+from worker.fitness import Check, checks
+from worker.job_log import JobLog
 from worker.lifetimes import Speed
+from worker.log_format import quieten
 from worker.memory import Growth, is_poisoned
+from worker.models_folder import ModelsFolder, find_models
 from worker.offline import go_offline
 from worker.pipeline import Job
-from worker.profile import Profile
 from worker.progress import ProgressReporter, Sink, awaiting_threads, into_url
-from worker.redact import ScrubFilter
 from worker.scratch import clear_what_was_left
 from worker.settings import WorkerSettings
 from worker.urls import UrlPolicy
@@ -42,6 +45,8 @@ class Runtime:
     def __init__(self, settings: WorkerSettings | None = None) -> None:
         self.settings = settings or WorkerSettings()
         self._models: Models | None = None
+        self._found: ModelsFolder | None = None
+        self._log: JobLog | None = None
         self._loading = threading.Lock()
         self._speed = Speed(_SPEED_ON_CPU)
         self._growth = Growth(self.settings.recycle_growth)
@@ -64,22 +69,53 @@ class Runtime:
                 self._models = self._load()
             return self._models
 
+    def _load_for_job(self) -> Models:
+        started = time.perf_counter()
+        try:
+            return self.load()
+        finally:
+            if self._log is not None:
+                self._log.models_s = time.perf_counter() - started
+
     def _load(self) -> Models:
         go_offline()
         from worker.models import load_models
 
         quieten()
-        models = load_models(self.settings)
+        models = load_models(self.settings, self.find_models())
         if models.device.name == "cuda":
             self._speed.seconds_per_second = _SPEED_ON_CUDA
         return models
 
+    def find_models(self) -> ModelsFolder:
+        """Return the models folder; look for it until there is one, then never again.
+
+        Raises:
+            WorkerError: ``MODEL_UNAVAILABLE``.
+        """
+        if self._found is None:
+            self._found = find_models(self.settings)
+            for why in self._found.passed_over:
+                logger.warning("not used: %s", why)
+            logger.info("%s", self._found)
+        return self._found
+
+    def register_checks(self, register: Callable[[Check], object]) -> None:
+        """Hand the SDK what it runs before the worker's first job."""
+        for check in checks(self.settings, self.find_models):
+            register(check)
+
     def load_early(self) -> None:
-        """Begin to load the models; if they do not load, each job tries and answers so."""
+        """Begin to load the models; if they do not load, each job tries and answers so.
+
+        Where they are not even there, that is the fitness check's to tell.
+        """
         left = clear_what_was_left()
         if left:
             logger.info("removed %d directories that killed processes left", left)
-        threading.Thread(target=self._load_or_log, name="load", daemon=True).start()
+        with suppress(WorkerError):
+            self.find_models()
+            threading.Thread(target=self._load_or_log, name="load", daemon=True).start()
 
     def _load_or_log(self) -> None:
         try:
@@ -98,62 +134,53 @@ class Runtime:
         if job.progress_url is not None:
             progress.add(into_url(job.progress_url))
         with self._turn:
-            if self._models is None:
-                Profile.read(self.settings.models_dir)  # without models nothing is worth fetching
+            self.find_models()  # without models nothing is worth fetching
             return self._run(job, token, progress)
 
     def _run(self, job: JobInput, token: CancelToken, progress: ProgressReporter) -> dict[str, Any]:
-        running = Job(job, self.load, self.settings, token, progress, self._speed)
+        running = Job(job, self._load_for_job, self.settings, token, progress, self._speed)
         try:
             return running.run()
         except WorkerError as exc:
-            self._must_recycle |= exc.code is FailureCode.OUT_OF_MEMORY
+            unloadable = exc.code is FailureCode.MODEL_UNAVAILABLE and self._models is None
+            self._must_recycle |= unloadable or exc.code is FailureCode.OUT_OF_MEMORY
             raise
         except RuntimeError as exc:
             self._must_recycle |= is_poisoned(exc)
             raise
         finally:
             self._must_recycle |= running.is_poisoned or self._growth.is_too_much()
+            if self._log is not None:
+                warned = running.warnings or running.course.warnings
+                self._log.add(running.audio_s, running.timings, warned)
 
     def finish(self, output: dict[str, Any]) -> dict[str, Any]:
         """Return the output as the SDK may post it, asking for a fresh worker where due.
 
         Raises:
-            ValueError: The output is not strict JSON, or too large.
+            ValueError: The output is not strict JSON, or too large; then the job is not over.
         """
         checked = checked_output(output)
         if self._must_recycle:
             logger.warning("asking RunPod for a fresh worker")
             checked["refresh_worker"] = True
+        if self._log is not None:
+            self._log.close(checked)
+            self._log = None
         return checked
+
+    def begin(self, job_id: str | None, send: Callable[[dict[str, Any]], Any]) -> ProgressReporter:
+        """Turn to a job; `finish` ends it.
+
+        Args:
+            job_id: RunPod's.
+            send: Takes its progress.
+        """
+        self._log = JobLog(job_id)
+        return self.reporter(send)
 
     def reporter(self, send: Callable[[dict[str, Any]], Any]) -> ProgressReporter:
         """Return a reporter that sends through the SDK; a local run has nobody to send to."""
         on_runpod = "RUNPOD_WEBHOOK_POST_OUTPUT" in os.environ
         sinks: list[Sink] = [awaiting_threads(send)] if on_runpod else []
         return ProgressReporter(sinks, self.settings.progress_interval_seconds)
-
-
-_LEVELS = {
-    "faster_whisper": logging.WARNING,
-    "lightning.pytorch": logging.WARNING,
-    "matplotlib": logging.WARNING,
-    "urllib3": logging.WARNING,
-    "whisperx": logging.ERROR,  # its warnings quote the text they could not align
-}
-
-
-def configure_logging() -> None:
-    """Scrub every log line; libraries that log URLs or transcript text speak up only in need."""
-    line = "%(levelname)-7s| %(name)s | %(message)s"
-    logging.basicConfig(level=logging.INFO, format=line, force=True)
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(ScrubFilter())
-    quieten()
-
-
-def quieten() -> None:
-    """Set the levels of talkative libraries; some set their own when they are imported."""
-    for name, level in _LEVELS.items():
-        logging.getLogger(name).setLevel(level)
-    warnings.filterwarnings("ignore", message=r"\s*torchcodec is not installed")

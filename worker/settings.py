@@ -17,6 +17,10 @@ class WorkerSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
     models_dir: Path = Field(_ROOT / "models", description="The folder that builder/ made.")
+    models_volume: Path = Field(
+        Path("/runpod-volume"),
+        description="RunPod's mount: a models folder in models/, and the hub's model cache.",
+    )
     whisper_model: str | None = Field(None, description="A name in the profile; its default.")
     device: Literal["auto", "cuda", "cpu"] = "auto"
     compute_type: str | None = Field(None, description="CTranslate2's; float16 on CUDA, int8.")
@@ -32,6 +36,9 @@ class WorkerSettings(BaseSettings):
     )
     recycle_growth: float = Field(
         0.5, gt=0, description="Memory growth over jobs after which a fresh worker is asked for."
+    )
+    min_scratch_bytes: int = Field(
+        500_000_000, ge=0, description="Room that the temporary folder must have at the start."
     )
     progress_interval_seconds: float = Field(3.0, ge=0)
     allow_loopback_urls: bool = Field(

@@ -12,7 +12,7 @@ import pytest
 import stamina
 
 from contract import PresignedUrl
-from worker.runtime import quieten
+from worker.log_format import quieten
 from worker.settings import WorkerSettings
 
 if TYPE_CHECKING:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from contract import FailureCode
 from worker.device import _cuda, choose_device, fitting, set_precision
+from worker.errors import WorkerError
 from worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.models  # worker.device imports torch
@@ -40,6 +42,14 @@ def test_a_cpu_runs_one_thread_a_pass_and_one_pass_a_core() -> None:
     assert (device.name, device.lanes, device.threads) == ("cpu", 3, 1)
     with device.on_side_stream():
         pass
+
+
+def test_a_gpu_that_is_asked_for_and_not_there_is_told_with_the_remedy() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(WorkerError, match="set DEVICE=cpu") as caught:
+        choose_device(WorkerSettings(device="cuda"))
+    assert caught.value.code is FailureCode.MODEL_UNAVAILABLE
 
 
 def test_precision_is_float32_on_purpose() -> None:

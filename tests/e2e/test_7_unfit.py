@@ -1,0 +1,37 @@
+"""A worker that could do no job ends before it takes one, and says what to do."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from devstack import Stack
+from devstack.events import EventKind
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_worker_whose_models_are_not_whole_exits_as_unfit(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    shutil.copytree(ROOT / "models", models, copy_function=lambda a, b: Path(b).symlink_to(a))
+    (models / "whisper" / "tiny.en" / "model.bin").unlink()
+    logs = tmp_path / "logs"
+    with Stack(logs=logs, models=models) as stack:
+        deadline = time.monotonic() + 60
+        log = logs / "worker-1.log"
+        while "exited with" not in (log.read_text() if log.exists() else ""):
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        text = log.read_text()
+        assert stack.queue_events(EventKind.TAKEN) == []
+    life = text.partition("exited with")[0]
+    (failed,) = [line for line in life.splitlines() if "MODELS_DIR" in line]
+    assert "Fitness check failed: models_are_complete" in failed
+    assert "whisper/tiny.en/model.bin missing or of another size" in failed
+    assert "python -m builder.fetch_models" in failed
+    assert "exited with 1" in text

@@ -1,0 +1,158 @@
+"""Fitness: each check names its remedy; what is not demanded is not checked."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from runpod.serverless.modules import rp_fitness
+
+from worker.fitness import Unfit, check_gpu, check_models, check_scratch, checks
+from worker.models_folder import ModelsFolder
+from worker.profile import unavailable
+from worker.settings import WorkerSettings
+
+
+def free_bytes(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(psutil, "disk_usage", lambda _: SimpleNamespace(free=count))
+
+
+def lacking() -> ModelsFolder:
+    raise unavailable("MODELS_DIR is not whole; make it anew with python -m builder.fetch_models")
+
+
+def test_little_room_for_recordings_is_unfit(monkeypatch: pytest.MonkeyPatch) -> None:
+    free_bytes(monkeypatch, 999)
+    with pytest.raises(Unfit, match="999 bytes free.*1,000: give the endpoint a larger container"):
+        check_scratch(WorkerSettings(min_scratch_bytes=1000))
+    check_scratch(WorkerSettings(min_scratch_bytes=999, max_audio_bytes=999))
+
+
+def test_less_room_than_the_largest_recording_needs_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    free_bytes(monkeypatch, 1_000)
+    with caplog.at_level(logging.WARNING, "worker.fitness"):
+        check_scratch(WorkerSettings(min_scratch_bytes=10, max_audio_bytes=2_000))
+    assert "MAX_AUDIO_BYTES allows 2,000" in caplog.text
+
+
+def test_a_folder_that_cannot_be_written_is_unfit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only() -> Any:
+        raise OSError(30, os.strerror(30))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    with pytest.raises(Unfit, match="Read-only file system.*set TMPDIR"):
+        check_scratch(WorkerSettings())
+
+
+def test_models_that_are_not_there_are_unfit_in_the_folders_own_words() -> None:
+    with pytest.raises(Unfit, match=r"not whole; make it anew with python -m builder\.fetch"):
+        check_models(lacking)
+
+
+class Torch(SimpleNamespace):
+    """A torch that sees a GPU, or none, and says what it was asked to do."""
+
+    def __init__(self, available: bool, error: str | None = None) -> None:
+        self.ran = 0
+        self.float16 = "float16"
+        self.version = SimpleNamespace(cuda="12.8")
+        self.cuda = SimpleNamespace(is_available=lambda: available)
+        self._error = error
+
+    def device(self, name: str) -> str:
+        """Name it."""
+        return name
+
+    def ones(self, *_: Any, **__: Any) -> Any:
+        """Give a matrix, or fail as CUDA does."""
+        self.ran += 1
+        if self._error:
+            raise RuntimeError(self._error)
+        return np.ones((64, 64), np.float32)
+
+
+@pytest.fixture
+def devices(tmp_path: Path) -> Path:
+    """Where the driver shows one GPU."""
+    (tmp_path / "nvidiactl").touch()
+    (tmp_path / "nvidia0").touch()
+    return tmp_path
+
+
+def with_torch(monkeypatch: pytest.MonkeyPatch, torch: Torch) -> Torch:
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, "worker.device", SimpleNamespace(NO_CUDA="no CUDA; choose"))
+    return torch
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_a_gpu_that_is_there_runs_a_kernel(
+    monkeypatch: pytest.MonkeyPatch, devices: Path, device: str
+) -> None:
+    torch = with_torch(monkeypatch, Torch(available=True))
+    check_gpu(WorkerSettings(device=device), devices)
+    assert torch.ran == 1
+
+
+@pytest.mark.parametrize(
+    ("device", "asked"), [("auto", "the machine has a GPU"), ("cuda", "DEVICE=cuda")]
+)
+def test_a_gpu_that_torch_does_not_see_is_unfit(
+    monkeypatch: pytest.MonkeyPatch, devices: Path, device: str, asked: str
+) -> None:
+    with_torch(monkeypatch, Torch(available=False))
+    with pytest.raises(Unfit, match=f"{asked}, but no CUDA; choose"):
+        check_gpu(WorkerSettings(device=device), devices)
+
+
+def test_a_gpu_that_runs_no_kernel_is_unfit(monkeypatch: pytest.MonkeyPatch, devices: Path) -> None:
+    said = "CUDA error: no kernel image is available\nCompile with TORCH_USE_CUDA_DSA"
+    with_torch(monkeypatch, Torch(available=True, error=said))
+    with pytest.raises(Unfit, match="no kernel image is available.: choose another GPU") as caught:
+        check_gpu(WorkerSettings(), devices)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("device", "has_gpu"), [("auto", False), ("cpu", True), ("cpu", False)])
+def test_where_no_gpu_is_demanded_torch_is_not_even_imported(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, devices: Path, device: str, has_gpu: bool
+) -> None:
+    torch = with_torch(monkeypatch, Torch(available=False))
+    check_gpu(WorkerSettings(device=device), devices if has_gpu else tmp_path / "none")
+    assert torch.ran == 0
+
+
+@pytest.fixture
+def sdk(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The SDK's own runner, with no checks but ours, that notes an exit."""
+    monkeypatch.setenv("RUNPOD_SKIP_AUTO_SYSTEM_CHECKS", "true")
+    monkeypatch.setenv("RUNPOD_SKIP_GPU_CHECK", "true")
+    exits: list[int] = []
+    monkeypatch.setattr(rp_fitness, "_terminate_unhealthy", exits.append)
+    rp_fitness.clear_fitness_checks()
+    yield exits
+    rp_fitness.clear_fitness_checks()
+    rp_fitness._reset_registration_state()
+
+
+def test_the_sdk_runs_them_and_says_what_is_wrong_in_one_line(
+    sdk: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for check in checks(WorkerSettings(device="cpu", min_scratch_bytes=0), lacking):
+        rp_fitness.register_fitness_check(check)
+    asyncio.run(rp_fitness.run_fitness_checks())
+    assert sdk == [1]
+    failed = [line for line in capsys.readouterr().out.splitlines() if "failed" in line]
+    assert len(failed) == 1
+    assert "models_are_complete | Unfit: MODELS_DIR is not whole; make it anew" in failed[0]

@@ -1,0 +1,159 @@
+"""The line at a job's end: what it says to people and to machines, and what it never says."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from contract import FailureCode, JobFailure, Stage
+from worker import job_log, log_format
+from worker.job_log import JobLog, said
+from worker.log_format import JsonLines
+
+STAGES = {Stage.FETCH: 0.014, Stage.TRANSCRIBE: 2.5}
+FAILURE = JobFailure.of(FailureCode.AUDIO_NOT_FOUND, "no recording at https://b/k", Stage.FETCH)
+
+
+@pytest.fixture(autouse=True)
+def measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that took 5 s and 812 MB."""
+    seconds = iter([100.0, 105.0, 105.0])
+    monkeypatch.setattr(job_log.time, "perf_counter", lambda: next(seconds))
+    monkeypatch.setattr(log_format.at_hand, "job_id", None)
+    monkeypatch.setattr(job_log.peaks, "measured_mb", lambda: {"rss_peak_mb": 812})
+
+
+def a_job(*warnings: str) -> JobLog:
+    log = JobLog("job-1")
+    log.add(40.04, STAGES, warnings)
+    return log
+
+
+def test_a_finished_job_is_summed_up() -> None:
+    assert a_job("NO_SPEECH").facts({"status": "ok"}) == {
+        "job": "job-1",
+        "status": "ok",
+        "error": None,
+        "audio_seconds": 40.0,
+        "seconds": 5.0,
+        "real_time_factor": 0.1249,
+        "models_seconds": 0.0,
+        "stages": {"fetch": 0.01, "transcribe": 2.5},
+        "rss_peak_mb": 812,
+        "warnings": ["NO_SPEECH"],
+        "fresh_worker": False,
+    }
+
+
+def test_it_reads_well_on_a_terminal() -> None:
+    facts = a_job("NO_SPEECH", "BATCH_REDUCED: speech 2").facts({"refresh_worker": True})
+    assert said(facts) == (
+        "job job-1 ok: 40.0 s of audio in 5.0 s (0.1249 of real time); "
+        "fetch 0.01, transcribe 2.5; rss_peak_mb 812; "
+        "warnings: NO_SPEECH, BATCH_REDUCED: speech 2; asks for a fresh worker"
+    )
+
+
+def test_waiting_for_the_models_is_no_work() -> None:
+    log = a_job()
+    log.models_s = 4.0
+    facts = log.facts({"status": "ok"})
+    assert (facts["seconds"], facts["real_time_factor"]) == (5.0, 0.025)
+    assert "; waited 4.0 s for the models; fetch" in said(facts)
+
+
+@pytest.mark.parametrize(
+    ("output", "status"),
+    [
+        ({"error": FAILURE.model_dump_json()}, "failed"),
+        ({"status": "upload_failed", "failure": FAILURE.model_dump(mode="json")}, "upload_failed"),
+    ],
+)
+def test_a_failure_is_told_by_its_code_alone(output: dict[str, Any], status: str) -> None:
+    facts = JobLog(None).facts(output)
+    assert (facts["status"], facts["error"]) == (status, "AUDIO_NOT_FOUND")
+    assert facts["real_time_factor"] is None
+    assert said(facts) == f"job - {status} AUDIO_NOT_FOUND: 5.0 s; rss_peak_mb 812"
+
+
+@pytest.mark.parametrize(
+    ("output", "level"),
+    [({"status": "ok"}, logging.INFO), ({"error": FAILURE.model_dump_json()}, logging.WARNING)],
+)
+def test_one_line_is_written_as_json_with_the_jobs_id(
+    caplog: pytest.LogCaptureFixture, output: dict[str, Any], level: int
+) -> None:
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(JsonLines().format(record))  # type: ignore[method-assign]
+    job_log.logger.addHandler(handler)
+    try:
+        with caplog.at_level(logging.INFO, "worker.job"):
+            a_job().close(output)
+    finally:
+        job_log.logger.removeHandler(handler)
+    (record,) = caplog.records
+    assert record.levelno == level
+    (line,) = (json.loads(line) for line in lines)
+    assert (line["requestId"], line["job"], line["audio_seconds"]) == ("job-1", "job-1", 40.0)
+    assert line["message"].startswith("worker.job | job job-1")
+    assert log_format.at_hand.job_id is None
+
+
+def test_nothing_of_a_transcript_or_a_url_gets_into_it() -> None:
+    output = {
+        "status": "ok",
+        "message": "https://b/k?X-Amz-Signature=5ec2e7",
+        "segments": [{"text": "secret words"}],
+        "transcript_gzip_base64": "secret",
+    }
+    log = a_job()
+    said_twice = said(log.facts(output)) + json.dumps(log.facts(output))
+    assert "5ec2e7" not in said_twice
+    assert "secret" not in said_twice
+
+
+def record_of(level: int, message: str, *values: object) -> logging.LogRecord:
+    return logging.LogRecord("worker.x", level, "x.py", 1, message, values, None)
+
+
+@pytest.mark.parametrize(
+    ("level", "named"),
+    [(logging.INFO, "INFO"), (logging.WARNING, "WARN"), (logging.CRITICAL, "ERROR")],
+)
+def test_lines_on_runpod_have_the_sdks_keys_and_levels(level: int, named: str) -> None:
+    line = json.loads(JsonLines().format(record_of(level, "é %d\nsecond", 1)))
+    assert line == {"requestId": None, "message": "worker.x | é 1\nsecond", "level": named}
+    assert "\n" not in JsonLines().format(record_of(level, "a\nb"))
+
+
+@pytest.mark.parametrize("on_runpod", [True, False])
+def test_lines_are_json_on_runpod_only_and_scrubbed_on_both(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    restored_log: Callable[[], None],
+    on_runpod: bool,
+) -> None:
+    if on_runpod:
+        monkeypatch.setenv("RUNPOD_ENDPOINT_ID", "ep")
+    else:
+        monkeypatch.delenv("RUNPOD_ENDPOINT_ID", raising=False)
+    log_format.configure_logging()
+    logging.getLogger("worker.x").warning("GET https://b/k?X-Amz-Signature=5ec2e7")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("{") is on_runpod
+    assert "https://b/k?***" in line
+
+
+@pytest.fixture
+def restored_log() -> Any:
+    """Put the root logger back to what it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)

@@ -1,0 +1,116 @@
+"""One log line a job, at its end: how long it took, what it needed, how it ended.
+
+For people the line itself; for machines its ``facts`` (`worker.log_format`). Numbers, names of
+stages, codes and warnings only: no URL, no text that was said.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from contract import Stage
+from worker import peaks
+from worker.log_format import at_hand
+
+logger = logging.getLogger("worker.job")
+
+
+class JobLog:
+    """What will be said of a job.
+
+    Args:
+        job_id: RunPod's; None for a run without a queue that gives none.
+
+    Attributes:
+        models_s: Seconds that it waited for the models: a worker's first job does.
+    """
+
+    def __init__(self, job_id: str | None) -> None:
+        at_hand.job_id = job_id
+        self._job_id = job_id
+        self._started = time.perf_counter()
+        self._audio_s: float | None = None
+        self._stages: Mapping[Stage, float] = {}
+        self._warnings: tuple[str, ...] = ()
+        self.models_s = 0.0
+        peaks.begin()
+
+    def add(
+        self, audio_s: float | None, stages: Mapping[Stage, float], warnings: tuple[str, ...]
+    ) -> None:
+        """Take note of how far the pipeline came.
+
+        Args:
+            audio_s: Length of what was transcribed; None if that is not known.
+            stages: Seconds by stage; some of them overlap.
+            warnings: Of the contract.
+        """
+        self._audio_s, self._stages, self._warnings = audio_s, stages, warnings
+
+    def close(self, output: Mapping[str, Any]) -> None:
+        """Write the line.
+
+        Args:
+            output: What the queue gets.
+        """
+        facts = self.facts(output)
+        level = logging.WARNING if facts["error"] else logging.INFO
+        logger.log(level, "%s", said(facts), extra={"facts": facts})
+        at_hand.job_id = None
+
+    def facts(self, output: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the line says, by name.
+
+        Args:
+            output: What the queue gets: ``status``, ``failure`` or ``error`` tell how it ended.
+        """
+        seconds = time.perf_counter() - self._started
+        work_s, audio_s = seconds - self.models_s, self._audio_s
+        return {
+            "job": self._job_id,
+            "status": "failed" if "error" in output else output.get("status", "ok"),
+            "error": _code(output),
+            "audio_seconds": None if audio_s is None else round(audio_s, 1),
+            "seconds": round(seconds, 2),
+            "real_time_factor": round(work_s / audio_s, 4) if audio_s else None,
+            "models_seconds": round(self.models_s, 2),
+            "stages": {str(stage): round(spent, 2) for stage, spent in self._stages.items()},
+            **peaks.measured_mb(),
+            "warnings": list(self._warnings),
+            "fresh_worker": bool(output.get("refresh_worker")),
+        }
+
+
+def said(facts: Mapping[str, Any]) -> str:
+    """Return the line for people."""
+    error = f" {facts['error']}" if facts["error"] else ""
+    audio = ""
+    if facts["audio_seconds"] is not None:
+        audio = f"{facts['audio_seconds']} s of audio in "
+    factor = ""
+    if facts["real_time_factor"] is not None:
+        factor = f" ({facts['real_time_factor']} of real time)"
+    waited = ""
+    if facts["models_seconds"]:
+        waited = f"waited {facts['models_seconds']} s for the models"
+    parts = [
+        f"job {facts['job'] or '-'} {facts['status']}{error}: {audio}{facts['seconds']} s{factor}",
+        waited,
+        ", ".join(f"{stage} {spent}" for stage, spent in facts["stages"].items()),
+        ", ".join(f"{name} {value}" for name, value in facts.items() if name.endswith("_mb")),
+        f"warnings: {', '.join(facts['warnings'])}" if facts["warnings"] else "",
+        "asks for a fresh worker" if facts["fresh_worker"] else "",
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def _code(output: Mapping[str, Any]) -> str | None:
+    """Return the code of the failure that an output carries."""
+    failure = output.get("failure")
+    if "error" in output:
+        failure = json.loads(output["error"])
+    return None if failure is None else str(failure["code"])

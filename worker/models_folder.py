@@ -1,0 +1,164 @@
+"""Find the models folder: on a network volume, in RunPod's model cache, or baked into the image.
+
+Takes the settings; returns the first `ModelsFolder` that is complete, in this order:
+
+1. ``MODELS_VOLUME/models``: put on the endpoint's network volume;
+2. a repository of the model cache (``MODELS_VOLUME/huggingface-cache/hub``) that is such a folder;
+3. ``MODELS_DIR``: the image's own.
+
+Complete means that each file of ``profile.json`` is there in its size, but for Whisper models that
+were not asked for. A model that a folder lacks is taken from the model cache where that holds its
+very revision, whole: a folder is never used half, nor is a model.
+
+Raises `WorkerError` ``MODEL_UNAVAILABLE`` that says of each folder what it lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from worker.errors import WorkerError
+from worker.profile import Profile, unavailable
+from worker.settings import WorkerSettings
+
+_CACHE = Path("huggingface-cache", "hub")  # docs.runpod.io/serverless/endpoints/model-caching
+_NAMED = 3  # files that a message names
+
+
+@dataclass(frozen=True)
+class ModelsFolder:
+    """A complete models folder.
+
+    Attributes:
+        path: Where.
+        profile: Its contents; paths of models that the model cache holds are absolute.
+        whisper_name: Which Whisper model is used.
+        passed_over: What was wrong with the folders that would have gone before.
+        from_cache: Models that the folder lacks and the model cache holds.
+    """
+
+    path: Path
+    profile: Profile
+    whisper_name: str
+    passed_over: tuple[str, ...] = ()
+    from_cache: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Say what is used, in one line."""
+        cached = f", {', '.join(self.from_cache)} from the model cache" if self.from_cache else ""
+        return f"models: {self.path} ({self.profile.profile}), Whisper {self.whisper_name}{cached}"
+
+
+def find_models(settings: WorkerSettings) -> ModelsFolder:
+    """Return the models folder to use.
+
+    Args:
+        settings: Where to look, and which Whisper model is wanted.
+    """
+    cache = settings.models_volume / _CACHE
+    passed_over: list[str] = []
+    for path in _candidates(settings, cache):
+        try:
+            return _complete(path, settings.whisper_model, cache, tuple(passed_over))
+        except WorkerError as exc:
+            passed_over.append(str(exc))
+    raise unavailable("; ".join(passed_over))
+
+
+def _candidates(settings: WorkerSettings, cache: Path) -> Iterator[Path]:
+    on_volume = settings.models_volume / "models"
+    if on_volume.is_dir():
+        yield on_volume
+    cached = cache.glob("models--*/snapshots/*/profile.json")
+    yield from sorted(path.parent for path in cached)
+    yield settings.models_dir
+
+
+def _complete(
+    folder: Path, wanted: str | None, cache: Path, passed_over: tuple[str, ...]
+) -> ModelsFolder:
+    profile = Profile.read(folder)
+    name = wanted or profile.whisper.default
+    if name not in profile.whisper.models:
+        known = ", ".join(profile.whisper.models)
+        raise unavailable(
+            f"WHISPER_MODEL={name} is not in MODELS_DIR ({folder}): it has {known}; set one of "
+            "these, or bake it with python -m builder.fetch_models"
+        )
+    others = {m.path for n, m in profile.whisper.models.items() if n != name}
+    lacking = [f for f in _lacking(folder, profile) if not any(_is_in(f, o) for o in others)]
+    incomplete = [w for w in profile.provenance if any(_is_in(file, w) for file in lacking)]
+    models = {where: at for where in incomplete if (at := _cached(where, profile, cache))}
+    left = [f for f in lacking if not any(_is_in(f, where) for where in models)]
+    if left:
+        more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+        raise unavailable(
+            f"MODELS_DIR ({folder}) is not whole: {', '.join(left[:_NAMED])}{more} missing or of "
+            "another size; make it anew with python -m builder.fetch_models"
+        )
+    return ModelsFolder(folder, _moved(profile, models), name, passed_over, tuple(models))
+
+
+def _lacking(folder: Path, profile: Profile) -> list[str]:
+    return [n for n, file in profile.files.items() if _size(folder / n) != file.bytes]
+
+
+def _cached(where: str, profile: Profile, cache: Path) -> Path | None:
+    """Return the model cache's snapshot of a model, if it is all there.
+
+    Args:
+        where: The model's folder in the models folder.
+        profile: Says what the model is.
+        cache: As the hub's client keeps it: ``models--OWNER--NAME/snapshots/REVISION``.
+    """
+    source = profile.provenance[where]
+    if source.pin.repo is None or source.revision is None:
+        return None
+    repo = f"models--{source.pin.repo.replace('/', '--')}".lower()  # some caches lower the case
+    files = {n.removeprefix(f"{where}/"): f for n, f in profile.files.items() if _is_in(n, where)}
+    for snapshot in cache.glob(f"models--*/snapshots/{source.revision}"):
+        is_it = snapshot.parent.parent.name.lower() == repo
+        if is_it and files and all(_size(snapshot / n) == f.bytes for n, f in files.items()):
+            return snapshot
+    return None
+
+
+def _moved(profile: Profile, models: dict[str, Path]) -> Profile:
+    """Return the profile with the paths of some models in other places."""
+
+    def moved(path: str) -> str:
+        for where, at in models.items():
+            if _is_in(path, where):
+                return str(at / path.removeprefix(where).removeprefix("/"))
+        return path
+
+    whisper = {
+        name: m.model_copy(update={"path": moved(m.path)})
+        for name, m in profile.whisper.models.items()
+    }
+    return profile.model_copy(
+        update={
+            "whisper": profile.whisper.model_copy(update={"models": whisper}),
+            "vad": profile.vad.model_copy(update={"path": moved(profile.vad.path)}),
+            "align": {
+                language: m.model_copy(update={"path": moved(m.path)})
+                for language, m in profile.align.items()
+            },
+            "diarization": profile.diarization.model_copy(
+                update={"path": moved(profile.diarization.path)}
+            ),
+        }
+    )
+
+
+def _is_in(path: str, where: str) -> bool:
+    return path == where or path.startswith(f"{where}/")
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
