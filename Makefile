@@ -6,7 +6,7 @@ MODELS_DIR ?= models
 PACKAGES := contract riff worker edge_client builder devstack bench handler.py
 PINS := requirements/dev.txt requirements/uv.txt
 
-.PHONY: setup format lint types test unit e2e test-faults demo eval bench docs check requirements release-notes push clean help
+.PHONY: setup format lint types test unit e2e test-faults image test-image demo eval bench docs check requirements release-notes push clean help
 
 setup: $(VENV)/.installed $(MODELS_DIR)/profile.json ## install everything, assemble the demo models
 
@@ -29,13 +29,14 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
 
 types: setup
 	$(BIN)/mypy
 	$(BIN)/mypy handler.py
 
 unit: setup
-	$(BIN)/pytest -m "not models and not e2e"
+	$(BIN)/pytest -m "not models and not e2e and not image"
 
 e2e: setup
 	$(BIN)/pytest -m "models or e2e"
@@ -43,7 +44,14 @@ e2e: setup
 test-faults: setup ## everything that can break, broken; rewrites docs/faults.md
 	$(BIN)/python -m tests.faults
 
-test: lint types unit e2e test-faults ## all that must hold
+test: lint types unit e2e test-faults test-image ## all that must hold
+
+image: setup ## PROFILE, BASE_IMAGE, TAG, LANGUAGES, WHISPER_MODEL, HF_TOKEN_FILE: build the worker's image
+	$(BIN)/python -m image.build
+
+test-image: setup ## the image is built, looked into and run; as root, it installs buildah and debootstrap
+	$(BIN)/python -m image.engine
+	$(BIN)/pytest -m image
 
 demo: setup ## S3 → queue → worker → S3 on this machine, with real speech
 	$(BIN)/python -m devstack.demo
@@ -68,6 +76,7 @@ requirements: ## pin anew
 	$$uv pyproject.toml --extra dev -o requirements/dev.txt && \
 	$$uv pyproject.toml --extra demo -c requirements/dev.txt -o requirements/demo.txt && \
 	$$uv pyproject.toml --extra worker -c requirements/dev.txt -o requirements/worker.txt && \
+	$(BIN)/python -m image.requirements && \
 	$$uv pyproject.toml -c requirements/dev.txt -o requirements/edge.txt && \
 	echo "uv" | $$uv - -o requirements/uv.txt
 

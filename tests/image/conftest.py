@@ -1,0 +1,94 @@
+"""The image, built once for all tests that look into it or run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from image.build import build, read_order
+from image.engine import ensure_tools
+from image.listing import Layer, configuration, list_layers, mounted
+
+ROOT = Path(__file__).parents[2]
+TAG = "localhost/bucketscribe:test"
+SECRET = "hf_" + "MadeUpForTheTests" + "0123456789"
+
+
+@dataclass(frozen=True)
+class Image:
+    """The built image, its files laid out as a container has them."""
+
+    config: dict[str, Any]
+    layers: list[Layer]
+    root: Path
+    config_file: Path
+
+    def command(self, *command: str, network: str = "none", bind: Path | None = None) -> list[str]:
+        """Return what starts a command in the image; without one, the image's own."""
+        bound = ["--bind", str(bind)] if bind else []
+        starter = [sys.executable, "-m", "image.start", "--network", network, *bound]
+        return [*starter, str(self.config_file), str(self.root), *command]
+
+    def run(
+        self, *command: str, env: Mapping[str, str] | None = None, bind: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in the image to its end, with no network but loopback."""
+        return subprocess.run(
+            self.command(*command, bind=bind),
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"], **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+    def python(self, code: str) -> str:
+        """Run Python in the image; return what it printed."""
+        done = self.run("python", "-c", code)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+def build_from(context: Path, tag: str = TAG) -> float:
+    """Build the demo image with a made-up token; return the seconds it took."""
+    started = time.monotonic()
+    environ = {"PROFILE": "demo", "BASE_IMAGE": "debootstrap", "TAG": tag, "HF_TOKEN": SECRET}
+    os.environ["HF_TOKEN"] = SECRET
+    try:
+        build("buildah", read_order(environ), context)
+    finally:
+        del os.environ["HF_TOKEN"]
+    return time.monotonic() - started
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
+    """Build the image, and show its files."""
+    ensure_tools()
+    sys.stdout.write(f"image built in {build_from(ROOT):.0f} s\n")
+    config = configuration(TAG)
+    file = tmp_path_factory.mktemp("image") / "config.json"
+    file.write_text(json.dumps(config["config"]), encoding="utf-8")
+    with mounted(TAG) as root:
+        yield Image(config["config"], list_layers(TAG), root, file)
+
+
+@pytest.fixture
+def builder_alone(tmp_path: Path) -> Path:
+    """A folder with the builder, which is not in the image, and nothing else of ours."""
+    folder = tmp_path / "lent"
+    shutil.copytree(ROOT / "builder", folder / "builder")
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return folder

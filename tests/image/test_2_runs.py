@@ -1,0 +1,102 @@
+"""The image runs: no network but loopback, read-only, an unprivileged user, process 1."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.image.conftest import ROOT, Image
+
+pytestmark = [pytest.mark.image, pytest.mark.timeout(600)]
+
+WHO = """
+import json, os, socket
+def fails(act):
+    try:
+        act()
+    except OSError as exc:
+        return type(exc).__name__ + " " + os.strerror(exc.errno)
+    return "done"
+print(json.dumps({
+    "pid": os.getpid(), "ids": os.getresuid() + os.getresgid(), "groups": os.getgroups(),
+    "capabilities": [l.split()[1] for l in open("/proc/self/status") if l.startswith("CapEff")],
+    "root": fails(lambda: open("/app/new", "w")),
+    "models": fails(lambda: open("/models/new", "w")),
+    "tmp": fails(lambda: open("/tmp/new", "w")),
+    "out": fails(lambda: socket.create_connection(("192.0.2.1", 443), 2)),
+    "loopback": fails(lambda: socket.create_server(("127.0.0.1", 0))),
+    "interfaces": [name for _, name in socket.if_nameindex()],
+}))
+"""
+
+
+def test_it_is_process_1_without_rights_network_or_anywhere_to_write(image: Image) -> None:
+    told = json.loads(image.python(WHO))
+    assert told == {
+        "pid": 1,
+        "ids": [10001] * 6,
+        "groups": [],
+        "capabilities": ["0000000000000000"],
+        "root": "OSError Read-only file system",
+        "models": "OSError Read-only file system",
+        "tmp": "done",
+        "out": "OSError Network is unreachable",
+        "loopback": "done",
+        "interfaces": ["lo"],
+    }
+
+
+def test_all_models_work_offline(image: Image, builder_alone: Path) -> None:
+    done = image.run(
+        "env", "PYTHONPATH=/mnt", "python", "-m", "builder.verify_offline", "/models",
+        bind=builder_alone,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(" ok ") >= 5
+    assert "FAILED" not in done.stdout
+
+
+def test_the_test_input_prints_a_transcript(image: Image) -> None:
+    given = (ROOT / "test_input.json").read_text(encoding="utf-8")
+    done = image.run("python", "-u", "handler.py", "--test_input", given)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "meeting notes" in done.stdout
+    assert "SPEAKER_01" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_compiled_alignment_is_taken_from_the_image(image: Image) -> None:
+    told = image.python(
+        "from worker.alignment import ctc; ctc.warm();"
+        "print([tuple(sum(getattr(f.stats, n).values()) for n in ('cache_hits', 'cache_misses'))"
+        " for f in ctc._compiled()])"
+    )
+    assert told.strip() == "[(1, 0), (1, 0)]"
+
+
+def test_python_finds_its_compiled_files(image: Image) -> None:
+    told = image.python(
+        "import sys, torch, worker.pipeline, handler\n"
+        "print(sum(1 for m in sys.modules.values() if (f := getattr(m, '__file__', None))"
+        " and f.endswith('.py') and not __import__('os').path.exists(m.__cached__)))"
+    )
+    assert told.split()[-1] == "0"
+
+
+def test_onnxruntime_writes_and_reports_nothing(image: Image) -> None:
+    done = image.run(
+        "python", "-c",
+        "import os, onnxruntime\n"
+        "print(sorted(os.listdir('/tmp')), [f for _, _, n in os.walk('/dev/shm') for f in n])",
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.strip(), done.stderr.strip()) == (0, "[] []", "")
+
+
+def test_the_health_check_hears_whether_process_1_is_the_worker(image: Image) -> None:
+    check = image.config["Healthcheck"]["Test"]
+    assert check[:2] == ["CMD", "python"]
+    done = image.run(*check[1:])
+    assert done.returncode == 1
+    assert "process 1 is not handler.py" in done.stderr
