@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Iterator
 from enum import StrEnum
@@ -14,6 +15,8 @@ from contract import FAILURES, Action, FailureCode, WarningCode
 from edge_client.errors import EdgeError
 from edge_client.verdict import Ending
 from tests.docs.tables import codes, rows, section
+from worker import peaks
+from worker.job_log import JobLog
 
 DOCUMENT = "operations.md"
 FAILED, WARNED = "Failures of a job", "Warnings of a job that succeeded"
@@ -56,6 +59,14 @@ def test_each_error_of_the_edge_client_has_one_row_with_its_exit_code() -> None:
 def test_what_the_edge_does_is_what_the_contract_says(row: list[str]) -> None:
     action = FAILURES[FailureCode(row[0].strip("`"))].action
     assert any(words in row[2] for words in DONE[action])
+
+
+def test_each_key_of_the_job_log_line_has_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = {"rss_peak_mb": 1, "cuda_torch_peak_mb": 1, "cuda_used_mb": 1}
+    monkeypatch.setattr(peaks, "measured_mb", lambda: gpu)
+    assert codes(DOCUMENT, "What a worker says") == list(JobLog("job").facts({}))
+    for key in gpu:
+        assert f'"{key}"' in inspect.getsource(peaks)
 
 
 @pytest.mark.parametrize("heading", [FAILED, ENDED, WARNED, EDGE])
