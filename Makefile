@@ -83,8 +83,9 @@ requirements: ## pin anew
 release-notes: setup ## RELEASE=v1.2.3: what the changelog says of it, if the version agrees
 	$(BIN)/python -m deploy.release "$$RELEASE" > release-notes.md
 
-push: ## TAG=registry/name:tag: what `make image` built under this name, into its registry
-	"$${ENGINE:-$$(command -v buildah || echo docker)}" push "$$TAG"
+push: ## TAG=registry/name:tag, as `make image` had it, into its registry; and as ALSO=registry/name:latest
+	engine="$${ENGINE:-$$(command -v buildah || echo docker)}" && "$$engine" push "$$TAG" && \
+	if [ -n "$$ALSO" ]; then "$$engine" tag "$$TAG" "$$ALSO" && "$$engine" push "$$ALSO"; fi
 
 clean:
 	rm -rf $(VENV) $(MODELS_DIR) logs .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -24,6 +24,7 @@ NEEDS = {
     "an AWS account",
     "a container registry and a Hugging Face token",
     "a RunPod account",
+    "a GitHub repository",
     "systemd as the system's init",
     "root",
 }

@@ -12,6 +12,7 @@ from typing import Any
 import av
 import jsonschema
 import pytest
+import yaml
 
 from contract import JobInput
 from worker.settings import WorkerSettings
@@ -97,6 +98,13 @@ def test_presets_name_models_that_can_be_baked() -> None:
     assert whisper[PRESETS["English"]["WHISPER_MODEL"]]["languages"] == ["en"]
     for name in ("accurate", "fast"):
         assert "languages" not in whisper[PRESETS[name]["WHISPER_MODEL"]]
+
+
+def test_a_releases_image_has_the_models_of_all_presets() -> None:
+    release = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8"))
+    baked = release["jobs"]["publish"]["env"]["WHISPER_MODEL"].split(",")
+    assert set(baked) == {defaults["WHISPER_MODEL"] for defaults in PRESETS.values()}
+    assert baked[0] == VARIABLES["WHISPER_MODEL"]["default"]
 
 
 @pytest.mark.parametrize("test", TESTS["tests"], ids=lambda test: str(test["name"]))
