@@ -16,6 +16,7 @@ Raises `WorkerError` ``MODEL_UNAVAILABLE`` that says of each folder what it lack
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,23 +58,25 @@ def find_models(settings: WorkerSettings) -> ModelsFolder:
     Args:
         settings: Where to look, and which Whisper model is wanted.
     """
-    cache = settings.models_volume / _CACHE
-    passed_over: list[str] = []
-    for path in _candidates(settings, cache):
+    volume, passed_over = settings.models_volume, []
+    try:
+        candidates = list(_on_volume(volume))
+    except OSError as exc:
+        candidates = []
+        passed_over.append(f"MODELS_VOLUME ({volume}) cannot be read ({exc.strerror})")
+    for path in (*candidates, settings.models_dir):
         try:
-            return _complete(path, settings.whisper_model, cache, tuple(passed_over))
+            return _complete(path, settings.whisper_model, volume / _CACHE, tuple(passed_over))
         except WorkerError as exc:
             passed_over.append(str(exc))
     raise unavailable("; ".join(passed_over))
 
 
-def _candidates(settings: WorkerSettings, cache: Path) -> Iterator[Path]:
-    on_volume = settings.models_volume / "models"
-    if on_volume.is_dir():
-        yield on_volume
-    cached = cache.glob("models--*/snapshots/*/profile.json")
+def _on_volume(volume: Path) -> Iterator[Path]:
+    if (volume / "models").is_dir():
+        yield volume / "models"
+    cached = (volume / _CACHE).glob("models--*/snapshots/*/profile.json")
     yield from sorted(path.parent for path in cached)
-    yield settings.models_dir
 
 
 def _complete(
@@ -118,10 +121,11 @@ def _cached(where: str, profile: Profile, cache: Path) -> Path | None:
         return None
     repo = f"models--{source.pin.repo.replace('/', '--')}".lower()  # some caches lower the case
     files = {n.removeprefix(f"{where}/"): f for n, f in profile.files.items() if _is_in(n, where)}
-    for snapshot in cache.glob(f"models--*/snapshots/{source.revision}"):
-        is_it = snapshot.parent.parent.name.lower() == repo
-        if is_it and files and all(_size(snapshot / n) == f.bytes for n, f in files.items()):
-            return snapshot
+    with suppress(OSError):  # a volume that fails holds nothing
+        for snapshot in cache.glob(f"models--*/snapshots/{source.revision}"):
+            is_it = snapshot.parent.parent.name.lower() == repo
+            if is_it and files and all(_size(snapshot / n) == f.bytes for n, f in files.items()):
+                return snapshot
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from pathlib import Path
@@ -21,7 +22,8 @@ def test_a_worker_whose_models_are_not_whole_exits_as_unfit(tmp_path: Path) -> N
     shutil.copytree(ROOT / "models", models, copy_function=lambda a, b: Path(b).symlink_to(a))
     (models / "whisper" / "tiny.en" / "model.bin").unlink()
     logs = tmp_path / "logs"
-    with Stack(logs=logs, models=models) as stack:
+    on_runpod = {"RUNPOD_ENDPOINT_ID": "devstack"}
+    with Stack(logs=logs, models=models, worker_env=on_runpod) as stack:
         deadline = time.monotonic() + 60
         log = logs / "worker-1.log"
         while "exited with" not in (log.read_text() if log.exists() else ""):
@@ -31,7 +33,9 @@ def test_a_worker_whose_models_are_not_whole_exits_as_unfit(tmp_path: Path) -> N
         assert stack.queue_events(EventKind.TAKEN) == []
     life = text.partition("exited with")[0]
     (failed,) = [line for line in life.splitlines() if "MODELS_DIR" in line]
-    assert "Fitness check failed: models_are_complete" in failed
-    assert "whisper/tiny.en/model.bin missing or of another size" in failed
-    assert "python -m builder.fetch_models" in failed
+    line = json.loads(failed)
+    assert line["level"] == "ERROR"
+    assert line["message"].startswith("Fitness check failed: models_are_complete")
+    assert "whisper/tiny.en/model.bin missing or of another size" in line["message"]
+    assert "python -m builder.fetch_models" in line["message"]
     assert "exited with 1" in text

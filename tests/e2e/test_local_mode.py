@@ -15,9 +15,9 @@ pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[2]
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run the handler from the repository's root, as the README says."""
-    env = {name: value for name, value in os.environ.items() if "RUNPOD" not in name}
+    env = {name: value for name, value in os.environ.items() if "RUNPOD" not in name} | more
     return subprocess.run(
         [sys.executable, "handler.py", *arguments],
         cwd=ROOT,
@@ -49,3 +49,12 @@ def test_a_failing_job_exits_1_with_its_code() -> None:
     assert done.returncode == 1
     assert "speed: unknown field" in done.stdout
     assert short_reference().utterances[0].text not in done.stderr
+
+
+def test_on_runpod_the_jobs_line_is_json_under_its_id() -> None:
+    job = '{"id": "job-1", "input": {"audio_base64": "QQ==", "speed": 2}}'
+    done = run("--test_input", job, RUNPOD_ENDPOINT_ID="ep")
+    lines = [json.loads(line) for line in done.stderr.splitlines() if "worker.job" in line]
+    (line,) = lines
+    assert (line["requestId"], line["level"]) == ("job-1", "WARN")
+    assert (line["status"], line["error"]) == ("failed", "INVALID_INPUT")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -202,6 +203,23 @@ def test_half_a_model_in_the_folder_is_taken_whole_from_the_cache(
     path = cache_whisper(baked, volume)
     (baked / "whisper/large-v3/model.bin").write_bytes(b"half")
     assert find(baked, volume).profile.whisper.models["large-v3"].path == str(path)
+
+
+def test_a_volume_that_fails_is_passed_over(
+    baked: Path, volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache_whisper(make(volume.parent / "other"), volume)
+
+    def stale(_: Path, *__: Any) -> Any:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(Path, "is_dir", stale)
+    monkeypatch.setattr(Path, "glob", stale)
+    found = find(baked, volume)
+    assert found.path == baked
+    assert found.passed_over == (f"MODELS_VOLUME ({volume}) cannot be read (Stale file handle)",)
+    (baked / "whisper/large-v3/model.bin").unlink()
+    assert "Stale file handle" in refused(baked, volume)
 
 
 def test_a_folder_whose_files_are_not_listed_is_taken_as_it_is(baked: Path, volume: Path) -> None:
