@@ -22,7 +22,7 @@ RUN --mount=type=secret,id=package_index --mount=type=secret,id=ca_bundle \
     && python3 -m venv --without-pip /opt/venv \
     && /tmp/uv/bin/uv pip sync --quiet --python /opt/venv/bin/python --require-hashes \
         /opt/requirements/image.txt \
-    && rm -r /tmp/uv \
+    && rm -r /tmp/uv /opt/venv/.lock \
     && { /opt/venv/bin/python -m compileall -qq -j 0 --invalidation-mode unchecked-hash \
         -x '/tests?/|/transformers/models/(?!auto/|wav2vec2|encoder_decoder/)[^/]*/(?!__init__)' \
         /opt/venv/lib/python3*/site-packages || true; } \

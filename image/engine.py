@@ -41,12 +41,14 @@ def _answers() -> bool:
 
 
 def ensure_tools() -> None:
-    """Have buildah and debootstrap here, by apt where that can be."""
+    """Have buildah and debootstrap here, by apt where that can be; both want root."""
+    if os.geteuid() != 0:
+        raise ImageError("buildah and debootstrap want root: run `sudo make test-image`")
     missing = [name for name in TOOLS if shutil.which(name) is None]
     if not missing:
         return
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise ImageError(f"{' and '.join(missing)} wanted: as root, {INSTALL.split(',')[0]}")
+    if shutil.which("apt-get") is None:
+        raise ImageError(f"{' and '.join(missing)} wanted: install them, there is no apt-get here")
     run("apt-get", "update", "--quiet")
     run("apt-get", "install", "--quiet", "--yes", "--no-install-recommends", *missing)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ from typing import Any
 
 from image.engine import run
 
-LAYERS_JSON = Path("overlay-layers/layers.json")
+FOLDERS = {"overlay": "overlay/{id}/diff", "vfs": "vfs/dir/{id}"}  # by buildah's storage driver
 CODE = ("app",)
 GROUPS = {"torch": ("torch-", "torchaudio-"), "CUDA libraries": ("nvidia_",)}
 OTHER_WHEELS = "other wheels"
+INDEX_SETTINGS = re.compile(r"if \[ -f \S+ \]; then \. \S+; fi && ")
 
 
 @dataclass(frozen=True)
@@ -74,19 +76,18 @@ def list_layers(image: str) -> list[Layer]:
     steps = [
         step.get("created_by", "") for step in told["history"] if not step.get("empty_layer", False)
     ]
-    kept = json.loads((_storage() / LAYERS_JSON).read_text(encoding="utf-8"))
+    store = json.loads(run("buildah", "info"))["store"]
+    storage, driver = Path(store["GraphRoot"]), store["GraphDriverName"]
+    listed = storage / f"{driver}-layers" / "layers.json"
+    kept = json.loads(listed.read_text(encoding="utf-8"))
     by_digest = {layer.get("diff-digest"): layer for layer in kept}
     layers = []
     for number, digest in enumerate(told["rootfs"]["diff_ids"]):
         layer = by_digest[digest]
-        folder = _storage() / "overlay" / layer["id"] / "diff"
+        folder = storage / FOLDERS[driver].format(id=layer["id"])
         made_by = steps[number] if number < len(steps) else ""
         layers.append(Layer(digest, layer["diff-size"], folder, made_by))
     return layers
-
-
-def _storage() -> Path:
-    return Path(json.loads(run("buildah", "info"))["store"]["GraphRoot"])
 
 
 @contextmanager
@@ -175,6 +176,9 @@ def _megabytes(size_bytes: int) -> str:
 
 
 def _shortened(step: str, limit: int = 110) -> str:
-    text = " ".join(step.replace("/bin/sh -c", "").replace("#(nop)", "").split())
+    words = [word for word in step.split() if not word.startswith("--mount=")]
+    text = " ".join(words).replace("/bin/sh -c ", "").replace("#(nop) ", "")
+    text = INDEX_SETTINGS.sub("", text)
+    text = re.sub(r"(:[0-9a-f]{12})[0-9a-f]{52}", r"\1", text)
     text = text.replace("|", "\\|").replace("`", "'")
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -7,17 +7,22 @@ machine says nothing inside the build and is left out.
 
 from __future__ import annotations
 
+import configparser
 import os
 import shlex
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from image.engine import run
 
 CERTIFICATES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 CA_BUNDLE = "/run/secrets/ca_bundle"
 UV_NAMES = {"index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX"}
+# Of pip's documentation, in its order: the system's, then the user's.
+PIP_FILES = (
+    Path("/etc/xdg/pip/pip.conf"),
+    Path("/etc/pip.conf"),
+    Path("~/.pip/pip.conf").expanduser(),
+    Path("~/.config/pip/pip.conf").expanduser(),
+)
 PASSED_ON = (
     "HF_ENDPOINT",
     "NLTK_DATA_URL",
@@ -61,11 +66,19 @@ def settings_of(environ: Mapping[str, str], pip: Mapping[str, str]) -> dict[str,
     return settings
 
 
-def pip_settings() -> dict[str, str]:
-    """Ask pip for its settings; later levels win, the environment last, as pip has it."""
-    told = run(sys.executable, "-m", "pip", "config", "list")
-    settings = {}
-    for line in told.splitlines():
-        name, _, value = line.partition("=")
-        settings[name.removeprefix(":env:").split(".")[-1].strip(".")] = value.strip("'\"")
+def pip_settings(
+    environ: Mapping[str, str] = os.environ, files: Sequence[Path] = PIP_FILES
+) -> dict[str, str]:
+    """Return pip's settings: later files win, the environment last, as pip has it.
+
+    Args:
+        environ: Of it, `PIP_…`, and `PIP_CONFIG_FILE` for one more file.
+        files: What pip reads, where it is there.
+    """
+    parser = configparser.RawConfigParser()
+    parser.read([*files, environ.get("PIP_CONFIG_FILE", os.devnull)], encoding="utf-8")
+    settings = dict(parser["global"]) if parser.has_section("global") else {}
+    for name, value in environ.items():
+        if name.startswith("PIP_"):
+            settings[name.removeprefix("PIP_").lower().replace("_", "-")] = value
     return settings

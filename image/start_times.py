@@ -145,14 +145,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("image", metavar="IMAGE")
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="image-") as folder, mounted(options.image) as root:
+    print(measure_image(options.image, options.runs))
+    return 0
+
+
+def measure_image(image: str, runs: int) -> str:
+    """Lay an image out, and return the tables."""
+    with tempfile.TemporaryDirectory(prefix="image-") as folder, mounted(image) as root:
         config_file, lent = Path(folder, "config.json"), Path(folder, "lent")
-        config_file.write_text(json.dumps(configuration(options.image)["config"]))
+        config_file.write_text(json.dumps(configuration(image)["config"]))
         for name in LENT:
             (lent / name).parent.mkdir(parents=True, exist_ok=True)
             (lent / name).write_bytes((ROOT / name).read_bytes())
-        print(measure(Container(root, config_file, lent), options.runs))
-    return 0
+        return measure(Container(root, config_file, lent), runs)
 
 
 if __name__ == "__main__":

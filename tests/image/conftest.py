@@ -74,14 +74,17 @@ def build_from(context: Path, tag: str = TAG) -> float:
 
 @pytest.fixture(scope="session")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    """Build the image, and show its files."""
-    ensure_tools()
-    sys.stdout.write(f"image built in {build_from(ROOT):.0f} s\n")
-    config = configuration(TAG)
+    """Build the image, and show its files; TEST_IMAGE names one that is built already."""
+    tag = os.environ.get("TEST_IMAGE")
+    if tag is None:
+        ensure_tools()
+        sys.stdout.write(f"image built in {build_from(ROOT):.0f} s\n")
+        tag = TAG
+    config = configuration(tag)
     file = tmp_path_factory.mktemp("image") / "config.json"
     file.write_text(json.dumps(config["config"]), encoding="utf-8")
-    with mounted(TAG) as root:
-        yield Image(config["config"], list_layers(TAG), root, file)
+    with mounted(tag) as root:
+        yield Image(config["config"], list_layers(tag), root, file)
 
 
 @pytest.fixture

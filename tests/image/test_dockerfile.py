@@ -11,7 +11,7 @@ import pytest
 
 from deploy.release import version
 from image import build
-from image.engine import ImageError, find_engine, run
+from image.engine import ImageError, ensure_tools, find_engine, run
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -68,6 +68,16 @@ def test_without_an_engine_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) 
         find_engine()
     with pytest.raises(ImageError, match="buildah is not here"):
         run("buildah", "info")
+
+
+def test_without_root_or_apt_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    with pytest.raises(ImageError, match="^buildah and debootstrap wanted: install them"):
+        ensure_tools()
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(ImageError, match="sudo make test-image"):
+        ensure_tools()
 
 
 def test_a_command_that_fails_is_told_in_a_line() -> None:

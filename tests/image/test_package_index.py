@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from image import package_index
-from image.package_index import CA_BUNDLE, settings_of, write_secrets
+from image.package_index import CA_BUNDLE, pip_settings, settings_of, write_secrets
 
 MIRROR = "https://mirror.example/simple"
 
@@ -58,3 +58,17 @@ def test_certificates_come_along_and_are_named_where_the_build_has_them(
     assert f"export SSL_CERT_FILE={CA_BUNDLE}\n" in written
     assert f"export PIP_INDEX_URL='{MIRROR}?a=b c'\n".replace("?a=b c", "?a=b") in written
     assert str(tmp_path) not in written
+
+
+def test_pips_files_are_read_in_its_order_and_the_environment_wins(tmp_path: Path) -> None:
+    system, user = tmp_path / "system.conf", tmp_path / "user.conf"
+    system.write_text(f"[global]\nindex-url = {MIRROR}\ntimeout = 9%\n")
+    user.write_text("[global]\nindex-url = https://user.example\n")
+    files = (system, tmp_path / "missing.conf", user)
+    assert pip_settings({}, files)["index-url"] == "https://user.example"
+    assert pip_settings({"PIP_CONFIG_FILE": str(system)}, files)["index-url"] == MIRROR
+    assert pip_settings({"PIP_INDEX_URL": "https://env.example"}, files) == {
+        "index-url": "https://env.example",
+        "timeout": "9%",
+    }
+    assert pip_settings({}, ()) == {}

@@ -1,0 +1,75 @@
+"""Every byte of an image has a reason, or is excess."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from image.listing import Layer, describe_layers, describe_ledger, make_ledger, wheel_sizes
+
+
+def install(packages: Path, name: str, size_bytes: int) -> None:
+    """Install a wheel of one file, with a record and with bytecode that is in no record."""
+    module = packages / f"{name}.py"
+    module.write_bytes(b"#" * size_bytes)
+    (packages / "__pycache__").mkdir(exist_ok=True)
+    (packages / "__pycache__" / f"{name}.pyc").write_bytes(b"0" * 7)
+    record = packages / f"{name}-1.dist-info" / "RECORD"
+    record.parent.mkdir()
+    record.write_text(f"{name}.py,sha256=x,{size_bytes}\nmissing.py,,\n")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Return the files of a small image."""
+    packages = tmp_path / "opt/venv/lib/python3.11/site-packages"
+    packages.mkdir(parents=True)
+    for name, size_bytes in (("torch", 100), ("nvidia_cudnn", 200), ("numpy", 50)):
+        install(packages, name, size_bytes)
+    (tmp_path / "models").mkdir()
+    profile = {"files": {"a.bin": {"bytes": 30}, "b.bin": {"bytes": 10}}}
+    (tmp_path / "models/profile.json").write_text(json.dumps(profile))
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/handler.py").write_bytes(b"#" * 10)
+    (tmp_path / "app/handler.pyc").write_bytes(b"#" * 99)
+    return tmp_path
+
+
+def layer(size_bytes: int, step: str = "") -> Layer:
+    """Return a layer of a size."""
+    return Layer("sha256:0", size_bytes, Path(), step)
+
+
+def test_the_ledger_adds_up(root: Path) -> None:
+    ledger = make_ledger(root, [layer(600), layer(450)])
+    assert ledger.must_hold == {
+        "base": 600, "torch": 100, "CUDA libraries": 200, "other wheels": 50, "models": 40,
+        "code": 10,
+    }  # fmt: skip
+    assert (ledger.total, ledger.bytecode) == (1050, 21)
+    assert ledger.excess == pytest.approx(0.05)
+    assert "5.0%" in describe_ledger(ledger)
+
+
+def test_a_wheel_is_as_large_as_its_record_says(root: Path) -> None:
+    packages = root / "opt/venv/lib/python3.11/site-packages"
+    assert wheel_sizes(packages) == {"torch-1": 100, "nvidia_cudnn-1": 200, "numpy-1": 50}
+
+
+def test_layers_are_told_the_last_first_by_what_they_do() -> None:
+    step = (
+        "/bin/sh -c --mount=type=secret,id=x if [ -f /run/x ]; then . /run/x; fi && "
+        "install `this|that`"
+    )
+    table = describe_layers([layer(5_000_000, "base"), layer(1_500_000, step)])
+    assert table.splitlines()[2:] == [
+        "| 1.5 MB | `install 'this\\|that'` |",
+        "| 5.0 MB | `base` |",
+    ]
+
+
+def test_a_digest_is_shortened() -> None:
+    step = f"/bin/sh -c #(nop) COPY dir:{'0123456789ab' + 'c' * 52} in /app"
+    assert "`COPY dir:0123456789ab in /app`" in describe_layers([layer(1, step)])
