@@ -11,14 +11,15 @@ from image.listing import Layer, describe_layers, describe_ledger, make_ledger, 
 
 
 def install(packages: Path, name: str, size_bytes: int) -> None:
-    """Install a wheel of one file, with a record and with bytecode that is in no record."""
+    """Install a wheel of one file, with a record and with bytecode."""
     module = packages / f"{name}.py"
     module.write_bytes(b"#" * size_bytes)
     (packages / "__pycache__").mkdir(exist_ok=True)
     (packages / "__pycache__" / f"{name}.pyc").write_bytes(b"0" * 7)
     record = packages / f"{name}-1.dist-info" / "RECORD"
     record.parent.mkdir()
-    record.write_text(f"{name}.py,sha256=x,{size_bytes}\nmissing.py,,\n")
+    pyc = f"__pycache__/{name}.pyc"  # pip notes what it compiled, uv does not
+    record.write_text(f"{name}.py,sha256=x,{size_bytes}\n{pyc},,\nmissing.py,,\n")
 
 
 @pytest.fixture
