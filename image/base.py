@@ -1,8 +1,8 @@
 """A base for the image where no registry can be reached: Debian bookworm with its own Python 3.11.
 
-Takes Debian's mirror from ``DEBIAN_MIRROR`` and the tools ``debootstrap`` and ``buildah``; leaves
-an image in buildah's storage. Development and tests use it; releases are built on the Dockerfile's
-own base, which has the same Debian and Python minor version.
+Takes the tools ``debootstrap`` and ``buildah``, and Debian's mirror from ``DEBIAN_MIRROR``, else
+debootstrap's own; leaves an image in buildah's storage. Development and tests use it; releases are
+built on the Dockerfile's own base, which has the same Debian and Python minor version.
 
 Raises `ImageError` naming the remedy.
 """
@@ -17,7 +17,6 @@ from pathlib import Path
 from image.engine import ImageError, run
 
 NAME = "localhost/bucketscribe-base:bookworm"
-MIRROR = "http://deb.debian.org/debian"
 PACKAGES = "ca-certificates,python3,python3-venv"
 NOT_SHIPPED = ("var/cache/apt/", "var/lib/apt/lists/", "var/log/", "dev/")
 
@@ -30,9 +29,9 @@ def ensure_base() -> str:
         raise ImageError("debootstrap wants root: run `sudo make image` or set BASE_IMAGE")
     with tempfile.TemporaryDirectory(prefix="image-base-") as folder:
         root = Path(folder, "root")
-        mirror = os.environ.get("DEBIAN_MIRROR", MIRROR)
+        mirror = os.environ.get("DEBIAN_MIRROR", "").split()
         options = ("--variant=minbase", f"--include={PACKAGES}")
-        run("debootstrap", *options, "bookworm", str(root), mirror)
+        run("debootstrap", *options, "bookworm", str(root), *mirror)
         archive = Path(folder, "root.tar")
         _pack(root, archive)
         _import(archive)
