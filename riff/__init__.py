@@ -40,6 +40,11 @@ class WavHeader:
     data_bytes: int | None
     is_pcm16_mono: bool = False
 
+    def is_waveform(self, rate_hz: int) -> bool:
+        """Whether the sound is 16-bit PCM of one channel at that rate, its length declared."""
+        at_rate = self.bytes_per_s == rate_hz * 2
+        return self.is_pcm16_mono and at_rate and self.data_bytes is not None
+
 
 def parse_wav(head: bytes) -> WavHeader:
     """Read a WAV header.

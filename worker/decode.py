@@ -15,15 +15,12 @@ from dataclasses import dataclass
 
 import av
 import numpy as np
-import numpy.typing as npt
 
 from contract import Clip, FailureCode, Stage
 from riff import HEAD_BYTES, NotWav, WavHeader, parse_wav
 from worker.cancel import CancelToken
 from worker.errors import WorkerError
-from worker.values import SAMPLE_RATE_HZ, Recording, Waveform
-
-Samples = npt.NDArray[np.int16]
+from worker.values import SAMPLE_RATE_HZ, Recording, Samples, Waveform
 
 # Playlist formats (hls, concat) would make FFmpeg open what the file names: only these are probed.
 FORMATS = (
@@ -85,7 +82,7 @@ def decode(
     if recording.bytes == 0:
         raise _unreadable("the recording is empty (0 bytes)")
     header = _check_riff(recording)
-    if header is not None and _is_waveform(header):
+    if header is not None and header.is_waveform(SAMPLE_RATE_HZ):
         return _read_plain(recording, header, limits, token)
     try:
         samples, channels = _read(recording, limits, token, on_progress, "mono")
@@ -112,12 +109,6 @@ def _check_riff(recording: Recording) -> WavHeader | None:
     if missing_s > _SLACK_S:
         raise _truncated(declared / header.bytes_per_s, missing_s)
     return header
-
-
-def _is_waveform(header: WavHeader) -> bool:
-    """Whether the file's bytes are samples as they are wanted, and their number is declared."""
-    is_16_khz = header.bytes_per_s == SAMPLE_RATE_HZ * 2
-    return header.is_pcm16_mono and is_16_khz and header.data_bytes is not None
 
 
 def _read_plain(

@@ -25,8 +25,8 @@ from worker.diarization.clustering import SpeakerBounds, cluster
 from worker.diarization.embeddings import Vectors, embed
 from worker.diarization.reconstruct import speaker_turns
 from worker.diarization.segmentation import Segmenter
-from worker.diarization.windows import Samples
-from worker.values import Diarization, SpeakerTurn, Waveform
+from worker.heap import give_back
+from worker.values import Diarization, Samples, SpeakerTurn, Waveform
 
 Hints = dict[str, int]
 Progress = Callable[[float], None]
@@ -127,6 +127,7 @@ def diarize_activity(
             embedding_batch(pipeline.model._embedding.device, batch_size),
             _step(token, on_progress),
         )
+        give_back()  # a process for the dendrogram may need as much
         check = partial(token.check, Stage.DIARIZE)
         found = _Found(activity, speaking, vectors, pipeline.model, check)
         turns = found.turns_or_unhinted(hints)

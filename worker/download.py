@@ -67,6 +67,7 @@ class Download:
         limits: What it may cost.
         token: Looked at between blocks.
         on_progress: Given the share that has arrived, in [0, 1].
+        on_stored: Given how many bytes stand in the file; fewer than before when it begins anew.
     """
 
     url: PresignedUrl
@@ -74,6 +75,7 @@ class Download:
     limits: DownloadLimits
     token: CancelToken
     on_progress: Callable[[float], None] = lambda _: None
+    on_stored: Callable[[int], None] = lambda _: None
     _received: int = 0
     _declared: int = 0
     _etag: str = ""
@@ -135,6 +137,7 @@ class Download:
     def _store(self, response: requests.Response) -> None:
         with self.path.open("ab") as file:
             file.truncate(self._received)
+            self.on_stored(self._received)
             for block in response.iter_content(BLOCK_BYTES):
                 self.token.check(Stage.FETCH)
                 self.limits.check_size(self._received + len(block))
@@ -144,7 +147,9 @@ class Download:
                         f"the recording took over {self.limits.total_s:.0f} s; submit again",
                     )
                 file.write(block)
+                file.flush()
                 self._received += len(block)
+                self.on_stored(self._received)
                 self.on_progress(self._received / max(self._declared, self._received))
 
     def _verify(self) -> None:

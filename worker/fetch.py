@@ -21,6 +21,8 @@ from worker.download import Download, DownloadLimits
 from worker.errors import WorkerError
 from worker.values import Recording
 
+FILE = "recording"
+
 
 def fetch(
     job: JobInput,
@@ -28,6 +30,7 @@ def fetch(
     limits: DownloadLimits,
     token: CancelToken,
     on_progress: Callable[[float], None] = lambda _: None,
+    on_stored: Callable[[int], None] = lambda _: None,
 ) -> Recording:
     """Bring the recording into the directory ``into``.
 
@@ -37,11 +40,12 @@ def fetch(
         limits: What it may cost.
         token: Looked at between blocks.
         on_progress: Given the share that has arrived, in [0, 1].
+        on_stored: As `Download` has it.
     """
-    path = into / "recording"
+    path = into / FILE
     if job.audio_url is None:
         return _unpack(job.audio_base64 or "", path, limits)
-    return Download(job.audio_url, path, limits, token, on_progress).run()
+    return Download(job.audio_url, path, limits, token, on_progress, on_stored).run()
 
 
 def _unpack(text: str, path: Path, limits: DownloadLimits) -> Recording:

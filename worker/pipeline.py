@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -25,6 +25,7 @@ from contract import (
     Transcript,
     WarningCode,
 )
+from worker.arrival import Arrival, NotFollowed
 from worker.branches import Branches
 from worker.cancel import CancelToken
 from worker.course import Course
@@ -34,8 +35,9 @@ from worker.document import Findings, compose, summary_of
 from worker.download import DownloadLimits
 from worker.encode import EncodedTranscript
 from worker.errors import JobCancelled, WorkerError
-from worker.fetch import fetch
+from worker.fetch import FILE, fetch
 from worker.handover import Handover, in_order
+from worker.heap import give_back
 from worker.lifetimes import Speed, check_result_url
 from worker.progress import ProgressReporter
 from worker.rescue import upload_failed
@@ -44,6 +46,7 @@ from worker.settings import WorkerSettings
 from worker.values import (
     Alignment,
     Diarization,
+    Samples,
     SpeechSpan,
     TextSegment,
     Transcription,
@@ -84,11 +87,20 @@ recorder_for: Callable[..., ActivityRecorder] = _late("worker.diarize", "recorde
 attribute: Callable[..., tuple[Segment, ...]] = _late("worker.attribute", "attribute")
 
 
+@dataclass(frozen=True)
+class Speech:
+    """Where somebody speaks, and what diarization would find by looking at the same windows."""
+
+    spans: tuple[SpeechSpan, ...]
+    activity: Activity | None
+
+
 @dataclass
 class Job:
     """One job on its way through the stages; made for it, gone with it.
 
-    ``models`` may be a function that gives them: it is called when the recording is there.
+    ``loaded`` may be a function that gives the models: it is called when the recording is there.
+    Where they are loaded already, speech is found while the recording arrives.
     """
 
     input: JobInput
@@ -98,6 +110,7 @@ class Job:
     progress: ProgressReporter
     speed: Speed
     course: Course = field(init=False)
+    _arrived: float = field(default=0.0, init=False)
     audio_etag: str | None = field(default=None, init=False)
     audio_s: float | None = field(default=None, init=False)
     warnings: tuple[str, ...] = field(default=(), init=False)
@@ -108,9 +121,8 @@ class Job:
     def run(self) -> dict[str, Any]:
         """Go through the stages and return the job's output."""
         with job_directory() as folder:
-            waveform = self._listen(folder)
-        working_since = time.perf_counter()
-        findings = self._hear(waveform)
+            waveform, speech = self._listen(folder)
+        findings = self._hear(waveform, speech)
         with self.course.stage(Stage.ATTRIBUTE, self.token):
             segments = attribute(findings.alignment, findings.diarization, waveform.offset_s)
         document = compose(
@@ -121,7 +133,7 @@ class Job:
             waveform.duration_s,
             self.course.elapsed_s,
         )
-        self.speed.learn(waveform.duration_s, time.perf_counter() - working_since)
+        self.speed.learn(waveform.duration_s, time.perf_counter() - self._arrived)
         self.warnings = document.warnings
         return self._answer(document)
 
@@ -140,15 +152,44 @@ class Job:
         """The models; waits until they are loaded."""
         return self.loaded() if callable(self.loaded) else self.loaded
 
-    def _listen(self, folder: Path) -> Waveform:
-        with self.course.stage(Stage.FETCH, self.token) as share:
+    def _listen(self, folder: Path) -> tuple[Waveform, Speech]:
+        """Fetch and decode; find speech meanwhile where that can be, and afterwards elsewhere."""
+        with Branches(self.token) as branches:
+            arrival = Arrival(folder / FILE, branches.token)
+            follows = self.input.clip is None and not callable(self.loaded)
+            early = branches.start(lambda: self._follow(arrival)) if follows else None
+            try:
+                waveform = self._fetch(folder, arrival, branches.token)
+            finally:
+                arrival.end()
+            with self.course.stage(Stage.SPEECH, branches.token):
+                speech = early.result() if early else None
+                if speech is None:
+                    speech = self._find_speech([waveform.samples], branches.token)
+            give_back()
+        return waveform, speech
+
+    def _follow(self, arrival: Arrival) -> Speech | None:
+        """Find speech in what arrives; None where that has to wait until all is there."""
+        try:
+            return self._find_speech(arrival, arrival.token)
+        except NotFollowed as exc:
+            logger.debug("speech is found afterwards: %s", exc)
+            return None
+        except Exception:
+            self.progress.fail(Stage.SPEECH)
+            raise
+
+    def _fetch(self, folder: Path, arrival: Arrival, token: CancelToken) -> Waveform:
+        with self.course.stage(Stage.FETCH, token) as share:
             limits = DownloadLimits(self.settings.max_audio_bytes)
-            recording = fetch(self.input, folder, limits, self.token, share)
+            recording = fetch(self.input, folder, limits, token, share, arrival.grow)
             self.audio_etag = recording.etag
-        with self.course.stage(Stage.DECODE, self.token) as share:
+        with self.course.stage(Stage.DECODE, token) as share:
             lengths = DecodeLimits(self._max_duration_s, self.input.clip)
-            waveform = decode(recording, lengths, self.token, share)
+            waveform = decode(recording, lengths, token, share)
             self.audio_s = waveform.duration_s
+        self._arrived = time.perf_counter()
         _ = self.models  # how long a job takes is known when it is known what runs it
         if self.input.result_url is not None:
             check_result_url(
@@ -162,9 +203,9 @@ class Job:
         longest = self.settings.max_audio_seconds
         return longest if self.input.result_url else min(longest, self.settings.max_inline_seconds)
 
-    def _hear(self, waveform: Waveform) -> Findings:
+    def _hear(self, waveform: Waveform, speech: Speech) -> Findings:
         """Find what is said, when and by whom: who speaks while the text is still written."""
-        spans, activity = self._find_speech(waveform)
+        spans, activity = speech.spans, speech.activity
         with Branches(self.token) as branches:
             text = Handover()
             diarization = branches.start(
@@ -177,6 +218,7 @@ class Job:
                 transcription = self._transcribe(waveform, spans, text, branches.token)
             finally:
                 text.close()
+            give_back()
             return Findings(
                 transcription,
                 alignment.result(),
@@ -185,20 +227,18 @@ class Job:
                 self.audio_etag,
             )
 
-    def _find_speech(self, waveform: Waveform) -> tuple[tuple[SpeechSpan, ...], Activity | None]:
-        """Find the spans, and what diarization would find by looking at the same windows again."""
+    def _find_speech(self, parts: Iterable[Samples], token: CancelToken) -> Speech:
         models = self.models
         is_shared = self.input.diarize and models.shares_segmentation
 
-        def find(batch: int) -> tuple[tuple[SpeechSpan, ...], Activity | None]:
+        def find(batch: int) -> Speech:
             if not is_shared:
-                return find_speech(waveform, models.detector, batch, self.token), None
+                return Speech(find_speech(parts, models.detector, batch, token), None)
             recorder = recorder_for(models.diarization)
-            spans = find_speech(waveform, models.detector, batch, self.token, recorder.add)
-            return spans, recorder.activity() if spans else None
+            spans = find_speech(parts, models.detector, batch, token, recorder.add)
+            return Speech(spans, recorder.activity() if spans else None)
 
-        with self.course.stage(Stage.SPEECH, self.token):
-            return self.course.in_batches(Stage.SPEECH, models.device.windows_batch_size, find)
+        return self.course.in_batches(Stage.SPEECH, models.device.windows_batch_size, find)
 
     def _transcribe(
         self,
@@ -237,7 +277,10 @@ class Job:
             with self.course.stage(Stage.ALIGN, token) as share:
                 aligner = aligner if aligned else self._aligner(part.language)
                 step = _part_of(share, done / count, len(part.segments) / count)
-                aligned.append((part, self._align_part(waveform, part, aligner, token, step)))
+                # while Whisper and diarization keep the cores busy, more would cost memory alone
+                lanes = self.models.device.lanes if text.is_closed else 1
+                found = self._align_part(waveform, part, aligner, lanes, token, step)
+                aligned.append((part, found))
                 done += len(part.segments)
         if not aligned:
             with self.course.stage(Stage.ALIGN, token):
@@ -249,10 +292,11 @@ class Job:
         waveform: Waveform,
         part: Transcription,
         aligner: Aligner | None,
+        lanes: int,
         token: CancelToken,
         share: Callable[[float], None],
     ) -> Alignment:
-        device, lanes = self.models.device.torch_device, self.models.device.lanes
+        device = self.models.device.torch_device
         return self.course.or_degraded(
             Stage.ALIGN,
             lambda: self.course.in_batches(

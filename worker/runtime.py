@@ -15,6 +15,7 @@ from worker.cancel import CancelToken
 from worker.encode import checked_output
 from worker.errors import WorkerError
 from worker.fitness import Check, checks
+from worker.heap import use_few_arenas
 from worker.job_log import JobLog
 from worker.lifetimes import Speed
 from worker.log_format import quieten
@@ -43,6 +44,7 @@ class Runtime:
     """
 
     def __init__(self, settings: WorkerSettings | None = None) -> None:
+        use_few_arenas()
         self.settings = settings or WorkerSettings()
         self._models: Models | None = None
         self._found: ModelsFolder | None = None
@@ -138,7 +140,8 @@ class Runtime:
             return self._run(job, token, progress)
 
     def _run(self, job: JobInput, token: CancelToken, progress: ProgressReporter) -> dict[str, Any]:
-        running = Job(job, self._load_for_job, self.settings, token, progress, self._speed)
+        loaded = self._models or self._load_for_job
+        running = Job(job, loaded, self.settings, token, progress, self._speed)
         try:
             return running.run()
         except WorkerError as exc:

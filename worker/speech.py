@@ -1,6 +1,6 @@
 """Speech: where somebody speaks, in spans of up to 30 s that Whisper takes one by one.
 
-Takes a `Waveform`, or its samples as they arrive; gives `SpeechSpan`s in order, none when nobody
+Takes the samples, all at once or as they arrive; gives `SpeechSpan`s in order, none when nobody
 speaks. The spans are those that stock whisperx would transcribe: its model, and its rules
 (hysteresis, cuts at the quietest frame, merging), which look back but never ahead, so that a
 span is known as soon as the next one begins.
@@ -19,8 +19,7 @@ from worker.cancel import CancelToken
 from worker.diarization.batches import segmentation_batch
 from worker.diarization.frames import FrameGrid, OverlapMean
 from worker.diarization.segmentation import Scores, SegmentationStream, Segmenter
-from worker.diarization.windows import Samples
-from worker.values import SAMPLE_RATE_HZ, SpeechSpan, Waveform
+from worker.values import SAMPLE_RATE_HZ, Samples, SpeechSpan
 
 CHUNK_S = 30
 ONSET = 0.500
@@ -33,7 +32,7 @@ Listener = Callable[[Scores], None]
 
 
 def find_speech(
-    waveform: Waveform,
+    arriving: Iterable[Samples],
     detector: Pyannote,
     batch_size: int,
     token: CancelToken,
@@ -42,14 +41,14 @@ def find_speech(
     """Return the spans with speech.
 
     Args:
-        waveform: The recording.
+        arriving: Consecutive parts of the waveform, each (n_samples,).
         detector: whisperx's voice activity detector.
         batch_size: Windows of 5 s that go through the model at once.
         token: Looked at before every batch of windows.
         listener: Given the scores of every batch of windows, for whoever can use them too.
     """
     segmenter = Segmenter(detector.vad_pipeline._segmentation)
-    return tuple(speech_spans([waveform.samples], segmenter, batch_size, token, listener))
+    return tuple(speech_spans(arriving, segmenter, batch_size, token, listener))
 
 
 def speech_spans(
@@ -62,7 +61,7 @@ def speech_spans(
     """Give each span as soon as it is known.
 
     Args:
-        arriving: Consecutive parts of the waveform, each (n_samples,).
+        arriving: As in `find_speech`.
         segmenter: The detector's, for stock's spans; the diarization's, to run one model less.
         batch_size: As in `find_speech`.
         token: As in `find_speech`.

@@ -43,7 +43,7 @@ def transcribe(
         spans: Where somebody speaks.
         job: Language, prompt and hotwords.
         whisper: Loaded once per process.
-        batch_size: Spans decoded at once, at most.
+        batch_size: Spans decoded at once, at most, by all runs of the model together.
         token: Looked at before every batch.
         on_progress: Given the share of spans done, in [0, 1].
         on_text: Given each batch's segments when they are there, in order within the batch.
@@ -70,7 +70,8 @@ def transcribe(
         on_text(Transcription(tuple(segments.values()), language, probability))
 
     left = [number for number in range(len(spans)) if number not in found]
-    _side_by_side(run, plan_batches(spans, left, batch_size, whisper.runs), whisper.runs, take)
+    batches = plan_batches(spans, left, max(1, batch_size // whisper.runs), whisper.runs)
+    _side_by_side(run, batches, whisper.runs, take)
     warnings = (WarningCode.PROMPT_TOO_LONG,) if prompt.was_cut else ()
     return Transcription(
         tuple(found[n] for n in range(len(spans))), language, probability, warnings

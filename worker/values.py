@@ -12,6 +12,7 @@ import numpy.typing as npt
 from contract import WarningCode
 
 SAMPLE_RATE_HZ = 16_000
+Samples = npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Waveform:
         offset_s: Where the waveform starts in the recording; 0 without a clip.
     """
 
-    samples: npt.NDArray[np.int16]
+    samples: Samples
     offset_s: float = 0.0
 
     @property

@@ -113,7 +113,8 @@ def _memory(task: Task, go: Go) -> dict[str, float]:
 
 def _ours(task: Task) -> Go:
     worker = Worker(task.models, task.recipe.whisper)
-    load_aligner(worker, task.recipe.align_language)
+    worker.models.aligner(task.recipe.align_language)
+    worker.models.get_ready_for_more()
 
     def go(recording: Path, clip_s: float | None) -> Run:
         name = recording.name
@@ -121,11 +122,6 @@ def _ours(task: Task) -> Go:
         return worker.run(Job(f"{task.storage}{name}", result_url, clip_s))
 
     return go
-
-
-def load_aligner(worker: Worker, language: str) -> None:
-    """Load the aligner as stock's recipe does: before the clock runs."""
-    worker.models.aligner(language)
 
 
 def _stock(task: Task) -> Go:

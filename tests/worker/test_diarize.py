@@ -165,7 +165,7 @@ def test_what_speech_detection_heard_is_not_computed_again(models: Models) -> No
     assert same_segmentation(detector.vad_pipeline._segmentation, pipeline.model._segmentation)
     waveform, token = Waveform(short_speech()), CancelToken()
     recorder = recorder_for(pipeline)
-    find_speech(waveform, detector, 32, token, recorder.add)
+    find_speech([waveform.samples], detector, 32, token, recorder.add)
     shared = diarize_activity(waveform, recorder.activity(), INLINE, pipeline, 32, token)
     assert shared == diarize(waveform, INLINE, pipeline, 32, token)
     assert shared.turns

@@ -38,8 +38,14 @@ def test_bytes_arrive_whole_and_progress_is_told(s3: LoopbackS3, tmp_path: Path)
     body = bytes(range(256)) * (3 * BLOCK_BYTES // 256)
     s3.answers = [Answer(body=body)]
     shares: list[float] = []
+    stored: list[tuple[int, int]] = []
+
+    def note(size: int) -> None:
+        stored.append((size, (tmp_path / "recording").stat().st_size))
+
     job = JobInput(audio_url=s3.url())
-    recording = fetch(job, tmp_path, LIMITS, CancelToken(), shares.append)
+    recording = fetch(job, tmp_path, LIMITS, CancelToken(), shares.append, note)
+    assert stored == [(n * BLOCK_BYTES,) * 2 for n in range(4)]
     assert recording.path.read_bytes() == body
     assert recording.bytes == len(body)
     assert shares == sorted(shares)

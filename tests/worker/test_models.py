@@ -43,7 +43,7 @@ def transcribe(models: Models, job: JobInput = INLINE, waveform: Waveform = SPEE
     from worker.speech import find_speech
     from worker.transcribe import transcribe as stage
 
-    spans = find_speech(waveform, models.detector, 32, CancelToken())
+    spans = find_speech([waveform.samples], models.detector, 32, CancelToken())
     return stage(waveform, spans, job, models.whisper, 4, CancelToken())
 
 
@@ -115,7 +115,7 @@ def test_nothing_of_a_job_stays_in_whisper(models: Models) -> None:
 def _spans(models: Models) -> Any:
     from worker.speech import find_speech
 
-    return find_speech(SPEECH, models.detector, 32, CancelToken())
+    return find_speech([SPEECH.samples], models.detector, 32, CancelToken())
 
 
 def test_a_prompt_reaches_whisper(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +266,7 @@ def test_every_gpu_stage_stops_before_its_next_batch(models: Models, stage: Stag
     token.cancel()
     device = models.device.torch_device
     run = {
-        Stage.SPEECH: lambda: find_speech(SPEECH, models.detector, 32, token),
+        Stage.SPEECH: lambda: find_speech([SPEECH.samples], models.detector, 32, token),
         Stage.TRANSCRIBE: lambda: transcribe_stage(SPEECH, spans, INLINE, models.whisper, 4, token),
         Stage.ALIGN: lambda: align_stage(SPEECH, text, models.aligner("en"), device, token),
         Stage.DIARIZE: lambda: diarize_stage(SPEECH, INLINE, models.diarization, 32, token),

@@ -6,6 +6,7 @@ import base64
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from worker.cancel import CancelToken
 from worker.errors import JobCancelled, WorkerError
 from worker.progress import ProgressReporter
 from worker.settings import WorkerSettings
+from worker.values import Recording, Samples
 
 if TYPE_CHECKING:
     from worker.models import Models
@@ -78,6 +80,85 @@ def test_a_job_takes_its_stages_in_order(make_job: MakeJob, undisturbed: Transcr
         Stage.DIARIZE,
         Stage.ATTRIBUTE,
     ]
+
+
+class Throttled:
+    """Stands for the fetch stage: brings parts, with a look at the job after each."""
+
+    def __init__(self, contents: list[bytes], after_part: Callable[[int], None]) -> None:
+        self.contents, self.after_part = contents, after_part
+
+    def __call__(self, _: JobInput, into: Path, *rest: Any) -> Recording:
+        """Bring one content after the other, each from the start."""
+        on_stored, path = rest[-1], into / "recording"
+        for content in self.contents:
+            with path.open("wb", buffering=0) as file:
+                on_stored(0)
+                for start in range(0, len(content), 4000):
+                    file.write(content[start : start + 4000])
+                    on_stored(file.tell())
+                    self.after_part(file.tell())
+        return Recording(path, len(self.contents[-1]))
+
+
+def wav_of(samples: Samples, folder: Path) -> bytes:
+    """Return a file that needs no decoder."""
+    write_recording(folder / "plain.wav", samples)
+    return (folder / "plain.wav").read_bytes()
+
+
+def test_speech_is_found_while_the_recording_arrives(
+    make_job: MakeJob,
+    models: Models,
+    monkeypatch: pytest.MonkeyPatch,
+    undisturbed: Transcript,
+    tmp_path: Path,
+) -> None:
+    content = wav_of(short_speech(), tmp_path)
+    heard = threading.Event()
+    infer = models.detector.vad_pipeline._segmentation.infer
+    monkeypatch.setattr(
+        models.detector.vad_pipeline._segmentation,
+        "infer",
+        lambda chunks: (heard.set(), infer(chunks))[1],
+    )
+
+    def wait(size: int) -> None:
+        assert size < len(content) or heard.wait(20), "nothing was looked at"
+
+    monkeypatch.setattr("worker.pipeline.fetch", Throttled([content], wait))
+    monkeypatch.setattr("worker.arrival._LEAST_BYTES", 2)
+    monkeypatch.setattr(models, "device", replace(models.device, windows_batch_size=1))
+    document = Transcript.model_validate(make_job().run())
+    assert document.segments == undisturbed.segments
+
+
+def test_what_was_heard_of_a_replaced_recording_does_not_count(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, undisturbed: Transcript, tmp_path: Path
+) -> None:
+    contents = [wav_of(s, tmp_path) for s in (np.zeros(90_000, np.int16), short_speech())]
+    monkeypatch.setattr("worker.pipeline.fetch", Throttled(contents, lambda _: None))
+    assert Transcript.model_validate(make_job().run()).segments == undisturbed.segments
+
+
+def test_a_failure_in_what_arrived_is_the_speech_stages(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    failed = threading.Event()
+    content = wav_of(short_speech(), tmp_path)
+
+    def broken_search(parts: Any, *_: Any) -> None:
+        next(iter(parts))
+        failed.set()
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    fetching = Throttled([content], lambda size: size < 120_000 or failed.wait(9))
+    monkeypatch.setattr("worker.pipeline.fetch", fetching)
+    monkeypatch.setattr("worker.pipeline.find_speech", broken_search)
+    job = make_job()
+    with pytest.raises(RuntimeError, match="illegal memory"):
+        job.run()
+    assert job.progress.stage == Stage.SPEECH
 
 
 class OutOfMemory:

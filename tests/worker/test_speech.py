@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.recordings import short_speech
 from worker.cancel import CancelToken
 from worker.errors import JobCancelled
-from worker.values import SpeechSpan, Waveform
+from worker.values import SpeechSpan
 
 if TYPE_CHECKING:
     from worker.models import Models
@@ -143,7 +143,7 @@ def test_spans_of_a_recording_are_stocks(models: Models, seconds: float) -> None
     from worker.speech import find_speech
 
     samples = short_speech()[: round(seconds * 16_000)]
-    found = find_speech(Waveform(samples), models.detector, 32, CancelToken())
+    found = find_speech([samples], models.detector, 32, CancelToken())
     assert plain(found) == stock_spans(models, samples)
 
 
@@ -155,7 +155,7 @@ def test_spans_of_a_telephone_conversation_are_stocks(models: Models) -> None:
     expected = stock_spans(models, samples)
     assert expected
     for batch in (1, 7, 32):
-        found = find_speech(Waveform(samples), models.detector, batch, CancelToken())
+        found = find_speech([samples], models.detector, batch, CancelToken())
         assert plain(found) == expected
 
 
@@ -170,7 +170,7 @@ def test_samples_may_arrive_in_parts(models: Models, cuts: list[int]) -> None:
     parts = np.split(short_speech(), sorted(cuts))
     segmenter = Segmenter(models.detector.vad_pipeline._segmentation)
     found = tuple(speech_spans(parts, segmenter, 3, CancelToken()))
-    assert found == find_speech(Waveform(short_speech()), models.detector, 3, CancelToken())
+    assert found == find_speech([short_speech()], models.detector, 3, CancelToken())
     assert all(isinstance(span, SpeechSpan) for span in found)
 
 
@@ -185,7 +185,7 @@ def test_a_diarizations_own_segmentation_finds_speech_too(models: Models) -> Non
     like = powerset_segmentation(models.detector.vad_pipeline._segmentation.model)
     segmenter = Segmenter(Inference(like, duration=10.0, step=1.0, skip_aggregation=True))
     (found,) = speech_spans([short_speech()], segmenter, 8, CancelToken())
-    (stock,) = find_speech(Waveform(short_speech()), models.detector, 8, CancelToken())
+    (stock,) = find_speech([short_speech()], models.detector, 8, CancelToken())
     assert abs(found.start - stock.start) < 0.2
     assert abs(found.end - stock.end) < 0.2
 
@@ -201,5 +201,5 @@ def test_a_cancelled_job_stops_before_its_next_batch(models: Models) -> None:
         token.cancel()
 
     with pytest.raises(JobCancelled):
-        find_speech(Waveform(short_speech()), models.detector, 1, token, listen)
+        find_speech([short_speech()], models.detector, 1, token, listen)
     assert len(heard) == 1

@@ -21,7 +21,7 @@ from pyannote.audio import Model
 from torch import Tensor
 
 from worker.diarization.activity import Activity, Masks
-from worker.diarization.windows import Samples
+from worker.values import Samples
 
 Vectors = npt.NDArray[np.float32]
 Windows = npt.NDArray[np.int64]

@@ -16,7 +16,8 @@ import torch
 from pyannote.audio import Inference
 
 from worker.diarization.frames import FrameGrid
-from worker.diarization.windows import Samples, WindowGrid
+from worker.diarization.windows import WindowGrid
+from worker.values import Samples
 
 Scores = npt.NDArray[np.float32]
 

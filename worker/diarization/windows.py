@@ -14,9 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from worker.values import SAMPLE_RATE_HZ
-
-Samples = npt.NDArray[np.int16]
+from worker.values import SAMPLE_RATE_HZ, Samples
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,139 @@
+"""Samples of a recording that still arrives: in order, once, and only where they count."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.audio_files import write_recording
+from riff import HEAD_BYTES
+from worker.arrival import Arrival, NotFollowed
+from worker.cancel import CancelToken
+from worker.errors import JobCancelled
+from worker.values import SAMPLE_RATE_HZ, Samples
+
+SOUND = np.random.default_rng(3).integers(-9000, 9000, 5 * SAMPLE_RATE_HZ).astype(np.int16)
+
+
+class Download:
+    """Brings a file in parts, as told."""
+
+    def __init__(self, folder: Path, content: bytes) -> None:
+        self.path, self.content = folder / "recording", content
+        self.token = CancelToken()
+        self.arrival = Arrival(self.path, self.token)
+
+    def bring(self, upto: int) -> None:
+        """Let so many bytes be there."""
+        self.path.write_bytes(self.content[:upto])
+        self.arrival.grow(upto)
+
+    def bring_all(self) -> None:
+        """Come to the end."""
+        self.bring(len(self.content))
+        self.arrival.end()
+
+
+@pytest.fixture
+def download(tmp_path: Path) -> Download:
+    """Of 5 s of sound."""
+    write_recording(tmp_path / "whole.wav", SOUND)
+    return Download(tmp_path, (tmp_path / "whole.wav").read_bytes())
+
+
+def test_samples_come_while_the_rest_is_on_its_way(download: Download) -> None:
+    parts = iter(download.arrival)
+    download.bring(HEAD_BYTES + 1)
+    found = [next(parts)]
+    assert np.array_equal(found[0], SOUND[: len(found[0])])
+    assert len(found[0]) == (HEAD_BYTES + 1 - 44) // 2
+    download.bring(2 * HEAD_BYTES)
+    found.append(next(parts))
+    download.bring_all()
+    found += parts
+    assert np.array_equal(np.concatenate(found), SOUND)
+    assert np.array_equal(np.concatenate(list(download.arrival)), SOUND)  # and again
+
+
+def test_nothing_is_given_until_a_second_is_there(download: Download) -> None:
+    parts = iter(download.arrival)
+    download.bring(HEAD_BYTES)
+    first = next(parts)
+    waited: list[Samples] = []
+    reader = threading.Thread(target=lambda: waited.append(next(parts)))
+    reader.start()
+    download.bring(HEAD_BYTES + 1000)
+    download.bring(HEAD_BYTES + 2 * SAMPLE_RATE_HZ)
+    reader.join(10)
+    assert len(first) + len(waited[0]) == (HEAD_BYTES + 2 * SAMPLE_RATE_HZ - 44) // 2
+
+
+def test_what_follows_the_sound_is_no_sound(download: Download) -> None:
+    download.content += b"LIST\x04\0\0\0none"
+    download.bring_all()
+    assert np.array_equal(np.concatenate(list(download.arrival)), SOUND)
+
+
+def test_a_sound_shorter_than_declared_ends_where_it_ends(download: Download) -> None:
+    download.content = download.content[:-1000]
+    download.bring_all()
+    assert np.array_equal(np.concatenate(list(download.arrival)), SOUND[:-500])
+
+
+@pytest.mark.parametrize("when", ["before", "between", "after"])
+def test_a_download_that_begins_anew_is_not_followed(download: Download, when: str) -> None:
+    def follow() -> Iterator[Samples]:
+        if when == "before":
+            anew()
+        for part in download.arrival:
+            if when == "between":
+                anew()
+            yield part
+            if when == "after":
+                download.bring_all()
+                anew()
+
+    def anew() -> None:
+        download.bring(0)
+        download.bring(len(download.content))
+
+    download.bring(HEAD_BYTES + 100)
+    with pytest.raises(NotFollowed):
+        list(follow())
+
+
+@pytest.mark.parametrize("content", [b"", b"ID3\x04", bytes(200_000)])
+def test_what_has_to_be_decoded_is_not_followed(tmp_path: Path, content: bytes) -> None:
+    download = Download(tmp_path, content)
+    download.bring_all()
+    with pytest.raises(NotFollowed):
+        next(iter(download.arrival))
+
+
+def test_other_rates_are_not_followed(download: Download) -> None:
+    header = bytearray(download.content)
+    header[24:32] = np.array([8000, 16_000], "<u4").tobytes()
+    download.content = bytes(header)
+    download.bring_all()
+    with pytest.raises(NotFollowed, match="decoded"):
+        next(iter(download.arrival))
+
+
+def test_a_download_that_failed_before_its_first_byte_is_not_followed(tmp_path: Path) -> None:
+    arrival = Arrival(tmp_path / "never", CancelToken())
+    arrival.end()
+    with pytest.raises(NotFollowed):
+        next(iter(arrival))
+
+
+def test_waiting_ends_with_the_job(download: Download) -> None:
+    parts = iter(download.arrival)
+    download.bring(HEAD_BYTES)
+    next(parts)
+    download.token.cancel()
+    with pytest.raises(JobCancelled):
+        next(parts)
