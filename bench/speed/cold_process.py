@@ -37,6 +37,9 @@ def load_one_after_the_other(models: Path, began: float, *_: str) -> dict[str, f
         NLTK_DATA=str((models / profile["nltk_data"]).resolve()),
     )
     clock.lap("python")
+    import runpod  # noqa: F401
+
+    clock.lap("import the SDK")
     import torch  # noqa: F401
 
     clock.lap("import torch")
