@@ -39,7 +39,6 @@ ENV PATH=/opt/venv/bin:$PATH \
     NUMBA_CACHE_DIR=/opt/numba \
     NUMBA_CACHE_LOCATOR_CLASSES=worker.alignment.kept_code.CopiedCacheLocator \
     NUMBA_CPU_NAME=generic \
-    MALLOC_ARENA_MAX=2 \
     ORT_DISABLE_TELEMETRY=1
 WORKDIR /app
 
