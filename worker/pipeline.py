@@ -2,8 +2,8 @@
 
 Takes a validated job input; returns the job's output. Raises `WorkerError`.
 
-What needs the models is imported when it is first run: this module is light, so that a fresh
-worker fetches its first recording while torch is imported and the models are loaded.
+This module is light (`worker.stages`), so that a fresh worker fetches its first recording while
+torch is imported and the models are loaded.
 """
 
 from __future__ import annotations
@@ -13,14 +13,12 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contract import (
     FailureCode,
     JobInput,
-    Segment,
     Stage,
     Transcript,
     WarningCode,
@@ -43,6 +41,16 @@ from worker.progress import ProgressReporter
 from worker.rescue import upload_failed
 from worker.scratch import job_directory
 from worker.settings import WorkerSettings
+from worker.stages import (
+    align,
+    attribute,
+    diarize,
+    find_speech,
+    interpolate,
+    recorder_for,
+    starting_batch_size,
+    transcribe,
+)
 from worker.values import (
     Alignment,
     Diarization,
@@ -55,19 +63,10 @@ from worker.values import (
 
 if TYPE_CHECKING:
     from worker.align import Aligner
-    from worker.diarization.activity import Activity, ActivityRecorder
+    from worker.diarization.activity import Activity
     from worker.models import Models
 
 logger = logging.getLogger(__name__)
-
-
-def _late(module: str, name: str) -> Callable[..., Any]:
-    """Return a function that is imported when it is first called."""
-
-    def call(*arguments: Any, **named: Any) -> Any:
-        return getattr(import_module(module), name)(*arguments, **named)
-
-    return call
 
 
 def _part_of(
@@ -75,16 +74,6 @@ def _part_of(
 ) -> Callable[[float], None]:
     """Return what takes the share of a part that is done."""
     return lambda done: share(start + length * done)
-
-
-find_speech: Callable[..., tuple[SpeechSpan, ...]] = _late("worker.speech", "find_speech")
-transcribe: Callable[..., Transcription] = _late("worker.transcribe", "transcribe")
-align: Callable[..., Alignment] = _late("worker.align", "align")
-interpolate: Callable[..., Alignment] = _late("worker.align", "interpolate")
-starting_batch_size: Callable[..., int] = _late("worker.align", "starting_batch_size")
-diarize: Callable[..., Diarization] = _late("worker.diarize", "diarize")
-recorder_for: Callable[..., ActivityRecorder] = _late("worker.diarize", "recorder_for")
-attribute: Callable[..., tuple[Segment, ...]] = _late("worker.attribute", "attribute")
 
 
 @dataclass(frozen=True)
