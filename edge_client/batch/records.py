@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from edge_client.batch.values import Item, Record
+from edge_client.batch.values import OUT, Item, Record
 from edge_client.claim import Claim
 from edge_client.errors import EdgeError
 from edge_client.layout import Session
@@ -12,8 +12,6 @@ from edge_client.pursuit import End
 from edge_client.recovery import name_of
 from edge_client.redaction import one_line
 from edge_client.verdict import Result
-
-OUT = "out"
 
 
 def of_end(session: Session, end: End, now: datetime) -> Record:

@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 from edge_client.batch.printable import audio_length, clock_time, safe_line, visible
-from edge_client.batch.tally import FAILED, OUT, WAITING, Named, Tally
-from edge_client.batch.values import Need
+from edge_client.batch.tally import FAILED, WAITING, Named, Tally
+from edge_client.batch.values import OUT, Need
 from edge_client.verdict import Result
 
 _DONE, _SKIPPED = Result.DONE.value, Result.SKIPPED.value

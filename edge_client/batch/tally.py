@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from edge_client.batch.values import Item, Need, Record
+from edge_client.batch.values import OUT, Item, Need, Record
 from edge_client.claim import Claim
 from edge_client.clock import Clock
 from edge_client.estimate import Estimate
@@ -24,7 +24,6 @@ WAV_BYTES_PER_S = 32_000
 """16 kHz, 16 bits, mono: the recordings of the seed's layout. Only the time left builds on it."""
 LEAST_SPAN_S = 30.0
 """Before that, a batch's pace says nothing."""
-OUT = "out"
 WAITING = "not_submitted"
 FAILED = Result.FAILED.value
 _AS_LISTED = frozenset(need.value for need in Need if not need.is_work)

@@ -14,6 +14,9 @@ from edge_client.follow import Glimpse
 from edge_client.layout import Session
 from edge_client.storage import ObjectInfo
 
+OUT = "out"
+"""The result of a session whose job goes on; `Result` has those that are over."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
