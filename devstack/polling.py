@@ -27,7 +27,7 @@ class Changes:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
-        self.is_closing = False
+        self.is_closing = self.is_paused = False
 
     def notify(self) -> None:
         """Wake all that wait now."""
@@ -43,12 +43,12 @@ class Changes:
         """Repeat `attempt` after each change until it returns something true.
 
         Nothing is attempted for a client that has gone: a job handed to a closed
-        connection would be lost until its worker falls silent. While the server closes,
-        polls end early so that workers can.
+        connection would be lost until its worker falls silent. So nothing is attempted either
+        while polls are paused. While the server closes, they end early so that workers can.
         """
         deadline_s = asyncio.get_running_loop().time() + timeout_s
         while not await request.is_disconnected():
-            if result := attempt():
+            if not self.is_paused and (result := attempt()):
                 return result
             left_s = deadline_s - asyncio.get_running_loop().time()
             if left_s <= 0:

@@ -19,6 +19,9 @@ from devstack.polling import Changes
 from devstack.rules import QueueRules
 from devstack.traffic import Traffic
 
+HANDOVER_S = 0.2
+"""An answer on loopback is read in less, however busy the machine."""
+
 
 class QueueServer:
     """RunPod's queue for one endpoint.
@@ -74,12 +77,18 @@ class QueueServer:
     def restart(self, down_s: float) -> None:
         """Go away, as a front end that fails: connections are cut and refused; the jobs stay.
 
+        What is cut is anything but the handing over of a job: its worker would never hear of it,
+        and the job would stay at work until its timeout.
+
         Args:
             down_s: For how long, in seconds; workers and clients find the same port afterwards.
         """
+        self._changes.is_paused = True
+        threading.Event().wait(HANDOVER_S)
         self._call(self._cut)
         self._stop()
         sleep(down_s)
+        self._changes.is_paused = False
         self._socket = _listen(self._port)
         self._start()
 

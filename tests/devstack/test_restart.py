@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,3 +83,19 @@ def test_polls_are_held_open_again_after_a_restart(client: QueueClient) -> None:
         assert client.take() is None
         job_id = client.run()
         assert client.take() == {"id": job_id, "input": {}}
+
+
+def test_a_queue_that_is_about_to_go_hands_nothing_over(
+    client: QueueClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer might be cut, and a job that its worker never heard of stay at work."""
+    monkeypatch.setattr("devstack.server.HANDOVER_S", 1.0)
+    job_id = client.run()
+    restarting = threading.Thread(target=client.server.restart, args=(0.0,))
+    restarting.start()
+    wait_until(lambda: client.server._changes.is_paused)
+    with contextlib.suppress(requests.ConnectionError):
+        assert client.take("early") is None
+    restarting.join()
+    assert client.kinds(job_id) == [EventKind.SUBMITTED]
+    assert client.take() == {"id": job_id, "input": {}}
