@@ -10,15 +10,10 @@ from worker.values import Alignment, TextSegment, TimedSegment, Transcription
 
 
 class Handover:
-    """Parts of a transcription, put by one thread and taken by another.
-
-    Attributes:
-        is_closed: Whether the last part was put.
-    """
+    """Parts of a transcription, put by one thread and taken by another."""
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[Transcription | None] = SimpleQueue()
-        self.is_closed = False
 
     def put(self, part: Transcription) -> None:
         """Hand on some segments."""
@@ -26,7 +21,6 @@ class Handover:
 
     def close(self) -> None:
         """Hand on nothing more."""
-        self.is_closed = True
         self._queue.put(None)
 
     def __iter__(self) -> Iterator[Transcription]:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -57,6 +57,7 @@ class Models:
         diarization: Tells speakers apart.
         shares_segmentation: Whether both of these look at windows with the same model, so that
             what the one has seen serves the other.
+        lanes: The cores of a CPU, which all models share; None on CUDA.
     """
 
     folder: Path
@@ -67,6 +68,7 @@ class Models:
     whisper_name: str
     diarization: DiarizationPipeline
     shares_segmentation: bool = False
+    lanes: Lanes | None = None
     _aligners: dict[str, Aligner] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -94,6 +96,8 @@ class Models:
             f"aligner {entry.name}",
             lambda: load_align_model(language, self.device.name, **where),
         )
+        if self.lanes is not None:
+            self.lanes.spread(model)
         return Aligner(model.eval(), metadata, entry.name)
 
     def get_ready_for_more(self) -> None:
@@ -114,8 +118,9 @@ def load_models(settings: WorkerSettings, found: ModelsFolder | None = None) -> 
     device = choose_device(settings)
     set_precision()
     torch.set_num_threads(device.threads)
+    lanes = Lanes(device.lanes) if device.name == "cpu" else None
     with ThreadPoolExecutor(1, "load") as pool, _without_collections():
-        whisper = pool.submit(_load_whisper, settings, profile, name, device)
+        whisper = pool.submit(_load_whisper, settings, profile, name, device, lanes)
         detector = _load("speech detector", lambda: _load_detector(settings, profile, device))
         diarization = _load("diarization", lambda: _load_diarization(settings, profile, device))
         models = Models(
@@ -127,10 +132,11 @@ def load_models(settings: WorkerSettings, found: ModelsFolder | None = None) -> 
             whisper_name=name,
             diarization=diarization,
             shares_segmentation=_is_same(detector, diarization),
+            lanes=lanes,
         )
     torch.set_num_threads(device.threads)  # CTranslate2 sets it too
-    if device.lanes > 1:
-        _spread(models, Lanes(device.lanes))
+    if lanes is not None:
+        _spread(models, lanes)
     return models
 
 
@@ -173,7 +179,7 @@ def _is_same(detector: Pyannote, diarization: DiarizationPipeline) -> bool:
 
 
 def _load_whisper(
-    settings: WorkerSettings, profile: Profile, name: str, device: Device
+    settings: WorkerSettings, profile: Profile, name: str, device: Device, lanes: Lanes | None
 ) -> Recogniser:
     path = settings.models_dir / profile.whisper.models[name].path
     model = _load(
@@ -187,11 +193,11 @@ def _load_whisper(
             local_files_only=True,
         ),
     )
-    return Recogniser(model, device.lanes)
+    return Recogniser(model, device.lanes, lanes.core if lanes else nullcontext)
 
 
 def _spread(models: Models, lanes: Lanes) -> None:
-    """Have the window models share the lanes; Whisper's batches have threads of their own."""
+    """Have the window models share the lanes; Whisper and the aligners take theirs elsewhere."""
     embedding = models.diarization.model._embedding.model_
     lanes.spread(models.detector.vad_pipeline._segmentation.model)
     lanes.spread(models.diarization.model._segmentation.model)

@@ -266,10 +266,7 @@ class Job:
             with self.course.stage(Stage.ALIGN, token) as share:
                 aligner = aligner if aligned else self._aligner(part.language)
                 step = _part_of(share, done / count, len(part.segments) / count)
-                # while Whisper and diarization keep the cores busy, more would cost memory alone
-                lanes = self.models.device.lanes if text.is_closed else 1
-                found = self._align_part(waveform, part, aligner, lanes, token, step)
-                aligned.append((part, found))
+                aligned.append((part, self._align_part(waveform, part, aligner, token, step)))
                 done += len(part.segments)
         if not aligned:
             with self.course.stage(Stage.ALIGN, token):
@@ -281,11 +278,10 @@ class Job:
         waveform: Waveform,
         part: Transcription,
         aligner: Aligner | None,
-        lanes: int,
         token: CancelToken,
         share: Callable[[float], None],
     ) -> Alignment:
-        device = self.models.device.torch_device
+        device, lanes = self.models.device.torch_device, self.models.device.lanes
         return self.course.or_degraded(
             Stage.ALIGN,
             lambda: self.course.in_batches(

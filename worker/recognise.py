@@ -9,7 +9,8 @@ to 16 in any order, int8 on a CPU (33 chunks of three recordings).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,10 +51,12 @@ class Recogniser:
     Attributes:
         model: faster-whisper's; several threads may use it at once.
         runs: Batches that it can run side by side.
+        core: What a batch is decoded in: `worker.lanes.Lanes.core`.
     """
 
     model: WhisperModel
     runs: int
+    core: Callable[[], AbstractContextManager[object]] = nullcontext
 
     @property
     def languages(self) -> list[str]:
@@ -80,14 +83,15 @@ class Recogniser:
             chunks: Each up to 30 s at 16 kHz, in [-1, 1).
             wording: Of the job.
         """
-        encoded = self._encode_all([self._features(chunk) for chunk in chunks])
-        results = self.model.model.generate(
-            encoded,
-            [list(wording.prompt)] * len(chunks),
-            beam_size=BEAMS,
-            max_length=self.model.max_length,
-            return_scores=True,
-        )
+        features = [self._features(chunk) for chunk in chunks]
+        with self.core():
+            results = self.model.model.generate(
+                self._encode_all(features),
+                [list(wording.prompt)] * len(chunks),
+                beam_size=BEAMS,
+                max_length=self.model.max_length,
+                return_scores=True,
+            )
         found = [result.sequences_ids[0] for result in results]
         end = wording.tokenizer.eot
         spoken = [[token for token in tokens if token < end] for tokens in found]

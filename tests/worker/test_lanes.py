@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -39,6 +42,40 @@ def test_parts_make_the_whole(rows: int, count: int) -> None:
     Lanes(count).spread(module)
     assert torch.allclose(module(batch, weights=weights, scale=scale), whole)
     assert len(module.seen) == min(rows, -(-rows // -(-rows // count)))
+
+
+def test_all_modules_share_the_cores() -> None:
+    lanes, gate = Lanes(2), threading.Event()
+    at_once, most = 0, 0
+    lock = threading.Lock()
+
+    class Slow(nn.Module):
+        def forward(self, rows: Tensor) -> Tensor:
+            nonlocal at_once, most
+            with lock:
+                at_once += 1
+                most = max(most, at_once)
+            gate.wait(0.05)
+            with lock:
+                at_once -= 1
+            return rows
+
+    modules = [Slow() for _ in range(4)]
+    for module in modules:
+        lanes.spread(module)
+    with ThreadPoolExecutor(8) as pool:
+        runs = [pool.submit(m, torch.rand(n, 4)) for n in (1, 2) for m in modules for _ in "ab"]
+        assert all(run.result() is not None for run in runs)
+    assert most == 2
+
+
+def test_a_core_is_free_again_after_an_error() -> None:
+    lanes = Lanes(1)
+    for _ in range(3):
+        with pytest.raises(KeyError), lanes.core():
+            raise KeyError
+    with lanes.core():
+        pass
 
 
 def test_the_callers_modes_hold_in_the_lanes() -> None:
