@@ -123,7 +123,12 @@ class _Limited:
 @contextmanager
 def out_of_memory(deed: Deed) -> Iterator[None]:
     """Refuse batches larger than the amount inside the stage's model."""
-    with _FORWARD[deed.order.stage](int(deed.order.amount)):
+    stage, above = deed.order.stage, int(deed.order.amount)
+    if stage == "transcribe":
+        refused = _whisper_refuses(above)
+    else:
+        refused = _around_models(stage, lambda batch: _check(batch, above))
+    with refused:
         yield
 
 
@@ -139,20 +144,19 @@ def _whisper_refuses(above: int) -> AbstractContextManager[Any]:
     return patch.object(Recogniser, "decode", decode)
 
 
-def _modules_refuse(above: int) -> AbstractContextManager[Any]:
-    """Refuse in every torch model's call with a batch: aligner, segmentation, embedding."""
-    return _around_models(lambda batch: _check(batch, above))
+def _around_models(stage: str, look: Callable[[int], None]) -> AbstractContextManager[Any]:
+    """Look at the batch of each outermost call of a stage's torch models.
 
-
-def _around_models(look: Callable[[int], None]) -> AbstractContextManager[Any]:
-    """Look at the batch of each outermost call of a torch module."""
+    Alignment and diarization run side by side, and share no model.
+    """
     from torch import nn
 
     real = nn.Module.__call__
     inside = ContextVar("inside", default=False)  # goes with the parts of a batch to the lanes
 
     def call(module: Any, *args: Any, **kwargs: Any) -> Any:
-        if inside.get():
+        is_aligner = type(module).__name__.startswith("Wav2Vec2")
+        if inside.get() or is_aligner != (stage == "align"):
             return real(module, *args, **kwargs)
         look(args[0].shape[0] if args and hasattr(args[0], "shape") else 1)
         before = inside.set(True)
@@ -171,21 +175,13 @@ def model_raising(deed: Deed) -> Iterator[None]:
     def refuse(_: int) -> None:
         raise RuntimeError(f"injected in a model of {deed.order.stage}")
 
-    with _around_models(refuse):
+    with _around_models(deed.order.stage, refuse):
         yield
 
 
 def _check(batch: int, above: int) -> None:
     if batch > above:
         raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB (injected)")
-
-
-_FORWARD: dict[str, Callable[[int], AbstractContextManager[Any]]] = {
-    "find_speech": _modules_refuse,
-    "transcribe": _whisper_refuses,
-    "align": _modules_refuse,
-    "diarize": _modules_refuse,
-}
 
 
 @contextmanager
