@@ -5,22 +5,20 @@
 
 import asyncio
 import logging
-import os
 from typing import Any
 
-os.environ.setdefault("RUNPOD_LOG_LEVEL", "INFO")  # the SDK's own default prints every input
-
-import runpod  # noqa: E402  reads the line above
-
-from contract import FailureCode, JobFailure  # noqa: E402
-from worker.cancel import CancelToken  # noqa: E402
-from worker.errors import WorkerError  # noqa: E402
-from worker.log_format import configure_logging  # noqa: E402
-from worker.runtime import Runtime  # noqa: E402
-from worker.shutdown import take_no_job_after_sigterm  # noqa: E402
+from contract import FailureCode, JobFailure
+from worker.cancel import CancelToken
+from worker.errors import WorkerError
+from worker.log_format import configure_logging
+from worker.runtime import Runtime
 
 configure_logging()
 runtime = Runtime()
+if __name__ == "__main__":
+    runtime.load_early()  # while the SDK is imported, which for a second asks lscpu and its like
+
+import runpod  # noqa: E402
 
 
 async def handler(job: dict[str, Any]) -> dict[str, Any]:
@@ -53,7 +51,8 @@ def run(job: dict[str, Any], token: CancelToken) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    runtime.load_early()
+    from worker.shutdown import take_no_job_after_sigterm
+
     runtime.register_checks(runpod.serverless.register_fitness_check)
     take_no_job_after_sigterm()
     runpod.serverless.start({"handler": handler})

@@ -8,10 +8,8 @@ decides it; where nobody does, the speaker is null.
 from __future__ import annotations
 
 import math
-from typing import Any
 
-import pandas as pd
-import whisperx
+from whisperx.diarize import IntervalTree
 
 from contract import Segment, Word, WordTiming
 from worker.values import Alignment, Diarization, TimedSegment, TimedWord
@@ -27,34 +25,28 @@ def attribute(
         diarization: Speaker turns; none: every speaker is null.
         offset_s: Where the waveform starts in the recording, added to all times.
     """
-    plain: dict[str, Any] = {"segments": [_as_whisperx(s) for s in alignment.segments]}
-    turns = pd.DataFrame(
-        [(turn.start, turn.end, turn.speaker) for turn in diarization.turns],
-        columns=["start", "end", "speaker"],
-    )
-    spoken = whisperx.assign_word_speakers(turns, plain)["segments"]
-    return tuple(_segment(number, found, offset_s) for number, found in enumerate(spoken))
+    turns = IntervalTree([(turn.start, turn.end, turn.speaker) for turn in diarization.turns])
+    return tuple(_segment(n, said, turns, offset_s) for n, said in enumerate(alignment.segments))
 
 
-def _as_whisperx(segment: TimedSegment) -> dict[str, Any]:
-    return {
-        "start": segment.start,
-        "end": segment.end,
-        "text": segment.text,
-        "words": [
-            {"word": w.word, "start": w.start, "end": w.end, "timed": w} for w in segment.words
-        ],
-    }
+def _speaker(turns: IntervalTree, start: float, end: float) -> str | None:
+    """Return who overlaps a time longest; of equals, who begins first."""
+    overlap_s: dict[str, float] = {}
+    for speaker, seconds in turns.query(start, end):
+        overlap_s[speaker] = overlap_s.get(speaker, 0.0) + seconds
+    return max(overlap_s, key=overlap_s.__getitem__, default=None)
 
 
-def _segment(number: int, found: dict[str, Any], offset_s: float) -> Segment:
+def _segment(number: int, said: TimedSegment, turns: IntervalTree, offset_s: float) -> Segment:
     return Segment(
         id=number,
-        start=_shift(found["start"], offset_s),
-        end=_shift(found["end"], offset_s),
-        text=found["text"],
-        speaker=found.get("speaker"),
-        words=tuple(_word(w["timed"], w.get("speaker"), offset_s) for w in found["words"]),
+        start=_shift(said.start, offset_s),
+        end=_shift(said.end, offset_s),
+        text=said.text,
+        speaker=_speaker(turns, said.start, said.end),
+        words=tuple(
+            _word(word, _speaker(turns, word.start, word.end), offset_s) for word in said.words
+        ),
     )
 
 

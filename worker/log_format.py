@@ -57,10 +57,11 @@ class JsonLines(logging.Formatter):
 
 
 def configure_logging() -> None:
-    """Have the root logger write the worker's lines, in place of what the SDK set up.
+    """Have the root logger write the worker's lines; the SDK, imported later, adds none of its own.
 
     Libraries that log URLs or transcript text speak up only in need.
     """
+    os.environ.setdefault("RUNPOD_LOG_LEVEL", "INFO")  # the SDK's default prints every input
     handler = logging.StreamHandler()
     on_runpod = bool(os.environ.get("RUNPOD_ENDPOINT_ID"))
     handler.setFormatter(JsonLines() if on_runpod else logging.Formatter(_TERMINAL))

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -31,6 +32,7 @@ from faster_whisper import WhisperModel  # noqa: E402
 
 from worker.device import Device, choose_device, set_precision  # noqa: E402
 from worker.lanes import Lanes  # noqa: E402
+from worker.light_imports import light_imports  # noqa: E402
 from worker.recognise import Recogniser  # noqa: E402
 
 if TYPE_CHECKING:
@@ -81,12 +83,14 @@ class Models:
                 self._aligners[language] = self._load_aligner(language)
             return self._aligners[language]
 
+    @light_imports()
     def _load_aligner(self, language: str) -> Aligner:
         from nltk.data import path as nltk_paths
         from whisperx.alignment import load_align_model
 
         from worker.align import Aligner
 
+        import_module("torch.distributed.fsdp")  # as transformers does before each forward pass
         nltk_paths.insert(0, str(self.folder / self.profile.nltk_data))
         entry = self.profile.align[language]
         path = str(self.folder / entry.path)
@@ -107,6 +111,8 @@ class Models:
         languages = self.profile.whisper.models[self.whisper_name].languages or ()
         for language in languages if len(languages) == 1 else ():
             self.aligner(language)
+        with light_imports():
+            import_module("whisperx.alignment")
         warm()
 
 
@@ -119,7 +125,7 @@ def load_models(settings: WorkerSettings, found: ModelsFolder | None = None) -> 
     set_precision()
     torch.set_num_threads(device.threads)
     lanes = Lanes(device.lanes) if device.name == "cpu" else None
-    with ThreadPoolExecutor(1, "load") as pool, _without_collections():
+    with ThreadPoolExecutor(1, "load") as pool, _without_collections(), light_imports():
         whisper = pool.submit(_load_whisper, settings, profile, name, device, lanes)
         detector = _load("speech detector", lambda: _load_detector(settings, profile, device))
         diarization = _load("diarization", lambda: _load_diarization(settings, profile, device))

@@ -1,0 +1,56 @@
+"""Who spoke: as whisperx decides it, with every word in its place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from worker.values import (
+    Alignment,
+    Diarization,
+    SpeakerTurn,
+    TimedSegment,
+    TimedWord,
+)
+
+# few moments, so that many are equal
+Moment = st.integers(0, 12).map(lambda tenths: tenths / 10)
+Span = st.tuples(Moment, Moment).map(sorted)
+SPEAKERS = ("SPEAKER_00", "SPEAKER_01", "SPEAKER_02")
+
+
+@pytest.mark.models
+@settings(deadline=None)  # the first one imports
+@given(
+    st.lists(st.tuples(Span, st.sampled_from(SPEAKERS)), max_size=6),
+    st.lists(st.tuples(Span, st.lists(Span, max_size=4)), max_size=4),
+)
+def test_speakers_are_those_of_whisperx(turns: Any, segments: Any) -> None:
+    import pandas as pd
+    import whisperx
+
+    from worker.attribute import attribute
+
+    plain: dict[str, Any] = {
+        "segments": [
+            {"start": a, "end": b, "words": [{"start": c, "end": d} for c, d in words]}
+            for (a, b), words in segments
+        ]
+    }
+    frame = pd.DataFrame(
+        [(start, end, who) for (start, end), who in turns], columns=["start", "end", "speaker"]
+    )
+    wanted = whisperx.assign_word_speakers(frame, plain)["segments"]
+    timed = tuple(
+        TimedSegment(a, b, "", tuple(TimedWord("", c, d, None) for c, d in words))
+        for (a, b), words in segments
+    )
+    told = Diarization(tuple(SpeakerTurn(start, end, who) for (start, end), who in turns))
+    found = attribute(Alignment(timed), told, 0.0)
+    assert [s.speaker for s in found] == [s.get("speaker") for s in wanted]
+    assert [[w.speaker for w in s.words] for s in found] == [
+        [w.get("speaker") for w in s["words"]] for s in wanted
+    ]
