@@ -51,8 +51,8 @@ def run(job: dict[str, Any], token: CancelToken) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    from worker.shutdown import take_no_job_after_sigterm
+    from worker.job_loop import mend_job_loop
 
     runtime.register_checks(runpod.serverless.register_fitness_check)
-    take_no_job_after_sigterm()
+    mend_job_loop()
     runpod.serverless.start({"handler": handler})

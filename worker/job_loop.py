@@ -1,16 +1,18 @@
-"""On SIGTERM: finish the job at hand, take no other.
+"""The SDK's loop around jobs, mended in two places of runpod 1.12.0 (``rp_scale``).
 
-runpod 1.12.0 leaves its long poll for a job open after SIGTERM, takes what it brings, and ends
-without running it (``rp_scale.get_jobs``). Here both long polls end at once, and a job that
-arrives all the same is refused: it is never pinged for, so RunPod queues it again.
+- After SIGTERM it leaves its long poll for a job open, takes what that brings, and ends without
+  running it. Here both long polls end at once, and a job that arrives all the same is refused: it
+  is never pinged for, so RunPod queues it again. The job at hand is finished.
+- While a job runs it looks once a second whether the job is over, so that a GPU which has work
+  waiting for it stands idle for half a second after each job. Here it asks for the next one as soon
+  as the one before is answered.
 """
-
-from __future__ import annotations
 
 import asyncio
 import logging
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -18,10 +20,17 @@ from runpod.serverless.modules import rp_scale
 
 logger = logging.getLogger(__name__)
 Poll = Callable[..., Awaitable[Any]]
+_LOOK_S = 1.0
+"""The SDK's own pause: what ends without being told is noticed as it was before."""
 
 
-def take_no_job_after_sigterm() -> None:
-    """Replace the SDK's two long polls and its signal handler; call it before ``start``."""
+def mend_job_loop() -> None:
+    """Replace what is wanting in the SDK; call it before ``start``."""
+    _take_no_job_after_sigterm()
+    _ask_at_once_for_the_next_job(rp_scale.JobScaler)
+
+
+def _take_no_job_after_sigterm() -> None:
     stop = _Stop()
     rp_scale.get_job = stop.ends(rp_scale.get_job, nothing=None)
     rp_scale.get_stop_signals = stop.ends(rp_scale.get_stop_signals, nothing=[])
@@ -33,6 +42,33 @@ def take_no_job_after_sigterm() -> None:
         stop.set()
 
     rp_scale.JobScaler.handle_shutdown = handle_shutdown
+
+
+def _ask_at_once_for_the_next_job(scaler: Any) -> None:
+    """Have the loop that asks wait for a job's end where it would sleep.
+
+    Args:
+        scaler: ``JobScaler``, whose loop awaits ``set_scale`` and then sleeps if it has no room.
+    """
+    set_scale, handle_job = scaler.set_scale, scaler.handle_job
+    ended = asyncio.Event()
+
+    async def set_scale_and_wait(self: Any) -> None:
+        await set_scale(self)
+        while self.is_alive() and self.current_occupancy() >= self.current_concurrency:
+            ended.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), _LOOK_S)
+        if not self.is_alive():  # the loop asks once more before it looks
+            self.current_concurrency = self.current_occupancy()
+
+    async def handle_job_and_tell(self: Any, *arguments: Any) -> None:
+        try:
+            await handle_job(self, *arguments)
+        finally:
+            ended.set()
+
+    scaler.set_scale, scaler.handle_job = set_scale_and_wait, handle_job_and_tell
 
 
 class _Stop:
