@@ -2,16 +2,20 @@
 
 Every thread that allocates gets an arena of its own, up to eight a core, and each keeps its high
 water: five minutes of audio on 2 cores made the process 1,080 MB larger; with two arenas, 660 (CPU,
-demo models). Giving back is for where one stage is over and another begins: after every batch it
-took 6 s of page faults more. Elsewhere than on glibc nothing is done.
+demo models). What is free in between is given back where one stage is over and another begins,
+and twice a second while forward passes go on: half an hour of audio then adds 557 MB, not 710, in
+2 % more time. After every pass it took 10 % more, in page faults. Elsewhere than on glibc nothing
+is done.
 """
 
 from __future__ import annotations
 
 import ctypes
+import time
 
 _M_ARENA_MAX = -8  # malloc.h
 _ARENAS = 2
+_REST_S = 0.5
 
 
 def _of_glibc(name: str) -> ctypes._NamedFuncPointer | None:
@@ -30,3 +34,17 @@ def give_back() -> None:
     malloc_trim = _of_glibc("malloc_trim")
     if malloc_trim is not None:
         malloc_trim(0)
+
+
+class Trimmer:
+    """Gives back now and then, however often it is asked to; any thread may ask."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self) -> None:
+        """Give back, unless that was done within the last half second."""
+        now = time.monotonic()
+        if now - self._last > _REST_S:
+            self._last = now
+            give_back()

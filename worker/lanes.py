@@ -23,6 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from worker.heap import Trimmer
+
 Forward = Callable[..., Tensor]
 # a lane that waited for a lane would wait for ever
 _in_a_lane = contextvars.ContextVar("in_a_lane", default=False)
@@ -39,6 +41,7 @@ class Lanes:
         self.count = count
         self._cores = threading.BoundedSemaphore(count)
         self._pool = ThreadPoolExecutor(count, "lane")
+        self._trim = Trimmer()
 
     @contextmanager
     def core(self) -> Iterator[None]:
@@ -49,6 +52,7 @@ class Lanes:
                 yield
             finally:
                 _in_a_lane.reset(outside)
+        self._trim()
 
     def spread(self, module: nn.Module, method: str = "forward") -> None:
         """Have the module's forward passes split their batches over the lanes from now on.

@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+from worker import heap
+
 PROGRAM = """
 import resource
 from worker.heap import give_back, use_few_arenas
@@ -30,6 +34,16 @@ def test_what_is_free_goes_back_to_the_system() -> None:
     without, with_it = map(int, said.stdout.split())
     assert without < 20_000_000
     assert with_it > 100_000_000
+
+
+def test_a_trimmer_rests_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, given_back = [100.0], []
+    monkeypatch.setattr(heap.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(heap, "give_back", lambda: given_back.append(now[0]))
+    trim = heap.Trimmer()
+    for now[0] in (100.1, 100.4, 100.6, 100.7, 101.0, 101.2):
+        trim()
+    assert given_back == [100.6, 101.2]
 
 
 def test_threads_share_arenas() -> None:

@@ -44,6 +44,14 @@ def test_parts_make_the_whole(rows: int, count: int) -> None:
     assert len(module.seen) == min(rows, -(-rows // -(-rows // count)))
 
 
+def test_what_passes_leave_behind_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    lanes, asked = Lanes(2), []
+    monkeypatch.setattr(lanes, "_trim", lambda: asked.append(lanes._cores._value))
+    with lanes.core():
+        assert asked == []
+    assert asked == [2]  # when the core is free again
+
+
 def test_all_modules_share_the_cores() -> None:
     lanes, gate = Lanes(2), threading.Event()
     at_once, most = 0, 0
