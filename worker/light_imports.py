@@ -36,8 +36,8 @@ ABSENT = ("matplotlib", "torchvision")
 """Optional for whoever imports them, and taken for not installed."""
 
 STOOD_IN_FOR: Mapping[str, Mapping[str, Callable[..., Any]]] = {
-    "optuna": {},
     "networkx": {},
+    "optuna": {},
     "pandas": {},
     "pyannote.audio.telemetry": {
         "track_model_init": _tell_nobody,
@@ -125,7 +125,7 @@ def light_imports() -> Iterator[None]:
 
 
 def _forget(module: _StandIn) -> None:
-    del sys.modules[module.__name__]
+    sys.modules.pop(module.__name__, None)
     package, _, name = module.__name__.rpartition(".")
     if package in sys.modules:
         vars(sys.modules[package]).pop(name, None)
