@@ -218,13 +218,14 @@ class Job:
 
     def _find_speech(self, parts: Iterable[Samples], token: CancelToken) -> Speech:
         models = self.models
-        is_shared = self.input.diarize and models.shares_segmentation
+        borrows = self.input.diarize and self.settings.speech_from_diarization
+        finder = models.diarization if borrows else models.detector
 
         def find(batch: int) -> Speech:
-            if not is_shared:
-                return Speech(find_speech(parts, models.detector, batch, token), None)
+            if not (borrows or self.input.diarize and models.shares_segmentation):
+                return Speech(find_speech(parts, finder, batch, token), None)
             recorder = recorder_for(models.diarization)
-            spans = find_speech(parts, models.detector, batch, token, recorder.add)
+            spans = find_speech(parts, finder, batch, token, recorder.add)
             return Speech(spans, recorder.activity() if spans else None)
 
         return self.course.in_batches(Stage.SPEECH, models.device.windows_batch_size, find)

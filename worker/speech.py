@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
+from pyannote.audio import Inference
+from whisperx.diarize import DiarizationPipeline
 from whisperx.vads import Pyannote
 
 from contract import Stage
@@ -33,7 +35,7 @@ Listener = Callable[[Scores], None]
 
 def find_speech(
     arriving: Iterable[Samples],
-    detector: Pyannote,
+    finder: Pyannote | DiarizationPipeline,
     batch_size: int,
     token: CancelToken,
     listener: Listener = lambda _: None,
@@ -42,13 +44,19 @@ def find_speech(
 
     Args:
         arriving: Consecutive parts of the waveform, each (n_samples,).
-        detector: whisperx's voice activity detector.
-        batch_size: Windows of 5 s that go through the model at once.
+        finder: whisperx's voice activity detector, for stock's spans; or a diarization, whose
+            segmentation hears speech too, to run one model less.
+        batch_size: Windows that go through the model at once.
         token: Looked at before every batch of windows.
         listener: Given the scores of every batch of windows, for whoever can use them too.
     """
-    segmenter = Segmenter(detector.vad_pipeline._segmentation)
+    segmenter = Segmenter(_segmentation_of(finder))
     return tuple(speech_spans(arriving, segmenter, batch_size, token, listener))
+
+
+def _segmentation_of(finder: Pyannote | DiarizationPipeline) -> Inference:
+    is_detector = isinstance(finder, Pyannote)
+    return finder.vad_pipeline._segmentation if is_detector else finder.model._segmentation
 
 
 def speech_spans(
@@ -62,7 +70,7 @@ def speech_spans(
 
     Args:
         arriving: As in `find_speech`.
-        segmenter: The detector's, for stock's spans; the diarization's, to run one model less.
+        segmenter: Whose windows are looked at.
         batch_size: As in `find_speech`.
         token: As in `find_speech`.
         listener: As in `find_speech`.

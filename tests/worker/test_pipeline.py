@@ -279,6 +279,33 @@ def test_what_speech_detection_saw_serves_the_diarization(
     assert Transcript.model_validate(make_job().run()).segments == undisturbed.segments
 
 
+def test_diarization_can_find_the_speech_instead_of_the_detector(
+    make_job: MakeJob, models: Models, undisturbed: Transcript, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one model less; whose windows are other ones here, so that its own are seen to be."""
+    from pyannote.audio import Inference
+
+    from tests.worker.diarization.architectures import powerset_segmentation
+
+    like = powerset_segmentation(models.detector.vad_pipeline._segmentation.model)
+    own = Inference(like, duration=10.0, step=1.0, skip_aggregation=True)
+    monkeypatch.setitem(models.diarization.model._inferences, "_segmentation", own)
+    monkeypatch.setattr(models, "shares_segmentation", False)
+    monkeypatch.setattr(models.detector.vad_pipeline._segmentation, "infer", broken)
+    with pytest.raises(RuntimeError):
+        make_job().run()
+    job = make_job()
+    job.settings = job.settings.model_copy(update={"speech_from_diarization": True})
+    document = Transcript.model_validate(job.run())
+    assert " ".join(s.text for s in document.segments) == " ".join(
+        s.text for s in undisturbed.segments
+    )
+    without_speakers = make_job(diarize=False)
+    without_speakers.settings = job.settings
+    with pytest.raises(RuntimeError):  # then the diarization does not run, and the detector does
+        without_speakers.run()
+
+
 def test_diarization_and_alignment_go_on_while_text_is_written(
     make_job: MakeJob, undisturbed: Transcript, monkeypatch: pytest.MonkeyPatch
 ) -> None:
