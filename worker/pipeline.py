@@ -218,11 +218,12 @@ class Job:
 
     def _find_speech(self, parts: Iterable[Samples], token: CancelToken) -> Speech:
         models = self.models
-        borrows = self.input.diarize and self.settings.speech_from_diarization
+        borrows = self.settings.speech_from_diarization and self.input.diarize
+        is_shared = borrows or (models.shares_segmentation and self.input.diarize)
         finder = models.diarization if borrows else models.detector
 
         def find(batch: int) -> Speech:
-            if not (borrows or self.input.diarize and models.shares_segmentation):
+            if not is_shared:
                 return Speech(find_speech(parts, finder, batch, token), None)
             recorder = recorder_for(models.diarization)
             spans = find_speech(parts, finder, batch, token, recorder.add)
