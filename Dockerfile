@@ -37,7 +37,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     HOME=/tmp \
     MPLCONFIGDIR=/tmp/matplotlib \
     NUMBA_CACHE_DIR=/opt/numba \
-    NUMBA_CACHE_LOCATOR_CLASSES=worker.alignment.kept_code.CopiedCacheLocator \
+    NUMBA_CACHE_LOCATOR_CLASSES=worker.engines.alignment.ctc.CopiedCacheLocator \
     NUMBA_CPU_NAME=generic \
     ORT_DISABLE_TELEMETRY=1
 WORKDIR /app
@@ -48,8 +48,7 @@ FROM runtime AS models
 ARG PROFILE=production
 ARG LANGUAGES=en
 ARG WHISPER_MODEL=large-v3
-COPY contract contract
-COPY riff riff
+COPY bucketscribe_contract bucketscribe_contract
 COPY worker worker
 COPY builder builder
 COPY requirements/image-demo.txt /opt/requirements/
@@ -74,12 +73,11 @@ RUN --mount=type=secret,id=package_index --mount=type=secret,id=ca_bundle \
 # Code: numba's cache goes by a source's time, in whole seconds from here on as layers keep them.
 FROM runtime AS code
 COPY handler.py test_input.json LICENSE image/healthcheck.py ./
-COPY contract contract
-COPY riff riff
+COPY bucketscribe_contract bucketscribe_contract
 COPY worker worker
 RUN find . -exec touch -d @1700000000 {} + \
     && python -m compileall -q --invalidation-mode unchecked-hash . \
-    && python -c "from worker.alignment.ctc import warm; warm()"
+    && python -c "from worker.engines.alignment.ctc import warm; warm()"
 
 FROM runtime AS worker
 ARG VERSION=unknown

@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 MODELS_DIR ?= models
-PACKAGES := contract riff worker edge_client builder devstack bench handler.py
+PACKAGES := bucketscribe_contract worker edge_client builder devstack bench tools handler.py
 PINS := requirements/dev.txt requirements/uv.txt
 
 .PHONY: setup format lint types test unit e2e test-faults image test-image demo eval bench docs check requirements release-notes push clean help
@@ -63,9 +63,9 @@ bench: setup ## ours against stock WhisperX on a quiet machine; rewrites docs/be
 	$(BIN)/python -m bench.speed
 
 docs: setup ## what is generated: JSON Schemas, the command line reference, what a batch shows
-	$(BIN)/python -m contract.schemas docs/schemas
-	$(BIN)/python -m edge_client.reference > docs/cli.md
-	$(BIN)/python -m edge_client.batch.captures docs/batch.md
+	$(BIN)/python -m tools.schemas docs/schemas
+	$(BIN)/python -m tools.cli_reference > docs/cli.md
+	$(BIN)/python -m tools.batch_captures docs/batch.md
 
 check: test ## what CI runs, and that the generated documents are current
 	$(MAKE) docs
@@ -81,7 +81,7 @@ requirements: ## pin anew
 	echo "uv" | $$uv - -o requirements/uv.txt
 
 release-notes: setup ## RELEASE=v1.2.3: what the changelog says of it, if the version agrees
-	$(BIN)/python -m deploy.release "$$RELEASE" > release-notes.md
+	$(BIN)/python -m tools.release "$$RELEASE" > release-notes.md
 
 push: ## TAG=registry/name:tag, as `make image` had it, into its registry; and as ALSO=registry/name:latest
 	engine="$${ENGINE:-$$(command -v buildah || echo docker)}" && "$$engine" push "$$TAG" && \

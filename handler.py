@@ -7,10 +7,10 @@ import asyncio
 import logging
 from typing import Any
 
-from contract import FailureCode, JobFailure
+from bucketscribe_contract import FailureCode, JobFailure
 from worker.cancel import CancelToken
 from worker.errors import WorkerError
-from worker.log_format import configure_logging
+from worker.host.log import configure_logging
 from worker.runtime import Runtime
 
 configure_logging()
@@ -51,7 +51,7 @@ def run(job: dict[str, Any], token: CancelToken) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    from worker.job_loop import mend_job_loop
+    from worker.host.job_loop import mend_job_loop
 
     runtime.register_checks(runpod.serverless.register_fitness_check)
     mend_job_loop()

@@ -29,11 +29,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.speed.bench_folder import Bench
-from bench.speed.inputs import TELEPHONE, write_input
-from bench.speed.loopback import Storage
-from bench.speed.side_by_side import SubjectFailed
-from bench.speed.summaries import Figure, by_stage
+from bench.speed.inputs import TELEPHONE, Bench, Storage, write_input
+from bench.speed.measure import Figure, by_stage
+from bench.speed.turns import SubjectFailed
 from bench.whole_path import ROOT
 
 RESULT = "result-cold.json"

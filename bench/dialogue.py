@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.audio_files import SAMPLE_RATE_HZ, Waveform
-from bench.references import Utterance
+from bench.corpus import SAMPLE_RATE_HZ, Utterance, Waveform
 
 LEAD_S = 0.5
 TAIL_S = 0.6
@@ -23,7 +22,7 @@ NOISE_RMS = 12.0
 SAMPLES_PER_MS = SAMPLE_RATE_HZ // 1000
 
 Speak = Callable[[str, str], Waveform]
-"""(voice, text) → speech; `bench.voices.speak` outside of tests."""
+"""(voice, text) → speech; `tools.speech.voices.speak` outside of tests."""
 
 
 @dataclass(frozen=True)

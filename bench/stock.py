@@ -24,9 +24,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.audio_files import read_recording
-from bench.references import Turn
-from bench.speed.gauges import timed
+from bench.corpus import Turn, read_recording
+from bench.speed.measure import timed
 
 DEVICE = "cpu"
 BATCH_SIZE = 8

@@ -18,8 +18,7 @@ from typing import Any
 
 import boto3
 
-from bench.audio_files import read_recording, write_recording
-from bench.references import Reference
+from bench.corpus import Reference, read_recording, write_recording
 from devstack.stack import Stack
 
 ROOT = Path(__file__).parent.parent

@@ -1,15 +1,79 @@
-"""A models folder appears at once, when it is complete, or not at all."""
+"""A models folder appears at once, when it is complete, or not at all.
 
+Checksums of files, in the two forms that hubs and pins give them.
+
+SHA-256 of the bytes; or git's SHA-1 of a blob, which is all that a hub tells of the files that it
+does not keep as large ones.
+
+A full disk, said in our words.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
 import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from builder.digests import sha256_of
-from builder.disk import named_when_full
-from builder.errors import FolderError
+from builder.errors import DiskFull, FolderError
+
+BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What a file's bytes must come to."""
+
+    algorithm: Literal["sha256", "git"]
+    value: str
+
+    def of(self, path: Path) -> str:
+        """Return the digest of a file, as hexadecimal digits."""
+        return git_blob_of(path) if self.algorithm == "git" else sha256_of(path)
+
+    def fits(self, path: Path) -> bool:
+        """Say whether a file is there and has this digest."""
+        return path.is_file() and self.of(path) == self.value
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hex digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def git_blob_of(path: Path) -> str:
+    """Return the id that git gives a file's content, 40 hex digits."""
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as stream:
+        while block := stream.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
+REMEDY = "free some space, or choose another with --into and --downloads"
+
+
+@contextmanager
+def named_when_full(folder: Path) -> Iterator[None]:
+    """Translate "no space left" and "quota exceeded", met anywhere inside.
+
+    Raises:
+        DiskFull: Names the folder that was written into.
+    """
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno not in FULL:
+            raise
+        raise DiskFull(f"the disk of {folder} is full: {REMEDY}") from exc
+
 
 PROFILE_JSON = "profile.json"
 

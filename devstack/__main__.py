@@ -10,10 +10,9 @@ from pathlib import Path
 
 import click
 
-from devstack.env_file import write_env_file
 from devstack.guard import remove
 from devstack.s3 import StartFailed, StartInterrupted
-from devstack.stack import ROOT, Stack
+from devstack.stack import ROOT, Stack, write_env_file
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 

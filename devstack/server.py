@@ -12,12 +12,9 @@ from typing import Self
 
 import uvicorn
 
-from devstack.app import create_app
+from devstack.api import Changes, Traffic, create_app
 from devstack.events import EventLog
-from devstack.jobs import JobQueue
-from devstack.polling import Changes
-from devstack.rules import QueueRules
-from devstack.traffic import Traffic
+from devstack.queue import JobQueue, QueueRules
 
 HANDOVER_S = 0.2
 """An answer on loopback is read in less, however busy the machine."""

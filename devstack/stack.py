@@ -1,7 +1,11 @@
-"""The whole development stack: S3, queue and workers, started together and ended together."""
+"""The whole development stack: S3, queue and workers, started together and ended together.
+
+The file that tells an edge client where the stack is: plain `KEY=value` lines.
+"""
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import sys
@@ -15,10 +19,23 @@ from typing import Self
 
 from devstack.events import Event, EventKind, EventLog, write_json_lines
 from devstack.guard import Guard
-from devstack.rules import QueueRules
+from devstack.queue import QueueRules
 from devstack.s3 import REGION, S3Server
 from devstack.server import QueueServer
 from devstack.workers import WorkerPool, worker_environment
+
+
+def write_env_file(path: Path, env: Mapping[str, str]) -> None:
+    """Write `env` so that a reader sees all of it or nothing; only the owner may read it."""
+    descriptor, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as lines:
+            lines.writelines(f"{key}={value}\n" for key, value in env.items())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
 
 ROOT = Path(__file__).resolve().parent.parent
 BUCKET = "recordings"

@@ -2,30 +2,188 @@
 
 Only click is imported here. What a command needs (boto3 above all) is imported when it runs, so
 that ``--help`` and usage errors answer at once.
+
+Options and arguments that several commands share, or that are many. click alone is imported.
+
+``edge-client batch``: its options. click alone is imported; see `edge_client.cli`.
+
+``edge-client webhook``: its options. click alone is imported; see `edge_client.cli`.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
-from edge_client.batch.command import batch as batch_command
 from edge_client.errors import EdgeError
-from edge_client.options import (
-    as_json_flag,
-    env_file_of_group,
-    job_options,
-    session_argument,
-    wait_at_most,
-    webhook_option,
+from edge_client.text import Report
+
+F = TypeVar("F", bound=Callable[..., Any])
+as_json_flag = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+wait_at_most = click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Wait no longer than this. The job goes on.",
 )
-from edge_client.redaction import configure_logging, scrub
-from edge_client.report import Report
-from edge_client.webhook.command import webhook as webhook_group
+webhook_option = click.option(
+    "--webhook",
+    metavar="URL",
+    help="https URL that RunPod posts the ended job to; {session} in it becomes the session.",
+)
+session_argument = click.argument("session")
+env_file_of_group = click.pass_obj
+
+
+def job_options(command: F) -> F:
+    """Add the options that become fields of the job's input, under its names."""
+    speakers = {
+        "--num-speakers": "Exactly this many speakers.",
+        "--min-speakers": "At least this many speakers.",
+        "--max-speakers": "At most this many speakers.",
+    }
+    for decorator in reversed(
+        [
+            click.option("--language", help="ISO 639-1, such as en. Default: detected."),
+            click.option("--diarize/--no-diarize", default=True, help="Say who spoke (default)."),
+            *(
+                click.option(name, type=click.IntRange(1, 100), metavar="N", help=text)
+                for name, text in speakers.items()
+            ),
+            click.option("--initial-prompt", help="Context for Whisper: names, subject."),
+            click.option("--hotwords", help="Words that Whisper should favour."),
+            click.option(
+                "--strict",
+                is_flag=True,
+                help="Fail where alignment or diarization fails, instead of a warning.",
+            ),
+        ]
+    ):
+        command = decorator(command)
+    return command
+
+
+@click.command()
+@click.option(
+    "--session",
+    "sessions",
+    multiple=True,
+    metavar="SESSION",
+    help="Only this session; can be given several times. Runs it although it failed before.",
+)
+@click.option("--user", metavar="USER", help="Only the sessions of this user.")
+@click.option(
+    "--since",
+    metavar="WHEN",
+    help="Only recordings stored since then: 2026-11-01, 2026-11-01T08:00 (UTC), 12h or 7d ago.",
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run at most N sessions.")
+@click.option("--stale/--no-stale", default=True, help="Run those whose recording is newer, too.")
+@click.option("--force", is_flag=True, help="Run sessions that are done, too, or have a job out.")
+@click.option("--dry-run", is_flag=True, help="Show what would run; submit and write nothing.")
+@click.option(
+    "--max-in-flight",
+    type=click.IntRange(1, 10_000),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Jobs of this edge box that wait or run at once.",
+)
+@click.option(
+    "--report",
+    "report_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Append a line of JSON to FILE for each session.",
+)
+@click.option(
+    "--retry-failed",
+    "failed_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Only the sessions that failed, as the --report FILE of an earlier batch has it.",
+)
+@job_options
+@webhook_option
+@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each session.")
+@env_file_of_group
+def batch(env_file: Path | None, /, as_json: bool, **options: Any) -> int:
+    """Run every session that has a recording and no transcript of it, or an older one.
+
+    Submits while it still lists the bucket, follows all jobs to their end, and recovers what
+    fails as `submit --wait` does. Any number of edge boxes can work on one bucket: claims in S3
+    keep them from submitting a session twice, and after a crash any of them goes on.
+
+    Ctrl-C once submits no more and waits for the jobs that are out; twice leaves at once, and the
+    jobs go on. The same command resumes. Sessions that failed for good are not run again by
+    themselves: see --retry-failed.
+    """
+    from edge_client.batch import run as batch_run
+
+    chosen = batch_run.Options(**batch_run.sorted_out(options))
+    return batch_run.batch(env_file, Report(as_json), chosen)
+
+
+@click.group(no_args_is_help=False)
+def webhook() -> None:
+    """Receive RunPod's callbacks when jobs end."""
+
+
+@webhook.command()
+@click.option(
+    "--listen",
+    default="127.0.0.1:8787",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where the TLS proxy forwards to. Port 0: any free one.",
+)
+@click.option(
+    "--secret-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Holds the secret of the URL. Default: the setting WEBHOOK_SECRET.",
+)
+@env_file_of_group
+def serve(env_file: Path | None, listen: str, secret_file: Path | None) -> int:
+    """Finish each session that RunPod calls about.
+
+    Serves plain HTTP for a TLS proxy, POST /…/SECRET/SESSION and GET /health, until SIGTERM or
+    Ctrl-C. A callback only says where to look: RunPod's /status and S3 decide, and what fails is
+    recovered as by `wait`. Nothing is lost while it is down: `batch` and `wait` find every job
+    in S3.
+    """
+    from edge_client.webhook import serve as serve_
+
+    return serve_.serve(env_file, Report(as_json=False), listen, secret_file)
+
+
+@webhook.command()
+@click.option(
+    "--base",
+    default="https://HOST/PATH",
+    show_default=True,
+    metavar="URL",
+    help="Where the TLS proxy answers.",
+)
+@as_json_flag
+def secret(base: str, as_json: bool) -> int:
+    """Print a fresh secret, and the --webhook to use with it."""
+    from edge_client.jobs.callback_url import PLACEHOLDER, checked
+    from edge_client.webhook.server import fresh
+
+    value = fresh()
+    url = checked(f"{base.rstrip('/')}/{value}/{PLACEHOLDER}", runpod_url="")
+    report = Report(as_json)
+    report.result(
+        {"secret": value, "webhook": url},
+        f"WEBHOOK_SECRET={value}\n# submit with: --webhook '{url}'",
+    )
+    return 0
 
 
 @click.group(
@@ -47,6 +205,8 @@ def cli(ctx: click.Context, env_file: Path | None, debug: bool) -> None:
     SESSION is a prefix as in the bucket (users/USER/audio/sessions/NAME) or a bare NAME, which is
     looked up. Exit codes: 0 all done, 1 some failed, 2 usage, 3 not configured or not reachable.
     """
+    from bucketscribe_contract.redact import configure_logging
+
     configure_logging(debug)
     ctx.obj = env_file
 
@@ -209,8 +369,8 @@ def render(env_file: Path | None, session: str, form: str) -> int:
     return commands.render(env_file, Report(as_json=False), session, form)
 
 
-cli.add_command(batch_command)
-cli.add_command(webhook_group)
+cli.add_command(batch)
+cli.add_command(webhook)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -246,6 +406,8 @@ def run(argv: Sequence[str]) -> int:
 def _trace(argv: Sequence[str]) -> None:
     if "--debug" in argv:
         import traceback
+
+        from bucketscribe_contract.redact import scrub
 
         click.echo(scrub(traceback.format_exc()), err=True)
 

@@ -1,11 +1,20 @@
 """What the commands do, without their options: `edge_client.cli` has those.
 
 Each takes plain values, prints through a `Report` and returns the exit code.
+
+Sees one session through, sleeping in between: `edge_client.jobs.reconcile` with a clock.
+
+Takes the claim of a job; returns how the last submission ended.
+
+Tells what is known of a session or a job, for `status` and `cancel`.
+
+Waits for a session's transcript, whoever submitted it.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,21 +22,243 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from contract import JobInput, PresignedUrl
+from bucketscribe_contract import JobInput, JobStatus, PresignedUrl
 from edge_client import doctor as doctor_
-from edge_client import lookup, present, signing, submission, transcripts, waiting
-from edge_client import policy as policy_
-from edge_client import render as render_
-from edge_client.claim import Claim
-from edge_client.edge import Edge
-from edge_client.errors import AnswerLost, BadUsage, Interrupted, TranscriptInvalid
-from edge_client.layout import Session
-from edge_client.lifetimes import check_expiry
-from edge_client.report import Report
+from edge_client import doctor as policy_
+from edge_client import output as present
+from edge_client.clock import Deadline
+from edge_client.errors import (
+    AnswerLost,
+    BadUsage,
+    ClaimConflict,
+    Interrupted,
+    SessionNotFound,
+    TranscriptInvalid,
+    WaitTimedOut,
+)
+from edge_client.jobs import claim as claims
+from edge_client.jobs import submit as submission
+from edge_client.jobs import transcript as render_
+from edge_client.jobs import transcript as transcripts
+from edge_client.jobs.callback_url import checked
+from edge_client.jobs.claim import Claim
+from edge_client.jobs.outcome import Outcome
+from edge_client.jobs.poll import View, glimpse_of
+from edge_client.jobs.reconcile import End, Pursuit
+from edge_client.jobs.retry_policy import Result, judge
+from edge_client.jobs.submit import Order, State, ask, check_endpoint
+from edge_client.output import view_for, words
+from edge_client.services import presign as signing
+from edge_client.services.edge import Edge
+from edge_client.services.presign import check_expiry
+from edge_client.session import Session
 from edge_client.settings import load
-from edge_client.standing import State
-from edge_client.submission import Order
-from edge_client.webhook.url import checked
+from edge_client.text import Report
+
+
+class Campaign:
+    """The submissions of one session, until there is a transcript or nothing more to do.
+
+    Args:
+        edge: Settings and services.
+        session: Which.
+        view: Shows progress, and what is done.
+        deadline: How long to wait in all.
+    """
+
+    def __init__(self, edge: Edge, session: Session, view: View, deadline: Deadline) -> None:
+        self._edge, self._session, self._view, self._deadline = edge, session, view, deadline
+
+    def run(self, claim: Claim) -> End:
+        """Follow the claim's job, and those that take its place.
+
+        Raises:
+            WaitTimedOut: The time is over; the job goes on, or none is out.
+            ClaimConflict: The job is on another endpoint.
+            EdgeError: A service does not answer, or refuses.
+        """
+        pursuit = Pursuit(self._edge, self._session, claim, self._view)
+        while True:
+            seen = pursuit.step()
+            if isinstance(seen, End):
+                return seen
+            left_s = self._deadline.left_s()
+            if left_s <= 0:
+                raise WaitTimedOut(self._over(pursuit))
+            self._edge.clock.sleep(min(seen, left_s))
+
+    def _over(self, pursuit: Pursuit) -> str:
+        waited = f"after {self._deadline.timeout_s or 0:.0f} s"
+        if pursuit.plans_submission:
+            return f"no transcript {waited}: nothing is out now"
+        return f"still out {waited}: the job goes on"
+
+
+_RUNPOD_JOB = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}-\w{2}")
+_ANY_JOB = re.compile(r"[A-Za-z0-9-]{1,80}")
+
+
+def describe(edge: Edge, what: str) -> tuple[dict[str, Any], str]:
+    """Describe a session or a job, as facts and as text.
+
+    Raises:
+        SessionNotFound: It is neither.
+    """
+    session = _session(edge, what)
+    if session is not None:
+        return _of_session(edge, session)
+    status = ask(edge, what)
+    if status is None:
+        raise SessionNotFound(
+            f"{what}: no session has this name, and RunPod has no such job (it forgets jobs "
+            "30 minutes after their end)"
+        )
+    return _job(status)
+
+
+def job_to_cancel(edge: Edge, what: str) -> str:
+    """Return the id of the job that ``what`` names.
+
+    Raises:
+        ClaimConflict: The session has no job that could be cancelled.
+    """
+    session = _session(edge, what)
+    if session is None:
+        return what
+    held = claims.read(edge.bucket, session)
+    if held is None or held.claim is None:
+        raise ClaimConflict(f"nothing was submitted for {session}: there is nothing to cancel")
+    check_endpoint(edge, session, held.claim)
+    if held.claim.job_id is None:
+        raise ClaimConflict(
+            f"the job of {session} is not known: its submission's answer was lost; it ends by "
+            f"itself before {held.claim.expires_at:%Y-%m-%d %H:%M} UTC"
+        )
+    return held.claim.job_id
+
+
+def _session(edge: Edge, what: str) -> Session | None:
+    """Tell sessions from jobs; None for a job.
+
+    A bare word that no session has is taken for a job if it can be one.
+    """
+    if _RUNPOD_JOB.fullmatch(what):
+        return None
+    try:
+        return edge.session(what)
+    except SessionNotFound:
+        if _ANY_JOB.fullmatch(what):
+            return None
+        raise
+
+
+def _job(status: JobStatus) -> tuple[dict[str, Any], str]:
+    seen = glimpse_of(status)
+    facts = {
+        "job_id": status.id,
+        "job_state": status.status.value.lower(),
+        "stage": seen.stage,
+        "percent": seen.percent,
+    }
+    text = f"job {status.id}: {words(seen)}"
+    if status.status.is_final:
+        message = getattr(judge(status), "message", None)
+        facts["message"] = message
+        text += f": {message}" if message else ""
+    return facts, text
+
+
+def _of_session(edge: Edge, session: Session) -> tuple[dict[str, Any], str]:
+    audio = edge.bucket.head(session.audio_key)
+    held = claims.read(edge.bucket, session)
+    claim = held.claim if held is not None else None
+    done = transcripts.find_done(edge.bucket, session, audio, claim)
+    job, job_text = _claimed(edge, session, claim)
+    facts: dict[str, Any] = {
+        "session": session.prefix,
+        "audio_bytes": audio.size_bytes if audio is not None else None,
+        "done": done is not None,
+        **job,
+    }
+    audio_text = "no recording" if audio is None else f"{audio.size_bytes:,} bytes of recording"
+    done_text = "done" if done is not None else "no transcript of this recording yet"
+    return facts, f"{session}: {done_text}\n  {audio_text}\n  {job_text}"
+
+
+def _claimed(edge: Edge, session: Session, claim: Claim | None) -> tuple[dict[str, Any], str]:
+    if claim is None:
+        return {"job_id": None, "job_state": None}, "no job was submitted"
+    facts: dict[str, Any] = {
+        "job_id": claim.job_id,
+        "submitted_at": claim.submitted_at.isoformat(),
+        "submitted_by": claim.submitted_by,
+        "expires_at": claim.expires_at.isoformat(),
+        "submission": len(claim.earlier) + 1,
+        "ended": claim.ended,
+    }
+    if claim.ended is not None:
+        return facts | {"job_state": "ended"}, f"job {claim.job_id} ended: {claim.ended}"
+    if claim.job_id is None:
+        text = f"submitted at {claim.submitted_at:%Y-%m-%d %H:%M} UTC, answer not known"
+        return facts | {"job_state": "unknown"}, text
+    check_endpoint(edge, session, claim)
+    status = ask(edge, claim.job_id)
+    if status is None:
+        return facts | {"job_state": "forgotten"}, f"job {claim.job_id}: forgotten by RunPod"
+    job, text = _job(status)
+    return facts | job, text
+
+
+def claim_of(edge: Edge, session: Session) -> Claim | None:
+    """Return the session's claim, None if it has no readable one."""
+    held = claims.read(edge.bucket, session)
+    return held.claim if held is not None else None
+
+
+def wait_for_end(
+    edge: Edge, session: Session, claim: Claim | None, *, quiet: bool, timeout_s: float | None
+) -> tuple[Outcome, Claim | None]:
+    """Wait until a session has its transcript, or has failed for good.
+
+    Any box may go on with what another one began: a job that ends in a way that can be recovered
+    is recovered here, whoever submitted it (`edge_client.commands`).
+
+    Args:
+        edge: Settings and services.
+        session: Which.
+        claim: Of the job to follow.
+        quiet: Show no progress.
+        timeout_s: Seconds at most; None: as long as jobs can live.
+
+    Returns:
+        The end, and the claim of the submission that came to it.
+
+    Raises:
+        ClaimConflict: Nothing was submitted.
+        WaitTimedOut: The job is still out.
+    """
+    if claim is None or not claim.is_alive(edge.clock.now()):
+        done = _done(edge, session, claim)
+        if done is not None:
+            return done, claim
+    if claim is None:
+        raise ClaimConflict(
+            f"nothing was submitted for {session}: `edge-client submit {session.quoted} --wait`"
+        )
+    with view_for(quiet) as view:
+        campaign = Campaign(edge, session, view, Deadline(edge.clock, timeout_s))
+        try:
+            end = campaign.run(claim)
+        except WaitTimedOut as exc:
+            raise WaitTimedOut(f"{exc}; `edge-client wait {session.quoted}` resumes") from exc
+    return end.outcome, end.claim
+
+
+def _done(edge: Edge, session: Session, claim: Claim | None) -> Outcome | None:
+    audio = edge.bucket.head(session.audio_key)
+    found = transcripts.find_done(edge.bucket, session, audio, claim)
+    return None if found is None else Outcome(Result.DONE, "the transcript is in S3", found)
+
 
 _PLACEHOLDER = PresignedUrl("https://placeholder.invalid/")
 
@@ -72,7 +303,7 @@ def submit(
         if not wait:
             raise
         report.note(str(exc))
-        return _follow(edge, report, which, waiting.claim_of(edge, which), timeout_s)
+        return _follow(edge, report, which, claim_of(edge, which), timeout_s)
     if wait and sub.claim is not None:
         if not report.as_json:
             report.note(present.submission_as_text(sub))
@@ -105,14 +336,14 @@ def wait(env_file: Path | None, report: Report, session: str, timeout_s: float |
     """See through what is out for a session."""
     edge = Edge.load(env_file)
     which = edge.session(session)
-    return _follow(edge, report, which, waiting.claim_of(edge, which), timeout_s)
+    return _follow(edge, report, which, claim_of(edge, which), timeout_s)
 
 
 def _follow(
     edge: Edge, report: Report, session: Session, claim: Claim | None, timeout_s: float | None
 ) -> int:
     try:
-        outcome, claim = waiting.wait(
+        outcome, claim = wait_for_end(
             edge, session, claim, quiet=report.as_json, timeout_s=timeout_s
         )
     except KeyboardInterrupt:
@@ -130,7 +361,7 @@ def _interrupted(session: Session) -> Interrupted:
 
 def status(env_file: Path | None, report: Report, what: str) -> int:
     """Print what is known of a session or a job."""
-    facts, text = lookup.describe(Edge.load(env_file), what)
+    facts, text = describe(Edge.load(env_file), what)
     report.result(facts, text)
     return 0
 
@@ -138,7 +369,7 @@ def status(env_file: Path | None, report: Report, what: str) -> int:
 def cancel(env_file: Path | None, report: Report, what: str) -> int:
     """Cancel the job of a session, or a job."""
     edge = Edge.load(env_file)
-    job_id = lookup.job_to_cancel(edge, what)
+    job_id = job_to_cancel(edge, what)
     state = edge.api.cancel(job_id).status
     report.result({"job_id": job_id, "state": state.value.lower()}, f"{state.lower()}: {job_id}")
     return 0

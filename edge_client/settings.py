@@ -7,6 +7,9 @@ Takes ``.env`` of the working directory (or ``--env-file``) and the environment;
 from __future__ import annotations
 
 import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from ipaddress import ip_address
@@ -16,13 +19,36 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from bucketscribe_contract.redact import register
 from edge_client.errors import NotConfigured
-from edge_client.redaction import register
 
 STORAGE = ("COGNITO_S3_BUCKET", "AWS_REGION")
 QUEUE = ("RUNPOD_ENDPOINT_ID", "RUNPOD_API_KEY")
+JITTER = 0.2
 MAX_URL_EXPIRY_S = 604_800
 """Seven days: the longest a SigV4 URL can live (S3, "Sharing objects with presigned URLs")."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The settings' bounds.
+
+    Attributes:
+        attempts: Submissions of one session in all, the first included.
+        delay_s: The first pause.
+    """
+
+    attempts: int
+    delay_s: float
+
+    def pause_s(self, before: int, random_unit: Callable[[], float] = random.random) -> float:
+        """Return how long to back off.
+
+        Args:
+            before: How often it was done before; each time doubles the pause.
+            random_unit: Returns 0 to 1. Jitter keeps edge boxes from marching in step.
+        """
+        return self.delay_s * 2.0**before * (1 + JITTER * (2 * random_unit() - 1))
 
 
 class Settings(BaseSettings):

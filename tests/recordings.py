@@ -1,7 +1,7 @@
 """A few seconds of speech, and every kind of audio file made from it.
 
-``tests/data/short.flac`` is the project's own (``python -m bench.speak``): two voices, 5.5 s,
-16 kHz mono. `write_recording` turns its waveform, or any other, into any of `ENCODINGS`.
+``tests/data/short.flac`` is the project's own (``python -m tools.speech.speak``): two voices,
+5.5 s, 16 kHz mono. `write_recording` turns its waveform, or any other, into any of `ENCODINGS`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,15 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from bench.audio_files import ENCODINGS, SAMPLE_RATE_HZ, Waveform, read_recording, write_recording
-from bench.references import Reference, load_reference
+from bench.corpus import (
+    ENCODINGS,
+    SAMPLE_RATE_HZ,
+    Reference,
+    Waveform,
+    load_reference,
+    read_recording,
+    write_recording,
+)
 
 SHORT_SPEECH = Path(__file__).parent / "data" / "short.flac"
 

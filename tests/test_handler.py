@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 import handler
-from contract import FailureCode, JobFailure, Stage
+from bucketscribe_contract import FailureCode, JobFailure, Stage
 from worker.cancel import CancelToken
 from worker.errors import JobCancelled, WorkerError
-from worker.progress import ProgressReporter
+from worker.host.progress import ProgressReporter
 
 SIGNED = "https://b.s3.amazonaws.com/k?X-Amz-Signature=5ec2e7"
 Work = Callable[[Any, CancelToken, ProgressReporter], Any]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from contract import Stage
+from bucketscribe_contract import Stage
 from worker.errors import JobCancelled
 
 if TYPE_CHECKING:

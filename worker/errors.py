@@ -7,8 +7,8 @@
 Third-party errors are translated where they are touched, ``from exc``.
 """
 
-from contract import FAILURES, FailureCode, JobFailure, Stage
-from worker.redact import scrub
+from bucketscribe_contract import FAILURES, FailureCode, JobFailure, Stage
+from bucketscribe_contract.redact import scrub
 
 
 class WorkerError(Exception):

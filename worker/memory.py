@@ -3,20 +3,79 @@
 A stage that meets an out-of-memory error is run again with half its batch, down to 1. A CUDA
 error that poisons the process, and growth over jobs (whisperX #972), end in the worker asking
 RunPod for a fresh one. Imports no torch: a job's download goes on while that is imported.
+
+glibc's heap, kept from holding on to what stages are done with.
+
+Every thread that allocates gets an arena of its own, up to eight a core, and each keeps its high
+water: five minutes of audio on 2 cores made the process 1,080 MB larger; with two arenas, 660 (CPU,
+demo models). What is free in between is given back where one stage is over and another begins,
+and every two seconds while forward passes go on, which costs 1 % of a job's time in page faults
+(every half second: 4 %, after every pass: 10 %). Elsewhere than on glibc nothing is done.
+
+How much memory a job took at most: of the process, and of the GPU.
+
+The kernel keeps the highest resident size of a process (``VmHWM``) and forgets it when ``5`` is
+written to ``/proc/self/clear_refs`` (proc_pid_clear_refs(5)). Where it may not be written, a peak
+is that of the process so far.
+
+torch knows the peak of what torch took. CTranslate2 takes memory beside it and keeps it for later,
+so what the whole GPU holds at a job's end is about the peak of both.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import logging
+import re
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
 
-from contract import FailureCode, Stage, WarningCode
+from bucketscribe_contract import FailureCode, Stage, WarningCode
 from worker.errors import WorkerError
+
+_M_ARENA_MAX = -8  # malloc.h
+_ARENAS = 2
+_REST_S = 2.0
+
+
+def _of_glibc(name: str) -> ctypes._NamedFuncPointer | None:
+    return getattr(ctypes.CDLL(None), name, None)
+
+
+def use_few_arenas() -> None:
+    """Have all threads share few arenas; those that exist stay, so call it early."""
+    mallopt = _of_glibc("mallopt")
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, _ARENAS)
+
+
+def give_back() -> None:
+    """Return to the system what is free."""
+    malloc_trim = _of_glibc("malloc_trim")
+    if malloc_trim is not None:
+        malloc_trim(0)
+
+
+class Trimmer:
+    """Gives back now and then, however often it is asked to; any thread may ask."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self) -> None:
+        """Give back, unless that was done within the last two seconds."""
+        now = time.monotonic()
+        if now - self._last > _REST_S:
+            self._last = now
+            give_back()
+
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -122,3 +181,37 @@ def cuda_of_torch() -> Any:
     """Return torch's CUDA module, or None without a GPU, or before torch has been imported."""
     cuda = getattr(sys.modules.get("torch"), "cuda", None)
     return cuda if cuda is not None and cuda.is_available() else None
+
+
+_MB = 1_000_000
+_PROC = Path("/proc/self")
+
+
+def begin() -> None:
+    """Forget the peaks so far."""
+    with contextlib.suppress(OSError):
+        (_PROC / "clear_refs").write_text("5")
+    cuda = cuda_of_torch()
+    if cuda is not None and cuda.is_initialized():
+        cuda.reset_peak_memory_stats()
+
+
+def measured_mb() -> dict[str, int]:
+    """Return the peaks since then, in MB (10^6 bytes); CUDA's where there is a GPU."""
+    with contextlib.suppress(OSError, RuntimeError):  # a GPU that failed tells nothing
+        return _of_process() | _of_gpu()
+    return {}
+
+
+def _of_process() -> dict[str, int]:
+    found = re.search(r"^VmHWM:\s+(\d+) kB", (_PROC / "status").read_text(), re.MULTILINE)
+    return {"rss_peak_mb": round(int(found[1]) * 1024 / _MB)} if found else {}
+
+
+def _of_gpu() -> dict[str, int]:
+    cuda = cuda_of_torch()
+    if cuda is None or not cuda.is_initialized():
+        return {}
+    free, total = cuda.mem_get_info()
+    torch_peak = round(cuda.max_memory_reserved() / _MB)
+    return {"cuda_torch_peak_mb": torch_peak, "cuda_used_mb": round((total - free) / _MB)}

@@ -2,69 +2,150 @@
 
 Takes a validated job input; returns the job's output. Raises `WorkerError`.
 
-This module is light (`worker.stages`), so that a fresh worker fetches its first recording while
+This module is light (`worker.pipeline`), so that a fresh worker fetches its first recording while
 torch is imported and the models are loaded.
+
+Text on its way from transcription to alignment, batch by batch, and back into order.
+
+The stages that need the models, each imported when it is first run.
+
+`worker.pipeline` takes them from here, and is light: with what they import, torch would come first.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from contract import (
-    FailureCode,
-    JobInput,
-    Stage,
-    Transcript,
-    WarningCode,
-)
-from worker.arrival import Arrival, NotFollowed
-from worker.branches import Branches
+from bucketscribe_contract import FailureCode, JobInput, Segment, Stage, Transcript, WarningCode
 from worker.cancel import CancelToken
-from worker.course import Course
-from worker.decode import DecodeLimits, decode
-from worker.deliver import deliver
-from worker.document import Findings, compose, summary_of
-from worker.download import DownloadLimits
-from worker.encode import EncodedTranscript
 from worker.errors import JobCancelled, WorkerError
-from worker.fetch import FILE, fetch
-from worker.handover import Handover, in_order
-from worker.heap import give_back
-from worker.lifetimes import Speed, check_result_url
-from worker.progress import ProgressReporter
-from worker.rescue import upload_failed
-from worker.scratch import job_directory
+from worker.execution import Branches, Course
+from worker.host.progress import ProgressReporter
+from worker.memory import give_back
 from worker.settings import WorkerSettings
-from worker.stages import (
-    align,
-    attribute,
-    diarize,
-    find_speech,
-    interpolate,
-    recorder_for,
-    starting_batch_size,
-    transcribe,
+from worker.stages.decode import DecodeLimits, decode
+from worker.stages.deliver import (
+    EncodedTranscript,
+    Findings,
+    compose,
+    deliver,
+    summary_of,
+    upload_failed,
 )
-from worker.values import (
+from worker.stages.fetch import FILE, DownloadLimits, fetch, job_directory
+from worker.stages.stream import Arrival, NotFollowed
+from worker.stages.validate import Speed, check_result_url
+from worker.types import (
     Alignment,
     Diarization,
     Samples,
     SpeechSpan,
     TextSegment,
+    TimedSegment,
     Transcription,
     Waveform,
 )
 
 if TYPE_CHECKING:
-    from worker.align import Aligner
-    from worker.diarization.activity import Activity
-    from worker.models import Models
+    from worker.engines.diarization.activity import Activity, ActivityRecorder
+    from worker.models.load import Models
+    from worker.stages.align import Aligner
+
+
+class Handover:
+    """Parts of a transcription, put by one thread and taken by another."""
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[Transcription | None] = SimpleQueue()
+
+    def put(self, part: Transcription) -> None:
+        """Hand on some segments."""
+        self._queue.put(part)
+
+    def close(self) -> None:
+        """Hand on nothing more."""
+        self._queue.put(None)
+
+    def __iter__(self) -> Iterator[Transcription]:
+        """Give what has gathered since the last time, in order, until it is closed."""
+        while (part := self._queue.get()) is not None:
+            segments = list(part.segments)
+            is_closed = False
+            while not is_closed and not self._queue.empty():
+                more = self._queue.get()
+                is_closed = more is None
+                segments += more.segments if more is not None else ()
+            yield replace(part, segments=tuple(sorted(segments, key=_time)))
+            if is_closed:
+                return
+
+
+def in_order(parts: Sequence[tuple[Transcription, Alignment]]) -> Alignment:
+    """Join the alignments of a transcription's parts, in the order of its segments.
+
+    Args:
+        parts: Each with its alignment, which holds every letter of it.
+    """
+    sentences: list[tuple[tuple[float, float], list[TimedSegment]]] = []
+    warnings: dict[object, None] = {}
+    for transcription, alignment in parts:
+        warnings |= dict.fromkeys(alignment.warnings)
+        rest = iter(alignment.segments)
+        for segment in transcription.segments:
+            sentences.append((_time(segment), _of(segment, rest)))
+        if sentences:
+            sentences[-1][1].extend(rest)
+    ordered = sorted(sentences, key=lambda item: item[0])
+    segments = tuple(sentence for _, found in ordered for sentence in found)
+    return Alignment(segments, tuple(warnings))  # type: ignore[arg-type]
+
+
+def _of(segment: TextSegment, sentences: Iterator[TimedSegment]) -> list[TimedSegment]:
+    """Take a segment's own sentences: those that hold its letters."""
+    left = _letters(segment.text)
+    found: list[TimedSegment] = []
+    while left > 0 and (sentence := next(sentences, None)) is not None:
+        found.append(sentence)
+        left -= _letters(sentence.text)
+    return found
+
+
+def _letters(text: str) -> int:
+    return len("".join(text.split()))
+
+
+def _time(segment: TextSegment) -> tuple[float, float]:
+    return segment.start, segment.end
+
+
+def _late(module: str, name: str) -> Callable[..., Any]:
+    """Return a function that is imported when it is first called."""
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        return getattr(import_module(module), name)(*arguments, **named)
+
+    return call
+
+
+find_speech: Callable[..., tuple[SpeechSpan, ...]] = _late("worker.stages.speech", "find_speech")
+transcribe: Callable[..., Transcription] = _late("worker.stages.transcribe", "transcribe")
+align: Callable[..., Alignment] = _late("worker.stages.align", "align")
+interpolate: Callable[..., Alignment] = _late("worker.stages.align", "interpolate")
+starting_batch_size: Callable[..., int] = _late(
+    "worker.engines.alignment.acoustic", "starting_batch_size"
+)
+diarize: Callable[..., Diarization] = _late("worker.stages.diarize", "diarize")
+recorder_for: Callable[..., ActivityRecorder] = _late("worker.stages.diarize", "recorder_for")
+attribute: Callable[..., tuple[Segment, ...]] = _late("worker.stages.attribute", "attribute")
+
 
 logger = logging.getLogger(__name__)
 

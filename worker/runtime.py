@@ -10,27 +10,25 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from contract import FailureCode, JobInput, Stage
+from bucketscribe_contract import FailureCode, JobInput, Stage
 from worker.cancel import CancelToken
-from worker.encode import checked_output
 from worker.errors import WorkerError
-from worker.fitness import Check, checks
-from worker.heap import use_few_arenas
-from worker.job_log import JobLog
-from worker.lifetimes import Speed
-from worker.log_format import quieten
-from worker.memory import Growth, is_poisoned
-from worker.models_folder import ModelsFolder, find_models
-from worker.offline import go_offline
+from worker.host.health import Check, checks
+from worker.host.log import JobLog, quieten
+from worker.host.progress import ProgressReporter, Sink, awaiting_threads, into_url
+from worker.http import UrlPolicy
+from worker.memory import Growth, is_poisoned, use_few_arenas
+from worker.models.folder import ModelsFolder, find_models
+from worker.models.imports import go_offline
 from worker.pipeline import Job
-from worker.progress import ProgressReporter, Sink, awaiting_threads, into_url
-from worker.scratch import clear_what_was_left
 from worker.settings import WorkerSettings
-from worker.urls import UrlPolicy
-from worker.validate import validate
+from worker.stages.deliver import checked_output
+from worker.stages.fetch import clear_what_was_left
+from worker.stages.validate import Speed, validate
 
 if TYPE_CHECKING:
-    from worker.models import Models
+    from worker.models.load import Models
+
 
 logger = logging.getLogger(__name__)
 _SPEED_ON_CPU, _SPEED_ON_CUDA = 1.0, 0.1  # seconds a second of audio, until a job has told
@@ -81,7 +79,7 @@ class Runtime:
 
     def _load(self) -> Models:
         go_offline()
-        from worker.models import load_models
+        from worker.models.load import load_models
 
         quieten()
         models = load_models(self.settings, self.find_models())

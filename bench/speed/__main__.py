@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.speed import PARTS, QUICK
-from bench.speed.bench_folder import Bench
+from bench.speed.inputs import Bench
 from bench.speed.report import markdown, merge
-from bench.speed.threads import PART as THREADS
-from bench.speed.threads import is_known
+from bench.speed.turns import PART as THREADS
+from bench.speed.turns import is_known
 from bench.whole_path import ROOT
 
 
@@ -49,7 +49,7 @@ def choose(found: Mapping[str, Any]) -> list[str]:
 
 
 def _measure(part: Callable[[Bench], dict[str, Any]], name: str, bench: Bench) -> dict[str, Any]:
-    from bench.speed.machine import describe
+    from bench.speed.measure import describe
 
     print(f"{name}:")
     started = time.monotonic()

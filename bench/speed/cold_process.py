@@ -52,7 +52,7 @@ def load_one_after_the_other(models: Path, began: float, *_: str) -> dict[str, f
     from whisperx.vads import Pyannote
 
     clock.lap("import pyannote")
-    from worker.device import choose_device
+    from worker.models.device import choose_device
     from worker.runtime import Runtime  # noqa: F401
     from worker.settings import WorkerSettings
 
@@ -84,10 +84,10 @@ def load_one_after_the_other(models: Path, began: float, *_: str) -> dict[str, f
 
 def run_first_job(models: Path, _: float, audio_url: str, result_url: str) -> dict[str, float]:
     """Get a worker ready, aligner included, and run its first job."""
-    from bench.speed.ours import Job, Worker
+    from bench.speed.sides import Job, Worker
 
     worker = Worker(models)
-    worker.models.aligner("en")
+    worker.models.load.aligner("en")
     return {"first job": worker.run(Job(audio_url, result_url)).wall_s}
 
 

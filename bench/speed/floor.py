@@ -19,19 +19,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from bench.speed.bench_folder import Bench
-from bench.speed.forwards import (
+from bench.speed.inputs import MEETING, Bench, Storage, write_input
+from bench.speed.measure import (
     GE2E_METHODS,
     WESPEAKER_METHODS,
     ForwardRecorder,
     around_forwards,
+    synchronize,
 )
-from bench.speed.gauges import synchronize
-from bench.speed.inputs import MEETING, write_input
-from bench.speed.loopback import Storage
-from bench.speed.ours import Job, Worker
-from bench.speed.side_by_side import run_module
-from bench.speed.subject import WARM_UP_S
+from bench.speed.sides import Job, Worker
+from bench.speed.turns import WARM_UP_S, run_module
 
 ROUNDS = 2
 Call = tuple[str, Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -90,7 +87,7 @@ def record(task: dict[str, Any]) -> dict[str, dict[str, float]]:
         _make_bare(model)
     torch.save(ours, _forwards(task))
     calls = [call for call in recorder.calls if _is_whisper(call)]
-    models = worker.models
+    models = worker.models.load
     folder = models.folder / models.profile.whisper.models[models.whisper_name].path
     return {str(n): replay(_on_threads(calls, n, folder, models.device)) for n in _thread_counts()}
 
@@ -98,7 +95,8 @@ def record(task: dict[str, Any]) -> dict[str, dict[str, float]]:
 def _make_bare(model: Any) -> None:
     """Take off what is not the model itself, so that it can be stored and done as it is.
 
-    That is what splits batches over threads (`worker.lanes` puts it on instances), and weight
+    That is what splits batches over threads (`worker.models.cpu_lanes` puts it on instances), and
+    weight
     norm, whose result is a constant outside of training.
     """
     from torch.nn.utils import parametrize
@@ -113,7 +111,7 @@ def _make_bare(model: Any) -> None:
 
 def replay_torch(task: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Replay torch's forwards, in a process without CTranslate2."""
-    from worker.offline import go_offline
+    from worker.models.imports import go_offline
 
     go_offline()
     import torch

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
 
-from bench.references import Turn
+from bench.corpus import Turn
 from bench.scoring import diarization_error
 
 SAME_TIME_S = 0.001

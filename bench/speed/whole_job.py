@@ -6,13 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from bench.audio_files import SAMPLE_RATE_HZ, read_recording
-from bench.speed.bench_folder import Bench, derive_models
-from bench.speed.inputs import GERMAN, LONG, MEETING, PANEL, TELEPHONE, write_input
+from bench.corpus import SAMPLE_RATE_HZ, read_recording
+from bench.speed.inputs import (
+    GERMAN,
+    LONG,
+    MEETING,
+    PANEL,
+    TELEPHONE,
+    Bench,
+    derive_models,
+    write_input,
+)
+from bench.speed.measure import Figure, by_stage, ratios
 from bench.speed.parity import Heard, compare
-from bench.speed.side_by_side import Subject, take_turns
-from bench.speed.summaries import Figure, by_stage, ratios
-from bench.speed.threads import best_threads
+from bench.speed.turns import Subject, best_threads, take_turns
 from bench.stock import Recipe
 
 STOCK = "stock"

@@ -1,33 +1,61 @@
-"""What ``edge-client batch`` does: puts listing, engine and view together."""
+"""What ``edge-client batch`` does: puts listing, engine and view together.
+
+Reads ``--since``: a date, a time, or how long ago.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edge_client.batch.assessment import Wishes
 from edge_client.batch.dry_run import dry_run
-from edge_client.batch.engine import Engine
-from edge_client.batch.report_file import ReportFile, failed_in
-from edge_client.batch.scan import Scope
-from edge_client.batch.since import parse_since
-from edge_client.batch.stopping import Stopping, Wish
-from edge_client.batch.task import Terms
-from edge_client.batch.triage import items
-from edge_client.batch.view import print_summary, view_for_batch
-from edge_client.claim import Claim
+from edge_client.batch.engine import Engine, Stopping, Terms, Wish
+from edge_client.batch.listing import Scope
+from edge_client.batch.plan import Wishes, items
+from edge_client.batch.progress import print_summary, view_for_batch
+from edge_client.batch.report import ReportFile, failed_in
 from edge_client.commands import checked_wishes
-from edge_client.edge import Edge
 from edge_client.errors import BadUsage, EdgeError, Interrupted
-from edge_client.follow import Pace
-from edge_client.lifetimes import LIKELY_FACTOR
-from edge_client.report import Report
-from edge_client.submission import Order
-from edge_client.webhook.url import checked as checked_webhook
+from edge_client.jobs.callback_url import checked as checked_webhook
+from edge_client.jobs.claim import Claim
+from edge_client.jobs.poll import Pace
+from edge_client.jobs.submit import Order
+from edge_client.services.edge import Edge
+from edge_client.services.presign import LIKELY_FACTOR
+from edge_client.text import Report
+
+_AGO = re.compile(r"(\d{1,6})([dh])")
+
+
+def parse_since(text: str, now: datetime) -> datetime:
+    """Return the moment that ``text`` means.
+
+    Args:
+        text: ``2026-11-01``, ``2026-11-01T08:30`` (UTC unless it says otherwise), ``7d``, ``12h``.
+        now: Aware.
+
+    Raises:
+        BadUsage: It is none of these.
+    """
+    ago = _AGO.fullmatch(text.strip())
+    try:
+        if ago is not None:
+            number = int(ago[1])
+            return now - (timedelta(days=number) if ago[2] == "d" else timedelta(hours=number))
+        moment = datetime.fromisoformat(text.strip())
+    except (ValueError, OverflowError):
+        raise BadUsage(
+            f"--since {text!r}: give a date or time in UTC (2026-11-01, 2026-11-01T08:30), or how "
+            "long ago (7d, 12h)"
+        ) from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
 
 LONGEST_PAUSE_S = 30.0
 STRAGGLER_PAUSE_S = 60.0

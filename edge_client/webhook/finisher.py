@@ -9,16 +9,16 @@ import logging
 from dataclasses import dataclass
 from typing import Protocol
 
-from edge_client import claim as claims
-from edge_client.aftermath import said
-from edge_client.claim import Claim
-from edge_client.edge import Edge
+from bucketscribe_contract.redact import one_line
 from edge_client.errors import RateLimited, Unreachable
-from edge_client.follow import Glimpse
-from edge_client.layout import Session
-from edge_client.pursuit import End, Pursuit
-from edge_client.redaction import one_line
-from edge_client.verdict import Result
+from edge_client.jobs import claim as claims
+from edge_client.jobs.claim import Claim
+from edge_client.jobs.outcome import said
+from edge_client.jobs.poll import Glimpse
+from edge_client.jobs.reconcile import End, Pursuit
+from edge_client.jobs.retry_policy import Result
+from edge_client.services.edge import Edge
+from edge_client.session import Session
 
 log = logging.getLogger(__name__)
 LOOKS = 4

@@ -10,16 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edge_client.clock import Clock
-from edge_client.edge import Edge
 from edge_client.errors import EdgeError, WaitTimedOut
-from edge_client.report import Report
+from edge_client.services.edge import Edge
 from edge_client.settings import is_loopback_http
-from edge_client.webhook import secret
+from edge_client.text import Report
+from edge_client.webhook import server as secret
 from edge_client.webhook.finisher import Finisher, PursuitFinisher
-from edge_client.webhook.inbox import Inbox
-from edge_client.webhook.receiver import Receiver
-from edge_client.webhook.server import Server
-from edge_client.webhook.settlers import Settlers
+from edge_client.webhook.inbox import Inbox, Settlers
+from edge_client.webhook.server import Receiver, Server
 
 CAPACITY = 10_000
 SETTLERS = 8

@@ -1,18 +1,193 @@
-"""The receiver's HTTP server, in a thread. TLS is the business of the proxy in front of it."""
+"""The receiver's HTTP server, in a thread. TLS is the business of the proxy in front of it.
+
+The secret in a webhook's path: RunPod signs nothing, so who knows it may call.
+
+Takes a file or a setting; raises `NotConfigured` for what is missing or too weak.
+
+What the receiver answers, as an ASGI application.
+
+    GET  /health                       200 while it runs
+    POST /…/SECRET/<encoded session>   200 queued, 503 no room: RunPod tries twice more
+    POST /…/SECRET                     400 to who knows the secret: the URL names no session
+    anything else                      404
+
+The path is decided on before any of the body is read. The body is read to its end, because a
+proxy takes an early answer for a failure, and is thrown away: see
+``docs/adr/0007-the-body-of-a-callback-is-never-trusted.md``.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import hmac
 import logging
+import re
+import secrets
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+from urllib.parse import unquote_to_bytes
 
 import uvicorn
+from pydantic import SecretStr
 
+from bucketscribe_contract.redact import register
 from edge_client.errors import BadUsage, NotConfigured
-from edge_client.webhook.receiver import Receiver
+from edge_client.session import Session
+from edge_client.webhook.finisher import named
+
+FRESH_BYTES = 32
+_FORM = re.compile(r"[A-Za-z0-9_-]{16,128}")
+_MAKE_ONE = "`edge-client webhook secret` makes one"
+
+
+class Secret:
+    """A secret that can be looked for in a path; never shown.
+
+    Args:
+        value: 16 to 128 characters of A–Z, a–z, 0–9, ``-`` and ``_``: none that a proxy encodes.
+
+    Raises:
+        NotConfigured: It has another form.
+    """
+
+    def __init__(self, value: str) -> None:
+        if not _FORM.fullmatch(value):
+            raise NotConfigured(
+                "the webhook's secret must have 16 to 128 characters of A-Z a-z 0-9 - _: "
+                + _MAKE_ONE
+            )
+        register(value)
+        self._digest = _digest(value)
+
+    def place_in(self, segments: Sequence[str]) -> int | None:
+        """Return which segment is the secret, None if none is.
+
+        Every segment is compared, and only digests of one length are: how long it takes tells
+        nothing about the secret.
+        """
+        same = [hmac.compare_digest(_digest(segment), self._digest) for segment in segments]
+        return same.index(True) if any(same) else None
+
+
+def fresh() -> str:
+    """Return a new secret."""
+    return secrets.token_urlsafe(FRESH_BYTES)
+
+
+def load(file: Path | None, setting: SecretStr | None) -> Secret:
+    """Return the secret to use.
+
+    Args:
+        file: Holds it; goes before the setting.
+        setting: WEBHOOK_SECRET.
+
+    Raises:
+        NotConfigured: There is none, or it is unfit.
+    """
+    if file is not None:
+        try:
+            return Secret(file.read_text("utf-8").strip())
+        except (OSError, UnicodeDecodeError) as exc:
+            raise NotConfigured(f"cannot read {file} ({type(exc).__name__}): {_MAKE_ONE}") from exc
+    if setting is None:
+        raise NotConfigured(f"not set: WEBHOOK_SECRET, or --secret-file: {_MAKE_ONE}")
+    return Secret(setting.get_secret_value())
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+log = logging.getLogger(__name__)
+MAX_BODY_BYTES = 32_000_000
+"""More than RunPod takes as a result (20 MB)."""
+BODY_TIMEOUT_S = 30.0
+MAX_KEY_BYTES = 1024
+"""S3's limit: no session has a longer prefix."""
+_TEXTS = {
+    200: "ok\n",
+    400: "the URL names no session: submit with --webhook https://HOST/PATH/SECRET/{session}\n",
+    404: "not found\n",
+    408: "the body took too long\n",
+    413: "the body is too large\n",
+    503: "no room: try again later\n",
+}
+
+
+class Receiver:
+    """Takes callbacks in.
+
+    Args:
+        secret: What the path must hold.
+        offer: Takes a session in; False if there is no room.
+    """
+
+    def __init__(self, secret: Secret, offer: Callable[[Session], bool]) -> None:
+        self._secret, self._offer = secret, offer
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        method, path = scope["method"], scope["raw_path"]
+        if (method, path) == ("GET", b"/health"):
+            return await _answer(send, 200)
+        segments = unquote_to_bytes(path).decode("utf-8", "replace").split("/")
+        place = self._secret.place_in(segments)
+        if place is None or method != "POST":
+            return await _answer(send, 404)
+        status = self._take_in("/".join(segments[place + 1 :]))
+        unread = await _discard(receive)
+        return await _answer(send, unread or status)
+
+    def _take_in(self, prefix: str) -> int:
+        try:
+            session = Session.parse(prefix)
+        except BadUsage:
+            log.warning("a call with the right secret names no session: see docs/webhooks.md")
+            return 400
+        if len(session.prefix.encode()) > MAX_KEY_BYTES:
+            return 400
+        if not self._offer(session):
+            log.warning("%s: no room for the call", named(session))
+            return 503
+        log.info("%s: called", named(session))
+        return 200
+
+
+async def _discard(receive: Receive) -> int | None:
+    """Read the body away; return the status of one that is too large or too slow."""
+    size_bytes = 0
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            while True:
+                message = await receive()
+                size_bytes += len(message.get("body", b""))
+                if size_bytes > MAX_BODY_BYTES:
+                    return 413
+                if not message.get("more_body"):  # the end, or the caller is gone
+                    return None
+    except TimeoutError:
+        return 408
+
+
+async def _answer(send: Send, status: int) -> None:
+    body = _TEXTS[status].encode()
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),  # an unread body ends with its connection
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
 
 MAX_CONNECTIONS = 200
 STOP_S = 5

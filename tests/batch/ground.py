@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from devstack import EventKind, QueueRules, Stack
-from devstack.env_file import write_env_file
-from edge_client.claim import Claim
-from edge_client.layout import Session
-from edge_client.recovery import name_of
-from edge_client.transcripts import parse
-from edge_client.verdict import Ending
+from devstack.stack import write_env_file
+from edge_client.jobs.claim import Claim
+from edge_client.jobs.retry_policy import Ending, name_of
+from edge_client.jobs.transcript import parse
+from edge_client.session import Session
 from tests.edge_client.samples import wav
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from http.client import HTTPConnection, HTTPException
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from contract import (
+from bucketscribe_contract import (
     FailureCode,
     JobFailure,
     JobSummary,

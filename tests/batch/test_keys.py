@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from edge_client.layout import Session
+from edge_client.session import Session
 from tests.batch.conftest import Tell
 from tests.batch.ground import Ground
 

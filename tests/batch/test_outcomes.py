@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from edge_client.layout import Session
+from edge_client.session import Session
 from tests.batch.ground import Ground
 
 pytestmark = pytest.mark.e2e

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_client.layout import Session
-from edge_client.transcripts import parse
+from edge_client.jobs.transcript import parse
+from edge_client.session import Session
 from tests.batch.conftest import Tell
 from tests.batch.ground import Ground, ground, sessions
 from tests.recordings import short_speech, write_recording

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from bench import accuracy
-from bench.comparison import TOLERANCES, complaints
-from bench.references import SPEECH_DIR, Reference, Utterance, load_folder
+from bench.accuracy import TOLERANCES, complaints
+from bench.corpus import SPEECH_DIR, Reference, Utterance, load_folder, read_transcript
 from bench.scoring import COLLAR_S
-from bench.transcripts import read_transcript
 from bench.whole_path import ROOT, SubmitError
 from tests.recordings import SHORT_SPEECH, short_reference
 

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from bench.audio_files import (
+from bench.corpus import (
     ENCODINGS,
     SAMPLE_RATE_HZ,
     Waveform,

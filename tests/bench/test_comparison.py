@@ -5,14 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.comparison import (
-    TOLERANCES,
-    Comparison,
-    complaints,
-    diarizer_markdown,
-    markdown,
-    to_json,
-)
+from bench.accuracy import TOLERANCES, Comparison, complaints, diarizer_markdown, markdown, to_json
 from bench.scoring import Score
 
 STOCK = Score(

@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.audio_files import SAMPLE_RATE_HZ, Waveform
+from bench.corpus import SAMPLE_RATE_HZ, SPEECH_DIR, Waveform
 from bench.dialogue import LEAD_S, PAUSES_S, Line, Script, load_scripts, record
-from bench.references import SPEECH_DIR
-from bench.voices import LOUDNESS_RMS, level, trim
+from tools.speech.voices import LOUDNESS_RMS, level, trim
 
 SCRIPT = Script(
     name="small",

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.normalise import Token, normalise, normalise_words, spell
+from bench.scoring import Token, normalise, normalise_words, spell
 
 
 @pytest.mark.parametrize(

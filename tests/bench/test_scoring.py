@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.references import Reference, Turn, Utterance
+from bench.corpus import Hypothesis, Reference, SpokenWord, Turn, Utterance, read_transcript
 from bench.scoring import cp_edits, diarization_error, edits, first_word_errors, score
-from bench.transcripts import Hypothesis, SpokenWord, read_transcript
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c"]), max_size=5)
 SPEAKERS = st.lists(WORDS, max_size=4)

@@ -8,20 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.audio_files import SAMPLE_RATE_HZ, Waveform, read_recording
-from bench.dialogue import load_scripts
-from bench.references import (
+from bench.corpus import (
+    SAMPLE_RATE_HZ,
     SPEECH_DIR,
     Reference,
     Turn,
+    Waveform,
     format_references,
     format_rttm,
     load_folder,
     parse_rttm,
     parse_stm,
+    read_recording,
     telephone_sample,
 )
-from contract.job_input import JobInput
+from bench.dialogue import load_scripts
+from bucketscribe_contract.job_input import JobInput
 from tests.recordings import SHORT_SPEECH, short_reference, short_speech
 
 ROOT = SPEECH_DIR.parent.parent

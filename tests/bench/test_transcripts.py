@@ -1,7 +1,6 @@
 """Transcripts, WhisperX's and ours, read alike."""
 
-from bench.references import Turn
-from bench.transcripts import NOBODY, read_transcript
+from bench.corpus import NOBODY, Turn, read_transcript
 
 
 def test_missing_keys_and_nulls_read_alike() -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.audio_files import write_recording
-from builder.train_aligner.corpus import TimedWord
-from builder.train_aligner.espeak import Espeak
-from builder.train_aligner.flite import HELD_OUT_VOICE, Flite
-from builder.train_aligner.speech import SAMPLE_RATE_HZ, Speech
+from bench.corpus import write_recording
+from tools.train_aligner.corpus import TimedWord
+from tools.train_aligner.espeak import Espeak
+from tools.train_aligner.flite import HELD_OUT_VOICE, Flite
+from tools.train_aligner.speech import SAMPLE_RATE_HZ, Speech
 
 DATA = Path(__file__).parent / "data"
 PAUSE_S = 0.7

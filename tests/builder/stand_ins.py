@@ -13,8 +13,8 @@ from builder.pins import (
     PackageProfile,
     PinnedFile,
     PinnedModel,
+    Places,
 )
-from builder.places import Places
 from tests.builder.loopback_hub import LoopbackHub, commit_of
 
 WHISPER = "Systran/faster-whisper-large-v3"

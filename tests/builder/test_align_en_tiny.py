@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.audio_files import read_recording
-from builder.train_aligner.corpus import TimedWord
-from builder.train_aligner.evaluation import Aligner, Row, Segment, measure, spread
+from bench.corpus import read_recording
+from tools.train_aligner.corpus import TimedWord
+from tools.train_aligner.evaluation import Aligner, Row, Segment, measure, spread
 
 WEIGHTS = Path(__file__).parents[2] / "builder" / "align_en_tiny"
 DATA = Path(__file__).parent / "data"

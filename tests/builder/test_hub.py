@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from builder.download import Listing, list_files
 from builder.errors import Unreachable, WrongBytes
-from builder.hub import Listing, list_files
-from builder.pins import HubModel
-from builder.places import Places
+from builder.pins import HubModel, Places
 from tests.builder.loopback_hub import LoopbackHub, commit_of, git_blob
 from tests.builder.stand_ins import DUTCH, JAPANESE, WHISPER, sha256
 
@@ -84,7 +83,7 @@ def test_other_revision_than_asked_for_is_refused(
     wrong = "e" * 40
     monkeypatch.setattr("tests.builder.loopback_hub.commit_of", lambda repo: wrong)
     hub.repos[f"{DUTCH}/revision/{'f' * 40}"] = hub.repos[DUTCH]
-    monkeypatch.setattr("builder.hub._json", lambda *_: {"sha": wrong, "siblings": []})
+    monkeypatch.setattr("builder.download._json", lambda *_: {"sha": wrong, "siblings": []})
     with pytest.raises(WrongBytes, match=f"revision {wrong}, not {'f' * 40}"):
         listed(hub, revision="f" * 40)
 
@@ -93,7 +92,7 @@ def test_page_that_is_no_listing_names_the_variable(
     hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """HF_ENDPOINT set to something else that answers."""
-    monkeypatch.setattr("builder.hub._json", lambda *_: {"hello": "world"})
+    monkeypatch.setattr("builder.download._json", lambda *_: {"hello": "world"})
     with pytest.raises(Unreachable, match="check HF_ENDPOINT"):
         listed(hub)
 

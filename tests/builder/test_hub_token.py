@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from builder.download import read_token
 from builder.errors import AccessDenied
-from builder.hub_token import read_token
 from tests.builder.loopback_hub import TOKEN, LoopbackHub
 from tests.builder.stand_ins import COMMUNITY, profile_of
 

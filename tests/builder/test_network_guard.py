@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from builder.network_guard import NetworkUsed, no_network
+from builder.verify_offline import NetworkUsed, no_network
 
 DOCUMENTATION_HOST = "192.0.2.1"  # RFC 5737: belongs to nobody
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from builder.assemble import locate
 from builder.errors import PinError
 from builder.pins import HubModel, HubProfile, PackageProfile, load_profile
-from builder.sources import locate
 
 ROOT = Path(__file__).parents[2]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from builder.errors import PinError
-from builder.places import Places
+from builder.pins import Places
 
 PLACES = Places(
     hub="https://hub.example", torchaudio="https://t.example/m", nltk="https://n.example"

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from builder.errors import AccessDenied, DiskFull, FolderError, Unreachable, WrongBytes
-from builder.production import Bake
-from builder.selection import choose
+from builder.fetch_models import Bake, choose
 from tests.builder.loopback_hub import TOKEN, LoopbackHub, commit_of
 from tests.builder.stand_ins import (
     COMMUNITY,
@@ -25,7 +24,7 @@ from tests.builder.stand_ins import (
     profile_of,
     sha256,
 )
-from worker.profile import Profile
+from worker.models.folder import Profile
 
 ALL = ("ja", "nl", "de")
 

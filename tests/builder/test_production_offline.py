@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from builder.pins import HubModel, HubProfile, load_profile
-from builder.places import Places
-from builder.production import Bake
+from builder.fetch_models import Bake
+from builder.pins import HubModel, HubProfile, Places, load_profile
 from builder.verify_offline import main
 from tests.builder.loopback_hub import TOKEN, LoopbackHub, commit_of
 from tests.builder.stand_ins import sha256
-from worker.profile import Profile
+from worker.models.folder import Profile
 
 if TYPE_CHECKING:
     from torchaudio.pipelines import Wav2Vec2ASRBundle
@@ -130,8 +129,8 @@ def test_production_folder_passes_and_the_worker_loads_its_bundle(
     ]
     assert all(" ok " in line for line in lines)
 
-    from worker.device import Device
-    from worker.models import Models
+    from worker.models.device import Device
+    from worker.models.load import Models
 
     nothing: Any = None  # an aligner needs none of the other models
     worker = Models(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from builder.progress_lines import ProgressLines, human
+from builder.download import ProgressLines, human
 
 
 def test_a_line_every_ten_seconds() -> None:

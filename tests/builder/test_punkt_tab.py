@@ -10,9 +10,8 @@ import punkt
 import pytest
 from nltk.tokenize.punkt import PunktSentenceTokenizer, PunktTokenizer
 
+from builder.assemble import locate, write_tables
 from builder.pins import PackageProfile
-from builder.punkt_tab import write_tables
-from builder.sources import locate
 
 LANGUAGES = [name for name in punkt.available_languages() if name != "english_web"]
 

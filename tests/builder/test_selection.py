@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from builder.errors import ChoiceError
+from builder.fetch_models import choose
 from builder.pins import HubProfile, load_profile
-from builder.selection import choose
 
 
 @pytest.fixture(scope="module")

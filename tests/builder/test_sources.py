@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from builder.assemble import locate
 from builder.errors import SourceError
 from builder.pins import Distribution, PinnedFile
-from builder.sources import locate
 
 WEIGHTS = b"weights"
 DISTRIBUTIONS = {"tiny-weights": Distribution(version="1.2.0", licence="MIT")}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from contract import (
+from bucketscribe_contract import (
     FAILURES,
     MAX_SUMMARY_BYTES,
     ExecutionPolicy,
@@ -24,7 +24,7 @@ from contract import (
     Word,
     WordTiming,
 )
-from contract.schemas import render
+from tools.schemas import render
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 

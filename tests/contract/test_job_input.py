@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from contract import JobInput, PresignedUrl, RunRequest
+from bucketscribe_contract import JobInput, PresignedUrl, RunRequest
 
 SIGNED = (
     "https://bucket.s3.us-east-2.amazonaws.com/users/u%20%2B/audio/sessions/s%25/audio.wav"

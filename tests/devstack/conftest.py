@@ -12,8 +12,7 @@ import pytest
 import requests
 
 from devstack.events import EventKind, EventLog
-from devstack.jobs import JobQueue
-from devstack.rules import QueueRules
+from devstack.queue import JobQueue, QueueRules
 from devstack.server import QueueServer
 
 API_KEY = "rpa_test"

@@ -6,10 +6,9 @@ import re
 
 import pytest
 
-from contract import ExecutionPolicy, JobState
+from bucketscribe_contract import ExecutionPolicy, JobState
 from devstack.events import EventKind
-from devstack.jobs import JobNotFound, JobQueue, NotRetryable
-from devstack.record import JobRecord, Submission
+from devstack.queue import JobNotFound, JobQueue, JobRecord, NotRetryable, Submission
 from tests.devstack.conftest import FakeClock
 
 UUID = "[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}"

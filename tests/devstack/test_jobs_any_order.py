@@ -13,11 +13,9 @@ from hypothesis.stateful import (
     rule,
 )
 
-from contract import ExecutionPolicy, JobState
+from bucketscribe_contract import ExecutionPolicy, JobState
 from devstack.events import EventKind, EventLog
-from devstack.jobs import JobNotFound, JobQueue, NotRetryable
-from devstack.record import Submission
-from devstack.rules import QueueRules
+from devstack.queue import JobNotFound, JobQueue, NotRetryable, QueueRules, Submission
 from tests.devstack.conftest import FakeClock
 
 WORKERS = st.sampled_from(["a", "b", "c"])

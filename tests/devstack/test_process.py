@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from devstack.env_file import write_env_file
 from devstack.guard import Guard
 from devstack.process import ChildProcess, clean_environment
+from devstack.stack import write_env_file
 from devstack.workers import Worker
 from tests.devstack.conftest import group_members, is_running, wait_until
 

@@ -9,13 +9,11 @@ from dataclasses import replace
 import pytest
 from pydantic import SecretStr
 
-from devstack.rules import QueueRules, RateRule
+from devstack.api import TooManyRequests, Traffic
+from devstack.queue import QueueRules, RateRule
 from devstack.server import QueueServer
-from devstack.traffic import TooManyRequests, Traffic
 from edge_client.errors import JobNotFound
-from edge_client.limiter import Kind, Limiter, Rate
-from edge_client.pooled_http import CONNECTIONS
-from edge_client.runpod_api import RunpodApi
+from edge_client.services.runpod import CONNECTIONS, Kind, Limiter, Rate, RunpodApi
 from tests.devstack.conftest import API_KEY, ENDPOINT_ID, FakeClock, QueueClient
 
 RULES = QueueRules(status_rate=RateRule(per_window=5, at_once=2))

@@ -15,7 +15,7 @@ import pytest
 from devstack.events import EventKind
 from devstack.guard import Guard
 from devstack.process import ChildProcess
-from devstack.rules import QueueRules
+from devstack.queue import QueueRules
 from devstack.server import QueueServer
 from devstack.workers import WorkerPool, worker_environment
 from tests.devstack.conftest import (

@@ -101,7 +101,7 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_figures_are_those_of_the_code() -> None:
-    from edge_client import lifetimes
+    from edge_client.services import presign as lifetimes
 
     text = " ".join(DOCUMENT.read_text(encoding="utf-8").split())
     assert f"{lifetimes.STARTUP_S} s and the recording's length" in text

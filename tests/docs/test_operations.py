@@ -11,12 +11,12 @@ from enum import StrEnum
 import pytest
 
 import edge_client
-from contract import FAILURES, Action, FailureCode, WarningCode
+from bucketscribe_contract import FAILURES, Action, FailureCode, WarningCode
 from edge_client.errors import EdgeError
-from edge_client.verdict import Ending
+from edge_client.jobs.retry_policy import Ending
 from tests.docs.tables import codes, rows, section
-from worker import peaks
-from worker.job_log import JobLog
+from worker import memory as peaks
+from worker.host.log import JobLog
 
 DOCUMENT = "operations.md"
 FAILED, WARNED = "Failures of a job", "Warnings of a job that succeeded"

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 
-from contract import JobFailure
+from bucketscribe_contract import JobFailure
 from devstack import Stack
 from devstack.demo import telephone_sample
 from tests.recordings import short_speech, write_recording

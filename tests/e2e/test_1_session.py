@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from contract import MAX_SUMMARY_BYTES, JobSummary, Transcript
+from bucketscribe_contract import MAX_SUMMARY_BYTES, JobSummary, Transcript
 from devstack import EventKind
 from tests.e2e.conftest import Bench
 

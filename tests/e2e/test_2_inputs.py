@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from contract import Transcript, UploadFailed
+from bucketscribe_contract import Transcript, UploadFailed
 from devstack import EventKind
 from tests.e2e.conftest import Bench
 from tests.recordings import SAMPLE_RATE_HZ

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from contract import Transcript
+from bucketscribe_contract import Transcript
 from tests.e2e.conftest import ROOT, Bench
 
 pytestmark = pytest.mark.e2e

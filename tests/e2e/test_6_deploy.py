@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from contract import Transcript
+from bucketscribe_contract import Transcript
 from tests.deploy.test_units import CRON, INSTALLED, SERVICES, exec_start
 from tests.docs.blocks import blocks
 from tests.e2e.conftest import ROOT, Bench

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import stamina
 
-from edge_client import aws
-from edge_client.edge import Edge
+from edge_client.services import s3 as aws
+from edge_client.services.edge import Edge
 from edge_client.settings import Settings, load
 from tests.edge_client.samples import FakeClock
 from tests.edge_client.servers import BUCKET, RunpodServer, S3Server

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from edge_client.cli import run
-from edge_client.runpod_api import RunpodApi
-from edge_client.storage import Bucket
+from edge_client.services.runpod import RunpodApi
+from edge_client.services.s3 import Bucket
 
 STEPS: dict[type, tuple[str, ...]] = {
     Bucket: ("head", "read", "read_head", "create", "replace", "write"),

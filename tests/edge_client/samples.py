@@ -7,9 +7,9 @@ import wave
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from edge_client.claim import Claim
 from edge_client.clock import Clock
-from edge_client.layout import Session
+from edge_client.jobs.claim import Claim
+from edge_client.session import Session
 
 SESSION = Session("u1", "s1")
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)

@@ -14,7 +14,7 @@ from typing import Any
 import requests
 import runpod
 
-from contract import (
+from bucketscribe_contract import (
     FailureCode,
     JobFailure,
     JobInput,

@@ -8,15 +8,22 @@ from typing import Any
 
 import pytest
 
-from contract import FailureCode, JobFailure, Stage, StoredResult, TranscriptForm, UploadFailed
-from edge_client import claim as claims
-from edge_client.claim import Claim
+from bucketscribe_contract import (
+    FailureCode,
+    JobFailure,
+    Stage,
+    StoredResult,
+    TranscriptForm,
+    UploadFailed,
+)
 from edge_client.clock import Clock
-from edge_client.edge import Edge
+from edge_client.commands import wait_for_end
 from edge_client.errors import StorageRefused, Unreachable, WaitTimedOut
-from edge_client.settle import Outcome
-from edge_client.verdict import Ending, Result
-from edge_client.waiting import wait
+from edge_client.jobs import claim as claims
+from edge_client.jobs.claim import Claim
+from edge_client.jobs.outcome import Outcome
+from edge_client.jobs.retry_policy import Ending, Result
+from edge_client.services.edge import Edge
 from tests.edge_client.samples import NOW, SESSION, FakeClock, claim, job, transcript, wav
 from tests.edge_client.servers import Reply, RunpodServer, S3Server
 
@@ -83,7 +90,7 @@ class Scene:
 
     def go(self, timeout_s: float | None = None) -> Outcome:
         """Wait, as any box can."""
-        return wait(self.edge, SESSION, self.stored(), quiet=True, timeout_s=timeout_s)[0]
+        return wait_for_end(self.edge, SESSION, self.stored(), quiet=True, timeout_s=timeout_s)[0]
 
     def stored(self) -> Claim:
         """The claim as it is in S3."""

@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from edge_client import claim as claims
-from edge_client.edge import Edge
 from edge_client.errors import ClaimConflict
+from edge_client.jobs import claim as claims
+from edge_client.services.edge import Edge
 from tests.edge_client.samples import NOW, SESSION, claim
 from tests.edge_client.servers import S3Server
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from contract import TranscriptForm
+from bucketscribe_contract import TranscriptForm
 from edge_client import cli
 from edge_client.cli import run
 from tests.edge_client.conftest import KEY

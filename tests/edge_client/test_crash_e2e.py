@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from devstack import Stack
-from devstack.env_file import write_env_file
 from devstack.events import EventKind
-from edge_client.transcripts import parse
+from devstack.stack import write_env_file
+from edge_client.jobs.transcript import parse
 from tests.edge_client.samples import wav
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]

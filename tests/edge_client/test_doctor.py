@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_client.doctor import Check, examine
-from edge_client.edge import Edge
+from edge_client.services.edge import Edge
 from edge_client.settings import load
 from tests.edge_client.samples import NOW, FakeClock
 from tests.edge_client.servers import Reply, RunpodServer, S3Server

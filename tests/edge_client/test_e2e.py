@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from devstack import Stack
-from devstack.env_file import write_env_file
+from devstack.stack import write_env_file
 from tests.edge_client.samples import wav
 
 pytestmark = pytest.mark.e2e

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_client.estimate import Estimate
+from edge_client.jobs.poll import Estimate
 
 
 def test_nothing_is_said_without_a_percentage_or_a_pace() -> None:

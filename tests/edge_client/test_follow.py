@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from contract import JobState, JobStatus
+from bucketscribe_contract import JobState, JobStatus
 from edge_client.errors import JobNotFound, RateLimited, Unauthorized, Unreachable
-from edge_client.follow import Glimpse, Over, Pace, Poll, View, glimpse_of
+from edge_client.jobs.poll import Glimpse, Over, Pace, Poll, View, glimpse_of
 from tests.edge_client.samples import NOW, FakeClock, job
 
 RUNNING = JobStatus.model_validate(job("IN_PROGRESS"))

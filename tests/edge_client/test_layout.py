@@ -2,9 +2,9 @@
 
 import pytest
 
-from edge_client.edge import Edge
 from edge_client.errors import BadUsage, SessionAmbiguous, SessionNotFound
-from edge_client.layout import Session
+from edge_client.services.edge import Edge
+from edge_client.session import Session
 from tests.edge_client.servers import S3Server
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_client.errors import BadUsage, RecordingTooLong
-from edge_client.lifetimes import (
+from edge_client.services.presign import (
     MARGIN_S,
     MAX_DURATION_S,
     MAX_URL_EXPIRY_S,

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from edge_client.clock import Clock
-from edge_client.limiter import MAX_PAUSE_S, RATES, Kind, Limiter, Pass, Rate
+from edge_client.services.runpod import MAX_PAUSE_S, RATES, Kind, Limiter, Pass, Rate
 from tests.edge_client.samples import FakeClock
 
 THREADS = 16

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from edge_client import claim as claims
-from edge_client.edge import Edge
+from edge_client.commands import describe, job_to_cancel
 from edge_client.errors import ClaimConflict, SessionNotFound
-from edge_client.lookup import describe, job_to_cancel
+from edge_client.jobs import claim as claims
+from edge_client.services.edge import Edge
 from tests.edge_client.samples import SESSION, claim, job, transcript, wav
 from tests.edge_client.servers import Reply, RunpodServer, S3Server
 

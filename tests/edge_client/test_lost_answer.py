@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from edge_client import claim as claims
-from edge_client.edge import Edge
-from edge_client.lost_answer import Search, Sighting, is_quiet
+from edge_client.jobs import claim as claims
+from edge_client.jobs.reconcile import Search, Sighting
+from edge_client.services.edge import Edge
+from edge_client.services.runpod import is_quiet
 from tests.edge_client.samples import SESSION, FakeClock, claim, job, transcript
 from tests.edge_client.servers import Reply, RunpodServer, S3Server
 

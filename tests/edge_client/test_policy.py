@@ -13,11 +13,11 @@ from typing import Any
 import boto3
 import pytest
 
-from edge_client import aws
 from edge_client.cli import run
-from edge_client.edge import Edge
-from edge_client.layout import Session
-from edge_client.policy import partition_of, policy
+from edge_client.doctor import partition_of, policy
+from edge_client.services import s3 as aws
+from edge_client.services.edge import Edge
+from edge_client.session import Session
 from edge_client.webhook.finisher import PursuitFinisher
 from tests.edge_client.samples import SESSION, job, wav
 from tests.edge_client.servers import BUCKET, Reply, RunpodServer, S3Server

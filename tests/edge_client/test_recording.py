@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_client.recording import ASSUMED_BYTES_PER_S, MAX_ESTIMATE_S, LengthSource, length_of
+from edge_client.services.presign import (
+    ASSUMED_BYTES_PER_S,
+    MAX_ESTIMATE_S,
+    LengthSource,
+    length_of,
+)
 from tests.edge_client.samples import wav, wav_header
 
 

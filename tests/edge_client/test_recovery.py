@@ -4,18 +4,18 @@ import itertools
 
 import pytest
 
-from contract import FAILURES, Action, FailureCode, JobFailure, Stage
-from edge_client.recovery import (
+from bucketscribe_contract import FAILURES, Action, FailureCode, JobFailure, Stage
+from edge_client.jobs.retry_policy import (
     TABLE,
     Cause,
     Do,
+    Ending,
     Limits,
     Step,
     is_mended_by_time,
     name_of,
     next_step,
 )
-from edge_client.verdict import Ending
 
 LIMITS = Limits(attempts=3, delay_s=30.0)
 ONCE, OFTEN = 1, 2  # resubmissions, of three submissions in all

@@ -3,8 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_client.render import as_srt, as_txt, as_vtt
-from edge_client.transcripts import Document, Line
+from edge_client.jobs.transcript import Document, Line, as_srt, as_txt, as_vtt
 
 DOC = Document(
     lines=(

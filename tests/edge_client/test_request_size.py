@@ -4,13 +4,14 @@ import json
 
 import pytest
 
-from contract import JobInput, RunRequest
-from edge_client import aws, lifetimes
-from edge_client.layout import Session
+from bucketscribe_contract import JobInput, RunRequest
+from edge_client.jobs.callback_url import fill
+from edge_client.services import presign as lifetimes
+from edge_client.services import s3 as aws
+from edge_client.services.presign import sign
+from edge_client.session import Session
 from edge_client.settings import load
-from edge_client.signing import sign
-from edge_client.webhook.secret import fresh
-from edge_client.webhook.url import fill
+from edge_client.webhook.server import fresh
 
 
 def test_request_with_three_presigned_urls_is_under_2048_bytes(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from contract import ExecutionPolicy, JobInput, JobState, RunRequest
+from bucketscribe_contract import ExecutionPolicy, JobInput, JobState, RunRequest
 from edge_client.errors import (
     AnswerLost,
     BadResponse,
@@ -20,9 +20,14 @@ from edge_client.errors import (
     Unauthorized,
     Unreachable,
 )
-from edge_client.limiter import Kind, Limiter, Rate
-from edge_client.pooled_http import CONNECTIONS
-from edge_client.runpod_api import RunpodApi, _wait_before_retry
+from edge_client.services.runpod import (
+    CONNECTIONS,
+    Kind,
+    Limiter,
+    Rate,
+    RunpodApi,
+    _wait_before_retry,
+)
 from tests.edge_client.conftest import KEY
 from tests.edge_client.samples import FakeClock, job
 from tests.edge_client.servers import Reply, RunpodServer

@@ -8,10 +8,17 @@ from typing import Any
 
 import pytest
 
-from contract import FailureCode, JobFailure, JobStatus, Stage, StoredResult, UploadFailed
-from edge_client.edge import Edge
-from edge_client.settle import Outcome, settle
-from edge_client.verdict import Result
+from bucketscribe_contract import (
+    FailureCode,
+    JobFailure,
+    JobStatus,
+    Stage,
+    StoredResult,
+    UploadFailed,
+)
+from edge_client.jobs.outcome import Outcome, settle
+from edge_client.jobs.retry_policy import Result
+from edge_client.services.edge import Edge
 from tests.edge_client.samples import SESSION, claim, job, transcript
 from tests.edge_client.servers import S3Server
 

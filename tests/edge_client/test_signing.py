@@ -6,11 +6,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from edge_client import aws
 from edge_client.errors import BadUsage, NotConfigured
-from edge_client.layout import Session
+from edge_client.services import s3 as aws
+from edge_client.services.presign import early_end, expiry_of, sign
+from edge_client.session import Session
 from edge_client.settings import load
-from edge_client.signing import early_end, expiry_of, sign
 from tests.edge_client.samples import SESSION
 
 

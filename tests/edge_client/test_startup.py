@@ -31,7 +31,15 @@ def test_importing_the_cli_takes_under_300_ms() -> None:
 
 def test_cli_imports_nothing_heavy() -> None:
     modules = imported("import edge_client.cli, edge_client.__main__")
-    heavy = ("boto3", "botocore", "requests", "pydantic", "rich", "stamina", "contract")
+    heavy = (
+        "boto3",
+        "botocore",
+        "requests",
+        "pydantic",
+        "rich",
+        "stamina",
+        "bucketscribe_contract",
+    )
     assert [name for name in modules if name.split(".")[0] in heavy] == []
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from edge_client.edge import Edge
 from edge_client.errors import EdgeError, PreconditionFailed, StorageRefused, Unreachable
-from edge_client.storage import Bucket
+from edge_client.services.edge import Edge
+from edge_client.services.s3 import Bucket
 from tests.edge_client.servers import S3Server
 
 

@@ -8,11 +8,8 @@ from typing import Any
 
 import pytest
 
-from contract import JobInput
-from edge_client import claim as claims
-from edge_client import recording
+from bucketscribe_contract import JobInput
 from edge_client.clock import Clock
-from edge_client.edge import Edge
 from edge_client.errors import (
     AnswerLost,
     AudioNotFound,
@@ -24,8 +21,10 @@ from edge_client.errors import (
     RequestRefused,
     Unauthorized,
 )
-from edge_client.standing import State, Submission
-from edge_client.submission import Order, submit
+from edge_client.jobs import claim as claims
+from edge_client.jobs.submit import Order, State, Submission, submit
+from edge_client.services import presign as recording
+from edge_client.services.edge import Edge
 from tests.edge_client.samples import NOW, SESSION, FakeClock, claim, job, transcript, wav
 from tests.edge_client.servers import Reply, RunpodServer, S3Server
 

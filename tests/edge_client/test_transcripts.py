@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_client.edge import Edge
 from edge_client.errors import TranscriptInvalid
-from edge_client.transcripts import Delivered, find_done, find_of_job, parse
+from edge_client.jobs.transcript import Delivered, find_done, find_of_job, parse
+from edge_client.services.edge import Edge
 from tests.edge_client.samples import SESSION, claim, transcript
 from tests.edge_client.servers import S3Server
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from contract import (
+from bucketscribe_contract import (
     FailureCode,
     JobFailure,
     JobStatus,
@@ -14,7 +14,7 @@ from contract import (
     StoredResult,
     UploadFailed,
 )
-from edge_client.verdict import Result, Unproven, judge
+from edge_client.jobs.retry_policy import Result, Unproven, judge
 from tests.edge_client.samples import job
 
 STORED = StoredResult(bytes=10, sha256="0" * 64)

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from edge_client.follow import Glimpse
-from edge_client.views import (
+from edge_client.jobs.poll import Glimpse
+from edge_client.output import (
     LiveView,
     PlainView,
     QuietView,

@@ -4,17 +4,17 @@ from datetime import timedelta
 
 import pytest
 
-from edge_client.edge import Edge
+from edge_client.commands import wait_for_end
 from edge_client.errors import ClaimConflict, WaitTimedOut
-from edge_client.settle import Outcome
-from edge_client.verdict import Ending, Result
-from edge_client.waiting import wait
+from edge_client.jobs.outcome import Outcome
+from edge_client.jobs.retry_policy import Ending, Result
+from edge_client.services.edge import Edge
 from tests.edge_client.samples import NOW, SESSION, FakeClock, claim, job, transcript
 from tests.edge_client.servers import Reply, RunpodServer, S3Server
 
 
 def follow(edge: Edge, timeout_s: float | None = None, **changes: object) -> Outcome:
-    return wait(edge, SESSION, claim(**changes), quiet=True, timeout_s=timeout_s)[0]
+    return wait_for_end(edge, SESSION, claim(**changes), quiet=True, timeout_s=timeout_s)[0]
 
 
 def test_job_is_followed_to_its_transcript(
@@ -57,12 +57,12 @@ def test_session_without_a_claim_is_done_if_its_transcript_is_there(
     edge: Edge, s3: S3Server
 ) -> None:
     s3.put(SESSION.result_key, transcript())
-    assert wait(edge, SESSION, None, quiet=True, timeout_s=None)[0].result is Result.DONE
+    assert wait_for_end(edge, SESSION, None, quiet=True, timeout_s=None)[0].result is Result.DONE
 
 
 def test_nothing_to_wait_for_names_the_command(edge: Edge) -> None:
     with pytest.raises(ClaimConflict, match=f"edge-client submit {SESSION}"):
-        wait(edge, SESSION, None, quiet=True, timeout_s=None)
+        wait_for_end(edge, SESSION, None, quiet=True, timeout_s=None)
 
 
 def test_lost_answer_is_followed_in_s3(edge: Edge, s3: S3Server, runpod: RunpodServer) -> None:

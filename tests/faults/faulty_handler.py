@@ -25,7 +25,8 @@ from runpod.serverless.modules import rp_scale  # noqa: E402
 
 from tests.faults.misdeeds import MISDEEDS, Deed, inflated  # noqa: E402
 from tests.faults.orders import END, FOLDER_VARIABLE, RUN, TAKE, Entry, Folder, session_of  # noqa: E402
-from worker import pipeline, runtime, storage  # noqa: E402
+from worker import http as storage  # noqa: E402
+from worker import pipeline, runtime  # noqa: E402
 from worker.cancel import CancelToken  # noqa: E402
 
 STAGES = (

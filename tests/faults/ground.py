@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from devstack import Stack
-from devstack.rules import QueueRules
+from devstack.queue import QueueRules
 from devstack.stack import ENDPOINT_ID
 from tests.faults.orders import FOLDER_VARIABLE, Folder
 from tests.faults.proxy import Proxy

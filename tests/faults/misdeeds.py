@@ -133,7 +133,7 @@ def out_of_memory(deed: Deed) -> Iterator[None]:
 
 
 def _whisper_refuses(above: int) -> AbstractContextManager[Any]:
-    from worker.recognise import Recogniser
+    from worker.engines.whisper import Recogniser
 
     real = Recogniser.decode
 

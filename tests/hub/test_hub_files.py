@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 import yaml
 
-from contract import JobInput
+from bucketscribe_contract import JobInput
 from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]

@@ -69,7 +69,7 @@ def test_the_test_input_prints_a_transcript(image: Image) -> None:
 
 def test_compiled_alignment_is_taken_from_the_image(image: Image) -> None:
     told = image.python(
-        "from worker.alignment import ctc; ctc.warm();"
+        "from worker.engines.alignment import ctc; ctc.warm();"
         "print([tuple(sum(getattr(f.stats, n).values()) for n in ('cache_hits', 'cache_misses'))"
         " for f in ctc._compiled()])"
     )
@@ -78,7 +78,7 @@ def test_compiled_alignment_is_taken_from_the_image(image: Image) -> None:
 
 def test_python_finds_its_compiled_files(image: Image) -> None:
     told = image.python(
-        "import os, sys, whisperx.alignment, whisperx.diarize, whisperx.vads, worker.models\n"
+        "import os, sys, whisperx.alignment, whisperx.diarize, whisperx.vads, worker.models.load\n"
         "specs = [getattr(module, '__spec__', None) for module in [*sys.modules.values()]]\n"
         "cached = [spec.cached for spec in specs if spec and spec.has_location and spec.cached]\n"
         "print(len(cached) > 3000, [c for c in cached if c[:5] in ('/opt/', '/app/')"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from contract import JobSummary, Transcript
+from bucketscribe_contract import JobSummary, Transcript
 from devstack import EventKind, Stack
 from devstack.demo import telephone_sample
 from tests.e2e.conftest import Bench

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.release import version
 from image import build
 from image.engine import ImageError, ensure_tools, find_engine, run
+from tools.release import version
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "Dockerfile").read_text(encoding="utf-8")

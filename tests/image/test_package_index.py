@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from image import package_index
-from image.package_index import CA_BUNDLE, pip_settings, settings_of, write_secrets
+from image import requirements as package_index
+from image.requirements import CA_BUNDLE, pip_settings, settings_of, write_secrets
 
 MIRROR = "https://mirror.example/simple"
 

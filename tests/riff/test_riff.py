@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from riff import NotWav, parse_wav
+from bucketscribe_contract.wav import NotWav, parse_wav
 
 
 def header(*, tag: int = 1, rate_hz: int = 16_000, data_bytes: int = 32_000) -> bytes:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from devstack.s3 import S3Server, _find_weed
-from edge_client.layout import Session
+from edge_client.session import Session
 
 USERS = 300
 BODY = b"x"

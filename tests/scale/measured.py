@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from edge_client import aws
+from edge_client.services import s3 as aws
 from edge_client.settings import Settings
 
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 import stamina
 
-from contract import PresignedUrl
-from worker.log_format import quieten
+from bucketscribe_contract import PresignedUrl
+from worker.host.log import quieten
 from worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
-    from worker.models import Models
+    from worker.models.load import Models
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -28,7 +28,7 @@ def _no_sleep_between_retries() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def models() -> Models:
     """The demo models, as a worker loads them."""
-    from worker.models import load_models
+    from worker.models.load import load_models
 
     quieten()
     return load_models(WorkerSettings())

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from contract import WarningCode
+from bucketscribe_contract import WarningCode
 from tests.recordings import short_speech
 from tests.worker.alignment.aligners import make_aligners
 from tests.worker.alignment.stock import stock_sentences
 from worker.cancel import CancelToken
 from worker.errors import JobCancelled
-from worker.values import Alignment, TextSegment, Transcription, Waveform
+from worker.types import Alignment, TextSegment, Transcription, Waveform
 
 if TYPE_CHECKING:
-    from worker.align import Aligner
+    from worker.stages.align import Aligner
 
 pytestmark = pytest.mark.models
 
@@ -41,7 +41,7 @@ def align(aligner: Aligner, *segments: TextSegment, **more: Any) -> Alignment:
     """Run the stage."""
     import torch
 
-    from worker.align import align as stage
+    from worker.stages.align import align as stage
 
     token = more.pop("token", CancelToken())
     text = Transcription(segments, "en", None)
@@ -151,7 +151,7 @@ def test_the_recording_is_not_copied(aligner: Aligner) -> None:
     recording = Waveform(short_speech())
     import torch
 
-    from worker.align import align as stage
+    from worker.stages.align import align as stage
 
     text = Transcription(SEGMENTS, "en", None)
     stage(recording, text, aligner, torch.device("cpu"), CancelToken())

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.audio_files import write_recording
-from riff import HEAD_BYTES
-from worker.arrival import Arrival, NotFollowed
+from bench.corpus import write_recording
+from bucketscribe_contract.wav import HEAD_BYTES
 from worker.cancel import CancelToken
 from worker.errors import JobCancelled
-from worker.values import SAMPLE_RATE_HZ, Samples
+from worker.stages.stream import Arrival, NotFollowed
+from worker.types import SAMPLE_RATE_HZ, Samples
 
 SOUND = np.random.default_rng(3).integers(-9000, 9000, 5 * SAMPLE_RATE_HZ).astype(np.int16)
 

@@ -8,13 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.values import (
-    Alignment,
-    Diarization,
-    SpeakerTurn,
-    TimedSegment,
-    TimedWord,
-)
+from worker.types import Alignment, Diarization, SpeakerTurn, TimedSegment, TimedWord
 
 # few moments, so that many are equal
 Moment = st.integers(0, 12).map(lambda tenths: tenths / 10)
@@ -32,7 +26,7 @@ def test_speakers_are_those_of_whisperx(turns: Any, segments: Any) -> None:
     import pandas as pd
     import whisperx
 
-    from worker.attribute import attribute
+    from worker.stages.attribute import attribute
 
     plain: dict[str, Any] = {
         "segments": [

@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
-from contract import Stage
-from worker.branches import Branches
+from bucketscribe_contract import Stage
 from worker.cancel import CancelToken
 from worker.errors import JobCancelled
+from worker.execution import Branches
 
 
 def work_until_stopped(token: CancelToken, begun: threading.Event) -> None:

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.audio_files import Waveform as Samples
-from contract import Clip, FailureCode
+from bench.corpus import Waveform as Samples
+from bucketscribe_contract import Clip, FailureCode
 from tests.recordings import ENCODINGS, short_speech, write_recording
 from worker.cancel import CancelToken
-from worker.decode import DecodeLimits, decode
 from worker.errors import JobCancelled, WorkerError
-from worker.values import SAMPLE_RATE_HZ, Recording, Waveform
+from worker.stages.decode import DecodeLimits, decode
+from worker.types import SAMPLE_RATE_HZ, Recording, Waveform
 
 SECONDS = len(short_speech()) / SAMPLE_RATE_HZ
 
@@ -66,7 +66,7 @@ def test_a_plain_wav_is_read_as_the_decoder_would(
     monkeypatch.setattr("av.open", None)
     read = run(tmp_path / "r", clip=clip)
     monkeypatch.undo()
-    monkeypatch.setattr("riff.WavHeader.is_waveform", lambda *_: False)
+    monkeypatch.setattr("bucketscribe_contract.wav.WavHeader.is_waveform", lambda *_: False)
     decoded = run(tmp_path / "r", clip=clip)
     assert np.array_equal(read.samples, decoded.samples)
     assert read.offset_s == decoded.offset_s

@@ -5,11 +5,10 @@ import json
 
 import pytest
 
-from contract import FailureCode
+from bucketscribe_contract import FailureCode
 from tests.worker.conftest import Answer, LoopbackS3
-from worker.deliver import ATTEMPTS, deliver
-from worker.encode import EncodedTranscript
 from worker.errors import WorkerError
+from worker.stages.deliver import ATTEMPTS, EncodedTranscript, deliver
 
 DOCUMENT = EncodedTranscript(json.dumps({"text": "größer"}, ensure_ascii=False).encode())
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from contract import FailureCode
-from worker.device import _cuda, choose_device, fitting, set_precision
+from bucketscribe_contract import FailureCode
 from worker.errors import WorkerError
+from worker.models.device import _cuda, choose_device, fitting, set_precision
 from worker.settings import WorkerSettings
 
-pytestmark = pytest.mark.models  # worker.device imports torch
+pytestmark = pytest.mark.models  # worker.models.device imports torch
 
 GIB = 1 << 30
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from contract import JobInput, WarningCode
+from bucketscribe_contract import JobInput, WarningCode
 from tests.recordings import short_speech
 from worker.cancel import CancelToken
 from worker.errors import JobCancelled
-from worker.values import Diarization, Waveform
+from worker.types import Diarization, Waveform
 
 if TYPE_CHECKING:
-    from worker.models import Models
+    from worker.models.load import Models
 
 pytestmark = pytest.mark.models
 
@@ -37,7 +37,7 @@ def by_ours(pipeline: Any, samples: Any, batch_size: int = 32, **hints: int) -> 
 
 def stage(pipeline: Any, samples: Any, batch_size: int = 32, **hints: int) -> Diarization:
     """Run the stage."""
-    from worker.diarize import diarize
+    from worker.stages.diarize import diarize
 
     job = JobInput.model_validate({"audio_base64": "QQ=="} | hints)
     return diarize(Waveform(samples), job, pipeline, batch_size, CancelToken())
@@ -133,7 +133,7 @@ def test_turns_of_vbx_on_a_longer_recording_are_stocks(models: Models, tmp_path:
 def test_hints_that_cannot_be_met_cost_no_second_pass(
     models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from worker.diarization.segmentation import Segmenter
+    from worker.engines.segmentation import Segmenter
 
     seen = []
     score = Segmenter.score
@@ -157,9 +157,9 @@ def _refuse_hints(n: int, num_clusters: Any, min_clusters: Any, max_clusters: An
 
 
 def test_what_speech_detection_heard_is_not_computed_again(models: Models) -> None:
-    from worker.diarization.segmentation import same_segmentation
-    from worker.diarize import diarize, diarize_activity, recorder_for
-    from worker.speech import find_speech
+    from worker.engines.segmentation import same_segmentation
+    from worker.stages.diarize import diarize, diarize_activity, recorder_for
+    from worker.stages.speech import find_speech
 
     detector, pipeline = models.detector, models.diarization
     assert same_segmentation(detector.vad_pipeline._segmentation, pipeline.model._segmentation)
@@ -177,7 +177,7 @@ def test_other_weights_are_told_apart(models: Models) -> None:
     import torch
     from pyannote.audio import Inference
 
-    from worker.diarization.segmentation import same_segmentation
+    from worker.engines.segmentation import same_segmentation
 
     ours = models.detector.vad_pipeline._segmentation
     changed = copy.deepcopy(ours.model)
@@ -190,7 +190,7 @@ def test_other_weights_are_told_apart(models: Models) -> None:
 
 
 def test_progress_rises_from_nothing_to_all(models: Models) -> None:
-    from worker.diarize import diarize
+    from worker.stages.diarize import diarize
 
     shares: list[float] = []
     diarize(Waveform(short_speech()), INLINE, models.diarization, 1, CancelToken(), shares.append)
@@ -201,7 +201,7 @@ def test_progress_rises_from_nothing_to_all(models: Models) -> None:
 
 @pytest.mark.parametrize("calls", [1, 2, 4, 5])
 def test_a_cancelled_job_stops_before_its_next_batch(models: Models, calls: int) -> None:
-    from worker.diarize import diarize
+    from worker.stages.diarize import diarize
 
     token, shares = CancelToken(), []
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from contract import Segment, Transcript
-from worker.encode import MAX_OUTPUT_BYTES, EncodedTranscript, checked_output
+from bucketscribe_contract import Segment, Transcript
+from worker.stages.deliver import MAX_OUTPUT_BYTES, EncodedTranscript, checked_output
 
 
 @pytest.mark.parametrize(

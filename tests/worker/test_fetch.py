@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from contract import FailureCode, JobInput
+from bucketscribe_contract import FailureCode, JobInput
 from tests.worker.conftest import Answer, LoopbackS3
 from worker.cancel import CancelToken
-from worker.download import BLOCK_BYTES, DownloadLimits
 from worker.errors import JobCancelled, WorkerError
-from worker.fetch import fetch
-from worker.values import Recording
+from worker.stages.fetch import BLOCK_BYTES, DownloadLimits, fetch
+from worker.types import Recording
 
 LIMIT = 12 * BLOCK_BYTES
 LIMITS = DownloadLimits(LIMIT)

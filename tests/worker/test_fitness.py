@@ -16,9 +16,8 @@ import psutil
 import pytest
 from runpod.serverless.modules import rp_fitness
 
-from worker.fitness import Unfit, check_gpu, check_models, check_scratch, checks
-from worker.models_folder import ModelsFolder
-from worker.profile import unavailable
+from worker.host.health import Unfit, check_gpu, check_models, check_scratch, checks
+from worker.models.folder import ModelsFolder, unavailable
 from worker.settings import WorkerSettings
 
 
@@ -41,7 +40,7 @@ def test_less_room_than_the_largest_recording_needs_is_told(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     free_bytes(monkeypatch, 1_000)
-    with caplog.at_level(logging.WARNING, "worker.fitness"):
+    with caplog.at_level(logging.WARNING, "worker.host.health"):
         check_scratch(WorkerSettings(min_scratch_bytes=10, max_audio_bytes=2_000))
     assert "MAX_AUDIO_BYTES allows 2,000" in caplog.text
 
@@ -92,7 +91,9 @@ def devices(tmp_path: Path) -> Path:
 
 def with_torch(monkeypatch: pytest.MonkeyPatch, torch: Torch) -> Torch:
     monkeypatch.setitem(sys.modules, "torch", torch)
-    monkeypatch.setitem(sys.modules, "worker.device", SimpleNamespace(NO_CUDA="no CUDA; choose"))
+    monkeypatch.setitem(
+        sys.modules, "worker.models.device", SimpleNamespace(NO_CUDA="no CUDA; choose")
+    )
     return torch
 
 

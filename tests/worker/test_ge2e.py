@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from worker.ge2e import GE2EEmbedding
+from worker.models.ge2e import GE2EEmbedding
 
 pytestmark = pytest.mark.models
 

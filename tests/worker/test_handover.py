@@ -9,9 +9,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract import WarningCode
-from worker.handover import Handover, in_order
-from worker.values import Alignment, TextSegment, TimedSegment, Transcription
+from bucketscribe_contract import WarningCode
+from worker.pipeline import Handover, in_order
+from worker.types import Alignment, TextSegment, TimedSegment, Transcription
 
 
 def sentences(segment: TextSegment) -> list[TimedSegment]:
@@ -20,7 +20,7 @@ def sentences(segment: TextSegment) -> list[TimedSegment]:
 
 
 def aligned(part: Transcription) -> Alignment:
-    """Align a part, as `worker.align` does: one segment after the other."""
+    """Align a part, as `worker.stages.align` does: one segment after the other."""
     found = [sentence for segment in part.segments for sentence in sentences(segment)]
     warned = any("!" in segment.text for segment in part.segments)
     return Alignment(tuple(found), (WarningCode.ALIGNMENT_FAILED,) if warned else ())

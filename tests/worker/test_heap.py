@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from worker import heap
+from worker import memory as heap
 
 PROGRAM = """
 import resource
-from worker.heap import give_back, use_few_arenas
+from worker.memory import give_back, use_few_arenas
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
@@ -49,7 +49,7 @@ def test_a_trimmer_rests_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_threads_share_arenas() -> None:
     program = """
 import ctypes, re, tempfile, threading
-from worker.heap import use_few_arenas
+from worker.memory import use_few_arenas
 use_few_arenas()
 gate = threading.Barrier(6)
 def allocate():

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from contract import FailureCode, JobFailure, Stage
-from worker import job_log, log_format
-from worker.job_log import JobLog, said
-from worker.log_format import JsonLines
+from bucketscribe_contract import FailureCode, JobFailure, Stage
+from worker.host import log as job_log
+from worker.host import log as log_format
+from worker.host.log import JobLog, JsonLines, said
 
 STAGES = {Stage.FETCH: 0.014, Stage.TRANSCRIBE: 2.5}
 FAILURE = JobFailure.of(FailureCode.AUDIO_NOT_FOUND, "no recording at https://b/k", Stage.FETCH)

@@ -5,7 +5,7 @@ import threading
 import time
 from typing import Any
 
-from worker.job_loop import _ask_at_once_for_the_next_job, _Stop
+from worker.host.job_loop import _ask_at_once_for_the_next_job, _Stop
 
 
 async def poll_until_stopped(stop: _Stop, poll: Any) -> Any:

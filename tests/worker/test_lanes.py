@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from worker.lanes import Lanes
+from worker.models.cpu_lanes import Lanes
 
 pytestmark = pytest.mark.models
 

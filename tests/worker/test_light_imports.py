@@ -14,8 +14,8 @@ import pytest
 
 from bench.whole_path import ROOT
 from tests.recordings import SHORT_SPEECH
-from worker import light_imports as module
-from worker.light_imports import ABSENT, STOOD_IN_FOR, light_imports
+from worker.models import imports as module
+from worker.models.imports import ABSENT, STOOD_IN_FOR, light_imports
 
 JOB = """
 import base64, json, sys
@@ -23,7 +23,7 @@ from worker import light_imports
 if sys.argv[1] == "whole":
     light_imports.STOOD_IN_FOR, light_imports.ABSENT = {}, ()
 from worker.cancel import CancelToken
-from worker.progress import ProgressReporter
+from worker.host.progress import ProgressReporter
 from worker.runtime import Runtime
 with open(sys.argv[2], "rb") as file:
     job = {"audio_base64": base64.b64encode(file.read()).decode()}
@@ -41,8 +41,8 @@ with light_imports.light_imports():
     from tests.worker.diarization import architectures as build
 from contract import JobInput
 from worker.cancel import CancelToken
-from worker.diarize import diarize
-from worker.values import Waveform
+from worker.stages.diarize import diarize
+from worker.types import Waveform
 embedding = build.small_embedding()
 pipeline = build.community(Path(sys.argv[2]), build.powerset_segmentation(), embedding)
 waveform = Waveform(build.telephone_sample()[: 15 * 16000])

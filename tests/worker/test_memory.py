@@ -14,13 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from contract import FailureCode, PresignedUrl, Segment, Stage, Transcript, Word
-from worker.encode import MAX_OUTPUT_BYTES, encode
+from bucketscribe_contract import FailureCode, PresignedUrl, Segment, Stage, Transcript, Word
 from worker.errors import WorkerError
-from worker.lifetimes import Speed, check_result_url
 from worker.memory import Growth, is_out_of_memory, is_poisoned, with_smaller_batches
-from worker.rescue import upload_failed
-from worker.scratch import clear_what_was_left, job_directory
+from worker.stages.deliver import MAX_OUTPUT_BYTES, encode, upload_failed
+from worker.stages.fetch import clear_what_was_left, job_directory
+from worker.stages.validate import Speed, check_result_url
 
 pytestmark = pytest.mark.models  # worker.memory imports torch
 
@@ -114,7 +113,7 @@ def test_directories_of_dead_processes_are_removed(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     script = (
         "import os, sys, tempfile; tempfile.tempdir = sys.argv[1]\n"
-        "from worker.scratch import job_directory\n"
+        "from worker.stages.fetch import job_directory\n"
         "with job_directory() as d: (d / 'x').write_bytes(b'1'); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contract import FailureCode, JobInput, Stage, WarningCode
+from bucketscribe_contract import FailureCode, JobInput, Stage, WarningCode
 from tests.recordings import short_reference, short_speech
 from worker.cancel import CancelToken
 from worker.errors import JobCancelled, WorkerError
-from worker.values import (
+from worker.types import (
     Alignment,
     Diarization,
     SpeakerTurn,
@@ -29,7 +29,7 @@ from worker.values import (
 )
 
 if TYPE_CHECKING:
-    from worker.models import Models
+    from worker.models.load import Models
 
 pytestmark = pytest.mark.models
 
@@ -40,8 +40,8 @@ INLINE = JobInput(audio_base64="QQ==")
 
 def transcribe(models: Models, job: JobInput = INLINE, waveform: Waveform = SPEECH) -> Any:
     """Find speech and transcribe it."""
-    from worker.speech import find_speech
-    from worker.transcribe import transcribe as stage
+    from worker.stages.speech import find_speech
+    from worker.stages.transcribe import transcribe as stage
 
     spans = find_speech([waveform.samples], models.detector, 32, CancelToken())
     return stage(waveform, spans, job, models.whisper, 4, CancelToken())
@@ -49,7 +49,7 @@ def transcribe(models: Models, job: JobInput = INLINE, waveform: Waveform = SPEE
 
 def align(models: Models, transcription: Transcription, waveform: Waveform = SPEECH) -> Alignment:
     """Align with the language's aligner."""
-    from worker.align import align as stage
+    from worker.stages.align import align as stage
 
     aligner = models.aligner(transcription.language)
     return stage(waveform, transcription, aligner, models.device.torch_device, CancelToken())
@@ -68,7 +68,7 @@ def test_speech_becomes_its_words(models: Models) -> None:
 
 def test_nothing_is_reported_and_no_hub_is_asked() -> None:
     script = (
-        "import os, worker.models\n"
+        "import os, worker.models.load\n"
         "import huggingface_hub.constants as hub\n"
         "from pyannote.audio.telemetry import metrics\n"
         "assert hub.HF_HUB_OFFLINE\n"
@@ -103,7 +103,7 @@ def test_nothing_of_a_job_stays_in_whisper(models: Models) -> None:
     plain = transcribe(models)
     prompted = JobInput(audio_base64="QQ==", initial_prompt="HARBOR", hotwords="ten minutes")
     transcribe(models, prompted)
-    from worker.transcribe import transcribe as stage
+    from worker.stages.transcribe import transcribe as stage
 
     token = CancelToken()
     token.cancel()
@@ -113,13 +113,13 @@ def test_nothing_of_a_job_stays_in_whisper(models: Models) -> None:
 
 
 def _spans(models: Models) -> Any:
-    from worker.speech import find_speech
+    from worker.stages.speech import find_speech
 
     return find_speech([SPEECH.samples], models.detector, 32, CancelToken())
 
 
 def test_a_prompt_reaches_whisper(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
-    from worker.recognise import Recogniser
+    from worker.engines.whisper import Recogniser
 
     seen = []
     decode = Recogniser.decode
@@ -220,7 +220,7 @@ def test_a_language_without_aligner_keeps_segments_and_says_so(models: Models) -
 
 def diarize(models: Models, **hints: int) -> Diarization:
     """Diarize the short speech."""
-    from worker.diarize import diarize as stage
+    from worker.stages.diarize import diarize as stage
 
     job = JobInput.model_validate({"audio_base64": "QQ=="} | hints)
     return stage(SPEECH, job, models.diarization, 32, CancelToken())
@@ -256,10 +256,10 @@ def test_hints_are_met_or_told(
 
 @pytest.mark.parametrize("stage", [Stage.SPEECH, Stage.TRANSCRIBE, Stage.ALIGN, Stage.DIARIZE])
 def test_every_gpu_stage_stops_before_its_next_batch(models: Models, stage: Stage) -> None:
-    from worker.align import align as align_stage
-    from worker.diarize import diarize as diarize_stage
-    from worker.speech import find_speech
-    from worker.transcribe import transcribe as transcribe_stage
+    from worker.stages.align import align as align_stage
+    from worker.stages.diarize import diarize as diarize_stage
+    from worker.stages.speech import find_speech
+    from worker.stages.transcribe import transcribe as transcribe_stage
 
     spans, text = _spans(models), transcribe(models)
     token = CancelToken()
@@ -276,7 +276,7 @@ def test_every_gpu_stage_stops_before_its_next_batch(models: Models, stage: Stag
 
 
 def test_whoever_overlaps_a_word_longest_spoke_it() -> None:
-    from worker.attribute import attribute
+    from worker.stages.attribute import attribute
 
     words = (TimedWord("a", 0.0, 1.0, 0.5), TimedWord("b", 1.0, 2.0, None))
     alignment = Alignment((TimedSegment(0.0, 2.0, "a b", words),))
@@ -289,7 +289,7 @@ def test_whoever_overlaps_a_word_longest_spoke_it() -> None:
 
 
 def test_without_turns_every_speaker_is_null() -> None:
-    from worker.attribute import attribute
+    from worker.stages.attribute import attribute
 
     words = (TimedWord("a", 0.0, 1.0, 0.5),)
     (segment,) = attribute(Alignment((TimedSegment(0.0, 1.0, "a", words),)), Diarization(), 0.0)

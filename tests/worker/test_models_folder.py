@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from contract import FailureCode
+from bucketscribe_contract import FailureCode
 from worker.errors import WorkerError
-from worker.models_folder import ModelsFolder, find_models
+from worker.models.folder import ModelsFolder, find_models
 from worker.settings import WorkerSettings
 
 REPO, REVISION = "Systran/faster-whisper-large-v3", "edaa852"
@@ -230,7 +230,7 @@ def test_a_folder_whose_files_are_not_listed_is_taken_as_it_is(baked: Path, volu
 @pytest.mark.models
 def test_a_whisper_model_from_the_cache_is_loaded(tmp_path: Path, volume: Path) -> None:
     """The demo models, with their Whisper in the model cache instead."""
-    from worker.models import load_models
+    from worker.models.load import load_models
 
     ours = Path(__file__).parents[2] / "models"
     folder = tmp_path / "demo"

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.audio_files import read_recording
-from contract import Transcript, WarningCode
+from bench.corpus import read_recording
+from bucketscribe_contract import Transcript, WarningCode
 from tests.recordings import SHORT_SPEECH, write_recording
 from worker.cancel import CancelToken
 from worker.runtime import Runtime

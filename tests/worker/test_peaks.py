@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from worker import peaks
+from worker import memory as peaks
 
 
 def test_the_peak_is_that_since_the_beginning() -> None:

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from contract import FailureCode, JobInput, Stage, Transcript, UploadFailed, WordTiming
+from bucketscribe_contract import FailureCode, JobInput, Stage, Transcript, UploadFailed, WordTiming
 from tests.recordings import SHORT_SPEECH, short_speech, write_recording
 from tests.worker.conftest import Answer, LoopbackS3
 from worker.cancel import CancelToken
 from worker.errors import JobCancelled, WorkerError
-from worker.progress import ProgressReporter
+from worker.host.progress import ProgressReporter
 from worker.settings import WorkerSettings
-from worker.values import Recording, Samples
+from worker.types import Recording, Samples
 
 if TYPE_CHECKING:
-    from worker.models import Models
+    from worker.models.load import Models
     from worker.pipeline import Job
 
 pytestmark = pytest.mark.models
@@ -36,8 +36,8 @@ MakeJob = Callable[..., "Job"]
 @pytest.fixture
 def make_job(models: Models, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MakeJob:
     """Make a job of the short speech, its temporary directory where the test can see it."""
-    from worker.lifetimes import Speed
     from worker.pipeline import Job
+    from worker.stages.validate import Speed
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
@@ -52,8 +52,8 @@ def make_job(models: Models, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 @pytest.fixture(scope="module")
 def undisturbed(models: Models) -> Transcript:
     """The transcript that nothing happened to."""
-    from worker.lifetimes import Speed
     from worker.pipeline import Job
+    from worker.stages.validate import Speed
 
     job = JobInput(audio_base64=AUDIO)
     progress = ProgressReporter([], 1.0)
@@ -127,7 +127,7 @@ def test_speech_is_found_while_the_recording_arrives(
         assert size < len(content) or heard.wait(20), "nothing was looked at"
 
     monkeypatch.setattr("worker.pipeline.fetch", Throttled([content], wait))
-    monkeypatch.setattr("worker.arrival._LEAST_BYTES", 2)
+    monkeypatch.setattr("worker.stages.stream._LEAST_BYTES", 2)
     monkeypatch.setattr(models, "device", replace(models.device, windows_batch_size=1))
     document = Transcript.model_validate(make_job().run())
     assert document.segments == undisturbed.segments

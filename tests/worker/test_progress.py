@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from contract import Progress, Stage
+from bucketscribe_contract import Progress, Stage
 from tests.worker.conftest import Answer, LoopbackS3
-from worker.progress import ProgressReporter, awaiting_threads, into_url
+from worker.host.progress import ProgressReporter, awaiting_threads, into_url
 
 
 class Clock:

@@ -7,9 +7,9 @@ import logging
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract import FailureCode, Stage
+from bucketscribe_contract import FailureCode, Stage
+from bucketscribe_contract.redact import ScrubFilter, scrub
 from worker.errors import WorkerError
-from worker.redact import ScrubFilter, scrub
 
 SECRET = "5ec2e7" * 10
 SIGNED = f"https://b.s3.amazonaws.com/k%20?X-Amz-Date=1&X-Amz-Signature={SECRET}"

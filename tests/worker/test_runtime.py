@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from contract import FailureCode
+from bucketscribe_contract import FailureCode
 from tests.worker.test_models_folder import make
 from worker.cancel import CancelToken
 from worker.errors import WorkerError
-from worker.fitness import Check
-from worker.log_format import quieten
-from worker.profile import unavailable
+from worker.host.health import Check
+from worker.host.log import quieten
+from worker.models.folder import unavailable
 from worker.runtime import Runtime
 from worker.settings import WorkerSettings
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from tests.recordings import short_speech
 from worker.cancel import CancelToken
 from worker.errors import JobCancelled
-from worker.values import SpeechSpan
+from worker.types import SpeechSpan
 
 if TYPE_CHECKING:
-    from worker.models import Models
+    from worker.models.load import Models
 
 pytestmark = pytest.mark.models
 
@@ -56,7 +56,7 @@ def test_spans_are_those_of_whisperx(
     seed: int, extra: int, n_windows: int, batch: int, chunk_s: float, level: float
 ) -> None:
     from tests.worker.diarization.stand_ins import StandIn, smooth_scores
-    from worker.speech import SpeechStream
+    from worker.stages.speech import SpeechStream
 
     rng = np.random.default_rng(seed)
     loudness = np.repeat(rng.normal(level, 1, n_windows // 9 + 1), 9)[:n_windows, None, None]
@@ -80,7 +80,7 @@ def test_hysteresis_and_cuts_are_those_of_whisperx(scores: list[float], longest:
     from whisperx.vads.pyannote import Binarize
 
     from tests.worker.diarization.stand_ins import FRAME, StandIn
-    from worker.speech import _Regions
+    from worker.stages.speech import _Regions
 
     rounded = np.array(scores, np.float32)
     stock = Binarize(onset=0.5, offset=0.363, max_duration=longest)
@@ -97,7 +97,7 @@ def test_regions_are_joined_as_whisperx_joins_them(steps: list[int], chunk_s: in
     from whisperx.diarize import Segment
     from whisperx.vads.vad import Vad
 
-    from worker.speech import _Spans
+    from worker.stages.speech import _Spans
 
     edges = np.cumsum(steps, dtype=float).tolist()
     regions = list(zip(edges[::2], edges[1::2], strict=False))
@@ -109,7 +109,7 @@ def test_regions_are_joined_as_whisperx_joins_them(steps: list[int], chunk_s: in
 
 def test_a_span_comes_before_the_recording_ends() -> None:
     from tests.worker.diarization.stand_ins import StandIn
-    from worker.speech import SpeechStream
+    from worker.stages.speech import SpeechStream
 
     stand_in: Any = StandIn()
     stream = SpeechStream(stand_in)
@@ -122,7 +122,7 @@ def test_a_span_comes_before_the_recording_ends() -> None:
 
 def test_nothing_heard_is_nothing_found() -> None:
     from tests.worker.diarization.stand_ins import StandIn
-    from worker.speech import SpeechStream
+    from worker.stages.speech import SpeechStream
 
     stand_in: Any = StandIn()
     assert SpeechStream(stand_in).end(0) == []
@@ -140,7 +140,7 @@ def stock_spans(models: Models, samples: Any) -> Spans:
 
 @pytest.mark.parametrize("seconds", [0.01, 1.0, 5.0, 5.4, 5.5])
 def test_spans_of_a_recording_are_stocks(models: Models, seconds: float) -> None:
-    from worker.speech import find_speech
+    from worker.stages.speech import find_speech
 
     samples = short_speech()[: round(seconds * 16_000)]
     found = find_speech([samples], models.detector, 32, CancelToken())
@@ -149,7 +149,7 @@ def test_spans_of_a_recording_are_stocks(models: Models, seconds: float) -> None
 
 def test_spans_of_a_telephone_conversation_are_stocks(models: Models) -> None:
     from tests.worker.diarization.architectures import telephone_sample
-    from worker.speech import find_speech
+    from worker.stages.speech import find_speech
 
     samples = telephone_sample()
     expected = stock_spans(models, samples)
@@ -164,8 +164,8 @@ def test_spans_of_a_telephone_conversation_are_stocks(models: Models) -> None:
 )
 @given(st.lists(st.integers(0, 87_000), max_size=4))
 def test_samples_may_arrive_in_parts(models: Models, cuts: list[int]) -> None:
-    from worker.diarization.segmentation import Segmenter
-    from worker.speech import find_speech, speech_spans
+    from worker.engines.segmentation import Segmenter
+    from worker.stages.speech import find_speech, speech_spans
 
     parts = np.split(short_speech(), sorted(cuts))
     segmenter = Segmenter(models.detector.vad_pipeline._segmentation)
@@ -179,8 +179,8 @@ def test_a_diarizations_own_segmentation_finds_speech_too(models: Models) -> Non
     from pyannote.audio import Inference
 
     from tests.worker.diarization.architectures import powerset_segmentation
-    from worker.diarization.segmentation import Segmenter
-    from worker.speech import find_speech, speech_spans
+    from worker.engines.segmentation import Segmenter
+    from worker.stages.speech import find_speech, speech_spans
 
     like = powerset_segmentation(models.detector.vad_pipeline._segmentation.model)
     segmenter = Segmenter(Inference(like, duration=10.0, step=1.0, skip_aggregation=True))
@@ -191,7 +191,7 @@ def test_a_diarizations_own_segmentation_finds_speech_too(models: Models) -> Non
 
 
 def test_a_cancelled_job_stops_before_its_next_batch(models: Models) -> None:
-    from worker.speech import find_speech
+    from worker.stages.speech import find_speech
 
     token = CancelToken()
     heard: list[Any] = []

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract import JobInput
+from bucketscribe_contract import JobInput
 from tests.recordings import short_speech
 from worker.cancel import CancelToken
-from worker.values import SAMPLE_RATE_HZ, SpeechSpan, Transcription, Waveform
+from worker.types import SAMPLE_RATE_HZ, SpeechSpan, Transcription, Waveform
 
 if TYPE_CHECKING:
-    from worker.models import Models
+    from worker.models.load import Models
 
 pytestmark = pytest.mark.models
 
@@ -28,7 +28,7 @@ SPANS = tuple(SpeechSpan(start, end, ((start, end),)) for start, end in TIMES)
 
 def run(models: Models, batch_size: int = 2, **more: Any) -> Transcription:
     """Transcribe parts of the short speech."""
-    from worker.transcribe import transcribe
+    from worker.stages.transcribe import transcribe
 
     return transcribe(
         SPEECH, SPANS, INLINE, models.whisper, batch_size, more.pop("token", CancelToken()), **more
@@ -44,7 +44,7 @@ def run(models: Models, batch_size: int = 2, **more: Any) -> Transcription:
 def test_batches_hold_each_span_once_and_the_longest_first(
     lengths: Sequence[float], batch_size: int, runs: int
 ) -> None:
-    from worker.transcribe import plan_batches
+    from worker.stages.transcribe import plan_batches
 
     spans = [SpeechSpan(0.0, length, ()) for length in lengths]
     batches = plan_batches(spans, range(len(spans)), batch_size, runs)
@@ -103,7 +103,7 @@ def times_of(segment: Any) -> tuple[float, float]:
 def test_what_was_found_before_memory_ran_out_is_not_decoded_again(
     models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from worker.recognise import Recogniser
+    from worker.engines.whisper import Recogniser
 
     decode, decoded = Recogniser.decode, []
 
@@ -127,7 +127,7 @@ def test_what_was_found_before_memory_ran_out_is_not_decoded_again(
 
 
 def test_after_a_failure_no_batch_begins(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
-    from worker.recognise import Recogniser
+    from worker.engines.whisper import Recogniser
 
     begun: list[int] = []
 

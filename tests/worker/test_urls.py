@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from contract import FailureCode, JobInput, PresignedUrl
+from bucketscribe_contract import FailureCode, JobInput, PresignedUrl
 from worker.errors import WorkerError
-from worker.urls import UrlPolicy, expires_at
+from worker.http import UrlPolicy, expires_at
 
 
 def check(policy: UrlPolicy, field: str, url: str) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from contract import FailureCode
+from bucketscribe_contract import FailureCode
 from worker.cancel import CancelToken
 from worker.errors import WorkerError
 from worker.runtime import Runtime

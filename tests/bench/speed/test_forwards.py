@@ -28,7 +28,7 @@ def test_the_outermost_forward_is_seen_and_what_is_inside_is_not() -> None:
     """Nothing is seen after the block."""
     import torch
 
-    from bench.speed.forwards import around_forwards
+    from bench.speed.measure import around_forwards
 
     watch, layers = Watch(), torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU())
     with around_forwards(watch):
@@ -42,7 +42,7 @@ def test_a_forward_split_over_threads_is_one_and_another_stages_is_another() -> 
     """Threads that carry the context belong to the forward; others do not."""
     import torch
 
-    from bench.speed.forwards import around_forwards
+    from bench.speed.measure import around_forwards
 
     layer = torch.nn.Linear(2, 2)
 
@@ -64,7 +64,7 @@ def test_a_remembered_forward_is_not_done_again() -> None:
     """By its input's values; a result that was changed in place is still as it was."""
     import torch
 
-    from bench.speed.forwards import ForwardMemory, around_forwards
+    from bench.speed.measure import ForwardMemory, around_forwards
 
     double = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.constant_(double.weight, 2.0)
@@ -81,7 +81,7 @@ def test_a_recorded_input_is_as_it_went_in() -> None:
     import torch
 
     from bench.speed.floor import replay
-    from bench.speed.forwards import ForwardRecorder, around_forwards
+    from bench.speed.measure import ForwardRecorder, around_forwards
 
     recorder, buffer, layer = ForwardRecorder(), torch.ones(1, 2), torch.nn.Linear(2, 2)
     with around_forwards(recorder):

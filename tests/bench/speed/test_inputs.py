@@ -6,8 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.audio_files import SAMPLE_RATE_HZ, Waveform, read_recording
-from bench.references import SPEECH_DIR, Utterance, load_reference
+from bench.corpus import (
+    SAMPLE_RATE_HZ,
+    SPEECH_DIR,
+    Utterance,
+    Waveform,
+    load_reference,
+    read_recording,
+)
 from bench.speed.inputs import (
     GERMAN_SPEECH,
     MEETING,

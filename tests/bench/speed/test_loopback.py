@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from bench.speed.loopback import Storage
+from bench.speed.inputs import Storage
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
 

@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from bench.references import Turn
+from bench.corpus import Turn
 from bench.speed.parity import Heard, Word, compare
 
 WORDS = (

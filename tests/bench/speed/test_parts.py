@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from bench import cold_start
-from bench.references import Utterance
-from bench.speed import floor, overhead, throttled
-from bench.speed.bench_folder import derive_models
-from bench.speed.ours import Job, by_step
-from bench.speed.subject import Task
-from bench.speed.threads import candidates
+from bench.corpus import Utterance
+from bench.speed import floor
+from bench.speed import limits as overhead
+from bench.speed import limits as throttled
+from bench.speed.inputs import derive_models
+from bench.speed.sides import Job, by_step
+from bench.speed.turns import Task, candidates
 from bench.stock import Recipe, Threads
 
 
@@ -77,14 +78,14 @@ def test_cold_start_is_held_against_loading_and_then_the_first_job() -> None:
 def test_a_slow_job_is_held_against_the_longer_of_download_and_work() -> None:
     """5 s of download and 10 s of work; then 20 s of download."""
     slow = [{"wall_s": 11.0, "rate": 20.0}, {"wall_s": 22.0, "rate": 5.0}]
-    found = throttled.summarise(slow, [{"wall_s": 10.0}, {"wall_s": 10.0}], 100)
+    found = throttled.summarise_throttled(slow, [{"wall_s": 10.0}, {"wall_s": 10.0}], 100)
     assert found["ratio"] == {"median": 1.1, "low": 1.1, "high": 1.1, "runs": 2}
     assert found["download_s"] == 5.0
 
 
 def test_delivery_counts_as_added() -> None:
     """10 s end to end, of which the pipeline says 9 s, 1 s of that delivery."""
-    found = overhead.summarise([{"end_to_end": 10.0, "pipeline": 9.0, "deliver": 1.0}])
+    found = overhead.summarise_overhead([{"end_to_end": 10.0, "pipeline": 9.0, "deliver": 1.0}])
     assert found["added_s"]["median"] == 2.0
     assert found["added_share"]["median"] == 0.25
 

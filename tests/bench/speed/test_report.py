@@ -7,8 +7,7 @@ import pytest
 
 from bench.speed import PARTS, QUICK
 from bench.speed.__main__ import choose
-from bench.speed.report import markdown, merge
-from bench.speed.targets import TARGETS, floor_share, rows
+from bench.speed.report import TARGETS, floor_share, markdown, merge, rows
 
 
 def figure(median: float, runs: int = 5) -> dict[str, Any]:

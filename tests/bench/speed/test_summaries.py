@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.speed.summaries import Figure, by_stage, efficiency, ratios
+from bench.speed.measure import Figure, by_stage, efficiency, ratios
 
 
 def test_a_figure_holds_the_median_and_both_ends() -> None:

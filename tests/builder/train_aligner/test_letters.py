@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.train_aligner.letters import (
+from tools.train_aligner.letters import (
     BOUNDARY,
     MAX_STEP,
     SKIPPED_PHONE,
@@ -18,7 +18,7 @@ from builder.train_aligner.letters import (
     learn_paths,
     onsets,
 )
-from builder.train_aligner.speech import Phone, WordGroup
+from tools.train_aligner.speech import Phone, WordGroup
 
 Scores = dict[tuple[str, str], float]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.train_aligner.sentences import read_sentences, split_sentences
+from tools.train_aligner.sentences import read_sentences, split_sentences
 
 GOOD = "The quick brown fox does not care."
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from builder.train_aligner.corpus import TimedWord, Utterance, load_corpus, save_corpus
-from builder.train_aligner.letters import Onset
+from tools.train_aligner.corpus import TimedWord, Utterance, load_corpus, save_corpus
+from tools.train_aligner.letters import Onset
 
 LETTERS = "ETAO"
 
@@ -39,8 +39,8 @@ def test_corpus_survives_its_file(tmp_path: Path) -> None:
 @pytest.mark.models
 def test_loss_falls_and_the_saved_folder_aligns(tmp_path: Path) -> None:
     """Twelve seconds on tones; the folder loads as whisperx loads it."""
-    from builder.train_aligner.evaluation import Aligner, Segment
-    from builder.train_aligner.training import train
+    from tools.train_aligner.evaluation import Aligner, Segment
+    from tools.train_aligner.training import train
 
     losses = train([chirps(seed) for seed in range(20)], 0.2, tmp_path / "model")
     assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])

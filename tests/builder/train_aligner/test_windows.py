@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.train_aligner.network import BLANK, BOUNDARY, LABELS, VOCABULARY, count_frames
-from builder.train_aligner.windows import FRAME_S, label_frames
+from tools.train_aligner.network import BLANK, BOUNDARY, LABELS, VOCABULARY, count_frames
+from tools.train_aligner.windows import FRAME_S, label_frames
 
 T, O = LABELS["T"], LABELS["O"]  # noqa: E741  # the letter
 SECOND = 16_000
@@ -61,7 +61,7 @@ def test_network_gives_as_many_frames_as_are_labelled() -> None:
     """Also for whisperx's shortest input, 400 samples."""
     import torch
 
-    from builder.train_aligner.network import build
+    from tools.train_aligner.network import build
 
     model = build().eval()
     for n_samples in (400, 16_000, 43_200):

@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from contract import FailureCode, JobFailure, Stage
-from edge_client.layout import Session
+from bucketscribe_contract import FailureCode, JobFailure, Stage
+from edge_client.session import Session
 from tests.edge_client.samples import transcript, wav
 from tests.edge_client.servers import RunpodServer, S3Server, send
 

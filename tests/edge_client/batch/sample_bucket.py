@@ -11,11 +11,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from edge_client.batch.assessment import Wishes
 from edge_client.batch.dry_run import dry_run
-from edge_client.batch.scan import Scope
-from edge_client.edge import Edge
-from edge_client.layout import Session
+from edge_client.batch.listing import Scope
+from edge_client.batch.plan import Wishes
+from edge_client.services.edge import Edge
+from edge_client.session import Session
 from edge_client.settings import Settings
 from tests.edge_client.samples import NOW, FakeClock, claim, transcript, wav
 from tests.edge_client.servers import BUCKET, S3Server

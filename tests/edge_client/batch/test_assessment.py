@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from edge_client.batch import assessment
-from edge_client.batch.assessment import Inquiry, Wishes, from_listing
-from edge_client.batch.values import Found, Item, Need
-from edge_client.claim import GRACE, Held
-from edge_client.storage import ObjectInfo
-from edge_client.transcripts import Delivered
+from edge_client.batch import plan as assessment
+from edge_client.batch.plan import Inquiry, Wishes, from_listing
+from edge_client.batch.types import Found, Item, Need
+from edge_client.jobs.claim import GRACE, Held
+from edge_client.jobs.transcript import Delivered
+from edge_client.services.s3 import ObjectInfo
 from tests.edge_client.samples import NOW, SESSION, claim
 
 WISHES = Wishes()

@@ -8,18 +8,16 @@ from typing import Any
 
 import pytest
 
-from edge_client.batch.assessment import Wishes
-from edge_client.batch.dry_run import dry_run, show
-from edge_client.batch.forecast import NAMED_AT_MOST, Forecast
-from edge_client.batch.lengths import Planned, with_lengths
-from edge_client.batch.scan import Scope
-from edge_client.batch.values import Item, Need
-from edge_client.claim import Held
-from edge_client.edge import Edge
+from edge_client.batch.dry_run import NAMED_AT_MOST, Forecast, Planned, dry_run, show, with_lengths
+from edge_client.batch.listing import Scope
+from edge_client.batch.plan import Wishes
+from edge_client.batch.types import Item, Need
 from edge_client.errors import StorageRefused
-from edge_client.layout import Session
-from edge_client.recording import Length, LengthSource
-from edge_client.storage import ObjectInfo
+from edge_client.jobs.claim import Held
+from edge_client.services.edge import Edge
+from edge_client.services.presign import Length, LengthSource
+from edge_client.services.s3 import ObjectInfo
+from edge_client.session import Session
 from tests.edge_client.batch.sample_bucket import GOLDEN, fill, lines, printed
 from tests.edge_client.samples import NOW, claim
 from tests.edge_client.servers import RunpodServer, S3Server

@@ -7,19 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from edge_client import claim as claims
-from edge_client import limiter
 from edge_client.batch import engine as engine_
-from edge_client.batch.engine import Engine
-from edge_client.batch.stopping import Stopping, Wish
-from edge_client.batch.task import Terms
-from edge_client.batch.values import Item, Need, Record
-from edge_client.claim import Claim, Wanted
+from edge_client.batch.engine import Engine, Stopping, Terms, Wish
+from edge_client.batch.types import Item, Need, Record
 from edge_client.clock import Clock, utc_now
-from edge_client.edge import Edge
 from edge_client.errors import EdgeError, StorageRefused, Unauthorized, Unreachable
-from edge_client.follow import Glimpse, Pace
-from edge_client.layout import Session
+from edge_client.jobs import claim as claims
+from edge_client.jobs.claim import Claim, Wanted
+from edge_client.jobs.poll import Glimpse, Pace
+from edge_client.services import runpod as limiter
+from edge_client.services.edge import Edge
+from edge_client.session import Session
 from edge_client.settings import load
 from tests.edge_client.batch.endpoint import Endpoint
 from tests.edge_client.samples import claim
@@ -341,7 +339,7 @@ def test_runpod_that_is_away_when_a_job_has_to_follow_another_costs_no_session(
 def test_unreachable_runpod_stops_the_batch_once_patience_is_over(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_client.batch.troubles.Troubles.patience_s", 0.1)
+    monkeypatch.setattr("edge_client.batch.engine.Troubles.patience_s", 0.1)
     monkeypatch.setenv("RUNPOD_ENDPOINT_BASE_URL", "http://127.0.0.1:9/v2")
     bench.edge = Edge(load(None), Clock())
     with pytest.raises(Unreachable):

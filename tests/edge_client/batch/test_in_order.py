@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from edge_client.batch.in_order import Later, in_order
+from edge_client.batch.listing import Later, in_order
 from edge_client.errors import Unreachable
 
 

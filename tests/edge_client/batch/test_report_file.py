@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_client.batch.report_file import TORN, ReportFile, ReportLost, failed_in
+from edge_client.batch.report import TORN, ReportFile, ReportLost, failed_in
 from edge_client.errors import BadUsage
 from tests.edge_client.batch.viewing import record, session
 from tests.edge_client.samples import FakeClock

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from edge_client.batch import run as run_
-from edge_client.batch.stopping import Stopping, Wish
+from edge_client.batch.engine import Stopping, Wish
 from edge_client.cli import run
-from edge_client.follow import Pace
-from edge_client.layout import Session
+from edge_client.jobs.poll import Pace
+from edge_client.session import Session
 from tests.edge_client.batch.endpoint import Endpoint
 from tests.edge_client.samples import claim, transcript
 from tests.edge_client.servers import RunpodServer, S3Server

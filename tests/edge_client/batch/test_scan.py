@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_client.batch import scan as scan_module
-from edge_client.batch.scan import Scope, scan
-from edge_client.batch.values import Found
-from edge_client.edge import Edge
+from edge_client.batch import listing as scan_module
+from edge_client.batch.listing import Scope, scan
+from edge_client.batch.types import Found
 from edge_client.errors import SessionNotFound, StorageRefused, Unreachable
-from edge_client.layout import Session
-from edge_client.storage import Bucket, ObjectInfo, Page
+from edge_client.services.edge import Edge
+from edge_client.services.s3 import Bucket, ObjectInfo, Page
+from edge_client.session import Session
 from tests.edge_client import listing
 from tests.edge_client.servers import S3Server
 

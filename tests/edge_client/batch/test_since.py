@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from edge_client.batch.since import parse_since
+from edge_client.batch.run import parse_since
 from edge_client.errors import BadUsage
 from tests.edge_client.samples import NOW
 

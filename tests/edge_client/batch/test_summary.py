@@ -5,9 +5,9 @@ from decimal import Decimal
 
 import pytest
 
-from edge_client.batch.counting_view import CountingView
-from edge_client.batch.summary import Summary
-from edge_client.batch.values import Need
+from edge_client.batch.progress import CountingView
+from edge_client.batch.results import Summary
+from edge_client.batch.types import Need
 from tests.edge_client.batch.viewing import PRICE, claim_of, item, record, session
 from tests.edge_client.samples import FakeClock
 

@@ -7,14 +7,13 @@ from datetime import timedelta
 
 import pytest
 
-from edge_client import claim as claims
-from edge_client.batch.assessment import Wishes
-from edge_client.batch.scan import Scope
-from edge_client.batch.triage import items
-from edge_client.batch.values import Item, Need
-from edge_client.edge import Edge
+from edge_client.batch.listing import Scope
+from edge_client.batch.plan import Wishes, items
+from edge_client.batch.types import Item, Need
 from edge_client.errors import StorageRefused
-from edge_client.layout import Session
+from edge_client.jobs import claim as claims
+from edge_client.services.edge import Edge
+from edge_client.session import Session
 from tests.edge_client.samples import NOW, SESSION, claim, transcript, wav
 from tests.edge_client.servers import S3Server
 

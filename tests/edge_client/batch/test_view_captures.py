@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 import edge_client
-from edge_client.batch.captures import CAPTURES, WIDTH, with_captures
+from tools.batch_captures import CAPTURES, WIDTH, with_captures
 
 GUIDE = Path(edge_client.__file__).parent.parent / "docs" / "batch.md"
 
 
 def test_committed_guide_is_current() -> None:
     guide = GUIDE.read_text(encoding="utf-8")
-    assert with_captures(guide) == guide, "run: python -m edge_client.batch.captures docs/batch.md"
+    assert with_captures(guide) == guide, "run: python -m tools.batch_captures docs/batch.md"
 
 
 def test_guide_has_every_capture() -> None:

@@ -7,16 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from edge_client.batch.counting_view import CountingView
-from edge_client.batch.live_view import LiveView
-from edge_client.batch.plain_view import STATUS_EVERY_S, JsonLinesView, PlainView
-from edge_client.batch.printable import audio_length, clock_time, safe_line, visible
-from edge_client.batch.report_file import ReportFile
-from edge_client.batch.values import BatchView, Need
-from edge_client.batch.view import print_summary, view_for_batch
-from edge_client.claim import Attempt
-from edge_client.follow import Glimpse
-from edge_client.layout import Session
+from edge_client.batch.progress import (
+    STATUS_EVERY_S,
+    CountingView,
+    JsonLinesView,
+    LiveView,
+    PlainView,
+    print_summary,
+    view_for_batch,
+)
+from edge_client.batch.report import ReportFile
+from edge_client.batch.types import BatchView, Need
+from edge_client.jobs.claim import Attempt
+from edge_client.jobs.poll import Glimpse
+from edge_client.session import Session
+from edge_client.text import audio_length, clock_time, safe_line, visible
 from tests.edge_client.batch.viewing import (
     NASTY,
     NASTY_SEEN,

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from edge_client.batch.live_view import REFRESHES_PER_S
-from edge_client.batch.values import BatchView, Need
-from edge_client.follow import Glimpse
-from edge_client.layout import Session
+from edge_client.batch.progress import REFRESHES_PER_S
+from edge_client.batch.types import BatchView, Need
+from edge_client.jobs.poll import Glimpse
+from edge_client.session import Session
 from tests.edge_client.batch.viewing import (
     HOUR_OF_WAV,
     NASTY,

@@ -6,12 +6,12 @@ from typing import Any
 
 from rich.console import Console
 
-from edge_client.batch.live_view import LiveView
-from edge_client.batch.values import Item, Need, Record
-from edge_client.claim import Claim
+from edge_client.batch.progress import LiveView
+from edge_client.batch.types import Item, Need, Record
 from edge_client.clock import Clock
-from edge_client.layout import Session
-from edge_client.storage import ObjectInfo
+from edge_client.jobs.claim import Claim
+from edge_client.services.s3 import ObjectInfo
+from edge_client.session import Session
 from tests.edge_client.samples import NOW, claim
 
 PRICE = Decimal("0.0005")

@@ -16,14 +16,14 @@ import pytest
 import requests
 
 from devstack import Stack
-from devstack.env_file import write_env_file
 from devstack.events import EventKind
-from devstack.rules import QueueRules
-from edge_client.claim import Claim
-from edge_client.layout import Session
-from edge_client.transcripts import parse
-from edge_client.webhook.secret import fresh
-from edge_client.webhook.url import fill
+from devstack.queue import QueueRules
+from devstack.stack import write_env_file
+from edge_client.jobs.callback_url import fill
+from edge_client.jobs.claim import Claim
+from edge_client.jobs.transcript import parse
+from edge_client.session import Session
+from edge_client.webhook.server import fresh
 from tests.edge_client.samples import wav
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]

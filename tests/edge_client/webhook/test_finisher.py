@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from contract import FailureCode
-from edge_client.edge import Edge
+from bucketscribe_contract import FailureCode
 from edge_client.errors import ClaimConflict, Unreachable
-from edge_client.layout import Session
-from edge_client.storage import Bucket
+from edge_client.services.edge import Edge
+from edge_client.services.s3 import Bucket
+from edge_client.session import Session
 from edge_client.webhook.finisher import LOOKS, PursuitFinisher
 from tests.edge_client.samples import NOW, SESSION, FakeClock, job, transcript
 from tests.edge_client.servers import Reply, RunpodServer, S3Server

@@ -3,7 +3,7 @@
 import queue
 import threading
 
-from edge_client.layout import Session
+from edge_client.session import Session
 from edge_client.webhook.inbox import Inbox
 from tests.edge_client.samples import FakeClock
 

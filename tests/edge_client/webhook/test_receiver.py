@@ -10,12 +10,10 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from edge_client.errors import BadUsage, NotConfigured
-from edge_client.layout import Session
-from edge_client.webhook import receiver as receiver_
-from edge_client.webhook.receiver import Receiver
-from edge_client.webhook.secret import Secret
-from edge_client.webhook.server import Server
-from edge_client.webhook.url import fill
+from edge_client.jobs.callback_url import fill
+from edge_client.session import Session
+from edge_client.webhook import server as receiver_
+from edge_client.webhook.server import Receiver, Secret, Server
 from tests.edge_client.samples import SESSION
 from tests.edge_client.webhook.conftest import SECRET, Desk
 

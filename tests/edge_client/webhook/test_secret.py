@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from bucketscribe_contract.redact import scrub
 from edge_client.errors import NotConfigured
-from edge_client.redaction import scrub
 from edge_client.settings import load as load_settings
-from edge_client.webhook.secret import Secret, fresh, load
+from edge_client.webhook.server import Secret, fresh, load
 
 GOOD = "0123456789abcdef"
 

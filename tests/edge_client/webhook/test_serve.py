@@ -13,13 +13,11 @@ import requests
 
 from edge_client.cli import run
 from edge_client.errors import EdgeError, StorageRefused, WaitTimedOut
-from edge_client.layout import Session
+from edge_client.jobs.callback_url import fill
+from edge_client.session import Session
 from edge_client.webhook import serve
-from edge_client.webhook.inbox import Inbox
-from edge_client.webhook.secret import Secret
-from edge_client.webhook.server import Server
-from edge_client.webhook.settlers import Settlers
-from edge_client.webhook.url import fill
+from edge_client.webhook.inbox import Inbox, Settlers
+from edge_client.webhook.server import Secret, Server
 from tests.edge_client.webhook.conftest import SECRET
 
 A, B = Session("u", "a"), Session("u", "b")

@@ -5,11 +5,11 @@ from urllib.parse import unquote
 
 import pytest
 
+from bucketscribe_contract.redact import scrub
 from edge_client.cli import run
 from edge_client.errors import BadUsage
-from edge_client.layout import Session
-from edge_client.redaction import scrub
-from edge_client.webhook.url import checked, fill
+from edge_client.jobs.callback_url import checked, fill
+from edge_client.session import Session
 from tests.edge_client.samples import SESSION, job, wav
 from tests.edge_client.servers import Reply, RunpodServer, S3Server
 

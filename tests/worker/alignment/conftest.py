@@ -12,7 +12,7 @@ from tests.worker.alignment.aligners import Aligners, make_aligners
 @pytest.fixture(scope="session")
 def aligners() -> Iterator[Aligners]:
     """The demo's aligner, and others with random weights."""
-    from worker.log_format import quieten
+    from worker.host.log import quieten
 
     quieten()
     yield make_aligners()

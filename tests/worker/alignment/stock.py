@@ -9,9 +9,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from worker.align import Aligner
-    from worker.alignment.timing import PlacedSentence
-    from worker.values import TextSegment, Waveform
+    from worker.engines.alignment.words import PlacedSentence
+    from worker.stages.align import Aligner
+    from worker.types import TextSegment, Waveform
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def stock_sentences(
 
 
 def _sentence(found: dict[str, Any]) -> PlacedSentence:
-    from worker.alignment.timing import PlacedSentence, PlacedWord
+    from worker.engines.alignment.words import PlacedSentence, PlacedWord
 
     words = (
         PlacedWord(w["word"], w.get("start", math.nan), w.get("end", math.nan), w.get("score"))

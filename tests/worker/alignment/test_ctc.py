@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.alignment import ctc
-from worker.alignment.ctc import TokenPath, find_path, warm
+from worker.engines.alignment import ctc
+from worker.engines.alignment.ctc import TokenPath, find_path, warm
 
 BLANK = 0
 

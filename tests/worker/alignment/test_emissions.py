@@ -14,7 +14,7 @@ from tests.worker.alignment.aligners import torchaudio_model, transformers_model
 if TYPE_CHECKING:
     from torch import nn
 
-    from worker.alignment.emissions import AcousticModel
+    from worker.engines.alignment.acoustic import AcousticModel
 
 pytestmark = pytest.mark.models
 
@@ -29,7 +29,7 @@ def model_on(device: str, module: nn.Module) -> AcousticModel:
     """The model as the engine takes it, on a device."""
     import torch
 
-    from worker.alignment.emissions import AcousticModel
+    from worker.engines.alignment.acoustic import AcousticModel
 
     kind = "huggingface" if hasattr(module, "wav2vec2") else "torchaudio"
     return AcousticModel(module.to(device), kind, torch.device(device))  # type: ignore[arg-type]
@@ -43,7 +43,7 @@ def model_on(device: str, module: nn.Module) -> AcousticModel:
 def test_every_slice_is_in_one_batch_that_is_not_too_large(
     model: AcousticModel, lengths: list[int], batch_size: int
 ) -> None:
-    from worker.alignment.emissions import plan_batches
+    from worker.engines.alignment.acoustic import plan_batches
 
     batches = plan_batches(lengths, batch_size, model)
     assert sorted(i for b in batches for i in b.members) == list(range(len(lengths)))
@@ -61,14 +61,14 @@ def test_every_slice_is_in_one_batch_that_is_not_too_large(
 def test_a_model_that_cannot_be_padded_gets_one_slice_at_a_time() -> None:
     from torch import nn
 
-    from worker.alignment.emissions import plan_batches
+    from worker.engines.alignment.acoustic import plan_batches
 
     batches = plan_batches([5000] * 4, 8, model_on("cpu", nn.Linear(1, 1)))
     assert [len(batch.members) for batch in batches] == [1] * 4
 
 
 def test_slices_that_are_short_or_empty_have_an_emission(model: AcousticModel) -> None:
-    from worker.alignment.emissions import emit, plan_batches
+    from worker.engines.alignment.acoustic import emit, plan_batches
 
     slices = [np.zeros(n, np.int16) for n in (0, 1, 399, 400, 5000)]
     batches = plan_batches([len(s) for s in slices], 4, model)
@@ -80,7 +80,7 @@ def test_slices_that_are_short_or_empty_have_an_emission(model: AcousticModel) -
 def test_a_short_slice_is_told_of_its_padding_as_whisperx_tells_it(model: AcousticModel) -> None:
     import torch
 
-    from worker.alignment.emissions import log_probabilities
+    from worker.engines.alignment.acoustic import log_probabilities
 
     samples = torch.full((1, 400), 9000, dtype=torch.int16)
     with torch.inference_mode():
@@ -96,7 +96,7 @@ def test_a_short_slice_is_told_of_its_padding_as_whisperx_tells_it(model: Acoust
 def test_everything_is_where_the_model_is(lengths: list[int], kind: str) -> None:
     import torch
 
-    from worker.alignment.emissions import log_probabilities
+    from worker.engines.alignment.acoustic import log_probabilities
 
     host = torch.zeros(len(lengths), max([400, *lengths]), dtype=torch.int16)
     eager = transformers_model("group", attention="eager")  # sdpa looks whether it has a mask
@@ -109,7 +109,7 @@ def test_everything_is_where_the_model_is(lengths: list[int], kind: str) -> None
 def test_a_tensor_left_on_the_host_is_noticed() -> None:
     import torch
 
-    from worker.alignment.emissions import AcousticModel, log_probabilities
+    from worker.engines.alignment.acoustic import AcousticModel, log_probabilities
 
     host = torch.zeros(2, 3000, dtype=torch.int16)
     left = AcousticModel(torchaudio_model().to("meta"), "torchaudio", torch.device("cpu"))
@@ -120,7 +120,7 @@ def test_a_tensor_left_on_the_host_is_noticed() -> None:
 def test_lanes_run_side_by_side_and_give_the_same(model: AcousticModel) -> None:
     from threading import Barrier
 
-    from worker.alignment.emissions import Batch, emit
+    from worker.engines.alignment.acoustic import Batch, emit
 
     noise = np.random.default_rng(0).normal(0, 3000, 9000).astype(np.int16)
     slices = [noise[:n] for n in (9000, 8000, 3000, 2000, 450, 10)]
@@ -143,7 +143,7 @@ def test_lanes_run_side_by_side_and_give_the_same(model: AcousticModel) -> None:
 def test_what_breaks_in_a_lane_comes_out_and_ends_the_others(model: AcousticModel) -> None:
     import threading
 
-    from worker.alignment.emissions import Batch, emit
+    from worker.engines.alignment.acoustic import Batch, emit
 
     def refuse(*_: object) -> None:
         raise MemoryError
@@ -163,7 +163,7 @@ def test_nothing_of_a_batch_is_kept(model: AcousticModel) -> None:
 
     import torch
 
-    from worker.alignment.emissions import Batch, emit
+    from worker.engines.alignment.acoustic import Batch, emit
 
     def tensors() -> int:
         gc.collect()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from numba.core import config
 
-from worker.alignment import ctc
-from worker.alignment.kept_code import CopiedCacheLocator
+from worker.engines.alignment import ctc
+from worker.engines.alignment.ctc import CopiedCacheLocator
 
 SOURCE = ctc.__file__
 

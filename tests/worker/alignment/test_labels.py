@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.alignment.labels import UNKNOWN, Alphabet
+from worker.engines.alignment.labels import UNKNOWN, Alphabet
 
 INDEX = {"<pad>": 0, "|": 1, "a": 2, "b": 3, "i": 4}
 

@@ -14,7 +14,7 @@ from tests.worker.alignment.aligners import torchaudio_model, transformers_model
 if TYPE_CHECKING:
     from torch import nn
 
-    from worker.alignment.emissions import AcousticModel
+    from worker.engines.alignment.acoustic import AcousticModel
 
 pytestmark = pytest.mark.models
 
@@ -25,7 +25,7 @@ def on_cpu(module: nn.Module, kind: str) -> AcousticModel:
     """The model as the engine takes it."""
     import torch
 
-    from worker.alignment.emissions import AcousticModel
+    from worker.engines.alignment.acoustic import AcousticModel
 
     return AcousticModel(module.eval(), kind, torch.device("cpu"))  # type: ignore[arg-type]
 
@@ -42,7 +42,7 @@ def base_960h() -> nn.Module:
 
 def largest_difference(model: AcousticModel, lengths: list[int]) -> float:
     """How far a batch of slices is from the slices alone, over all their log-probabilities."""
-    from worker.alignment.emissions import Batch, emit
+    from worker.engines.alignment.acoustic import Batch, emit
 
     speech = short_speech()
     slices = [speech[n % 7000 :][:n] for n in lengths]
@@ -73,7 +73,9 @@ def test_transformers_models_are_batched_exactly(norm: str) -> None:
 def test_a_group_norm_that_is_not_told_is_far_off(monkeypatch: pytest.MonkeyPatch) -> None:
     from contextlib import nullcontext
 
-    monkeypatch.setattr("worker.alignment.emissions.first_norm_told", lambda *_: nullcontext())
+    monkeypatch.setattr(
+        "worker.engines.alignment.acoustic.first_norm_told", lambda *_: nullcontext()
+    )
     model = on_cpu(torchaudio_model(), "torchaudio")
     assert largest_difference(model, [60_000, 31_001]) > 0.1
 
@@ -81,7 +83,7 @@ def test_a_group_norm_that_is_not_told_is_far_off(monkeypatch: pytest.MonkeyPatc
 def test_the_model_is_as_it_was_after_a_batch() -> None:
     from torch import nn
 
-    from worker.alignment.padding import first_norm_told
+    from worker.engines.alignment.acoustic import first_norm_told
 
     module = torchaudio_model()
     layer = module.feature_extractor.conv_layers[0]
@@ -94,7 +96,7 @@ def test_the_model_is_as_it_was_after_a_batch() -> None:
 def test_a_model_that_normalises_its_input_is_never_padded() -> None:
     from torchaudio.pipelines._wav2vec2.utils import _extend_model
 
-    from worker.alignment.padding import can_be_padded
+    from worker.engines.alignment.acoustic import can_be_padded
 
     assert can_be_padded(torchaudio_model("layer_norm"))
     assert not can_be_padded(_extend_model(torchaudio_model("layer_norm"), True))
@@ -104,7 +106,7 @@ def test_a_model_that_is_not_known_is_never_padded() -> None:
     from torch import nn
     from torchaudio.models import wavlm_base
 
-    from worker.alignment.padding import can_be_padded
+    from worker.engines.alignment.acoustic import can_be_padded
 
     assert not can_be_padded(nn.Linear(1, 1))
     assert not can_be_padded(wavlm_base())

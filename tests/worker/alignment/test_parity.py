@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from tests.recordings import short_speech
 from tests.worker.alignment.stock import stock_sentences
-from worker.values import TextSegment, Waveform
+from worker.types import TextSegment, Waveform
 
 if TYPE_CHECKING:
     from tests.worker.alignment.aligners import Aligners
-    from worker.align import Aligner
-    from worker.alignment.timing import PlacedSentence
+    from worker.engines.alignment.words import PlacedSentence
+    from worker.stages.align import Aligner
 
 pytestmark = pytest.mark.models
 
@@ -50,8 +50,8 @@ def placed(segments: list[TextSegment], aligner: Aligner) -> list[list[PlacedSen
     """What the engine gives for each segment, before any text is made up for."""
     import torch
 
-    from worker.align import _place
-    from worker.alignment.emissions import AcousticModel
+    from worker.engines.alignment.acoustic import AcousticModel
+    from worker.stages.align import _place
 
     model = AcousticModel(aligner.model, aligner.metadata["type"], torch.device("cpu"))
     found = dict(_place(SPEECH, segments, aligner, model, 1))
@@ -71,7 +71,7 @@ def test_sentences_words_times_and_scores_are_those_of_whisperx(
 
 def plain(sentences: list[PlacedSentence]) -> list[PlacedSentence]:
     """The same with Python's numbers for NumPy's, so that they are written alike."""
-    from worker.alignment.timing import PlacedSentence, PlacedWord
+    from worker.engines.alignment.words import PlacedSentence, PlacedWord
 
     return [
         PlacedSentence(

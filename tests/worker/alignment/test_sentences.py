@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.models, pytest.mark.usefixtures("aligners")]
 
 
 def test_a_language_is_read_once(aligners: Aligners, monkeypatch: pytest.MonkeyPatch) -> None:
-    from worker.alignment.sentences import _splitter, split_sentences
+    from worker.engines.alignment.words import _splitter, split_sentences
 
     _splitter.cache_clear()
     text = "Mr. Smith went to Washington. He left."
@@ -23,7 +23,7 @@ def test_a_language_is_read_once(aligners: Aligners, monkeypatch: pytest.MonkeyP
 
 
 def test_no_word_of_a_text_is_kept(aligners: Aligners) -> None:
-    from worker.alignment.sentences import _splitter, split_sentences
+    from worker.engines.alignment.words import _splitter, split_sentences
 
     split_sentences("Read the tables.", "en")
     known = _splitter("english")._params.ortho_context
@@ -33,7 +33,7 @@ def test_no_word_of_a_text_is_kept(aligners: Aligners) -> None:
 
 
 def test_tables_that_are_missing_are_named() -> None:
-    from worker.alignment.sentences import _splitter
+    from worker.engines.alignment.words import _splitter
 
     with pytest.raises(LookupError, match="klingon"):
         _splitter("klingon")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.alignment.timing import CharacterTimes, fill_from_nearest, place_sentences
+from worker.engines.alignment.words import CharacterTimes, fill_from_nearest, place_sentences
 
 pytestmark = pytest.mark.models
 

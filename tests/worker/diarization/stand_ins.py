@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from pyannote.core import SlidingWindow, SlidingWindowFeature
 
-from worker.diarization.activity import Activity, ActivityRecorder
-from worker.diarization.frames import FrameGrid
-from worker.diarization.windows import WindowGrid
+from worker.engines.diarization.activity import Activity, ActivityRecorder
+from worker.engines.segmentation import FrameGrid, WindowGrid
 
 FRAME = SlidingWindow(duration=0.0619375, step=0.016875)
 """The receptive field of every PyanNet."""

@@ -20,9 +20,8 @@ from scipy.cluster.hierarchy import linkage
 from tests.worker.diarization.architectures import random_plda
 from tests.worker.diarization.stand_ins import StandIn, activity_of, smooth_scores
 from worker.cancel import CancelToken
-from worker.diarization import linkage as ours
-from worker.diarization.clustering import SpeakerBounds, cluster
-from worker.diarization.linkage import link
+from worker.engines.diarization import clustering as ours
+from worker.engines.diarization.clustering import SpeakerBounds, cluster, link
 from worker.errors import JobCancelled
 
 pytestmark = pytest.mark.models
@@ -114,7 +113,7 @@ def test_the_dendrogram_is_ours_to_make_and_stock_stays_as_it_was(
         asked.append(len(vectors))
         return link(vectors, *more)
 
-    monkeypatch.setattr("worker.diarization.clustering.link", spy)
+    monkeypatch.setattr("worker.engines.diarization.clustering.link", spy)
     activity = activity_of(smooth_scores(0, 30, steps=150), StandIn(), 0.5)
     bounds = SpeakerBounds(None, 1, np.inf)
     cluster(voices(0, 30, 2, 0.3), activity, bounds, clusterers[name])

@@ -19,9 +19,14 @@ from tests.worker.diarization.architectures import (
     small_embedding,
 )
 from tests.worker.diarization.stand_ins import StandIn, activity_of
-from worker.diarization.embeddings import chosen_masks, embed, embedder_of, least_clean_frames
-from worker.diarization.windows import WindowGrid
-from worker.ge2e import GE2EEmbedding
+from worker.engines.diarization.embeddings import (
+    chosen_masks,
+    embed,
+    embedder_of,
+    least_clean_frames,
+)
+from worker.engines.segmentation import WindowGrid
+from worker.models.ge2e import GE2EEmbedding
 
 pytestmark = pytest.mark.models
 

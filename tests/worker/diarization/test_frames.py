@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from pyannote.audio import Inference
 
 from tests.worker.diarization.stand_ins import FRAME, StandIn, smooth_scores
-from worker.diarization.frames import OverlapMean
-from worker.diarization.windows import WindowGrid
+from worker.engines.segmentation import OverlapMean, WindowGrid
 
 pytestmark = pytest.mark.models
 

@@ -14,7 +14,7 @@ from pyannote.audio.pipelines import SpeakerDiarization
 from pyannote.core import SlidingWindow, SlidingWindowFeature
 
 from tests.worker.diarization.stand_ins import FRAME, StandIn, activity_of, smooth_scores
-from worker.diarization.reconstruct import loudest, speaker_turns
+from worker.engines.diarization.turns import loudest, speaker_turns
 
 pytestmark = pytest.mark.models
 
@@ -71,5 +71,5 @@ def test_long_recordings_are_ranked_in_blocks(monkeypatch: pytest.MonkeyPatch) -
     rng = np.random.default_rng(0)
     sums, speaking = rng.random((100, 4)).astype(np.float32), rng.integers(0, 4, 100)
     whole = loudest(sums, speaking.astype(np.uint8))
-    monkeypatch.setattr("worker.diarization.reconstruct.BLOCK_FRAMES", 7)
+    monkeypatch.setattr("worker.engines.diarization.turns.BLOCK_FRAMES", 7)
     np.testing.assert_array_equal(loudest(sums, speaking.astype(np.uint8)), whole)

@@ -11,8 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.worker.diarization.stand_ins import StandIn
-from worker.diarization.segmentation import SegmentationStream, Segmenter
-from worker.diarization.windows import WindowGrid
+from worker.engines.segmentation import SegmentationStream, Segmenter, WindowGrid
 
 pytestmark = pytest.mark.models
 

@@ -1,0 +1,325 @@
+"""Audio files in and out, with PyAV: no ffmpeg binary is needed.
+
+Takes paths and int16 waveforms; returns int16 waveforms of 16 kHz. What a file is written as
+is an `Encoding`: a container with a codec, as recorders and browsers make them.
+
+What was really said: utterances and speaker turns, and the files they are kept in.
+
+Takes ``NAME.ref.json`` (``[{start, end, speaker, text}]``), RTTM and STM files; returns frozen
+`Utterance`s and `Turn`s. Times are seconds from the start of the recording.
+
+What a recogniser said, read from WhisperX's JSON or from our ``transcription.json``.
+
+Both have ``segments[]`` with ``text``, ``speaker`` and ``words[]``; in WhisperX's a key may be
+missing where in ours it is null.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av import AudioFormat, AudioFrame, AudioResampler
+from av.audio.stream import AudioStream
+
+Waveform = npt.NDArray[np.int16]
+"""Shape (n_samples,) for mono, (n_channels, n_samples) for more."""
+
+SAMPLE_RATE_HZ = 16_000
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a recording is written.
+
+    Attributes:
+        container: FFmpeg's name of the container.
+        codec: FFmpeg's name of the encoder.
+        sample_format: What the encoder takes, in FFmpeg's words (``fltp``: planar float32).
+        bit_rate: Bits per second; None for codecs that have no choice.
+        stereo_only: The encoder refuses mono: one channel is written twice.
+    """
+
+    container: str
+    codec: str
+    sample_format: str = "s16"
+    bit_rate: int | None = None
+    stereo_only: bool = False
+
+
+ENCODINGS: dict[str, Encoding] = {
+    "wav": Encoding("wav", "pcm_s16le"),
+    "wav-mulaw": Encoding("wav", "pcm_mulaw"),
+    "flac": Encoding("flac", "flac"),
+    "mp3": Encoding("mp3", "libmp3lame", "s16p", 64_000),
+    "m4a": Encoding("ipod", "aac", "fltp", 64_000),
+    "ogg-vorbis": Encoding("ogg", "vorbis", "fltp", stereo_only=True),
+    "ogg-opus": Encoding("ogg", "libopus", "s16", 24_000),
+    "webm-opus": Encoding("webm", "libopus", "s16", 24_000),
+}
+"""Every kind the worker promises to read."""
+
+
+def write_recording(
+    path: Path, waveform: Waveform, rate_hz: int = SAMPLE_RATE_HZ, encoding: str = "wav"
+) -> None:
+    """Write a waveform as one audio file.
+
+    Args:
+        path: The file to write; its name decides nothing.
+        waveform: int16, shape (n_samples,) or (n_channels, n_samples).
+        rate_hz: Samples per second in `waveform` and in the file (Opus always says 48,000).
+        encoding: A key of `ENCODINGS`.
+    """
+    spec = ENCODINGS[encoding]
+    channels = np.atleast_2d(waveform)
+    if spec.stereo_only and len(channels) == 1:
+        channels = np.repeat(channels, 2, axis=0)
+    layout = {1: "mono", 2: "stereo"}[len(channels)]
+    # bitexact: no encoder version and no random Ogg serial, so the same speech is the same file
+    with av.open(path, "w", format=spec.container, options={"fflags": "+bitexact"}) as container:
+        stream = cast(AudioStream, container.add_stream(spec.codec, rate=rate_hz, layout=layout))
+        _configure(stream, spec)
+        resampler = AudioResampler(format=spec.sample_format, layout=layout, rate=rate_hz)
+        for frame in [*resampler.resample(_frame(channels, layout, rate_hz)), None]:
+            container.mux(stream.encode(frame))
+
+
+def read_recording(path: Path, rate_hz: int = SAMPLE_RATE_HZ) -> Waveform:
+    """Decode the first audio stream of a file to mono.
+
+    Args:
+        path: Any file that FFmpeg's libraries read.
+        rate_hz: Samples per second of the waveform returned.
+
+    Returns:
+        int16, shape (n_samples,).
+    """
+    resampler = AudioResampler(format="s16", layout="mono", rate=rate_hz)
+    with av.open(path) as container:
+        frames = [
+            resampled
+            for frame in [*container.decode(audio=0), None]
+            for resampled in resampler.resample(frame)
+        ]
+    return np.concatenate([frame.to_ndarray()[0] for frame in frames]).astype(np.int16)
+
+
+def to_float32(waveform: Waveform) -> npt.NDArray[np.float32]:
+    """Scale int16 to float32 in [-1, 1), as ``whisperx.load_audio`` does."""
+    return waveform.astype(np.float32) / 32768.0
+
+
+def _configure(stream: AudioStream, spec: Encoding) -> None:
+    """Set what an encoder must know before its first frame."""
+    stream.codec_context.format = AudioFormat(spec.sample_format)
+    stream.codec_context.options = {"strict": "experimental", "flags": "+bitexact"}
+    if spec.bit_rate:
+        stream.codec_context.bit_rate = spec.bit_rate
+
+
+def _frame(channels: Waveform, layout: str, rate_hz: int) -> AudioFrame:
+    """Pack (n_channels, n_samples) into one planar frame."""
+    frame = AudioFrame.from_ndarray(np.ascontiguousarray(channels), format="s16p", layout=layout)
+    frame.sample_rate = rate_hz
+    return frame
+
+
+SPEECH_DIR = Path(__file__).parent / "speech"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One speaker talking from `start_s` to `end_s`."""
+
+    start_s: float
+    end_s: float
+    speaker: str
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One sentence or so, as it was said."""
+
+    start: float
+    end: float
+    speaker: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A recording and what was really said in it.
+
+    Attributes:
+        name: The recording's name in tables.
+        audio: The audio file.
+        utterances: In order of their starts.
+        turns: Who speaks when; may be finer or coarser than `utterances`.
+    """
+
+    name: str
+    audio: Path
+    utterances: tuple[Utterance, ...]
+    turns: tuple[Turn, ...]
+
+    @property
+    def speakers(self) -> frozenset[str]:
+        """Everybody who has a turn."""
+        return frozenset(turn.speaker for turn in self.turns)
+
+
+def load_reference(audio: Path) -> Reference:
+    """Load ``NAME.flac`` with the ``NAME.ref.json`` and ``NAME.rttm`` beside it."""
+    utterances = json.loads(audio.with_suffix(".ref.json").read_text())
+    return Reference(
+        name=audio.stem,
+        audio=audio,
+        utterances=tuple(Utterance(**utterance) for utterance in utterances),
+        turns=parse_rttm(audio.with_suffix(".rttm").read_text()),
+    )
+
+
+def load_folder(folder: Path) -> list[Reference]:
+    """Load every recording of a folder that has a reference, by name."""
+    return [
+        load_reference(audio)
+        for audio in sorted(folder.resolve().glob("*.flac"))
+        if audio.with_suffix(".ref.json").exists()
+    ]
+
+
+def telephone_sample() -> Reference:
+    """Find the 30 s of real telephone talk that ship in ``pyannote.audio.sample``.
+
+    The folder is looked up, not imported: the import decodes the file through torchcodec.
+    """
+    spec = importlib.util.find_spec("pyannote.audio")
+    if spec is None or spec.submodule_search_locations is None:
+        raise ModuleNotFoundError("pyannote.audio is not installed: install the extra 'demo'")
+    folder = Path(spec.submodule_search_locations[0]) / "sample"
+    return Reference(
+        name="telephone",
+        audio=folder / "sample.wav",
+        utterances=parse_stm((folder / "sample.stm").read_text()),
+        turns=parse_rttm((folder / "sample.rttm").read_text()),
+    )
+
+
+def parse_rttm(text: str) -> tuple[Turn, ...]:
+    """Parse ``SPEAKER file 1 start duration <NA> <NA> speaker …`` lines (NIST RT-09)."""
+    fields = (line.split() for line in text.splitlines() if line.startswith("SPEAKER "))
+    return tuple(Turn(float(f[3]), round(float(f[3]) + float(f[4]), 3), f[7]) for f in fields)
+
+
+def parse_stm(text: str) -> tuple[Utterance, ...]:
+    """Parse ``file channel speaker start end words…`` lines (NIST SCTK)."""
+    fields = (line.split(maxsplit=5) for line in text.splitlines() if line.strip())
+    return tuple(Utterance(float(f[3]), float(f[4]), f[2], f[5]) for f in fields)
+
+
+def format_rttm(name: str, utterances: Iterable[Utterance]) -> str:
+    """Write each utterance as one RTTM line."""
+    return "".join(
+        f"SPEAKER {name} 1 {u.start:.3f} {u.end - u.start:.3f} <NA> <NA> {u.speaker} <NA> <NA>\n"
+        for u in utterances
+    )
+
+
+def format_references(utterances: Iterable[Utterance]) -> str:
+    """Write utterances as ``NAME.ref.json`` holds them, one a line."""
+    lines = ",\n".join(json.dumps(asdict(utterance)) for utterance in utterances)
+    return f"[\n{lines}\n]\n"
+
+
+NOBODY = ""
+"""The speaker of words that were given to no speaker."""
+
+
+@dataclass(frozen=True)
+class SpokenWord:
+    """One recognised word; times are None where the aligner found none."""
+
+    text: str
+    start_s: float | None
+    end_s: float | None
+    speaker: str
+    segment: int
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One recording as it was recognised.
+
+    Attributes:
+        text: All segments' texts, in order.
+        words: In order.
+    """
+
+    text: str
+    words: tuple[SpokenWord, ...]
+
+    @property
+    def speakers(self) -> frozenset[str]:
+        """Everybody who was given a word."""
+        return frozenset(word.speaker for word in self.words) - {NOBODY}
+
+    def text_by_speaker(self) -> dict[str, str]:
+        """Collect each speaker's words, in order; `NOBODY`'s too."""
+        texts: defaultdict[str, list[str]] = defaultdict(list)
+        for word in self.words:
+            texts[word.speaker].append(word.text)
+        return {speaker: " ".join(words) for speaker, words in texts.items()}
+
+    def turns(self) -> tuple[Turn, ...]:
+        """Tell who speaks when, by the words: what a reader of the transcript is told.
+
+        A turn is a run of one speaker's words in one segment, from the start of its first timed
+        word to the end of its last; pauses inside a sentence belong to it.
+        """
+        runs = groupby(self.words, key=lambda word: (word.segment, word.speaker))
+        turns = (_turn(speaker, list(words)) for (_, speaker), words in runs if speaker != NOBODY)
+        return tuple(turn for turn in turns if turn)
+
+
+def read_transcript(document: Mapping[str, Any]) -> Hypothesis:
+    """Read a transcript document, WhisperX's or ours."""
+    segments = document["segments"]
+    return Hypothesis(
+        text=" ".join(segment["text"].strip() for segment in segments),
+        words=tuple(
+            word for index, segment in enumerate(segments) for word in _words(index, segment)
+        ),
+    )
+
+
+def _words(index: int, segment: Mapping[str, Any]) -> list[SpokenWord]:
+    """Read a segment's words; one without words still has its text and its speaker."""
+    speaker = segment.get("speaker") or NOBODY
+    if not segment.get("words"):
+        return [SpokenWord(text, None, None, speaker, index) for text in segment["text"].split()]
+    return [
+        SpokenWord(
+            text=word["word"],
+            start_s=word.get("start"),
+            end_s=word.get("end"),
+            speaker=word.get("speaker") or speaker,
+            segment=index,
+        )
+        for word in segment["words"]
+    ]
+
+
+def _turn(speaker: str, words: list[SpokenWord]) -> Turn | None:
+    starts = [word.start_s for word in words if word.start_s is not None]
+    ends = [word.end_s for word in words if word.end_s is not None]
+    return Turn(min(starts), max(ends), speaker) if starts and ends else None

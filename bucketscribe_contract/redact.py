@@ -1,0 +1,83 @@
+"""Keep bearer secrets out of everything that people read: text, log records, error lines.
+
+A presigned URL's query is the permission itself. `scrub` masks it, keys and registered secrets in
+any text; the filter and the formatter do so for log records.
+
+Redact.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+
+_NOISY = ("boto3", "botocore", "s3transfer", "urllib3", "requests", "http.client", "stamina")
+_PATTERNS = (
+    (re.compile(r"(https?://[^\s?'\"<>]+)\?[^\s'\"<>)\]}]+"), r"\1?***"),
+    (re.compile(r"\?[^\s'\"<>)\]}]*X-Amz-[^\s'\"<>)\]}]*", re.IGNORECASE), "?***"),
+    (re.compile(r"(X-Amz-(?:Signature|Credential|Security-Token)(?:['\"]?\s*[=:]\s*['\"]?|%3D))"
+                r"[^\s&,'\"<>)\]}]+", re.IGNORECASE), r"\1***"),
+    (re.compile(r"(Bearer\s+)\S+", re.IGNORECASE), r"\1***"),
+    (re.compile(r"\brpa_[A-Za-z0-9]+"), "rpa_***"),
+)  # fmt: skip
+_known: set[str] = set()
+
+
+def register(secret: str | None) -> None:
+    """Remember a secret's exact value, so that `scrub` finds it anywhere.
+
+    Args:
+        secret: Values shorter than 8 characters are not kept: they would mask ordinary words.
+    """
+    if secret and len(secret) >= 8:
+        _known.add(secret)
+
+
+def scrub(text: str) -> str:
+    """Return ``text`` without URL queries, signatures, keys and registered secrets."""
+    for pattern, masked in _PATTERNS:
+        text = pattern.sub(masked, text)
+    for secret in _known:
+        text = text.replace(secret, "***")
+    return text
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """Return scrubbed ``text`` as one line of at most ``limit`` characters."""
+    line = " ".join(scrub(text).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+class ScrubFilter(logging.Filter):
+    """Masks secrets in log records, exceptions included."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrite the record in place; never drops one."""
+        record.msg, record.args = scrub(record.getMessage()), None
+        if record.exc_info and record.exc_info[1]:
+            error = record.exc_info[1]
+            record.msg += f" ({type(error).__name__}: {scrub(str(error))})"
+            record.exc_info, record.exc_text = None, None
+        return True
+
+
+class ScrubbingFormatter(logging.Formatter):
+    """Formats a record, its traceback included, and scrubs the result."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the finished, scrubbed line."""
+        return scrub(super().format(record))
+
+
+def configure_logging(debug: bool) -> None:
+    """Send log lines to stderr, scrubbed; HTTP libraries only from WARNING on.
+
+    Args:
+        debug: Show this program's own debug lines.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(ScrubbingFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger("edge_client").setLevel(logging.DEBUG if debug else logging.WARNING)
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(logging.WARNING if debug else logging.ERROR)

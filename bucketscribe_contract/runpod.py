@@ -1,0 +1,98 @@
+"""RunPod's queue as both sides see it: job states, execution policy, request and status.
+
+Names and limits are RunPod's (docs.runpod.io, serverless/endpoints); times are milliseconds.
+
+How far a job is: RunPod's progress and the file behind ``progress_url`` have this shape.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from bucketscribe_contract.failures import Stage, WireModel
+from bucketscribe_contract.job_input import JobInput
+
+
+class Progress(WireModel):
+    """Where a running job is."""
+
+    stage: Stage
+    percent: float = Field(ge=0, le=100, description="Of the whole job, never falling.")
+    updated_at: datetime = Field(description="UTC.")
+
+
+DAY_MS = 86_400_000
+MAX_POLICY_MS = 7 * DAY_MS
+MIN_EXECUTION_TIMEOUT_MS = 5_000
+MIN_TTL_MS = 10_000
+
+
+class JobState(StrEnum):
+    """A job's state on RunPod."""
+
+    IN_QUEUE = "IN_QUEUE"
+    IN_PROGRESS = "IN_PROGRESS"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    TIMED_OUT = "TIMED_OUT"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more will happen to the job."""
+        return self not in (JobState.IN_QUEUE, JobState.IN_PROGRESS, JobState.RUNNING)
+
+
+class ExecutionPolicy(WireModel):
+    """How long RunPod lets a job run, and live.
+
+    ``ttl`` counts from submission and kills running jobs too, so it covers queue and run.
+    """
+
+    execution_timeout_ms: int = Field(
+        600_000, alias="executionTimeout", ge=MIN_EXECUTION_TIMEOUT_MS, le=MAX_POLICY_MS
+    )
+    ttl_ms: int = Field(DAY_MS, alias="ttl", ge=MIN_TTL_MS, le=MAX_POLICY_MS)
+    low_priority: bool = Field(False, alias="lowPriority")
+
+    @model_validator(mode="after")
+    def _ttl_covers_the_run(self) -> Self:
+        if self.ttl_ms < self.execution_timeout_ms:
+            raise ValueError("ttl must not be shorter than executionTimeout: it covers the run too")
+        return self
+
+
+class RunRequest(WireModel):
+    """The body of ``POST /run``."""
+
+    input: JobInput
+    policy: ExecutionPolicy | None = None
+    webhook: str | None = Field(None, description="RunPod POSTs the finished job here.", repr=False)
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return what is sent, URLs revealed."""
+        body: dict[str, Any] = {"input": self.input.to_wire()}
+        if self.policy is not None:
+            body["policy"] = self.policy.model_dump(mode="json")
+        if self.webhook is not None:
+            body["webhook"] = self.webhook
+        return body
+
+
+class JobStatus(WireModel):
+    """What ``/run`` and ``/status`` answer. Fields that RunPod adds are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: str
+    status: JobState
+    output: Any = Field(None, repr=False)
+    error: str | None = None
+    delay_time_ms: int | None = Field(None, alias="delayTime")
+    execution_time_ms: int | None = Field(None, alias="executionTime")
+    worker_id: str | None = Field(None, alias="workerId")

@@ -1,0 +1,476 @@
+"""RunPod's rules for jobs as a state machine: no I/O, no threads, an injected clock.
+
+    IN_QUEUE ──take──► IN_PROGRESS ──finish──► COMPLETED | FAILED
+       ▲  ▲                │  │ └─executionTimeout─► TIMED_OUT ─┐
+       │  └─worker silent──┘  └─cancel─► CANCELLED              │
+       └──────────────────── retry (FAILED, TIMED_OUT) ─────────┘
+
+A job that outlives its `ttl` is gone, whether it waits or runs; one that ended is gone when
+its retention is over. Calls raise `JobNotFound` for both, and `NotRetryable`.
+
+The numbers of RunPod's queue, each of which a test may shrink.
+
+Sources: docs.runpod.io (serverless: endpoints, job states, webhooks) and the SDK's source.
+
+What the queue knows about one job, when it is due, and how `/status` shows it.
+
+Who the workers are: last heard of when, retired or not, and what they should stop.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from math import inf
+from typing import Any
+
+from bucketscribe_contract import ExecutionPolicy, JobState
+from devstack.events import EventKind, EventLog
+
+MB = 1_000_000
+
+
+@dataclass(frozen=True)
+class RateRule:
+    """The most requests of one kind in a window, and at one moment."""
+
+    per_window: int
+    at_once: int
+
+
+@dataclass(frozen=True)
+class QueueRules:
+    """Limits and intervals of the queue; the defaults are RunPod's where RunPod has one.
+
+    Attributes:
+        max_run_bytes: Largest body of ``/run``.
+        max_runsync_bytes: Largest body of ``/runsync``.
+        max_result_bytes: Largest result a worker may post (the SDK warns above 20 MB).
+        retention_s: How long the result of a ``/run`` job is kept after it ended.
+        sync_retention_s: The same for ``/runsync``.
+        worker_silence_s: A worker that did not ping for so long has lost its jobs.
+        take_poll_s: How long ``job-take`` and ``job-stop`` are held open. The SDK gives up
+            after 90 s, and a worker told to stop waits for the open one to end.
+        sync_wait_s: How long ``/runsync`` and ``/status-sync`` are held open.
+        webhook_retries: Further tries after a webhook's first answer was not 200.
+        webhook_interval_s: Time between two such tries.
+        webhook_timeout_s: Patience with one webhook request.
+        rate_window_s: The window of the rates.
+        run_rate: Of ``/run``; beyond it clients get 429, as with the others.
+        status_rate: Of ``/status``.
+        cancel_rate: Of ``/cancel``.
+        purge_rate: Of ``/purge-queue``; RunPod names no limit at one moment.
+    """
+
+    max_run_bytes: int = 10 * MB
+    max_runsync_bytes: int = 20 * MB
+    max_result_bytes: int = 20 * MB
+    retention_s: float = 1800.0
+    sync_retention_s: float = 60.0
+    worker_silence_s: float = 10.0
+    take_poll_s: float = 5.0
+    sync_wait_s: float = 90.0
+    webhook_retries: int = 2
+    webhook_interval_s: float = 10.0
+    webhook_timeout_s: float = 5.0
+    rate_window_s: float = 10.0
+    run_rate: RateRule = RateRule(1000, 200)
+    status_rate: RateRule = RateRule(2000, 400)
+    cancel_rate: RateRule = RateRule(100, 20)
+    purge_rate: RateRule = RateRule(2, 2)
+
+
+class Lapse(Enum):
+    """Why time alone changes a job."""
+
+    TTL = auto()
+    EXECUTION_TIMEOUT = auto()
+    WORKER_SILENT = auto()
+    RETENTION = auto()
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a client asked for."""
+
+    input: dict[str, Any] = field(repr=False)
+    policy: ExecutionPolicy = field(default_factory=ExecutionPolicy)
+    webhook: str | None = field(default=None, repr=False)
+    is_sync: bool = False
+
+
+@dataclass
+class JobRecord:
+    """One job. Times are seconds of the queue's clock.
+
+    Attributes:
+        output: Progress while the job runs, its result afterwards.
+        retries: How often the job went back to the queue.
+    """
+
+    job_id: str
+    submission: Submission = field(repr=False)
+    submitted_s: float
+    state: JobState = JobState.IN_QUEUE
+    started_s: float | None = None
+    finished_s: float | None = None
+    worker_id: str | None = None
+    output: Any = field(default=None, repr=False)
+    error: str | None = field(default=None, repr=False)
+    retries: int = 0
+
+    def start(self, worker_id: str, now_s: float) -> None:
+        """Hand the job to a worker."""
+        self.state = JobState.IN_PROGRESS
+        self.worker_id = worker_id
+        self.started_s = now_s
+
+    def queue_again(self) -> None:
+        """Forget the run so far; the submission's clock goes on."""
+        self.state = JobState.IN_QUEUE
+        self.worker_id = self.started_s = self.finished_s = None
+        self.output = self.error = None
+        self.retries += 1
+
+    def finish(self, state: JobState, now_s: float, output: Any, error: Any) -> None:
+        """End the job; an error that is no string becomes JSON, as clients expect text."""
+        self.state = state
+        self.finished_s = now_s
+        self.output = output
+        self.error = error if error is None or isinstance(error, str) else json.dumps(error)
+
+    def due(self, rules: QueueRules, worker_seen_s: float) -> tuple[float, Lapse]:
+        """Return when time next changes the job, and how.
+
+        Args:
+            rules: The queue's limits.
+            worker_seen_s: When the job's worker was last heard of.
+        """
+        if self.finished_s is not None:
+            is_sync = self.submission.is_sync
+            kept_s = rules.sync_retention_s if is_sync else rules.retention_s
+            return self.finished_s + kept_s, Lapse.RETENTION
+        policy = self.submission.policy
+        ttl = (self.submitted_s + policy.ttl_ms / 1000, Lapse.TTL)
+        if self.started_s is None:
+            return ttl
+        timeout_s = self.started_s + policy.execution_timeout_ms / 1000
+        silent_s = max(worker_seen_s, self.started_s) + rules.worker_silence_s
+        candidates = [
+            ttl,
+            (timeout_s, Lapse.EXECUTION_TIMEOUT),
+            (silent_s, Lapse.WORKER_SILENT),
+        ]
+        return min(candidates, key=lambda candidate: candidate[0])
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return what `/status` answers; fields without a value are left out."""
+        fields = {
+            "id": self.job_id,
+            "status": self.state.value,
+            "delayTime": _elapsed_ms(self.submitted_s, self.started_s),
+            "executionTime": _elapsed_ms(self.started_s, self.finished_s),
+            "workerId": self.worker_id,
+            "retries": self.retries or None,
+            "output": self.output,
+            "error": self.error,
+        }
+        return {key: value for key, value in fields.items() if value is not None}
+
+
+def _elapsed_ms(from_s: float | None, to_s: float | None) -> int | None:
+    if from_s is None or to_s is None:
+        return None
+    return round((to_s - from_s) * 1000)
+
+
+class Roster:
+    """The workers of one endpoint.
+
+    Args:
+        silence_s: A worker not heard of for so long counts as lost.
+        clock: Seconds, never falling.
+    """
+
+    def __init__(self, silence_s: float, clock: Callable[[], float]) -> None:
+        self._silence_s = silence_s
+        self._clock = clock
+        self._seen_s: dict[str, float] = {}
+        self._retired: set[str] = set()
+        self._stops: defaultdict[str, list[str]] = defaultdict(list)
+
+    def hear(self, worker_id: str) -> bool:
+        """Note that the worker lives; return whether it is new."""
+        is_new = worker_id not in self._seen_s
+        self._seen_s[worker_id] = self._clock()
+        return is_new
+
+    def seen_s(self, worker_id: str | None) -> float:
+        """Return when the worker was last heard of, -inf if never."""
+        return self._seen_s.get(worker_id or "", -inf)
+
+    def alive(self) -> set[str]:
+        """Return the workers that can take jobs."""
+        since_s = self._clock() - self._silence_s
+        return {worker for worker, seen_s in self._seen_s.items() if seen_s > since_s} - (
+            self._retired
+        )
+
+    def retire(self, worker_id: str) -> None:
+        """Give the worker no more jobs: it asked to be started afresh."""
+        self._retired.add(worker_id)
+
+    def is_retired(self, worker_id: str) -> bool:
+        """Whether the worker asked to be started afresh."""
+        return worker_id in self._retired
+
+    def send_stop(self, worker_id: str, job_id: str) -> None:
+        """Have the worker told to stop the job."""
+        self._stops[worker_id].append(job_id)
+
+    def drop_stop(self, worker_id: str, job_id: str) -> None:
+        """Forget a stop that was meant for an earlier run of the job on this worker."""
+        if job_id in self._stops.get(worker_id, []):
+            self._stops[worker_id].remove(job_id)
+
+    def collect_stops(self, worker_id: str) -> list[str]:
+        """Return the jobs that the worker should stop, each once."""
+        return self._stops.pop(worker_id, [])
+
+
+_FINAL_EVENTS = {
+    JobState.COMPLETED: EventKind.COMPLETED,
+    JobState.FAILED: EventKind.FAILED,
+    JobState.CANCELLED: EventKind.CANCELLED,
+    JobState.TIMED_OUT: EventKind.TIMED_OUT,
+}
+
+
+class JobNotFound(LookupError):
+    """No such job: never submitted, expired, purged or forgotten."""
+
+
+class NotRetryable(ValueError):
+    """Only jobs that FAILED or TIMED_OUT can be retried."""
+
+
+class JobQueue:
+    """All jobs of one endpoint, and who works on them.
+
+    Args:
+        events: Where everything that happens is written.
+        rules: Limits and intervals.
+        clock: Seconds, never falling.
+    """
+
+    def __init__(
+        self,
+        events: EventLog,
+        rules: QueueRules | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.events = events
+        self.rules = rules or QueueRules()
+        self._clock = clock
+        self._jobs: dict[str, JobRecord] = {}
+        self._waiting: deque[str] = deque()
+        self._roster = Roster(self.rules.worker_silence_s, clock)
+        self._ended: Counter[JobState] = Counter()
+        self._requeues = 0
+        self._next_due_s = inf
+
+    # The client's side.
+
+    def submit(self, submission: Submission) -> JobRecord:
+        """Queue a job and return it."""
+        job_id = f"sync-{uuid.uuid4()}" if submission.is_sync else f"{uuid.uuid4()}-u1"
+        job = JobRecord(job_id, submission, self._clock())
+        self._jobs[job_id] = job
+        self._waiting.append(job_id)
+        self._watch(job)
+        self.events.append(EventKind.SUBMITTED, job_id)
+        return job
+
+    def find(self, job_id: str) -> JobRecord:
+        """Return the job, or raise `JobNotFound`."""
+        self.tick()
+        if job_id not in self._jobs:
+            raise JobNotFound(job_id)
+        return self._jobs[job_id]
+
+    def cancel(self, job_id: str) -> JobRecord:
+        """Cancel a job that has not ended; its worker is told to stop."""
+        job = self.find(job_id)
+        if not job.state.is_final:
+            self._leave(job)
+            self._finish(job, JobState.CANCELLED)
+        return job
+
+    def retry(self, job_id: str) -> JobRecord:
+        """Queue a failed job again under its id, with a new `ttl`."""
+        job = self.find(job_id)
+        if job.state not in (JobState.FAILED, JobState.TIMED_OUT):
+            raise NotRetryable(f"{job.state.value} jobs cannot be retried")
+        job.submitted_s = self._clock()
+        self._queue_again(job, EventKind.RETRIED)
+        return job
+
+    def purge(self) -> int:
+        """Drop every waiting job; return how many. Running jobs go on."""
+        self.tick()
+        dropped = list(self._waiting)
+        for job_id in dropped:
+            self._drop(self._jobs[job_id], EventKind.PURGED)
+        return len(dropped)
+
+    def health(self) -> dict[str, dict[str, int]]:
+        """Return the counts that `/health` shows."""
+        self.tick()
+        busy = {job.worker_id for job in self._running()}
+        alive = self._roster.alive()
+        return {
+            "jobs": {
+                "completed": self._ended[JobState.COMPLETED],
+                "failed": self._ended[JobState.FAILED] + self._ended[JobState.TIMED_OUT],
+                "inProgress": len(self._running()),
+                "inQueue": len(self._waiting),
+                "retried": self._requeues,
+            },
+            "workers": {"idle": len(alive - busy), "running": len(alive & busy)},
+        }
+
+    # The worker's side.
+
+    def ping(self, worker_id: str) -> None:
+        """Note that the worker lives; a job that it has lost stays lost."""
+        self.tick()
+        if self._roster.hear(worker_id):
+            self.events.append(EventKind.WORKER_JOINED, worker_id=worker_id)
+
+    def take(self, worker_id: str, count: int = 1) -> list[JobRecord]:
+        """Hand up to `count` waiting jobs to the worker, oldest first."""
+        self.ping(worker_id)
+        taken: list[JobRecord] = []
+        while self._waiting and len(taken) < count and not self.is_retired(worker_id):
+            job = self._jobs[self._waiting.popleft()]
+            job.start(worker_id, self._clock())
+            self._roster.drop_stop(worker_id, job.job_id)
+            self._watch(job)
+            self.events.append(EventKind.TAKEN, job.job_id, worker_id)
+            taken.append(job)
+        return taken
+
+    def progress(self, worker_id: str, job_id: str, value: Any) -> bool:
+        """Show `value` as the running job's output; False if it came too late."""
+        job = self._held(worker_id, job_id)
+        if job is None:
+            self.events.append(EventKind.LATE_PROGRESS, job_id, worker_id)
+            return False
+        job.output = value
+        self.events.append(EventKind.PROGRESS, job_id, worker_id)
+        return True
+
+    def finish(self, worker_id: str, job_id: str, output: Any = None, error: Any = None) -> bool:
+        """End the job: FAILED with an error, else COMPLETED; False if the worker lost it."""
+        job = self._held(worker_id, job_id)
+        if job is None:
+            self.events.append(EventKind.LATE_RESULT, job_id, worker_id)
+            return False
+        state = JobState.FAILED if error else JobState.COMPLETED
+        self._finish(job, state, output, error)
+        return True
+
+    def retire(self, worker_id: str) -> None:
+        """Give the worker no more jobs: it asked to be started afresh."""
+        self._roster.retire(worker_id)
+        self.events.append(EventKind.WORKER_REFRESH, worker_id=worker_id)
+
+    def is_retired(self, worker_id: str) -> bool:
+        """Whether the worker asked to be started afresh."""
+        return self._roster.is_retired(worker_id)
+
+    def collect_stops(self, worker_id: str) -> list[str]:
+        """Return the jobs that the worker should stop, each once."""
+        self.tick()
+        return self._roster.collect_stops(worker_id)
+
+    # Time.
+
+    def tick(self) -> None:
+        """Apply what the clock alone decides: every other call starts with it."""
+        now_s = self._clock()
+        if now_s < self._next_due_s:
+            return
+        self._next_due_s = inf
+        for job in list(self._jobs.values()):
+            due_s, lapse = self._due(job)
+            if due_s <= now_s:
+                self._lapse(job, lapse)
+            if job.job_id in self._jobs:
+                self._watch(job)
+
+    def _lapse(self, job: JobRecord, lapse: Lapse) -> None:
+        match lapse:
+            case Lapse.TTL:
+                self._drop(job, EventKind.EXPIRED)
+            case Lapse.RETENTION:
+                self._drop(job, EventKind.FORGOTTEN)
+            case Lapse.EXECUTION_TIMEOUT:
+                self._leave(job)
+                self._finish(job, JobState.TIMED_OUT, error="executionTimeout exceeded")
+            case Lapse.WORKER_SILENT:
+                self._leave(job)
+                self._queue_again(job, EventKind.REQUEUED, first=True)
+
+    def _due(self, job: JobRecord) -> tuple[float, Lapse]:
+        return job.due(self.rules, self._roster.seen_s(job.worker_id))
+
+    def _watch(self, job: JobRecord) -> None:
+        self._next_due_s = min(self._next_due_s, self._due(job)[0])
+
+    # Moves.
+
+    def _finish(
+        self, job: JobRecord, state: JobState, output: Any = None, error: Any = None
+    ) -> None:
+        job.finish(state, self._clock(), output, error)
+        self._ended[state] += 1
+        self._watch(job)
+        self.events.append(_FINAL_EVENTS[state], job.job_id, job.worker_id)
+
+    def _queue_again(self, job: JobRecord, kind: EventKind, *, first: bool = False) -> None:
+        worker_id = job.worker_id
+        job.queue_again()
+        self._requeues += 1
+        self._waiting.appendleft(job.job_id) if first else self._waiting.append(job.job_id)
+        self._watch(job)
+        self.events.append(kind, job.job_id, worker_id)
+
+    def _drop(self, job: JobRecord, kind: EventKind) -> None:
+        self._leave(job)
+        del self._jobs[job.job_id]
+        self.events.append(kind, job.job_id, job.worker_id)
+
+    def _leave(self, job: JobRecord) -> None:
+        """Take the job from where it waits, or tell its worker to stop."""
+        if job.state is JobState.IN_QUEUE:
+            self._waiting.remove(job.job_id)
+        elif job.state is JobState.IN_PROGRESS and job.worker_id is not None:
+            self._roster.send_stop(job.worker_id, job.job_id)
+            self.events.append(EventKind.STOP_SENT, job.job_id, job.worker_id)
+
+    def _held(self, worker_id: str, job_id: str) -> JobRecord | None:
+        """Return the job if this worker runs it now."""
+        self.tick()
+        job = self._jobs.get(job_id)
+        if job is None or job.state is not JobState.IN_PROGRESS:
+            return None
+        return job if job.worker_id == worker_id else None
+
+    def _running(self) -> list[JobRecord]:
+        return [job for job in self._jobs.values() if job.state is JobState.IN_PROGRESS]

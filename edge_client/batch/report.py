@@ -1,0 +1,146 @@
+"""The report of a batch: JSON lines, one a session that ended; and who of it failed.
+
+Takes a path; raises `BadUsage` before anything was submitted, if it is no good. A line is written
+at once and whole, so a killed batch loses at most the end of its last line. The next run marks
+such an end as torn, and goes on below it; several runs, and several boxes, can share a file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+
+from pydantic import BaseModel, ValidationError
+
+from bucketscribe_contract.redact import one_line
+from edge_client.batch.types import Need, Record
+from edge_client.clock import Clock
+from edge_client.errors import BadUsage, EdgeError
+from edge_client.jobs.retry_policy import Result
+from edge_client.session import Session
+from edge_client.text import visible
+
+TORN = " <- torn"
+"""What the next run writes after a line that was never finished. No JSON ends like this."""
+NOT_RETRIED = frozenset(
+    [Result.DONE.value, Result.SKIPPED.value, Need.NOT_MERGED.value, Need.NO_AUDIO.value]
+)
+
+
+class ReportLost(EdgeError):
+    """A line of the report could not be written: the disk is full, or gone."""
+
+    code = "REPORT_LOST"
+
+
+def line_of(record: Record, clock: Clock) -> str:
+    """Return a record as one line of JSON, in ASCII: a name can do nothing to a terminal."""
+    facts = asdict(record) | {"message": one_line(record.message, 800)}
+    return json.dumps(facts | {"at": clock.now().isoformat(timespec="seconds")}) + "\n"
+
+
+class ReportFile:
+    """Where the lines go. Created for its owner alone: messages name keys.
+
+    Args:
+        path: Appended to.
+        clock: For each line's ``at``.
+
+    Raises:
+        BadUsage: It cannot be written.
+    """
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._path, self._clock = path, clock
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._torn = _ends_torn(self._fd)
+        except OSError as exc:
+            raise BadUsage(
+                f"--report {visible(str(path))}: {exc.strerror}: give a file that can be written"
+            ) from exc
+
+    def __enter__(self) -> ReportFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._fd)
+
+    def add(self, record: Record) -> None:
+        """Append one line.
+
+        Raises:
+            ReportLost: The line is not there, or not whole.
+        """
+        line = line_of(record, self._clock).encode()
+        data = f"{TORN}\n".encode() + line if self._torn else line
+        try:
+            written = os.write(self._fd, data)
+        except OSError as exc:
+            raise self._lost(exc.strerror or type(exc).__name__) from exc
+        self._torn = written < len(data) and (self._torn or written > 0)
+        if written < len(data):
+            raise self._lost("no room for a whole line")
+
+    def _lost(self, why: str) -> ReportLost:
+        return ReportLost(f"the report {visible(str(self._path))} lacks sessions: {why}")
+
+
+def _ends_torn(fd: int) -> bool:
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode) or not status.st_size:
+        return False
+    return os.pread(fd, 1, status.st_size - 1) != b"\n"
+
+
+def failed_in(path: Path) -> tuple[Session, ...]:
+    """Return the sessions whose last line says that there is something to try again.
+
+    That is any result but ``done``, ``skipped``, ``not_merged`` and ``no_audio``: ``out`` too,
+    whose job is then followed.
+
+    Raises:
+        BadUsage: There is no such file, or a line that is no session's.
+    """
+    failed: dict[Session, None] = {}
+    for session, result in _lines(path):
+        failed.pop(session, None)
+        if result not in NOT_RETRIED:
+            failed[session] = None
+    return tuple(failed)
+
+
+class _Line(BaseModel):
+    session: str
+    result: str
+
+
+def _lines(path: Path) -> Iterator[tuple[Session, str]]:
+    shown = visible(str(path))
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    seen = _Line.model_validate_json(line)
+                    yield Session.parse(seen.session), seen.result
+                except (ValidationError, BadUsage):
+                    if line.endswith(f"{TORN}\n".encode()) or not line.endswith(b"\n"):
+                        continue
+                    raise BadUsage(
+                        f"--retry-failed {shown}: line {number} is no session's: give a file that "
+                        "`edge-client batch --report` wrote"
+                    ) from None
+    except OSError as exc:
+        raise BadUsage(
+            f"--retry-failed {shown}: {exc.strerror}: give the FILE of an earlier --report FILE"
+        ) from exc

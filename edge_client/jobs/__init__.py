@@ -1,0 +1,1 @@
+"""One session: its claim, its job, how the job ended and what follows."""

@@ -1,0 +1,192 @@
+"""The claim of a session: ``transcription.job.json`` says which job is out for which audio.
+
+It is created with ``If-None-Match: *`` and changed with ``If-Match``, so of two edge boxes one
+loses, and knows it. It is written just before ``POST /run``: a claim without a job id means that
+a submission is on its way, or that its answer was lost.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from edge_client.errors import ClaimConflict, PreconditionFailed
+from edge_client.services.presign import Lifetimes
+from edge_client.services.s3 import Bucket, ObjectInfo
+from edge_client.session import Session
+
+GRACE = timedelta(minutes=5)
+"""Edge boxes' clocks may differ by this much: a claim ends so much later than its ttl."""
+
+
+class Attempt(BaseModel):
+    """An earlier submission of the same recording, and how it ended (`recovery.name_of`)."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    request_id: str
+    job_id: str | None = None
+    ended: str
+
+
+class Wanted(BaseModel):
+    """What was asked for, so that any edge box can submit the same again.
+
+    Attributes:
+        wishes: Fields of `JobInput`, without its URLs.
+        webhook: A bearer secret, like the recording beside it: out of ``repr``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    wishes: dict[str, Any] = {}
+    webhook: str | None = Field(None, repr=False)
+    progress_file: bool = False
+
+
+class Claim(BaseModel):
+    """Who submitted what, when, and until when it can still be running.
+
+    Attributes:
+        earlier: Submissions that this one follows, oldest first: the attempt counter.
+        ended: How it ended for good, once somebody was told. Anybody may submit anew then.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    version: Literal[1] = 1
+    session: str
+    request_id: str
+    endpoint_id: str
+    job_id: str | None = None
+    audio_etag: str
+    audio_bytes: int
+    duration_s: float
+    submitted_at: AwareDatetime
+    expires_at: AwareDatetime
+    submitted_by: str = ""
+    execution_timeout_s: int = 0
+    wanted: Wanted = Wanted()
+    earlier: tuple[Attempt, ...] = ()
+    ended: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        session: Session,
+        audio: ObjectInfo,
+        *,
+        request_id: str,
+        endpoint_id: str,
+        duration_s: float,
+        life: Lifetimes,
+        now: datetime,
+        wanted: Wanted,
+        earlier: tuple[Attempt, ...] = (),
+    ) -> Self:
+        """Claim ``session`` for the job that is about to be submitted."""
+        return cls(
+            session=session.prefix,
+            request_id=request_id,
+            endpoint_id=endpoint_id,
+            audio_etag=audio.etag,
+            audio_bytes=audio.size_bytes,
+            duration_s=duration_s,
+            submitted_at=now,
+            expires_at=now + timedelta(seconds=life.ttl_s),
+            submitted_by=socket.gethostname(),
+            execution_timeout_s=life.execution_timeout_s,
+            wanted=wanted,
+            earlier=earlier,
+        )
+
+    @property
+    def request_ids(self) -> tuple[str, ...]:
+        """The submissions whose transcript is this session's."""
+        return (self.request_id, *(attempt.request_id for attempt in self.earlier))
+
+    def followed_by(self, ended: str) -> tuple[Attempt, ...]:
+        """Return ``earlier`` of the claim that replaces this one."""
+        return (
+            *self.earlier,
+            Attempt(request_id=self.request_id, job_id=self.job_id, ended=ended),
+        )
+
+    def closed(self, ended: str) -> Self:
+        """Return the claim of a job whose end was reported."""
+        return self.model_copy(update={"ended": ended})
+
+    def is_alive(self, now: datetime) -> bool:
+        """Tell whether its job can still be queued or running."""
+        return now < self.expires_at + GRACE
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether RunPod certainly did not take its submission (`released`)."""
+        return self.expires_at < self.submitted_at
+
+    def with_job(self, job_id: str) -> Self:
+        """Return the claim with RunPod's answer in it."""
+        return self.model_copy(update={"job_id": job_id})
+
+    def released(self, now: datetime) -> Self:
+        """Return the claim as one that anybody may replace."""
+        return self.model_copy(update={"expires_at": now - GRACE})
+
+
+@dataclass(frozen=True)
+class Held:
+    """A claim as it is in S3. ``claim`` is None if the object is not one."""
+
+    claim: Claim | None
+    etag: str
+
+
+def read(bucket: Bucket, session: Session) -> Held | None:
+    """Return the session's claim, None if it has none."""
+    found = bucket.read(session.claim_key)
+    if found is None:
+        return None
+    body, info = found
+    try:
+        return Held(Claim.model_validate_json(body), info.etag)
+    except ValidationError:
+        return Held(None, info.etag)
+
+
+def store(bucket: Bucket, session: Session, claim: Claim, over: Held | None) -> Held:
+    """Write a claim, in place of what was read before.
+
+    Args:
+        bucket: Where.
+        session: Whose.
+        claim: What.
+        over: What `read` or `store` returned, None to create.
+
+    Raises:
+        ClaimConflict: Somebody else wrote it in between.
+    """
+    body = claim.model_dump_json(indent=2).encode()
+    try:
+        if over is None:
+            return Held(claim, bucket.create(session.claim_key, body))
+        return Held(claim, bucket.replace(session.claim_key, body, over.etag))
+    except PreconditionFailed as exc:
+        return _mine_after_all(bucket, session, claim, exc)
+
+
+def _mine_after_all(
+    bucket: Bucket, session: Session, claim: Claim, cause: PreconditionFailed
+) -> Held:
+    """Forgive botocore's own retry: its first try may have been stored and its answer lost."""
+    now_there = read(bucket, session)
+    if now_there is not None and now_there.claim == claim:
+        return now_there
+    raise ClaimConflict(
+        f"another edge box claimed {session} just now: `edge-client wait {session.quoted}` "
+        "follows its job"
+    ) from cause

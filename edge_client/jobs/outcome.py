@@ -1,0 +1,188 @@
+"""Ends a session: turns a job's last status into an `Outcome` by looking at S3.
+
+A transcript that the worker could not PUT is written here with the edge's own keys.
+
+What is said of a submission's end. Pure: `edge_client.jobs.reconcile` decides what is done.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import io
+import zlib
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from bucketscribe_contract import JobFailure, JobStatus, JobSummary, TranscriptForm, UploadFailed
+from edge_client.errors import TranscriptInvalid
+from edge_client.jobs import transcript as transcripts
+from edge_client.jobs.claim import Claim
+from edge_client.jobs.retry_policy import Ending, Result, Step, Verdict, judge
+from edge_client.jobs.transcript import Delivered
+from edge_client.services.s3 import Bucket
+from edge_client.session import Session
+
+_SHORTENED = {
+    TranscriptForm.COMPLETE: None,
+    TranscriptForm.WITHOUT_SCORES: "the transcript was too large to travel whole: its words have "
+    "no scores",
+    TranscriptForm.WITHOUT_WORDS: "the transcript was too large to travel whole: it has segments, "
+    "but no words",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended, proven by S3.
+
+    Attributes:
+        delivered: With ``done``.
+        failure: The worker's own words, where it gave some.
+        message: One line for people.
+        ending: Why there is no transcript, where the worker did not say.
+        answer: With `Ending.UNDELIVERED`: the transcript, which S3 does not have yet.
+        warning: What the delivered transcript lacks.
+    """
+
+    result: Result
+    message: str
+    delivered: Delivered | None = None
+    failure: JobFailure | None = None
+    ending: Ending | None = None
+    answer: UploadFailed | None = field(default=None, repr=False)
+    warning: str | None = None
+
+    @property
+    def cause(self) -> JobFailure | Ending | None:
+        """What the recovery table is asked about; None if there is nothing to recover."""
+        return self.ending or self.failure
+
+
+def settle(bucket: Bucket, session: Session, claim: Claim, status: JobStatus | None) -> Outcome:
+    """Decide how a job ended, and store a transcript that its worker could not.
+
+    Args:
+        bucket: Where the transcript should be.
+        session: Whose.
+        claim: The job's claim: its ``request_id`` tells its transcript from others.
+        status: RunPod's last word, None if it has forgotten the job.
+    """
+    outcome = examine(bucket, session, claim, status)
+    return outcome if outcome.answer is None else take(bucket, session, outcome.answer)
+
+
+def examine(bucket: Bucket, session: Session, claim: Claim, status: JobStatus | None) -> Outcome:
+    """Decide how a job ended; as `settle`, but store nothing.
+
+    S3 goes first: RunPod may have lost a result, run a job twice, or take a stored transcript
+    for one that was not (an answer to the PUT that got lost).
+    """
+    verdict = judge(status)
+    if isinstance(verdict, JobSummary):
+        return _confirm(bucket, session, verdict)
+    found = transcripts.find_of_job(bucket, session, claim)
+    if found is not None and not _is_contradicted(bucket, session, verdict):
+        return Outcome(Result.DONE, "the transcript is in S3", found)
+    if isinstance(verdict, JobFailure):
+        return Outcome(Result.FAILED, verdict.message, failure=verdict)
+    if isinstance(verdict, UploadFailed):
+        return Outcome(
+            Result.LOST,
+            f"the worker could not store the transcript: {verdict.failure.message}",
+            ending=Ending.UNDELIVERED,
+            answer=verdict,
+        )
+    return Outcome(verdict.result, verdict.message, ending=verdict.ending)
+
+
+def _is_contradicted(bucket: Bucket, session: Session, verdict: Verdict) -> bool:
+    """Whether S3 holds other bytes than the whole transcript that the answer brings.
+
+    A shortened form proves nothing about the document in S3, which may be the whole one.
+    """
+    if not isinstance(verdict, UploadFailed) or verdict.form is not TranscriptForm.COMPLETE:
+        return False
+    stored = bucket.read(session.result_key)
+    return stored is None or hashlib.sha256(stored[0]).hexdigest() != verdict.result.sha256
+
+
+def _confirm(bucket: Bucket, session: Session, summary: JobSummary) -> Outcome:
+    stored = bucket.head(session.result_key)
+    if stored is not None and stored.size_bytes == summary.result.bytes:
+        return Outcome(Result.DONE, summary.message, transcripts.of_summary(summary))
+    there = "nothing" if stored is None else f"{stored.size_bytes} bytes"
+    return Outcome(
+        Result.LOST,
+        f"the worker stored {summary.result.bytes} bytes, S3 has {there} at "
+        f"{session.result_key}: submit again",
+        ending=Ending.UNSTORED,
+    )
+
+
+def take(bucket: Bucket, session: Session, answer: UploadFailed) -> Outcome:
+    """Store the transcript inside a worker's answer, with the edge's own keys."""
+    try:
+        body = unpack(answer)
+        doc = transcripts.parse(body)
+    except TranscriptInvalid as exc:
+        message = f"{answer.failure.message}; {exc}"
+        return Outcome(Result.FAILED, message, failure=answer.failure, ending=Ending.DAMAGED)
+    bucket.write(session.result_key, body)
+    return Outcome(
+        Result.DONE,
+        "the worker could not reach S3; the edge stored the transcript",
+        doc.delivered(len(body)),
+        warning=_SHORTENED[answer.form],
+    )
+
+
+def unpack(answer: UploadFailed) -> bytes:
+    """Return the transcript inside a worker's answer.
+
+    Raises:
+        TranscriptInvalid: It is damaged: not gzip, or not what its checksum says.
+    """
+    try:
+        packed = base64.b64decode(answer.transcript_gzip_base64, validate=True)
+        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
+            body = file.read(answer.result.bytes + 1)  # never more than was promised
+    except (ValueError, OSError, EOFError, zlib.error) as exc:
+        raise TranscriptInvalid("the transcript in the job's output is damaged") from exc
+    if hashlib.sha256(body).hexdigest() != answer.result.sha256:
+        raise TranscriptInvalid("the transcript in the job's output fails its checksum")
+    return body
+
+
+def dated(outcome: Outcome, claim: Claim, now: datetime) -> Outcome:
+    """Tell a job that RunPod forgot too early from one whose time was over."""
+    if outcome.ending is not Ending.FORGOTTEN or now < claim.expires_at:
+        return outcome
+    refused = "nothing is out: RunPod refused the last submission; submit again"
+    over = (
+        f"the job's time was over at {claim.expires_at:%Y-%m-%d %H:%M} UTC and S3 has no "
+        "transcript: `edge-client doctor` tells whether workers come up; then submit again"
+    )
+    text = refused if claim.was_refused else over
+    return replace(outcome, ending=Ending.EXPIRED, message=text)
+
+
+def said(outcome: Outcome) -> str:
+    """Return the end in a few words, with the worker's code where it gave one."""
+    cause = outcome.cause
+    return f"{cause.code}: {outcome.message}" if isinstance(cause, JobFailure) else outcome.message
+
+
+def counted(outcome: Outcome, step: Step, submissions: int) -> Outcome:
+    """Say how often it was tried, where that is why nothing more is done."""
+    if not step.used_up or submissions < 2:
+        return outcome
+    return replace(outcome, message=f"{outcome.message} (after {submissions} submissions)")
+
+
+def as_reported(outcome: Outcome, claim: Claim) -> Outcome:
+    """Keep to what was said when the claim was closed: RunPod forgets the reason."""
+    if claim.ended is None or outcome.ending not in (Ending.FORGOTTEN, Ending.EXPIRED):
+        return outcome
+    return replace(outcome, result=Result.FAILED, message=claim.ended)

@@ -1,0 +1,207 @@
+"""Looks at a job until it ends.
+
+Takes a job and a `View`; tells when to look next, in the end RunPod's last status. Looks after
+1 s at first, then ever more rarely, up to every 10 s; a change of the job's state begins that
+anew, and what its percentage says of its end decides as soon as it says something. A network that
+is away for a while does not end the waiting: the job goes on without us.
+
+How much longer a job takes, from how its percentage has grown. Pure.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from bucketscribe_contract import JobState, JobStatus, Progress
+from edge_client.clock import Clock
+from edge_client.errors import JobNotFound, RateLimited, Unreachable
+
+LEAST_SPAN_S = 5.0
+LEAST_PERCENT = 2.0
+"""Before both have gone by, a rate says nothing."""
+ANOTHER_RUN_PERCENT = 10.0
+"""RunPod's progress comes out of order at times: only so deep a fall is a job begun anew."""
+SMOOTHING = 0.3
+"""The weight of what the newest rate says: stages differ in pace, and people dislike jumps."""
+
+
+class Estimate:
+    """The remaining time of one job; nothing while it cannot be known."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, float] | None = None
+        self._ends_at_s: float | None = None
+        self._percent = 0.0
+
+    def left_s(self, now_s: float, percent: float | None) -> float | None:
+        """Take the newest percentage and return the seconds that are left.
+
+        Args:
+            now_s: Monotonic.
+            percent: Of the whole job; None if unknown. A deep fall means another run.
+
+        Returns:
+            None if unknown.
+        """
+        if percent is None:
+            return None
+        before, self._percent = self._percent, percent
+        if self._first is None or percent < before - ANOTHER_RUN_PERCENT:
+            self._first, self._ends_at_s = (now_s, percent), None
+            return None
+        span_s, grown = now_s - self._first[0], percent - self._first[1]
+        if span_s < LEAST_SPAN_S or grown < LEAST_PERCENT:
+            return None
+        newest_s = now_s + span_s * (100 - percent) / grown
+        before_s = newest_s if self._ends_at_s is None else self._ends_at_s
+        self._ends_at_s = before_s + SMOOTHING * (newest_s - before_s)
+        return max(0.0, self._ends_at_s - now_s)
+
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 10.0
+GROWTH = 1.4
+JITTER = 0.2
+SHARE_OF_WHAT_IS_LEFT = 0.25
+PATIENCE_S = 300.0
+"""So long may RunPod be unreachable before the waiting ends."""
+LOOKS_FOR_ABSENCE = 3
+"""One 404 may be a proxy's, or come before a new job is known everywhere; a resubmission costs."""
+
+
+@dataclass(frozen=True)
+class Glimpse:
+    """What there is to see of a running job.
+
+    Attributes:
+        percent: Of the whole job.
+        left_s: An estimate of the seconds that remain.
+    """
+
+    state: str
+    stage: str | None = None
+    percent: float | None = None
+    left_s: float | None = None
+
+
+class View(Protocol):
+    """Shows how far a job is."""
+
+    def show(self, glimpse: Glimpse) -> None:
+        """Take the latest state; called after every poll."""
+
+    def note(self, message: str) -> None:
+        """Tell the user something that is not progress."""
+
+
+def glimpse_of(status: JobStatus) -> Glimpse:
+    """Read a status as progress. RunPod carries a running job's progress as its output."""
+    state = "queued" if status.status is JobState.IN_QUEUE else "running"
+    if status.status.is_final:
+        state = status.status.value.lower()
+    elif isinstance(status.output, dict):
+        try:
+            progress = Progress.model_validate(status.output)
+        except ValueError:
+            return Glimpse(state)
+        return Glimpse(state, progress.stage.value, progress.percent)
+    return Glimpse(state)
+
+
+class Pace:
+    """Seconds between looks: growing, with jitter so that edge boxes do not march in step.
+
+    Args:
+        first_s: The first pause, and the first after the job's state changed.
+        longest_s: No pause is longer.
+        random_unit: Returns 0 to 1.
+    """
+
+    def __init__(
+        self,
+        first_s: float = FIRST_PAUSE_S,
+        longest_s: float = LONGEST_PAUSE_S,
+        random_unit: Callable[[], float] = random.random,
+    ) -> None:
+        self._first_s, self._longest_s, self._random_unit = first_s, longest_s, random_unit
+        self._pause_s = first_s
+
+    def restart(self) -> None:
+        """Look often again: a job that has just left the queue shows how far it is."""
+        self._pause_s = self._first_s
+
+    def next_s(self, left_s: float | None = None) -> float:
+        """Return the pause before the next look.
+
+        Args:
+            left_s: An estimate of what remains of the job: nobody has to look often before its
+                last quarter.
+        """
+        pause_s = self._pause_s
+        self._pause_s = min(self._longest_s, self._pause_s * GROWTH)
+        if left_s is not None:
+            pause_s = min(self._longest_s, max(self._first_s, left_s * SHARE_OF_WHAT_IS_LEFT))
+        return pause_s * (1 + JITTER * (2 * self._random_unit() - 1))
+
+
+@dataclass(frozen=True)
+class Over:
+    """The job ended. ``status`` is None if RunPod has no such job (any more)."""
+
+    status: JobStatus | None
+
+
+class Poll:
+    """Looks at one job; remembers since when RunPod has been unreachable, or the job unknown.
+
+    Args:
+        ask: One GET of the job's status.
+        view: Shows each answer.
+        clock: Real, or a test's.
+        pace: How often.
+    """
+
+    def __init__(self, ask: Callable[[], JobStatus], view: View, clock: Clock, pace: Pace) -> None:
+        self._ask, self._view, self._clock, self._pace = ask, view, clock, pace
+        self._state: JobState | None = None
+        self._away_since: float | None = None
+        self._absences = 0
+        self._estimate = Estimate()
+
+    def look(self) -> Over | float:
+        """Look once.
+
+        Returns:
+            The end, or the seconds until the next look.
+
+        Raises:
+            Unreachable: RunPod has not answered for five minutes.
+        """
+        try:
+            status = self._ask()
+        except JobNotFound:
+            self._absences += 1
+            return Over(None) if self._absences >= LOOKS_FOR_ABSENCE else self._pace.next_s()
+        except (Unreachable, RateLimited) as exc:
+            return self._bear(exc)
+        self._away_since, self._absences = None, 0
+        if status.status is not self._state:
+            self._state = status.status
+            self._pace.restart()
+        seen = glimpse_of(status)
+        left_s = self._estimate.left_s(self._clock.monotonic(), seen.percent)
+        self._view.show(replace(seen, left_s=left_s))
+        return Over(status) if status.status.is_final else self._pace.next_s(left_s)
+
+    def _bear(self, exc: Unreachable | RateLimited) -> float:
+        now = self._clock.monotonic()
+        if self._away_since is None:
+            self._away_since = now
+            self._view.note(f"{exc}; the job goes on, trying again")
+        elif now - self._away_since > PATIENCE_S:
+            raise exc
+        asked_s = exc.retry_after_s if isinstance(exc, RateLimited) else None
+        return max(self._pace.next_s(), asked_s or 0.0)

@@ -1,0 +1,329 @@
+"""Sees a session through, a step at a time: follows its job, and does what must follow its end.
+
+Takes the claim of a job; each `Pursuit.step` does what is due and returns how long there is
+nothing to do, or the `End`. It never sleeps itself, so one process can pursue thousands
+(`edge_client.batch`), and one session alone is the same with a sleep in between
+(`edge_client.commands`). Whatever is done goes through the claim, so any edge box, or the same one
+after a crash, goes on where this one stopped: the claim holds what was asked for, how earlier
+submissions ended, and, once somebody was told of a failure, that it is over.
+
+Looks for a submission whose answer was lost, or never read.
+
+RunPod finds no job by a key of ours, so three things are looked at: the claim (the box that
+posted may have written the job's id by now), S3 (a transcript of this request), and the
+endpoint's ``/health``. Only an endpoint without a job in its queue or at work, for longer than
+any POST can still be on its way, proves that the submission is not there: it never was, or it
+ended without a transcript. Either way submitting again pays for nothing twice. See
+``docs/adr/0005-no-blind-second-submission.md``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from bucketscribe_contract import JobFailure, JobStatus
+from edge_client.errors import AnswerLost, ClaimConflict, EdgeError, Unreachable
+from edge_client.jobs import claim as claims
+from edge_client.jobs import transcript as transcripts
+from edge_client.jobs.claim import Claim
+from edge_client.jobs.outcome import Outcome, as_reported, counted, dated, examine, said, take
+from edge_client.jobs.poll import Glimpse, Over, Pace, Poll, View
+from edge_client.jobs.retry_policy import TABLE, Do, Ending, Result, Step, name_of, next_step
+from edge_client.jobs.submit import ask, check_endpoint, resubmit
+from edge_client.services.edge import Edge
+from edge_client.session import Session
+
+if TYPE_CHECKING:
+    from edge_client.jobs.transcript import Delivered
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What was found.
+
+    Attributes:
+        delivered: The transcript.
+        claim: The claim, which names a job or another submission by now.
+    """
+
+    delivered: Delivered | None = None
+    claim: Claim | None = None
+
+
+class Search:
+    """One look, to be repeated.
+
+    Args:
+        edge: Settings and services.
+        session: Whose submission.
+        claim: Its claim, without a job's id.
+    """
+
+    def __init__(self, edge: Edge, session: Session, claim: Claim) -> None:
+        self._edge, self._session, self._claim = edge, session, claim
+        self._began = edge.clock.monotonic()
+
+    def __call__(self) -> Sighting | None:
+        """Return what is found, None if nothing is known yet."""
+        quiet_s = self._quiet_for_s()  # before S3: a job that ends in between has stored by then
+        held = claims.read(self._edge.bucket, self._session)
+        if held is not None and held.claim is not None and held.claim != self._claim:
+            return Sighting(claim=held.claim)
+        found = transcripts.find_of_job(self._edge.bucket, self._session, self._claim)
+        if found is not None:
+            return Sighting(delivered=found)
+        if quiet_s is not None and quiet_s >= self._edge.settings.lost_answer_s:
+            return Sighting()
+        return None
+
+    def _quiet_for_s(self) -> float | None:
+        """Return for how long the endpoint has been quiet, counted from this search's beginning.
+
+        What was quiet before says nothing: the POST that is searched for may be under way.
+        """
+        since = self._edge.silence.since()
+        return None if since is None else self._edge.clock.monotonic() - max(since, self._began)
+
+
+log = logging.getLogger(__name__)
+RERECORDED = "rerecorded"
+
+
+@dataclass(frozen=True)
+class End:
+    """How a session's last submission ended.
+
+    Attributes:
+        status: RunPod's last word on it, where it had one.
+    """
+
+    outcome: Outcome
+    claim: Claim
+    status: JobStatus | None = None
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A submission that is due at a monotonic second."""
+
+    ended: str
+    longer: bool
+    known_s: float
+    at: float
+
+
+Next = End | float
+
+
+class Pursuit:
+    """The submissions of one session, until there is a transcript or nothing more to do.
+
+    Args:
+        edge: Settings and services.
+        session: Which.
+        claim: The job to begin with.
+        view: Shows progress, and what is done.
+        pace: Makes the pace of looking at one submission.
+    """
+
+    def __init__(
+        self,
+        edge: Edge,
+        session: Session,
+        claim: Claim,
+        view: View,
+        pace: Callable[[Claim], Pace] = lambda _: Pace(),
+    ) -> None:
+        self._edge, self._session, self._view, self._pace = edge, session, view, pace
+        self._planned: _Planned | None = None
+        self._stores = self._reruns = 0
+        self._status: JobStatus | None = None
+        self._pursue(claim)
+
+    @property
+    def claim(self) -> Claim:
+        """The submission that is pursued now."""
+        return self._claim
+
+    @property
+    def plans_submission(self) -> bool:
+        """Whether no job is out, and the next step that is due submits one."""
+        return self._planned is not None
+
+    def step(self) -> Next:
+        """Do what is due.
+
+        Returns:
+            The end, or the seconds until the next step; earlier ones look, but submit nothing.
+
+        Raises:
+            ClaimConflict: The job is on another endpoint.
+            EdgeError: A service does not answer, or refuses. The step can be made again.
+        """
+        return self._act()
+
+    def _pursue(self, claim: Claim) -> Next:
+        """Turn to a submission; the first look at it is due."""
+        self._claim, self._planned = claim, None
+        self._act: Callable[[], Next] = self._begin
+        return 0.0
+
+    def _begin(self) -> Next:
+        check_endpoint(self._edge, self._session, self._claim)
+        pace = self._pace(self._claim)
+        if self._claim.job_id is None:
+            if self._claim.ended is None:
+                self._view.note(
+                    "the submission's answer is not known: looking for the job and in S3"
+                )
+            search = Search(self._edge, self._session, self._claim)
+            self._act = partial(self._search, search, pace)
+        else:
+            look = partial(self._edge.api.status, self._claim.job_id)
+            self._act = partial(self._poll, Poll(look, self._view, self._edge.clock, pace))
+        return self._act()
+
+    def _is_over(self) -> bool:
+        """Whether the claim says that its job cannot be out any more: one look is enough."""
+        return self._claim.ended is not None or not self._claim.is_alive(self._edge.clock.now())
+
+    def _poll(self, poll: Poll) -> Next:
+        """Look at a job that has an id."""
+        seen = Over(ask(self._edge, self._claim.job_id or "")) if self._is_over() else poll.look()
+        if isinstance(seen, float):
+            return seen
+        self._status = seen.status
+        outcome = examine(self._edge.bucket, self._session, self._claim, seen.status)
+        return self._answer(dated(outcome, self._claim, self._edge.clock.now()))
+
+    def _search(self, search: Search, pace: Pace) -> Next:
+        """Look for a submission without an answer."""
+        seen = search()
+        if seen is None:
+            if not self._is_over():
+                self._view.show(Glimpse("waiting for a transcript in S3"))
+                return pace.next_s()
+            outcome = examine(self._edge.bucket, self._session, self._claim, None)
+            return self._answer(dated(outcome, self._claim, self._edge.clock.now()))
+        if seen.claim is not None:
+            return self._pursue(seen.claim)
+        if seen.delivered is not None:
+            return self._end(Outcome(Result.DONE, "the transcript is in S3", seen.delivered))
+        text = "RunPod has no job, and S3 no transcript, of a submission whose answer was lost"
+        return self._answer(Outcome(Result.LOST, text, ending=Ending.UNANSWERED))
+
+    def _answer(self, outcome: Outcome) -> Next:
+        """Do what the table says."""
+        claim, cause = self._claim, outcome.cause
+        if cause is None or (claim.ended is not None and cause is not Ending.UNDELIVERED):
+            return self._end(as_reported(outcome, claim))
+        earlier = [attempt.ended for attempt in claim.earlier]
+        step = next_step(TABLE, cause, earlier, self._edge.limits)
+        log.debug("%s: %s", name_of(cause), step)
+        deeds: dict[Do, Callable[[], Next]] = {
+            Do.SUBMIT: lambda: self._plan(outcome, step),
+            Do.TAKE: lambda: self._take(outcome),
+            Do.SKIP: lambda: self._end(replace(outcome, result=Result.SKIPPED)),
+            Do.REPORT: lambda: self._end(counted(outcome, step, len(earlier) + 1)),
+        }
+        return deeds[step.do]()
+
+    def _plan(self, outcome: Outcome, step: Step) -> Next:
+        """Let a submission follow, after a pause where there is one."""
+        cause = outcome.cause
+        number, limit = len(self._claim.earlier) + 2, self._edge.limits.attempts
+        when = f" in {step.pause_s:.0f} s" if step.pause_s else ""
+        self._view.note(f"{said(outcome)}; submission {number} of {limit}{when}")
+        known_s = float((cause.needed_seconds or 0) if isinstance(cause, JobFailure) else 0)
+        ended = name_of(cause) if cause is not None else ""
+        at = self._edge.clock.monotonic() + step.pause_s
+        return self._wait_for(_Planned(ended, step.longer, known_s, at))
+
+    def _wait_for(self, planned: _Planned) -> Next:
+        self._planned = planned
+        self._act = partial(self._submit, planned)
+        return max(0.0, planned.at - self._edge.clock.monotonic())
+
+    def _submit(self, planned: _Planned) -> Next:
+        """Submit again; if another box did, or the answer is lost, pursue what there is."""
+        left_s = planned.at - self._edge.clock.monotonic()
+        if left_s > 0:
+            return left_s
+        try:
+            claim = resubmit(
+                self._edge,
+                self._session,
+                self._claim,
+                planned.ended,
+                longer=planned.longer,
+                known_s=planned.known_s,
+                say=self._view.note,
+            )
+        except (AnswerLost, ClaimConflict) as exc:
+            self._view.note(str(exc))
+            claim = self._claim_now(exc)
+        return self._pursue(claim)
+
+    def _claim_now(self, cause: EdgeError) -> Claim:
+        held = claims.read(self._edge.bucket, self._session)
+        if held is None or held.claim is None:
+            raise cause
+        return held.claim
+
+    def _take(self, outcome: Outcome) -> Next:
+        """Store the transcript that came in the job's output; S3 may be away here, too."""
+        if outcome.answer is None:
+            raise AssertionError("UNDELIVERED comes with its answer")
+        self._act = partial(self._take, outcome)
+        try:
+            stored = take(self._edge.bucket, self._session, outcome.answer)
+        except Unreachable as exc:
+            return self._bear(exc)
+        return self._answer(stored)
+
+    def _bear(self, exc: Unreachable) -> Next:
+        limits = self._edge.limits
+        self._stores += 1
+        if self._stores >= limits.attempts:
+            self._stores = 0
+            raise exc
+        pause_s = limits.pause_s(self._stores - 1)
+        self._view.note(f"{exc}; storing the transcript again in {pause_s:.0f} s")
+        return pause_s
+
+    def _end(self, outcome: Outcome) -> Next:
+        """End here, unless the recording is another one by now."""
+        if self._claim.ended is None and self._is_rerecorded(outcome):
+            self._reruns += 1
+            self._view.note("the recording changed while its job ran; submitting again")
+            now = self._edge.clock.monotonic()
+            return self._wait_for(_Planned(RERECORDED, False, 0.0, now))
+        if outcome.result is not Result.DONE and self._claim.ended is None:
+            self._close(outcome)
+        return End(outcome, self._claim, self._status)
+
+    def _is_rerecorded(self, outcome: Outcome) -> bool:
+        """Whether there is a recording, another than the job's; not for ever: who records on?"""
+        audio = self._edge.bucket.head(self._session.audio_key)
+        if audio is None or self._reruns >= self._edge.limits.attempts:
+            return False
+        if outcome.delivered is not None:
+            return not outcome.delivered.is_of(audio, self._claim)
+        return audio.etag != self._claim.audio_etag
+
+    def _close(self, outcome: Outcome) -> None:
+        """Mark the claim: whoever submits this session now starts afresh."""
+        cause = outcome.cause
+        text = f"{name_of(cause)}: {outcome.message}" if cause is not None else outcome.message
+        self._claim = closed = self._claim.closed(text)
+        held = claims.read(self._edge.bucket, self._session)
+        if held is None or held.claim is None or held.claim.request_id != closed.request_id:
+            return
+        try:
+            claims.store(self._edge.bucket, self._session, closed, held)
+        except EdgeError as exc:
+            self._view.note(f"the claim could not be closed: {exc}")

@@ -1,0 +1,257 @@
+"""What follows when a job ended without its transcript: one table, and the function that reads it.
+
+Takes how the job ended (the worker's `JobFailure`, or an `Ending` that RunPod's answer leaves)
+and how the submissions before it ended; returns a `Step`. Pure: `edge_client.commands` does what
+the step says. Every row is bounded: by its own ``tries``, and all rows together by the settings.
+
+What a job's last status means. Pure: S3 is looked at by `edge_client.jobs.outcome`.
+
+RunPod's answer alone never proves success: results are forgotten after 30 minutes, and a result
+that RunPod lost shows as COMPLETED without output (runpod-python issue 309).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from pydantic import ValidationError
+
+from bucketscribe_contract import (
+    FAILURES,
+    Action,
+    JobFailure,
+    JobState,
+    JobStatus,
+    JobSummary,
+    UploadFailed,
+)
+from bucketscribe_contract.redact import one_line
+from edge_client.settings import Limits
+
+
+class Result(StrEnum):
+    """How a session's job ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    SKIPPED = "skipped"
+
+
+class Ending(StrEnum):
+    """How a job ended, where no worker said why. Claims keep these names."""
+
+    UNDELIVERED = "undelivered"
+    DAMAGED = "damaged"
+    UNSTORED = "unstored"
+    NO_OUTPUT = "no_output"
+    FORGOTTEN = "forgotten"
+    EXPIRED = "expired"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    CRASHED = "crashed"
+    UNANSWERED = "unanswered"
+
+
+@dataclass(frozen=True)
+class Unproven:
+    """The status decides nothing: ``result`` holds unless S3 has the job's transcript."""
+
+    result: Result
+    ending: Ending
+    message: str
+
+
+Verdict = JobSummary | UploadFailed | JobFailure | Unproven
+
+
+def judge(status: JobStatus | None) -> Verdict:
+    """Read a final status.
+
+    Args:
+        status: None if RunPod has no such job any more. One that is not final is taken for the
+            last there will be: the claim says that its job's time is over.
+    """
+    if status is None:
+        text = "RunPod has forgotten the job and S3 has no transcript of it"
+        return Unproven(Result.LOST, Ending.FORGOTTEN, text)
+    if status.status is JobState.COMPLETED:
+        return _completed(status.output)
+    if status.status is JobState.FAILED:
+        return _failed(status)
+    if status.status is JobState.CANCELLED:
+        return Unproven(Result.CANCELLED, Ending.CANCELLED, "the job was cancelled")
+    if status.status is JobState.TIMED_OUT:
+        text = "RunPod ended the job at its executionTimeout, before its transcript"
+        return Unproven(Result.LOST, Ending.TIMED_OUT, text)
+    text = (
+        f"the job's time is over, though RunPod calls it {status.status.lower()}, and S3 has no "
+        "transcript: `edge-client doctor` tells whether workers come up; then submit again"
+    )
+    return Unproven(Result.LOST, Ending.EXPIRED, text)
+
+
+def _completed(output: Any) -> Verdict:
+    for model in (JobSummary, UploadFailed):
+        try:
+            return model.model_validate(output, extra="ignore")  # a newer worker says more
+        except ValidationError:
+            continue
+    what = "without a result" if output is None else "with a result that is no summary"
+    text = f"RunPod calls the job completed {what}, S3 has no transcript"
+    return Unproven(Result.LOST, Ending.NO_OUTPUT, text)
+
+
+def _failed(status: JobStatus) -> Verdict:
+    text = status.error
+    if text is None and isinstance(status.output, dict):
+        text = status.output.get("error")
+    try:
+        return JobFailure.model_validate_json(text or "")
+    except (ValidationError, TypeError):
+        return Unproven(Result.FAILED, Ending.CRASHED, f"the worker failed: {_readable(text)}")
+
+
+def _readable(text: Any) -> str:
+    """Return RunPod's or a foreign worker's error text as one line, without a traceback."""
+    if not isinstance(text, str) or not text.strip():
+        return "RunPod gives no reason; see the endpoint's logs in its console"
+    try:
+        parsed = json.loads(text)
+    except ValueError:
+        parsed = None
+    if isinstance(parsed, dict) and "error_message" in parsed:
+        text = str(parsed["error_message"])
+    return one_line(text)
+
+
+Cause = JobFailure | Ending
+
+
+class Do(StrEnum):
+    """What the edge can do about a job that ended."""
+
+    SUBMIT = "submit"
+    TAKE = "take"
+    SKIP = "skip"
+    REPORT = "report"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One row.
+
+    Attributes:
+        do: What is done. `Do.SUBMIT` always signs anew and goes through the claim.
+        tries: How often this very ending may be answered so; None: as often as the settings allow.
+        pause: Back off first: the settings' delay, doubled each time.
+        longer: Let the job, and so its URLs, live longer than the last one.
+    """
+
+    do: Do
+    tries: int | None = None
+    pause: bool = False
+    longer: bool = False
+
+
+TABLE: Mapping[Action | Ending, Rule] = {
+    Action.REPORT: Rule(Do.REPORT),
+    Action.SKIP: Rule(Do.SKIP),
+    Action.SIGN_AGAIN: Rule(Do.SUBMIT),
+    Action.SIGN_LONGER: Rule(Do.SUBMIT, longer=True),
+    Action.BACK_OFF: Rule(Do.SUBMIT, pause=True),
+    Action.SUBMIT_AGAIN: Rule(Do.SUBMIT),
+    Action.SUBMIT_AGAIN_ONCE: Rule(Do.SUBMIT, tries=1),
+    Ending.UNDELIVERED: Rule(Do.TAKE),
+    Ending.DAMAGED: Rule(Do.SUBMIT, tries=1),
+    Ending.UNSTORED: Rule(Do.SUBMIT, tries=1),
+    Ending.NO_OUTPUT: Rule(Do.SUBMIT, tries=1),
+    Ending.FORGOTTEN: Rule(Do.SUBMIT, tries=1),
+    Ending.CRASHED: Rule(Do.SUBMIT, tries=1),
+    Ending.TIMED_OUT: Rule(Do.SUBMIT, tries=1, longer=True),
+    Ending.UNANSWERED: Rule(Do.SUBMIT),
+    Ending.CANCELLED: Rule(Do.REPORT),
+    Ending.EXPIRED: Rule(Do.REPORT),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What to do next.
+
+    Attributes:
+        do: The deed.
+        pause_s: Seconds to wait before it.
+        longer: As in `Rule`.
+        used_up: A submission would have followed, but there were as many as are allowed.
+    """
+
+    do: Do
+    pause_s: float = 0.0
+    longer: bool = False
+    used_up: bool = False
+
+
+def name_of(cause: Cause) -> str:
+    """Return a cause's stable name, as claims keep it: a failure's code, or an ending."""
+    return cause.code.value if isinstance(cause, JobFailure) else cause.value
+
+
+_MENDED_BY_TIME = frozenset(
+    [code.value for code, rule in FAILURES.items() if rule.retryable]
+    + [
+        ending.value
+        for ending in (
+            Ending.FORGOTTEN,
+            Ending.NO_OUTPUT,
+            Ending.UNSTORED,
+            Ending.EXPIRED,
+            Ending.UNANSWERED,
+        )
+    ]
+)
+
+
+def is_mended_by_time(ended: str) -> bool:
+    """Tell whether a later batch should try a recording again that nobody changed.
+
+    A service that was away comes back. What broke on the recording itself, or ran until its
+    time limit, breaks again, and costs money each time: that is for the user to say.
+
+    Args:
+        ended: As a claim keeps it: `name_of` the cause, a colon, what people were told.
+    """
+    return ended.partition(":")[0] in _MENDED_BY_TIME
+
+
+def next_step(
+    table: Mapping[Action | Ending, Rule],
+    cause: Cause,
+    earlier: Sequence[str],
+    limits: Limits,
+    random_unit: Callable[[], float] = random.random,
+) -> Step:
+    """Decide what follows.
+
+    Args:
+        table: `TABLE`, or a test's.
+        cause: How the last submission ended.
+        earlier: How those before it ended (`name_of`), oldest first.
+        limits: Bounds for all rows.
+        random_unit: Returns 0 to 1, for the jitter.
+    """
+    rule = table[cause.action if isinstance(cause, JobFailure) else cause]
+    if rule.do is not Do.SUBMIT:
+        return Step(rule.do)
+    same = list(earlier).count(name_of(cause))
+    allowed = limits.attempts if rule.tries is None else rule.tries
+    if same >= allowed or len(earlier) + 1 >= limits.attempts:
+        return Step(Do.REPORT, used_up=True)
+    pause_s = limits.pause_s(same, random_unit) if rule.pause else 0.0
+    return Step(Do.SUBMIT, pause_s, rule.longer)

@@ -1,0 +1,255 @@
+"""``transcription.json`` as the edge reads it.
+
+Takes the object's bytes; returns a `Document`; raises `TranscriptInvalid`. Only what is used here
+is looked at: a field or a warning that a newer worker adds must not make its work look undone,
+and the WhisperX JSON that the seed's pods wrote counts too.
+
+A transcript as text for people and players: txt, srt, vtt.
+
+Takes a `Document`; returns the whole text, ending in a newline. Sources: W3C WebVTT; SubRip as
+players read it (blank line after each cue, comma before the milliseconds).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bucketscribe_contract import JobSummary
+from edge_client.errors import TranscriptInvalid
+from edge_client.jobs.claim import Claim
+from edge_client.services.s3 import Bucket, ObjectInfo
+from edge_client.session import Session
+
+
+@dataclass(frozen=True)
+class Line:
+    """A segment: times in seconds from the start of the recording."""
+
+    start_s: float
+    end_s: float
+    speaker: str | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What a finished session's transcript amounts to.
+
+    Attributes:
+        audio_etag: Of the recording that its worker read; None if it did not say.
+    """
+
+    segments_count: int
+    speakers_count: int
+    duration_s: float
+    processing_s: float | None
+    language: str | None
+    warnings: tuple[str, ...]
+    size_bytes: int
+    audio_etag: str | None = None
+
+    def is_of(self, audio: ObjectInfo, claim: Claim) -> bool:
+        """Whether the recording is still the one that was transcribed.
+
+        Args:
+            audio: The recording as it is now.
+            claim: Of the submission that the transcript is of. It tells what was there before
+                the job; what the job then read, only its worker knows.
+        """
+        return _opaque(self.audio_etag or claim.audio_etag) == _opaque(audio.etag)
+
+
+def _opaque(etag: str) -> str:
+    """Return what an ETag is about: a proxy may make one weak (RFC 9110, 8.8.3)."""
+    return etag.removeprefix("W/").strip('"')
+
+
+@dataclass(frozen=True)
+class Document:
+    """A transcript."""
+
+    lines: tuple[Line, ...]
+    speakers: tuple[str, ...]
+    duration_s: float
+    processing_s: float | None = None
+    language: str | None = None
+    warnings: tuple[str, ...] = ()
+    request_id: str | None = None
+    audio_etag: str | None = None
+
+    def delivered(self, size_bytes: int) -> Delivered:
+        """Sum it up."""
+        return Delivered(
+            segments_count=len(self.lines),
+            speakers_count=len(self.speakers),
+            duration_s=self.duration_s,
+            processing_s=self.processing_s,
+            language=self.language,
+            warnings=self.warnings,
+            size_bytes=size_bytes,
+            audio_etag=self.audio_etag,
+        )
+
+
+def of_summary(summary: JobSummary) -> Delivered:
+    """Sum up a transcript from what its worker said about it."""
+    return Delivered(
+        segments_count=summary.segments_count,
+        speakers_count=summary.speakers_count,
+        duration_s=summary.duration_seconds,
+        processing_s=summary.processing_time_seconds,
+        language=summary.language,
+        warnings=tuple(summary.warnings),
+        size_bytes=summary.result.bytes,
+        audio_etag=summary.audio_etag,
+    )
+
+
+class _Segment(BaseModel):
+    start: float = Field(ge=0)
+    end: float = Field(ge=0)
+    text: str
+    speaker: str | None = None
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class _Transcript(BaseModel):
+    """What the edge needs of a transcript; the rest is other readers' business."""
+
+    segments: tuple[_Segment, ...]
+    speakers: tuple[str, ...] | None = None
+    language: str | None = None
+    duration_seconds: float | None = None
+    processing_time_seconds: float | None = None
+    warnings: tuple[str, ...] = ()
+    request_id: str | None = None
+    audio_etag: str | None = None
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+def parse(body: bytes) -> Document:
+    """Read a transcript.
+
+    Raises:
+        TranscriptInvalid: It is not JSON, or no transcript.
+    """
+    try:
+        doc = _Transcript.model_validate_json(body)
+    except ValidationError as exc:
+        where = ".".join(str(part) for part in exc.errors(include_input=False)[0]["loc"])
+        raise TranscriptInvalid(
+            "the transcript cannot be read" + (f" (see {where})" if where else ": it is not JSON")
+        ) from None  # the cause would show its text
+    lines = tuple(Line(s.start, s.end, s.speaker, s.text) for s in doc.segments)
+    named = tuple(sorted({line.speaker for line in lines if line.speaker}))
+    ended_s = max((line.end_s for line in lines), default=0.0)
+    return Document(
+        lines=lines,
+        speakers=named if doc.speakers is None else doc.speakers,
+        duration_s=ended_s if doc.duration_seconds is None else doc.duration_seconds,
+        processing_s=doc.processing_time_seconds,
+        language=doc.language,
+        warnings=doc.warnings,
+        request_id=doc.request_id,
+        audio_etag=doc.audio_etag,
+    )
+
+
+def find_done(
+    bucket: Bucket, session: Session, audio: ObjectInfo | None, claim: Claim | None
+) -> Delivered | None:
+    """Tell whether the session is done: a valid transcript of the audio as it is now.
+
+    Args:
+        bucket: Where.
+        session: Which.
+        audio: The recording, None if it is gone (then any valid transcript will do).
+        claim: The session's claim. If its job wrote the transcript, the audio's ETag decides
+            whether it is of this audio (`Delivered.is_of`); otherwise which of the two objects is
+            newer.
+    """
+    found = _read(bucket, session)
+    if found is None:
+        return None
+    doc, info = found
+    if audio is not None and not _is_of(doc, info, audio, claim):
+        return None
+    return doc.delivered(info.size_bytes)
+
+
+def _is_of(doc: Document, info: ObjectInfo, audio: ObjectInfo, claim: Claim | None) -> bool:
+    if claim is not None and doc.request_id in claim.request_ids:
+        return doc.delivered(info.size_bytes).is_of(audio, claim)
+    return info.modified_at >= audio.modified_at
+
+
+def find_of_job(bucket: Bucket, session: Session, claim: Claim) -> Delivered | None:
+    """Return the transcript that the claim's submission, or one before it, wrote."""
+    found = _read(bucket, session)
+    if found is None or found[0].request_id not in claim.request_ids:
+        return None
+    return found[0].delivered(found[1].size_bytes)
+
+
+def _read(bucket: Bucket, session: Session) -> tuple[Document, ObjectInfo] | None:
+    found = bucket.read(session.result_key)
+    if found is None:
+        return None
+    try:
+        return parse(found[0]), found[1]
+    except TranscriptInvalid:
+        return None
+
+
+def as_txt(doc: Document) -> str:
+    """One line a segment: start and end, speaker, text."""
+    width = max((len(line.speaker or "") for line in doc.lines), default=0)
+    return "".join(
+        f"{_stamp(line.start_s, '.')[:-1]} - {_stamp(line.end_s, '.')[:-1]}  "
+        + (f"{line.speaker or '':{width}}  " if width else "")
+        + f"{_flat(line.text)}\n"
+        for line in doc.lines
+    )
+
+
+def as_srt(doc: Document) -> str:
+    """SubRip, the speaker in brackets before the text."""
+    return "\n".join(
+        f"{number}\n{_span(line, ',')}\n"
+        + (f"[{line.speaker}] " if line.speaker else "")
+        + f"{_flat(line.text)}\n"
+        for number, line in enumerate(doc.lines, start=1)
+    )
+
+
+def as_vtt(doc: Document) -> str:
+    """WebVTT, the speaker as a voice span."""
+    return "WEBVTT\n" + "".join(
+        f"\n{_span(line, '.')}\n"
+        + (f"<v {escape(line.speaker, quote=False)}>" if line.speaker else "")
+        + f"{escape(_flat(line.text), quote=False)}\n"
+        for line in doc.lines
+    )
+
+
+FORMATS: dict[str, Callable[[Document], str]] = {"srt": as_srt, "vtt": as_vtt, "txt": as_txt}
+
+
+def _span(line: Line, point: str) -> str:
+    return f"{_stamp(line.start_s, point)} --> {_stamp(line.end_s, point)}"
+
+
+def _stamp(seconds: float, point: str) -> str:
+    ms = round(seconds * 1000)
+    return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}{point}{ms % 1000:03}"
+
+
+def _flat(text: str) -> str:
+    """Return text on one line: a blank line inside a cue would end it."""
+    return " ".join(text.split())

@@ -1,0 +1,261 @@
+"""Results as text for people and as objects for programs. Pure.
+
+Writes results to stdout and everything else to stderr, as text or as one JSON object.
+
+How far a job is, shown on stderr: a live line on a terminal, plain lines when not.
+
+stdout is for results alone.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TextIO
+
+from edge_client.jobs.claim import Claim
+from edge_client.jobs.outcome import Outcome
+from edge_client.jobs.poll import Glimpse, View
+from edge_client.jobs.retry_policy import Result
+from edge_client.jobs.submit import State, Submission
+from edge_client.jobs.transcript import Delivered
+from edge_client.services.presign import RESULT_CONTENT_TYPE, SignedUrls
+from edge_client.session import Session
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+
+Facts = dict[str, Any]
+
+
+def urls_as_text(urls: SignedUrls) -> str:
+    """Return the two URLs as curl commands that work as they are."""
+    until = f"{urls.expires_at:%Y-%m-%d %H:%M:%S} UTC"
+    return "\n".join(
+        [
+            f"# Anyone who has these URLs can use them, until {until}.",
+            "# GET the recording:",
+            f"curl -f -o audio.wav {shlex.quote(urls.audio_url.reveal())}",
+            "# PUT the transcript; the header is part of the signature:",
+            f"curl -f -X PUT -H 'Content-Type: {RESULT_CONTENT_TYPE}' "
+            f"--data-binary @transcription.json {shlex.quote(urls.result_url.reveal())}",
+        ]
+    )
+
+
+def urls_as_facts(session: Session, urls: SignedUrls) -> Facts:
+    """Return the two URLs, and what the PUT must send."""
+    return {
+        "session": session.prefix,
+        "audio_url": urls.audio_url.reveal(),
+        "result_url": urls.result_url.reveal(),
+        "result_headers": {"Content-Type": RESULT_CONTENT_TYPE},
+        "expires_in": urls.expires_s,
+        "expires_at": urls.expires_at.isoformat(),
+    }
+
+
+def submission_as_text(sub: Submission) -> str:
+    """Say what was submitted, or why nothing was."""
+    wait = f"`edge-client wait {sub.session.quoted}`"
+    if sub.claim is None:
+        return f"already done: {sub.session} has a transcript newer than its recording"
+    job, at = sub.claim.job_id, f"{sub.claim.submitted_at:%Y-%m-%d %H:%M:%S} UTC"
+    if sub.state is State.SUBMITTED:
+        return f"submitted: job {job} for {sub.session}; {wait} follows it"
+    by = f"by {sub.claim.submitted_by or 'an edge box'} at {at}"
+    if sub.state is State.ALREADY_SUBMITTED:
+        return f"already submitted: job {job} {by}; {wait} follows it"
+    return (
+        f"already submitted {by}, but RunPod's answer is not known, so its job may be running; "
+        f"{wait} looks for it, and submits again once it is certain that there is none"
+    )
+
+
+def submission_as_facts(sub: Submission) -> Facts:
+    """Return a submission as an object."""
+    return {
+        "session": sub.session.prefix,
+        "state": sub.state.value,
+        **_job_facts(sub.claim),
+        "summary": _delivered_facts(sub.delivered),
+    }
+
+
+def outcome_as_text(bucket: str, session: Session, outcome: Outcome) -> str:
+    """Say how a job ended, and where its transcript is."""
+    if outcome.result is not Result.DONE or outcome.delivered is None:
+        code = f"{outcome.failure.code} in {outcome.failure.stage}: " if outcome.failure else ""
+        return f"{outcome.result}: {session}: {code}{outcome.message}"
+    warning = f"  warning: {outcome.warning}\n" if outcome.warning else ""
+    return f"done: {session}\n{warning}" + delivered_as_text(bucket, session, outcome.delivered)
+
+
+def delivered_as_text(bucket: str, session: Session, delivered: Delivered) -> str:
+    """Return the summary of a transcript."""
+    took = "" if delivered.processing_s is None else f", in {delivered.processing_s:,.1f} s"
+    language = delivered.language or "no language"
+    rows = [
+        f"  {delivered.duration_s:,.1f} s of audio ({language}){took}",
+        f"  {delivered.segments_count:,} segments, {delivered.speakers_count} speakers",
+        *([f"  warnings: {', '.join(delivered.warnings)}"] if delivered.warnings else []),
+        f"  s3://{bucket}/{session.result_key} ({delivered.size_bytes:,} bytes)",
+        f"  read it: edge-client render {session.quoted} --format txt",
+    ]
+    return "\n".join(rows)
+
+
+def outcome_as_facts(session: Session, claim: Claim | None, outcome: Outcome) -> Facts:
+    """Return an outcome as an object."""
+    failure = outcome.failure
+    return {
+        "session": session.prefix,
+        "state": outcome.result.value,
+        **_job_facts(claim),
+        "message": outcome.message,
+        "summary": _delivered_facts(outcome.delivered),
+        "warning": outcome.warning,
+        "submissions": [*(a.ended for a in claim.earlier), outcome.result.value] if claim else [],
+        "failure": failure.model_dump(mode="json", exclude_none=True) if failure else None,
+    }
+
+
+def _job_facts(claim: Claim | None) -> Facts:
+    if claim is None:
+        return {"job_id": None, "request_id": None, "submitted_at": None, "expires_at": None}
+    return claim.model_dump(
+        mode="json", include={"job_id", "request_id", "submitted_at", "expires_at"}
+    )
+
+
+def _delivered_facts(delivered: Delivered | None) -> Facts | None:
+    """Return a summary under the names of the worker's own (`contract.JobSummary`)."""
+    if delivered is None:
+        return None
+    renamed = {
+        "duration_s": "duration_seconds",
+        "processing_s": "processing_time_seconds",
+        "size_bytes": "bytes",
+    }
+    return {renamed.get(name, name): value for name, value in asdict(delivered).items()}
+
+
+def health_as_text(health: Mapping[str, Any]) -> str:
+    """Return an endpoint's counts, one line each for workers and jobs."""
+    return "\n".join(
+        f"{kind}: " + ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+        for kind in ("workers", "jobs")
+        if isinstance(counts := health.get(kind), Mapping)
+    )
+
+
+STEP_PERCENT = 10
+
+
+class QuietView:
+    """Shows no progress; notes go to stderr. For ``--json``."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def show(self, glimpse: Glimpse) -> None:
+        """Show nothing."""
+
+    def note(self, message: str) -> None:
+        """Print one line."""
+        print(message, file=self._stream, flush=True)  # noqa: T201 - a view prints
+
+
+class PlainView(QuietView):
+    """A line whenever the state, the stage or the next ten percent changes."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._last: object = None
+
+    def show(self, glimpse: Glimpse) -> None:
+        """Print a line if there is news."""
+        step = None if glimpse.percent is None else int(glimpse.percent // STEP_PERCENT)
+        key = (glimpse.state, glimpse.stage, step)
+        if key != self._last:
+            self._last = key
+            self.note(words(glimpse))
+
+
+class LiveView:
+    """One line that stays in place: spinner, stage, bar, percent, time gone and left."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("submitted", total=None, left="")
+
+    def show(self, glimpse: Glimpse) -> None:
+        """Update the line. Without a percentage the bar only pulses."""
+        self._progress.update(
+            self._task,
+            description=glimpse.stage or glimpse.state,
+            total=None if glimpse.percent is None else 100,
+            completed=glimpse.percent or 0,
+            left="" if glimpse.left_s is None else remaining(glimpse.left_s),
+        )
+
+    def note(self, message: str) -> None:
+        """Print one line above the live one."""
+        self._progress.console.print(message, markup=False, highlight=False)
+
+
+def words(glimpse: Glimpse) -> str:
+    """Return a state as a short plain line, such as ``transcribe 40 %``."""
+    percent = "" if glimpse.percent is None else f" {glimpse.percent:.0f} %"
+    left = "" if glimpse.left_s is None else f", {remaining(glimpse.left_s)}"
+    return f"{glimpse.stage or glimpse.state}{percent}{left}"
+
+
+def remaining(left_s: float) -> str:
+    """Return an estimate as coarsely as it is known, such as ``about 12 min left``."""
+    if left_s < 55:
+        return f"about {max(5, 5 * round(left_s / 5))} s left"
+    if left_s < 5400:
+        return f"about {max(1, round(left_s / 60))} min left"
+    return f"about {left_s / 3600:.1f} h left"
+
+
+@contextmanager
+def view_for(json: bool, stream: TextIO | None = None) -> Iterator[View]:
+    """Choose a view, and take it away again.
+
+    Args:
+        json: The output is for a program.
+        stream: stderr if None.
+    """
+    stream = stream or sys.stderr
+    if json:
+        yield QuietView(stream)
+    elif stream.isatty():
+        from rich.console import Console  # rich costs 0.1 s: only who has a terminal pays
+
+        with live_progress(Console(file=stream)) as progress:
+            yield LiveView(progress)
+    else:
+        yield PlainView(stream)
+
+
+def live_progress(console: Console) -> Progress:
+    """Make the live line; it disappears when it ends."""
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+        console=console,
+        transient=True,
+    )

@@ -1,0 +1,1 @@
+"""The services outside: S3, presigned URLs and RunPod."""

@@ -1,0 +1,80 @@
+"""What every command works with: settings, clock, and the two services, made when first used."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from edge_client import session as layout
+from edge_client import settings
+from edge_client.clock import Clock
+from edge_client.services import s3 as aws
+from edge_client.services.runpod import Limiter, Requests, RunpodApi, Silence
+from edge_client.services.s3 import Bucket
+from edge_client.settings import QUEUE, STORAGE, Limits, Settings
+
+
+class Edge:
+    """One edge box's view of its bucket and its endpoint."""
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.clock = clock or Clock()
+        self.requests = Requests()
+
+    @classmethod
+    def load(cls, env_file: Path | None, *, storage: bool = True, queue: bool = True) -> Edge:
+        """Read the settings and check that what a command needs is there.
+
+        Args:
+            env_file: Instead of ``.env``.
+            storage: The command needs the bucket.
+            queue: The command needs RunPod.
+
+        Raises:
+            NotConfigured: Naming everything that is missing, at once.
+        """
+        edge = cls(settings.load(env_file))
+        edge.settings.require(*(STORAGE if storage else ()), *(QUEUE if queue else ()))
+        return edge
+
+    @cached_property
+    def connection(self) -> aws.Connection:
+        """The S3 client with what is known of its keys."""
+        connection = aws.connect(self.settings)
+        self.requests.watch(connection.client)
+        return connection
+
+    @cached_property
+    def bucket(self) -> Bucket:
+        """The bucket of the recordings."""
+        return Bucket(self.connection.client, self.connection.bucket)
+
+    @cached_property
+    def api(self) -> RunpodApi:
+        """The endpoint."""
+        self.settings.require(*QUEUE)
+        endpoint_id, key = self.settings.endpoint_id or "", self.settings.api_key or SecretStr("")
+        return RunpodApi(
+            self.settings.runpod_url,
+            endpoint_id,
+            key,
+            Limiter(self.clock),
+            self.requests.count,
+        )
+
+    @cached_property
+    def silence(self) -> Silence:
+        """Since when the endpoint has had no job."""
+        return Silence(self.api, self.clock)
+
+    @property
+    def limits(self) -> Limits:
+        """How often, and after which pauses, things are tried again."""
+        return Limits(self.settings.retry_attempts, self.settings.retry_delay_s)
+
+    def session(self, text: str) -> layout.Session:
+        """Resolve what the user typed for SESSION."""
+        return layout.resolve(text, self.bucket)

@@ -1,0 +1,262 @@
+"""The presigned URLs of a session.
+
+Takes a session and a lifetime; returns `SignedUrls`. Signing needs no network. The PUT is signed
+for ``Content-Type: application/json``, so S3 refuses any other.
+
+How long a job may run, how long RunPod keeps it, how long its URLs live.
+
+The three agree, and follow from the recording's length:
+
+    executionTimeout = max(600 s, 300 s + 1.0 x duration)
+    ttl              = 7,200 s in the queue + executionTimeout, or more if the URLs live longer
+    URL expiry       = ttl + 900 s, at least PRESIGNED_URL_EXPIRY, at most 7 days
+
+RunPod's default of 10 minutes kills a 74-minute recording. A rented GPU took 892 s for one
+(the seed's figure, 0.2 of its length): a factor of 1.0 leaves five times that, and the 300 s
+cover a slow download. RunPod counts the ttl from the submission, so it covers queue and run. The
+900 s let the last PUT start at the end of the ttl, on clocks that differ by minutes.
+PRESIGNED_URL_EXPIRY is the knob for long queues: a larger value lengthens the ttl too.
+
+How long a recording is, from the first bytes of its object.
+
+Takes the first 64 KiB and the object's size; returns a `Length`. A WAV header gives the exact
+length; anything else is estimated from its size.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from urllib.parse import parse_qs, urlsplit
+
+from botocore.exceptions import BotoCoreError
+
+from bucketscribe_contract import ExecutionPolicy, PresignedUrl
+from bucketscribe_contract.wav import NotWav, parse_wav
+from edge_client.errors import BadUsage, KeysEndTooSoon, NotConfigured, RecordingTooLong
+from edge_client.services.s3 import Connection
+from edge_client.session import Session
+
+STARTUP_S = 300
+SPEED_FACTOR = 1.0
+LIKELY_FACTOR = 0.4
+"""Twice what the seed's GPU took."""
+KNOWN_FACTOR = 2.0
+MIN_EXECUTION_S = 600
+QUEUE_S = 7_200
+MARGIN_S = 900
+MAX_URL_EXPIRY_S = 604_800
+"""S3's limit for SigV4 URLs; RunPod's for executionTimeout and ttl is the same 7 days."""
+MAX_DURATION_S = (MAX_URL_EXPIRY_S - MARGIN_S - QUEUE_S - STARTUP_S) / SPEED_FACTOR
+
+
+@dataclass(frozen=True)
+class Lifetimes:
+    """What one submission is given, in whole seconds.
+
+    Attributes:
+        likely_s: How long the job will take once it runs, generously: no limit, but what
+            temporary keys must outlive at least.
+    """
+
+    execution_timeout_s: int
+    ttl_s: int
+    url_expiry_s: int
+    likely_s: int
+
+    def policy(self) -> ExecutionPolicy:
+        """Return what RunPod is told, in its milliseconds."""
+        return ExecutionPolicy(
+            execution_timeout_ms=self.execution_timeout_s * 1000, ttl_ms=self.ttl_s * 1000
+        )
+
+    def urls_end(self, now: datetime) -> datetime:
+        """Return when URLs that are signed ``now`` end."""
+        return now + timedelta(seconds=self.url_expiry_s)
+
+    def ending_within(self, left_s: int) -> Lifetimes:
+        """Shorten all of them to ``left_s``, so that a URL's own clock tells the truth."""
+        return Lifetimes(
+            min(self.execution_timeout_s, left_s),
+            min(self.ttl_s, left_s),
+            min(self.url_expiry_s, left_s),
+            self.likely_s,
+        )
+
+
+def plan(duration_s: float, least_expiry_s: int, known_s: float = 0.0) -> Lifetimes:
+    """Compute the lifetimes of one job.
+
+    Args:
+        duration_s: The recording's length, finite and not negative.
+        least_expiry_s: ``PRESIGNED_URL_EXPIRY``, 1 to 604,800.
+        known_s: The job is known to need so long: an earlier one was killed after it, or its
+            worker said so. It is given twice that, within the 7 days.
+
+    Raises:
+        RecordingTooLong: No URL lives long enough.
+    """
+    if duration_s > MAX_DURATION_S:
+        raise RecordingTooLong(
+            f"the recording is {duration_s / 3600:.1f} h long, the limit is "
+            f"{MAX_DURATION_S / 3600:.1f} h (presigned URLs end after 7 days): split it"
+        )
+    longest_s = MAX_URL_EXPIRY_S - MARGIN_S - QUEUE_S
+    execution_s = max(MIN_EXECUTION_S, math.ceil(STARTUP_S + SPEED_FACTOR * duration_s))
+    execution_s = min(longest_s, max(execution_s, math.ceil(KNOWN_FACTOR * known_s)))
+    expiry_s = max(check_expiry(least_expiry_s), QUEUE_S + execution_s + MARGIN_S)
+    likely_s = math.ceil(max(STARTUP_S + LIKELY_FACTOR * duration_s, known_s))
+    return Lifetimes(execution_s, expiry_s - MARGIN_S, expiry_s, likely_s)
+
+
+def check_expiry(expires_s: int) -> int:
+    """Return ``expires_s`` if S3 can sign for so long.
+
+    Raises:
+        BadUsage: It is not within 1 to 604,800 seconds.
+    """
+    if not 1 <= expires_s <= MAX_URL_EXPIRY_S:
+        raise BadUsage(f"a presigned URL lives 1 to {MAX_URL_EXPIRY_S} seconds, not {expires_s}")
+    return expires_s
+
+
+ASSUMED_BYTES_PER_S = 2_000
+"""16 kbit/s: low for the speech codecs that phones and browsers record with, so that the
+estimate is rather too long than too short: it bounds how long a job may run."""
+MAX_ESTIMATE_S = 172_800.0
+"""An estimate never says more than two days; a big file is rather well encoded than that long."""
+
+
+class LengthSource(StrEnum):
+    """Where a length comes from."""
+
+    HEADER = "header"
+    ESTIMATE = "estimate"
+
+
+@dataclass(frozen=True)
+class Length:
+    """A recording's length in seconds, and how it is known."""
+
+    duration_s: float
+    source: LengthSource
+
+
+def length_of(head: bytes, object_bytes: int) -> Length:
+    """Tell a recording's length.
+
+    Args:
+        head: The object's first bytes, `riff.HEAD_BYTES` or fewer.
+        object_bytes: The object's whole size.
+    """
+    try:
+        header = parse_wav(head)
+    except NotWav:
+        estimate_s = min(object_bytes / ASSUMED_BYTES_PER_S, MAX_ESTIMATE_S)
+        return Length(estimate_s, LengthSource.ESTIMATE)
+    there = max(0, object_bytes - header.data_offset)
+    data_bytes = there if header.data_bytes is None else min(header.data_bytes, there)
+    return Length(data_bytes / header.bytes_per_s, LengthSource.HEADER)
+
+
+RESULT_CONTENT_TYPE = "application/json"
+
+
+@dataclass(frozen=True)
+class SignedUrls:
+    """A GET for the recording and a PUT for the transcript, masked in ``repr``."""
+
+    audio_url: PresignedUrl
+    result_url: PresignedUrl
+    expires_s: int
+    expires_at: datetime
+    progress_url: PresignedUrl | None = None
+
+
+def sign(
+    connection: Connection, session: Session, expires_s: int, *, progress: bool = False
+) -> SignedUrls:
+    """Sign a session's URLs.
+
+    Args:
+        connection: From `edge_client.services.s3.connect`.
+        session: Whose recording and transcript.
+        expires_s: 1 to 604,800.
+        progress: Sign a PUT for the progress file, too.
+
+    Raises:
+        BadUsage: ``expires_s`` is out of range.
+        NotConfigured: The keys cannot be had.
+    """
+    check_expiry(expires_s)
+    audio = _presign(connection, "get_object", {"Key": session.audio_key}, expires_s)
+    result = _presign_put(connection, session.result_key, expires_s)
+    third = _presign_put(connection, session.progress_key, expires_s) if progress else None
+    return SignedUrls(audio, result, expires_s, expiry_of(audio), third)
+
+
+def _presign_put(connection: Connection, key: str, expires_s: int) -> PresignedUrl:
+    params = {"Key": key, "ContentType": RESULT_CONTENT_TYPE}
+    return _presign(connection, "put_object", params, expires_s)
+
+
+def _presign(
+    connection: Connection, method: str, params: dict[str, str], expires_s: int
+) -> PresignedUrl:
+    try:
+        url = connection.client.generate_presigned_url(
+            method, Params={"Bucket": connection.bucket, **params}, ExpiresIn=expires_s
+        )
+    except BotoCoreError as exc:
+        raise NotConfigured(f"cannot sign: {exc}: check the AWS keys") from exc
+    return PresignedUrl(url)
+
+
+def expiry_of(url: PresignedUrl) -> datetime:
+    """Return when a URL's signature ends, as the URL itself says."""
+    query = parse_qs(urlsplit(url.reveal()).query)
+    signed_at = datetime.strptime(query["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    return signed_at + timedelta(seconds=int(query["X-Amz-Expires"][0]))
+
+
+def early_end(connection: Connection, expires_at: datetime) -> str | None:
+    """Say so if temporary keys end a URL sooner than its signature does.
+
+    Returns:
+        One line for the user, or None if the URL lives as long as it says.
+    """
+    if not connection.temporary:
+        return None
+    ends = connection.current_end()
+    if ends is None:
+        return (
+            "the AWS keys are temporary and nothing says when they end; the URLs end with them "
+            "(AWS_CREDENTIAL_EXPIRATION would tell)"
+        )
+    if ends >= expires_at:
+        return None
+    return (
+        f"the AWS keys end at {ends:%Y-%m-%d %H:%M:%S %Z}, before the URLs would "
+        f"({expires_at:%Y-%m-%d %H:%M:%S %Z}): a job that takes longer fails; use longer-lived keys"
+    )
+
+
+def within_keys(connection: Connection, life: Lifetimes, now: datetime) -> Lifetimes:
+    """Shorten a job's lifetimes to those of temporary keys.
+
+    Raises:
+        KeysEndTooSoon: They end before even a job that starts at once has likely ended.
+    """
+    ends = connection.current_end()
+    if ends is None:
+        return life
+    left_s = int((ends - now).total_seconds())
+    if left_s < life.likely_s:
+        raise KeysEndTooSoon(
+            f"the AWS keys end at {ends:%Y-%m-%d %H:%M:%S %Z}, in {max(0, left_s)} s, and the URLs "
+            f"with them; this recording needs some {life.likely_s} s: renew the keys (`aws sso "
+            "login`, or a longer --duration-seconds), or use an IAM user's long-lived ones"
+        )
+    return life.ending_within(left_s)

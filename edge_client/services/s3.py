@@ -1,0 +1,335 @@
+"""The bucket, as the few calls that the client makes.
+
+Takes keys; returns bytes and `ObjectInfo`. botocore's errors end here, as `StorageRefused`,
+`Unreachable`, `NotConfigured` or `PreconditionFailed`.
+
+Keys and an S3 client that signs as every S3 server accepts.
+
+SigV4 always and the region's own host: boto3's default gives some regions the legacy global
+host, which answers presigned URLs of new buckets with a redirect that breaks the signature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
+from botocore.exceptions import ConnectionError as NeverConnected
+
+from bucketscribe_contract.redact import one_line
+from edge_client.errors import (
+    EdgeError,
+    NotConfigured,
+    PreconditionFailed,
+    StorageRefused,
+    Unreachable,
+)
+from edge_client.settings import STORAGE, Settings
+
+if TYPE_CHECKING:
+    from botocore.credentials import Credentials
+    from mypy_boto3_s3 import S3Client
+
+
+CONNECTIONS = 32
+"""At most. Up to 24 threads of a batch speak to S3; botocore keeps 10 and drops the others."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """An S3 client, and what is known of the keys behind it.
+
+    Attributes:
+        temporary: The keys come with a session token.
+        keys_end: When temporary keys stop working, if anybody said so.
+    """
+
+    client: S3Client
+    bucket: str
+    temporary: bool
+    keys_end: datetime | None
+    credentials: Credentials | None = field(default=None, repr=False)
+
+    def current_end(self) -> datetime | None:
+        """Return when the keys that sign now stop working, None if never or unknown.
+
+        Keys that botocore fetched itself are renewed when their end is near: what was read at
+        the start is not true for ever.
+        """
+        if not self.temporary or self.credentials is None:
+            return self.keys_end
+        self.credentials.get_frozen_credentials()
+        return _end_of(self.credentials) or self.keys_end
+
+
+def connect(settings: Settings) -> Connection:
+    """Make the S3 client; no call is made.
+
+    Raises:
+        NotConfigured: Bucket, region or keys are missing.
+    """
+    settings.require(*STORAGE)
+    bucket = settings.bucket or ""
+    try:
+        session = _session(settings)
+        credentials = session.get_credentials()
+    except BotoCoreError as exc:
+        raise NotConfigured(f"AWS keys: {exc}: check AWS_PROFILE and ~/.aws") from exc
+    if credentials is None:
+        raise NotConfigured(
+            "no AWS keys: put AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY into .env or the "
+            "environment, or set AWS_PROFILE"
+        )
+    client = session.client(
+        "s3", endpoint_url=settings.s3_url, config=_config(bucket, settings.s3_url is not None)
+    )
+    temporary = credentials.token is not None  # fetches, or renews, keys that botocore looks after
+    end = _end_of(credentials) or settings.credentials_end
+    return Connection(client, bucket, temporary, end if temporary else None, credentials)
+
+
+def _end_of(credentials: Credentials) -> datetime | None:
+    """Return when keys end that botocore fetched itself: it tells that in this attribute only."""
+    return getattr(credentials, "_expiry_time", None)
+
+
+def _session(settings: Settings) -> boto3.Session:
+    if settings.access_key_id and settings.secret_access_key:
+        token = settings.session_token
+        return boto3.Session(
+            aws_access_key_id=settings.access_key_id,
+            aws_secret_access_key=settings.secret_access_key.get_secret_value(),
+            aws_session_token=token.get_secret_value() if token else None,
+            region_name=settings.region,
+        )
+    return boto3.Session(profile_name=settings.profile, region_name=settings.region)
+
+
+def _config(bucket: str, custom_endpoint: bool) -> Config:
+    """Return the client's configuration.
+
+    Path style where the bucket's name in the host would break TLS (dots) or DNS (other servers).
+    Checksums only where S3 asks for them: other S3 servers do not know all of boto3's.
+    """
+    path_style = custom_endpoint or "." in bucket
+    return Config(
+        signature_version="s3v4",
+        s3={
+            "addressing_style": "path" if path_style else "virtual",
+            "us_east_1_regional_endpoint": "regional",
+        },
+        max_pool_connections=CONNECTIONS,
+        connect_timeout=5,
+        read_timeout=60,
+        retries={"mode": "standard", "total_max_attempts": 4},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+
+
+_ABSENT = ("404", "NoSuchKey", "NotFound")
+_CHANGED = ("412", "PreconditionFailed", "409", "ConditionalRequestConflict")
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """What HEAD and LIST tell of an object. ``modified_at`` is S3's clock, to the second."""
+
+    key: str
+    etag: str
+    size_bytes: int
+    modified_at: datetime
+
+
+@dataclass(frozen=True)
+class Page:
+    """One answer to a LIST.
+
+    Attributes:
+        objects: Up to 1,000, in the server's order: S3 sorts keys bytewise, SeaweedFS walks
+            folders.
+        folders: Prefixes one level below the one that was asked for, each ending in a slash.
+        is_truncated: There is more, after the last of them.
+    """
+
+    objects: tuple[ObjectInfo, ...]
+    folders: tuple[str, ...]
+    is_truncated: bool
+
+
+class Bucket:
+    """One bucket's objects."""
+
+    def __init__(self, client: S3Client, name: str) -> None:
+        self._client = client
+        self.name = name
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """Describe an object; None if there is none."""
+        try:
+            with _translated(f"HEAD {key}"):
+                answer = self._client.head_object(Bucket=self.name, Key=key)
+        except _Absent:
+            return None
+        return ObjectInfo(key, answer["ETag"], answer["ContentLength"], answer["LastModified"])
+
+    def read(self, key: str) -> tuple[bytes, ObjectInfo] | None:
+        """Return an object and its description, of one and the same moment."""
+        try:
+            with _translated(f"GET {key}"):
+                answer = self._client.get_object(Bucket=self.name, Key=key)
+                body = answer["Body"].read()
+        except _Absent:
+            return None
+        return body, ObjectInfo(key, answer["ETag"], len(body), answer["LastModified"])
+
+    def read_head(self, key: str, first_bytes: int) -> tuple[bytes, ObjectInfo] | None:
+        """Return an object's first bytes and its description, with one ranged GET.
+
+        The object must not be empty: S3 answers 416.
+        """
+        try:
+            with _translated(f"GET {key}"):
+                answer = self._client.get_object(
+                    Bucket=self.name, Key=key, Range=f"bytes=0-{first_bytes - 1}"
+                )
+                head = answer["Body"].read(first_bytes)
+        except _Absent:
+            return None
+        whole = answer.get("ContentRange", "").rpartition("/")[2]  # bytes 0-65535/142000000
+        size_bytes = int(whole) if whole.isdecimal() else len(head)
+        return head, ObjectInfo(key, answer["ETag"], size_bytes, answer["LastModified"])
+
+    def create(self, key: str, body: bytes) -> str:
+        """Store JSON where nothing is yet; return the ETag.
+
+        Raises:
+            PreconditionFailed: Something is there.
+        """
+        return self._put(key, body, {"IfNoneMatch": "*"})
+
+    def replace(self, key: str, body: bytes, etag: str) -> str:
+        """Store JSON in place of exactly the object with ``etag``; return the new ETag.
+
+        Raises:
+            PreconditionFailed: The object is another one by now, or gone.
+        """
+        try:
+            return self._put(key, body, {"IfMatch": etag})
+        except _Absent as exc:
+            raise PreconditionFailed(f"{key} is gone") from exc
+
+    def write(self, key: str, body: bytes) -> str:
+        """Store JSON, whatever was there; return the ETag."""
+        return self._put(key, body, {})
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Yield the prefixes one level below ``prefix``; a LIST call per 1,000."""
+        pages = self._client.get_paginator("list_objects_v2")
+        with _translated(f"LIST {prefix}"):
+            for page in pages.paginate(Bucket=self.name, Prefix=prefix, Delimiter="/"):
+                yield from (entry["Prefix"] for entry in page.get("CommonPrefixes", ()))
+
+    def list_page(self, prefix: str, after: str = "", *, delimiter: str = "") -> Page:
+        """Return the next up to 1,000 objects below ``prefix``, with one LIST call.
+
+        Args:
+            prefix: What their keys start with.
+            after: Any string: only keys that the server sorts behind it. No token that could
+                expire between two pages.
+            delimiter: Keys that have it behind the prefix are rolled up into ``folders``.
+        """
+        wanted: dict[str, Any] = {"StartAfter": after, "Delimiter": delimiter}
+        options = {name: value for name, value in wanted.items() if value}
+        with _translated(f"LIST {prefix}"):
+            page = self._client.list_objects_v2(Bucket=self.name, Prefix=prefix, **options)
+        objects = (
+            ObjectInfo(entry["Key"], entry["ETag"], entry["Size"], entry["LastModified"])
+            for entry in page.get("Contents", ())
+        )
+        folders = tuple(entry["Prefix"] for entry in page.get("CommonPrefixes", ()))
+        listed = Page(tuple(objects), folders, page["IsTruncated"])
+        if listed.is_truncated and not (listed.objects or listed.folders):
+            raise StorageRefused(f"LIST {prefix}: S3 says that there is more, and shows nothing")
+        return listed
+
+    def has_any(self, prefix: str) -> bool:
+        """Tell whether any key starts with ``prefix``."""
+        with _translated(f"LIST {prefix}"):
+            page = self._client.list_objects_v2(Bucket=self.name, Prefix=prefix, MaxKeys=1)
+        return bool(page.get("Contents"))
+
+    def describe(self, prefix: str) -> dict[str, str]:
+        """Return the headers of a small LIST (region, date); a HEAD would need more rights."""
+        with _translated(f"LIST {prefix}"):
+            answer = self._client.list_objects_v2(Bucket=self.name, Prefix=prefix, MaxKeys=1)
+        return dict(answer["ResponseMetadata"]["HTTPHeaders"])
+
+    def _put(self, key: str, body: bytes, condition: dict[str, Any]) -> str:
+        with _translated(f"PUT {key}"):
+            answer = self._client.put_object(
+                Bucket=self.name,
+                Key=key,
+                Body=body,
+                ContentType="application/json",
+                **condition,
+            )
+        return answer["ETag"]
+
+
+class _Absent(EdgeError):
+    """There is no such key, or no such bucket."""
+
+
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """Turn botocore's errors into ours.
+
+    Args:
+        what: The call, for the message, such as ``HEAD users/…``.
+    """
+    try:
+        yield
+    except ClientError as exc:
+        raise _refusal(exc, what) from exc
+    except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError) as exc:
+        raise NotConfigured(f"AWS keys: {one_line(str(exc))}") from exc
+    except (HTTPClientError, NeverConnected) as exc:
+        raise Unreachable(
+            f"S3 does not answer ({type(exc).__name__} on {what}): check the network, "
+            "AWS_REGION and AWS_ENDPOINT_URL_S3"
+        ) from exc
+    except BotoCoreError as exc:
+        raise StorageRefused(f"{what}: {one_line(str(exc))}") from exc
+
+
+def _refusal(exc: ClientError, what: str) -> EdgeError:
+    code = str(exc.response.get("Error", {}).get("Code", ""))
+    status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code == "NoSuchBucket":
+        return StorageRefused("no such bucket: check COGNITO_S3_BUCKET and AWS_REGION")
+    if code in _ABSENT:
+        return _Absent(f"{what}: not there")
+    if code in _CHANGED:
+        return PreconditionFailed(f"{what}: somebody else changed it")
+    if status >= 500 or code == "SlowDown":
+        return Unreachable(f"S3 answers {status} {code} on {what}: try again later")
+    if code in ("403", "AccessDenied"):
+        return StorageRefused(
+            f"S3 answers 403 on {what}: the keys may not do this (without s3:ListBucket a "
+            "missing object answers 403 too); `edge-client doctor` tells more"
+        )
+    return StorageRefused(f"S3 answers {status} {code} on {what}: `edge-client doctor` tells more")

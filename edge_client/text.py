@@ -1,0 +1,77 @@
+"""Names, messages and amounts as text that is safe and short on any terminal. Pure.
+
+Keys in S3 are other people's: a name can hold escape sequences that rewrite a terminal, markup,
+and characters that turn a line around. Redaction is imported late: pydantic comes with it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+MESSAGE_CHARS = 300
+
+
+def visible(text: str, encoding: str = "utf-8") -> str:
+    r"""Return ``text`` with everything that cannot be seen written out, such as ``\x1b``.
+
+    Args:
+        text: Anybody's.
+        encoding: What it lacks is written out, too: the text is as wide as it looks.
+    """
+    seen = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return seen.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def safe_line(text: str, encoding: str = "utf-8", limit: int = MESSAGE_CHARS) -> str:
+    """Return a message as one safe line, without secrets."""
+    from bucketscribe_contract.redact import one_line
+
+    return visible(one_line(text, limit), encoding)
+
+
+def clock_time(seconds: float) -> str:
+    """Return a span as ``h:mm:ss``."""
+    whole = max(0, int(seconds))
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+def audio_length(seconds: float) -> str:
+    """Return how much audio, in minutes below two hours, else in hours."""
+    if seconds < 7200:
+        return f"{seconds / 60:,.1f} min of audio"
+    return f"{seconds / 3600:,.1f} h of audio"
+
+
+class Report:
+    """Where a command's words go.
+
+    Args:
+        as_json: stdout gets exactly one object; people's text is left out.
+    """
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+
+    def result(self, facts: Mapping[str, Any], text: str) -> None:
+        """Print the result, once."""
+        print(json.dumps(facts, ensure_ascii=False) if self.as_json else text)  # noqa: T201 - stdout is this class's business
+
+    def note(self, message: str) -> None:
+        """Tell the user something, on stderr."""
+        from bucketscribe_contract.redact import scrub
+
+        print(scrub(message), file=sys.stderr, flush=True)  # noqa: T201 - as above
+
+    def failure(self, code: str, message: str, exit_code: int) -> None:
+        """Print an error: one line on stderr, or the one object on stdout."""
+        from bucketscribe_contract.redact import one_line
+
+        line = one_line(message, 800)
+        if self.as_json:
+            error = {"code": code, "message": line, "exit_code": exit_code}
+            self.result({"error": error}, "")
+        else:
+            self.note(f"edge-client: {line}")

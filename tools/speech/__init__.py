@@ -1,0 +1,1 @@
+"""Speech that the tests and benchmarks are made of."""

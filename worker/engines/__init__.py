@@ -1,0 +1,1 @@
+"""The models that a job runs through, without the stages around them."""

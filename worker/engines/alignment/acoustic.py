@@ -1,0 +1,310 @@
+"""Emissions: what an aligner hears in slices of a waveform, several at a time.
+
+One slice at a time gives whisperx's emissions to the bit, if torch has as many threads. In a
+batch, or with another number of threads, they are the same but for rounding (a logit moves by
+some 1e-6): the same products are added up in another order.
+
+A batch keeps a CUDA device busy. On a CPU it gains nothing; there slices go side by side in
+lanes of one thread each. Four slices of 12 s through WAV2VEC2_ASR_BASE_960H on 2 busy cores: one
+by one with 2 threads 16.9 s, in a batch 11.3 s, in 2 lanes 7.7 s; processor time 14.5, 12.4, 10.0.
+
+Which wav2vec2 models give the same emission for a padded recording as for a bare one.
+
+Padding is exact where every layer can be told what is padding: layer norm works frame by frame,
+attention takes a mask, and the zeros that stand for padded frames are what the positional
+convolution sees beyond the end of a bare recording. Two things break it: the group norm of the
+first layer, which takes its mean over all frames (error of a logit: up to 0.37 with zeros; here
+it is run on the frames that are not padding), and models that normalise their whole input.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torchaudio.models.wav2vec2.components import SelfAttention
+from torchaudio.models.wav2vec2.model import Wav2Vec2Model
+from transformers import Wav2Vec2ForCTC
+
+from worker.engines.alignment.ctc import Emission
+from worker.types import SAMPLE_RATE_HZ
+
+
+def can_be_padded(model: nn.Module) -> bool:
+    """Whether padding is known to be exact for this model; where unsure, it is not.
+
+    Torchaudio's bundles that normalise their input are of another class than the bare model.
+    """
+    if isinstance(model, Wav2Vec2Model):
+        layers = model.encoder.transformer.layers
+        return all(isinstance(layer.attention, SelfAttention) for layer in layers)
+    if isinstance(model, Wav2Vec2ForCTC):
+        return not model.config.add_adapter
+    return False
+
+
+def count_frames(model: nn.Module, n_samples: int) -> int:
+    """Return how many frames of emission a paddable model gives for so many samples."""
+    return _after(_layers(model), n_samples)
+
+
+@contextmanager
+def first_norm_told(model: nn.Module, n_samples: Sequence[int]) -> Iterator[None]:
+    """Make the first layer's group norm, if the model has one, look at no padding.
+
+    Args:
+        model: One that can be padded. Nothing else may use it meanwhile.
+        n_samples: Of each recording in the batch.
+    """
+    first = _layers(model)[0]
+    norm = getattr(first, "layer_norm", None)
+    if not isinstance(norm, nn.GroupNorm):
+        yield
+        return
+    first.layer_norm = _RowByRow(norm, [_after([first], n) for n in n_samples])
+    try:
+        yield
+    finally:
+        first.layer_norm = norm
+
+
+class _RowByRow(nn.Module):
+    """Normalises each row of a batch by its own frames, with the kernel of an unpadded one."""
+
+    def __init__(self, norm: nn.GroupNorm, n_frames: Sequence[int]) -> None:
+        super().__init__()
+        self._norm, self._n_frames = norm, n_frames
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise in place; padding stays as it is.
+
+        Args:
+            x: Shape (n_rows, n_channels, n_frames).
+        """
+        for row, n in zip(x, self._n_frames, strict=True):
+            row[:, :n] = self._norm(row[None, :, :n])[0]
+        return x
+
+
+def _layers(model: nn.Module) -> Any:
+    """Return the convolutions over time; both libraries name them alike."""
+    if isinstance(model, Wav2Vec2Model):
+        return model.feature_extractor.conv_layers
+    return model.wav2vec2.feature_extractor.conv_layers  # type: ignore[union-attr]
+
+
+def _after(layers: Any, n: int) -> int:
+    for layer in layers:
+        n = max(0, (n - layer.conv.kernel_size[0]) // layer.conv.stride[0] + 1)
+    return n
+
+
+Samples = npt.NDArray[np.int16]
+
+SHORTEST = 400  # samples that wav2vec2 needs for a frame; whisperx pads what is shorter
+_UNIT = 30 * SAMPLE_RATE_HZ  # the longest segment that Whisper gives
+
+
+@dataclass(frozen=True)
+class AcousticModel:
+    """A wav2vec2 CTC model on its device, in evaluation mode.
+
+    Attributes:
+        module: The model.
+        kind: Whose; they are called differently.
+        device: Where it is.
+    """
+
+    module: nn.Module
+    kind: Literal["torchaudio", "huggingface"]
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Slices that go through the model together.
+
+    Attributes:
+        members: Their indices in the list that was planned, longest first.
+        n_samples: Their lengths; 0 where a slice lies past the waveform's end.
+    """
+
+    members: tuple[int, ...]
+    n_samples: tuple[int, ...]
+
+
+def starting_batch_size(device: torch.device) -> int:
+    """Return the batch to begin with: about 6 GB of activations on CUDA with a base model."""
+    return 8 if device.type == "cuda" else 1
+
+
+def plan_batches(n_samples: Sequence[int], batch_size: int, model: AcousticModel) -> list[Batch]:
+    """Put slices of similar length together, the longest first: what does not fit fails early.
+
+    Args:
+        n_samples: Length of each slice.
+        batch_size: 1: one slice at a time. More: as many as are padded to no more than so many
+            times 30 s, if the model allows padding.
+        model: The aligner's.
+    """
+    order = sorted(range(len(n_samples)), key=lambda i: -n_samples[i])
+    room = batch_size * _UNIT if batch_size > 1 and can_be_padded(model.module) else 0
+    groups: list[list[int]] = []
+    for i in order:
+        group = groups[-1] if groups else []
+        padded = n_samples[group[0]] * (len(group) + 1) if group else 0
+        if group and n_samples[i] >= SHORTEST and padded <= room:
+            group.append(i)
+        else:
+            groups.append([i])
+    return [Batch(tuple(g), tuple(n_samples[i] for i in g)) for g in groups]
+
+
+def emit(
+    slices: Sequence[Samples], batches: Iterable[Batch], model: AcousticModel, lanes: int = 1
+) -> Iterator[tuple[int, Emission]]:
+    """Give the index of a slice and its log-probabilities, shape (n_frames, n_labels).
+
+    The next batches run while the caller works on the last.
+
+    Args:
+        slices: int16, shape (n_samples,) each.
+        batches: Of the slices.
+        model: The aligner's.
+        lanes: On the CPU, batches of one slice that run side by side.
+    """
+    run = partial(_send, slices, model=model)
+    if model.device.type == "cuda":
+        sent = _one_ahead(map(run, batches))
+    elif lanes > 1:
+        sent = _side_by_side(run, batches, lanes)
+    else:
+        sent = map(run, batches)
+    for one in sent:
+        yield from one.receive(model)
+
+
+def _one_ahead(sent: Iterable[_Sent]) -> Iterator[_Sent]:
+    """Give each batch after the next one is sent; sending waits for nothing on CUDA."""
+    waiting: list[_Sent] = []
+    for one in sent:
+        yield from waiting
+        waiting = [one]
+    yield from waiting
+
+
+def _side_by_side(
+    run: Callable[[Batch], _Sent], batches: Iterable[Batch], lanes: int
+) -> Iterator[_Sent]:
+    """Give the batches in order, with one more than run at a time begun."""
+    pool = ThreadPoolExecutor(lanes, "align")
+    begun: deque[Future[_Sent]] = deque()
+    try:
+        for batch in batches:
+            begun.append(pool.submit(run, batch))
+            if len(begun) > lanes:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A batch whose emissions are on the host once ``arrival``, if there is one, has come."""
+
+    batch: Batch
+    on_host: torch.Tensor
+    arrival: torch.cuda.Event | None
+
+    def receive(self, model: AcousticModel) -> Iterator[tuple[int, Emission]]:
+        if self.arrival is not None:
+            self.arrival.synchronize()
+        is_padded = len(self.batch.members) > 1
+        for row, i, n in zip(self.on_host, self.batch.members, self.batch.n_samples, strict=True):
+            n_frames = count_frames(model.module, n) if is_padded else len(row)
+            yield i, row[:n_frames].numpy()
+
+
+def _send(slices: Sequence[Samples], batch: Batch, model: AcousticModel) -> _Sent:
+    on_cuda = model.device.type == "cuda"
+    shape = len(batch.members), max(SHORTEST, *batch.n_samples)
+    samples = _silence(shape, pinned=on_cuda)
+    for row, i, n in zip(samples.numpy(), batch.members, batch.n_samples, strict=True):
+        row[:n] = slices[i]
+    emissions = log_probabilities(samples, batch.n_samples, model)
+    if not on_cuda:
+        return _Sent(batch, emissions.cpu(), None)
+    on_host = torch.empty(emissions.shape, dtype=emissions.dtype, pin_memory=True)
+    on_host.copy_(emissions, non_blocking=True)
+    arrival = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    arrival.record()  # type: ignore[no-untyped-call]
+    return _Sent(batch, on_host, arrival)
+
+
+def _silence(shape: tuple[int, int], pinned: bool) -> torch.Tensor:
+    """Return int16 zeros on the host; see `_on_device` for who makes them."""
+    if pinned:
+        return torch.zeros(shape, dtype=torch.int16, pin_memory=True)
+    return torch.from_numpy(np.zeros(shape, np.int16))
+
+
+@torch.inference_mode()
+def log_probabilities(
+    samples: torch.Tensor, n_samples: Sequence[int], model: AcousticModel
+) -> torch.Tensor:
+    """Run the model; return log-probabilities on the device, shape (n_rows, n_frames, n_labels).
+
+    Args:
+        samples: int16 on the host, shape (n_rows, width), zeros after each row's end.
+        n_samples: Length of each row. A single row of 400 samples or more is not padded.
+        model: The aligner's.
+    """
+    waveforms = _on_device(samples, model.device)
+    if len(n_samples) > 1:
+        with first_norm_told(model.module, n_samples):
+            logits = _run_padded(model, waveforms, n_samples)
+    else:
+        logits = _run_one(model, waveforms, n_samples[0])
+    return torch.log_softmax(logits, dim=-1)
+
+
+def _on_device(samples: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return samples in [-1, 1), float32, made where they are needed: half as much to copy.
+
+    On the CPU NumPy does it: torch would wake all its threads for a millisecond's work.
+    """
+    if device.type == "cpu":
+        scaled = np.multiply(samples.numpy(), np.float32(1 / 32768), dtype=np.float32)
+        return torch.from_numpy(scaled)
+    return samples.to(device, non_blocking=True).to(torch.float32) / 32768
+
+
+def _run_one(model: AcousticModel, waveform: torch.Tensor, n_samples: int) -> torch.Tensor:
+    """Run one slice as whisperx does, which tells only torchaudio's models of its padding."""
+    if model.kind == "huggingface":
+        return model.module(waveform).logits  # type: ignore[no-any-return]
+    is_short = n_samples < SHORTEST
+    lengths = torch.as_tensor([n_samples], device=waveform.device) if is_short else None
+    return model.module(waveform, lengths=lengths)[0]  # type: ignore[no-any-return]
+
+
+def _run_padded(
+    model: AcousticModel, waveforms: torch.Tensor, n_samples: Sequence[int]
+) -> torch.Tensor:
+    lengths = torch.as_tensor(n_samples, device=waveforms.device)
+    if model.kind == "torchaudio":
+        return model.module(waveforms, lengths=lengths)[0]  # type: ignore[no-any-return]
+    positions = torch.arange(waveforms.shape[1], device=waveforms.device)
+    mask = (positions < lengths[:, None]).long()
+    return model.module(waveforms, attention_mask=mask).logits  # type: ignore[no-any-return]

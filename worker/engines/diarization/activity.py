@@ -1,0 +1,134 @@
+"""Activity: which local speaker is active in which frame of which window.
+
+Takes scores batch by batch; keeps what later steps need and no more: a powerset model's scores
+are 0 or 1 and kept as bytes; those of other models stay float32, because the reconstruction
+ranks speakers by them, and their masks are made anew for the windows that are looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.engines.segmentation import FrameGrid, Scores, Segmenter, WindowGrid
+
+Masks = npt.NDArray[np.bool_]
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Activity:
+    """Local activity of a whole recording.
+
+    Attributes:
+        grid: The windows.
+        frames: The frames.
+        scores: (n_windows, n_frames, n_speakers), float32, or uint8 of a powerset model.
+        threshold: Above it a score means active; None where scores say it themselves.
+        active_frames: (n_windows, n_speakers), frames in which a speaker is active.
+        clean_frames: The same, of frames in which nobody else is.
+    """
+
+    grid: WindowGrid
+    frames: FrameGrid
+    scores: npt.NDArray[np.float32] | npt.NDArray[np.uint8]
+    threshold: float | None
+    active_frames: Counts
+    clean_frames: Counts
+
+    def masks(self, windows: npt.ArrayLike) -> Masks:
+        """Tell who is active in some windows: (n, n_frames, n_speakers)."""
+        return _masks(self.scores[np.asarray(windows)], self.threshold)
+
+    def speakers_per_frame(self, block: int = 1024) -> npt.NDArray[np.uint8]:
+        """Count how many speak at once, the rounded mean over windows: (n_frames_in_all,)."""
+        n_windows, n_frames, _ = self.scores.shape
+        length = self.frames.count(n_windows, self.grid)
+        speaking = np.zeros(length, np.int64)
+        windows = np.zeros(length, np.int64)
+        for first in range(0, n_windows, block):
+            which = np.arange(first, min(first + block, n_windows))
+            counts = self.masks(which).sum(axis=2)
+            for start, count in zip(self.frames.first_of(which, self.grid), counts, strict=True):
+                speaking[start : start + n_frames] += count
+                windows[start : start + n_frames] += 1
+        mean = speaking.astype(np.float32) / np.maximum(windows.astype(np.float32), 1e-12)
+        return np.rint(mean).astype(np.uint8)
+
+
+class ActivityRecorder:
+    """Gathers an `Activity` while segmentation goes on.
+
+    Args:
+        segmenter: What the scores come from.
+        threshold: The pipeline's; None for a powerset model.
+        n_windows: How many to expect; more are taken too.
+    """
+
+    def __init__(self, segmenter: Segmenter, threshold: float | None, n_windows: int = 0) -> None:
+        self._segmenter = segmenter
+        self._threshold = None if segmenter.is_powerset else threshold
+        self._expected = n_windows
+        self._scores: npt.NDArray[np.float32] | npt.NDArray[np.uint8] | None = None
+        self._n = 0
+        self._active: list[Counts] = []
+        self._clean: list[Counts] = []
+
+    def add(self, scores: Scores) -> None:
+        """Take the scores of the next windows, (n_windows, n_frames, n_speakers)."""
+        self._room_for(scores)[self._n : self._n + len(scores)] = scores
+        self._n += len(scores)
+        masks = _masks(scores, self._threshold)
+        alone = masks.sum(axis=2, keepdims=True) == 1
+        self._active.append(masks.sum(axis=1))
+        self._clean.append((masks & alone).sum(axis=1))
+
+    def activity(self) -> Activity:
+        """Return what was gathered.
+
+        Raises:
+            ValueError: Nothing was.
+        """
+        if self._scores is None:
+            raise ValueError("no windows were added")
+        return Activity(
+            grid=self._segmenter.grid,
+            frames=self._segmenter.frames,
+            scores=self._scores[: self._n],
+            threshold=self._threshold,
+            active_frames=np.concatenate(self._active),
+            clean_frames=np.concatenate(self._clean),
+        )
+
+    def _room_for(self, scores: Scores) -> npt.NDArray[np.float32] | npt.NDArray[np.uint8]:
+        needed = self._n + len(scores)
+        old = self._scores
+        if old is None or needed > len(old):
+            size = max(needed, self._expected, needed * 3 // 2 if old is not None else 0)
+            kind = np.uint8 if self._threshold is None else np.float32
+            new = np.empty((size, *scores.shape[1:]), kind)
+            if old is not None:
+                new[: self._n] = old[: self._n]
+            self._scores = new
+        assert self._scores is not None  # noqa: S101  # for mypy
+        return self._scores
+
+
+def _masks(
+    scores: npt.NDArray[np.float32] | npt.NDArray[np.uint8], threshold: float | None
+) -> Masks:
+    """Binarize as pyannote's `binarize` does with one threshold, off at first.
+
+    A score that equals the threshold changes nothing: the frame is as the one before it.
+    """
+    if threshold is None:
+        return scores.astype(np.bool_)
+    active: Masks = scores > np.float32(threshold)
+    undecided = scores == np.float32(threshold)
+    if undecided.any():
+        for frame in range(scores.shape[1]):
+            before = active[:, frame - 1] if frame else False
+            active[:, frame] |= undecided[:, frame] & before
+    return active

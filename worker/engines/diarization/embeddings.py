@@ -1,0 +1,171 @@
+"""Embeddings: one vector for each speaker who is active in a window.
+
+Takes the waveform and its `Activity`; returns (n_windows, n_speakers, dimension). The model runs
+once a window, with all its speakers' masks, and not at all where nobody speaks. Upstream
+(`SpeakerDiarization.get_embeddings`) runs it once a (window, speaker). A row whose speaker is
+silent holds what the model says of an empty mask, which no audio enters: finite, so that
+clustering, which takes a minimum over all rows, never sees NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pyannote.audio import Model
+from torch import Tensor
+
+from worker.engines.diarization.activity import Activity, Masks
+from worker.types import Samples
+
+Vectors = npt.NDArray[np.float32]
+Windows = npt.NDArray[np.int64]
+
+
+class Embedder(Protocol):
+    """Embeds each window (n, 1, samples) under each of its masks (n, speakers, frames)."""
+
+    def __call__(self, windows: Tensor, masks: Tensor) -> Tensor:
+        """Return (n, speakers, dimension), on the windows' device."""
+
+
+def embedder_of(embedding: Any) -> Embedder:
+    """Return the cheapest way to embed that a pipeline's embedding model offers.
+
+    Models of pyannote take many masks a window: their trunk sees none of them, and each is
+    pooled by itself (`pyannote.audio.models.blocks.pooling.StatsPool`).
+
+    Args:
+        embedding: ``SpeakerDiarization._embedding``.
+    """
+    model = getattr(embedding, "model_", None)
+    if isinstance(model, Model):
+        return partial(_all_masks, model)
+    return partial(_row_by_row, embedding)
+
+
+def _all_masks(model: Model, windows: Tensor, masks: Tensor) -> Tensor:
+    vectors: Tensor = model(windows, weights=masks)
+    return vectors
+
+
+def _row_by_row(embedding: Any, windows: Tensor, masks: Tensor) -> Tensor:
+    """Embed with a model that takes one mask a window; only rows that have one are run."""
+    n, speakers, _ = masks.shape
+    flat = masks.flatten(0, 1)
+    rows = torch.nonzero(flat.any(dim=1)).flatten()
+    rows = rows if len(rows) else torch.zeros(1, dtype=torch.int64, device=masks.device)
+    found: Tensor = torch.from_numpy(embedding(windows[rows // speakers], masks=flat[rows]))
+    vectors = found.new_ones(n * speakers, found.shape[-1])
+    vectors[rows.cpu()] = found
+    return vectors.reshape(n, speakers, -1)
+
+
+def embed(
+    samples: Samples,
+    activity: Activity,
+    pipeline: Any,
+    batch_size: int,
+    before_batch: Callable[[float], None],
+) -> Vectors:
+    """Embed every active speaker of every window.
+
+    Args:
+        samples: The waveform, (n_samples,).
+        activity: Who is active where.
+        pipeline: A loaded `SpeakerDiarization`.
+        batch_size: Windows at once.
+        before_batch: Given the share of windows done, in [0, 1]; may raise to stop.
+
+    Returns:
+        (n_windows, n_speakers, dimension), finite.
+    """
+    device = pipeline._embedding.device
+    embedder = embedder_of(pipeline._embedding)
+    least = least_clean_frames(activity, pipeline)
+
+    def launch(windows: Windows) -> Tensor:
+        masks = torch.from_numpy(chosen_masks(activity.masks(windows), least))
+        return embedder(activity.grid.cut(samples, windows, device), masks.to(device))
+
+    with torch.inference_mode():
+        vectors = _silent_rows(activity, embedder, device)
+        batches = _batches(activity, batch_size, before_batch)
+        for windows, found in _one_behind(batches, launch):
+            rows, is_active = vectors[windows], activity.active_frames[windows] > 0
+            rows[is_active] = found.cpu().numpy()[is_active]
+            vectors[windows] = rows
+    before_batch(1.0)
+    return vectors
+
+
+def least_clean_frames(activity: Activity, pipeline: Any) -> int:
+    """Tell how many frames without overlap are too few to leave the overlap out.
+
+    As upstream: the frames of the shortest input that the model takes, rounded up; -1 where the
+    pipeline leaves overlap in.
+    """
+    if not pipeline.embedding_exclude_overlap:
+        return -1
+    embedding = pipeline._embedding
+    n_frames = activity.scores.shape[1]
+    n_samples = activity.grid.duration_s * embedding.sample_rate
+    return int(math.ceil(n_frames * embedding.min_num_samples / n_samples))
+
+
+def chosen_masks(masks: Masks, least: int) -> Vectors:
+    """Choose for each speaker the frames in which nobody else speaks, if there are enough.
+
+    Args:
+        masks: (n, n_frames, n_speakers).
+        least: More clean frames than this are enough; -1 leaves the masks as they are.
+
+    Returns:
+        (n, n_speakers, n_frames), 0 or 1.
+    """
+    if least >= 0:
+        clean = masks & (masks.sum(axis=2, keepdims=True) < 2)
+        masks = np.where(clean.sum(axis=1, keepdims=True) > least, clean, masks)
+    return np.ascontiguousarray(masks.transpose(0, 2, 1), dtype=np.float32)
+
+
+def _silent_rows(activity: Activity, embedder: Embedder, device: torch.device) -> Vectors:
+    """Fill all rows with the model's answer to an empty mask.
+
+    Its direction is needed: a model that has none (all zeros) gets one that is as far from
+    everything.
+    """
+    n_windows, n_frames, n_speakers = activity.scores.shape
+    nothing = torch.zeros(1, 1, activity.grid.size, device=device)
+    answer = embedder(nothing, torch.zeros(1, 1, n_frames, device=device))[0, 0].cpu().numpy()
+    if not np.isfinite(answer).all() or not answer.any():
+        answer = np.ones_like(answer)
+    return np.tile(answer, (n_windows, n_speakers, 1))
+
+
+def _batches(
+    activity: Activity, batch_size: int, before_batch: Callable[[float], None]
+) -> Iterator[Windows]:
+    occupied = np.flatnonzero(activity.active_frames.any(axis=1))
+    for first in range(0, len(occupied), batch_size):
+        before_batch(first / len(occupied))
+        yield occupied[first : first + batch_size]
+
+
+def _one_behind(
+    batches: Iterator[Windows], launch: Callable[[Windows], Tensor]
+) -> Iterator[tuple[Windows, Tensor]]:
+    """Start each batch before the one before it is read, so that a GPU does not wait for us."""
+    running: tuple[Windows, Tensor] | None = None
+    for windows in batches:
+        started = windows, launch(windows)
+        if running is not None:
+            yield running
+        running = started
+    if running is not None:
+        yield running

@@ -1,0 +1,330 @@
+"""Segmentation: who of up to three local speakers is active in each frame of each window.
+
+Takes int16 samples, all at once or as they arrive; gives scores in batches. Windows, their order
+and the odd last one are those of `pyannote.audio.Inference.slide`. The size of a batch moves
+scores by up to 2e-8 (measured): the matrix products inside the LSTM are split differently.
+
+How many windows go through a model at once.
+
+On a GPU as many as fit into its memory, which `worker.models.device` looks at when the models are
+loaded; the ladder of `worker.memory` halves them when that was too much after all. On a CPU few:
+what a window leaves behind in the first layers (2.6 MB in the segmentation network, 10 MB in
+ResNet34) then stays in the caches, and in less memory.
+
+Windows over a waveform: where they lie, and their samples.
+
+Takes int16 samples at 16 kHz; gives float32 batches on the model's device. Windows lie as
+`pyannote.audio.Inference.slide` lays them: one every ``hop`` samples while they are complete,
+then one more, filled up with zeros, if samples are left. No float32 copy of the whole waveform
+is ever made: 0.23 GB an hour.
+
+Frames: the clock that all windows of a recording share, and sums over it.
+
+`pyannote.audio.Inference.aggregate` adds windows into float32 sums in order; here the same sums
+are made in the same order, but of as many windows as there are so far, so that frames can be
+used as soon as no later window reaches them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pyannote.audio import Inference
+
+from worker.types import SAMPLE_RATE_HZ, Samples
+
+SEGMENTED_ON_CPU = 8
+"""CPU time of a window of 5 s on one core: 18 ms in fours, 20 in eights, 23 in thirty-twos. With
+two lanes (`worker.models.cpu_lanes`) a batch is split in two."""
+EMBEDDED_ON_CPU = 8
+
+
+def segmentation_batch(device: torch.device, batch_size: int) -> int:
+    """Tell how many windows to segment at once, at most ``batch_size``."""
+    return min(batch_size, SEGMENTED_ON_CPU) if device.type == "cpu" else batch_size
+
+
+def embedding_batch(device: torch.device, batch_size: int) -> int:
+    """Tell how many windows to embed at once, each under all its masks."""
+    return min(batch_size, EMBEDDED_ON_CPU) if device.type == "cpu" else batch_size
+
+
+@dataclass(frozen=True)
+class WindowGrid:
+    """Windows of one length at one distance.
+
+    Attributes:
+        duration_s: Length of a window.
+        step_s: From one window's start to the next one's.
+
+    Raises:
+        ValueError: The step is no whole number of samples.
+    """
+
+    duration_s: float
+    step_s: float
+
+    def __post_init__(self) -> None:
+        if abs(self.step_s * SAMPLE_RATE_HZ - self.hop) > 1e-6:
+            raise ValueError(f"windows cannot start every {self.step_s} s: no whole samples")
+
+    @property
+    def size(self) -> int:
+        """Samples of a window."""
+        return round(self.duration_s * SAMPLE_RATE_HZ)
+
+    @property
+    def hop(self) -> int:
+        """Samples from one window's start to the next one's."""
+        return round(self.step_s * SAMPLE_RATE_HZ)
+
+    def complete(self, n_samples: int) -> int:
+        """Count the windows that lie inside the waveform."""
+        return max(0, (n_samples - self.size) // self.hop + 1)
+
+    def has_orphan(self, n_samples: int) -> bool:
+        """Whether samples are left for a last window, filled up with zeros."""
+        return n_samples < self.size or (n_samples - self.size) % self.hop > 0
+
+    def count(self, n_samples: int) -> int:
+        """Count all windows."""
+        return self.complete(n_samples) + self.has_orphan(n_samples)
+
+    def cut(self, samples: Samples, windows: npt.ArrayLike, device: torch.device) -> torch.Tensor:
+        """Return windows as the models take them.
+
+        Args:
+            samples: The waveform, (n_samples,).
+            windows: Which ones, (n,).
+            device: Gets int16, half the bytes, and scales there.
+
+        Returns:
+            (n, 1, size) float32 in [-1, 1).
+        """
+        batch = np.zeros((np.size(windows), 1, self.size), np.int16)
+        for row, window in zip(batch, np.asarray(windows), strict=True):
+            part = samples[window * self.hop : window * self.hop + self.size]
+            row[0, : len(part)] = part
+        on_host = torch.from_numpy(batch)
+        if device.type == "cuda":
+            on_host = on_host.pin_memory()
+        return on_host.to(device, non_blocking=True).to(torch.float32) / 32768
+
+
+Float32s = npt.NDArray[np.float32]
+Float64s = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FrameGrid:
+    """Frames of one length at one distance, the first at 0 s.
+
+    Attributes:
+        duration_s: Length of a frame: the model's receptive field.
+        step_s: From one frame to the next.
+    """
+
+    duration_s: float
+    step_s: float
+
+    def closest(self, times_s: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Find the frames whose middles are closest to the times."""
+        offsets = np.asarray(times_s, np.float64) - 0.5 * self.duration_s
+        return np.rint(offsets / self.step_s).astype(np.int64)
+
+    def middle_s(self, frame: int) -> float:
+        """Tell the time of a frame; summed as pyannote's `Segment.middle` sums it."""
+        start = frame * self.step_s
+        return 0.5 * (start + (start + self.duration_s))
+
+    def first_of(self, windows: npt.ArrayLike, grid: WindowGrid) -> npt.NDArray[np.int64]:
+        """Find the frames that windows start at."""
+        starts_s = np.asarray(windows, np.int64) * grid.step_s
+        return self.closest(starts_s + 0.5 * self.duration_s)
+
+    def count(self, n_windows: int, grid: WindowGrid) -> int:
+        """Count the frames that windows cover, from the first one's start."""
+        end_s = grid.duration_s + (n_windows - 1) * grid.step_s + 0.5 * self.duration_s
+        return int(self.closest(end_s)) + 1
+
+    def before(self, time_s: float) -> int:
+        """Count the frames that start no later than a time."""
+        return int(np.floor(time_s / self.step_s)) + 1
+
+
+class OverlapMean:
+    """A weighted mean over overlapping windows, given out as soon as it is final.
+
+    Args:
+        grid: The windows.
+        frames: The frames.
+        weights: (n_frames,), of a window's frames.
+    """
+
+    def __init__(self, grid: WindowGrid, frames: FrameGrid, weights: Float64s) -> None:
+        self._grid = grid
+        self._frames = frames
+        self._weights = weights
+        self._windows = 0
+        self._given = 0
+        self._sums = np.zeros(0, np.float32)
+        self._shares = np.zeros(0, np.float32)
+
+    def add(self, scores: Float32s) -> Float32s:
+        """Take the next windows; return the frames that no later window reaches.
+
+        Args:
+            scores: (n_windows, n_frames).
+        """
+        n_windows, n_frames = scores.shape
+        first = self._frames.first_of(np.arange(n_windows + 1) + self._windows, self._grid)
+        self._grow(int(first[n_windows - 1]) - self._given + n_frames)
+        for score, start in zip(scores, first - self._given, strict=False):
+            # float64 into float32, as upstream: the sums are rounded after each window
+            self._sums[start : start + n_frames] += score * self._weights
+            self._shares[start : start + n_frames] += self._weights
+        self._windows += n_windows
+        return self._give(int(first[n_windows]))
+
+    def end(self, n_frames: int) -> Float32s:
+        """Return the frames that are left, up to a total of ``n_frames``."""
+        self._grow(n_frames - self._given)
+        return self._give(n_frames)
+
+    def _grow(self, length: int) -> None:
+        more = np.zeros(max(0, length - len(self._sums)), np.float32)
+        self._sums = np.concatenate([self._sums, more])
+        self._shares = np.concatenate([self._shares, more])
+
+    def _give(self, until: int) -> Float32s:
+        ready = max(0, until - self._given)
+        shares: Float32s = np.maximum(self._shares[:ready], np.float32(1e-12))
+        means: Float32s = self._sums[:ready] / shares
+        self._sums, self._shares = self._sums[ready:], self._shares[ready:]
+        self._given += len(means)
+        return means
+
+
+Scores = npt.NDArray[np.float32]
+
+
+class Segmenter:
+    """A segmentation model and the windows that it wants.
+
+    Args:
+        inference: pyannote's, as a loaded pipeline has it.
+    """
+
+    def __init__(self, inference: Inference) -> None:
+        self._inference = inference
+        field = inference.model.receptive_field
+        self.grid = WindowGrid(inference.duration, inference.step)
+        self.frames = FrameGrid(field.duration, field.step)
+        self.is_powerset = bool(inference.model.specifications.powerset)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        device: torch.device = self._inference.device
+        return device
+
+    def run(
+        self, samples: Samples, batch_size: int, before_batch: Callable[[float], None]
+    ) -> Iterator[Scores]:
+        """Give the scores of all windows, (n_windows, n_frames, n_speakers) a batch.
+
+        Args:
+            samples: The waveform, (n_samples,).
+            batch_size: Windows at once.
+            before_batch: Given the share of windows done, in [0, 1]; may raise to stop.
+        """
+        stream = SegmentationStream(self, batch_size)
+        total = self.grid.count(len(samples))
+        done = 0
+        for batch in (*stream.batches(samples), *stream.last_batches()):
+            before_batch(done / total)
+            yield batch()
+            done += batch.n_windows
+        before_batch(1.0)
+
+    def score(self, samples: Samples, windows: npt.ArrayLike) -> Scores:
+        """Run the model on some windows of a waveform."""
+        scores: Scores = self._inference.infer(self.grid.cut(samples, windows, self.device))
+        return scores
+
+
+class _Batch:
+    def __init__(self, segmenter: Segmenter, samples: Samples, first: int, n: int) -> None:
+        self._segmenter, self._samples, self._first, self.n_windows = segmenter, samples, first, n
+
+    def __call__(self) -> Scores:
+        windows = np.arange(self._first, self._first + self.n_windows)
+        return self._segmenter.score(self._samples, windows)
+
+
+class SegmentationStream:
+    """The same windows while samples still arrive.
+
+    A batch waits until it is full, so that it holds the windows that it would hold if all
+    samples had been there; the last ones come from `last_batches`.
+
+    Args:
+        segmenter: The model.
+        batch_size: Windows at once.
+    """
+
+    def __init__(self, segmenter: Segmenter, batch_size: int) -> None:
+        self._segmenter = segmenter
+        self._batch_size = batch_size
+        self._pending: Samples = np.zeros(0, np.int16)
+        self._has_begun = False
+
+    def batches(self, samples: Samples) -> list[_Batch]:
+        """Take more samples, (n,); return the batches that are full, each to be called."""
+        self._pending = np.concatenate([self._pending, samples]) if self._pending.size else samples
+        grid, size = self._segmenter.grid, self._batch_size
+        full = grid.complete(len(self._pending)) // size
+        found = [_Batch(self._segmenter, self._pending, i * size, size) for i in range(full)]
+        self._pending = self._pending[full * size * grid.hop :]
+        self._has_begun |= full > 0
+        return found
+
+    def last_batches(self) -> list[_Batch]:
+        """Return what is left: complete windows, then the one that is filled up."""
+        grid, left = self._segmenter.grid, self._pending
+        complete = grid.complete(len(left))
+        found = [_Batch(self._segmenter, left, 0, complete)] if complete else []
+        if self._has_orphan(len(left)):
+            found.append(_Batch(self._segmenter, left, complete, 1))
+        return found
+
+    def _has_orphan(self, n_left: int) -> bool:
+        """After a full batch, what it shares with the next window is no window of its own."""
+        grid = self._segmenter.grid
+        if self._has_begun and n_left < grid.size:
+            return n_left > grid.size - grid.hop
+        return grid.has_orphan(n_left)
+
+
+def same_segmentation(one: Inference, other: Inference) -> bool:
+    """Whether two segmentations give the same scores: weights, architecture, windows."""
+    return (
+        one is other
+        or (one.duration, one.step) == (other.duration, other.step)
+        and type(one.model) is type(other.model)
+        and dict(one.model.hparams) == dict(other.model.hparams)
+        and one.model.specifications == other.model.specifications
+        and _same_weights(one.model.state_dict(), other.model.state_dict())
+    )
+
+
+def _same_weights(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(
+        tensor.dtype == other[name].dtype and torch.equal(tensor, other[name].to(tensor.device))
+        for name, tensor in one.items()
+    )

@@ -1,0 +1,169 @@
+"""Whisper: 30 s of sound at a time to tokens to text, on CTranslate2.
+
+The features, the prompt, the search and the score are those of ``whisperx.asr`` (3.8.6), so the
+text is too. What whisperx keeps on its pipeline between calls is an argument here.
+
+Rows of a batch do not touch each other: text and scores came out bit-identical for batches of 1
+to 16 in any order, int8 on a CPU (33 chunks of three recordings).
+
+Fit a job's prompt and hotwords into what Whisper can take.
+
+Whisper's context is 448 tokens for prompt and text together. faster-whisper cuts the prompt and
+the hotwords at 223 tokens each, silently, and both at once leave no room for the text; here they
+share one budget, and a cut is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import tokenizers
+import torch
+from faster_whisper import WhisperModel
+from faster_whisper.tokenizer import Tokenizer
+from faster_whisper.transcribe import get_ctranslate2_storage
+from whisperx.audio import N_SAMPLES, log_mel_spectrogram
+
+MAX_PROMPT_TOKENS = 223
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is given to Whisper before each chunk."""
+
+    initial_prompt: str | None
+    hotwords: str | None
+    was_cut: bool
+
+
+def fit_prompt(
+    initial_prompt: str | None, hotwords: str | None, tokenizer: tokenizers.Tokenizer
+) -> Prompt:
+    """Return both texts within `MAX_PROMPT_TOKENS`: hotwords first, then the prompt's end."""
+    words = _encode(hotwords, tokenizer)
+    context = _encode(initial_prompt, tokenizer)
+    room = MAX_PROMPT_TOKENS - min(len(words), MAX_PROMPT_TOKENS)
+    if len(words) + len(context) <= MAX_PROMPT_TOKENS:
+        return Prompt(initial_prompt or None, hotwords or None, was_cut=False)
+    return Prompt(
+        initial_prompt=tokenizer.decode(context[len(context) - room :]).strip() or None,
+        hotwords=tokenizer.decode(words[:MAX_PROMPT_TOKENS]).strip() or None,
+        was_cut=True,
+    )
+
+
+def _encode(text: str | None, tokenizer: tokenizers.Tokenizer) -> list[int]:
+    if not text or not text.strip():
+        return []
+    ids: list[int] = tokenizer.encode(" " + text.strip(), add_special_tokens=False).ids
+    return ids
+
+
+Samples = npt.NDArray[np.float32]
+BEAMS = 5
+_DEFAULT_MELS = 80
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What Whisper made of one chunk; ``text`` as decoded, leading space included."""
+
+    text: str
+    avg_logprob: float
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How one job's chunks are decoded: made for it, gone with it."""
+
+    tokenizer: Tokenizer
+    prompt: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Recogniser:
+    """A Whisper model, loaded.
+
+    Attributes:
+        model: faster-whisper's; several threads may use it at once.
+        runs: Batches that it can run side by side.
+        core: What a batch is decoded in: `worker.models.cpu_lanes.Lanes.core`.
+    """
+
+    model: WhisperModel
+    runs: int
+    core: Callable[[], AbstractContextManager[object]] = nullcontext
+
+    @property
+    def languages(self) -> list[str]:
+        """The codes of the languages that it writes."""
+        return list(self.model.supported_languages)
+
+    def wording(self, language: str, prompt: Prompt) -> Wording:
+        """Return how a job in a language, with a prompt, is decoded."""
+        multilingual = self.model.model.is_multilingual
+        tokenizer = Tokenizer(
+            self.model.hf_tokenizer, multilingual, task="transcribe", language=language
+        )
+        text = prompt.initial_prompt
+        before = tokenizer.encode(" " + text.strip()) if text is not None else []
+        tokens = self.model.get_prompt(
+            tokenizer, before, without_timestamps=True, hotwords=prompt.hotwords
+        )
+        return Wording(tokenizer, tuple(tokens))
+
+    def decode(self, chunks: Sequence[Samples], wording: Wording) -> list[Heard]:
+        """Return the text of every chunk.
+
+        Args:
+            chunks: Each up to 30 s at 16 kHz, in [-1, 1).
+            wording: Of the job.
+        """
+        features = [self._features(chunk) for chunk in chunks]
+        with self.core():
+            results = self.model.model.generate(
+                self._encode_all(features),
+                [list(wording.prompt)] * len(chunks),
+                beam_size=BEAMS,
+                max_length=self.model.max_length,
+                return_scores=True,
+            )
+        found = [result.sequences_ids[0] for result in results]
+        end = wording.tokenizer.eot
+        spoken = [[token for token in tokens if token < end] for tokens in found]
+        texts = wording.tokenizer.tokenizer.decode_batch(spoken)
+        return [
+            Heard(text, float(result.scores[0] * len(tokens) / (len(tokens) + 1)))
+            for text, tokens, result in zip(texts, found, results, strict=True)
+        ]
+
+    def language_probabilities(self, chunk: Samples) -> dict[str, float]:
+        """Return every language's probability for up to 30 s of sound."""
+        found = self.model.model.detect_language(self._encode(self._features(chunk)[None]))[0]
+        return {token.strip("<|>"): float(probability) for token, probability in found}
+
+    def _features(self, chunk: Samples) -> Samples:
+        """Return the chunk's log mel spectrogram, silence added up to 30 s: (n_mels, 3000)."""
+        n_mels = self.model.feat_kwargs.get("feature_size") or _DEFAULT_MELS
+        with torch.inference_mode():
+            mel = log_mel_spectrogram(chunk, n_mels=n_mels, padding=N_SAMPLES - len(chunk))
+        features: Samples = mel.numpy()
+        return features
+
+    def _encode_all(self, features: Sequence[Samples]) -> object:
+        """Encode a batch; on a CPU one by one.
+
+        A chunk's attention alone is heads x 1500 x 1500 x 4 bytes: 432 MB for a batch of 8 of
+        the tiny model, and one core is as busy with one chunk as with 8.
+        """
+        if self.model.model.device != "cpu":
+            return self._encode(np.stack(features))
+        rows = [np.array(self._encode(one[None])) for one in features]
+        return get_ctranslate2_storage(np.concatenate(rows))
+
+    def _encode(self, features: npt.NDArray[np.float32]) -> object:
+        return self.model.model.encode(get_ctranslate2_storage(features), to_cpu=False)

@@ -1,0 +1,130 @@
+"""Is this worker fit for jobs? Asked once, at its start, before RunPod gives it one.
+
+`handler.py` hands the checks to the SDK (runpod 1.12.0, ``rp_fitness``): it runs them in ``start``,
+before the first job is asked for, only under RunPod's queue. What one raises it logs as one line,
+reports to RunPod (``status=unhealthy``), and ends the process with code 1: a job is never failed by
+a worker that could not do any. The models are read meanwhile, in a thread of `worker.runtime`.
+
+Each check returns, or raises `Unfit` with the remedy.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from worker.errors import WorkerError
+from worker.models.folder import ModelsFolder
+from worker.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    import torch
+
+
+logger = logging.getLogger(__name__)
+Check = Callable[[], None]
+_BLOCK = bytes(1 << 20)
+_GPUS = "nvidia[0-9]*"
+
+
+class Unfit(Exception):
+    """The worker can do no job; one line that names the remedy."""
+
+
+def checks(settings: WorkerSettings, find: Callable[[], ModelsFolder]) -> tuple[Check, ...]:
+    """Return the checks, the cheapest first; the SDK tells of each by its ``__name__``.
+
+    Args:
+        settings: Of the worker.
+        find: Returns the models folder (`worker.models.folder.find_models`).
+    """
+    named = {
+        "scratch_has_room": partial(check_scratch, settings),
+        "models_are_complete": partial(check_models, find),
+        "gpu_runs_a_kernel": partial(check_gpu, settings),
+    }
+    for name, check in named.items():
+        check.__name__ = name  # type: ignore[attr-defined]
+    return tuple(named.values())
+
+
+def check_scratch(settings: WorkerSettings) -> None:
+    """See that a job's temporary directory can be written, and holds a recording."""
+    folder = Path(tempfile.gettempdir())
+    try:
+        with tempfile.TemporaryFile() as file:
+            file.write(_BLOCK)
+    except OSError as exc:
+        raise Unfit(
+            f"{folder} cannot be written ({exc.strerror}): mount a writable folder there, or set "
+            "TMPDIR to one"
+        ) from exc
+    free = psutil.disk_usage(str(folder)).free
+    if free < settings.min_scratch_bytes:
+        raise Unfit(
+            f"{folder} has {free:,} bytes free, MIN_SCRATCH_BYTES asks for "
+            f"{settings.min_scratch_bytes:,}: give the endpoint a larger container disk"
+        )
+    if free < settings.max_audio_bytes:
+        logger.warning(
+            "%s has %s bytes free: larger recordings fail, though MAX_AUDIO_BYTES allows %s",
+            folder,
+            f"{free:,}",
+            f"{settings.max_audio_bytes:,}",
+        )
+
+
+def check_models(find: Callable[[], ModelsFolder]) -> None:
+    """See that all files of the models are there, in their sizes."""
+    try:
+        find()
+    except WorkerError as exc:
+        raise Unfit(str(exc)) from exc
+
+
+def check_gpu(settings: WorkerSettings, devices: Path = Path("/dev")) -> None:
+    """Run a small kernel where a GPU is demanded: by ``DEVICE=cuda``, or by its being there.
+
+    A GPU that does not work must not make a worker that is paid for as one run on its CPU.
+
+    Args:
+        settings: Of the worker.
+        devices: Where the driver shows the GPUs.
+    """
+    is_there = any(devices.glob(_GPUS))
+    if settings.device == "cpu" or (settings.device == "auto" and not is_there):
+        return
+    import torch  # here, and in the loading thread at the same time
+
+    if not torch.cuda.is_available():
+        from worker.models.device import NO_CUDA
+
+        asked = "DEVICE=cuda" if settings.device == "cuda" else "the machine has a GPU"
+        raise Unfit(f"{asked}, but {NO_CUDA}")
+    try:
+        run_kernel(torch.device("cuda"))
+    except RuntimeError as exc:
+        said = (str(exc).splitlines() or [""])[0]
+        raise Unfit(
+            f"the GPU does not run a kernel ({said}): choose another GPU type for the endpoint, "
+            f"with a driver for CUDA {torch.version.cuda}"
+        ) from exc
+
+
+def run_kernel(device: torch.device) -> None:
+    """Multiply two matrices.
+
+    Raises:
+        RuntimeError: The product is wrong, or CUDA's own error.
+    """
+    import torch
+
+    ones = torch.ones((64, 64), dtype=torch.float16, device=device)
+    if not bool(((ones @ ones) == 64).all()):
+        raise RuntimeError("1 x 1, 64 times, is not 64")

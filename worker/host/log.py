@@ -1,0 +1,186 @@
+"""One log line a job, at its end: how long it took, what it needed, how it ended.
+
+For people the line itself; for machines its ``facts`` (`worker.host.log`). Numbers, names of
+stages, codes and warnings only: no URL, no text that was said.
+
+The worker's log: JSON on RunPod, readable on a terminal; and who may write into it.
+
+On RunPod (``RUNPOD_ENDPOINT_ID`` is set) each line is an object with the SDK's own keys
+(runpod 1.12.0, ``rp_logger``): ``requestId``, ``message``, ``level``; its log viewer files lines by
+these. A record's ``facts`` come as more keys. Every line passes `ScrubFilter` first.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from bucketscribe_contract import Stage
+from bucketscribe_contract.redact import ScrubFilter
+from worker import memory as peaks
+
+_TERMINAL = "%(levelname)-7s| %(name)s | %(message)s"
+_LEVELS = {"WARNING": "WARN", "CRITICAL": "ERROR"}  # the SDK knows no others
+
+_QUIET = {
+    "faster_whisper": logging.WARNING,
+    "lightning.pytorch.utilities": logging.WARNING,
+    "matplotlib": logging.WARNING,
+    "urllib3": logging.WARNING,
+    # Its warnings quote the text they could not align. The level of "whisperx" itself is set back,
+    # and a handler of its own added, when it is imported, which is after `quieten`.
+    "whisperx.alignment": logging.ERROR,
+    "whisperx.asr": logging.ERROR,
+    "whisperx.diarize": logging.ERROR,
+    "whisperx.vads": logging.ERROR,
+}
+
+
+class AtHand:
+    """The job that the process is at: one at a time, in several threads."""
+
+    job_id: str | None = None
+
+
+at_hand = AtHand()
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        facts: dict[str, Any] = getattr(record, "facts", {})
+        line = {
+            "requestId": at_hand.job_id,
+            "message": f"{record.name} | {record.getMessage()}",
+            "level": _LEVELS.get(record.levelname, record.levelname),
+            **facts,
+        }
+        return json.dumps(line, allow_nan=False, default=str)
+
+
+def configure_logging() -> None:
+    """Have the root logger write the worker's lines; the SDK, imported later, adds none of its own.
+
+    Libraries that log URLs or transcript text speak up only in need.
+    """
+    os.environ.setdefault("RUNPOD_LOG_LEVEL", "INFO")  # the SDK's default prints every input
+    handler = logging.StreamHandler()
+    on_runpod = bool(os.environ.get("RUNPOD_ENDPOINT_ID"))
+    handler.setFormatter(JsonLines() if on_runpod else logging.Formatter(_TERMINAL))
+    handler.addFilter(ScrubFilter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    quieten()
+
+
+def quieten() -> None:
+    """Set the levels of talkative libraries: of loggers that no import sets anew."""
+    for name, level in _QUIET.items():
+        logging.getLogger(name).setLevel(level)
+    warnings.filterwarnings("ignore", message=r"\s*torchcodec is not installed")
+
+
+logger = logging.getLogger("worker.job")
+
+
+class JobLog:
+    """What will be said of a job.
+
+    Args:
+        job_id: RunPod's; None for a run without a queue that gives none.
+
+    Attributes:
+        models_s: Seconds that it waited for the models: a worker's first job does.
+    """
+
+    def __init__(self, job_id: str | None) -> None:
+        at_hand.job_id = job_id
+        self._job_id = job_id
+        self._started = time.perf_counter()
+        self._audio_s: float | None = None
+        self._stages: Mapping[Stage, float] = {}
+        self._warnings: tuple[str, ...] = ()
+        self.models_s = 0.0
+        peaks.begin()
+
+    def add(
+        self, audio_s: float | None, stages: Mapping[Stage, float], warnings: tuple[str, ...]
+    ) -> None:
+        """Take note of how far the pipeline came.
+
+        Args:
+            audio_s: Length of what was transcribed; None if that is not known.
+            stages: Seconds by stage; some of them overlap.
+            warnings: Of the contract.
+        """
+        self._audio_s, self._stages, self._warnings = audio_s, stages, warnings
+
+    def close(self, output: Mapping[str, Any]) -> None:
+        """Write the line.
+
+        Args:
+            output: What the queue gets.
+        """
+        facts = self.facts(output)
+        level = logging.WARNING if facts["error"] else logging.INFO
+        logger.log(level, "%s", said(facts), extra={"facts": facts})
+        at_hand.job_id = None
+
+    def facts(self, output: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the line says, by name.
+
+        Args:
+            output: What the queue gets: ``status``, ``failure`` or ``error`` tell how it ended.
+        """
+        seconds = time.perf_counter() - self._started
+        work_s, audio_s = seconds - self.models_s, self._audio_s
+        return {
+            "job": self._job_id,
+            "status": "failed" if "error" in output else output.get("status", "ok"),
+            "error": _code(output),
+            "audio_seconds": None if audio_s is None else round(audio_s, 1),
+            "seconds": round(seconds, 2),
+            "real_time_factor": round(work_s / audio_s, 4) if audio_s else None,
+            "models_seconds": round(self.models_s, 2),
+            "stages": {str(stage): round(spent, 2) for stage, spent in self._stages.items()},
+            **peaks.measured_mb(),
+            "warnings": list(self._warnings),
+            "fresh_worker": bool(output.get("refresh_worker")),
+        }
+
+
+def said(facts: Mapping[str, Any]) -> str:
+    """Return the line for people."""
+    error = f" {facts['error']}" if facts["error"] else ""
+    audio = ""
+    if facts["audio_seconds"] is not None:
+        audio = f"{facts['audio_seconds']} s of audio in "
+    factor = ""
+    if facts["real_time_factor"] is not None:
+        factor = f" ({facts['real_time_factor']} of real time)"
+    waited = ""
+    if facts["models_seconds"]:
+        waited = f"waited {facts['models_seconds']} s for the models"
+    parts = [
+        f"job {facts['job'] or '-'} {facts['status']}{error}: {audio}{facts['seconds']} s{factor}",
+        waited,
+        ", ".join(f"{stage} {spent}" for stage, spent in facts["stages"].items()),
+        ", ".join(f"{name} {value}" for name, value in facts.items() if name.endswith("_mb")),
+        f"warnings: {', '.join(facts['warnings'])}" if facts["warnings"] else "",
+        "asks for a fresh worker" if facts["fresh_worker"] else "",
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def _code(output: Mapping[str, Any]) -> str | None:
+    """Return the code of the failure that an output carries."""
+    failure = output.get("failure")
+    if "error" in output:
+        failure = json.loads(output["error"])
+    return None if failure is None else str(failure["code"])

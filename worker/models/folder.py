@@ -1,0 +1,265 @@
+"""Find the models folder: on a network volume, in RunPod's model cache, or baked into the image.
+
+Takes the settings; returns the first `ModelsFolder` that is complete, in this order:
+
+1. ``MODELS_VOLUME/models``: put on the endpoint's network volume;
+2. a repository of the model cache (``MODELS_VOLUME/huggingface-cache/hub``) that is such a folder;
+3. ``MODELS_DIR``: the image's own.
+
+Complete means that each file of ``profile.json`` is there in its size, but for Whisper models that
+were not asked for. A model that a folder lacks is taken from the model cache where that holds its
+very revision, whole: a folder is never used half, nor is a model.
+
+Raises `WorkerError` ``MODEL_UNAVAILABLE`` that says of each folder what it lacks.
+
+Read ``profile.json``: which models lie in the models folder, and where.
+
+``builder.fetch_models`` writes it. A folder without it is no models folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bucketscribe_contract import FailureCode, Stage
+from worker.errors import WorkerError
+from worker.settings import WorkerSettings
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class ModelEntry(_Entry):
+    """One model, at a path relative to the folder."""
+
+    path: str
+    name: str
+
+
+class AlignEntry(ModelEntry):
+    """An aligner: a folder as Hugging Face keeps it, or a torchaudio bundle's weights in one."""
+
+    kind: Literal["huggingface", "torchaudio"] = "huggingface"
+
+
+class WhisperEntry(_Entry):
+    """One Whisper model; ``languages`` None: all that Whisper speaks."""
+
+    path: str
+    languages: tuple[str, ...] | None = None
+
+
+class WhisperEntries(_Entry):
+    """Whisper models by name, and the one that is used unless another is asked for."""
+
+    default: str
+    models: dict[str, WhisperEntry]
+
+
+class FileEntry(_Entry):
+    """What a file of the folder weighs."""
+
+    bytes: int
+
+
+class Pin(_Entry):
+    """Where a model's files were fetched from."""
+
+    repo: str | None = None
+
+
+class Source(_Entry):
+    """Which revision of which repository a model is; neither, if it is from no hub."""
+
+    pin: Pin = Pin()
+    revision: str | None = None
+
+
+class Profile(_Entry):
+    """The models folder's table of contents.
+
+    Attributes:
+        files: Every file by its path in the folder.
+        provenance: Where each model is from, by the folder that it lies in.
+    """
+
+    profile: str
+    whisper: WhisperEntries
+    vad: ModelEntry
+    align: dict[str, AlignEntry]
+    diarization: ModelEntry
+    nltk_data: str
+    files: dict[str, FileEntry] = {}
+    provenance: dict[str, Source] = {}
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Return the folder's profile.
+
+        Raises:
+            WorkerError: ``MODEL_UNAVAILABLE`` when there is none, or it is damaged.
+        """
+        path = folder / "profile.json"
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as exc:
+            raise unavailable(
+                f"{path.name} of MODELS_DIR ({folder}) cannot be read ({type(exc).__name__}); "
+                "make the folder with python -m builder.fetch_models"
+            ) from exc
+
+
+def unavailable(message: str) -> WorkerError:
+    """Return the failure for weights that are missing or do not load."""
+    return WorkerError(FailureCode.MODEL_UNAVAILABLE, message, Stage.VALIDATE)
+
+
+_CACHE = Path("huggingface-cache", "hub")  # docs.runpod.io/serverless/endpoints/model-caching
+_NAMED = 3  # files that a message names
+
+
+@dataclass(frozen=True)
+class ModelsFolder:
+    """A complete models folder.
+
+    Attributes:
+        path: Where.
+        profile: Its contents; paths of models that the model cache holds are absolute.
+        whisper_name: Which Whisper model is used.
+        passed_over: What was wrong with the folders that would have gone before.
+        from_cache: Models that the folder lacks and the model cache holds.
+    """
+
+    path: Path
+    profile: Profile
+    whisper_name: str
+    passed_over: tuple[str, ...] = ()
+    from_cache: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Say what is used, in one line."""
+        cached = f", {', '.join(self.from_cache)} from the model cache" if self.from_cache else ""
+        return f"models: {self.path} ({self.profile.profile}), Whisper {self.whisper_name}{cached}"
+
+
+def find_models(settings: WorkerSettings) -> ModelsFolder:
+    """Return the models folder to use.
+
+    Args:
+        settings: Where to look, and which Whisper model is wanted.
+    """
+    volume, passed_over = settings.models_volume, []
+    try:
+        candidates = list(_on_volume(volume))
+    except OSError as exc:
+        candidates = []
+        passed_over.append(f"MODELS_VOLUME ({volume}) cannot be read ({exc.strerror})")
+    for path in (*candidates, settings.models_dir):
+        try:
+            return _complete(path, settings.whisper_model, volume / _CACHE, tuple(passed_over))
+        except WorkerError as exc:
+            passed_over.append(str(exc))
+    raise unavailable("; ".join(passed_over))
+
+
+def _on_volume(volume: Path) -> Iterator[Path]:
+    if (volume / "models").is_dir():
+        yield volume / "models"
+    cached = (volume / _CACHE).glob("models--*/snapshots/*/profile.json")
+    yield from sorted(path.parent for path in cached)
+
+
+def _complete(
+    folder: Path, wanted: str | None, cache: Path, passed_over: tuple[str, ...]
+) -> ModelsFolder:
+    profile = Profile.read(folder)
+    name = wanted or profile.whisper.default
+    if name not in profile.whisper.models:
+        known = ", ".join(profile.whisper.models)
+        raise unavailable(
+            f"WHISPER_MODEL={name} is not in MODELS_DIR ({folder}): it has {known}; set one of "
+            "these, or bake it with python -m builder.fetch_models"
+        )
+    others = {m.path for n, m in profile.whisper.models.items() if n != name}
+    lacking = [f for f in _lacking(folder, profile) if not any(_is_in(f, o) for o in others)]
+    incomplete = [w for w in profile.provenance if any(_is_in(file, w) for file in lacking)]
+    models = {where: at for where in incomplete if (at := _cached(where, profile, cache))}
+    left = [f for f in lacking if not any(_is_in(f, where) for where in models)]
+    if left:
+        more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+        raise unavailable(
+            f"MODELS_DIR ({folder}) is not whole: {', '.join(left[:_NAMED])}{more} missing or of "
+            "another size; make it anew with python -m builder.fetch_models"
+        )
+    return ModelsFolder(folder, _moved(profile, models), name, passed_over, tuple(models))
+
+
+def _lacking(folder: Path, profile: Profile) -> list[str]:
+    return [n for n, file in profile.files.items() if _size(folder / n) != file.bytes]
+
+
+def _cached(where: str, profile: Profile, cache: Path) -> Path | None:
+    """Return the model cache's snapshot of a model, if it is all there.
+
+    Args:
+        where: The model's folder in the models folder.
+        profile: Says what the model is.
+        cache: As the hub's client keeps it: ``models--OWNER--NAME/snapshots/REVISION``.
+    """
+    source = profile.provenance[where]
+    if source.pin.repo is None or source.revision is None:
+        return None
+    repo = f"models--{source.pin.repo.replace('/', '--')}".lower()  # some caches lower the case
+    files = {n.removeprefix(f"{where}/"): f for n, f in profile.files.items() if _is_in(n, where)}
+    with suppress(OSError):  # a volume that fails holds nothing
+        for snapshot in cache.glob(f"models--*/snapshots/{source.revision}"):
+            is_it = snapshot.parent.parent.name.lower() == repo
+            if is_it and files and all(_size(snapshot / n) == f.bytes for n, f in files.items()):
+                return snapshot
+    return None
+
+
+def _moved(profile: Profile, models: dict[str, Path]) -> Profile:
+    """Return the profile with the paths of some models in other places."""
+
+    def moved(path: str) -> str:
+        for where, at in models.items():
+            if _is_in(path, where):
+                return str(at / path.removeprefix(where).removeprefix("/"))
+        return path
+
+    whisper = {
+        name: m.model_copy(update={"path": moved(m.path)})
+        for name, m in profile.whisper.models.items()
+    }
+    return profile.model_copy(
+        update={
+            "whisper": profile.whisper.model_copy(update={"models": whisper}),
+            "vad": profile.vad.model_copy(update={"path": moved(profile.vad.path)}),
+            "align": {
+                language: m.model_copy(update={"path": moved(m.path)})
+                for language, m in profile.align.items()
+            },
+            "diarization": profile.diarization.model_copy(
+                update={"path": moved(profile.diarization.path)}
+            ),
+        }
+    )
+
+
+def _is_in(path: str, where: str) -> bool:
+    return path == where or path.startswith(f"{where}/")
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None

@@ -1,0 +1,156 @@
+"""Import pyannote, whisperx and transformers without what they train, plot and report with.
+
+Their imports bring packages that no inference of ours calls: torchmetrics (and with it all of
+torchvision), torch's compiler (and with it SymPy), pandas, pyannote's metrics and optimizer: 5.5 of
+9 s of processor time here, under the interpreter's lock, so that no thread hides them. While they
+are imported, something empty stands in for these; afterwards whoever imports them gets the real
+ones, and so does who holds on to one of these modules. What is imported already stays as it is.
+
+A class that stands in may be subclassed, annotated with and asked about; called, it says so.
+`tests/worker/test_light_imports.py` holds the list against a real job.
+
+Import this before torch, pyannote or whisperx: nothing is fetched, nothing is reported.
+
+pyannote reports durations and speaker counts to its maker unless told otherwise before its
+import, and so does onnxruntime, which faster-whisper and pyannote import (1.32 does, 1.24 has no
+code for it); the hubs are told that there is no network.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+def _as_it_is(function: Any = None, *_: Any, **__: Any) -> Any:
+    """Leave what is decorated as it is; without a function: return the decorator."""
+    return _as_it_is if function is None else function
+
+
+def _tell_nobody(*_: Any, **__: Any) -> None:
+    """Report nothing to pyannote's maker."""
+
+
+ABSENT = ("matplotlib", "torchvision")
+"""Optional for whoever imports them, and taken for not installed."""
+
+STOOD_IN_FOR: Mapping[str, Mapping[str, Callable[..., Any]]] = {
+    "networkx": {},
+    "optuna": {},
+    "pandas": {},
+    "pyannote.audio.telemetry": {
+        "track_model_init": _tell_nobody,
+        "track_pipeline_init": _tell_nobody,
+        "track_pipeline_apply": _tell_nobody,
+    },
+    "pyannote.metrics": {},
+    "pyannote.pipeline.optimizer": {},
+    "torch._dynamo": {"allow_in_graph": _as_it_is, "disable": _as_it_is},
+    "torch_audiomentations": {},
+    "torchmetrics": {},
+}
+"""Packages, with the functions of theirs that are called while others are imported."""
+
+_one_at_a_time = threading.Lock()
+
+
+class _Unused(type):
+    def __call__(cls, *_: Any, **__: Any) -> Any:
+        raise RuntimeError(
+            f"{cls.__module__}.{cls.__qualname__} is used, but worker.models.imports stands in for "
+            "its package: take that out of STOOD_IN_FOR"
+        )
+
+
+class _StandIn(ModuleType):
+    """A module whose every name is an empty class; once the block is over, what it stood in for."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._classes: dict[str, type] | None = {}
+
+    def __getattr__(self, name: str) -> Any:
+        if self._classes is None:
+            return getattr(import_module(self.__name__), name)
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._classes.setdefault(name, _Unused(name, (), {"__module__": self.__name__}))
+
+    def step_aside(self) -> None:
+        """End the block."""
+        self._classes = None
+        for name in STOOD_IN_FOR.get(self.__name__, ()):
+            vars(self).pop(name, None)
+
+
+class _Finder(MetaPathFinder, Loader):
+    """Finds stand-ins for the packages that were not imported before, and for all in them."""
+
+    def __init__(self) -> None:
+        self._packages = [name for name in STOOD_IN_FOR if name not in sys.modules]
+        self.made: list[_StandIn] = []
+
+    def find_spec(self, fullname: str, *_: Any) -> ModuleSpec | None:
+        if not any(fullname == p or fullname.startswith(f"{p}.") for p in self._packages):
+            return None
+        return ModuleSpec(fullname, self, is_package=True)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _StandIn(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        assert isinstance(module, _StandIn)  # noqa: S101  # made above
+        vars(module).update(STOOD_IN_FOR.get(module.__name__, {}))
+        self.made.append(module)
+
+
+@contextmanager
+def light_imports() -> Iterator[None]:
+    """Have imports in the block, of any thread, find the stand-ins."""
+    with _one_at_a_time:
+        finder = _Finder()
+        absent = [name for name in ABSENT if name not in sys.modules]
+        sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # as Python documents
+        sys.meta_path.insert(0, finder)
+        try:
+            yield
+        finally:
+            sys.meta_path.remove(finder)
+            for name in absent:
+                del sys.modules[name]
+            for module in finder.made:
+                _forget(module)
+                module.step_aside()
+
+
+def _forget(module: _StandIn) -> None:
+    sys.modules.pop(module.__name__, None)
+    package, _, name = module.__name__.rpartition(".")
+    if package in sys.modules:
+        vars(sys.modules[package]).pop(name, None)
+
+
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "PYANNOTE_METRICS_ENABLED": "0",
+    "ORT_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+def go_offline(nltk_data: Path | None = None) -> None:
+    """Set the process's environment; ``nltk_data`` is where sentence splitters lie."""
+    os.environ.update(_ENVIRONMENT)
+    if nltk_data is not None:
+        os.environ["NLTK_DATA"] = str(nltk_data)

@@ -1,0 +1,225 @@
+"""Load the models once per process, from a folder, with no network.
+
+What takes long goes side by side: CTranslate2 reads Whisper, the largest of all, in a thread
+without Python's lock, while pyannote is imported and its models are loaded.
+
+Raises `WorkerError` ``MODEL_UNAVAILABLE`` naming the model that is missing or does not load.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from worker.models.folder import ModelsFolder, Profile, find_models, unavailable
+from worker.models.imports import go_offline
+from worker.settings import WorkerSettings
+
+go_offline()  # before what follows is imported
+
+import torch  # noqa: E402
+from faster_whisper import WhisperModel  # noqa: E402
+
+from worker.engines.whisper import Recogniser  # noqa: E402
+from worker.models.cpu_lanes import Lanes  # noqa: E402
+from worker.models.device import Device, choose_device, set_precision  # noqa: E402
+from worker.models.imports import light_imports  # noqa: E402
+
+if TYPE_CHECKING:
+    from whisperx.diarize import DiarizationPipeline
+    from whisperx.vads import Pyannote
+
+    from worker.stages.align import Aligner
+
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass
+class Models:
+    """Everything that stays in memory between jobs. For one job at a time: pyannote keeps state.
+
+    Attributes:
+        folder: Where the models lie.
+        profile: The folder's table of contents.
+        device: What they run on.
+        detector: Of speech.
+        whisper: The recogniser.
+        whisper_name: Its name in the profile.
+        diarization: Tells speakers apart.
+        shares_segmentation: Whether both of these look at windows with the same model, so that
+            what the one has seen serves the other.
+        lanes: The cores of a CPU, which all models share; None on CUDA.
+    """
+
+    folder: Path
+    profile: Profile
+    device: Device
+    detector: Pyannote
+    whisper: Recogniser
+    whisper_name: str
+    diarization: DiarizationPipeline
+    shares_segmentation: bool = False
+    lanes: Lanes | None = None
+    _aligners: dict[str, Aligner] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def aligner(self, language: str | None) -> Aligner | None:
+        """Return the language's aligner, loaded on first use; None where the folder has none."""
+        if language is None or language not in self.profile.align:
+            return None
+        with self._lock:
+            if language not in self._aligners:
+                self._aligners[language] = self._load_aligner(language)
+            return self._aligners[language]
+
+    @light_imports()
+    def _load_aligner(self, language: str) -> Aligner:
+        from nltk.data import path as nltk_paths
+        from whisperx.alignment import load_align_model
+
+        from worker.stages.align import Aligner
+
+        import_module("torch.distributed.fsdp")  # as transformers does before each forward pass
+        nltk_paths.insert(0, str(self.folder / self.profile.nltk_data))
+        entry = self.profile.align[language]
+        path = str(self.folder / entry.path)
+        bundle = entry.kind == "torchaudio"  # by its name, and its weights by their folder
+        where = {"model_name": entry.name, "model_dir": path} if bundle else {"model_name": path}
+        model, metadata = _load(
+            f"aligner {entry.name}",
+            lambda: load_align_model(language, self.device.name, **where),
+        )
+        if self.lanes is not None:
+            self.lanes.spread(model)
+        return Aligner(model.eval(), metadata, entry.name)
+
+    def get_ready_for_more(self) -> None:
+        """Load what the first job needs last: a Whisper of one language has one aligner."""
+        from worker.engines.alignment.ctc import warm
+
+        languages = self.profile.whisper.models[self.whisper_name].languages or ()
+        for language in languages if len(languages) == 1 else ():
+            self.aligner(language)
+        with light_imports():
+            import_module("whisperx.alignment")
+        warm()
+
+
+def load_models(settings: WorkerSettings, found: ModelsFolder | None = None) -> Models:
+    """Load what the settings name, onto the device there is."""
+    found = found or find_models(settings)
+    profile, name = found.profile, found.whisper_name
+    settings = settings.model_copy(update={"models_dir": found.path})
+    device = choose_device(settings)
+    set_precision()
+    torch.set_num_threads(device.threads)
+    lanes = Lanes(device.lanes) if device.name == "cpu" else None
+    with ThreadPoolExecutor(1, "load") as pool, _without_collections(), light_imports():
+        whisper = pool.submit(_load_whisper, settings, profile, name, device, lanes)
+        detector = _load("speech detector", lambda: _load_detector(settings, profile, device))
+        diarization = _load("diarization", lambda: _load_diarization(settings, profile, device))
+        models = Models(
+            folder=settings.models_dir,
+            profile=profile,
+            device=device,
+            detector=detector,
+            whisper=whisper.result(),
+            whisper_name=name,
+            diarization=diarization,
+            shares_segmentation=_is_same(detector, diarization),
+            lanes=lanes,
+        )
+    torch.set_num_threads(device.threads)  # CTranslate2 sets it too
+    if lanes is not None:
+        _spread(models, lanes)
+    return models
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Collect no garbage meanwhile, and never look at what is there at the end again.
+
+    Imports make millions of objects that stay; the collector goes through them again and again.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _load_detector(settings: WorkerSettings, profile: Profile, device: Device) -> Pyannote:
+    from whisperx.vads import Pyannote
+
+    from worker.stages.speech import OFFSET, ONSET
+
+    path = settings.models_dir / profile.vad.path
+    return Pyannote(device.torch_device, model_fp=str(path), vad_onset=ONSET, vad_offset=OFFSET)
+
+
+def _load_diarization(
+    settings: WorkerSettings, profile: Profile, device: Device
+) -> DiarizationPipeline:
+    from whisperx.diarize import DiarizationPipeline
+
+    path = settings.models_dir / profile.diarization.path
+    return DiarizationPipeline(str(path), device=device.torch_device)
+
+
+def _is_same(detector: Pyannote, diarization: DiarizationPipeline) -> bool:
+    from worker.engines.segmentation import same_segmentation
+
+    return same_segmentation(detector.vad_pipeline._segmentation, diarization.model._segmentation)
+
+
+def _load_whisper(
+    settings: WorkerSettings, profile: Profile, name: str, device: Device, lanes: Lanes | None
+) -> Recogniser:
+    path = settings.models_dir / profile.whisper.models[name].path
+    model = _load(
+        f"Whisper {name}",
+        lambda: WhisperModel(
+            str(path),
+            device=device.name,
+            compute_type=device.compute_type,
+            cpu_threads=device.threads,
+            num_workers=device.lanes,
+            local_files_only=True,
+        ),
+    )
+    return Recogniser(model, device.lanes, lanes.core if lanes else nullcontext)
+
+
+def _spread(models: Models, lanes: Lanes) -> None:
+    """Have the window models share the lanes; Whisper and the aligners take theirs elsewhere."""
+    embedding = models.diarization.model._embedding.model_
+    lanes.spread(models.detector.vad_pipeline._segmentation.model)
+    lanes.spread(models.diarization.model._segmentation.model)
+    lanes.spread(embedding)
+    if hasattr(embedding, "forward_frames"):  # WeSpeaker's trunk, which `diarize` calls itself
+        lanes.spread(embedding, "forward_frames")
+
+
+def _load(what: str, load: Callable[[], T]) -> T:
+    started = time.perf_counter()
+    try:
+        loaded = load()
+    except (OSError, RuntimeError, ValueError, LookupError, ImportError, AttributeError) as exc:
+        raise unavailable(
+            f"{what} does not load ({type(exc).__name__}: {exc}); make MODELS_DIR anew with "
+            "python -m builder.fetch_models and check it with python -m builder.verify_offline"
+        ) from exc
+    logger.info("loaded %s in %.1f s", what, time.perf_counter() - started)
+    return loaded

@@ -1,0 +1,203 @@
+"""Align: text segments to sentences whose words have times, as whisperx.align gives them.
+
+Takes a `Waveform` and a `Transcription`; returns an `Alignment`. It may move times and split
+segments into sentences; it never drops text. Where whisperx loses some (sentences without any
+time fall out of its ``groupby``), raises, or gives a word no time, the segment's own words are
+spread over the segment by length and marked interpolated.
+
+Segments know nothing of each other: the alignments of the parts of a transcription are the parts
+of its alignment, so that segments can be aligned while others are still transcribed. The engine
+is `worker.engines.alignment`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import nn
+from whisperx.utils import LANGUAGES_WITHOUT_SPACES
+
+from bucketscribe_contract import Stage, WarningCode
+from worker.cancel import CancelToken, checked_before_each_forward
+from worker.engines.alignment.acoustic import AcousticModel, emit, plan_batches
+from worker.engines.alignment.labels import Alphabet
+from worker.engines.alignment.words import PlacedSentence, PlacedWord, place_segment, slice_of
+from worker.types import Alignment, TextSegment, TimedSegment, TimedWord, Transcription, Waveform
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Aligner:
+    """A wav2vec2 CTC model of one language, as ``whisperx.load_align_model`` gives it."""
+
+    model: nn.Module
+    metadata: dict[str, Any]
+    name: str
+
+    @property
+    def joiner(self) -> str:
+        """What stands between words in this language."""
+        return "" if self.metadata["language"] in LANGUAGES_WITHOUT_SPACES else " "
+
+
+def align(
+    waveform: Waveform,
+    transcription: Transcription,
+    aligner: Aligner | None,
+    device: torch.device,
+    token: CancelToken,
+    on_progress: Callable[[float], None] = lambda _: None,
+    batch_size: int = 1,
+    lanes: int = 1,
+) -> Alignment:
+    """Return sentences with word times.
+
+    Args:
+        waveform: The recording.
+        transcription: Its text, or any part of it.
+        aligner: Of the transcription's language; None: segments stay as they are, without
+            words, and ``ALIGNMENT_UNAVAILABLE`` says so.
+        device: Where the aligner lives.
+        token: Looked at before every batch.
+        on_progress: Given the share of segments done, in [0, 1].
+        batch_size: 1: one segment at a time, with whisperx's times and scores to the bit. More:
+            as many as `worker.engines.alignment.acoustic.plan_batches` puts together.
+        lanes: On the CPU, segments that go through the model side by side, each with torch's
+            number of threads; batches are then of one.
+    """
+    segments = _spoken(transcription)
+    if not segments:
+        return Alignment(())
+    if aligner is None:
+        plain = tuple(TimedSegment(s.start, s.end, s.text.strip()) for s in segments)
+        return Alignment(plain, (WarningCode.ALIGNMENT_UNAVAILABLE,))
+    model = AcousticModel(aligner.model, aligner.metadata["type"], device)
+    aligned: dict[int, list[TimedSegment]] = {}
+    with checked_before_each_forward(token, Stage.ALIGN, aligner.model):
+        for i, sentences in _place(waveform, segments, aligner, model, batch_size, lanes):
+            aligned[i] = _complete(segments[i], sentences, aligner.joiner)
+            on_progress(len(aligned) / len(segments))
+    return _in_order(waveform, segments, aligned, aligner.joiner)
+
+
+def interpolate(waveform: Waveform, transcription: Transcription, joiner: str) -> Alignment:
+    """Return the segments with their words spread over them, where the aligner failed.
+
+    Args:
+        waveform: The recording.
+        transcription: Its text.
+        joiner: What stands between words in its language.
+    """
+    spread = tuple(_spread(s, waveform.duration_s, joiner) for s in _spoken(transcription))
+    return Alignment(spread, (WarningCode.ALIGNMENT_FAILED,))
+
+
+def _spoken(transcription: Transcription) -> list[TextSegment]:
+    return [segment for segment in transcription.segments if segment.text.strip()]
+
+
+def _place(
+    waveform: Waveform,
+    segments: Sequence[TextSegment],
+    aligner: Aligner,
+    model: AcousticModel,
+    batch_size: int = 1,
+    lanes: int = 1,
+) -> Iterator[tuple[int, list[PlacedSentence]]]:
+    """Give each segment's index and sentences, in any order; text may be missing from them."""
+    alphabet = Alphabet.of(aligner.metadata)
+    characters = [alphabet.find(segment.text) for segment in segments]
+    parts = [slice_of(waveform, segment) for segment in segments]
+    heard = [i for i, part in enumerate(parts) if part and characters[i].positions]
+    yield from ((i, []) for i in set(range(len(segments))) - set(heard))
+    slices = [waveform.samples[parts[i]] for i in heard]
+    lengths = [len(samples) for samples in slices]
+    batches = plan_batches(lengths, batch_size if lanes == 1 else 1, model)
+    for k, emission in emit(slices, batches, model, lanes):
+        i = heard[k]
+        yield i, place_segment(segments[i], characters[i], emission, alphabet)
+
+
+def _in_order(
+    waveform: Waveform,
+    segments: Sequence[TextSegment],
+    aligned: Mapping[int, list[TimedSegment]],
+    joiner: str,
+) -> Alignment:
+    """Return all sentences; the words of a segment that has none are spread over it."""
+    failed = sum(not sentences for sentences in aligned.values())
+    if failed:
+        logger.warning("align: words of %d of %d segments interpolated", failed, len(segments))
+    sentences = (
+        aligned[i] or [_spread(segment, waveform.duration_s, joiner)]
+        for i, segment in enumerate(segments)
+    )
+    warnings = (WarningCode.ALIGNMENT_FAILED,) if failed else ()
+    return Alignment(tuple(chain.from_iterable(sentences)), warnings)
+
+
+def _complete(
+    segment: TextSegment, sentences: Sequence[PlacedSentence], joiner: str
+) -> list[TimedSegment]:
+    """Return the segment's sentences, or none unless they hold all of its text."""
+    if not all(sentence.words for sentence in sentences):
+        return []
+    timed = [_timed(sentence, joiner) for sentence in sentences]
+    return timed if _holds_all(segment.text, timed) else []
+
+
+def _timed(sentence: PlacedSentence, joiner: str) -> TimedSegment:
+    """Return a sentence with words; if one of them has no times, all share the sentence's."""
+    start, end = sentence.start, max(sentence.start, sentence.end)
+    if any(math.isnan(word.start) for word in sentence.words):
+        words = [word.word for word in sentence.words]
+        timed = _spread_words(words, start, end, joiner)
+    else:
+        timed = tuple(_timed_word(word) for word in sentence.words)
+    return TimedSegment(start, end, sentence.text.strip(), timed)
+
+
+def _timed_word(word: PlacedWord) -> TimedWord:
+    score = None if word.score is None else min(max(word.score, 0.0), 1.0)
+    return TimedWord(word.word, word.start, max(word.start, word.end), score)
+
+
+def _holds_all(text: str, sentences: Sequence[TimedSegment]) -> bool:
+    wanted = _letters(text)
+    in_text = _letters("".join(s.text for s in sentences))
+    in_words = _letters("".join(w.word for s in sentences for w in s.words))
+    return in_text == wanted == in_words
+
+
+def _letters(text: str) -> str:
+    return "".join(text.split())
+
+
+def _spread(segment: TextSegment, duration_s: float, joiner: str) -> TimedSegment:
+    start = min(segment.start, duration_s)
+    end = max(start, min(segment.end, duration_s))
+    text = segment.text.strip()
+    words = text.split() if joiner else list(_letters(text))
+    return TimedSegment(start, end, text, _spread_words(words, start, end, joiner))
+
+
+def _spread_words(
+    words: Sequence[str], start: float, end: float, joiner: str
+) -> tuple[TimedWord, ...]:
+    """Give each word a share of the time by its length."""
+    total = len(joiner.join(words))
+    timed, position = [], 0
+    for word in words:
+        first = start + (end - start) * position / total
+        position += len(word)
+        last = start + (end - start) * position / total
+        timed.append(TimedWord(word, round(first, 3), round(last, 3), None))
+        position += len(joiner)
+    return tuple(timed)

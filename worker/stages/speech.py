@@ -1,0 +1,246 @@
+"""Speech: where somebody speaks, in spans of up to 30 s that Whisper takes one by one.
+
+Takes the samples, all at once or as they arrive; gives `SpeechSpan`s in order, none when nobody
+speaks. The spans are those that stock whisperx would transcribe: its model, and its rules
+(hysteresis, cuts at the quietest frame, merging), which look back but never ahead, so that a
+span is known as soon as the next one begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+from pyannote.audio import Inference
+from whisperx.diarize import DiarizationPipeline
+from whisperx.vads import Pyannote
+
+from bucketscribe_contract import Stage
+from worker.cancel import CancelToken
+from worker.engines.segmentation import (
+    FrameGrid,
+    OverlapMean,
+    Scores,
+    SegmentationStream,
+    Segmenter,
+    segmentation_batch,
+)
+from worker.types import SAMPLE_RATE_HZ, Samples, SpeechSpan
+
+CHUNK_S = 30
+ONSET = 0.500
+OFFSET = 0.363
+SHORTEST_S = 1e-6
+"""pyannote.core's `Segment` counts anything shorter as empty."""
+
+Region = tuple[float, float]
+Listener = Callable[[Scores], None]
+
+
+def find_speech(
+    arriving: Iterable[Samples],
+    finder: Pyannote | DiarizationPipeline,
+    batch_size: int,
+    token: CancelToken,
+    listener: Listener = lambda _: None,
+) -> tuple[SpeechSpan, ...]:
+    """Return the spans with speech.
+
+    Args:
+        arriving: Consecutive parts of the waveform, each (n_samples,).
+        finder: whisperx's voice activity detector, for stock's spans; or a diarization, whose
+            segmentation hears speech too, to run one model less.
+        batch_size: Windows that go through the model at once.
+        token: Looked at before every batch of windows.
+        listener: Given the scores of every batch of windows, for whoever can use them too.
+    """
+    segmenter = Segmenter(_segmentation_of(finder))
+    return tuple(speech_spans(arriving, segmenter, batch_size, token, listener))
+
+
+def _segmentation_of(finder: Pyannote | DiarizationPipeline) -> Inference:
+    is_detector = isinstance(finder, Pyannote)
+    return finder.vad_pipeline._segmentation if is_detector else finder.model._segmentation
+
+
+def speech_spans(
+    arriving: Iterable[Samples],
+    segmenter: Segmenter,
+    batch_size: int,
+    token: CancelToken,
+    listener: Listener = lambda _: None,
+) -> Iterator[SpeechSpan]:
+    """Give each span as soon as it is known.
+
+    Args:
+        arriving: As in `find_speech`.
+        segmenter: Whose windows are looked at.
+        batch_size: As in `find_speech`.
+        token: As in `find_speech`.
+        listener: As in `find_speech`.
+    """
+    windows = SegmentationStream(segmenter, segmentation_batch(segmenter.device, batch_size))
+    speech, n_samples = SpeechStream(segmenter), 0
+
+    def heard(batch: Callable[[], Scores]) -> list[SpeechSpan]:
+        token.check(Stage.SPEECH)
+        scores = batch()
+        listener(scores)
+        return speech.add(scores)
+
+    for part in arriving:
+        n_samples += len(part)
+        for batch in windows.batches(part):
+            yield from heard(batch)
+    for batch in windows.last_batches():
+        yield from heard(batch)
+    yield from speech.end(n_samples)
+
+
+class SpeechStream:
+    """Scores of windows in, spans out; each span comes when the next one begins.
+
+    Args:
+        segmenter: What the scores come from.
+        onset: Above this, speech begins.
+        offset: Below this, it ends.
+        chunk_s: The longest span.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        onset: float = ONSET,
+        offset: float = OFFSET,
+        chunk_s: float = CHUNK_S,
+    ) -> None:
+        self._segmenter = segmenter
+        self._windows = 0
+        self._mean: OverlapMean | None = None
+        self._regions = _Regions(segmenter.frames, onset, offset, chunk_s)
+        self._spans = _Spans(chunk_s)
+
+    def add(self, scores: Scores) -> list[SpeechSpan]:
+        """Take the scores of the next windows, (n_windows, n_frames, n_speakers)."""
+        if self._mean is None:
+            hamming = np.hamming(scores.shape[1])
+            self._mean = OverlapMean(self._segmenter.grid, self._segmenter.frames, hamming)
+        self._windows += len(scores)
+        return self._follow(self._mean.add(scores.max(axis=2)))
+
+    def end(self, n_samples: int) -> list[SpeechSpan]:
+        """Return what is left.
+
+        Args:
+            n_samples: Length of the whole waveform: zeros after it are no frames of it.
+        """
+        if self._mean is None:
+            return []
+        grid, frames = self._segmenter.grid, self._segmenter.frames
+        n_frames = frames.count(self._windows, grid)
+        if grid.has_orphan(n_samples):
+            n_frames = min(n_frames, frames.before(n_samples / SAMPLE_RATE_HZ))
+        found = self._follow(self._mean.end(n_frames))
+        last = self._regions.end()
+        return found + (self._spans.add(last) if last else []) + self._spans.end()
+
+    def _follow(self, speech: npt.NDArray[np.float32]) -> list[SpeechSpan]:
+        regions = self._regions.add(speech.tolist())
+        return [span for region in regions for span in self._spans.add(region)]
+
+
+class _Regions:
+    """Hysteresis, and cuts at the quietest frame of what is too long.
+
+    After `whisperx.vads.pyannote.Binarize` (Bain et al., arXiv:2303.00747), whose rules are kept
+    to the letter: the frame that ends a region stays in the list that the next one is cut by.
+    """
+
+    def __init__(self, frames: FrameGrid, onset: float, offset: float, longest_s: float) -> None:
+        self._frames = frames
+        # upstream compares float32 scores, so thresholds are rounded to float32 too
+        self._onset, self._offset = float(np.float32(onset)), float(np.float32(offset))
+        self._longest_s = longest_s
+        self._n = 0
+        self._start = self._now = 0.0
+        self._is_active = False
+        self._scores: list[float] = []
+        self._times: list[float] = []
+
+    def add(self, scores: list[float]) -> list[Region]:
+        """Take the scores of the next frames; return the regions that they end."""
+        found = []
+        for score in scores:
+            self._now = self._frames.middle_s(self._n)
+            if self._n == 0:
+                self._begin(score)
+            elif self._is_active:
+                ended = self._go_on(score)
+                if ended is not None and ended[1] - ended[0] > SHORTEST_S:
+                    found.append(ended)
+            elif score > self._onset:
+                self._start, self._is_active = self._now, True
+            self._n += 1
+        return found
+
+    def end(self) -> Region | None:
+        """Return the region that the recording's end cuts off."""
+        is_one = self._is_active and self._now - self._start > SHORTEST_S
+        return (self._start, self._now) if is_one else None
+
+    def _begin(self, score: float) -> None:
+        self._start, self._is_active = self._now, score > self._onset
+        self._remember(score)
+
+    def _go_on(self, score: float) -> Region | None:
+        ended = None
+        if self._now - self._start > self._longest_s:
+            ended = self._cut()
+        elif score < self._offset:
+            ended = self._start, self._now
+            self._start, self._is_active = self._now, False
+            self._scores, self._times = [], []
+        self._remember(score)
+        return ended
+
+    def _cut(self) -> Region:
+        """End the region at the quietest frame of its second half."""
+        half = len(self._scores) // 2
+        quietest = half + int(np.argmin(self._scores[half:]))
+        ended = self._start, self._times[quietest]
+        self._start = self._times[quietest]
+        self._scores, self._times = self._scores[quietest + 1 :], self._times[quietest + 1 :]
+        return ended
+
+    def _remember(self, score: float) -> None:
+        self._scores.append(score)
+        self._times.append(self._now)
+
+
+class _Spans:
+    """Regions joined while they fit into a chunk, as whisperx's `Vad.merge_chunks` joins them."""
+
+    def __init__(self, chunk_s: float) -> None:
+        self._chunk_s = chunk_s
+        self._regions: list[Region] = []
+        self._start = self._end = 0.0
+        self._is_first = True
+
+    def add(self, region: Region) -> list[SpeechSpan]:
+        """Take the next region; return the span that it closes."""
+        start, end = region
+        found = []
+        if self._is_first:
+            self._start, self._is_first = start, False
+        if end - self._start > self._chunk_s and self._end - self._start > 0:
+            found = self.end()
+            self._start = start
+        self._end = end
+        self._regions.append(region)
+        return found
+
+    def end(self) -> list[SpeechSpan]:
+        """Return the span that is open."""
+        regions, self._regions = tuple(self._regions), []
+        return [SpeechSpan(self._start, self._end, regions)] if regions else []

@@ -1,0 +1,107 @@
+"""A recording that still arrives: its samples while the rest is on its way.
+
+Takes from the download how much of its file is there; gives the samples of a WAV file of 16 kHz
+mono PCM16, which needs no decoder. Any other recording, and one whose download has to begin anew,
+is `NotFollowed`: it is looked at when it is whole.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from bucketscribe_contract import Stage
+from bucketscribe_contract.wav import HEAD_BYTES, NotWav, WavHeader, parse_wav
+from worker.cancel import CancelToken
+from worker.types import SAMPLE_RATE_HZ, Samples
+
+SAMPLE_BYTES = 2
+_LEAST_BYTES = SAMPLE_RATE_HZ * SAMPLE_BYTES
+"""A second: so much is worth a look."""
+_CANCEL_S = 0.2
+
+
+class NotFollowed(Exception):
+    """The samples cannot be had, or do not count, before the recording is whole."""
+
+
+class Arrival:
+    """One recording on its way; iterated over, it gives its samples from the start each time.
+
+    Args:
+        path: Where the download puts it.
+        token: Looked at while waiting.
+    """
+
+    def __init__(self, path: Path, token: CancelToken) -> None:
+        self._path = path
+        self.token = token
+        self._changed = threading.Condition()
+        self._stored = 0
+        self._is_over = self._is_void = False
+
+    def grow(self, stored: int) -> None:
+        """Take how many bytes stand in the file; fewer than before, and it has begun anew."""
+        with self._changed:
+            self._is_void |= stored < self._stored
+            self._stored = stored
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """Take that no more will come."""
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[Samples]:
+        """Give consecutive parts of the waveform, each (n_samples,), as they come.
+
+        Raises:
+            NotFollowed: Also for parts that were given already.
+            JobCancelled: By the token.
+        """
+        header = self._header()
+        declared = (header.data_bytes or 0) // SAMPLE_BYTES
+        given = 0
+        while given < declared:
+            stored = self._wait(header.data_offset + given * SAMPLE_BYTES + _LEAST_BYTES)
+            there = min((stored - header.data_offset) // SAMPLE_BYTES, declared)
+            if there <= given:
+                break
+            yield self._read(header.data_offset, given, there)
+            given = there
+        self._wait(None)
+
+    def _header(self) -> WavHeader:
+        stored = self._wait(HEAD_BYTES)
+        if not stored:
+            raise NotFollowed("nothing arrived")
+        with self._path.open("rb") as file:
+            head = file.read(min(stored, HEAD_BYTES))
+        try:
+            header = parse_wav(head)
+        except NotWav as exc:
+            raise NotFollowed(str(exc)) from exc
+        if not header.is_waveform(SAMPLE_RATE_HZ):
+            raise NotFollowed("it has to be decoded")
+        return header
+
+    def _read(self, offset: int, start: int, stop: int) -> Samples:
+        return np.fromfile(
+            self._path, np.dtype("<i2"), count=stop - start, offset=offset + start * SAMPLE_BYTES
+        )
+
+    def _wait(self, wanted: int | None) -> int:
+        """Return how many bytes there are: at least those wanted, or all; None: all."""
+        with self._changed:
+            while not self._is_void and not self._is_over:
+                if wanted is not None and self._stored >= wanted:
+                    break
+                self.token.check(Stage.SPEECH)
+                self._changed.wait(_CANCEL_S)
+            if self._is_void:
+                raise NotFollowed("the download began anew")
+            return self._stored

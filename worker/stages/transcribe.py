@@ -1,0 +1,209 @@
+"""Transcribe: speech spans to text, in batches that several threads bring to Whisper.
+
+Takes a `Waveform` and its `SpeechSpan`s; returns a `Transcription` with one segment a span, as
+whisperx would, and hands each batch on as soon as it is text.
+
+Spans go in longest first: a batch takes as long as its longest text, and what is left at the end
+is short. While Whisper decodes a batch, another thread computes the next one's features.
+
+Raises `WorkerError`: ``INVALID_INPUT`` for a language that the model does not speak.
+
+Tell a recording's language from its speech.
+
+Stock whisperx looks at the raw first 30 s, and leading silence or music gives it a wrong
+language. Here the spans that hold most speech vote.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from itertools import pairwise
+
+from bucketscribe_contract import FailureCode, JobInput, Stage, WarningCode
+from worker.cancel import CancelToken
+from worker.engines.whisper import Recogniser, Samples, Wording, fit_prompt
+from worker.errors import WorkerError
+from worker.types import SAMPLE_RATE_HZ, SpeechSpan, TextSegment, Transcription, Waveform
+
+VOTES = 4
+_LONGEST = 30 * SAMPLE_RATE_HZ
+
+
+def detect_language(
+    waveform: Waveform, spans: Sequence[SpeechSpan], whisper: Recogniser
+) -> tuple[str, float]:
+    """Return the language and its probability, averaged over speech.
+
+    Args:
+        waveform: The recording.
+        spans: At least one; the `VOTES` with most speech are listened to.
+        whisper: A multilingual one.
+    """
+    chosen = sorted(spans, key=lambda span: span.speech_s, reverse=True)[:VOTES]
+    seconds = sum(span.speech_s for span in chosen)
+    weights: defaultdict[str, float] = defaultdict(float)
+    for span in chosen:
+        probabilities = whisper.language_probabilities(_cut(waveform, span))
+        for language, probability in probabilities.items():
+            weights[language] += probability * span.speech_s / seconds
+    language = max(weights, key=weights.__getitem__)
+    return language, min(round(weights[language], 4), 1.0)
+
+
+def _cut(waveform: Waveform, span: SpeechSpan) -> Samples:
+    start, end = int(span.start * SAMPLE_RATE_HZ), int(span.end * SAMPLE_RATE_HZ)
+    return waveform.part(start, min(end, start + _LONGEST))
+
+
+def transcribe(
+    waveform: Waveform,
+    spans: Sequence[SpeechSpan],
+    job: JobInput,
+    whisper: Recogniser,
+    batch_size: int,
+    token: CancelToken,
+    on_progress: Callable[[float], None] = lambda _: None,
+    on_text: Callable[[Transcription], None] = lambda _: None,
+    found: dict[int, TextSegment] | None = None,
+) -> Transcription:
+    """Return the text of every span, in order.
+
+    Args:
+        waveform: The recording.
+        spans: Where somebody speaks.
+        job: Language, prompt and hotwords.
+        whisper: Loaded once per process.
+        batch_size: Spans decoded at once, at most, by all runs of the model together.
+        token: Looked at before every batch.
+        on_progress: Given the share of spans done, in [0, 1].
+        on_text: Given each batch's segments when they are there, in order within the batch.
+        found: Segments by the number of their span, from an earlier try that ran out of memory;
+            filled, so that the next one does the rest.
+    """
+    _check_language(job.language, whisper)
+    if not spans:
+        return Transcription((), None, None)
+    token.check(Stage.TRANSCRIBE)
+    found = {} if found is None else found
+    language, probability = _choose_language(waveform, spans, job.language, whisper)
+    prompt = fit_prompt(job.initial_prompt, job.hotwords, whisper.model.hf_tokenizer)
+    wording = whisper.wording(language, prompt)
+
+    def run(numbers: Sequence[int]) -> dict[int, TextSegment]:
+        token.check(Stage.TRANSCRIBE)
+        return _decode(waveform, spans, numbers, whisper, wording)
+
+    def take(segments: dict[int, TextSegment]) -> None:
+        token.check(Stage.TRANSCRIBE)
+        found.update(segments)
+        on_progress(len(found) / len(spans))
+        on_text(Transcription(tuple(segments.values()), language, probability))
+
+    left = [number for number in range(len(spans)) if number not in found]
+    batches = plan_batches(spans, left, max(1, batch_size // whisper.runs), whisper.runs)
+    _side_by_side(run, batches, whisper.runs, take)
+    warnings = (WarningCode.PROMPT_TOO_LONG,) if prompt.was_cut else ()
+    return Transcription(
+        tuple(found[n] for n in range(len(spans))), language, probability, warnings
+    )
+
+
+def plan_batches(
+    spans: Sequence[SpeechSpan], numbers: Sequence[int], batch_size: int, runs: int
+) -> list[list[int]]:
+    """Sort spans into batches, longest first.
+
+    Args:
+        spans: All spans.
+        numbers: Those to be decoded.
+        batch_size: Largest batch.
+        runs: Batches that are decoded at once; their number is a multiple of it where there are
+            spans enough, so that none waits for the last batch of another.
+
+    Returns:
+        Batches of nearly equal size, each a list of numbers in rising order.
+    """
+    if not numbers:
+        return []
+    count = min(math.ceil(len(numbers) / batch_size / runs) * runs, len(numbers))
+    longest_first = sorted(numbers, key=lambda n: spans[n].start - spans[n].end)
+    bounds = [len(numbers) * i // count for i in range(count + 1)]
+    return [sorted(longest_first[start:stop]) for start, stop in pairwise(bounds)]
+
+
+def _side_by_side(
+    run: Callable[[Sequence[int]], dict[int, TextSegment]],
+    batches: Sequence[Sequence[int]],
+    runs: int,
+    take: Callable[[dict[int, TextSegment]], None],
+) -> None:
+    """Run the batches and take what each found as it ends.
+
+    One thread more than the model can run at once: it computes features meanwhile. After a
+    failure no batch begins, and what those at work still find is taken too.
+    """
+    failure: BaseException | None = None
+    with ThreadPoolExecutor(runs + 1, "transcribe") as pool:
+        running = [pool.submit(run, batch) for batch in batches]
+        try:
+            for done in as_completed(running):
+                if done.cancelled():
+                    continue
+                if done.exception() is None:
+                    take(done.result())
+                    continue
+                failure = failure or done.exception()
+                _cancel(running)
+        finally:
+            _cancel(running)
+    if failure is not None:
+        raise failure
+
+
+def _cancel(running: Sequence[Future[dict[int, TextSegment]]]) -> None:
+    for future in running:
+        future.cancel()
+
+
+def _decode(
+    waveform: Waveform,
+    spans: Sequence[SpeechSpan],
+    numbers: Sequence[int],
+    whisper: Recogniser,
+    wording: Wording,
+) -> dict[int, TextSegment]:
+    chunks = [
+        waveform.part(int(s.start * SAMPLE_RATE_HZ), int(s.end * SAMPLE_RATE_HZ))
+        for s in (spans[number] for number in numbers)
+    ]
+    heard = whisper.decode(chunks, wording)
+    return {
+        number: TextSegment(
+            round(spans[number].start, 3), round(spans[number].end, 3), said.text, said.avg_logprob
+        )
+        for number, said in zip(numbers, heard, strict=True)
+    }
+
+
+def _check_language(language: str | None, whisper: Recogniser) -> None:
+    spoken = whisper.languages
+    if language is not None and language not in spoken:
+        what = "is English-only" if spoken == ["en"] else "does not know it"
+        message = f"language {language!r}: this worker's Whisper model {what}"
+        raise WorkerError(FailureCode.INVALID_INPUT, message, Stage.TRANSCRIBE)
+
+
+def _choose_language(
+    waveform: Waveform,
+    spans: Sequence[SpeechSpan],
+    asked: str | None,
+    whisper: Recogniser,
+) -> tuple[str, float | None]:
+    if asked is not None:
+        return asked, None
+    if not whisper.model.model.is_multilingual:
+        return "en", None
+    return detect_language(waveform, spans, whisper)

@@ -1,0 +1,143 @@
+"""What stages hand to each other: frozen values, times in seconds on the waveform's clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bucketscribe_contract import WarningCode
+
+SAMPLE_RATE_HZ = 16_000
+Samples = npt.NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The recording as it was stored, in the job's temporary directory.
+
+    Attributes:
+        path: The file.
+        bytes: Its size.
+        clock_skew_s: S3's clock minus this machine's; 0 for inline audio.
+        etag: Which version of the object it is, in S3's words; None where S3 gave none.
+    """
+
+    path: Path
+    bytes: int
+    clock_skew_s: float = 0.0
+    etag: str | None = None
+
+
+@dataclass(frozen=True)
+class Waveform:
+    """Decoded audio, mono at 16 kHz.
+
+    Attributes:
+        samples: int16, shape (n_samples,).
+        offset_s: Where the waveform starts in the recording; 0 without a clip.
+    """
+
+    samples: Samples
+    offset_s: float = 0.0
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return len(self.samples) / SAMPLE_RATE_HZ
+
+    @cached_property
+    def float32(self) -> npt.NDArray[np.float32]:
+        """The samples in [-1, 1), shape (n_samples,): 4 bytes each; a slice costs less."""
+        return self.part(0, len(self.samples))
+
+    def part(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Return a copy of the samples from ``start`` to ``stop`` in [-1, 1).
+
+        Args:
+            start: First sample, at least 0.
+            stop: One past the last one; what lies beyond the end is not there.
+        """
+        return np.multiply(self.samples[start:stop], np.float32(1 / 32768), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class SpeechSpan:
+    """Up to 30 s with speech, and the speech regions inside it."""
+
+    start: float
+    end: float
+    regions: tuple[tuple[float, float], ...]
+
+    @property
+    def speech_s(self) -> float:
+        """Seconds of speech inside the span."""
+        return sum(end - start for start, end in self.regions)
+
+
+@dataclass(frozen=True)
+class TextSegment:
+    """What Whisper heard in one span; ``text`` as decoded, leading space included."""
+
+    start: float
+    end: float
+    text: str
+    avg_logprob: float
+
+
+@dataclass(frozen=True)
+class Transcription:
+    """All text of a recording, in order."""
+
+    segments: tuple[TextSegment, ...]
+    language: str | None
+    language_probability: float | None
+    warnings: tuple[WarningCode, ...] = ()
+
+
+@dataclass(frozen=True)
+class TimedWord:
+    """A word with times; ``score`` is None where they are interpolated."""
+
+    word: str
+    start: float
+    end: float
+    score: float | None
+
+
+@dataclass(frozen=True)
+class TimedSegment:
+    """A sentence, and its words where an aligner knew the language."""
+
+    start: float
+    end: float
+    text: str
+    words: tuple[TimedWord, ...] = ()
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Sentences in order, holding all text of the transcription."""
+
+    segments: tuple[TimedSegment, ...]
+    warnings: tuple[WarningCode, ...] = ()
+
+
+@dataclass(frozen=True)
+class SpeakerTurn:
+    """Somebody speaks."""
+
+    start: float
+    end: float
+    speaker: str
+
+
+@dataclass(frozen=True)
+class Diarization:
+    """Who spoke when; turns of different speakers may overlap."""
+
+    turns: tuple[SpeakerTurn, ...] = ()
+    warnings: tuple[WarningCode, ...] = ()
