@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from bucketscribe_contract import Transcript
-from tests.deploy.test_units import CRON, INSTALLED, SERVICES, exec_start
-from tests.docs.blocks import blocks
 from tests.e2e.conftest import ROOT, Bench
+from tests.unit.deploy.test_units import CRON, INSTALLED, SERVICES, exec_start
+from tests.unit.docs.blocks import blocks
 
 pytestmark = pytest.mark.e2e
 

@@ -22,7 +22,7 @@ def killed_after(steps: int) -> Callable[[Scene], EdgeSaid]:
     """
 
     def act(scene: Scene) -> EdgeSaid:
-        module = "tests.edge_client.crashing_client"
+        module = "tests.unit.edge_client.crashing_client"
         died = scene.edge("submit", scene.prefix, "--wait", "--json", module=(module, str(steps)))
         assert died.code == -signal.SIGKILL, f"ended with {died.code}: {died.text}"
         scene.notes.append(f"last: {_last_step(scene)}")

@@ -7,7 +7,7 @@ are imported, something empty stands in for these; afterwards whoever imports th
 ones, and so does who holds on to one of these modules. What is imported already stays as it is.
 
 A class that stands in may be subclassed, annotated with and asked about; called, it says so.
-`tests/worker/test_light_imports.py` holds the list against a real job.
+`tests/unit/worker/test_light_imports.py` holds the list against a real job.
 
 Import this before torch, pyannote or whisperx: nothing is fetched, nothing is reported.
 

@@ -1,0 +1,1 @@
+"""Servers and workers that stand in for what cannot run here; fixtures over them."""

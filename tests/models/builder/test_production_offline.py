@@ -1,0 +1,160 @@
+"""A production folder of stand-in weights passes the offline check, and the worker loads it."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from builder.fetch_models import Bake
+from builder.pins import HubModel, HubProfile, Places, load_profile
+from builder.verify_offline import main
+from tests.unit.builder.loopback_hub import TOKEN, LoopbackHub, commit_of
+from tests.unit.builder.stand_ins import sha256
+from worker.models.folder import Profile
+
+if TYPE_CHECKING:
+    from torchaudio.pipelines import Wav2Vec2ASRBundle
+
+pytestmark = pytest.mark.models
+
+ENGLISH = Path(__file__).parents[3] / "builder" / "align_en_tiny"
+BUNDLE = "VOXPOPULI_ASR_BASE_10K_DE"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def tiny_bundle(monkeypatch: pytest.MonkeyPatch) -> Wav2Vec2ASRBundle:
+    """The German bundle with one narrow layer, under its own name."""
+    import torchaudio.pipelines
+
+    full = torchaudio.pipelines.VOXPOPULI_ASR_BASE_10K_DE
+    narrow = {
+        "encoder_embed_dim": 16,
+        "encoder_pos_conv_kernel": 16,
+        "encoder_pos_conv_groups": 4,
+        "encoder_num_layers": 1,
+        "encoder_num_heads": 2,
+        "encoder_ff_interm_features": 32,
+    }
+    bundle = replace(full, _params=full._params | narrow)
+    monkeypatch.setattr(torchaudio.pipelines, BUNDLE, bundle)
+    return bundle
+
+
+def weights_of(bundle: Any) -> bytes:
+    """Random weights as fairseq left them: with outputs that torchaudio takes away."""
+    import torch
+    from torchaudio.models import wav2vec2_model
+
+    outputs = bundle._params["aux_num_out"] + len(bundle._remove_aux_axis)
+    torch.manual_seed(0)
+    buffer = io.BytesIO()
+    torch.save(wav2vec2_model(**bundle._params | {"aux_num_out": outputs}).state_dict(), buffer)
+    return buffer.getvalue()
+
+
+def zipped(folder: Path) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in contents(folder).items():
+            archive.writestr(f"punkt_tab/{name}", content)
+    return buffer.getvalue()
+
+
+def repo(kind: str, name: str, path: str, **more: object) -> HubModel:
+    values = {"licence": "x", "repo": path, "revision": commit_of(path)} | more
+    return HubModel.model_validate({"kind": kind, "name": name} | values)
+
+
+def plain(kind: str, name: str, file: str, content: bytes, **more: object) -> HubModel:
+    values = {"licence": "x", "file": file, "sha256": {file: sha256(content)}} | more
+    return HubModel.model_validate({"kind": kind, "name": name} | values)
+
+
+@pytest.fixture
+def production_dir(hub: LoopbackHub, models_dir: Path, tmp_path: Path, tiny_bundle: Any) -> Path:
+    """Baked from a hub that has the demo's weights under production's names."""
+    hub.repos |= {
+        "whisper/x": contents(models_dir / "whisper" / "tiny.en"),
+        "align/x": contents(ENGLISH),
+        "diarization/x": contents(models_dir / "diarization"),
+    }
+    german, file = weights_of(tiny_bundle), tiny_bundle._path
+    punkt = zipped(models_dir / "nltk_data" / "tokenizers" / "punkt_tab")
+    hub.plain |= {f"torchaudio/{file}": german, "nltk/punkt_tab.zip": punkt}
+    models = (
+        repo("whisper", "tiny.en", "whisper/x", languages=("en",)),
+        repo("align", "english", "align/x", languages=("en",)),
+        repo("align", "japanese", "align/x", languages=("ja",)),
+        plain("align", BUNDLE, file, german, languages=("de",), torchaudio_bundle=BUNDLE),
+        repo("diarization", "ge2e", "diarization/x"),
+        plain("nltk_data", "punkt_tab", "punkt_tab.zip", punkt),
+    )
+    real = load_profile("production")
+    assert isinstance(real, HubProfile)
+    places = Places(hub=hub.url, torchaudio=f"{hub.url}/torchaudio", nltk=f"{hub.url}/nltk")
+    profile = HubProfile(places=places, packaged=real.packaged, models=models)
+    Bake(profile, models, tmp_path / "models", {"HF_TOKEN": TOKEN}, write=lambda _: None).run()
+    return tmp_path / "models"
+
+
+def test_production_folder_passes_and_the_worker_loads_its_bundle(
+    production_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every kind of model, the torchaudio one by its name and its folder; no network."""
+    code = main([str(production_dir)])
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    lines = captured.out.splitlines()
+    assert [line.split()[:2] for line in lines] == [
+        ["nltk_data", "ok"],
+        ["whisper", "tiny.en"],
+        ["vad", "whisperx-segmentation"],
+        ["align", "en"],
+        ["align", "ja"],
+        ["align", "de"],
+        ["diarization", "ge2e"],
+    ]
+    assert all(" ok " in line for line in lines)
+
+    from worker.models.device import Device
+    from worker.models.load import Models
+
+    nothing: Any = None  # an aligner needs none of the other models
+    worker = Models(
+        folder=production_dir,
+        profile=Profile.read(production_dir),
+        device=Device("cpu", "int8", 1, 1, 1, 1),
+        detector=nothing,
+        whisper=nothing,
+        whisper_name="tiny.en",
+        diarization=nothing,
+    )
+    aligner = worker.aligner("de")
+    assert aligner is not None
+    assert aligner.name == BUNDLE
+    assert aligner.metadata["type"] == "torchaudio"
+    assert "ß" in aligner.metadata["dictionary"]
+
+
+def test_missing_weights_of_a_bundle_are_named_with_the_profile(
+    production_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The remedy is for the folder's own profile."""
+    next((production_dir / "align" / "de").iterdir()).unlink()
+    assert main([str(production_dir)]) == 1
+    message = capsys.readouterr().err
+    assert "align/de/wav2vec2_voxpopuli" in message
+    assert "--profile production --into" in message

@@ -1,0 +1,158 @@
+"""The stage: all text in order, by parts or at once, alone or together, until it is cancelled."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bucketscribe_contract import WarningCode
+from tests.recordings import short_speech
+from tests.unit.worker.alignment.aligners import make_aligners
+from tests.unit.worker.alignment.stock import stock_sentences
+from worker.cancel import CancelToken
+from worker.errors import JobCancelled
+from worker.types import Alignment, TextSegment, Transcription, Waveform
+
+if TYPE_CHECKING:
+    from worker.stages.align import Aligner
+
+pytestmark = pytest.mark.models
+
+SPEECH = Waveform(short_speech())
+SEGMENTS = (
+    TextSegment(0.0, 2.4, " Hello there. How are you? I am 10 minutes late.", -0.1),
+    TextSegment(2.4, 2.41, " Too much for a moment.", -0.1),
+    TextSegment(2.5, 4.0, " The ship sails, Mr. Smith.", -0.1),
+    TextSegment(3.0, 5.5, " Ten minutes past noon.", -0.1),
+    TextSegment(90.0, 91.0, " After the end.", -0.1),
+)
+
+
+@pytest.fixture(scope="module")
+def aligner() -> Aligner:
+    """The demo's."""
+    return make_aligners().demo
+
+
+def align(aligner: Aligner, *segments: TextSegment, **more: Any) -> Alignment:
+    """Run the stage."""
+    import torch
+
+    from worker.stages.align import align as stage
+
+    token = more.pop("token", CancelToken())
+    text = Transcription(segments, "en", None)
+    return stage(SPEECH, text, aligner, torch.device("cpu"), token, **more)
+
+
+def test_times_and_scores_are_those_of_whisperx(aligner: Aligner) -> None:
+    for segment in (SEGMENTS[0], SEGMENTS[2], SEGMENTS[3]):
+        found = align(aligner, segment)
+        expected = stock_sentences(SPEECH, segment, aligner)
+        assert found.warnings == ()
+        assert [(s.start, s.end, s.text) for s in found.segments] == [
+            (s.start, s.end, s.text.strip()) for s in expected
+        ]
+        assert [(w.word, w.start, w.end, w.score) for s in found.segments for w in s.words] == [
+            (w.word, w.start, w.end, w.score) for s in expected for w in s.words
+        ]
+
+
+def test_what_whisperx_gives_up_is_interpolated_and_said_so(
+    aligner: Aligner, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        found = align(aligner, *SEGMENTS)
+    assert found.warnings == (WarningCode.ALIGNMENT_FAILED,)
+    assert "2 of 5 segments" in caplog.text
+    assert "moment" not in caplog.text
+    said = " ".join(segment.text for segment in found.segments)
+    assert said == " ".join(segment.text.strip() for segment in SEGMENTS)
+    interpolated = [s for s in found.segments if all(w.score is None for w in s.words)]
+    assert [s.text for s in interpolated] == ["Too much for a moment.", "After the end."]
+
+
+@pytest.mark.parametrize("start", [SPEECH.duration_s, 90.0])
+def test_a_segment_that_begins_at_the_end_is_not_heard(aligner: Aligner, start: float) -> None:
+    assert align(aligner, TextSegment(start, 91.0, "a", -0.1)).warnings != ()
+    assert align(aligner, TextSegment(SPEECH.duration_s - 0.01, 91.0, "a", -0.1)).warnings == ()
+
+
+@pytest.mark.parametrize("cut", range(1, len(SEGMENTS)))
+def test_parts_of_a_transcription_give_the_parts_of_its_alignment(
+    aligner: Aligner, cut: int
+) -> None:
+    whole = align(aligner, *SEGMENTS)
+    parts = align(aligner, *SEGMENTS[:cut]), align(aligner, *SEGMENTS[cut:])
+    assert parts[0].segments + parts[1].segments == whole.segments
+
+
+def test_lanes_give_the_same(aligner: Aligner) -> None:
+    assert align(aligner, *SEGMENTS, lanes=2) == align(aligner, *SEGMENTS)
+
+
+def test_a_batch_gives_the_same_but_for_rounding(aligner: Aligner) -> None:
+    sizes: list[int] = []
+    with hooked(aligner, lambda _, arguments: sizes.append(len(arguments[0]))):
+        together = align(aligner, *SEGMENTS, batch_size=4)
+    assert sizes == [3, 1]
+    alone = align(aligner, *SEGMENTS)
+    for one, other in zip(alone.segments, together.segments, strict=True):
+        assert (other.text, other.start, other.end) == (
+            one.text,
+            pytest.approx(one.start, abs=0.001),
+            pytest.approx(one.end, abs=0.001),
+        )
+        for word, twin in zip(one.words, other.words, strict=True):
+            assert twin.start == pytest.approx(word.start, abs=0.001)
+            assert twin.score == pytest.approx(word.score, abs=0.0011)
+
+
+def hooked(aligner: Aligner, hook: Callable[..., None]) -> Any:
+    """Call the hook before every forward pass."""
+    from contextlib import contextmanager
+
+    @contextmanager
+    def hooking() -> Any:
+        handle = aligner.model.register_forward_pre_hook(hook)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    return hooking()
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_cancelled_job_starts_no_further_forward(aligner: Aligner, lanes: int) -> None:
+    token, begun = CancelToken(), []
+
+    def cancel(*_: Any) -> None:
+        begun.append(1)
+        token.cancel()
+
+    with hooked(aligner, cancel), pytest.raises(JobCancelled):
+        align(aligner, *SEGMENTS * 5, token=token, lanes=lanes)
+    assert len(begun) <= 2 * lanes
+
+
+def test_progress_goes_up_to_the_end(aligner: Aligner) -> None:
+    shares: list[float] = []
+    align(aligner, *SEGMENTS, on_progress=shares.append)
+    assert shares == sorted(shares)
+    assert len(shares) == len(SEGMENTS)
+    assert shares[-1] == 1.0
+
+
+def test_the_recording_is_not_copied(aligner: Aligner) -> None:
+    recording = Waveform(short_speech())
+    import torch
+
+    from worker.stages.align import align as stage
+
+    text = Transcription(SEGMENTS, "en", None)
+    stage(recording, text, aligner, torch.device("cpu"), CancelToken())
+    assert "float32" not in vars(recording)

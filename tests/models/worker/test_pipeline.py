@@ -1,0 +1,446 @@
+"""The pipeline on real models: memory that runs out, stages that fail, URLs that die too soon."""
+
+from __future__ import annotations
+
+import base64
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from bucketscribe_contract import FailureCode, JobInput, Stage, Transcript, UploadFailed, WordTiming
+from tests.fakes.worker import Answer, LoopbackS3
+from tests.recordings import SHORT_SPEECH, short_speech, write_recording
+from worker.cancel import CancelToken
+from worker.errors import JobCancelled, WorkerError
+from worker.host.progress import ProgressReporter
+from worker.settings import WorkerSettings
+from worker.types import Recording, Samples
+
+if TYPE_CHECKING:
+    from worker.models.load import Models
+    from worker.pipeline import Job
+
+pytestmark = pytest.mark.models
+
+AUDIO = base64.b64encode(SHORT_SPEECH.read_bytes()).decode()
+MakeJob = Callable[..., "Job"]
+
+
+@pytest.fixture
+def make_job(models: Models, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MakeJob:
+    """Make a job of the short speech, its temporary directory where the test can see it."""
+    from worker.pipeline import Job
+    from worker.stages.validate import Speed
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def make(**fields: Any) -> Job:
+        job = JobInput.model_validate({"audio_base64": AUDIO} | fields)
+        progress = ProgressReporter([], 1.0)
+        return Job(job, models, WorkerSettings(), CancelToken(), progress, Speed(1.0))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def undisturbed(models: Models) -> Transcript:
+    """The transcript that nothing happened to."""
+    from worker.pipeline import Job
+    from worker.stages.validate import Speed
+
+    job = JobInput(audio_base64=AUDIO)
+    progress = ProgressReporter([], 1.0)
+    done = Job(job, models, WorkerSettings(), CancelToken(), progress, Speed(1.0)).run()
+    return Transcript.model_validate(done)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(tmp_path: Path) -> Iterator[None]:
+    yield
+    assert list(tmp_path.glob("bucketscribe-*")) == []
+
+
+def test_a_job_takes_its_stages_in_order(make_job: MakeJob, undisturbed: Transcript) -> None:
+    job = make_job()
+    document = Transcript.model_validate(job.run())
+    assert document.segments == undisturbed.segments
+    assert list(job.timings) == [
+        Stage.FETCH,
+        Stage.DECODE,
+        Stage.SPEECH,
+        Stage.TRANSCRIBE,
+        Stage.ALIGN,
+        Stage.DIARIZE,
+        Stage.ATTRIBUTE,
+    ]
+
+
+class Throttled:
+    """Stands for the fetch stage: brings parts, with a look at the job after each."""
+
+    def __init__(self, contents: list[bytes], after_part: Callable[[int], None]) -> None:
+        self.contents, self.after_part = contents, after_part
+
+    def __call__(self, _: JobInput, into: Path, *rest: Any) -> Recording:
+        """Bring one content after the other, each from the start."""
+        on_stored, path = rest[-1], into / "recording"
+        for content in self.contents:
+            with path.open("wb", buffering=0) as file:
+                on_stored(0)
+                for start in range(0, len(content), 4000):
+                    file.write(content[start : start + 4000])
+                    on_stored(file.tell())
+                    self.after_part(file.tell())
+        return Recording(path, len(self.contents[-1]))
+
+
+def wav_of(samples: Samples, folder: Path) -> bytes:
+    """Return a file that needs no decoder."""
+    write_recording(folder / "plain.wav", samples)
+    return (folder / "plain.wav").read_bytes()
+
+
+def test_speech_is_found_while_the_recording_arrives(
+    make_job: MakeJob,
+    models: Models,
+    monkeypatch: pytest.MonkeyPatch,
+    undisturbed: Transcript,
+    tmp_path: Path,
+) -> None:
+    content = wav_of(short_speech(), tmp_path)
+    heard = threading.Event()
+    infer = models.detector.vad_pipeline._segmentation.infer
+    monkeypatch.setattr(
+        models.detector.vad_pipeline._segmentation,
+        "infer",
+        lambda chunks: (heard.set(), infer(chunks))[1],
+    )
+
+    def wait(size: int) -> None:
+        assert size < len(content) or heard.wait(20), "nothing was looked at"
+
+    monkeypatch.setattr("worker.pipeline.fetch", Throttled([content], wait))
+    monkeypatch.setattr("worker.stages.stream._LEAST_BYTES", 2)
+    monkeypatch.setattr(models, "device", replace(models.device, windows_batch_size=1))
+    document = Transcript.model_validate(make_job().run())
+    assert document.segments == undisturbed.segments
+
+
+def test_what_was_heard_of_a_replaced_recording_does_not_count(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, undisturbed: Transcript, tmp_path: Path
+) -> None:
+    contents = [wav_of(s, tmp_path) for s in (np.zeros(90_000, np.int16), short_speech())]
+    monkeypatch.setattr("worker.pipeline.fetch", Throttled(contents, lambda _: None))
+    assert Transcript.model_validate(make_job().run()).segments == undisturbed.segments
+
+
+def test_a_failure_in_what_arrived_is_the_speech_stages(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    failed = threading.Event()
+    content = wav_of(short_speech(), tmp_path)
+
+    def broken_search(parts: Any, *_: Any) -> None:
+        next(iter(parts))
+        failed.set()
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    fetching = Throttled([content], lambda size: size < 120_000 or failed.wait(9))
+    monkeypatch.setattr("worker.pipeline.fetch", fetching)
+    monkeypatch.setattr("worker.pipeline.find_speech", broken_search)
+    job = make_job()
+    with pytest.raises(RuntimeError, match="illegal memory"):
+        job.run()
+    assert job.progress.stage == Stage.SPEECH
+
+
+class OutOfMemory:
+    """Replaces a batched call: it fails for batches larger than what fits."""
+
+    def __init__(self, original: Callable[..., Any], size: Callable[..., int], fits: int) -> None:
+        self.original, self.size, self.fits = original, size, fits
+        self.calls: list[int] = []
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Call the original, if the batch fits."""
+        size = self.size(*arguments)
+        self.calls.append(size)
+        if size > self.fits:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return self.original(*arguments, **named)
+
+
+def test_each_stage_goes_on_with_a_smaller_batch(
+    make_job: MakeJob, models: Models, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_recording(tmp_path / "twice", np.tile(short_speech(), 2))  # 11 s: 12 windows and more
+    twice = base64.b64encode((tmp_path / "twice").read_bytes()).decode()
+    undisturbed = Transcript.model_validate(make_job(audio_base64=twice).run())
+    diarizer = models.diarization.model
+    for owner, name, stage, shares in (
+        (models.detector.vad_pipeline._segmentation, "infer", Stage.SPEECH, True),
+        (diarizer._segmentation, "infer", Stage.DIARIZE, False),
+    ):
+        limited = OutOfMemory(getattr(owner, name), lambda chunks: len(chunks), fits=3)
+        monkeypatch.setattr(owner, name, limited)
+        monkeypatch.setattr(models, "shares_segmentation", shares)
+        document = Transcript.model_validate(make_job(audio_base64=twice).run())
+        assert f"BATCH_REDUCED: {stage} 2" in document.warnings
+        assert document.segments == undisturbed.segments
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("stage", "where"),
+    [
+        (Stage.SPEECH, "worker.pipeline.find_speech"),
+        (Stage.TRANSCRIBE, "worker.pipeline.transcribe"),
+        (Stage.ALIGN, "worker.pipeline.align"),
+        (Stage.DIARIZE, "worker.pipeline.diarize"),
+    ],
+)
+def test_a_batch_of_one_that_does_not_fit_is_out_of_memory(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, stage: Stage, where: str
+) -> None:
+    def full(*_: Any) -> None:
+        raise MemoryError("batch_size ( 1) is probably too large.")
+
+    monkeypatch.setattr(where, full)
+    with pytest.raises(WorkerError, match="batch of 1") as caught:
+        make_job().run()
+    assert (caught.value.code, caught.value.stage) == (FailureCode.OUT_OF_MEMORY, stage)
+
+
+def broken(*_: Any, **__: Any) -> None:
+    """Fail as a poisoned GPU does."""
+    raise RuntimeError("CUDA error: device-side assert triggered")
+
+
+def test_a_failed_alignment_delivers_interpolated_words(
+    make_job: MakeJob, undisturbed: Transcript, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.pipeline.align", broken)
+    job = make_job()
+    document = Transcript.model_validate(job.run())
+    assert document.warnings == ("ALIGNMENT_FAILED",)
+    assert job.is_poisoned
+    words = [word for segment in document.segments for word in segment.words]
+    assert {word.timing for word in words} == {WordTiming.INTERPOLATED}
+    expected = [word.word for segment in undisturbed.segments for word in segment.words]
+    assert [word.word for word in words] == expected
+    assert document.speakers == undisturbed.speakers
+
+
+def test_a_failed_diarization_delivers_the_text(
+    make_job: MakeJob, undisturbed: Transcript, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.pipeline.diarize", broken)
+    document = Transcript.model_validate(make_job().run())
+    assert document.warnings == ("DIARIZATION_FAILED",)
+    assert document.speakers == ()
+    assert [s.text for s in document.segments] == [s.text for s in undisturbed.segments]
+
+
+@pytest.mark.parametrize("stage", ["align", "diarize"])
+def test_a_strict_job_fails_instead(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    monkeypatch.setattr(f"worker.pipeline.{stage}", broken)
+    with pytest.raises(WorkerError, match="strict") as caught:
+        make_job(strict=True).run()
+    assert (caught.value.code, caught.value.stage) == (FailureCode.INTERNAL, stage)
+
+
+def test_a_missing_aligner_fails_a_strict_job_only(
+    make_job: MakeJob, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(models), "aligner", lambda *_: None)
+    assert Transcript.model_validate(make_job().run()).warnings == ("ALIGNMENT_UNAVAILABLE",)
+    with pytest.raises(WorkerError) as caught:
+        make_job(strict=True).run()
+    assert caught.value.code is FailureCode.MODEL_UNAVAILABLE
+
+
+def test_what_speech_detection_saw_serves_the_diarization(
+    make_job: MakeJob, models: Models, undisturbed: Transcript, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert models.shares_segmentation  # the demo's detector and segmentation are one checkpoint
+    monkeypatch.setattr(models.diarization.model._segmentation, "infer", broken)
+    assert Transcript.model_validate(make_job().run()).segments == undisturbed.segments
+    monkeypatch.undo()
+    monkeypatch.setattr(models, "shares_segmentation", False)
+    assert Transcript.model_validate(make_job().run()).segments == undisturbed.segments
+
+
+def test_diarization_can_find_the_speech_instead_of_the_detector(
+    make_job: MakeJob, models: Models, undisturbed: Transcript, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one model less; whose windows are other ones here, so that its own are seen to be."""
+    from pyannote.audio import Inference
+
+    from tests.unit.worker.diarization.architectures import powerset_segmentation
+
+    like = powerset_segmentation(models.detector.vad_pipeline._segmentation.model)
+    own = Inference(like, duration=10.0, step=1.0, skip_aggregation=True)
+    monkeypatch.setitem(models.diarization.model._inferences, "_segmentation", own)
+    monkeypatch.setattr(models, "shares_segmentation", False)
+    monkeypatch.setattr(models.detector.vad_pipeline._segmentation, "infer", broken)
+    with pytest.raises(RuntimeError):
+        make_job().run()
+    job = make_job()
+    job.settings = job.settings.model_copy(update={"speech_from_diarization": True})
+    document = Transcript.model_validate(job.run())
+    assert " ".join(s.text for s in document.segments) == " ".join(
+        s.text for s in undisturbed.segments
+    )
+    without_speakers = make_job(diarize=False)
+    without_speakers.settings = job.settings
+    with pytest.raises(RuntimeError):  # then the diarization does not run, and the detector does
+        without_speakers.run()
+
+
+def test_diarization_and_alignment_go_on_while_text_is_written(
+    make_job: MakeJob, undisturbed: Transcript, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The transcription ends only when the other two have begun."""
+    from worker import pipeline
+
+    begun = {name: threading.Event() for name in ("align", "diarize")}
+
+    def noted(name: str) -> Callable[..., Any]:
+        stage = getattr(pipeline, name)
+
+        def run(*given: Any) -> Any:
+            begun[name].set()
+            return stage(*given)
+
+        return run
+
+    transcribe = pipeline.transcribe
+
+    def waiting(*given: Any) -> Any:
+        found = transcribe(*given)
+        assert all(event.wait(20) for event in begun.values())
+        return found
+
+    for name in begun:
+        monkeypatch.setattr(pipeline, name, noted(name))
+    monkeypatch.setattr(pipeline, "transcribe", waiting)
+    assert Transcript.model_validate(make_job().run()).segments == undisturbed.segments
+
+
+@pytest.mark.parametrize("stage", ["align", "diarize"])
+def test_a_failure_beside_the_transcription_ends_it(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    from worker import pipeline
+
+    transcribe = pipeline.transcribe
+
+    def endless(*given: Any) -> None:
+        transcribe(*given)
+        token: CancelToken = given[5]
+        while True:
+            token.check(Stage.TRANSCRIBE)
+            time.sleep(0.005)
+
+    monkeypatch.setattr(pipeline, "transcribe", endless)
+    monkeypatch.setattr(pipeline, stage, broken)
+    job = make_job(strict=True)
+    with pytest.raises(WorkerError, match="strict") as caught:
+        job.run()
+    assert caught.value.stage == stage
+    assert job.progress.stage == stage
+    assert job.is_poisoned
+    names = {thread.name.split("_")[0] for thread in threading.enumerate()}
+    assert not names & {"branch", "transcribe"}
+
+
+def test_an_unforeseen_error_is_told_with_its_stage(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unforeseen(*_: Any) -> None:
+        raise TypeError("what?")
+
+    monkeypatch.setattr("worker.pipeline.transcribe", unforeseen)
+    job = make_job()
+    with pytest.raises(TypeError, match="what"):
+        job.run()
+    assert job.progress.stage is Stage.TRANSCRIBE
+
+
+def dying(s3: LoopbackS3, seconds: float) -> str:
+    """A result URL with so many seconds to live."""
+    signed = datetime.now(UTC) + timedelta(seconds=seconds - 600)
+    life = f"X-Amz-Date={signed:%Y%m%dT%H%M%SZ}&X-Amz-Expires=600"
+    return s3.url(f"/b/k?{life}&X-Amz-Signature=5ec2e7").reveal()
+
+
+def test_a_result_url_that_would_die_is_refused_before_the_gpu(
+    make_job: MakeJob, s3: LoopbackS3
+) -> None:
+    job = make_job(result_url=dying(s3, seconds=20))
+    with pytest.raises(WorkerError, match="sign it for at least 39 s") as caught:
+        job.run()
+    failure = caught.value.to_failure()
+    assert failure.code is FailureCode.RESULT_URL_EXPIRES_TOO_SOON
+    assert failure.needed_seconds == 39  # 30 s, and 1.5 times 5.5 s of audio at speed 1
+    assert Stage.SPEECH not in job.timings
+    assert s3.requests == []
+
+
+def test_a_result_url_that_lives_long_enough_is_taken(make_job: MakeJob, s3: LoopbackS3) -> None:
+    make_job(result_url=dying(s3, seconds=60)).run()
+    assert s3.requests[0][0] == "PUT"
+
+
+def test_a_transcript_that_s3_refuses_comes_back(
+    make_job: MakeJob, s3: LoopbackS3, undisturbed: Transcript
+) -> None:
+    s3.answers = [Answer(403, b"<Error><Code>AccessDenied</Code></Error>")]
+    output = UploadFailed.model_validate(make_job(result_url=s3.url().reveal()).run())
+    import gzip
+
+    body = gzip.decompress(base64.b64decode(output.transcript_gzip_base64))
+    assert Transcript.model_validate_json(body).segments == undisturbed.segments
+
+
+@pytest.mark.parametrize("error", [TypeError("what?"), OSError("disk"), MemoryError()])
+def test_a_delivery_that_breaks_does_not_lose_the_transcript(
+    make_job: MakeJob, s3: LoopbackS3, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def break_down(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("worker.pipeline.deliver", break_down)
+    output = UploadFailed.model_validate(make_job(result_url=s3.url().reveal()).run())
+    assert output.failure.code is FailureCode.INTERNAL
+    assert type(error).__name__ in output.failure.message
+
+
+@pytest.mark.parametrize("stage", list(Stage)[1:])
+def test_a_cancelled_job_stops_at_the_next_stage_and_leaves_nothing(
+    make_job: MakeJob, s3: LoopbackS3, stage: Stage
+) -> None:
+    job = make_job(result_url=s3.url().reveal())
+    original = job.progress.report
+
+    def cancel_at(current: Stage, share: float = 0.0) -> None:
+        original(current, share)
+        if current is stage:
+            job.token.cancel()
+
+    job.progress.report = cancel_at  # type: ignore[method-assign]
+    if stage is Stage.DELIVER:
+        job.run()
+        return
+    with pytest.raises(JobCancelled):
+        job.run()
+    assert s3.requests == []

@@ -1,0 +1,122 @@
+"""A dry run over 100,000 sessions: as few LIST calls as can be, and no more memory than for 10,000.
+
+``python -m pytest -s tests/scale`` prints the figures. Elsewhere: ``SCALE_SESSIONS=300000``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devstack.guard import Guard
+from devstack.s3 import S3Server
+from tests.soak.scale.many_sessions import Filled, fill, kind_of, session_of
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+MANY = int(os.environ.get("SCALE_SESSIONS", "100000"))
+FEW = MANY // 10
+ROOT = Path(__file__).parents[3]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A dry run over a bucket of that many sessions."""
+
+    filled: Filled
+    lines: list[dict[str, Any]]
+    calls: dict[str, int]
+    wall_s: float
+    peak_bytes: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.filled.sessions:,} sessions, {self.filled.keys:,} keys (made in "
+            f"{self.filled.took_s:.0f} s): {self.calls['ListObjectsV2']} LIST, "
+            f"{self.calls.get('GetObject', 0)} GET, {self.wall_s:.1f} s, "
+            f"{self.peak_bytes / 1e6:.1f} MB at most"
+        )
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    state = tmp_path_factory.mktemp("s3")
+    with (
+        Guard() as guard,
+        S3Server("many", state, state / "log", guard, threading.Event()) as server,
+    ):
+        server.client().create_bucket(Bucket="few")
+        yield server
+
+
+def dry_run(server: S3Server, bucket: str, sessions: int, folder: Path) -> Run:
+    filled = fill(server, bucket, sessions, folder)
+    env = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "COGNITO_S3_BUCKET": bucket,
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL_S3": server.url,
+        "AWS_ACCESS_KEY_ID": server.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": server.secret_access_key,
+        "RUNPOD_ENDPOINT_ID": "none",
+        "RUNPOD_API_KEY": "none",
+    }
+    out, figures = folder / f"{bucket}.jsonl", folder / f"{bucket}.json"
+    command = [sys.executable, "-m", "tests.soak.scale.measured", str(figures)]
+    with out.open("wb") as stdout:
+        subprocess.run(
+            [*command, "batch", "--dry-run", "--json"], env=env, cwd=ROOT, stdout=stdout, check=True
+        )
+    with out.open(encoding="utf-8") as text:
+        lines = [json.loads(line) for line in text]
+    return Run(filled, lines, **json.loads(figures.read_text(encoding="utf-8")))
+
+
+@pytest.fixture(scope="module")
+def few(server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return dry_run(server, "few", FEW, tmp_path_factory.mktemp("few"))
+
+
+@pytest.fixture(scope="module")
+def many(server: S3Server, few: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return dry_run(server, "many", MANY, tmp_path_factory.mktemp("many"))
+
+
+def test_figures(few: Run, many: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with capsys.disabled():
+        sys.stdout.write(f"\n{few}\n{many}\n")
+
+
+def test_every_session_is_found_once(many: Run) -> None:
+    *sessions, last = many.lines
+    kinds = {session_of(number).prefix: kind_of(number) for number in range(MANY)}
+    pending = {prefix for prefix, kind in kinds.items() if kind not in ("claimed", "done")}
+    assert len(sessions) == len(pending)
+    assert {line["session"] for line in sessions} == pending
+    found = {(kinds[line["session"]], line["need"], line["why"]) for line in sessions}
+    assert found == {
+        ("new", "submit", "new"),
+        ("described", "submit", "new"),
+        ("stale", "submit", "the recording is newer than its transcript"),
+        ("chunks", "not_merged", "2 chunks, no audio.wav yet"),
+    }
+    assert last["summary"]["sessions"]["done"] == MANY - len(pending)
+
+
+def test_list_calls_are_within_two_percent_of_the_least(many: Run) -> None:
+    least = many.filled.keys / 1000
+    assert least <= many.calls["ListObjectsV2"] <= 1.02 * least
+
+
+def test_memory_does_not_grow_with_the_bucket(few: Run, many: Run) -> None:
+    assert many.peak_bytes < 200e6
+    assert abs(many.peak_bytes - few.peak_bytes) < 0.10 * few.peak_bytes

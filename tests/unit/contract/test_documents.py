@@ -1,0 +1,153 @@
+"""Summary, transcript, failures, policy, states: sizes, keys, limits, schemas."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from bucketscribe_contract import (
+    FAILURES,
+    MAX_SUMMARY_BYTES,
+    ExecutionPolicy,
+    FailureCode,
+    JobFailure,
+    JobState,
+    JobStatus,
+    JobSummary,
+    Segment,
+    Stage,
+    StoredResult,
+    Transcript,
+    WarningCode,
+    Word,
+    WordTiming,
+)
+from tools.schemas import render
+
+SCHEMAS = Path(__file__).parents[3] / "docs" / "schemas"
+
+
+def summary(**changes: Any) -> JobSummary:
+    """A 74-minute recording of 1,117 segments, everything reported at its longest."""
+    fields: dict[str, Any] = {
+        "segments_count": 1117,
+        "speakers_count": 2,
+        "duration_seconds": 4447.512,
+        "processing_time_seconds": 1892.345,
+        "language": "en",
+        "warnings": tuple(WarningCode),
+        "result": StoredResult(bytes=2_411_233, sha256="ab" * 32),
+        "timings": {stage: 1234.567 for stage in Stage},
+        "request_id": "r" * 64,
+        "audio_etag": '"' * 64,  # escaped
+    }
+    return JobSummary(**(fields | changes))
+
+
+def test_the_longest_summary_stays_under_one_kilobyte() -> None:
+    assert len(summary().model_dump_json().encode()) < MAX_SUMMARY_BYTES
+
+
+def test_an_etag_that_would_not_fit_is_refused() -> None:
+    assert summary(audio_etag=None).audio_etag is None
+    for etag in ("", "e" * 65, '"ü"', '"a b"', '"a"\n'):
+        with pytest.raises(ValidationError):
+            summary(audio_etag=etag)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -1.0])
+def test_a_summary_holds_finite_positive_numbers_only(number: float) -> None:
+    with pytest.raises(ValidationError):
+        summary(duration_seconds=number)
+
+
+def test_every_word_has_every_key() -> None:
+    word = Word(word="hm", start=None, end=None, score=None, speaker=None, timing=None)
+    segment = Segment(id=0, start=0, end=1, text="hm", speaker=None, words=(word,))
+    document = Transcript(
+        segments=(segment,),
+        speakers=(),
+        language="en",
+        language_probability=None,
+        duration_seconds=1,
+        processing_time_seconds=1,
+        models={},
+    )
+    written = json.loads(document.model_dump_json())
+    assert written["schema_version"] == 1
+    assert written["segments"][0]["words"][0] == {
+        "word": "hm",
+        "start": None,
+        "end": None,
+        "score": None,
+        "speaker": None,
+        "timing": None,
+    }
+    assert Transcript.model_validate(written) == document
+
+
+def test_a_word_without_a_key_is_refused() -> None:
+    with pytest.raises(ValidationError, match="speaker"):
+        Word.model_validate(
+            {"word": "a", "start": 0, "end": 1, "score": 0.5, "timing": WordTiming.ALIGNED}
+        )
+
+
+def test_every_failure_code_has_its_rule() -> None:
+    assert set(FAILURES) == set(FailureCode)
+    failure = JobFailure.of(FailureCode.AUDIO_URL_EXPIRED, "m" * 1000, Stage.FETCH)
+    assert failure.retryable
+    assert failure.action == "sign_again"
+    assert len(failure.message) == 600
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"executionTimeout": 4_999},
+        {"executionTimeout": 604_800_001, "ttl": 604_800_001},
+        {"executionTimeout": 60_000, "ttl": 9_999},
+        {"executionTimeout": 60_000, "ttl": 59_999},
+    ],
+)
+def test_a_policy_outside_runpods_limits_is_refused(fields: dict[str, int]) -> None:
+    with pytest.raises(ValidationError):
+        ExecutionPolicy.model_validate(fields)
+
+
+def test_a_policy_is_written_in_runpods_names() -> None:
+    assert ExecutionPolicy().model_dump() == {
+        "executionTimeout": 600_000,
+        "ttl": 86_400_000,
+        "lowPriority": False,
+    }
+
+
+def test_final_states_are_told_from_running_ones() -> None:
+    running = {state for state in JobState if not state.is_final}
+    assert running == {JobState.IN_QUEUE, JobState.IN_PROGRESS, JobState.RUNNING}
+
+
+def test_a_status_ignores_what_runpod_adds() -> None:
+    status = JobStatus.model_validate({"id": "j", "status": "COMPLETED", "retries": 2})
+    assert status.output is None
+
+
+@pytest.mark.parametrize("name", sorted(render()))
+def test_published_schemas_are_current(name: str) -> None:
+    written = (SCHEMAS / name).read_text(encoding="utf-8")
+    assert written == render()[name], "run `make docs`"
+
+
+def test_the_documented_failure_table_is_the_real_one() -> None:
+    document = (SCHEMAS.parent / "architecture.md").read_text(encoding="utf-8")
+    for code, rule in FAILURES.items():
+        assert f"| `{code}` | {'yes' if rule.retryable else 'no'} | `{rule.action}` |" in document
+    for warning in WarningCode:
+        assert f"`{warning}`" in document
+
+
+def test_no_other_schema_is_published() -> None:
+    assert {path.name for path in SCHEMAS.iterdir()} == set(render())

@@ -1,0 +1,105 @@
+"""Webhooks, against a real receiver."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from devstack.events import EventKind
+from tests.unit.devstack.conftest import QueueClient, wait_until
+
+
+class Receiver:
+    """Answers with the statuses of `answers` in turn, then 200."""
+
+    def __init__(self) -> None:
+        self.answers: list[int] = []
+        self.bodies: list[dict[str, Any]] = []
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                length = int(self.headers["Content-Length"])
+                receiver.bodies.append(json.loads(self.rfile.read(length)))
+                self.send_response(receiver.answers.pop(0) if receiver.answers else 200)
+                self.send_header("Location", "/elsewhere")
+                self.end_headers()
+
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/hook?secret=hidden"
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """Yield a receiver that is listening."""
+    receiver = Receiver()
+    thread = threading.Thread(target=receiver.server.serve_forever, args=(0.02,))
+    thread.start()
+    yield receiver
+    receiver.server.shutdown()
+    receiver.server.server_close()
+    thread.join()
+
+
+def finish_with_webhook(client: QueueClient, url: str) -> str:
+    """Run a job that calls `url` when it ended."""
+    job_id = client.run(webhook=url)
+    client.take()
+    client.done(job_id, {"output": "x"})
+    return job_id
+
+
+def test_the_webhook_gets_what_status_shows(client: QueueClient, receiver: Receiver) -> None:
+    """Once, after the job ended; its URL stays out of the log."""
+    job_id = finish_with_webhook(client, receiver.url)
+    wait_until(lambda: EventKind.WEBHOOK_DELIVERED in client.kinds(job_id))
+    assert receiver.bodies == [client.status(job_id)]
+    assert "hidden" not in client.call("GET", "_events").text
+
+
+def test_a_cancelled_job_calls_its_webhook(client: QueueClient, receiver: Receiver) -> None:
+    """Every final state does."""
+    job_id = client.run(webhook=receiver.url)
+    client.call("POST", f"cancel/{job_id}")
+    wait_until(lambda: receiver.bodies)
+    assert receiver.bodies[0]["status"] == "CANCELLED"
+
+
+@pytest.mark.parametrize("answer", [500, 204, 302])
+def test_anything_but_200_is_tried_again(
+    client: QueueClient, receiver: Receiver, answer: int
+) -> None:
+    """The same body arrives again."""
+    receiver.answers = [answer]
+    job_id = finish_with_webhook(client, receiver.url)
+    wait_until(lambda: EventKind.WEBHOOK_DELIVERED in client.kinds(job_id))
+    assert client.kinds(job_id)[-2:] == ["webhook_refused", "webhook_delivered"]
+    assert receiver.bodies == [client.status(job_id)] * 2
+
+
+def test_after_three_tries_it_is_over(client: QueueClient, receiver: Receiver) -> None:
+    """Two retries, as RunPod does; the job is not harmed."""
+    receiver.answers = [500] * 9
+    job_id = finish_with_webhook(client, receiver.url)
+    wait_until(lambda: client.kinds(job_id).count(EventKind.WEBHOOK_REFUSED) == 3)
+    threading.Event().wait(0.3)
+    assert len(receiver.bodies) == 3
+    assert client.status(job_id)["status"] == "COMPLETED"
+
+
+def test_a_receiver_that_is_away_counts_as_a_refusal(client: QueueClient) -> None:
+    """Nothing listens on port 9."""
+    job_id = finish_with_webhook(client, "http://127.0.0.1:9/")
+    wait_until(lambda: client.kinds(job_id).count(EventKind.WEBHOOK_REFUSED) == 3)

@@ -1,0 +1,92 @@
+"""An endpoint whose jobs do as their session's name says, on the tests' own loopback servers."""
+
+import itertools
+import json
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from bucketscribe_contract import FailureCode, JobFailure, Stage
+from edge_client.session import Session
+from tests.unit.edge_client.samples import transcript, wav
+from tests.unit.edge_client.servers import RunpodServer, S3Server, send
+
+
+class Endpoint:
+    """Answers for a `RunpodServer`: a job is done after some looks, and stores its transcript.
+
+    A session named ``bad-…`` fails for good, ``flaky-…`` at its first job, ``oom-…`` always in a
+    way that another job might mend; ``slow-…`` is done when `release` is set.
+
+    Attributes:
+        posts: How often each session was submitted.
+        refuse: Called with (method, path); returns a status to refuse a request.
+        most_out: The most jobs that were out at once.
+    """
+
+    def __init__(self, runpod: RunpodServer, s3: S3Server) -> None:
+        self._s3, self._turn = s3, threading.Lock()
+        self._numbers = itertools.count(1)
+        self._jobs: dict[str, tuple[Session, str, int]] = {}
+        self.posts: Counter[str] = Counter()
+        self.looks: Counter[str] = Counter()
+        self.most_out = 0
+        self.release = threading.Event()
+        self.refuse: Callable[[str, str], int | None] = lambda method, path: None
+        runpod.answer = self.answer  # type: ignore[method-assign]
+
+    def add(self, name: str, user: str = "u1") -> Session:
+        """Put a recording into the bucket."""
+        session = Session(user, name)
+        self._s3.put(session.audio_key, wav(2))
+        return session
+
+    def answer(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        """Answer one request."""
+        path = request.path.removeprefix("/v2/ep1")
+        with self._turn:
+            status = self.refuse(request.command, path)
+            reply: Any = {}
+            if status is None:
+                reply = self._run(json.loads(body)) if path == "/run" else self._look(path)
+        send(request, status or (200 if reply else 404), json.dumps(reply).encode())
+
+    def _run(self, body: dict[str, Any]) -> dict[str, Any]:
+        key = unquote(urlsplit(body["input"]["audio_url"]).path).split("/", 2)[2]
+        session = Session.parse(key.removesuffix("/audio.wav"))
+        job_id = f"job-{next(self._numbers)}"
+        self.posts[session.name] += 1
+        self._jobs[job_id] = (session, body["input"]["request_id"], self.posts[session.name])
+        out = len(self._jobs) - sum(self.looks[j] >= 2 for j in self._jobs)
+        self.most_out = max(self.most_out, out)
+        return {"id": job_id, "status": "IN_QUEUE"}
+
+    def _look(self, path: str) -> dict[str, Any]:
+        if path == "/health":
+            return {"jobs": {"inQueue": 0, "inProgress": 0}, "workers": {"running": 0}}
+        match = re.fullmatch(r"/(status|cancel)/(.+)", path)
+        if match is None or match[2] not in self._jobs:
+            return {}
+        job_id = match[2]
+        session, request_id, number = self._jobs[job_id]
+        self.looks[job_id] += 1
+        if self.looks[job_id] < 2 or (
+            session.name.startswith("slow") and not self.release.is_set()
+        ):
+            return {"id": job_id, "status": "IN_PROGRESS"}
+        return {"id": job_id, **self._end(session, request_id, number)}
+
+    def _end(self, session: Session, request_id: str, number: int) -> dict[str, Any]:
+        kind = session.name.split("-")[0]
+        codes = {"bad": FailureCode.AUDIO_UNREADABLE, "oom": FailureCode.OUT_OF_MEMORY}
+        if kind == "flaky" and number == 1:
+            codes["flaky"] = FailureCode.INTERNAL
+        if kind in codes:
+            failure = JobFailure.of(codes[kind], "it failed", Stage.TRANSCRIBE)
+            return {"status": "FAILED", "error": failure.model_dump_json()}
+        self._s3.put(session.result_key, transcript(request_id=request_id))
+        return {"status": "COMPLETED", "executionTime": 1500}

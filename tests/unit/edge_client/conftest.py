@@ -1,0 +1,100 @@
+"""Fixtures of the edge client's tests: no settings of this machine, no sleeping, loopback only."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import stamina
+
+from edge_client.services import s3 as aws
+from edge_client.services.edge import Edge
+from edge_client.settings import Settings, load
+from tests.unit.edge_client.samples import FakeClock
+from tests.unit.edge_client.servers import BUCKET, RunpodServer, S3Server
+
+KEY = "rpa_TESTKEY0123456789"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    for name in list(os.environ):
+        if name.startswith(
+            ("AWS_", "RUNPOD_", "COGNITO_", "PRESIGNED_", "RETRY_", "LOST_", "WEBHOOK_")
+        ):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.chdir(tmp_path)
+    with stamina.set_testing(True, attempts=4, cap=True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def _s3_server() -> Iterator[S3Server]:
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _runpod_server() -> Iterator[RunpodServer]:
+    with RunpodServer() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(_s3_server: S3Server) -> S3Server:
+    _s3_server.clear()
+    return _s3_server
+
+
+@pytest.fixture
+def runpod(_runpod_server: RunpodServer) -> RunpodServer:
+    _runpod_server.clear()
+    return _runpod_server
+
+
+@pytest.fixture
+def env(s3: S3Server, runpod: RunpodServer) -> dict[str, str]:
+    """What an edge box's .env says."""
+    return {
+        "COGNITO_S3_BUCKET": BUCKET,
+        "AWS_REGION": "eu-west-1",
+        "AWS_ENDPOINT_URL_S3": s3.url,
+        "AWS_ACCESS_KEY_ID": "AKTESTTESTTEST",
+        "AWS_SECRET_ACCESS_KEY": "secretsecretsecret",
+        "RUNPOD_ENDPOINT_BASE_URL": f"{runpod.url}/v2",
+        "RUNPOD_ENDPOINT_ID": "ep1",
+        "RUNPOD_API_KEY": KEY,
+    }
+
+
+_connections: dict[str, aws.Connection] = {}
+
+
+@pytest.fixture
+def env_file(env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That .env, in the working directory; with it boto3's client is shared: it costs 0.2 s."""
+    connect = aws.connect
+
+    def connect_once(settings: Settings) -> aws.Connection:
+        url = str(settings.s3_url)
+        if url not in _connections:
+            _connections[url] = connect(settings)
+        return _connections[url]
+
+    monkeypatch.setattr(aws, "connect", connect_once)
+    path = tmp_path / ".env"
+    path.write_text("".join(f"{name}={value}\n" for name, value in env.items()))
+    return path
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def edge(env_file: Path, clock: FakeClock) -> Edge:
+    """An edge box on the two servers."""
+    return Edge(load(env_file), clock)

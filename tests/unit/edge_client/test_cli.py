@@ -1,0 +1,330 @@
+"""The command line: exit codes, one line on errors, one object with --json."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bucketscribe_contract import TranscriptForm
+from edge_client import cli
+from edge_client.cli import run
+from tests.unit.edge_client.conftest import KEY
+from tests.unit.edge_client.samples import SESSION, job, transcript, wav
+from tests.unit.edge_client.servers import Reply, RunpodServer, S3Server
+from tests.unit.edge_client.test_campaign import undelivered
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def recording(s3: S3Server, env_file: Path) -> None:
+    s3.put(SESSION.audio_key, wav(2))
+
+
+@pytest.fixture
+def finishing(s3: S3Server, runpod: RunpodServer, recording: None) -> None:
+    """A queue whose job is done at the first look, its transcript in S3."""
+    body = transcript()
+    summary = {
+        "segments_count": 1117,
+        "speakers_count": 2,
+        "duration_seconds": 4447.5,
+        "processing_time_seconds": 892.3,
+        "language": "en",
+        "warnings": ["DIARIZATION_FAILED"],
+        "result": {"bytes": len(body), "sha256": "0" * 64},
+        "timings": {},
+    }
+    s3.put(SESSION.result_key, body, s3.now.replace(year=2000))
+    runpod.on("/run", Reply(job("IN_QUEUE")))
+    runpod.on("/status/job-1", Reply(job("COMPLETED", output=summary)))
+
+
+@pytest.mark.usefixtures("finishing")
+def test_submit_and_wait_prints_the_summary(capsys: Capture) -> None:
+    assert run(["submit", "s1", "--wait"]) == 0
+    out, err = capsys.readouterr()
+    assert out == (
+        f"done: {SESSION}\n"
+        "  4,447.5 s of audio (en), in 892.3 s\n"
+        "  1,117 segments, 2 speakers\n"
+        "  warnings: DIARIZATION_FAILED\n"
+        f"  s3://recordings/{SESSION.result_key} ({len(transcript())} bytes)\n"
+        f"  read it: edge-client render {SESSION} --format txt\n"
+    )
+    assert err.splitlines()[1:] == ["completed"]
+
+
+@pytest.mark.usefixtures("finishing")
+def test_json_is_one_object_and_stderr_is_silent(capsys: Capture) -> None:
+    assert run(["submit", "s1", "--wait", "--json"]) == 0
+    out, err = capsys.readouterr()
+    facts = json.loads(out)
+    assert (facts["state"], facts["job_id"]) == ("done", "job-1")
+    assert facts["summary"]["segments_count"] == 1117
+    assert out.count("\n") == 1
+    assert err == ""
+
+
+@pytest.mark.usefixtures("recording")
+def test_failed_job_exits_1_and_names_its_code(runpod: RunpodServer, capsys: Capture) -> None:
+    failure = {
+        "code": "AUDIO_UNREADABLE",
+        "message": "no audio in it: upload it again",
+        "stage": "decode",
+        "retryable": False,
+        "action": "report",
+    }
+    runpod.on("/run", Reply(job("IN_QUEUE")))
+    runpod.on("/status/job-1", Reply(job("FAILED", error=json.dumps(failure))))
+    assert run(["submit", "s1", "--wait"]) == 1
+    assert "AUDIO_UNREADABLE in decode: no audio in it: upload it again" in capsys.readouterr().out
+    assert run(["wait", "s1", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["failure"] == failure
+
+
+@pytest.mark.usefixtures("recording")
+def test_submit_twice_reports_the_job_that_is_out(runpod: RunpodServer, capsys: Capture) -> None:
+    runpod.on("/run", Reply(job("IN_QUEUE")))
+    runpod.on("/status/job-1", Reply(job("IN_PROGRESS")))
+    assert [run(["submit", "s1"]), run(["submit", "s1"])] == [0, 0]
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("submitted: job job-1")
+    assert second.startswith("already submitted: job job-1")
+    assert runpod.count("/run") == 1
+
+
+@pytest.mark.usefixtures("recording")
+def test_done_session_is_not_submitted(s3: S3Server, runpod: RunpodServer, capsys: Capture) -> None:
+    s3.put(SESSION.result_key, transcript())
+    assert run(["submit", "s1", "--wait"]) == 0
+    assert capsys.readouterr().out.startswith("already done: ")
+    assert runpod.calls == []
+
+
+def test_options_become_the_jobs_input(
+    runpod: RunpodServer, recording: None, capsys: Capture
+) -> None:
+    runpod.on("/run", Reply(job("IN_QUEUE")))
+    options = ["--language", "de", "--no-diarize", "--min-speakers", "1", "--max-speakers", "3"]
+    options += ["--num-speakers", "2", "--initial-prompt", "p", "--hotwords", "h"]
+    assert run(["submit", "s1", *options, "--webhook", "https://edge.example.com/h"]) == 0
+    body = runpod.calls[0].body
+    sent = {k: v for k, v in body["input"].items() if not k.endswith(("_url", "_id"))}
+    assert sent == {
+        "language": "de",
+        "diarize": False,
+        "num_speakers": 2,
+        "min_speakers": 1,
+        "max_speakers": 3,
+        "initial_prompt": "p",
+        "hotwords": "h",
+    }
+    assert body["webhook"] == "https://edge.example.com/h"
+
+
+@pytest.mark.usefixtures("recording")
+def test_strict_and_the_progress_file_are_asked_for(runpod: RunpodServer) -> None:
+    runpod.on("/run", Reply(job("IN_QUEUE")))
+    assert run(["submit", "s1", "--strict", "--progress-file"]) == 0
+    sent = runpod.calls[0].body["input"]
+    assert sent["strict"] is True
+    assert "transcription.progress.json" in sent["progress_url"]
+
+
+@pytest.mark.usefixtures("finishing")
+def test_lost_answer_does_not_end_the_waiting(
+    runpod: RunpodServer, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("LOST_ANSWER_SECONDS", "0")
+    idle = {"jobs": {"inQueue": 0, "inProgress": 0}, "workers": {"running": 0}}
+    runpod.on("/run", Reply(drop=True), Reply(job("IN_QUEUE")))
+    runpod.on("/health", Reply(idle))
+    assert run(["submit", "s1", "--wait", "--json"]) == 0
+    out, err = capsys.readouterr()
+    facts = json.loads(out)
+    assert (facts["state"], facts["submissions"]) == ("done", ["unanswered", "done"])
+    assert "submission 2 of 3" in err
+    assert runpod.count("/run") == 2
+
+
+@pytest.mark.usefixtures("recording")
+def test_incomplete_transcript_says_so(runpod: RunpodServer, capsys: Capture) -> None:
+    runpod.on("/run", Reply(job("IN_QUEUE")))
+    runpod.on("/status/job-1", undelivered(TranscriptForm.WITHOUT_WORDS))
+    assert run(["submit", "s1", "--wait"]) == 0
+    assert "warning: the transcript was too large to travel whole" in capsys.readouterr().out
+    assert json.loads(_printed(["wait", "s1", "--json"], capsys))["state"] == "done"
+
+
+def _printed(argv: list[str], capsys: Capture) -> str:
+    assert run(argv) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([], "Missing command"),
+        (["submit"], "SESSION"),
+        (["submit", "s1", "--bogus"], "--bogus"),
+        (["submit", "s1", "--language", "english"], "--language: give an ISO 639-1"),
+        (["submit", "s1", "--min-speakers", "3", "--max-speakers", "2"], "min_speakers (3)"),
+        (["submit", "s1", "--num-speakers", "0"], "--num-speakers"),
+        (["submit", "s1", "--webhook", "http://x"], "--webhook"),
+        (["submit", "s1", "--timeout", "5"], "--wait"),
+        (["presign", "users/u1"], "users/USER/audio/sessions/NAME"),
+        (["presign", "users/u1/audio/sessions/s1", "--expires", "604801"], "604800"),
+        (["render", "s1", "--format", "html"], "html"),
+    ],
+)
+def test_usage_errors_exit_2_with_one_line(
+    env_file: Path, argv: list[str], said: str, capsys: Capture
+) -> None:
+    assert run(argv) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert said in err
+
+
+def test_nothing_configured_exits_3_and_names_all(capsys: Capture) -> None:
+    assert run(["submit", "s1", "--json"]) == 3
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["code"] == "NOT_CONFIGURED"
+    for name in ("COGNITO_S3_BUCKET", "AWS_REGION", "RUNPOD_ENDPOINT_ID", "RUNPOD_API_KEY"):
+        assert name in error["message"]
+
+
+def test_health_needs_no_bucket(
+    monkeypatch: pytest.MonkeyPatch, env: dict[str, str], runpod: RunpodServer, capsys: Capture
+) -> None:
+    for name, value in env.items():
+        if name.startswith("RUNPOD"):
+            monkeypatch.setenv(name, value)
+    runpod.on("/health", Reply({"jobs": {"inQueue": 2, "failed": 1}, "workers": {"idle": 3}}))
+    assert run(["health"]) == 0
+    assert capsys.readouterr().out == "workers: 3 idle\njobs: 1 failed, 2 inQueue\n"
+
+
+@pytest.mark.usefixtures("env_file")
+def test_unreachable_exits_3(runpod: RunpodServer, capsys: Capture) -> None:
+    runpod.on("/health", Reply(status=503))
+    assert run(["health"]) == 3
+    assert capsys.readouterr().err == "edge-client: RunPod answers 503: try again later\n"
+
+
+@pytest.mark.usefixtures("env_file")
+def test_unexpected_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    def broken(*_: object) -> int:
+        raise ZeroDivisionError("two\nlines X-Amz-Signature=deadbeef")
+
+    monkeypatch.setattr("edge_client.commands.health", broken)
+    assert run(["health"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("edge-client: unexpected ZeroDivisionError")
+    assert err.count("\n") == 1
+    assert "deadbeef" not in err
+
+
+def test_debug_shows_where(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setattr("edge_client.commands.health", lambda *_: 1 // 0)
+    assert run(["--debug", "health"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("env_file")
+def test_presign_prints_curl_lines(s3: S3Server, capsys: Capture) -> None:
+    assert run(["presign", "users/u 1/audio/sessions/a'b +%", "--expires", "60"]) == 0
+    get, put = [line for line in capsys.readouterr().out.splitlines() if line[0] != "#"]
+    assert get.startswith("curl -f -o audio.wav 'http://")
+    assert "-X PUT -H 'Content-Type: application/json'" in put
+    assert "X-Amz-Expires=60" in get
+    assert s3.calls == []
+
+
+@pytest.mark.usefixtures("env_file")
+def test_presign_json_names_the_header(capsys: Capture) -> None:
+    assert run(["presign", SESSION.prefix, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["result_headers"] == {"Content-Type": "application/json"}
+    assert facts["expires_in"] == 3600
+    assert facts["result_url"].startswith("http://")
+
+
+@pytest.mark.usefixtures("recording")
+def test_render_prints_the_transcript(s3: S3Server, capsys: Capture) -> None:
+    s3.put(SESSION.result_key, transcript())
+    assert run(["render", "s1"]) == 0
+    assert run(["render", "s1", "--format", "vtt"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("00:00:00.00 - 00:00:01.50  SPEAKER_00  Hello.\nWEBVTT\n\n")
+
+
+@pytest.mark.usefixtures("recording")
+def test_render_without_a_transcript_names_the_command(capsys: Capture) -> None:
+    assert run(["render", "s1"]) == 1
+    assert f"edge-client submit {SESSION} --wait" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("recording")
+def test_status_and_cancel(runpod: RunpodServer, capsys: Capture) -> None:
+    runpod.on("/run", Reply(job("IN_QUEUE")))
+    runpod.on("/status/job-1", Reply(job("IN_QUEUE")))
+    runpod.on("/cancel/job-1", Reply(job("CANCELLED")))
+    run(["submit", "s1"])
+    assert run(["status", "s1"]) == 0
+    assert run(["cancel", "s1"]) == 0
+    out = capsys.readouterr().out
+    assert "job job-1: queued" in out
+    assert out.endswith("cancelled: job-1\n")
+
+
+@pytest.mark.usefixtures("env_file")
+def test_doctor_exits_3_when_a_check_fails(runpod: RunpodServer, capsys: Capture) -> None:
+    runpod.on("/health", Reply(status=401))
+    assert run(["doctor"]) == 3
+    out = capsys.readouterr().out
+    assert "✓ bucket: recordings answers" in out
+    assert "✗ endpoint: RunPod answers 401: check RUNPOD_API_KEY" in out
+    assert run(["doctor", "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["ok"] is False
+
+
+@pytest.mark.usefixtures("recording")
+def test_nothing_printed_or_logged_holds_a_secret(
+    runpod: RunpodServer, capsys: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    runpod.on("/run", Reply(drop=True))
+    caplog.set_level("DEBUG")
+    assert run(["--debug", "submit", "s1"]) == 1
+    out, err = capsys.readouterr()
+    for secret in ("X-Amz-Signature=", KEY, "secretsecretsecret"):
+        assert secret not in out + err
+        assert secret not in caplog.text
+
+
+@pytest.mark.usefixtures("recording")
+def test_ctrl_c_tells_how_to_resume(runpod: RunpodServer, tmp_path: Path) -> None:
+    runpod.on("/run", Reply(job("IN_QUEUE")))
+    runpod.on("/status/job-1", Reply(job("IN_PROGRESS")))
+    root = Path(cli.__file__).parent.parent
+    child = subprocess.Popen(
+        [sys.executable, "-m", "edge_client", "submit", "s1", "--wait"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(root), "PATH": "", "HOME": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell that runs the tests in the background has them ignore SIGINT, and a child inherits
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    while runpod.count("/status/job-1") == 0 and child.poll() is None:
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    err = child.communicate(timeout=20)[1]
+    assert child.returncode == 130
+    assert err.splitlines()[-1].endswith(f"`edge-client wait {SESSION}` resumes")
+    assert "Traceback" not in err

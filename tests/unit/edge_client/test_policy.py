@@ -1,0 +1,191 @@
+"""The printed policy, held against the calls that the commands really make: none missing or unused.
+
+botocore tells every call, and every URL that is signed, with its operation and key. The policy is
+read as IAM reads it: ``*`` stands for anything, slashes too.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from edge_client.cli import run
+from edge_client.doctor import partition_of, policy
+from edge_client.services import s3 as aws
+from edge_client.services.edge import Edge
+from edge_client.session import Session
+from edge_client.webhook.finisher import PursuitFinisher
+from tests.unit.edge_client.samples import SESSION, job, wav
+from tests.unit.edge_client.servers import BUCKET, Reply, RunpodServer, S3Server
+from tests.unit.edge_client.test_campaign import undelivered
+
+ACTIONS = {
+    "GetObject": "s3:GetObject",
+    "HeadObject": "s3:GetObject",
+    "PutObject": "s3:PutObject",
+    "ListObjectsV2": "s3:ListBucket",
+}
+"""Source: Service Authorization Reference, "Actions defined by Amazon S3". A call that is not here
+fails the test; HeadBucket must not come back: it has no prefix, so no condition can narrow it."""
+OTHERS = [Session("u2", name) for name in ("batch", "hook")]
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What IAM is asked for one call."""
+
+    action: str
+    resource: str
+    prefix: str | None = None
+
+
+@dataclass(frozen=True)
+class Grant:
+    """One action on one pattern of resources."""
+
+    action: str
+    pattern: str
+    prefixes: str | None
+
+    def allows(self, call: Needed) -> bool:
+        """Tell whether IAM would let the call pass for this."""
+        if self.prefixes is not None and not _matches(self.prefixes, call.prefix):
+            return False
+        return self.action == call.action and _matches(self.pattern, call.resource)
+
+
+def _matches(pattern: str, value: str | None) -> bool:
+    regex = ".*".join(re.escape(part) for part in pattern.split("*"))
+    return value is not None and re.fullmatch(regex, value, re.DOTALL) is not None
+
+
+def grants(document: dict[str, Any]) -> list[Grant]:
+    def listed(value: str | list[str]) -> list[str]:
+        return [value] if isinstance(value, str) else value
+
+    return [
+        Grant(
+            action, resource, statement.get("Condition", {}).get("StringLike", {}).get("s3:prefix")
+        )
+        for statement in document["Statement"]
+        for action in listed(statement["Action"])
+        for resource in listed(statement["Resource"])
+    ]
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Needed]:
+    """What the client's sessions call and sign from now on."""
+    seen: list[Needed] = []
+
+    def note(params: dict[str, Any], model: Any, **_: Any) -> None:
+        assert model.service_model.service_name == "s3"
+        key = params.get("Key")
+        resource = f"arn:aws:s3:::{params['Bucket']}" + (f"/{key}" if key is not None else "")
+        seen.append(Needed(ACTIONS[model.name], resource, params.get("Prefix")))
+
+    make = aws._session
+
+    def listening(settings: Any) -> boto3.Session:
+        session = make(settings)
+        session.events.register("provide-client-params", note)
+        return session
+
+    monkeypatch.setattr(aws, "_session", listening)
+    return seen
+
+
+@pytest.fixture
+def box(env: dict[str, str], tmp_path: Path) -> None:
+    """An edge box in its working directory."""
+    env["RETRY_DELAY_SECONDS"] = "0"
+    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in env.items()))
+
+
+def every_command(s3: S3Server, runpod: RunpodServer) -> None:
+    """Run what there is, so that every call is made that is ever made."""
+    runpod.on("/health", Reply({"jobs": {}, "workers": {}}))
+    runpod.on("/run", Reply(job("IN_QUEUE")))
+    runpod.on("/cancel/job-1", Reply(job("CANCELLED")))
+    runpod.on("/status/job-1", undelivered())
+    s3.put(SESSION.audio_key, wav(2))
+    assert run(["doctor"]) == 0
+    assert run(["presign", "s1"]) == 0
+    assert run(["submit", "s1", "--progress-file", "--wait"]) == 0
+    assert [run([name, "s1"]) for name in ("wait", "status", "render", "cancel")] == [0] * 4
+    for session in OTHERS:
+        s3.put(session.audio_key, wav(2))
+    assert run(["batch", "--dry-run"]) == 0
+    assert run(["batch", "--session", OTHERS[0].prefix]) == 0
+    assert run(["submit", OTHERS[1].prefix]) == 0
+    assert PursuitFinisher(Edge.load(None)).finish(OTHERS[1]) is None
+    assert run(["batch"]) == 0
+
+
+@pytest.mark.usefixtures("box")
+def test_policy_allows_what_the_commands_do_and_nothing_else(
+    calls: list[Needed], s3: S3Server, runpod: RunpodServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    every_command(s3, runpod)
+    capsys.readouterr()
+    before = len(calls)
+    assert run(["policy"]) == 0
+    granted = grants(json.loads(capsys.readouterr().out))
+    assert len(calls) == before > 50
+    assert {call for call in calls if not any(grant.allows(call) for grant in granted)} == set()
+    assert [grant for grant in granted if not any(map(grant.allows, calls))] == []
+
+
+@pytest.mark.usefixtures("box")
+def test_policy_is_one_line_with_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["policy", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == policy(BUCKET, "eu-west-1")
+    assert (out.count("\n"), err) == (1, "")
+
+
+def test_policy_needs_bucket_and_region(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["policy"]) == 3
+    assert "COGNITO_S3_BUCKET, AWS_REGION" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("region", "partition"),
+    [
+        ("eu-west-1", "aws"),
+        ("cn-north-1", "aws-cn"),
+        ("us-gov-west-1", "aws-us-gov"),
+        ("eusc-de-east-1", "aws-eusc"),
+        ("garage", "aws"),
+    ],
+)
+def test_partition_follows_the_region(region: str, partition: str) -> None:
+    assert partition_of(region) == partition
+    arns = {grant.pattern.split(":s3:::")[0] for grant in grants(policy("b", region))}
+    assert arns == {f"arn:{partition}"}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "users/u1/audio/sessions/s1/audio.wav.bak",
+        "users/u1/audio/sessions/s1/metadata.json",
+        "users/u1/audio/audio.wav",
+        "other/u1/audio/sessions/s1/audio.wav",
+    ],
+)
+def test_other_keys_are_out_of_reach(key: str) -> None:
+    wanted = [Needed(a, f"arn:aws:s3:::b/{key}") for a in ("s3:GetObject", "s3:PutObject")]
+    assert not [g for g in grants(policy("b", "eu-west-1")) for call in wanted if g.allows(call)]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "allowed"), [("users/", True), ("other/", False), (None, False)]
+)
+def test_listing_is_for_users_only(prefix: str | None, allowed: bool) -> None:
+    call = Needed("s3:ListBucket", "arn:aws:s3:::b", prefix)
+    assert any(grant.allows(call) for grant in grants(policy("b", "eu-west-1"))) is allowed

@@ -1,0 +1,126 @@
+"""RunPod's hub reads `.runpod/`: the files have its shape, and say nothing that we do not do."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import av
+import jsonschema
+import pytest
+import yaml
+
+from bucketscribe_contract import JobInput
+from worker.settings import WorkerSettings
+
+ROOT = Path(__file__).parents[3]
+HERE = Path(__file__).parent
+MAX_RUN_BYTES = 10_000_000  # RunPod's limit for /run
+
+
+def read(path: str) -> Any:
+    """Read a JSON file of the repository."""
+    return json.loads((ROOT / path).read_text(encoding="utf-8"))
+
+
+HUB: dict[str, Any] = read(".runpod/hub.json")
+TESTS: dict[str, Any] = read(".runpod/tests.json")
+VARIABLES = {variable["key"]: variable["input"] for variable in HUB["config"]["env"]}
+PRESETS = {preset["name"]: preset["defaults"] for preset in HUB["config"]["presets"]}
+
+
+def settings(monkeypatch: pytest.MonkeyPatch, values: dict[str, Any]) -> WorkerSettings:
+    """Start with variables as RunPod would set them."""
+    for name, value in values.items():
+        monkeypatch.setenv(name, str(value))
+    return WorkerSettings()
+
+
+@pytest.mark.parametrize(("document", "schema"), [(HUB, "hub"), (TESTS, "tests")])
+def test_files_have_the_shape_that_the_hub_reads(document: Any, schema: str) -> None:
+    definition = json.loads((HERE / f"{schema}.schema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(definition)
+    jsonschema.validate(document, definition, jsonschema.Draft202012Validator)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"category": "speech"}, "speech"),
+        ({"typ": "serverless"}, "typ"),
+        ({"config": {**HUB["config"], "gpuIds": "RTX 4090"}}, "RTX 4090"),
+        ({"config": {**HUB["config"], "env": [{"key": "A"}]}}, "A"),
+    ],
+)
+def test_a_wrong_hub_file_is_noticed(change: dict[str, Any], named: str) -> None:
+    definition = json.loads((HERE / "hub.schema.json").read_text(encoding="utf-8"))
+    with pytest.raises(jsonschema.ValidationError, match=named):
+        jsonschema.validate({**HUB, **change}, definition)
+
+
+def test_every_variable_is_one_that_the_worker_reads() -> None:
+    known = {name.upper() for name in WorkerSettings.model_fields}
+    tested = {variable["key"] for variable in TESTS["config"]["env"]}
+    offered = {key for defaults in PRESETS.values() for key in defaults}
+    assert (set(VARIABLES) | tested | offered) - known == set()
+
+
+def test_defaults_are_the_workers_own_where_it_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = settings(monkeypatch, {key: v["default"] for key, v in VARIABLES.items()})
+    plain = WorkerSettings.model_fields
+    for name in ("max_audio_seconds", "max_audio_bytes", "recycle_growth"):
+        assert getattr(ours, name) == plain[name].default
+    assert ours.allowed_url_hosts == ("amazonaws.com",)
+
+
+@pytest.mark.parametrize("key", VARIABLES)
+def test_a_field_that_is_left_empty_is_as_if_unset(
+    monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    name = key.lower()
+    default = WorkerSettings.model_fields[name].default
+    assert getattr(settings(monkeypatch, {key: ""}), name) == default
+
+
+def test_the_presets_are_those_that_are_promised() -> None:
+    assert set(PRESETS) == {"accurate", "fast", "English"}
+    offered = {option["value"] for option in VARIABLES["WHISPER_MODEL"]["options"]}
+    assert {defaults["WHISPER_MODEL"] for defaults in PRESETS.values()} == offered
+
+
+def test_presets_name_models_that_can_be_baked() -> None:
+    pins = tomllib.loads((ROOT / "builder/models.toml").read_text(encoding="utf-8"))
+    whisper = {m["name"]: m for m in pins["production"]["models"] if m["kind"] == "whisper"}
+    assert whisper[PRESETS["English"]["WHISPER_MODEL"]]["languages"] == ["en"]
+    for name in ("accurate", "fast"):
+        assert "languages" not in whisper[PRESETS[name]["WHISPER_MODEL"]]
+
+
+def test_a_releases_image_has_the_models_of_all_presets() -> None:
+    release = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8"))
+    baked = release["jobs"]["publish"]["env"]["WHISPER_MODEL"].split(",")
+    assert set(baked) == {defaults["WHISPER_MODEL"] for defaults in PRESETS.values()}
+    assert baked[0] == VARIABLES["WHISPER_MODEL"]["default"]
+
+
+@pytest.mark.parametrize("test", TESTS["tests"], ids=lambda test: str(test["name"]))
+def test_inputs_are_small_recordings_of_our_own(test: dict[str, Any]) -> None:
+    job = JobInput.model_validate(test["input"])
+    assert job.audio_url is None
+    assert test["input"]["audio_base64"] == read("test_input.json")["input"]["audio_base64"]
+    assert len(json.dumps(test["input"])) < 64 * 1024 < MAX_RUN_BYTES
+    with av.open(io.BytesIO(base64.b64decode(test["input"]["audio_base64"]))) as recording:
+        assert recording.streams.audio
+
+
+def test_a_worker_without_a_gpu_does_not_pass() -> None:
+    assert {"key": "DEVICE", "value": "cuda"} in TESTS["config"]["env"]
+
+
+def test_the_release_has_the_files_that_the_hub_wants() -> None:
+    for name in ("handler.py", "README.md"):
+        assert (ROOT / name).is_file()

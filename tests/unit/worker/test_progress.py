@@ -1,0 +1,141 @@
+"""Progress: throttled, rising, and silent once the result is on its way."""
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from bucketscribe_contract import Progress, Stage
+from tests.fakes.worker import Answer, LoopbackS3
+from worker.host.progress import ProgressReporter, awaiting_threads, into_url
+
+
+class Clock:
+    """A clock that moves when told."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        """Monotonic seconds."""
+        return self.now
+
+
+class Sent:
+    """A sink that keeps what it got."""
+
+    def __init__(self) -> None:
+        self.updates: list[dict[str, Any]] = []
+
+    def __call__(self, update: dict[str, Any]) -> None:
+        """Keep it."""
+        self.updates.append(update)
+
+
+def wait_for(sent: Sent, count: int) -> None:
+    """Let the reporter's thread deliver."""
+    deadline = time.monotonic() + 5
+    while len(sent.updates) < count and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def test_updates_keep_their_distance() -> None:
+    clock, sent = Clock(), Sent()
+    reporter = ProgressReporter([sent], interval_s=3.0, clock=clock)
+    for step in range(100):
+        clock.now = 100 + step * 0.1
+        reporter.report(Stage.TRANSCRIBE, step / 100)
+        wait_for(sent, int(step * 0.1 / 3.0) + 1)
+    assert len(sent.updates) == 4
+
+
+def test_percent_never_falls_and_has_the_contracts_shape() -> None:
+    clock, sent = Clock(), Sent()
+    reporter = ProgressReporter([sent], interval_s=0.0, clock=clock)
+    for number, (stage, share) in enumerate(
+        [(Stage.FETCH, 0.5), (Stage.DIARIZE, 0.9), (Stage.ALIGN, 0.1), (Stage.DELIVER, 2.0)], 1
+    ):
+        reporter.report(stage, share)
+        wait_for(sent, number)
+    updates = [Progress.model_validate(update) for update in sent.updates]
+    percents = [update.percent for update in updates]
+    assert percents == sorted(percents)
+    assert percents[-1] == 100.0
+    assert updates[0].stage is Stage.FETCH
+
+
+def test_overlapping_stages_add_up_and_the_first_that_goes_on_is_named() -> None:
+    reporter = ProgressReporter([], interval_s=0.0)
+    reporter.report(Stage.TRANSCRIBE, 0.5)
+    begun = reporter._percent
+    reporter.report(Stage.DIARIZE, 0.5)
+    assert reporter.stage is Stage.TRANSCRIBE
+    reporter.report(Stage.TRANSCRIBE, 1.0)
+    assert reporter.stage is Stage.DIARIZE
+    both = reporter._percent
+    reporter.report(Stage.TRANSCRIBE, 0.1)
+    assert reporter._percent == both
+    assert 20 < begun < both < 90
+    reporter.report(Stage.ATTRIBUTE)
+    assert reporter.stage is Stage.ATTRIBUTE
+    assert reporter._percent == pytest.approx(97)
+
+
+def test_the_stage_that_failed_first_stays_named() -> None:
+    reporter = ProgressReporter([], interval_s=0.0)
+    reporter.report(Stage.TRANSCRIBE)
+    reporter.fail(Stage.ALIGN)
+    reporter.fail(Stage.TRANSCRIBE)
+    reporter.report(Stage.DIARIZE)
+    assert reporter.stage is Stage.ALIGN
+
+
+def test_nothing_is_sent_after_close_and_close_waits() -> None:
+    release = threading.Event()
+    sent = Sent()
+
+    def slow(update: dict[str, Any]) -> None:
+        release.wait(5)
+        sent(update)
+
+    reporter = ProgressReporter([slow], interval_s=0.0)
+    reporter.report(Stage.FETCH)
+    threading.Timer(0.2, release.set).start()
+    reporter.close()
+    assert len(sent.updates) == 1
+    reporter.report(Stage.DELIVER)
+    reporter.close()
+    assert len(sent.updates) == 1
+
+
+def test_the_sdks_threads_are_waited_for() -> None:
+    done = threading.Event()
+
+    def _thread_target() -> None:
+        time.sleep(0.2)
+        done.set()
+
+    def like_runpod(_: dict[str, Any]) -> None:
+        threading.Thread(target=_thread_target, daemon=True).start()
+
+    awaiting_threads(like_runpod)({})
+    assert done.is_set()
+
+
+def test_the_sdk_still_names_its_thread_so() -> None:
+    from runpod.serverless.modules import rp_progress
+
+    assert rp_progress._thread_target.__name__ == "_thread_target"
+
+
+@pytest.mark.parametrize("status", [200, 403])
+def test_the_progress_file_is_put_and_a_refusal_does_not_stop_the_job(
+    s3: LoopbackS3, status: int
+) -> None:
+    s3.answers = [Answer(status)]
+    into_url(s3.url())({"stage": "fetch", "percent": 1.0, "updated_at": "2026-01-01T00:00:00Z"})
+    method, _, headers, body = s3.requests[0]
+    assert method == "PUT"
+    assert headers["Content-Type"] == "application/json"
+    assert Progress.model_validate_json(body).percent == 1.0
