@@ -35,12 +35,12 @@ from starlette.routing import Mount, Route
 from bucketscribe_contract import ExecutionPolicy
 from devstack.events import Event, EventKind
 from devstack.queue import (
+    Job,
     JobNotFound,
     JobQueue,
-    JobRecord,
     NotRetryable,
-    QueueRules,
-    RateRule,
+    QueueConfig,
+    RateLimit,
     Submission,
 )
 
@@ -127,28 +127,28 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-_NO_LIMIT = RateRule(per_window=10**9, at_once=10**9)
+_NO_LIMIT = RateLimit(per_window=10**9, at_once=10**9)
 
 
 class TooManyRequests(Exception):
     """More requests of a kind than RunPod takes."""
 
 
-class Traffic:
+class RateLimits:
     """The requests of all clients, by kind: the first word of the path.
 
     Args:
-        rules: Names the limits.
+        config: Names the limits.
         clock: Seconds, never falling.
     """
 
-    def __init__(self, rules: QueueRules, clock: Callable[[], float]) -> None:
-        self._clock, self._window_s = clock, rules.rate_window_s
+    def __init__(self, config: QueueConfig, clock: Callable[[], float]) -> None:
+        self._clock, self._window_s = clock, config.rate_window_s
         self._limits = {
-            "run": rules.run_rate,
-            "status": rules.status_rate,
-            "cancel": rules.cancel_rate,
-            "purge-queue": rules.purge_rate,
+            "run": config.run_rate,
+            "status": config.status_rate,
+            "cancel": config.cancel_rate,
+            "purge-queue": config.purge_rate,
         }
         self._recent: defaultdict[str, deque[float]] = defaultdict(deque)
         self._open: Counter[str] = Counter()
@@ -212,10 +212,12 @@ Handler = Callable[[Request], Awaitable[Response]]
 class ClientSide:
     """Routes for clients; every one wants `Authorization: Bearer KEY`."""
 
-    def __init__(self, queue: JobQueue, changes: Changes, traffic: Traffic, api_key: str) -> None:
+    def __init__(
+        self, queue: JobQueue, changes: Changes, rate_limits: RateLimits, api_key: str
+    ) -> None:
         self._queue = queue
         self._changes = changes
-        self._traffic = traffic
+        self._rate_limits = rate_limits
         self._expected = f"Bearer {api_key}"
 
     def routes(self) -> list[Route]:
@@ -230,7 +232,7 @@ class ClientSide:
             ("POST", "/purge-queue", self.purge),
             ("GET", "/health", self.health),
             ("GET", "/_events", self.events),
-            ("GET", "/_traffic", self.traffic),
+            ("GET", "/_requests", self.rate_limits),
         ]
         return [
             Route(path, self._guard(path.split("/")[1], handler), methods=[verb])
@@ -242,20 +244,20 @@ class ClientSide:
             given = request.headers.get("Authorization", "")
             if not secrets.compare_digest(given.encode(), self._expected.encode()):
                 return JSONResponse({"error": "Unauthorized: send the API key"}, 401)
-            with self._traffic.admit(kind, request.client):
+            with self._rate_limits.admit(kind, request.client):
                 return await handler(request)
 
         return guarded
 
     async def run(self, request: Request) -> Response:
         """Queue a job and answer at once."""
-        body = await read_json(request, self._queue.rules.max_run_bytes)
+        body = await read_json(request, self._queue.config.max_run_bytes)
         job = self._queue.submit(parse_submission(body, is_sync=False))
         return JSONResponse({"id": job.job_id, "status": job.state.value})
 
     async def runsync(self, request: Request) -> Response:
         """Queue a job and answer when it ended, or with its state after a while."""
-        body = await read_json(request, self._queue.rules.max_runsync_bytes)
+        body = await read_json(request, self._queue.config.max_runsync_bytes)
         job = self._queue.submit(parse_submission(body, is_sync=True))
         return await self._when_ended(request, job)
 
@@ -292,20 +294,20 @@ class ClientSide:
             raise InvalidBody("since must be a whole number")
         return JSONResponse([event.to_wire() for event in self._queue.events.since(int(since))])
 
-    async def traffic(self, request: Request) -> Response:
+    async def rate_limits(self, request: Request) -> Response:
         """Show the counts of requests and connections. Not RunPod's, as the log."""
-        return JSONResponse(self._traffic.report())
+        return JSONResponse(self._rate_limits.report())
 
-    def _named(self, request: Request) -> JobRecord:
+    def _named(self, request: Request) -> Job:
         return self._queue.find(request.path_params["job_id"])
 
-    async def _when_ended(self, request: Request, job: JobRecord) -> Response:
-        wait_s = self._queue.rules.sync_wait_s
+    async def _when_ended(self, request: Request, job: Job) -> Response:
+        wait_s = self._queue.config.sync_wait_s
         await self._changes.poll(request, lambda: job.state.is_final, wait_s)
         return _show(self._queue.find(job.job_id))
 
 
-def _show(job: JobRecord) -> Response:
+def _show(job: Job) -> Response:
     return JSONResponse(job.to_wire())
 
 
@@ -365,12 +367,12 @@ class Webhooks:
             return
         if job.submission.webhook is None:
             return
-        document, rules = job.to_wire(), self._queue.rules
-        for attempt in range(1 + rules.webhook_retries):
+        document, config = job.to_wire(), self._queue.config
+        for attempt in range(1 + config.webhook_retries):
             if attempt:
-                await asyncio.sleep(rules.webhook_interval_s)
+                await asyncio.sleep(config.webhook_interval_s)
             if await asyncio.to_thread(
-                _post, job.submission.webhook, document, rules.webhook_timeout_s
+                _post, job.submission.webhook, document, config.webhook_timeout_s
             ):
                 self._queue.events.append(EventKind.WEBHOOK_DELIVERED, job_id)
                 return
@@ -419,7 +421,7 @@ class WorkerSide:
         jobs = await self._take(request, int(size))
         return JSONResponse([_handed(job) for job in jobs]) if jobs else Response(status_code=204)
 
-    async def _take(self, request: Request, count: int) -> list[JobRecord]:
+    async def _take(self, request: Request, count: int) -> list[Job]:
         worker_id = request.path_params["worker_id"]
         return await self._poll(request, lambda: self._queue.take(worker_id, count)) or []
 
@@ -432,14 +434,14 @@ class WorkerSide:
     async def _poll(self, request: Request, attempt: Callable[[], T]) -> T | None:
         """Hold the request open, but not for a worker that is to leave."""
         is_retired = self._queue.is_retired(request.path_params["worker_id"])
-        hold_s = HURRIED_POLL_S if is_retired else self._queue.rules.take_poll_s
+        hold_s = HURRIED_POLL_S if is_retired else self._queue.config.take_poll_s
         return await self._changes.poll(request, attempt, hold_s)
 
     async def done(self, request: Request) -> Response:
         """Take a result, or progress: the SDK posts both here."""
         worker_id, job_id = request.path_params["worker_id"], request.path_params["job_id"]
         try:
-            body = await read_json(request, self._queue.rules.max_result_bytes)
+            body = await read_json(request, self._queue.config.max_result_bytes)
         except (InvalidBody, PayloadTooLarge) as exc:
             self._queue.events.append(EventKind.REFUSED_RESULT, job_id, worker_id, str(exc))
             raise
@@ -453,7 +455,7 @@ class WorkerSide:
 
     async def stream(self, request: Request) -> Response:
         """Take a part of a generator's output; it shows as progress."""
-        body = await read_json(request, self._queue.rules.max_result_bytes)
+        body = await read_json(request, self._queue.config.max_result_bytes)
         worker_id, job_id = request.path_params["worker_id"], request.path_params["job_id"]
         self._queue.progress(worker_id, job_id, body.get("output"))
         return Response()
@@ -464,7 +466,7 @@ class WorkerSide:
         return Response()
 
 
-def _handed(job: JobRecord) -> dict[str, object]:
+def _handed(job: Job) -> dict[str, object]:
     return {"id": job.job_id, "input": job.submission.input}
 
 
@@ -472,14 +474,14 @@ TICK_S = 0.1
 
 
 def create_app(
-    queue: JobQueue, changes: Changes, traffic: Traffic, endpoint_id: str, api_key: str
+    queue: JobQueue, changes: Changes, rate_limits: RateLimits, endpoint_id: str, api_key: str
 ) -> Starlette:
     """Return the app that serves `queue`.
 
     Args:
         queue: The rules; called in the app's event loop only.
         changes: Woken by each event of the queue.
-        traffic: Counts clients' requests, and refuses too many.
+        rate_limits: Counts clients' requests, and refuses too many.
         endpoint_id: RunPod's name of the endpoint.
         api_key: What clients have to present.
     """
@@ -494,7 +496,7 @@ def create_app(
         ticking.cancel()
         webhooks.stop()
 
-    clients = ClientSide(queue, changes, traffic, api_key)
+    clients = ClientSide(queue, changes, rate_limits, api_key)
     sides = clients.routes() + WorkerSide(queue, changes).routes()
     return Starlette(
         routes=[Mount(f"/v2/{endpoint_id}", routes=sides)],

@@ -12,9 +12,9 @@ from typing import Self
 
 import uvicorn
 
-from devstack.api import Changes, Traffic, create_app
+from devstack.api import Changes, RateLimits, create_app
 from devstack.events import EventLog
-from devstack.queue import JobQueue, QueueRules
+from devstack.queue import JobQueue, QueueConfig
 
 HANDOVER_S = 0.2
 """An answer on loopback is read in less, however busy the machine."""
@@ -26,7 +26,7 @@ class QueueServer:
     Args:
         endpoint_id: RunPod's name of the endpoint.
         api_key: What clients have to present.
-        rules: Limits and intervals.
+        config: Limits and intervals.
         events: The log to write to.
         clock: What the rules go by, in seconds; it never falls.
     """
@@ -35,7 +35,7 @@ class QueueServer:
         self,
         endpoint_id: str,
         api_key: str,
-        rules: QueueRules | None = None,
+        config: QueueConfig | None = None,
         events: EventLog | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -45,9 +45,9 @@ class QueueServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._socket = _listen(0)
         self._port: int = self._socket.getsockname()[1]
-        queue = JobQueue(self.events, rules, clock)
-        self.traffic = Traffic(queue.rules, clock)
-        self._app = create_app(queue, self._changes, self.traffic, endpoint_id, api_key)
+        queue = JobQueue(self.events, config, clock)
+        self.rate_limits = RateLimits(queue.config, clock)
+        self._app = create_app(queue, self._changes, self.rate_limits, endpoint_id, api_key)
         self._server: uvicorn.Server
         self._thread: threading.Thread
 

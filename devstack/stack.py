@@ -19,7 +19,7 @@ from typing import Self
 
 from devstack.events import Event, EventKind, EventLog, write_json_lines
 from devstack.guard import Guard
-from devstack.queue import QueueRules
+from devstack.queue import QueueConfig
 from devstack.s3 import REGION, S3Server
 from devstack.server import QueueServer
 from devstack.workers import WorkerPool, worker_environment
@@ -52,7 +52,7 @@ class Stack:
         models: What the workers get as MODELS_DIR.
         worker_command: What a worker runs, from the repository root.
         worker_env: More variables for the workers.
-        rules: Limits and intervals of the queue.
+        config: Limits and intervals of the queue.
         ping_interval_s: How often a worker says that it lives.
         grace_s: How long workers may finish their jobs at the end.
         stopping: Set it to give up while the stack starts.
@@ -66,7 +66,7 @@ class Stack:
         models: Path = ROOT / "models",
         worker_command: Sequence[str] = (sys.executable, "handler.py"),
         worker_env: Mapping[str, str] | None = None,
-        rules: QueueRules | None = None,
+        config: QueueConfig | None = None,
         ping_interval_s: int = 2,
         grace_s: float = 30.0,
         stopping: threading.Event | None = None,
@@ -74,7 +74,7 @@ class Stack:
         self.logs = logs.absolute()
         self._worker_count, self._worker_command = workers, worker_command
         self._worker_env = {"MODELS_DIR": str(models.absolute()), **(worker_env or {})}
-        self._data, self._rules = data, rules or QueueRules()
+        self._data, self._config = data, config or QueueConfig()
         self._ping_interval_s, self._grace_s = ping_interval_s, grace_s
         self._stopping = stopping or threading.Event()
         self._api_key = f"rpa_{secrets.token_hex(20)}"
@@ -157,7 +157,7 @@ class Stack:
     def _create_queue(self) -> QueueServer:
         events = EventLog()
         events.listen(write_json_lines(self.logs / "queue.jsonl"))
-        return QueueServer(ENDPOINT_ID, self._api_key, self._rules, events)
+        return QueueServer(ENDPOINT_ID, self._api_key, self._config, events)
 
     def _create_pool(self) -> WorkerPool:
         return WorkerPool(

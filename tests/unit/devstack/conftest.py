@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from devstack.events import EventKind, EventLog
-from devstack.queue import JobQueue, QueueRules
+from devstack.queue import JobQueue, QueueConfig
 from devstack.server import QueueServer
 
 API_KEY = "rpa_test"
@@ -119,13 +119,13 @@ def clock() -> FakeClock:
 @pytest.fixture
 def queue(clock: FakeClock) -> JobQueue:
     """Return a queue on that clock."""
-    return JobQueue(EventLog(clock), QueueRules(), clock)
+    return JobQueue(EventLog(clock), QueueConfig(), clock)
 
 
 @pytest.fixture
 def client(clock: FakeClock) -> Iterator[QueueClient]:
     """Yield a client of a queue server with short patience, on a clock that stands still."""
-    rules = QueueRules(
+    config = QueueConfig(
         max_run_bytes=2000,
         max_runsync_bytes=4000,
         max_result_bytes=4000,
@@ -133,7 +133,7 @@ def client(clock: FakeClock) -> Iterator[QueueClient]:
         sync_wait_s=0.4,
         webhook_interval_s=0.1,
     )
-    with QueueServer(ENDPOINT_ID, API_KEY, rules, clock=clock) as server:
+    with QueueServer(ENDPOINT_ID, API_KEY, config, clock=clock) as server:
         client = QueueClient(server)
         with client.session:
             yield client

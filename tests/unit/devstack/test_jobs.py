@@ -8,25 +8,25 @@ import pytest
 
 from bucketscribe_contract import ExecutionPolicy, JobState
 from devstack.events import EventKind
-from devstack.queue import JobNotFound, JobQueue, JobRecord, NotRetryable, Submission
+from devstack.queue import Job, JobNotFound, JobQueue, NotRetryable, Submission
 from tests.unit.devstack.conftest import FakeClock
 
 UUID = "[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}"
 
 
-def submit(queue: JobQueue, timeout_s: int = 600, ttl_s: int = 86_400) -> JobRecord:
+def submit(queue: JobQueue, timeout_s: int = 600, ttl_s: int = 86_400) -> Job:
     """Queue a job with this policy."""
     policy = ExecutionPolicy(execution_timeout_ms=timeout_s * 1000, ttl_ms=ttl_s * 1000)
     return queue.submit(Submission({"n": 1}, policy))
 
 
-def started(queue: JobQueue, worker_id: str = "w", timeout_s: int = 600) -> JobRecord:
+def started(queue: JobQueue, worker_id: str = "w", timeout_s: int = 600) -> Job:
     """Queue a job and have the worker take it."""
     submit(queue, timeout_s)
     return queue.take(worker_id)[0]
 
 
-def kinds(queue: JobQueue, job: JobRecord) -> list[str]:
+def kinds(queue: JobQueue, job: Job) -> list[str]:
     """Return what happened to the job."""
     return [event.kind for event in queue.events.since() if event.job_id == job.job_id]
 
