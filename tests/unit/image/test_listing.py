@@ -1,4 +1,4 @@
-"""Every byte of an image has a reason, or is excess."""
+"""An image's bytes are accounted for by wheel, model, code and base."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from image.listing import Layer, describe_layers, describe_ledger, make_ledger, wheel_sizes
+from image.listing import Layer, account, describe_contents, describe_layers
 
 
 def install(packages: Path, name: str, size_bytes: int) -> None:
@@ -43,34 +43,25 @@ def layer(size_bytes: int, step: str = "") -> Layer:
     return Layer("sha256:0", size_bytes, Path(), step)
 
 
-def test_the_ledger_adds_up(root: Path) -> None:
-    ledger = make_ledger(root, [layer(600), layer(450)])
-    assert ledger.must_hold == {
+def test_each_byte_is_needed_or_excess(root: Path) -> None:
+    contents = account(root, [layer(600), layer(450)])
+    assert contents.needed == {
         "base": 600, "torch": 100, "CUDA libraries": 200, "other wheels": 50, "models": 40,
         "code": 10,
     }  # fmt: skip
-    assert (ledger.total, ledger.bytecode) == (1050, 21)
-    assert ledger.excess == pytest.approx(0.05)
-    assert "5.0%" in describe_ledger(ledger)
+    assert (contents.total, contents.bytecode) == (1050, 21)
+    assert contents.excess == pytest.approx(0.05)
+    assert "5.0%" in describe_contents(contents)
 
 
-def test_a_wheel_is_as_large_as_its_record_says(root: Path) -> None:
-    packages = root / "opt/venv/lib/python3.11/site-packages"
-    assert wheel_sizes(packages) == {"torch-1": 100, "nvidia_cudnn-1": 200, "numpy-1": 50}
-
-
-def test_layers_are_told_the_last_first_by_what_they_do() -> None:
-    step = (
+def test_layers_are_listed_the_last_first_by_what_they_do() -> None:
+    install = (
         "/bin/sh -c --mount=type=secret,id=x if [ -f /run/x ]; then . /run/x; fi && "
         "install `this|that`"
     )
-    table = describe_layers([layer(5_000_000, "base"), layer(1_500_000, step)])
+    copy = f"/bin/sh -c #(nop) COPY dir:{'0123456789ab' + 'c' * 52} in /app"
+    table = describe_layers([layer(5_000_000, copy), layer(1_500_000, install)])
     assert table.splitlines()[2:] == [
         "| 1.5 MB | `install 'this\\|that'` |",
-        "| 5.0 MB | `base` |",
+        "| 5.0 MB | `COPY dir:0123456789ab in /app` |",
     ]
-
-
-def test_a_digest_is_shortened() -> None:
-    step = f"/bin/sh -c #(nop) COPY dir:{'0123456789ab' + 'c' * 52} in /app"
-    assert "`COPY dir:0123456789ab in /app`" in describe_layers([layer(1, step)])
