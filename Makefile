@@ -79,7 +79,8 @@ requirements: ## pin anew
 	$$uv pyproject.toml --extra demo -c requirements/dev.txt -o requirements/demo.txt && \
 	$$uv pyproject.toml --extra worker -c requirements/dev.txt -o requirements/worker.txt && \
 	$(BIN)/python -m image.requirements && \
-	$$uv pyproject.toml -c requirements/dev.txt -o requirements/edge.txt && \
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --universal \
+	    pyproject.toml -c requirements/dev.txt -o requirements/edge.txt && \
 	echo "uv" | $$uv - -o requirements/uv.txt
 
 release-notes: setup ## RELEASE=v1.2.3: what the changelog says of it, if the version agrees
