@@ -1,18 +1,8 @@
-"""The side of the queue that clients speak: /run, /runsync, /status, /cancel and so on.
+"""Serve the queue over HTTP, to clients (/run, /status …) and to the SDK's worker loop.
 
-Requests that are held open until something happens, and bodies with a limit.
-
-Counts what clients ask of the queue, and says no where RunPod would: 429 over a rate limit.
-
-Tells a job's webhook that it ended: POST, wants 200, two more tries 10 s apart.
-
-The side of the queue that the SDK's worker loop speaks: job-take, job-done, ping.
-
-Source: runpod 1.12.0, `serverless/modules/rp_job.py`, `rp_http.py`, `rp_ping.py`. The
-loopback server trusts its workers: the SDK may send a key of its own from
-`~/.runpod/config.toml`, so none is checked.
-
-The queue as an ASGI app: both sides under `/v2/{endpoint}`, and time passing.
+`create_app` returns both sides under `/v2/{endpoint}`. Clients get 429 over a rate limit, 413 and
+400 for bodies that RunPod refuses, and webhooks when jobs end. Workers are trusted: the SDK may
+send a key of its own. After runpod 1.12.0, `rp_job.py`, `rp_http.py` and `rp_ping.py`.
 """
 
 from __future__ import annotations
@@ -35,17 +25,19 @@ from starlette.routing import Mount, Route
 from bucketscribe_contract import ExecutionPolicy
 from devstack.events import Event, EventKind
 from devstack.queue import (
+    FINAL_EVENTS,
     Job,
     JobNotFound,
     JobQueue,
     NotRetryable,
     QueueConfig,
-    RateLimit,
     Submission,
 )
 
 T = TypeVar("T")
 HURRIED_POLL_S = 0.5
+COUNTS = ("requests", "refused", "most_in_window", "most_at_once")
+TICK_S = 0.1
 
 
 class PayloadTooLarge(ValueError):
@@ -57,14 +49,14 @@ class InvalidBody(ValueError):
 
 
 class Changes:
-    """Wakes whoever waits for the queue to change."""
+    """Wake the requests that are held open until the queue changes."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
         self.is_closing = self.is_paused = False
 
     def notify(self) -> None:
-        """Wake all that wait now."""
+        """Wake all requests that wait now."""
         self._event.set()
         self._event = asyncio.Event()
 
@@ -76,9 +68,9 @@ class Changes:
     async def poll(self, request: Request, attempt: Callable[[], T], timeout_s: float) -> T | None:
         """Repeat `attempt` after each change until it returns something true.
 
-        Nothing is attempted for a client that has gone: a job handed to a closed
-        connection would be lost until its worker falls silent. So nothing is attempted either
-        while polls are paused. While the server closes, they end early so that workers can.
+        A client that has gone gets no attempt: a job handed to a closed connection would be
+        lost until its worker falls silent. Nor does anybody while polls are paused. While the
+        server closes, polls end early so that workers can leave.
         """
         deadline_s = asyncio.get_running_loop().time() + timeout_s
         while not await request.is_disconnected():
@@ -107,14 +99,9 @@ async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
         if size <= max_bytes:
             chunks.append(chunk)
     if size > max_bytes:
-        raise PayloadTooLarge(f"{size} bytes are more than the {max_bytes} that are taken")
-    return parse_object(b"".join(chunks))
-
-
-def parse_object(body: bytes) -> dict[str, Any]:
-    """Parse strict JSON that holds one object."""
+        raise PayloadTooLarge(f"the body has {size} bytes, the limit is {max_bytes}")
     try:
-        value = json.loads(body, parse_constant=_refuse_constant)
+        value = json.loads(b"".join(chunks), parse_constant=_refuse_constant)
         json.dumps(value, ensure_ascii=False).encode()
     except ValueError as exc:
         raise InvalidBody("the body is not valid JSON") from exc
@@ -127,18 +114,15 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-_NO_LIMIT = RateLimit(per_window=10**9, at_once=10**9)
-
-
 class TooManyRequests(Exception):
     """More requests of a kind than RunPod takes."""
 
 
 class RateLimits:
-    """The requests of all clients, by kind: the first word of the path.
+    """Count the requests of all clients by kind, the first word of the path, and refuse some.
 
     Args:
-        config: Names the limits.
+        config: Has the limits.
         clock: Seconds, never falling.
     """
 
@@ -152,10 +136,7 @@ class RateLimits:
         }
         self._recent: defaultdict[str, deque[float]] = defaultdict(deque)
         self._open: Counter[str] = Counter()
-        self._requests: Counter[str] = Counter()
-        self._refused: Counter[str] = Counter()
-        self._most_in_window: Counter[str] = Counter()
-        self._most_at_once: Counter[str] = Counter()
+        self._counts = {name: Counter[str]() for name in COUNTS}
         self._connections: set[object] = set()
 
     @contextmanager
@@ -170,14 +151,16 @@ class RateLimits:
             TooManyRequests: The kind's limit is reached.
         """
         self._connections.add(connection)
-        self._requests[kind] += 1
-        recent, limit = self._fresh(kind), self._limits.get(kind, _NO_LIMIT)
-        if len(recent) >= limit.per_window or self._open[kind] >= limit.at_once:
-            self._refused[kind] += 1
+        requests, refused, in_window, at_once = self._counts.values()
+        requests[kind] += 1
+        recent, limit = self._in_window(kind), self._limits.get(kind)
+        if limit and (len(recent) >= limit.per_window or self._open[kind] >= limit.at_once):
+            refused[kind] += 1
             raise TooManyRequests(kind)
         recent.append(self._clock())
         self._open[kind] += 1
-        self._note_most(kind)
+        in_window[kind] = max(in_window[kind], len(recent))
+        at_once[kind] = max(at_once[kind], self._open[kind])
         try:
             yield
         finally:
@@ -185,25 +168,15 @@ class RateLimits:
 
     def report(self) -> dict[str, object]:
         """Return the counts so far; windows and requests at once are the fullest there were."""
-        return {
-            "requests": dict(self._requests),
-            "refused": dict(self._refused),
-            "most_in_window": dict(self._most_in_window),
-            "most_at_once": dict(self._most_at_once),
-            "connections": len(self._connections),
-        }
+        counts = {name: dict(count) for name, count in self._counts.items()}
+        return {**counts, "connections": len(self._connections)}
 
-    def _fresh(self, kind: str) -> deque[float]:
+    def _in_window(self, kind: str) -> deque[float]:
         """Return when the requests of the current window came."""
         recent, since_s = self._recent[kind], self._clock() - self._window_s
         while recent and recent[0] <= since_s:
             recent.popleft()
         return recent
-
-    def _note_most(self, kind: str) -> None:
-        most = self._most_in_window
-        most[kind] = max(most[kind], len(self._recent[kind]))
-        self._most_at_once[kind] = max(self._most_at_once[kind], self._open[kind])
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -252,8 +225,7 @@ class ClientSide:
     async def run(self, request: Request) -> Response:
         """Queue a job and answer at once."""
         body = await read_json(request, self._queue.config.max_run_bytes)
-        job = self._queue.submit(parse_submission(body, is_sync=False))
-        return JSONResponse({"id": job.job_id, "status": job.state.value})
+        return _show_state(self._queue.submit(parse_submission(body, is_sync=False)))
 
     async def runsync(self, request: Request) -> Response:
         """Queue a job and answer when it ended, or with its state after a while."""
@@ -271,13 +243,11 @@ class ClientSide:
 
     async def cancel(self, request: Request) -> Response:
         """Cancel a job; one that ended keeps its state."""
-        job = self._queue.cancel(request.path_params["job_id"])
-        return JSONResponse({"id": job.job_id, "status": job.state.value})
+        return _show_state(self._queue.cancel(request.path_params["job_id"]))
 
     async def retry(self, request: Request) -> Response:
         """Queue a failed job again."""
-        job = self._queue.retry(request.path_params["job_id"])
-        return JSONResponse({"id": job.job_id, "status": job.state.value})
+        return _show_state(self._queue.retry(request.path_params["job_id"]))
 
     async def purge(self, request: Request) -> Response:
         """Drop all waiting jobs."""
@@ -311,6 +281,10 @@ def _show(job: Job) -> Response:
     return JSONResponse(job.to_wire())
 
 
+def _show_state(job: Job) -> Response:
+    return JSONResponse({"id": job.job_id, "status": job.state.value})
+
+
 def parse_submission(body: dict[str, Any], *, is_sync: bool) -> Submission:
     """Check the body of /run as RunPod does; what `input` holds is the worker's business.
 
@@ -320,13 +294,9 @@ def parse_submission(body: dict[str, Any], *, is_sync: bool) -> Submission:
     job_input, webhook = body.get("input"), body.get("webhook")
     if not isinstance(job_input, dict):
         raise InvalidBody("input: a JSON object is required")
-    if webhook is not None and not _is_http_url(webhook):
+    if webhook is not None and not str(webhook).startswith(("http://", "https://")):
         raise InvalidBody("webhook: an http or https URL is required")
     return Submission(job_input, _parse_policy(body.get("policy")), webhook, is_sync)
-
-
-def _is_http_url(value: object) -> bool:
-    return isinstance(value, str) and value.startswith(("http://", "https://"))
 
 
 def _parse_policy(given: object) -> ExecutionPolicy:
@@ -338,11 +308,8 @@ def _parse_policy(given: object) -> ExecutionPolicy:
         raise InvalidBody(f"{name}: {first['msg']}") from exc
 
 
-_ENDED = {EventKind.COMPLETED, EventKind.FAILED, EventKind.CANCELLED, EventKind.TIMED_OUT}
-
-
 class Webhooks:
-    """Delivers the webhooks of one queue, as tasks of the running event loop."""
+    """Deliver the webhooks of one queue, as tasks of the running event loop."""
 
     def __init__(self, queue: JobQueue) -> None:
         self._queue = queue
@@ -350,7 +317,7 @@ class Webhooks:
 
     def on_event(self, event: Event) -> None:
         """Start a delivery if the event ends a job."""
-        if event.kind in _ENDED and event.job_id is not None:
+        if event.kind in FINAL_EVENTS.values() and event.job_id is not None:
             task = asyncio.get_running_loop().create_task(self._deliver(event.job_id))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -468,9 +435,6 @@ class WorkerSide:
 
 def _handed(job: Job) -> dict[str, object]:
     return {"id": job.job_id, "input": job.submission.input}
-
-
-TICK_S = 0.1
 
 
 def create_app(

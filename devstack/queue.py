@@ -5,16 +5,8 @@
        │  └─worker silent──┘  └─cancel─► CANCELLED              │
        └──────────────────── retry (FAILED, TIMED_OUT) ─────────┘
 
-A job that outlives its `ttl` is gone, whether it waits or runs; one that ended is gone when
-its retention is over. Calls raise `JobNotFound` for both, and `NotRetryable`.
-
-The numbers of RunPod's queue, each of which a test may shrink.
-
+A job is gone once its `ttl` has passed, waiting or running, or its retention after it ended.
 Sources: docs.runpod.io (serverless: endpoints, job states, webhooks) and the SDK's source.
-
-What the queue knows about one job, when it is due, and how `/status` shows it.
-
-Who the workers are: last heard of when, retired or not, and what they should stop.
 """
 
 from __future__ import annotations
@@ -86,11 +78,11 @@ class QueueConfig:
 
 
 class Timeout(Enum):
-    """Why time alone changes a job."""
+    """What ends or changes a job by time alone."""
 
     TTL = auto()
-    EXECUTION_TIMEOUT = auto()
-    WORKER_SILENT = auto()
+    EXECUTION = auto()
+    WORKER_SILENCE = auto()
     RETENTION = auto()
 
 
@@ -131,7 +123,7 @@ class Job:
         self.started_s = now_s
 
     def queue_again(self) -> None:
-        """Forget the run so far; the submission's clock goes on."""
+        """Reset the job for another run; its `ttl` keeps running."""
         self.state = JobState.IN_QUEUE
         self.worker_id = self.started_s = self.finished_s = None
         self.output = self.error = None
@@ -156,17 +148,13 @@ class Job:
             kept_s = config.sync_retention_s if is_sync else config.retention_s
             return self.finished_s + kept_s, Timeout.RETENTION
         policy = self.submission.policy
-        ttl = (self.submitted_s + policy.ttl_ms / 1000, Timeout.TTL)
-        if self.started_s is None:
-            return ttl
-        timeout_s = self.started_s + policy.execution_timeout_ms / 1000
-        silent_s = max(worker_seen_s, self.started_s) + config.worker_silence_s
-        candidates = [
-            ttl,
-            (timeout_s, Timeout.EXECUTION_TIMEOUT),
-            (silent_s, Timeout.WORKER_SILENT),
-        ]
-        return min(candidates, key=lambda candidate: candidate[0])
+        times_s = {Timeout.TTL: self.submitted_s + policy.ttl_ms / 1000}
+        if self.started_s is not None:
+            times_s[Timeout.EXECUTION] = self.started_s + policy.execution_timeout_ms / 1000
+            heard_s = max(worker_seen_s, self.started_s)
+            times_s[Timeout.WORKER_SILENCE] = heard_s + config.worker_silence_s
+        first = min(times_s, key=lambda timeout: times_s[timeout])
+        return times_s[first], first
 
     def to_wire(self) -> dict[str, Any]:
         """Return what `/status` answers; fields without a value are left out."""
@@ -184,13 +172,11 @@ class Job:
 
 
 def _elapsed_ms(from_s: float | None, to_s: float | None) -> int | None:
-    if from_s is None or to_s is None:
-        return None
-    return round((to_s - from_s) * 1000)
+    return None if from_s is None or to_s is None else round((to_s - from_s) * 1000)
 
 
 class WorkerRegistry:
-    """The workers of one endpoint.
+    """The workers of one endpoint: when each was last heard of, and what it should stop.
 
     Args:
         silence_s: A worker not heard of for so long counts as lost.
@@ -201,11 +187,11 @@ class WorkerRegistry:
         self._silence_s = silence_s
         self._clock = clock
         self._seen_s: dict[str, float] = {}
-        self._retired: set[str] = set()
+        self.retired: set[str] = set()
         self._stops: defaultdict[str, list[str]] = defaultdict(list)
 
     def hear(self, worker_id: str) -> bool:
-        """Note that the worker lives; return whether it is new."""
+        """Note the time of a worker's ping; return whether the worker is new."""
         is_new = worker_id not in self._seen_s
         self._seen_s[worker_id] = self._clock()
         return is_new
@@ -217,17 +203,8 @@ class WorkerRegistry:
     def alive(self) -> set[str]:
         """Return the workers that can take jobs."""
         since_s = self._clock() - self._silence_s
-        return {worker for worker, seen_s in self._seen_s.items() if seen_s > since_s} - (
-            self._retired
-        )
-
-    def retire(self, worker_id: str) -> None:
-        """Give the worker no more jobs: it asked to be started afresh."""
-        self._retired.add(worker_id)
-
-    def is_retired(self, worker_id: str) -> bool:
-        """Whether the worker asked to be started afresh."""
-        return worker_id in self._retired
+        recent = {worker for worker, seen_s in self._seen_s.items() if seen_s > since_s}
+        return recent - self.retired
 
     def send_stop(self, worker_id: str, job_id: str) -> None:
         """Have the worker told to stop the job."""
@@ -235,15 +212,14 @@ class WorkerRegistry:
 
     def drop_stop(self, worker_id: str, job_id: str) -> None:
         """Forget a stop that was meant for an earlier run of the job on this worker."""
-        if job_id in self._stops.get(worker_id, []):
-            self._stops[worker_id].remove(job_id)
+        self._stops[worker_id] = [other for other in self._stops[worker_id] if other != job_id]
 
     def collect_stops(self, worker_id: str) -> list[str]:
         """Return the jobs that the worker should stop, each once."""
         return self._stops.pop(worker_id, [])
 
 
-_FINAL_EVENTS = {
+FINAL_EVENTS = {
     JobState.COMPLETED: EventKind.COMPLETED,
     JobState.FAILED: EventKind.FAILED,
     JobState.CANCELLED: EventKind.CANCELLED,
@@ -260,10 +236,10 @@ class NotRetryable(ValueError):
 
 
 class JobQueue:
-    """All jobs of one endpoint, and who works on them.
+    """All jobs of one endpoint, and their workers.
 
     Args:
-        events: Where everything that happens is written.
+        events: The log that every change is written to.
         config: Limits and intervals.
         clock: Seconds, never falling.
     """
@@ -283,8 +259,6 @@ class JobQueue:
         self._ended: Counter[JobState] = Counter()
         self._requeues = 0
         self._next_due_s = inf
-
-    # The client's side.
 
     def submit(self, submission: Submission) -> Job:
         """Queue a job and return it."""
@@ -323,10 +297,10 @@ class JobQueue:
     def purge(self) -> int:
         """Drop every waiting job; return how many. Running jobs go on."""
         self.tick()
-        dropped = list(self._waiting)
-        for job_id in dropped:
+        waiting = list(self._waiting)
+        for job_id in waiting:
             self._drop(self._jobs[job_id], EventKind.PURGED)
-        return len(dropped)
+        return len(waiting)
 
     def health(self) -> dict[str, dict[str, int]]:
         """Return the counts that `/health` shows."""
@@ -344,10 +318,8 @@ class JobQueue:
             "workers": {"idle": len(alive - busy), "running": len(alive & busy)},
         }
 
-    # The worker's side.
-
     def ping(self, worker_id: str) -> None:
-        """Note that the worker lives; a job that it has lost stays lost."""
+        """Note that the worker is alive; a job that was taken from it is not given back."""
         self.tick()
         if self._workers.hear(worker_id):
             self.events.append(EventKind.WORKER_JOINED, worker_id=worker_id)
@@ -386,23 +358,21 @@ class JobQueue:
         return True
 
     def retire(self, worker_id: str) -> None:
-        """Give the worker no more jobs: it asked to be started afresh."""
-        self._workers.retire(worker_id)
+        """Give the worker no more jobs: it asked to be restarted."""
+        self._workers.retired.add(worker_id)
         self.events.append(EventKind.WORKER_REFRESH, worker_id=worker_id)
 
     def is_retired(self, worker_id: str) -> bool:
-        """Whether the worker asked to be started afresh."""
-        return self._workers.is_retired(worker_id)
+        """Whether the worker asked to be restarted."""
+        return worker_id in self._workers.retired
 
     def collect_stops(self, worker_id: str) -> list[str]:
         """Return the jobs that the worker should stop, each once."""
         self.tick()
         return self._workers.collect_stops(worker_id)
 
-    # Time.
-
     def tick(self) -> None:
-        """Apply what the clock alone decides: every other call starts with it."""
+        """Apply the timeouts that are due; every other call starts with this."""
         now_s = self._clock()
         if now_s < self._next_due_s:
             return
@@ -420,10 +390,10 @@ class JobQueue:
                 self._drop(job, EventKind.EXPIRED)
             case Timeout.RETENTION:
                 self._drop(job, EventKind.FORGOTTEN)
-            case Timeout.EXECUTION_TIMEOUT:
+            case Timeout.EXECUTION:
                 self._leave(job)
                 self._finish(job, JobState.TIMED_OUT, error="executionTimeout exceeded")
-            case Timeout.WORKER_SILENT:
+            case Timeout.WORKER_SILENCE:
                 self._leave(job)
                 self._queue_again(job, EventKind.REQUEUED, first=True)
 
@@ -433,13 +403,11 @@ class JobQueue:
     def _watch(self, job: Job) -> None:
         self._next_due_s = min(self._next_due_s, self._due(job)[0])
 
-    # Moves.
-
     def _finish(self, job: Job, state: JobState, output: Any = None, error: Any = None) -> None:
         job.finish(state, self._clock(), output, error)
         self._ended[state] += 1
         self._watch(job)
-        self.events.append(_FINAL_EVENTS[state], job.job_id, job.worker_id)
+        self.events.append(FINAL_EVENTS[state], job.job_id, job.worker_id)
 
     def _queue_again(self, job: Job, kind: EventKind, *, first: bool = False) -> None:
         worker_id = job.worker_id
@@ -466,9 +434,8 @@ class JobQueue:
         """Return the job if this worker runs it now."""
         self.tick()
         job = self._jobs.get(job_id)
-        if job is None or job.state is not JobState.IN_PROGRESS:
-            return None
-        return job if job.worker_id == worker_id else None
+        is_held = job and job.state is JobState.IN_PROGRESS and job.worker_id == worker_id
+        return job if is_held else None
 
     def _running(self) -> list[Job]:
         return [job for job in self._jobs.values() if job.state is JobState.IN_PROGRESS]
