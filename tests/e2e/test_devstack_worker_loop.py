@@ -18,7 +18,7 @@ from devstack.process import ChildProcess
 from devstack.queue import QueueConfig
 from devstack.server import QueueServer
 from devstack.workers import WorkerPool, worker_environment
-from tests.unit.devstack.conftest import (
+from tests.fakes.queue_client import (
     API_KEY,
     ENDPOINT_ID,
     QueueClient,
@@ -28,7 +28,7 @@ from tests.unit.devstack.conftest import (
 )
 
 pytestmark = pytest.mark.e2e
-HANDLER = Path(__file__).with_name("echo_handler.py")
+HANDLER = Path(__file__).parents[1] / "fakes" / "echo_worker.py"
 COMMAND = [sys.executable, str(HANDLER)]
 
 

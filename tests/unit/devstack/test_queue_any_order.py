@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 from bucketscribe_contract import ExecutionPolicy, JobState
 from devstack.events import EventKind, EventLog
 from devstack.queue import JobNotFound, JobQueue, NotRetryable, QueueConfig, Submission
-from tests.unit.devstack.conftest import FakeClock
+from tests.fakes.queue_client import FakeClock
 
 WORKERS = st.sampled_from(["a", "b", "c"])
 GONE = {EventKind.EXPIRED, EventKind.FORGOTTEN, EventKind.PURGED}

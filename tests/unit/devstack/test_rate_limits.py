@@ -14,7 +14,7 @@ from devstack.queue import QueueConfig, RateLimit
 from devstack.server import QueueServer
 from edge_client.errors import JobNotFound
 from edge_client.services.runpod import CONNECTIONS, Kind, Limiter, Rate, RunpodApi
-from tests.unit.devstack.conftest import API_KEY, ENDPOINT_ID, FakeClock, QueueClient
+from tests.fakes.queue_client import API_KEY, ENDPOINT_ID, FakeClock, QueueClient
 
 CONFIG = QueueConfig(status_rate=RateLimit(per_window=5, at_once=2))
 
@@ -60,13 +60,6 @@ def test_kinds_are_counted_apart(clock: FakeClock) -> None:
     ask(rate_limits, 7, "run")
     ask(rate_limits, 9, "health")
     assert rate_limits.report()["requests"] == {"status": 5, "run": 7, "health": 9}
-
-
-def test_runpods_own_figures_hold_by_default() -> None:
-    """Per ten seconds, and at once."""
-    config = QueueConfig()
-    assert (config.run_rate, config.status_rate) == (RateLimit(1000, 200), RateLimit(2000, 400))
-    assert (config.cancel_rate, config.rate_window_s) == (RateLimit(100, 20), 10.0)
 
 
 def test_too_many_requests_are_answered_with_429(client: QueueClient) -> None:

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from devstack.events import EventKind
-from tests.unit.devstack.conftest import QueueClient, wait_until
+from tests.fakes.queue_client import QueueClient, wait_until
 
 
 @contextmanager
