@@ -138,8 +138,8 @@ def report(image: str) -> str:
 
 def describe_layers(layers: list[Layer]) -> str:
     """Return the layers as a table, the last first, as `docker history` has them."""
-    rows = [(_megabytes(layer.size_bytes), _shortened(layer.made_by)) for layer in layers[::-1]]
-    return "\n".join(["| size | made by |", "|---:|---|", *(f"| {a} | `{b}` |" for a, b in rows)])
+    rows = [f"| {_megabytes(x.size_bytes)} | `{_shortened(x.made_by)}` |" for x in layers[::-1]]
+    return "\n".join(["| size | made by |", "|---:|---|", *rows])
 
 
 def describe_contents(contents: Contents) -> str:

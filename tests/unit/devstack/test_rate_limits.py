@@ -37,8 +37,10 @@ def test_the_window_slides(clock: FakeClock) -> None:
     ask(rate_limits, 3)
     with pytest.raises(TooManyRequests):
         ask(rate_limits, 1)
+    ask(rate_limits, 9, "health")  # what has no limit is counted, too
+    assert rate_limits.report()["requests"] == {"status": 10, "health": 9}
     assert rate_limits.report()["refused"] == {"status": 2}
-    assert rate_limits.report()["most_in_window"] == {"status": 5}
+    assert rate_limits.report()["most_in_window"] == {"status": 5, "health": 9}
 
 
 def test_requests_at_one_moment_are_limited_too(clock: FakeClock) -> None:
@@ -51,15 +53,6 @@ def test_requests_at_one_moment_are_limited_too(clock: FakeClock) -> None:
             ask(rate_limits, 1)
     ask(rate_limits, 1)
     assert rate_limits.report()["most_at_once"] == {"status": 2}
-
-
-def test_kinds_are_counted_apart(clock: FakeClock) -> None:
-    """What has no limit is counted, too."""
-    rate_limits = RateLimits(CONFIG, clock)
-    ask(rate_limits, 5)
-    ask(rate_limits, 7, "run")
-    ask(rate_limits, 9, "health")
-    assert rate_limits.report()["requests"] == {"status": 5, "run": 7, "health": 9}
 
 
 def test_too_many_requests_are_answered_with_429(client: QueueClient) -> None:
