@@ -15,7 +15,6 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from image.engine import ImageError, exit_code, run
@@ -85,18 +84,10 @@ def pip_settings() -> dict[str, str]:
     }
 
 
-@dataclass(frozen=True)
-class LeftOut:
-    """Some distributions, and why the worker does not need them."""
-
-    names: tuple[str, ...]
-    why: str
-
-
-def read_left_out(path: Path = LEFT_OUT) -> tuple[LeftOut, ...]:
-    """Return what is left out, in the file's order."""
-    entries = tomllib.loads(path.read_text(encoding="utf-8"))["left_out"]
-    return tuple(LeftOut(tuple(entry["names"]), entry["why"]) for entry in entries)
+def read_left_out() -> list[str]:
+    """Return the distributions that the worker does not need; the file says why."""
+    entries = tomllib.loads(LEFT_OUT.read_text(encoding="utf-8"))["left_out"]
+    return [name for entry in entries for name in entry["names"]]
 
 
 def split_pins(text: str) -> dict[str, str]:
@@ -117,8 +108,7 @@ def without(text: str, names: Collection[str]) -> str:
 
 def image_pins() -> str:
     """Return what ``requirements/image.txt`` has to contain."""
-    names = [name for entry in read_left_out() for name in entry.names]
-    return without((PINS / "worker.txt").read_text(encoding="utf-8"), names)
+    return without((PINS / "worker.txt").read_text(encoding="utf-8"), read_left_out())
 
 
 def demo_pins() -> str:
