@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from devstack import EventKind, QueueRules, Stack
+from devstack import EventKind, QueueConfig, Stack
 from devstack.stack import write_env_file
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.retry_policy import Ending, name_of
@@ -129,7 +129,7 @@ class Ground:
 
     def traffic(self) -> dict[str, Any]:
         """Return what the queue counted of the clients' requests."""
-        return self.stack.queue.traffic.report()
+        return self.stack.queue.rate_limits.report()
 
 
 def sessions(count: int, suffix: str = "", users: int = 10) -> list[Session]:
@@ -141,10 +141,10 @@ def sessions(count: int, suffix: str = "", users: int = 10) -> list[Session]:
 def ground(
     home: Path,
     worker: Sequence[str] = INSTANT,
-    rules: QueueRules | None = None,
+    config: QueueConfig | None = None,
 ) -> Iterator[Ground]:
     """Start a stack with one worker."""
-    with Stack(logs=home / "logs", worker_command=worker, rules=rules, grace_s=2) as stack:
+    with Stack(logs=home / "logs", worker_command=worker, config=config, grace_s=2) as stack:
         write_env_file(home / ".env", stack.env)
         s3 = stack.s3.client()
         try:

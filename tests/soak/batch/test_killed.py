@@ -61,7 +61,7 @@ def test_killed_while_the_queue_restarts_submits_each_session_once(
     def restart_now_and_then() -> None:
         nonlocal restarts
         while not ended.wait(chance.uniform(2.0, 6.0)):
-            place.stack.restart_queue(chance.uniform(0.1, 1.5))
+            place.stack.queue.restart(chance.uniform(0.1, 1.5))
             restarts += 1
 
     restarting = threading.Thread(target=restart_now_and_then)

@@ -15,8 +15,8 @@ from hypothesis.stateful import (
 
 from bucketscribe_contract import ExecutionPolicy, JobState
 from devstack.events import EventKind, EventLog
-from devstack.queue import JobNotFound, JobQueue, NotRetryable, QueueRules, Submission
-from tests.unit.devstack.conftest import FakeClock
+from devstack.queue import JobNotFound, JobQueue, NotRetryable, QueueConfig, Submission
+from tests.fakes.queue_client import FakeClock
 
 WORKERS = st.sampled_from(["a", "b", "c"])
 GONE = {EventKind.EXPIRED, EventKind.FORGOTTEN, EventKind.PURGED}
@@ -32,7 +32,7 @@ class AnyOrder(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = FakeClock()
-        self.queue = JobQueue(EventLog(self.clock), QueueRules(retention_s=40), self.clock)
+        self.queue = JobQueue(EventLog(self.clock), QueueConfig(retention_s=40), self.clock)
         self.submitted: list[str] = []
         self.finals: dict[str, tuple[JobState, object]] = {}
 

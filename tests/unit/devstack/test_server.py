@@ -1,4 +1,4 @@
-"""The queue goes away and comes back: connections are cut and refused, the jobs stay."""
+"""A restart cuts and refuses connections, and keeps the jobs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ import pytest
 import requests
 
 from devstack.events import EventKind
-from tests.unit.devstack.conftest import QueueClient, wait_until
+from tests.fakes.queue_client import QueueClient, wait_until
 
 
 @contextmanager
-def gone_until_told(
-    client: QueueClient, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[threading.Event]:
-    """Restart the queue in a thread; it comes back when the event is set, at the latest."""
+def restarting(client: QueueClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Restart the queue in a thread; it is down inside the block."""
     is_down, come_back = threading.Event(), threading.Event()
 
     def sleep(_: float) -> None:
@@ -26,14 +24,14 @@ def gone_until_told(
         come_back.wait(20)
 
     monkeypatch.setattr("devstack.server.sleep", sleep)
-    restarting = threading.Thread(target=client.server.restart, args=(1.0,))
-    restarting.start()
+    thread = threading.Thread(target=client.server.restart, args=(1.0,))
+    thread.start()
     assert is_down.wait(20)
     try:
-        yield come_back
+        yield
     finally:
         come_back.set()
-        restarting.join()
+        thread.join()
 
 
 def test_jobs_and_address_outlive_a_restart(
@@ -43,7 +41,7 @@ def test_jobs_and_address_outlive_a_restart(
     running, waiting = client.run(), client.run()
     client.take()
     address = client.server.endpoint_url
-    with gone_until_told(client, monkeypatch), pytest.raises(requests.ConnectionError):
+    with restarting(client, monkeypatch), pytest.raises(requests.ConnectionError):
         client.status(running)
     assert client.server.endpoint_url == address
     assert client.status(running)["status"] == "IN_PROGRESS"
@@ -69,7 +67,7 @@ def test_requests_that_are_held_open_are_cut_and_take_no_job(
     taker = threading.Thread(target=take)
     taker.start()
     wait_until(lambda: client.server.events.since())  # the worker joined: its request is open
-    with gone_until_told(client, monkeypatch):
+    with restarting(client, monkeypatch):
         taker.join(20)
     assert len(failures) == 1
     job_id = client.run()
@@ -91,11 +89,11 @@ def test_a_queue_that_is_about_to_go_hands_nothing_over(
     """The answer might be cut, and a job that its worker never heard of stay at work."""
     monkeypatch.setattr("devstack.server.HANDOVER_S", 1.0)
     job_id = client.run()
-    restarting = threading.Thread(target=client.server.restart, args=(0.0,))
-    restarting.start()
+    thread = threading.Thread(target=client.server.restart, args=(0.0,))
+    thread.start()
     wait_until(lambda: client.server._changes.is_paused)
     with contextlib.suppress(requests.ConnectionError):
         assert client.take("early") is None
-    restarting.join()
+    thread.join()
     assert client.kinds(job_id) == [EventKind.SUBMITTED]
     assert client.take() == {"id": job_id, "input": {}}
