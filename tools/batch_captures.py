@@ -30,7 +30,7 @@ from edge_client.batch.progress import (
 from edge_client.batch.types import BatchView, Item, Need, Record
 from edge_client.clock import Clock
 from edge_client.jobs.claim import Attempt, Claim
-from edge_client.jobs.poll import Glimpse
+from edge_client.jobs.poll import JobProgress
 from edge_client.services.presign import Length, LengthSource
 from edge_client.services.s3 import ObjectInfo
 from edge_client.session import Session
@@ -62,17 +62,17 @@ def first_half(view: BatchView, clock: Clock) -> None:
         view.submitted(_session(number), _claim(number, clock))
     clock.sleep(95)
     for number in (0, 1, 2):
-        view.show(_session(number), Glimpse("running", "transcribe", 18.0))
+        view.show(_session(number), JobProgress("running", "transcribe", 18.0))
     for number in (3, 4, 5):
-        view.show(_session(number), Glimpse("queued"))
+        view.show(_session(number), JobProgress("queued"))
     clock.sleep(220)
     view.note("RunPod does not answer (HTTP 502); the jobs go on, trying again")
     view.ended(_done(1, 371.0, clock))
-    view.show(_session(0), Glimpse("running", "transcribe", 41.0))
-    view.show(_session(2), Glimpse("running", "align", 66.0))
-    view.show(_session(3), Glimpse("running", "fetch", 2.0))
+    view.show(_session(0), JobProgress("running", "transcribe", 41.0))
+    view.show(_session(2), JobProgress("running", "align", 66.0))
+    view.show(_session(3), JobProgress("running", "fetch", 2.0))
     view.submitted(_session(6), _claim(6, clock))
-    view.show(_session(6), Glimpse("queued"))
+    view.show(_session(6), JobProgress("queued"))
 
 
 def second_half(view: BatchView, clock: Clock) -> None:

@@ -57,10 +57,10 @@ from edge_client.errors import (
 )
 from edge_client.jobs import claim as claims
 from edge_client.jobs import submit as posting
-from edge_client.jobs.claim import Claim, Held, Wanted
-from edge_client.jobs.poll import Glimpse, Pace, View
-from edge_client.jobs.reconcile import End, Pursuit
-from edge_client.jobs.submit import call_back
+from edge_client.jobs.claim import Claim, StoredClaim, Wanted
+from edge_client.jobs.poll import JobProgress, PollInterval, View
+from edge_client.jobs.reconcile import End, Reconciler
+from edge_client.jobs.submit import cancel_replaced_job
 from edge_client.services.edge import Edge
 from edge_client.session import Session
 
@@ -93,7 +93,7 @@ class SessionView:
     def __init__(self, relay: Relay, view: BatchView, session: Session) -> None:
         self._relay, self._view, self._session = relay, view, session
 
-    def show(self, glimpse: Glimpse) -> None:
+    def show(self, glimpse: JobProgress) -> None:
         """Take what a poll saw."""
         self._relay.tell(self._view.show, self._session, glimpse)
 
@@ -224,7 +224,7 @@ class Terms:
     """
 
     wanted: Wanted
-    pace: Callable[[Claim], Pace]
+    pace: Callable[[Claim], PollInterval]
     max_in_flight: int = 100
 
 
@@ -242,8 +242,8 @@ class Task:
     terms: Terms
     view: View
     mine: bool = field(init=False)
-    _pursuit: Pursuit | None = None
-    _held: Held | None = None
+    _reconciler: Reconciler | None = None
+    _held: StoredClaim | None = None
     _tried: bool = False
 
     def __post_init__(self) -> None:
@@ -258,25 +258,25 @@ class Task:
     @property
     def claim(self) -> Claim | None:
         """The submission that is pursued; None while none is out."""
-        return None if self._pursuit is None else self._pursuit.claim
+        return None if self._reconciler is None else self._reconciler.claim
 
     @property
     def plans_submission(self) -> bool:
         """Whether the next step posts a job."""
-        if self._pursuit is None:
+        if self._reconciler is None:
             return self.item.need is Need.SUBMIT
-        return self._pursuit.plans_submission
+        return self._reconciler.plans_submission
 
     def step(self) -> End | float:
         """Do what is due; return the end, or the seconds until the next step.
 
         Raises:
-            EdgeError: As `Pursuit.step` and `posting.post`. The step can be made again.
+            EdgeError: As `Reconciler.step` and `posting.submit_job`. The step can be made again.
         """
-        if self._pursuit is not None:
-            return self._pursuit.step()
+        if self._reconciler is not None:
+            return self._reconciler.step()
         claim = self._followed() if self.item.need is Need.FOLLOW else self._submitted()
-        self._pursuit = Pursuit(self.edge, self.session, claim, self.view, self.terms.pace)
+        self._reconciler = Reconciler(self.edge, self.session, claim, self.view, self.terms.pace)
         return self.terms.pace(claim).next_s() if self.mine else 0.0
 
     def _followed(self) -> Claim:
@@ -302,14 +302,14 @@ class Task:
             self.mine = False
             return self._claim_now(exc)
 
-    def _posted(self, held: Held | None) -> Claim:
+    def _posted(self, held: StoredClaim | None) -> Claim:
         audio = self.item.audio
         if audio is None or audio.size_bytes == 0:
             raise AudioNotFound(f"the recording {self.session.audio_key} is empty, or gone")
         if held is not None and held.claim is not None:
-            call_back(self.edge, held.claim, self.view.note)
+            cancel_replaced_job(self.edge, held.claim, self.view.note)
         task = posting.Task(self.terms.wanted, self.view.note)
-        return posting.post(self.edge, self.session, audio, held, task)
+        return posting.submit_job(self.edge, self.session, audio, held, task)
 
     def _claim_now(self, cause: EdgeError) -> Claim:
         held = claims.read(self.edge.bucket, self.session)

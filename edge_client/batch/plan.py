@@ -21,7 +21,7 @@ from edge_client.batch.listing import Later, Scope, in_order, scan
 from edge_client.batch.types import Found, Item, Need
 from edge_client.jobs import claim as claims
 from edge_client.jobs import transcript as transcripts
-from edge_client.jobs.claim import Claim, Held
+from edge_client.jobs.claim import Claim, StoredClaim
 from edge_client.jobs.retry_policy import is_mended_by_time
 from edge_client.jobs.transcript import Delivered
 from edge_client.services.edge import Edge
@@ -141,7 +141,7 @@ class Inquiry:
 
     found: Found
     audio: ObjectInfo
-    held: Held | None
+    held: StoredClaim | None
     wishes: Wishes
     endpoint_id: str | None
     now: datetime

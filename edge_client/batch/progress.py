@@ -33,7 +33,7 @@ from edge_client.batch.results import Job, Summary, Tally, summary_of
 from edge_client.batch.types import Item, Need, Record
 from edge_client.clock import Clock
 from edge_client.jobs.claim import Claim
-from edge_client.jobs.poll import Glimpse
+from edge_client.jobs.poll import JobProgress
 from edge_client.jobs.retry_policy import Result
 from edge_client.output import remaining
 from edge_client.session import Session
@@ -71,7 +71,7 @@ class CountingView:
         """Count a job that is out."""
         self.tally.submitted(session, claim)
 
-    def show(self, session: Session, glimpse: Glimpse) -> None:
+    def show(self, session: Session, glimpse: JobProgress) -> None:
         """Take what a poll saw."""
         self.tally.show(session, glimpse)
 
@@ -289,7 +289,7 @@ class PlainView(CountingView):
         job = f"job {claim.job_id}" if claim.job_id else "its answer is not known"
         self._line(f"submitted: {visible(session.prefix, self._encoding)}: {job}{again}")
 
-    def show(self, session: Session, glimpse: Glimpse) -> None:
+    def show(self, session: Session, glimpse: JobProgress) -> None:
         """Print the counts if it is time; a poll itself is no news."""
         super().show(session, glimpse)
         self._counts_if_due()

@@ -22,9 +22,9 @@ from edge_client.batch.types import OUT, Item, Need, Record
 from edge_client.clock import Clock
 from edge_client.errors import EdgeError
 from edge_client.jobs.claim import Claim
-from edge_client.jobs.poll import Estimate, Glimpse
+from edge_client.jobs.poll import Estimate, JobProgress
 from edge_client.jobs.reconcile import End
-from edge_client.jobs.retry_policy import Result, name_of
+from edge_client.jobs.retry_policy import Result, cause_name
 from edge_client.services.s3 import ObjectInfo
 from edge_client.session import Session
 from edge_client.text import audio_length, clock_time, safe_line, visible
@@ -38,7 +38,7 @@ def of_end(session: Session, end: End, now: datetime) -> Record:
         session=session.prefix,
         result=outcome.result.value,
         message=one_line(message),
-        code=None if outcome.cause is None else name_of(outcome.cause),
+        code=None if outcome.cause is None else cause_name(outcome.cause),
         job_id=claim.job_id,
         submissions=(*(a.ended for a in claim.earlier), outcome.result.value),
         audio_s=claim.duration_s if delivered is None else delivered.duration_s,
@@ -138,7 +138,7 @@ class Job:
     submitted_at: datetime
     audio_s: float
     estimate: Estimate
-    glimpse: Glimpse = Glimpse("submitted")
+    glimpse: JobProgress = JobProgress("submitted")
     counted_percent: float | None = 0.0
     ends_at_s: float | None = None
 
@@ -207,7 +207,7 @@ class Tally:
             counted_percent=0.0 if mine else None,
         )
 
-    def show(self, session: Session, glimpse: Glimpse) -> None:
+    def show(self, session: Session, glimpse: JobProgress) -> None:
         """Take what a poll saw."""
         job = self.jobs.get(session.prefix)
         if job is None:

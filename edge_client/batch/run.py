@@ -20,15 +20,14 @@ from edge_client.batch.listing import Scope
 from edge_client.batch.plan import Wishes, items
 from edge_client.batch.progress import print_summary, view_for_batch
 from edge_client.batch.report import ReportFile, failed_in
-from edge_client.commands import checked_wishes
 from edge_client.errors import BadUsage, EdgeError, Interrupted
 from edge_client.jobs.callback_url import checked as checked_webhook
 from edge_client.jobs.claim import Claim
-from edge_client.jobs.poll import Pace
-from edge_client.jobs.submit import Order
+from edge_client.jobs.poll import PollInterval
+from edge_client.jobs.submit import Order, check_job_options
 from edge_client.services.edge import Edge
 from edge_client.services.presign import LIKELY_FACTOR
-from edge_client.text import Report
+from edge_client.text import Printer
 
 _AGO = re.compile(r"(\d{1,6})([dh])")
 
@@ -110,10 +109,10 @@ def sorted_out(options: Mapping[str, Any]) -> dict[str, Any]:
     return mine | {"job": {name: v for name, v in options.items() if name not in own}}
 
 
-def batch(env_file: Path | None, report: Report, options: Options) -> int:
+def batch(env_file: Path | None, report: Printer, options: Options) -> int:
     """Run a batch, or show what it would run; return the exit code."""
     options.check()
-    job = checked_wishes(options.job)
+    job = check_job_options(options.job)
     failed = failed_in(options.failed_path) if options.failed_path is not None else ()
     edge = Edge.load(env_file)
     if options.webhook is not None:
@@ -136,7 +135,7 @@ def batch(env_file: Path | None, report: Report, options: Options) -> int:
     return _run(edge, report, options, terms, lambda: items(edge, scope, wishes))
 
 
-def _run(edge: Edge, report: Report, options: Options, terms: Terms, listing: Any) -> int:
+def _run(edge: Edge, report: Printer, options: Options, terms: Terms, listing: Any) -> int:
     stopping, problem = Stopping(), None
     with ExitStack() as stack:
         path = options.report_path
@@ -157,9 +156,9 @@ def _run(edge: Edge, report: Report, options: Options, terms: Terms, listing: An
     return summary.exit_code
 
 
-def pace_of(webhooks: bool, claim: Claim) -> Pace:
+def pace_of(webhooks: bool, claim: Claim) -> PollInterval:
     """Return how often a job is looked at; with webhooks only when its callback is overdue."""
     if not webhooks:
-        return Pace(longest_s=LONGEST_PAUSE_S)
+        return PollInterval(longest_s=LONGEST_PAUSE_S)
     first_s = STRAGGLER_PAUSE_S + LIKELY_FACTOR * claim.duration_s
-    return Pace(first_s, max(first_s, LONGEST_STRAGGLER_PAUSE_S))
+    return PollInterval(first_s, max(first_s, LONGEST_STRAGGLER_PAUSE_S))

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from edge_client.jobs.claim import Claim, Held
-from edge_client.jobs.poll import Glimpse
+from edge_client.jobs.claim import Claim, StoredClaim
+from edge_client.jobs.poll import JobProgress
 from edge_client.services.s3 import ObjectInfo
 from edge_client.session import Session
 
@@ -71,7 +71,7 @@ class Item:
     need: Need
     why: str
     audio: ObjectInfo | None = None
-    held: Held | None = None
+    held: StoredClaim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class BatchView(Protocol):
     def submitted(self, session: Session, claim: Claim) -> None:
         """Take a job that is out, newly submitted or found out."""
 
-    def show(self, session: Session, glimpse: Glimpse) -> None:
+    def show(self, session: Session, glimpse: JobProgress) -> None:
         """Take what a poll saw."""
 
     def ended(self, record: Record) -> None:
