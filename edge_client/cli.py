@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import click
 
 from edge_client.errors import EdgeError
-from edge_client.text import Report
+from edge_client.text import Printer
 
 F = TypeVar("F", bound=Callable[..., Any])
 as_json_flag = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -126,7 +126,7 @@ def batch(env_file: Path | None, /, as_json: bool, **options: Any) -> int:
     from edge_client.batch import run as batch_run
 
     chosen = batch_run.Options(**batch_run.sorted_out(options))
-    return batch_run.batch(env_file, Report(as_json), chosen)
+    return batch_run.batch(env_file, Printer(as_json), chosen)
 
 
 @click.group(no_args_is_help=False)
@@ -159,7 +159,7 @@ def serve(env_file: Path | None, listen: str, secret_file: Path | None) -> int:
     """
     from edge_client.webhook import serve as serve_
 
-    return serve_.serve(env_file, Report(as_json=False), listen, secret_file)
+    return serve_.serve(env_file, Printer(as_json=False), listen, secret_file)
 
 
 @webhook.command()
@@ -174,11 +174,11 @@ def serve(env_file: Path | None, listen: str, secret_file: Path | None) -> int:
 def secret(base: str, as_json: bool) -> int:
     """Print a fresh secret, and the --webhook to use with it."""
     from edge_client.jobs.callback_url import PLACEHOLDER, checked
-    from edge_client.webhook.server import fresh
+    from edge_client.webhook.server import fresh_secret
 
-    value = fresh()
+    value = fresh_secret()
     url = checked(f"{base.rstrip('/')}/{value}/{PLACEHOLDER}", runpod_url="")
-    report = Report(as_json)
+    report = Printer(as_json)
     report.result(
         {"secret": value, "webhook": url},
         f"WEBHOOK_SECRET={value}\n# submit with: --webhook '{url}'",
@@ -226,7 +226,7 @@ def presign(env_file: Path | None, session: str, expires_s: int | None, as_json:
     """Print the GET and the PUT URL of SESSION, ready for curl."""
     from edge_client import commands
 
-    return commands.presign(env_file, Report(as_json), session, expires_s)
+    return commands.presign(env_file, Printer(as_json), session, expires_s)
 
 
 @cli.command()
@@ -268,7 +268,7 @@ def submit(
 
     return commands.submit(
         env_file,
-        Report(as_json),
+        Printer(as_json),
         session,
         wishes,
         webhook=webhook,
@@ -292,7 +292,7 @@ def wait(env_file: Path | None, session: str, timeout_s: float | None, as_json: 
     """
     from edge_client import commands
 
-    return commands.wait(env_file, Report(as_json), session, timeout_s)
+    return commands.wait(env_file, Printer(as_json), session, timeout_s)
 
 
 @cli.command()
@@ -303,7 +303,7 @@ def status(env_file: Path | None, what: str, as_json: bool) -> int:
     """Say what is known of a session or a job."""
     from edge_client import commands
 
-    return commands.status(env_file, Report(as_json), what)
+    return commands.status(env_file, Printer(as_json), what)
 
 
 @cli.command()
@@ -314,7 +314,7 @@ def cancel(env_file: Path | None, what: str, as_json: bool) -> int:
     """Cancel the job of a session, or a job."""
     from edge_client import commands
 
-    return commands.cancel(env_file, Report(as_json), what)
+    return commands.cancel(env_file, Printer(as_json), what)
 
 
 @cli.command()
@@ -324,7 +324,7 @@ def health(env_file: Path | None, as_json: bool) -> int:
     """Print how many workers and jobs the endpoint has."""
     from edge_client import commands
 
-    return commands.health(env_file, Report(as_json))
+    return commands.health(env_file, Printer(as_json))
 
 
 @cli.command()
@@ -334,7 +334,7 @@ def doctor(env_file: Path | None, as_json: bool) -> int:
     """Check settings, keys, bucket, clock and endpoint; name each fix."""
     from edge_client import commands
 
-    return commands.doctor(env_file, Report(as_json))
+    return commands.doctor(env_file, Printer(as_json))
 
 
 @cli.command()
@@ -348,7 +348,7 @@ def policy(env_file: Path | None, as_json: bool) -> int:
     """
     from edge_client import commands
 
-    return commands.policy(env_file, Report(as_json))
+    return commands.policy(env_file, Printer(as_json))
 
 
 @cli.command()
@@ -366,7 +366,7 @@ def render(env_file: Path | None, session: str, form: str) -> int:
     """Print the transcript of SESSION."""
     from edge_client import commands
 
-    return commands.render(env_file, Report(as_json=False), session, form)
+    return commands.render(env_file, Printer(as_json=False), session, form)
 
 
 cli.add_command(batch)
@@ -379,7 +379,7 @@ def run(argv: Sequence[str]) -> int:
     Args:
         argv: Without the program's name.
     """
-    report = Report("--json" in argv)
+    report = Printer("--json" in argv)
     try:
         return int(cli.main(list(argv), prog_name="edge-client", standalone_mode=False) or 0)
     except EdgeError as exc:

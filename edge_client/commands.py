@@ -1,6 +1,6 @@
 """What the commands do, without their options: `edge_client.cli` has those.
 
-Each takes plain values, prints through a `Report` and returns the exit code.
+Each takes plain values, prints through a `Printer` and returns the exit code.
 
 Sees one session through, sleeping in between: `edge_client.jobs.reconcile` with a clock.
 
@@ -15,21 +15,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from bucketscribe_contract import JobInput, JobStatus, PresignedUrl
+from bucketscribe_contract import JobStatus
 from edge_client import doctor as doctor_
-from edge_client import doctor as policy_
-from edge_client import output as present
+from edge_client import output
 from edge_client.clock import Deadline
 from edge_client.errors import (
     AnswerLost,
-    BadUsage,
     ClaimConflict,
     Interrupted,
     SessionNotFound,
@@ -38,22 +33,20 @@ from edge_client.errors import (
 )
 from edge_client.jobs import claim as claims
 from edge_client.jobs import submit as submission
-from edge_client.jobs import transcript as render_
 from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.callback_url import checked
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.outcome import Outcome
-from edge_client.jobs.poll import View, glimpse_of
-from edge_client.jobs.reconcile import End, Pursuit
-from edge_client.jobs.retry_policy import Result, judge
+from edge_client.jobs.poll import View, progress_of
+from edge_client.jobs.reconcile import End, Reconciler
+from edge_client.jobs.retry_policy import Result, classify_status
 from edge_client.jobs.submit import Order, State, ask, check_endpoint
 from edge_client.output import view_for, words
-from edge_client.services import presign as signing
 from edge_client.services.edge import Edge
-from edge_client.services.presign import check_expiry
+from edge_client.services.presign import check_expiry, early_end, sign_urls
 from edge_client.session import Session
 from edge_client.settings import load
-from edge_client.text import Report
+from edge_client.text import Printer
 
 
 class Campaign:
@@ -77,19 +70,19 @@ class Campaign:
             ClaimConflict: The job is on another endpoint.
             EdgeError: A service does not answer, or refuses.
         """
-        pursuit = Pursuit(self._edge, self._session, claim, self._view)
+        reconciler = Reconciler(self._edge, self._session, claim, self._view)
         while True:
-            seen = pursuit.step()
+            seen = reconciler.step()
             if isinstance(seen, End):
                 return seen
             left_s = self._deadline.left_s()
             if left_s <= 0:
-                raise WaitTimedOut(self._over(pursuit))
+                raise WaitTimedOut(self._over(reconciler))
             self._edge.clock.sleep(min(seen, left_s))
 
-    def _over(self, pursuit: Pursuit) -> str:
+    def _over(self, reconciler: Reconciler) -> str:
         waited = f"after {self._deadline.timeout_s or 0:.0f} s"
-        if pursuit.plans_submission:
+        if reconciler.plans_submission:
             return f"no transcript {waited}: nothing is out now"
         return f"still out {waited}: the job goes on"
 
@@ -153,7 +146,7 @@ def _session(edge: Edge, what: str) -> Session | None:
 
 
 def _job(status: JobStatus) -> tuple[dict[str, Any], str]:
-    seen = glimpse_of(status)
+    seen = progress_of(status)
     facts = {
         "job_id": status.id,
         "job_state": status.status.value.lower(),
@@ -162,7 +155,7 @@ def _job(status: JobStatus) -> tuple[dict[str, Any], str]:
     }
     text = f"job {status.id}: {words(seen)}"
     if status.status.is_final:
-        message = getattr(judge(status), "message", None)
+        message = getattr(classify_status(status), "message", None)
         facts["message"] = message
         text += f": {message}" if message else ""
     return facts, text
@@ -260,25 +253,22 @@ def _done(edge: Edge, session: Session, claim: Claim | None) -> Outcome | None:
     return None if found is None else Outcome(Result.DONE, "the transcript is in S3", found)
 
 
-_PLACEHOLDER = PresignedUrl("https://placeholder.invalid/")
-
-
-def presign(env_file: Path | None, report: Report, session: str, expires_s: int | None) -> int:
+def presign(env_file: Path | None, report: Printer, session: str, expires_s: int | None) -> int:
     """Print a session's two URLs."""
     edge = Edge.load(env_file, queue=False)
     expires_s = check_expiry(edge.settings.url_expiry_s if expires_s is None else expires_s)
     which = edge.session(session)
-    urls = signing.sign(edge.connection, which, expires_s)
-    early = signing.early_end(edge.connection, urls.expires_at)
+    urls = sign_urls(edge.connection, which, expires_s)
+    early = early_end(edge.connection, urls.expires_at)
     if early is not None:
         report.note(early)
-    report.result(present.urls_as_facts(which, urls), present.urls_as_text(urls))
+    report.result(output.urls_as_facts(which, urls), output.urls_as_text(urls))
     return 0
 
 
 def submit(
     env_file: Path | None,
-    report: Report,
+    report: Printer,
     session: str,
     wishes: dict[str, Any],
     *,
@@ -289,7 +279,7 @@ def submit(
     timeout_s: float | None,
 ) -> int:
     """Submit a session, and see it through if asked to."""
-    job = checked_wishes(wishes)
+    job = submission.check_job_options(wishes)
     edge = Edge.load(env_file)
     if webhook is not None:
         webhook = checked(webhook, edge.settings.runpod_url)
@@ -306,33 +296,16 @@ def submit(
         return _follow(edge, report, which, claim_of(edge, which), timeout_s)
     if wait and sub.claim is not None:
         if not report.as_json:
-            report.note(present.submission_as_text(sub))
+            report.note(output.submission_as_text(sub))
         return _follow(edge, report, which, sub.claim, timeout_s)
-    text = present.submission_as_text(sub)
+    text = output.submission_as_text(sub)
     if sub.delivered is not None:
-        text += "\n" + present.delivered_as_text(edge.bucket.name, which, sub.delivered)
-    report.result(present.submission_as_facts(sub), text)
+        text += "\n" + output.delivered_as_text(edge.bucket.name, which, sub.delivered)
+    report.result(output.submission_as_facts(sub), text)
     return 1 if sub.state is State.UNANSWERED else 0
 
 
-def checked_wishes(wishes: Mapping[str, Any]) -> JobInput:
-    """Hold the options to the contract before anything is asked of S3.
-
-    Raises:
-        BadUsage: Naming the option.
-    """
-    try:
-        return JobInput(audio_url=_PLACEHOLDER, **wishes)
-    except ValidationError as exc:
-        first = exc.errors(include_input=False)[0]
-        name = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"][:1])
-        text = first["msg"].removeprefix("Value error, ")
-        if first["loc"] == ("language",):
-            text = "give an ISO 639-1 code, two small letters, such as en"
-        raise BadUsage(name + text) from None
-
-
-def wait(env_file: Path | None, report: Report, session: str, timeout_s: float | None) -> int:
+def wait(env_file: Path | None, report: Printer, session: str, timeout_s: float | None) -> int:
     """See through what is out for a session."""
     edge = Edge.load(env_file)
     which = edge.session(session)
@@ -340,7 +313,7 @@ def wait(env_file: Path | None, report: Report, session: str, timeout_s: float |
 
 
 def _follow(
-    edge: Edge, report: Report, session: Session, claim: Claim | None, timeout_s: float | None
+    edge: Edge, report: Printer, session: Session, claim: Claim | None, timeout_s: float | None
 ) -> int:
     try:
         outcome, claim = wait_for_end(
@@ -348,8 +321,8 @@ def _follow(
         )
     except KeyboardInterrupt:
         raise _interrupted(session) from None
-    text = present.outcome_as_text(edge.bucket.name, session, outcome)
-    report.result(present.outcome_as_facts(session, claim, outcome), text)
+    text = output.outcome_as_text(edge.bucket.name, session, outcome)
+    report.result(output.outcome_as_facts(session, claim, outcome), text)
     return 0 if outcome.delivered is not None else 1
 
 
@@ -359,14 +332,14 @@ def _interrupted(session: Session) -> Interrupted:
     )
 
 
-def status(env_file: Path | None, report: Report, what: str) -> int:
+def status(env_file: Path | None, report: Printer, what: str) -> int:
     """Print what is known of a session or a job."""
     facts, text = describe(Edge.load(env_file), what)
     report.result(facts, text)
     return 0
 
 
-def cancel(env_file: Path | None, report: Report, what: str) -> int:
+def cancel(env_file: Path | None, report: Printer, what: str) -> int:
     """Cancel the job of a session, or a job."""
     edge = Edge.load(env_file)
     job_id = job_to_cancel(edge, what)
@@ -375,16 +348,16 @@ def cancel(env_file: Path | None, report: Report, what: str) -> int:
     return 0
 
 
-def health(env_file: Path | None, report: Report) -> int:
+def health(env_file: Path | None, report: Printer) -> int:
     """Print the endpoint's counts."""
     counts = Edge.load(env_file, storage=False).api.health()
-    report.result(counts, present.health_as_text(counts))
+    report.result(counts, output.health_as_text(counts))
     return 0
 
 
-def doctor(env_file: Path | None, report: Report) -> int:
+def doctor(env_file: Path | None, report: Printer) -> int:
     """Print the checks; 3 if one failed."""
-    checks = list(doctor_.examine(Edge(load(env_file))))
+    checks = list(doctor_.run_checks(Edge(load(env_file))))
     ok = all(check.ok for check in checks)
     marks = {True: "✓", False: "✗", None: "-"}
     text = "\n".join(f"{marks[check.ok]} {check.name}: {check.detail}" for check in checks)
@@ -392,15 +365,15 @@ def doctor(env_file: Path | None, report: Report) -> int:
     return 0 if ok else 3
 
 
-def policy(env_file: Path | None, report: Report) -> int:
+def policy(env_file: Path | None, report: Printer) -> int:
     """Print the IAM policy of these commands."""
     edge = Edge.load(env_file, queue=False)
-    document = policy_.policy(edge.settings.bucket or "", edge.settings.region or "")
+    document = doctor_.policy(edge.settings.bucket or "", edge.settings.region or "")
     report.result(document, json.dumps(document, indent=2))
     return 0
 
 
-def render(env_file: Path | None, report: Report, session: str, form: str) -> int:
+def render(env_file: Path | None, report: Printer, session: str, form: str) -> int:
     """Print a session's transcript as text."""
     edge = Edge.load(env_file, queue=False)
     which = edge.session(session)
@@ -409,5 +382,5 @@ def render(env_file: Path | None, report: Report, session: str, form: str) -> in
         raise TranscriptInvalid(
             f"no transcript of {which} yet: `edge-client submit {which.quoted} --wait`"
         )
-    report.result({}, render_.FORMATS[form](transcripts.parse(found[0])).rstrip("\n"))
+    report.result({}, transcripts.FORMATS[form](transcripts.parse(found[0])).rstrip("\n"))
     return 0

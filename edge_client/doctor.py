@@ -24,14 +24,13 @@ from xml.etree import ElementTree  # S3's own answer, a few hundred bytes
 
 import requests
 
-from edge_client import session as layout
 from edge_client.errors import EdgeError, NotConfigured, StorageRefused, Unreachable
-from edge_client.services import presign as signing
 from edge_client.services.edge import Edge
+from edge_client.services.presign import sign_urls
 from edge_client.session import USERS, Session
 from edge_client.settings import QUEUE, STORAGE
 
-PROBE = layout.Session(user=".edge-client-doctor", name="probe")
+PROBE = Session(user=".edge-client-doctor", name="probe")
 MAX_SKEW_S = 60.0
 """S3 refuses signatures 15 minutes off; a minute is already a clock that nobody looks after."""
 
@@ -45,7 +44,7 @@ class Check:
     detail: str
 
 
-def examine(edge: Edge) -> Iterator[Check]:
+def run_checks(edge: Edge) -> Iterator[Check]:
     """Yield the checks, in the order in which to fix them."""
     yield _guarded("settings", lambda: _settings(edge))
     keys = _guarded("AWS keys", lambda: _keys(edge))
@@ -56,7 +55,7 @@ def examine(edge: Edge) -> Iterator[Check]:
 
 def _storage(edge: Edge) -> Iterator[Check]:
     try:
-        headers = edge.bucket.describe(layout.USERS)
+        headers = edge.bucket.describe(USERS)
     except EdgeError as exc:
         yield Check("bucket", False, str(exc))
         yield from _skipped("list", "clock", "signature")
@@ -102,7 +101,7 @@ def _bucket(edge: Edge, headers: dict[str, str]) -> str:
 
 
 def _listing(edge: Edge) -> str:
-    if edge.bucket.has_any(layout.USERS):
+    if edge.bucket.has_any(USERS):
         return "there are recordings under users/"
     return "nothing is under users/ yet"
 
@@ -122,7 +121,7 @@ def _clock(now: datetime, date: str | None) -> str:
 
 def _signature(edge: Edge) -> str:
     """Use a presigned GET of a key that is not there: 404 says that the signature is right."""
-    url = signing.sign(edge.connection, PROBE, 60).audio_url
+    url = sign_urls(edge.connection, PROBE, 60).audio_url
     try:
         answer = requests.get(url.reveal(), timeout=(5, 30), allow_redirects=False)
     except requests.RequestException as exc:

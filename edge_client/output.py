@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.outcome import Outcome
-from edge_client.jobs.poll import Glimpse, View
+from edge_client.jobs.poll import JobProgress, View
 from edge_client.jobs.retry_policy import Result
 from edge_client.jobs.submit import State, Submission
 from edge_client.jobs.transcript import Delivered
@@ -163,7 +163,7 @@ class QuietView:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def show(self, glimpse: Glimpse) -> None:
+    def show(self, seen: JobProgress) -> None:
         """Show nothing."""
 
     def note(self, message: str) -> None:
@@ -178,13 +178,13 @@ class PlainView(QuietView):
         super().__init__(stream)
         self._last: object = None
 
-    def show(self, glimpse: Glimpse) -> None:
+    def show(self, seen: JobProgress) -> None:
         """Print a line if there is news."""
-        step = None if glimpse.percent is None else int(glimpse.percent // STEP_PERCENT)
-        key = (glimpse.state, glimpse.stage, step)
+        step = None if seen.percent is None else int(seen.percent // STEP_PERCENT)
+        key = (seen.state, seen.stage, step)
         if key != self._last:
             self._last = key
-            self.note(words(glimpse))
+            self.note(words(seen))
 
 
 class LiveView:
@@ -194,14 +194,14 @@ class LiveView:
         self._progress = progress
         self._task = progress.add_task("submitted", total=None, left="")
 
-    def show(self, glimpse: Glimpse) -> None:
+    def show(self, seen: JobProgress) -> None:
         """Update the line. Without a percentage the bar only pulses."""
         self._progress.update(
             self._task,
-            description=glimpse.stage or glimpse.state,
-            total=None if glimpse.percent is None else 100,
-            completed=glimpse.percent or 0,
-            left="" if glimpse.left_s is None else remaining(glimpse.left_s),
+            description=seen.stage or seen.state,
+            total=None if seen.percent is None else 100,
+            completed=seen.percent or 0,
+            left="" if seen.left_s is None else remaining(seen.left_s),
         )
 
     def note(self, message: str) -> None:
@@ -209,11 +209,11 @@ class LiveView:
         self._progress.console.print(message, markup=False, highlight=False)
 
 
-def words(glimpse: Glimpse) -> str:
+def words(seen: JobProgress) -> str:
     """Return a state as a short plain line, such as ``transcribe 40 %``."""
-    percent = "" if glimpse.percent is None else f" {glimpse.percent:.0f} %"
-    left = "" if glimpse.left_s is None else f", {remaining(glimpse.left_s)}"
-    return f"{glimpse.stage or glimpse.state}{percent}{left}"
+    percent = "" if seen.percent is None else f" {seen.percent:.0f} %"
+    left = "" if seen.left_s is None else f", {remaining(seen.left_s)}"
+    return f"{seen.stage or seen.state}{percent}{left}"
 
 
 def remaining(left_s: float) -> str:

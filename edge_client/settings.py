@@ -30,7 +30,7 @@ MAX_URL_EXPIRY_S = 604_800
 
 
 @dataclass(frozen=True)
-class Limits:
+class RetryLimits:
     """The settings' bounds.
 
     Attributes:
@@ -115,6 +115,11 @@ class Settings(BaseSettings):
         if value is not None and not value.replace("-", "").replace("_", "").isalnum():
             raise ValueError("must be the bare id, such as abc123xyz")
         return value
+
+    @property
+    def retry(self) -> RetryLimits:
+        """How often, and after which pauses, jobs are submitted again."""
+        return RetryLimits(self.retry_attempts, self.retry_delay_s)
 
     def require(self, *names: str) -> None:
         """Check that settings have values.

@@ -45,7 +45,7 @@ def audio_length(seconds: float) -> str:
     return f"{seconds / 3600:,.1f} h of audio"
 
 
-class Report:
+class Printer:
     """Where a command's words go.
 
     Args:

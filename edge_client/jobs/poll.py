@@ -73,7 +73,7 @@ LOOKS_FOR_ABSENCE = 3
 
 
 @dataclass(frozen=True)
-class Glimpse:
+class JobProgress:
     """What there is to see of a running job.
 
     Attributes:
@@ -90,14 +90,14 @@ class Glimpse:
 class View(Protocol):
     """Shows how far a job is."""
 
-    def show(self, glimpse: Glimpse) -> None:
+    def show(self, progress: JobProgress) -> None:
         """Take the latest state; called after every poll."""
 
     def note(self, message: str) -> None:
         """Tell the user something that is not progress."""
 
 
-def glimpse_of(status: JobStatus) -> Glimpse:
+def progress_of(status: JobStatus) -> JobProgress:
     """Read a status as progress. RunPod carries a running job's progress as its output."""
     state = "queued" if status.status is JobState.IN_QUEUE else "running"
     if status.status.is_final:
@@ -106,12 +106,12 @@ def glimpse_of(status: JobStatus) -> Glimpse:
         try:
             progress = Progress.model_validate(status.output)
         except ValueError:
-            return Glimpse(state)
-        return Glimpse(state, progress.stage.value, progress.percent)
-    return Glimpse(state)
+            return JobProgress(state)
+        return JobProgress(state, progress.stage.value, progress.percent)
+    return JobProgress(state)
 
 
-class Pace:
+class PollInterval:
     """Seconds between looks: growing, with jitter so that edge boxes do not march in step.
 
     Args:
@@ -148,30 +148,32 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Over:
+class Finished:
     """The job ended. ``status`` is None if RunPod has no such job (any more)."""
 
     status: JobStatus | None
 
 
-class Poll:
+class Poller:
     """Looks at one job; remembers since when RunPod has been unreachable, or the job unknown.
 
     Args:
         ask: One GET of the job's status.
         view: Shows each answer.
         clock: Real, or a test's.
-        pace: How often.
+        interval: Between looks.
     """
 
-    def __init__(self, ask: Callable[[], JobStatus], view: View, clock: Clock, pace: Pace) -> None:
-        self._ask, self._view, self._clock, self._pace = ask, view, clock, pace
+    def __init__(
+        self, ask: Callable[[], JobStatus], view: View, clock: Clock, interval: PollInterval
+    ) -> None:
+        self._ask, self._view, self._clock, self._interval = ask, view, clock, interval
         self._state: JobState | None = None
         self._away_since: float | None = None
         self._absences = 0
         self._estimate = Estimate()
 
-    def look(self) -> Over | float:
+    def look(self) -> Finished | float:
         """Look once.
 
         Returns:
@@ -184,17 +186,19 @@ class Poll:
             status = self._ask()
         except JobNotFound:
             self._absences += 1
-            return Over(None) if self._absences >= LOOKS_FOR_ABSENCE else self._pace.next_s()
+            return (
+                Finished(None) if self._absences >= LOOKS_FOR_ABSENCE else self._interval.next_s()
+            )
         except (Unreachable, RateLimited) as exc:
             return self._bear(exc)
         self._away_since, self._absences = None, 0
         if status.status is not self._state:
             self._state = status.status
-            self._pace.restart()
-        seen = glimpse_of(status)
+            self._interval.restart()
+        seen = progress_of(status)
         left_s = self._estimate.left_s(self._clock.monotonic(), seen.percent)
         self._view.show(replace(seen, left_s=left_s))
-        return Over(status) if status.status.is_final else self._pace.next_s(left_s)
+        return Finished(status) if status.status.is_final else self._interval.next_s(left_s)
 
     def _bear(self, exc: Unreachable | RateLimited) -> float:
         now = self._clock.monotonic()
@@ -204,4 +208,4 @@ class Poll:
         elif now - self._away_since > PATIENCE_S:
             raise exc
         asked_s = exc.retry_after_s if isinstance(exc, RateLimited) else None
-        return max(self._pace.next_s(), asked_s or 0.0)
+        return max(self._interval.next_s(), asked_s or 0.0)

@@ -19,16 +19,19 @@ import itertools
 import json
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import Any
 
-from bucketscribe_contract import JobInput, JobState, JobStatus, RunRequest
+from pydantic import ValidationError
+
+from bucketscribe_contract import JobInput, JobState, JobStatus, PresignedUrl, RunRequest
 from bucketscribe_contract.wav import HEAD_BYTES
 from edge_client.errors import (
     AnswerLost,
     AudioNotFound,
+    BadUsage,
     ClaimConflict,
     EdgeError,
     JobNotFound,
@@ -38,19 +41,14 @@ from edge_client.errors import (
 from edge_client.jobs import claim as claims
 from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.callback_url import fill
-from edge_client.jobs.claim import Attempt, Claim, Held, Wanted
-from edge_client.jobs.outcome import settle
+from edge_client.jobs.claim import Attempt, Claim, StoredClaim, Wanted
+from edge_client.jobs.outcome import resolve_outcome, store_rescued_transcript
 from edge_client.jobs.transcript import Delivered
-from edge_client.services import presign as lifetimes
-from edge_client.services import presign as recording
-from edge_client.services import presign as signing
+from edge_client.services import presign
 from edge_client.services.edge import Edge
+from edge_client.services.presign import Length, Lifetimes
 from edge_client.services.s3 import ObjectInfo
 from edge_client.session import Session
-
-if TYPE_CHECKING:
-    from edge_client.services.presign import Lifetimes
-
 
 log = logging.getLogger(__name__)
 REQUEST_BUDGET_BYTES = 2048
@@ -74,7 +72,9 @@ class Task:
     known_s: float = 0.0
 
 
-def post(edge: Edge, session: Session, audio: ObjectInfo, held: Held | None, task: Task) -> Claim:
+def submit_job(
+    edge: Edge, session: Session, audio: ObjectInfo, held: StoredClaim | None, task: Task
+) -> Claim:
     """Claim a session and submit its job.
 
     Args:
@@ -115,7 +115,7 @@ def post(edge: Edge, session: Session, audio: ObjectInfo, held: Held | None, tas
     raise AssertionError("count() never ends")
 
 
-def measured(edge: Edge, audio_key: str) -> tuple[recording.Length, ObjectInfo]:
+def measured(edge: Edge, audio_key: str) -> tuple[Length, ObjectInfo]:
     """Return a recording's length, from its first 64 KiB, and which recording that is.
 
     Raises:
@@ -125,15 +125,15 @@ def measured(edge: Edge, audio_key: str) -> tuple[recording.Length, ObjectInfo]:
     if found is None:
         raise AudioNotFound(f"no recording at s3://{edge.bucket.name}/{audio_key} any more")
     head, audio = found
-    return recording.length_of(head, audio.size_bytes), audio
+    return presign.recording_length(head, audio.size_bytes), audio
 
 
-def _lifetimes(edge: Edge, length: recording.Length, task: Task) -> Lifetimes:
+def _lifetimes(edge: Edge, length: Length, task: Task) -> Lifetimes:
     """Plan the job's lifetimes, and say so where temporary keys shorten them."""
     now = edge.clock.now()
-    life = lifetimes.plan(length.duration_s, edge.settings.url_expiry_s, task.known_s)
-    fitting = signing.within_keys(edge.connection, life, now)
-    warning = signing.early_end(edge.connection, life.urls_end(now))
+    life = presign.plan_lifetimes(length.duration_s, edge.settings.url_expiry_s, task.known_s)
+    fitting = presign.within_keys(edge.connection, life, now)
+    warning = presign.early_end(edge.connection, life.urls_end(now))
     if warning is not None:
         task.say(warning)
     return fitting
@@ -143,7 +143,7 @@ def _claim(
     edge: Edge,
     session: Session,
     audio: ObjectInfo,
-    length: recording.Length,
+    length: Length,
     life: Lifetimes,
     task: Task,
 ) -> Claim:
@@ -161,7 +161,7 @@ def _claim(
 
 
 def _request(edge: Edge, session: Session, claim: Claim, life: Lifetimes, task: Task) -> RunRequest:
-    urls = signing.sign(
+    urls = presign.sign_urls(
         edge.connection, session, life.url_expiry_s, progress=task.wanted.progress_file
     )
     wishes = JobInput(
@@ -184,7 +184,7 @@ def _request(edge: Edge, session: Session, claim: Claim, life: Lifetimes, task: 
 
 
 def _send(
-    edge: Edge, session: Session, held: Held, claim: Claim, request: RunRequest, task: Task
+    edge: Edge, session: Session, held: StoredClaim, claim: Claim, request: RunRequest, task: Task
 ) -> Claim:
     """Post, and write the job's id into the claim; a failure there must not lose the id."""
     claim = claim.with_job(edge.api.run(request).id)
@@ -196,13 +196,13 @@ def _send(
     return claim
 
 
-def _release(edge: Edge, session: Session, claim: Claim, held: Held) -> Held:
+def _release(edge: Edge, session: Session, claim: Claim, held: StoredClaim) -> StoredClaim:
     return claims.store(edge.bucket, session, claim.released(edge.clock.now()), held)
 
 
 def _pause(edge: Edge, exc: Unreachable | RateLimited, tries: int, task: Task) -> None:
     """Wait before the next try, or give up with ``exc``."""
-    limits = edge.limits
+    limits = edge.settings.retry
     if tries >= limits.attempts:
         raise exc
     asked_s = exc.retry_after_s if isinstance(exc, RateLimited) else None
@@ -235,11 +235,11 @@ class Submission:
     delivered: Delivered | None = None
 
 
-def standing(
+def existing_submission(
     edge: Edge,
     session: Session,
     audio: ObjectInfo,
-    held: Held | None,
+    held: StoredClaim | None,
     say: Callable[[str], None],
     *,
     follow: bool,
@@ -299,7 +299,9 @@ def _of_job(
                 "that job and submits again"
             )
         return Submission(State.ALREADY_SUBMITTED, session, claim)
-    outcome = settle(edge.bucket, session, claim, status)
+    outcome = resolve_outcome(edge.bucket, session, claim, status)
+    if outcome.answer is not None:
+        outcome = store_rescued_transcript(edge.bucket, session, outcome.answer)
     if outcome.delivered is not None and outcome.delivered.is_of(audio, claim):
         return Submission(State.ALREADY_DONE, session, delivered=outcome.delivered)
     say(f"job {claim.job_id} ended: {outcome.message}; submitting again")
@@ -327,6 +329,26 @@ def ask(edge: Edge, job_id: str) -> JobStatus | None:
         return None
 
 
+_PLACEHOLDER = PresignedUrl("https://placeholder.invalid/")
+
+
+def check_job_options(options: Mapping[str, Any]) -> JobInput:
+    """Return the command line's job options as a `JobInput` whose URL is a placeholder.
+
+    Raises:
+        BadUsage: Naming the option.
+    """
+    try:
+        return JobInput(audio_url=_PLACEHOLDER, **options)
+    except ValidationError as exc:
+        first = exc.errors(include_input=False)[0]
+        name = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"][:1])
+        text = first["msg"].removeprefix("Value error, ")
+        if first["loc"] == ("language",):
+            text = "give an ISO 639-1 code, two small letters, such as en"
+        raise BadUsage(name + text) from None
+
+
 @dataclass(frozen=True)
 class Order:
     """What the user wants of a submission.
@@ -337,7 +359,7 @@ class Order:
         force: Submit although the session is done or has a job out.
         say: Tells the user something, one line at a time.
         progress_file: The worker writes how far it is into ``transcription.progress.json``, too.
-        follow: The caller follows the job (see `standing`).
+        follow: The caller follows the job (see `existing_submission`).
     """
 
     wishes: JobInput
@@ -367,12 +389,12 @@ def submit(edge: Edge, session: Session, order: Order) -> Submission:
     audio = recorded(edge, session)
     held = claims.read(edge.bucket, session)
     if not order.force:
-        found = standing(edge, session, audio, held, order.say, follow=order.follow)
+        found = existing_submission(edge, session, audio, held, order.say, follow=order.follow)
         if found is not None:
             return found
     elif held is not None and held.claim is not None:
-        call_back(edge, held.claim, order.say)
-    claim = post(edge, session, audio, held, Task(order.wanted(), order.say))
+        cancel_replaced_job(edge, held.claim, order.say)
+    claim = submit_job(edge, session, audio, held, Task(order.wanted(), order.say))
     return Submission(State.SUBMITTED, session, claim)
 
 
@@ -392,7 +414,7 @@ def resubmit(
         edge: Settings and services.
         session: Which.
         claim: Of the job that ended.
-        ended: How (`recovery.name_of`).
+        ended: How (`retry_policy.cause_name`).
         longer: Give the new job more time than the old one had.
         known_s: Seconds that the worker asked for, 0 if it did not.
         say: Told of refusals and pauses.
@@ -412,7 +434,7 @@ def resubmit(
         raise ClaimConflict(f"another edge box took {session} over")
     known_s = max(known_s, claim.execution_timeout_s if longer and not known_s else 0)
     earlier = earlier if claim.audio_etag == audio.etag else ()
-    return post(edge, session, audio, held, Task(claim.wanted, say, earlier, known_s))
+    return submit_job(edge, session, audio, held, Task(claim.wanted, say, earlier, known_s))
 
 
 def recorded(edge: Edge, session: Session) -> ObjectInfo:
@@ -432,7 +454,7 @@ def recorded(edge: Edge, session: Session) -> ObjectInfo:
     return audio
 
 
-def call_back(edge: Edge, claim: Claim, say: Callable[[str], None]) -> None:
+def cancel_replaced_job(edge: Edge, claim: Claim, say: Callable[[str], None]) -> None:
     """Cancel the job that another is going to replace, so that two do not write one transcript.
 
     Args:

@@ -7,13 +7,11 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from edge_client import session as layout
-from edge_client import settings
 from edge_client.clock import Clock
-from edge_client.services import s3 as aws
-from edge_client.services.runpod import Limiter, Requests, RunpodApi, Silence
-from edge_client.services.s3 import Bucket
-from edge_client.settings import QUEUE, STORAGE, Limits, Settings
+from edge_client.services.runpod import IdleMonitor, Limiter, RequestCounter, RunpodApi
+from edge_client.services.s3 import Bucket, Connection, connect
+from edge_client.session import Session, resolve
+from edge_client.settings import QUEUE, STORAGE, Settings, load
 
 
 class Edge:
@@ -22,7 +20,7 @@ class Edge:
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self.settings = settings
         self.clock = clock or Clock()
-        self.requests = Requests()
+        self.requests = RequestCounter()
 
     @classmethod
     def load(cls, env_file: Path | None, *, storage: bool = True, queue: bool = True) -> Edge:
@@ -36,14 +34,14 @@ class Edge:
         Raises:
             NotConfigured: Naming everything that is missing, at once.
         """
-        edge = cls(settings.load(env_file))
+        edge = cls(load(env_file))
         edge.settings.require(*(STORAGE if storage else ()), *(QUEUE if queue else ()))
         return edge
 
     @cached_property
-    def connection(self) -> aws.Connection:
+    def connection(self) -> Connection:
         """The S3 client with what is known of its keys."""
-        connection = aws.connect(self.settings)
+        connection = connect(self.settings)
         self.requests.watch(connection.client)
         return connection
 
@@ -66,15 +64,10 @@ class Edge:
         )
 
     @cached_property
-    def silence(self) -> Silence:
+    def idle(self) -> IdleMonitor:
         """Since when the endpoint has had no job."""
-        return Silence(self.api, self.clock)
+        return IdleMonitor(self.api, self.clock)
 
-    @property
-    def limits(self) -> Limits:
-        """How often, and after which pauses, things are tried again."""
-        return Limits(self.settings.retry_attempts, self.settings.retry_delay_s)
-
-    def session(self, text: str) -> layout.Session:
+    def session(self, text: str) -> Session:
         """Resolve what the user typed for SESSION."""
-        return layout.resolve(text, self.bucket)
+        return resolve(text, self.bucket)

@@ -86,7 +86,7 @@ class Lifetimes:
         )
 
 
-def plan(duration_s: float, least_expiry_s: int, known_s: float = 0.0) -> Lifetimes:
+def plan_lifetimes(duration_s: float, least_expiry_s: int, known_s: float = 0.0) -> Lifetimes:
     """Compute the lifetimes of one job.
 
     Args:
@@ -144,7 +144,7 @@ class Length:
     source: LengthSource
 
 
-def length_of(head: bytes, object_bytes: int) -> Length:
+def recording_length(head: bytes, object_bytes: int) -> Length:
     """Tell a recording's length.
 
     Args:
@@ -175,7 +175,7 @@ class SignedUrls:
     progress_url: PresignedUrl | None = None
 
 
-def sign(
+def sign_urls(
     connection: Connection, session: Session, expires_s: int, *, progress: bool = False
 ) -> SignedUrls:
     """Sign a session's URLs.

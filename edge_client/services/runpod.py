@@ -228,7 +228,7 @@ def pooled_session(key: SecretStr) -> requests.Session:
     return session
 
 
-class Requests:
+class RequestCounter:
     """Counters that many threads share. Retries count: they are requests, too."""
 
     def __init__(self) -> None:
@@ -438,7 +438,7 @@ def _raise_unreachable(exc: requests.RequestException) -> NoReturn:
 LEAST_BETWEEN_LOOKS_S = 0.5
 
 
-class Silence:
+class IdleMonitor:
     """Since when an endpoint has had no job, for all who search: one look serves them together.
 
     Args:
@@ -468,12 +468,12 @@ class Silence:
 
     def _is_quiet(self) -> bool:
         try:
-            return is_quiet(self._api.health())
+            return is_idle(self._api.health())
         except (Unreachable, RunpodError):
             return False
 
 
-def is_quiet(health: Mapping[str, Any]) -> bool:
+def is_idle(health: Mapping[str, Any]) -> bool:
     """Tell whether an endpoint certainly has no job: every count is there, and is zero."""
     jobs, workers = health.get("jobs"), health.get("workers")
     if not isinstance(jobs, Mapping) or not isinstance(workers, Mapping):

@@ -74,12 +74,12 @@ class Secret:
         return same.index(True) if any(same) else None
 
 
-def fresh() -> str:
+def fresh_secret() -> str:
     """Return a new secret."""
     return secrets.token_urlsafe(FRESH_BYTES)
 
 
-def load(file: Path | None, setting: SecretStr | None) -> Secret:
+def load_secret(file: Path | None, setting: SecretStr | None) -> Secret:
     """Return the secret to use.
 
     Args:

@@ -243,7 +243,7 @@ def test_refused_submission_is_not_called_late(out: Scene) -> None:
     out.held(job_id=None)
     out.held(**out.claim.released(NOW).model_dump())
     outcome = out.go()
-    assert outcome.message.startswith("nothing is out")
+    assert outcome.message.startswith("no job is in flight")
     assert out.posts == []
 
 

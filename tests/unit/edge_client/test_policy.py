@@ -18,7 +18,7 @@ from edge_client.doctor import partition_of, policy
 from edge_client.services import s3 as aws
 from edge_client.services.edge import Edge
 from edge_client.session import Session
-from edge_client.webhook.finisher import PursuitFinisher
+from edge_client.webhook.finisher import Finisher
 from tests.unit.edge_client.samples import SESSION, job, wav
 from tests.unit.edge_client.servers import BUCKET, Reply, RunpodServer, S3Server
 from tests.unit.edge_client.test_campaign import undelivered
@@ -122,7 +122,7 @@ def every_command(s3: S3Server, runpod: RunpodServer) -> None:
     assert run(["batch", "--dry-run"]) == 0
     assert run(["batch", "--session", OTHERS[0].prefix]) == 0
     assert run(["submit", OTHERS[1].prefix]) == 0
-    assert PursuitFinisher(Edge.load(None)).finish(OTHERS[1]) is None
+    assert Finisher(Edge.load(None)).finish(OTHERS[1]) is None
     assert run(["batch"]) == 0
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from edge_client.errors import BadUsage, NotConfigured
 from edge_client.services import s3 as aws
-from edge_client.services.presign import early_end, expiry_of, sign
+from edge_client.services.presign import early_end, expiry_of, sign_urls
 from edge_client.session import Session
 from edge_client.settings import load
 from tests.unit.edge_client.samples import SESSION
@@ -36,7 +36,7 @@ def plain() -> Iterator[aws.Connection]:
 
 @pytest.mark.parametrize("region", ["us-east-1", "us-east-2", "eu-central-1"])
 def test_host_is_the_regions_own(monkeypatch: pytest.MonkeyPatch, region: str) -> None:
-    urls = sign(connection(monkeypatch, region=region), SESSION, 60)
+    urls = sign_urls(connection(monkeypatch, region=region), SESSION, 60)
     for url in (urls.audio_url, urls.result_url):
         assert urlsplit(url.reveal()).netloc == f"clouddrive-app-bucket.s3.{region}.amazonaws.com"
 
@@ -60,13 +60,13 @@ def test_host_is_the_regions_own(monkeypatch: pytest.MonkeyPatch, region: str) -
 def test_path_style_where_the_name_cannot_be_in_the_host(
     monkeypatch: pytest.MonkeyPatch, more: dict[str, str], host: str, path: str
 ) -> None:
-    parts = urlsplit(sign(connection(monkeypatch, **more), SESSION, 60).audio_url.reveal())
+    parts = urlsplit(sign_urls(connection(monkeypatch, **more), SESSION, 60).audio_url.reveal())
     assert parts.netloc == host
     assert parts.path.startswith(path)
 
 
 def test_sigv4_and_the_content_type_is_signed_into_the_put(plain: aws.Connection) -> None:
-    urls = sign(plain, SESSION, 77)
+    urls = sign_urls(plain, SESSION, 77)
     get, put = (parse_qs(urlsplit(u.reveal()).query) for u in (urls.audio_url, urls.result_url))
     assert get["X-Amz-Algorithm"] == put["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
     assert get["X-Amz-SignedHeaders"] == ["host"]
@@ -76,14 +76,14 @@ def test_sigv4_and_the_content_type_is_signed_into_the_put(plain: aws.Connection
 
 @pytest.mark.parametrize("name", ["a b", "a+b", "50%41", "ünï", "a'b\"&c"])
 def test_keys_are_quoted_once_and_exactly(plain: aws.Connection, name: str) -> None:
-    url = sign(plain, Session("u 1", name), 60).audio_url.reveal()
+    url = sign_urls(plain, Session("u 1", name), 60).audio_url.reveal()
     assert unquote(urlsplit(url).path) == f"/users/u 1/audio/sessions/{name}/audio.wav"
     assert " " not in url
     assert "'" not in url  # or the curl line would not paste
 
 
 def test_expiry_is_read_from_the_url(plain: aws.Connection) -> None:
-    urls = sign(plain, SESSION, 3600)
+    urls = sign_urls(plain, SESSION, 3600)
     assert urls.expires_at == expiry_of(urls.result_url)
     left = urls.expires_at - datetime.now(UTC)
     assert timedelta(seconds=3590) < left <= timedelta(seconds=3601)
@@ -91,11 +91,11 @@ def test_expiry_is_read_from_the_url(plain: aws.Connection) -> None:
 
 def test_expiry_out_of_range_is_refused(plain: aws.Connection) -> None:
     with pytest.raises(BadUsage):
-        sign(plain, SESSION, 604_801)
+        sign_urls(plain, SESSION, 604_801)
 
 
 def test_signed_urls_are_masked_in_repr(plain: aws.Connection) -> None:
-    assert "Signature" not in repr(sign(plain, SESSION, 60))
+    assert "Signature" not in repr(sign_urls(plain, SESSION, 60))
 
 
 def test_no_keys_at_all_is_not_configured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,9 +156,9 @@ def test_keys_that_botocore_renews_are_not_taken_for_ending(
 
 
 def test_progress_url_is_a_third_put(plain: aws.Connection) -> None:
-    urls = sign(plain, SESSION, 60, progress=True)
+    urls = sign_urls(plain, SESSION, 60, progress=True)
     assert urls.progress_url is not None
     parts = urlsplit(urls.progress_url.reveal())
     assert parts.path == f"/{SESSION.progress_key}"
     assert parse_qs(parts.query)["X-Amz-SignedHeaders"] == ["content-type;host"]
-    assert sign(plain, SESSION, 60).progress_url is None
+    assert sign_urls(plain, SESSION, 60).progress_url is None

@@ -23,7 +23,7 @@ from edge_client.errors import (
 )
 from edge_client.jobs import claim as claims
 from edge_client.jobs.submit import Order, State, Submission, submit
-from edge_client.services import presign as recording
+from edge_client.services import presign
 from edge_client.services.edge import Edge
 from tests.unit.edge_client.samples import NOW, SESSION, FakeClock, claim, job, transcript, wav
 from tests.unit.edge_client.servers import Reply, RunpodServer, S3Server
@@ -101,8 +101,8 @@ def test_no_recording_is_said_before_anything_is_claimed(
 def test_recording_that_no_url_outlives_is_not_claimed(
     go: Go, s3: S3Server, audio_etag: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    week = recording.Length(604_800.0, recording.LengthSource.HEADER)
-    monkeypatch.setattr(recording, "length_of", lambda head, size: week)
+    week = presign.Length(604_800.0, presign.LengthSource.HEADER)
+    monkeypatch.setattr(presign, "recording_length", lambda head, size: week)
     with pytest.raises(RecordingTooLong):
         go()
     assert SESSION.claim_key not in s3.objects

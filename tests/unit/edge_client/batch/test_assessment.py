@@ -9,7 +9,7 @@ import pytest
 from edge_client.batch import plan as assessment
 from edge_client.batch.plan import Inquiry, Wishes, from_listing
 from edge_client.batch.types import Found, Item, Need
-from edge_client.jobs.claim import GRACE, Held
+from edge_client.jobs.claim import GRACE, StoredClaim
 from edge_client.jobs.transcript import Delivered
 from edge_client.services.s3 import ObjectInfo
 from tests.unit.edge_client.samples import NOW, SESSION, claim
@@ -143,7 +143,7 @@ def asked(
         assert delivered is not None, "nobody has to read the transcript"
         return replace(DELIVERED, audio_etag=read) if delivered else None
 
-    held = None if claimed is None else Held(claim(**claimed), '"c1"')
+    held = None if claimed is None else StoredClaim(claim(**claimed), '"c1"')
     found = Found(SESSION, AUDIO, transcript, CLAIM)
     item = Inquiry(found, AUDIO, held, wishes, endpoint_id, NOW, find_of_job).answer()
     assert (item.audio, item.held) == (AUDIO, held)
@@ -234,7 +234,7 @@ def test_a_box_without_an_endpoint_takes_every_job_for_one_that_is_out() -> None
 
 
 def test_what_is_no_claim_is_refused_unless_forced() -> None:
-    found, held = Found(SESSION, AUDIO, None, CLAIM), Held(None, '"c1"')
+    found, held = Found(SESSION, AUDIO, None, CLAIM), StoredClaim(None, '"c1"')
     inquiry = Inquiry(found, AUDIO, held, WISHES, "ep1", NOW, lambda _: None)
     assert (inquiry.answer().need, inquiry.answer().held) == (Need.REFUSED, held)
     assert "--force" in inquiry.answer().why

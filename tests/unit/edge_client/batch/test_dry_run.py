@@ -13,7 +13,7 @@ from edge_client.batch.listing import Scope
 from edge_client.batch.plan import Wishes
 from edge_client.batch.types import Item, Need
 from edge_client.errors import StorageRefused
-from edge_client.jobs.claim import Held
+from edge_client.jobs.claim import StoredClaim
 from edge_client.services.edge import Edge
 from edge_client.services.presign import Length, LengthSource
 from edge_client.services.s3 import ObjectInfo
@@ -139,7 +139,7 @@ def test_a_length_that_is_guessed_sets_no_pace() -> None:
 
 
 def test_a_job_that_is_out_is_as_long_as_its_claim_says() -> None:
-    held = Held(claim(duration_s=33.0), '"c"')
+    held = StoredClaim(claim(duration_s=33.0), '"c"')
     (planned,) = with_lengths([work(0, need=Need.FOLLOW, held=held)], exact)
     assert (planned.audio_s, planned.is_about) == (33.0, False)
 

@@ -14,7 +14,7 @@ from edge_client.clock import Clock, utc_now
 from edge_client.errors import EdgeError, StorageRefused, Unauthorized, Unreachable
 from edge_client.jobs import claim as claims
 from edge_client.jobs.claim import Claim, Wanted
-from edge_client.jobs.poll import Glimpse, Pace
+from edge_client.jobs.poll import JobProgress, PollInterval
 from edge_client.services import runpod as limiter
 from edge_client.services.edge import Edge
 from edge_client.session import Session
@@ -48,7 +48,7 @@ class Watcher:
         self.out.append((session.name, claim.job_id))
         self.at_submission.set()
 
-    def show(self, session: Session, glimpse: Glimpse) -> None:
+    def show(self, session: Session, glimpse: JobProgress) -> None:
         """Forget."""
 
     def ended(self, record: Record) -> None:
@@ -83,7 +83,7 @@ class Bench:
 
     def run(self, items: Iterator[Item], max_in_flight: int = 100) -> dict[str, str]:
         """Run a batch over the items and return how each session ended."""
-        terms = Terms(Wanted(), lambda _: Pace(first_s=0.01, longest_s=0.02), max_in_flight)
+        terms = Terms(Wanted(), lambda _: PollInterval(first_s=0.01, longest_s=0.02), max_in_flight)
         Engine(self.edge, terms, self.view, self.stopping).run(items)
         return self.view.results()
 

@@ -8,7 +8,7 @@ import pytest
 from edge_client.batch import run as run_
 from edge_client.batch.engine import Stopping, Wish
 from edge_client.cli import run
-from edge_client.jobs.poll import Pace
+from edge_client.jobs.poll import PollInterval
 from edge_client.session import Session
 from tests.unit.edge_client.batch.endpoint import Endpoint
 from tests.unit.edge_client.samples import claim, transcript
@@ -20,7 +20,7 @@ def endpoint(
     env_file: Path, s3: S3Server, runpod: RunpodServer, monkeypatch: pytest.MonkeyPatch
 ) -> Endpoint:
     monkeypatch.setenv("RETRY_DELAY_SECONDS", "0")
-    monkeypatch.setattr(run_, "Pace", lambda *_, **__: Pace(0.01, 0.02))
+    monkeypatch.setattr(run_, "PollInterval", lambda *_, **__: PollInterval(0.01, 0.02))
     monkeypatch.setattr(runpod, "answer", runpod.answer)  # put back at the end
     return Endpoint(runpod, s3)
 

@@ -19,7 +19,7 @@ from edge_client.batch.progress import (
 from edge_client.batch.report import ReportFile
 from edge_client.batch.types import BatchView, Need
 from edge_client.jobs.claim import Attempt
-from edge_client.jobs.poll import Glimpse
+from edge_client.jobs.poll import JobProgress
 from edge_client.session import Session
 from edge_client.text import audio_length, clock_time, safe_line, visible
 from tests.unit.edge_client.batch.viewing import (
@@ -77,7 +77,7 @@ def test_polls_print_the_counts_every_half_minute_at_most(clock: FakeClock) -> N
     view.submitted(session(), claim_of(session(), clock))
     for _ in range(100):
         clock.sleep(1)
-        view.show(session(), Glimpse("running", "align", 50.0))
+        view.show(session(), JobProgress("running", "align", 50.0))
     lines = out.getvalue().splitlines()[1:]
     assert len(lines) == 100 // STATUS_EVERY_S
     assert "0 queued, 1 running, 0 done, 0 failed; 0 sessions so far, listing" in lines[0]
@@ -104,7 +104,7 @@ def test_json_lines_are_one_object_a_session_and_nothing_else(clock: FakeClock) 
     odd = Session("u1", NASTY)
     view.listed(item(odd))
     view.submitted(odd, claim_of(odd, clock))
-    view.show(odd, Glimpse("running"))
+    view.show(odd, JobProgress("running"))
     view.note(f"away {NASTY}")
     view.ended(record(odd, "failed", code="CODE", submissions=("lost", "CODE")))
     [line] = out.getvalue().splitlines()

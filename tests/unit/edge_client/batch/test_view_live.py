@@ -11,7 +11,7 @@ from rich.cells import cell_len
 
 from edge_client.batch.progress import REFRESHES_PER_S
 from edge_client.batch.types import BatchView, Need
-from edge_client.jobs.poll import Glimpse
+from edge_client.jobs.poll import JobProgress
 from edge_client.session import Session
 from tests.unit.edge_client.batch.viewing import (
     HOUR_OF_WAV,
@@ -32,7 +32,7 @@ def put_out(view: BatchView, clock: FakeClock, count: int, running: int = 0) -> 
         view.listed(item(session(number), size=HOUR_OF_WAV))
         view.submitted(session(number), claim_of(session(number), clock))
         state = "running" if number >= count - running else "queued"
-        view.show(session(number), Glimpse(state, "align" if state == "running" else None))
+        view.show(session(number), JobProgress(state, "align" if state == "running" else None))
 
 
 def drawn(clock: FakeClock, count: int, running: int = 0, **terminal: int) -> list[str]:
@@ -46,7 +46,7 @@ def test_row_shows_session_state_stage_percent_time_and_what_is_left(clock: Fake
     view, console, out = live_view(clock, width=110)
     put_out(view, clock, 1)
     clock.sleep(75)
-    view.show(session(0), Glimpse("running", "transcribe", 40.0, left_s=740))
+    view.show(session(0), JobProgress("running", "transcribe", 40.0, left_s=740))
     console.print(view)
     row = out.text.splitlines()[1]
     cells = ["u1/s0", "running", "transcribe", "━━━━━━", "40", "0:01:15", "about 12 min left"]
@@ -57,7 +57,7 @@ def test_left_is_estimated_from_the_percentages_where_nobody_says_it(clock: Fake
     view, console, out = live_view(clock)
     put_out(view, clock, 1)
     for percent in (10.0, 20.0, 30.0):
-        view.show(session(0), Glimpse("running", "align", percent))
+        view.show(session(0), JobProgress("running", "align", percent))
         clock.sleep(60)
     console.print(view)
     assert "about 6 min left" in out.text
@@ -97,7 +97,7 @@ def test_nasty_names_are_written_out(clock: FakeClock, encoding: str, width: int
     odd = Session("u1", f"{NASTY} é漢")
     view.listed(item(odd))
     view.submitted(odd, claim_of(odd, clock))
-    view.show(odd, Glimpse("running", "align", 50.0))
+    view.show(odd, JobProgress("running", "align", 50.0))
     console.print(view)
     assert r"u1/[bold]\x1b[2J" in out.text
     view.note(f"about {odd.name}")
@@ -127,7 +127,7 @@ def test_batch_estimate_follows_the_pace_of_the_audio(clock: FakeClock) -> None:
     clock.sleep(360)
     assert view.tally.left_s() is None, "nothing is worked through: nobody knows"
     view.ended(record(session(0), audio_s=3600.0))
-    view.show(session(1), Glimpse("running", "align", 50.0))
+    view.show(session(1), JobProgress("running", "align", 50.0))
     # 1.5 h of audio in 360 s; 2.5 h are left
     assert view.tally.left_s() == pytest.approx(600.0)
 
@@ -139,9 +139,9 @@ def test_work_of_before_this_run_is_not_taken_for_its_pace(clock: FakeClock) -> 
     view, _, _ = live_view(clock)
     view.listed(item(session(0), Need.FOLLOW))
     view.submitted(session(0), earlier)
-    view.show(session(0), Glimpse("running", "align", 90.0))
+    view.show(session(0), JobProgress("running", "align", 90.0))
     clock.sleep(60)
-    view.show(session(0), Glimpse("running", "align", 92.0))
+    view.show(session(0), JobProgress("running", "align", 92.0))
     # 2 % took 60 s, 8 % are left
     assert view.tally.left_s() == pytest.approx(240.0)
 
@@ -174,7 +174,7 @@ def test_only_what_is_open_is_kept(clock: FakeClock) -> None:
         put = session(number)
         view.listed(item(put))
         view.submitted(put, claim_of(put, clock))
-        view.show(put, Glimpse("running"))
+        view.show(put, JobProgress("running"))
         view.ended(record(put, "failed" if number % 2 else "done"))
     assert not view.tally.jobs
     assert not view.tally.waiting
@@ -184,7 +184,7 @@ def test_only_what_is_open_is_kept(clock: FakeClock) -> None:
 
 def test_poll_of_a_session_that_is_not_out_is_no_matter(clock: FakeClock) -> None:
     view, _, _ = live_view(clock)
-    view.show(session(), Glimpse("running"))
+    view.show(session(), JobProgress("running"))
     assert not view.tally.jobs
 
 
