@@ -39,7 +39,8 @@ NAMED_AT_MOST = 20
 _NAMED = {
     PlannedAction.NOT_MERGED: "not merged: {} (chunks, but no audio.wav yet)",
     PlannedAction.NO_AUDIO: "no audio: {}",
-    PlannedAction.FAILED_BEFORE: "failed before: {} (--session, --retry-failed or --force run them)",
+    PlannedAction.FAILED_BEFORE: "failed before: {} (--session, --retry-failed or --force run "
+    "them)",
     PlannedAction.REFUSED: "refused: {}",
 }
 SESSION_CHARS = 44

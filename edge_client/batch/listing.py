@@ -49,7 +49,9 @@ def list_sessions(bucket: Bucket, chosen: Filter) -> Generator[ListedSession, No
         EdgeError: S3 does not answer, or refuses.
     """
     if chosen.sessions:
-        lookups = (partial(_look_up, bucket, session) for session in dict.fromkeys(chosen.sessions))
+        lookups: Iterator[ListedSession | partial[ListedSession]] = (
+            partial(_look_up, bucket, session) for session in dict.fromkeys(chosen.sessions)
+        )
         yield from in_order(lookups, workers=LOOKUPS_AT_ONCE, ahead=2 * LOOKUPS_AT_ONCE)
     elif chosen.user is None:
         yield from _below(bucket, USERS)

@@ -17,7 +17,6 @@ from typing import Any
 from bucketscribe_contract.redact import one_line
 from edge_client.batch.types import IN_FLIGHT, PlannedAction, PlannedSession, Record
 from edge_client.clock import Clock
-from edge_client.errors import EdgeError
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.poll import JobProgress
 from edge_client.jobs.reconcile import End
