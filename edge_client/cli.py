@@ -84,7 +84,7 @@ def job_options(command: F) -> F:
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run at most N sessions.")
 @click.option("--stale/--no-stale", default=True, help="Run those whose recording is newer, too.")
-@click.option("--force", is_flag=True, help="Run sessions that are done, too, or have a job out.")
+@click.option("--force", is_flag=True, help="Run sessions that are done or in flight, too.")
 @click.option("--dry-run", is_flag=True, help="Show what would run; submit and write nothing.")
 @click.option(
     "--max-in-flight",
@@ -119,14 +119,13 @@ def batch(env_file: Path | None, /, as_json: bool, **options: Any) -> int:
     fails as `submit --wait` does. Any number of edge boxes can work on one bucket: claims in S3
     keep them from submitting a session twice, and after a crash any of them goes on.
 
-    Ctrl-C once submits no more and waits for the jobs that are out; twice leaves at once, and the
+    Ctrl-C once submits no more and waits for the jobs in flight; twice leaves at once, and the
     jobs go on. The same command resumes. Sessions that failed for good are not run again by
     themselves: see --retry-failed.
     """
     from edge_client.batch import run as batch_run
 
-    chosen = batch_run.Options(**batch_run.sorted_out(options))
-    return batch_run.batch(env_file, Printer(as_json), chosen)
+    return batch_run.batch(env_file, Printer(as_json), batch_run.Options.of(options))
 
 
 @click.group(no_args_is_help=False)
