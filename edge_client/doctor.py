@@ -86,11 +86,10 @@ def _keys(edge: Edge) -> str:
     connection = edge.connection
     if not connection.temporary:
         return "long-lived"
-    if connection.keys_end is None:
+    ends = connection.keys_end()
+    if ends is None:
         return "temporary; nothing says when they end, and the URLs end with them"
-    if connection.keys_end <= edge.clock.now():
-        raise NotConfigured(f"they ended at {connection.keys_end:%Y-%m-%d %H:%M %Z}: renew them")
-    return f"temporary, until {connection.keys_end:%Y-%m-%d %H:%M %Z}; the URLs end with them"
+    return f"temporary, until {ends:%Y-%m-%d %H:%M %Z}; the URLs end with them"
 
 
 def _bucket(edge: Edge, headers: dict[str, str]) -> str:

@@ -31,12 +31,10 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from urllib.parse import parse_qs, urlsplit
 
-from botocore.exceptions import BotoCoreError
-
 from bucketscribe_contract import ExecutionPolicy, PresignedUrl
 from bucketscribe_contract.wav import NotWav, parse_wav
-from edge_client.errors import BadUsage, KeysEndTooSoon, NotConfigured, RecordingTooLong
-from edge_client.services.s3 import Connection
+from edge_client.errors import BadUsage, KeysEndTooSoon, RecordingTooLong
+from edge_client.services.s3 import Connection, translated_key_errors
 from edge_client.session import Session
 
 STARTUP_S = 300
@@ -205,12 +203,10 @@ def _presign_put(connection: Connection, key: str, expires_s: int) -> PresignedU
 def _presign(
     connection: Connection, method: str, params: dict[str, str], expires_s: int
 ) -> PresignedUrl:
-    try:
+    with translated_key_errors():
         url = connection.client.generate_presigned_url(
             method, Params={"Bucket": connection.bucket, **params}, ExpiresIn=expires_s
         )
-    except BotoCoreError as exc:
-        raise NotConfigured(f"cannot sign: {exc}: check the AWS keys") from exc
     return PresignedUrl(url)
 
 
@@ -229,7 +225,7 @@ def early_end(connection: Connection, expires_at: datetime) -> str | None:
     """
     if not connection.temporary:
         return None
-    ends = connection.current_end()
+    ends = connection.keys_end()
     if ends is None:
         return (
             "the AWS keys are temporary and nothing says when they end; the URLs end with them "
@@ -249,7 +245,7 @@ def within_keys(connection: Connection, life: Lifetimes, now: datetime) -> Lifet
     Raises:
         KeysEndTooSoon: They end before even a job that starts at once has likely ended.
     """
-    ends = connection.current_end()
+    ends = connection.keys_end()
     if ends is None:
         return life
     left_s = int((ends - now).total_seconds())

@@ -17,7 +17,8 @@ KEY = "rpa_TESTKEY0123456789"
 
 
 @pytest.fixture(autouse=True)
-def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    before = dict(os.environ)
     for name in list(os.environ):
         if name.startswith(
             ("AWS_", "RUNPOD_", "COGNITO_", "PRESIGNED_", "RETRY_", "LOST_", "WEBHOOK_")
@@ -28,6 +29,9 @@ def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.chdir(tmp_path)
     at_once = runpod_.GET_RETRY.new(backoff_factor=0, backoff_jitter=0)
     monkeypatch.setattr(runpod_, "GET_RETRY", at_once)
+    yield
+    os.environ.clear()  # the settings put what .env says into it
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")
