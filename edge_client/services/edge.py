@@ -23,7 +23,9 @@ class Edge:
         self.requests = RequestCounter()
 
     @classmethod
-    def load(cls, env_file: Path | None, *, storage: bool = True, queue: bool = True) -> Edge:
+    def load(
+        cls, env_file: Path | None = None, *, storage: bool = True, queue: bool = True
+    ) -> Edge:
         """Read the settings and check that what a command needs is there.
 
         Args:
@@ -63,6 +65,6 @@ class Edge:
         """Since when the endpoint has had no job."""
         return IdleMonitor(self.api, self.clock)
 
-    def session(self, text: str) -> Session:
+    def session(self, text: Session | str) -> Session:
         """Resolve what the user typed for SESSION."""
-        return resolve(text, self.bucket)
+        return text if isinstance(text, Session) else resolve(text, self.bucket)
