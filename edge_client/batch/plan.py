@@ -34,7 +34,7 @@ STALE = "the recording is newer than its transcript"
 EMPTY_TRANSCRIPT = "its transcript is empty"
 CHANGED_MEANWHILE = "the recording changed while its job ran"
 CHANGED_SINCE = "the recording changed since its job failed"
-TIME_OVER = "its job had no time left"
+EXPIRED = "its last job expired"
 NOT_TAKEN = "RunPod refused its last submission"
 IN_FLIGHT = "its job is in flight"
 IN_FLIGHT_FOR_ANOTHER = "its job is in flight for an earlier recording, and has to end first"
@@ -216,7 +216,7 @@ class ClaimedSession:
         if not claim.is_alive(self.now):
             if self.listed.transcript is not None:
                 return PlannedAction.SUBMIT, _without_claim(self.listed)
-            return PlannedAction.SUBMIT, NOT_TAKEN if claim.was_refused else TIME_OVER
+            return PlannedAction.SUBMIT, NOT_TAKEN if claim.was_refused else EXPIRED
         if self.endpoint_id is not None and claim.endpoint_id != self.endpoint_id:
             text = (
                 f"its job is on endpoint {claim.endpoint_id}: set "
