@@ -23,12 +23,12 @@ from edge_client.jobs.callback_url import fill
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.transcript import parse
 from edge_client.session import Session
-from edge_client.webhook.server import fresh
+from edge_client.webhook.server import fresh_secret
 from tests.unit.edge_client.samples import wav
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 ROOT = Path(__file__).parents[2]
-SECRET = fresh()
+SECRET = fresh_secret()
 LYING = {"id": "x", "status": "COMPLETED", "output": {"status": "ok", "result": {"bytes": 1}}}
 
 
@@ -198,7 +198,7 @@ def test_forged_callback_changes_nothing(box: Box, serving: Serving) -> None:
     running = box.submit("running", "slow", serving.template)
     unknown = Session("u 1", "unknown")
     before = box.objects(running), box.events(EventKind.SUBMITTED)
-    assert serving.call(running, f"{serving.url}/hooks/{fresh()}/{{session}}") == 404
+    assert serving.call(running, f"{serving.url}/hooks/{fresh_secret()}/{{session}}") == 404
     assert f"{running}: called" not in serving.said
     for session in (running, unknown):  # the right secret and a lying body
         assert serving.call(session) == 200

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 from devstack import EventKind, QueueConfig, Stack
 from devstack.stack import write_env_file
 from edge_client.jobs.claim import Claim
-from edge_client.jobs.retry_policy import Ending, name_of
+from edge_client.jobs.retry_policy import Ending, cause_name
 from edge_client.jobs.transcript import parse
 from edge_client.session import Session
 from tests.unit.edge_client.samples import wav
@@ -121,7 +121,7 @@ class Ground:
         submitted, stored = self.submissions(), self.stored(sessions)
         assert all(claim.request_id == request_id for claim, request_id in stored)
         earlier = {attempt.ended for claim, _ in stored for attempt in claim.earlier}
-        assert earlier <= ({name_of(Ending.UNANSWERED)} if may_be_lost else set())
+        assert earlier <= ({cause_name(Ending.UNANSWERED)} if may_be_lost else set())
         named = [claim.job_id for claim, _ in stored if claim.job_id is not None]
         assert len(set(named)) == len(named)
         assert set(named) <= set(submitted)

@@ -9,7 +9,7 @@ import pytest
 
 from edge_client.batch.report import TORN, ReportFile, ReportLost, failed_in
 from edge_client.errors import BadUsage
-from tests.unit.edge_client.batch.viewing import record, session
+from tests.unit.edge_client.batch.samples import record, session
 from tests.unit.edge_client.samples import FakeClock
 
 
@@ -108,7 +108,7 @@ def test_line_that_is_not_whole_is_lost_and_marked(
         ("failed", True),
         ("lost", True),
         ("cancelled", True),
-        ("out", True),
+        ("in_flight", True),
         ("refused", True),
         ("failed_before", True),
         ("of a later version", True),
@@ -145,7 +145,7 @@ def test_line_of_another_kind_is_an_error_that_names_it(
 ) -> None:
     write(path, clock, (1, "failed"))
     path.write_bytes(path.read_bytes() + line + b"\n" + path.read_bytes())
-    with pytest.raises(BadUsage, match="line 2 is no session's"):
+    with pytest.raises(BadUsage, match="line 2 is not a session's record"):
         failed_in(path)
 
 

@@ -1,13 +1,12 @@
-"""What the tests of views, report and summary play with."""
+"""Values that the tests of progress, results and report start from."""
 
 import io
 from decimal import Decimal
 from typing import Any
 
-from rich.console import Console
-
-from edge_client.batch.progress import LiveView
-from edge_client.batch.types import Item, Need, Record
+from edge_client.batch.progress import BatchProgress, Writer
+from edge_client.batch.results import BatchStats
+from edge_client.batch.types import PlannedAction, PlannedSession, Record
 from edge_client.clock import Clock
 from edge_client.jobs.claim import Claim
 from edge_client.services.s3 import ObjectInfo
@@ -15,7 +14,6 @@ from edge_client.session import Session
 from tests.unit.edge_client.samples import NOW, claim
 
 PRICE = Decimal("0.0005")
-HOUR_OF_WAV = 32_000 * 3600
 NASTY = "[bold]\x1b[2J\x9b31m\u202e\nname"
 NASTY_SEEN = r"[bold]\x1b[2J\x9b31m\u202e\nname"
 
@@ -24,9 +22,14 @@ def session(number: int = 1, user: str = "u1") -> Session:
     return Session(user, f"s{number}")
 
 
-def item(which: Session, need: Need = Need.SUBMIT, why: str = "new", size: int = 0) -> Item:
+def planned(
+    which: Session,
+    action: PlannedAction = PlannedAction.SUBMIT,
+    why: str = "new",
+    size: int = 0,
+) -> PlannedSession:
     audio = ObjectInfo(which.audio_key, '"e"', size, NOW) if size else None
-    return Item(which, need, why, audio)
+    return PlannedSession(which, action, why, audio)
 
 
 def claim_of(which: Session, clock: Clock, **changes: Any) -> Claim:
@@ -36,6 +39,11 @@ def claim_of(which: Session, clock: Clock, **changes: Any) -> Claim:
 
 def record(which: Session, result: str = "done", **changes: Any) -> Record:
     return Record(which.prefix, **({"result": result, "message": "said so"} | changes))
+
+
+def silent(clock: Clock, price: Decimal | None = PRICE, **more: Any) -> BatchProgress:
+    """Counts, and shows nothing."""
+    return BatchProgress(BatchStats(clock), Writer(), clock, price, **more)
 
 
 class Terminal(io.TextIOWrapper):
@@ -54,19 +62,3 @@ class Terminal(io.TextIOWrapper):
         self.flush()
         assert isinstance(self.buffer, io.BytesIO)
         return self.buffer.getvalue().decode(self.encoding)
-
-
-def live_view(
-    clock: Clock, width: int = 100, height: int = 24, encoding: str = "utf-8"
-) -> tuple[LiveView, Console, Terminal]:
-    """A live view on a terminal of this size; it is drawn when it is printed."""
-    out = Terminal(encoding)
-    console = Console(
-        file=out,
-        width=width,
-        height=height,
-        force_terminal=True,
-        color_system=None,
-        legacy_windows=False,
-    )
-    return LiveView(console, clock), console, out
