@@ -2,12 +2,6 @@
 
 Only click is imported here. What a command needs (boto3 above all) is imported when it runs, so
 that ``--help`` and usage errors answer at once.
-
-Options and arguments that several commands share, or that are many. click alone is imported.
-
-``edge-client batch``: its options. click alone is imported; see `edge_client.cli`.
-
-``edge-client webhook``: its options. click alone is imported; see `edge_client.cli`.
 """
 
 from __future__ import annotations
@@ -177,8 +171,8 @@ def secret(base: str, as_json: bool) -> int:
 
     value = fresh_secret()
     url = checked(f"{base.rstrip('/')}/{value}/{PLACEHOLDER}", runpod_url="")
-    report = Printer(as_json)
-    report.result(
+    printer = Printer(as_json)
+    printer.result(
         {"secret": value, "webhook": url},
         f"WEBHOOK_SECRET={value}\n# submit with: --webhook '{url}'",
     )
@@ -239,22 +233,19 @@ def presign(env_file: Path | None, session: str, expires_s: int | None, as_json:
 )
 @click.option("--wait", is_flag=True, help="Follow the job to its end, and recover what fails.")
 @wait_at_most
-@click.option("--force", is_flag=True, help="Submit although SESSION is done or has a job out.")
+@click.option("--force", is_flag=True, help="Submit although SESSION is done or its job in flight.")
 @as_json_flag
 @env_file_of_group
 def submit(
     env_file: Path | None,
     /,
     session: str,
-    webhook: str | None,
-    progress_file: bool,
     wait: bool,
     timeout_s: float | None,
-    force: bool,
     as_json: bool,
-    **wishes: Any,
+    **options: Any,
 ) -> int:
-    """Submit SESSION, unless it is done or its job is out.
+    """Submit SESSION, unless it is done or its job is in flight.
 
     A submission that RunPod refuses for the moment is tried again: RETRY_ATTEMPTS (3) times in
     all, after RETRY_DELAY_SECONDS (30), then twice that, and so on. With --wait the same count
@@ -265,17 +256,7 @@ def submit(
         raise click.UsageError("--timeout says how long to --wait: give both")
     from edge_client import commands
 
-    return commands.submit(
-        env_file,
-        Printer(as_json),
-        session,
-        wishes,
-        webhook=webhook,
-        force=force,
-        progress_file=progress_file,
-        wait=wait,
-        timeout_s=timeout_s,
-    )
+    return commands.submit(env_file, Printer(as_json), session, wait, timeout_s, **options)
 
 
 @cli.command()
@@ -378,27 +359,27 @@ def run(argv: Sequence[str]) -> int:
     Args:
         argv: Without the program's name.
     """
-    report = Printer("--json" in argv)
+    printer = Printer("--json" in argv)
     try:
         return int(cli.main(list(argv), prog_name="edge-client", standalone_mode=False) or 0)
     except EdgeError as exc:
         _trace(argv)
-        report.failure(exc.code, str(exc), exc.exit_code)
+        printer.failure(exc.code, str(exc), exc.exit_code)
         return exc.exit_code
     except click.ClickException as exc:
         context = getattr(exc, "ctx", None)
         path = context.command_path if context is not None else "edge-client"
-        report.failure("USAGE", f"{exc.format_message()} (see `{path} --help`)", 2)
+        printer.failure("USAGE", f"{exc.format_message()} (see `{path} --help`)", 2)
         return 2
     except (click.Abort, KeyboardInterrupt):
-        report.failure("INTERRUPTED", "interrupted", 130)
+        printer.failure("INTERRUPTED", "interrupted", 130)
         return 130
     except BrokenPipeError:
         return _without_stdout()
     except Exception as exc:  # noqa: BLE001 - the last line of defence: people see no traceback
         _trace(argv)
         text = f"unexpected {type(exc).__name__}: {exc}; --debug shows where: please report it"
-        report.failure("INTERNAL", text, 1)
+        printer.failure("INTERNAL", text, 1)
         return 1
 
 

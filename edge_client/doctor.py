@@ -1,16 +1,9 @@
-"""Checks what a submission stands on, and names the fix of each thing that is wrong.
+"""Checks keys, bucket, clock and endpoint, and prints the least IAM policy.
 
-Takes the settings; returns `Check`s. Nothing is written anywhere: the keys need no more than the
-other commands do.
-
-The least IAM policy for what the commands do on a bucket.
-
-Takes the bucket's name and region; returns the document, without a call. The keys that it is for
-sign the presigned URLs, too, so what the worker reads and writes through those is in it.
-
-``s3:ListBucket`` is more than listing: with it a missing key answers 404, without it 403, and S3
-asks for it as if the key were the prefix (what Ceph does "to match aws behavior":
-github.com/ceph/ceph/pull/68577). HEAD of the bucket has no prefix at all, so nothing here does it.
+Takes an `Edge`; returns `Check`s that name each fix, or the policy's document. Nothing is written.
+The policy allows ``s3:ListBucket``: without it a missing key answers 403, not 404. HEAD of the
+bucket has no prefix that a condition could narrow (github.com/ceph/ceph/pull/68577), so nothing
+here does it.
 """
 
 from __future__ import annotations
@@ -86,11 +79,10 @@ def _keys(edge: Edge) -> str:
     connection = edge.connection
     if not connection.temporary:
         return "long-lived"
-    if connection.keys_end is None:
+    ends = connection.keys_end()
+    if ends is None:
         return "temporary; nothing says when they end, and the URLs end with them"
-    if connection.keys_end <= edge.clock.now():
-        raise NotConfigured(f"they ended at {connection.keys_end:%Y-%m-%d %H:%M %Z}: renew them")
-    return f"temporary, until {connection.keys_end:%Y-%m-%d %H:%M %Z}; the URLs end with them"
+    return f"temporary, until {ends:%Y-%m-%d %H:%M %Z}; the URLs end with them"
 
 
 def _bucket(edge: Edge, headers: dict[str, str]) -> str:

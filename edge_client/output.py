@@ -1,10 +1,7 @@
-"""Results as text for people and as objects for programs. Pure.
+"""Results as text for people and as objects for programs, and a job's progress on stderr.
 
-Writes results to stdout and everything else to stderr, as text or as one JSON object.
-
-How far a job is, shown on stderr: a live line on a terminal, plain lines when not.
-
-stdout is for results alone.
+Takes values of `edge_client.jobs`; returns text and JSON-ready dicts. `view_for` chooses how
+progress is shown: a live line on a terminal, plain lines elsewhere, nothing with ``--json``.
 """
 
 from __future__ import annotations
@@ -73,7 +70,7 @@ def submission_as_text(sub: Submission) -> str:
         return f"already submitted: job {job} {by}; {wait} follows it"
     return (
         f"already submitted {by}, but RunPod's answer is not known, so its job may be running; "
-        f"{wait} looks for it, and submits again once it is certain that there is none"
+        f"{wait} looks for it, and submits again once there certainly is none"
     )
 
 
@@ -184,7 +181,7 @@ class PlainView(QuietView):
         key = (seen.state, seen.stage, step)
         if key != self._last:
             self._last = key
-            self.note(words(seen))
+            self.note(progress_as_text(seen))
 
 
 class LiveView:
@@ -209,7 +206,7 @@ class LiveView:
         self._progress.console.print(message, markup=False, highlight=False)
 
 
-def words(seen: JobProgress) -> str:
+def progress_as_text(seen: JobProgress) -> str:
     """Return a state as a short plain line, such as ``transcribe 40 %``."""
     percent = "" if seen.percent is None else f" {seen.percent:.0f} %"
     left = "" if seen.left_s is None else f", {remaining(seen.left_s)}"
@@ -227,7 +224,7 @@ def remaining(left_s: float) -> str:
 
 @contextmanager
 def view_for(json: bool, stream: TextIO | None = None) -> Iterator[View]:
-    """Choose a view, and take it away again.
+    """Context manager: the progress display for this terminal.
 
     Args:
         json: The output is for a program.

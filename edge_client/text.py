@@ -1,4 +1,4 @@
-"""Names, messages and amounts as text that is safe and short on any terminal. Pure.
+"""Text that is safe and short on any terminal, and `Printer`, which prints it.
 
 Keys in S3 are other people's: a name can hold escape sequences that rewrite a terminal, markup,
 and characters that turn a line around. Redaction is imported late: pydantic comes with it.
@@ -46,7 +46,7 @@ def audio_length(seconds: float) -> str:
 
 
 class Printer:
-    """Where a command's words go.
+    """Prints a command's result to stdout, everything else to stderr.
 
     Args:
         as_json: stdout gets exactly one object; people's text is left out.

@@ -21,7 +21,7 @@ from edge_client.batch.listing import in_order
 from edge_client.batch.plan import plan
 from edge_client.batch.types import Filter, PlannedAction, PlannedSession
 from edge_client.errors import AudioNotFound
-from edge_client.jobs.submit import measured
+from edge_client.jobs.submit import read_recording
 from edge_client.services.edge import Edge
 from edge_client.services.presign import Length, LengthSource
 from edge_client.text import audio_length, clock_time, safe_line, visible
@@ -82,7 +82,7 @@ def dry_run(edge: Edge, chosen: Filter, as_json: bool) -> int:
 
 def _length(edge: Edge, planned: PlannedSession) -> Length | None:
     try:
-        return measured(edge, planned.session.audio_key)[0]
+        return read_recording(edge, planned.session).length
     except AudioNotFound:
         return None
 

@@ -23,7 +23,6 @@ from edge_client.batch.shutdown import CircuitBreaker, Shutdown, ShutdownLevel
 from edge_client.batch.types import IN_FLIGHT, PlannedAction, PlannedSession, Record
 from edge_client.errors import (
     AnswerLost,
-    AudioNotFound,
     ClaimConflict,
     EdgeError,
     RateLimited,
@@ -33,7 +32,7 @@ from edge_client.jobs import claim as claims
 from edge_client.jobs.claim import Claim, Wanted
 from edge_client.jobs.poll import JobProgress, PollInterval
 from edge_client.jobs.reconcile import End, Reconciler
-from edge_client.jobs.submit import Task, cancel_replaced_job, submit_job
+from edge_client.jobs.submit import Task, cancel_replaced_job, read_recording, submit_job
 from edge_client.services.edge import Edge
 from edge_client.session import Session
 
@@ -245,13 +244,11 @@ class SessionRun:
             return self._claim_now(exc)
 
     def _post(self) -> Claim:
-        audio, replaced = self.planned.audio, self._held_claim
-        if audio is None or audio.size_bytes == 0:
-            raise AudioNotFound(f"the recording {self.session.audio_key} is empty, or gone")
+        recording, replaced = read_recording(self.edge, self.session), self._held_claim
         if replaced is not None:
             cancel_replaced_job(self.edge, replaced, self.note)
         task = Task(self.config.wanted, self.note)
-        return submit_job(self.edge, self.session, audio, self._held, task)
+        return submit_job(self.edge, self.session, recording, self._held, task)
 
     def _claim_now(self, cause: EdgeError) -> Claim:
         claim = self._read_claim()

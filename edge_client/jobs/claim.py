@@ -1,8 +1,8 @@
-"""The claim of a session: ``transcription.job.json`` says which job is out for which audio.
+"""The claim of a session: ``transcription.job.json`` says which job runs for which recording.
 
 It is created with ``If-None-Match: *`` and changed with ``If-Match``, so of two edge boxes one
-loses, and knows it. It is written just before ``POST /run``: a claim without a job id means that
-a submission is on its way, or that its answer was lost.
+loses, and knows it (`ClaimConflict`). It is written just before ``POST /run``: a claim without a
+job id means that a submission is under way, or that its answer was lost.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Claim(BaseModel):
 
     Attributes:
         earlier: Submissions that this one follows, oldest first: the attempt counter.
-        ended: How it ended for good, once somebody was told. Anybody may submit anew then.
+        ended: How it ended for good, once that was reported. Anybody may submit anew then.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
@@ -158,6 +158,12 @@ def read(bucket: Bucket, session: Session) -> StoredClaim | None:
         return StoredClaim(None, info.etag)
 
 
+def current(bucket: Bucket, session: Session) -> Claim | None:
+    """Return the session's claim, None if it has no readable one."""
+    stored = read(bucket, session)
+    return stored.claim if stored is not None else None
+
+
 def store(bucket: Bucket, session: Session, claim: Claim, over: StoredClaim | None) -> StoredClaim:
     """Write a claim, in place of what was read before.
 
@@ -176,17 +182,10 @@ def store(bucket: Bucket, session: Session, claim: Claim, over: StoredClaim | No
             return StoredClaim(claim, bucket.create(session.claim_key, body))
         return StoredClaim(claim, bucket.replace(session.claim_key, body, over.etag))
     except PreconditionFailed as exc:
-        return _mine_after_all(bucket, session, claim, exc)
-
-
-def _mine_after_all(
-    bucket: Bucket, session: Session, claim: Claim, cause: PreconditionFailed
-) -> StoredClaim:
-    """Forgive botocore's own retry: its first try may have been stored and its answer lost."""
-    now_there = read(bucket, session)
-    if now_there is not None and now_there.claim == claim:
-        return now_there
-    raise ClaimConflict(
-        f"another edge box claimed {session} just now: `edge-client wait {session.quoted}` "
-        "follows its job"
-    ) from cause
+        there = read(bucket, session)
+        if there is not None and there.claim == claim:
+            return there  # botocore's own retry: its first try was stored, its answer lost
+        raise ClaimConflict(
+            f"another edge box claimed {session} just now: `edge-client wait {session.quoted}` "
+            "follows its job"
+        ) from exc

@@ -13,6 +13,7 @@ import io
 import zlib
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Self
 
 from bucketscribe_contract import JobFailure, JobStatus, JobSummary, TranscriptForm, UploadFailed
 from edge_client.errors import TranscriptInvalid
@@ -58,6 +59,11 @@ class Outcome:
     ending: Ending | None = None
     answer: UploadFailed | None = field(default=None, repr=False)
     warning: str | None = None
+
+    @classmethod
+    def stored(cls, delivered: Delivered) -> Self:
+        """Return the end of a job whose transcript is in S3."""
+        return cls(Result.DONE, "the transcript is in S3", delivered)
 
     @property
     def cause(self) -> JobFailure | Ending | None:
@@ -108,33 +114,33 @@ def resolve_outcome(
         claim: The job's claim: its ``request_id`` tells its transcript from others.
         status: RunPod's last answer, None if it has forgotten the job.
     """
-    verdict = classify_status(status)
-    if isinstance(verdict, JobSummary):
-        return _confirm(bucket, session, verdict)
+    classified = classify_status(status)
+    if isinstance(classified, JobSummary):
+        return _confirm(bucket, session, classified)
     found = transcripts.find_of_job(bucket, session, claim)
-    if found is not None and not _is_contradicted(bucket, session, verdict):
-        return Outcome(Result.DONE, "the transcript is in S3", found)
-    if isinstance(verdict, JobFailure):
-        return Outcome(Result.FAILED, verdict.message, failure=verdict)
-    if isinstance(verdict, UploadFailed):
+    if found is not None and not _is_contradicted(bucket, session, classified):
+        return Outcome.stored(found)
+    if isinstance(classified, JobFailure):
+        return Outcome(Result.FAILED, classified.message, failure=classified)
+    if isinstance(classified, UploadFailed):
         return Outcome(
             Result.LOST,
-            f"the worker could not store the transcript: {verdict.failure.message}",
+            f"the worker could not store the transcript: {classified.failure.message}",
             ending=Ending.UNDELIVERED,
-            answer=verdict,
+            answer=classified,
         )
-    return Outcome(verdict.result, verdict.message, ending=verdict.ending)
+    return Outcome(classified.result, classified.message, ending=classified.ending)
 
 
-def _is_contradicted(bucket: Bucket, session: Session, verdict: ClassifiedStatus) -> bool:
+def _is_contradicted(bucket: Bucket, session: Session, classified: ClassifiedStatus) -> bool:
     """Whether S3 holds other bytes than the whole transcript that the answer brings.
 
     A shortened form proves nothing about the document in S3, which may be the whole one.
     """
-    if not isinstance(verdict, UploadFailed) or verdict.form is not TranscriptForm.COMPLETE:
+    if not isinstance(classified, UploadFailed) or classified.form is not TranscriptForm.COMPLETE:
         return False
     stored = bucket.read(session.result_key)
-    return stored is None or hashlib.sha256(stored[0]).hexdigest() != verdict.result.sha256
+    return stored is None or hashlib.sha256(stored[0]).hexdigest() != classified.result.sha256
 
 
 def _confirm(bucket: Bucket, session: Session, summary: JobSummary) -> Outcome:

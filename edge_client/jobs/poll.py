@@ -1,21 +1,20 @@
-"""Looks at a job until it ends.
+"""Looks at one job until it ends: `Poller.look` returns the pause before the next look, or the end.
 
-Takes a job and a `View`; tells when to look next, in the end RunPod's last status. Looks after
-1 s at first, then ever more rarely, up to every 10 s; a change of the job's state begins that
-anew, and what its percentage says of its end decides as soon as it says something. A network that
-is away for a while does not end the waiting: the job goes on without us.
-
-How much longer a job takes, from how its percentage has grown. Pure.
+Looks after 1 s at first, then ever more rarely, up to every 10 s; a change of the job's state
+starts that anew, and an estimate of the time left, from the growth of its percentage, takes over
+as soon as there is one. Raises `Unreachable` when RunPod has not answered for five minutes.
 """
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from bucketscribe_contract import JobState, JobStatus, Progress
+from bucketscribe_contract.redact import one_line
 from edge_client.clock import Clock
 from edge_client.errors import JobNotFound, RateLimited, Unreachable
 
@@ -25,7 +24,7 @@ LEAST_PERCENT = 2.0
 ANOTHER_RUN_PERCENT = 10.0
 """RunPod's progress comes out of order at times: only so deep a fall is a job begun anew."""
 SMOOTHING = 0.3
-"""The weight of what the newest rate says: stages differ in pace, and people dislike jumps."""
+"""The weight of the newest rate: stages differ in speed, and people dislike jumps."""
 
 
 class Estimate:
@@ -97,6 +96,25 @@ class View(Protocol):
         """Tell the user something that is not progress."""
 
 
+class LogView:
+    """Logs what a session's reconciler has to say; no progress.
+
+    Args:
+        log: Where.
+        session: Whose lines they are: whoever names it chooses the name, so it is made safe.
+    """
+
+    def __init__(self, log: logging.Logger, session: object) -> None:
+        self._log, self._name = log, one_line(str(session))
+
+    def show(self, progress: JobProgress) -> None:
+        """Log nothing."""
+
+    def note(self, message: str) -> None:
+        """Log one line."""
+        self._log.info("%s: %s", self._name, message)
+
+
 def progress_of(status: JobStatus) -> JobProgress:
     """Read a status as progress. RunPod carries a running job's progress as its output."""
     state = "queued" if status.status is JobState.IN_QUEUE else "running"
@@ -112,7 +130,7 @@ def progress_of(status: JobStatus) -> JobProgress:
 
 
 class PollInterval:
-    """Seconds between looks: growing, with jitter so that edge boxes do not march in step.
+    """Seconds between looks: growing, with jitter so that edge boxes do not look at the same time.
 
     Args:
         first_s: The first pause, and the first after the job's state changed.
@@ -137,8 +155,7 @@ class PollInterval:
         """Return the pause before the next look.
 
         Args:
-            left_s: An estimate of what remains of the job: nobody has to look often before its
-                last quarter.
+            left_s: An estimate of what remains of the job: looks are rare before its last quarter.
         """
         pause_s = self._pause_s
         self._pause_s = min(self._longest_s, self._pause_s * GROWTH)
@@ -190,7 +207,7 @@ class Poller:
                 Finished(None) if self._absences >= LOOKS_FOR_ABSENCE else self._interval.next_s()
             )
         except (Unreachable, RateLimited) as exc:
-            return self._bear(exc)
+            return self._retry(exc)
         self._away_since, self._absences = None, 0
         if status.status is not self._state:
             self._state = status.status
@@ -200,7 +217,7 @@ class Poller:
         self._view.show(replace(seen, left_s=left_s))
         return Finished(status) if status.status.is_final else self._interval.next_s(left_s)
 
-    def _bear(self, exc: Unreachable | RateLimited) -> float:
+    def _retry(self, exc: Unreachable | RateLimited) -> float:
         now = self._clock.monotonic()
         if self._away_since is None:
             self._away_since = now

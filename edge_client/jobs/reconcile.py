@@ -1,20 +1,9 @@
-"""Sees a session through, a step at a time: follows its job, and does what must follow its end.
+"""Follows a session to its end, a step at a time: `Reconciler.step` does what is due.
 
-Takes the claim of a job; each `Reconciler.step` does what is due and returns how long there is
-nothing to do, or the `End`. It never sleeps itself, so one process can pursue thousands
-(`edge_client.batch`), and one session alone is the same with a sleep in between
-(`edge_client.commands`). Whatever is done goes through the claim, so any edge box, or the same one
-after a crash, goes on where this one stopped: the claim holds what was asked for, how earlier
-submissions ended, and, once somebody was told of a failure, that it is over.
-
-Looks for a submission whose answer was lost, or never read.
-
-RunPod finds no job by a key of ours, so three things are looked at: the claim (the box that
-posted may have written the job's id by now), S3 (a transcript of this request), and the
-endpoint's ``/health``. Only an endpoint without a job in its queue or at work, for longer than
-any POST can still be on its way, proves that the submission is not there: it never was, or it
-ended without a transcript. Either way submitting again pays for nothing twice. See
-``docs/adr/0005-no-blind-second-submission.md``.
+Takes the claim of a job; returns the seconds until the next step, or the `End`; never sleeps, so
+one process can follow thousands. Everything goes through the claim in S3, so any edge box, or the
+same one after a crash, goes on where this one stopped. A submission whose answer was lost is looked
+for, never blindly repeated: docs/adr/0005-no-blind-second-submission.md.
 """
 
 from __future__ import annotations
@@ -33,7 +22,6 @@ from edge_client.jobs.claim import Claim
 from edge_client.jobs.outcome import Outcome, resolve_outcome, store_rescued_transcript
 from edge_client.jobs.poll import Finished, JobProgress, Poller, PollInterval, View
 from edge_client.jobs.retry_policy import (
-    POLICY,
     Ending,
     NextStep,
     Result,
@@ -51,12 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What was found.
-
-    Attributes:
-        delivered: The transcript.
-        claim: The claim, which names a job or another submission by now.
-    """
+    """What was found: a transcript, or a claim that names a job or another submission by now."""
 
     delivered: Delivered | None = None
     claim: Claim | None = None
@@ -66,6 +49,10 @@ def find_unconfirmed(
     edge: Edge, session: Session, claim: Claim, began_s: float
 ) -> SearchResult | None:
     """Look once for a submission whose answer is not known.
+
+    RunPod finds no job by a key of ours. Only an endpoint without a job in its queue or at work,
+    for longer than any POST can be under way, proves that the submission is not there: it never
+    was, or it ended without a transcript. Either way submitting again pays for nothing twice.
 
     Args:
         edge: Settings and services.
@@ -148,12 +135,12 @@ class Reconciler:
 
     @property
     def claim(self) -> Claim:
-        """The submission that is pursued now."""
+        """The submission that is followed now."""
         return self._claim
 
     @property
     def plans_submission(self) -> bool:
-        """Whether no job is out, and the next step that is due submits one."""
+        """Whether no job is in flight, and the next step that is due submits one."""
         return self._planned is not None
 
     def step(self) -> Next:
@@ -169,7 +156,7 @@ class Reconciler:
         return self._act()
 
     def _follow(self, claim: Claim) -> Next:
-        """Turn to a submission; the first look at it is due."""
+        """Follow a submission; the first look at it is due."""
         self._claim, self._planned = claim, None
         self._act: Callable[[], Next] = self._begin
         return 0.0
@@ -189,7 +176,7 @@ class Reconciler:
         return self._act()
 
     def _is_over(self) -> bool:
-        """Whether the claim says that its job cannot be out any more: one look is enough."""
+        """Whether the claim says that its job is over: one look is enough."""
         return self._claim.ended is not None or not self._claim.is_alive(self._edge.clock.now())
 
     def _poll(self, poll: Poller) -> Next:
@@ -215,25 +202,25 @@ class Reconciler:
         if seen.claim is not None:
             return self._follow(seen.claim)
         if seen.delivered is not None:
-            return self._end(Outcome(Result.DONE, "the transcript is in S3", seen.delivered))
+            return self._end(Outcome.stored(seen.delivered))
         text = "RunPod has no job, and S3 no transcript, of a submission whose answer was lost"
         return self._answer(Outcome(Result.LOST, text, ending=Ending.UNANSWERED))
 
     def _answer(self, outcome: Outcome) -> Next:
-        """Do what the table says."""
+        """Do what the policy says."""
         claim, cause = self._claim, outcome.cause
         if cause is None or (claim.ended is not None and cause is not Ending.UNDELIVERED):
             return self._end(outcome.as_reported(claim))
         earlier = [attempt.ended for attempt in claim.earlier]
-        step = next_step(POLICY, cause, earlier, self._edge.settings.retry)
+        step = next_step(cause, earlier, self._edge.settings.retry)
         log.debug("%s: %s", cause_name(cause), step)
-        deeds: dict[StepKind, Callable[[], Next]] = {
+        actions: dict[StepKind, Callable[[], Next]] = {
             StepKind.SUBMIT: lambda: self._plan(outcome, step),
-            StepKind.STORE: lambda: self._take(outcome),
+            StepKind.STORE: lambda: self._store(outcome),
             StepKind.SKIP: lambda: self._end(replace(outcome, result=Result.SKIPPED)),
             StepKind.REPORT: lambda: self._end(outcome.with_count(step, len(earlier) + 1)),
         }
-        return deeds[step.kind]()
+        return actions[step.kind]()
 
     def _plan(self, outcome: Outcome, step: NextStep) -> Next:
         """Let a submission follow, after a pause where there is one."""
@@ -252,7 +239,7 @@ class Reconciler:
         return max(0.0, planned.at - self._edge.clock.monotonic())
 
     def _submit(self, planned: _Planned) -> Next:
-        """Submit again; if another box did, or the answer is lost, pursue what there is."""
+        """Submit again; if another box did, or the answer is lost, follow what there is."""
         left_s = planned.at - self._edge.clock.monotonic()
         if left_s > 0:
             return left_s
@@ -272,29 +259,29 @@ class Reconciler:
         return self._follow(claim)
 
     def _claim_now(self, cause: EdgeError) -> Claim:
-        held = claims.read(self._edge.bucket, self._session)
-        if held is None or held.claim is None:
+        claim = claims.current(self._edge.bucket, self._session)
+        if claim is None:
             raise cause
-        return held.claim
+        return claim
 
-    def _take(self, outcome: Outcome) -> Next:
+    def _store(self, outcome: Outcome) -> Next:
         """Store the transcript that came in the job's output; S3 may be away here, too."""
         if outcome.answer is None:
             raise AssertionError("UNDELIVERED comes with its answer")
-        self._act = partial(self._take, outcome)
+        self._act = partial(self._store, outcome)
         try:
             stored = store_rescued_transcript(self._edge.bucket, self._session, outcome.answer)
         except Unreachable as exc:
-            return self._bear(exc)
+            return self._retry_store(exc)
         return self._answer(stored)
 
-    def _bear(self, exc: Unreachable) -> Next:
-        limits = self._edge.settings.retry
+    def _retry_store(self, exc: Unreachable) -> Next:
+        retry = self._edge.settings.retry
         self._stores += 1
-        if self._stores >= limits.attempts:
+        if self._stores >= retry.attempts:
             self._stores = 0
             raise exc
-        pause_s = limits.pause_s(self._stores - 1)
+        pause_s = retry.pause_s(self._stores - 1)
         self._view.note(f"{exc}; storing the transcript again in {pause_s:.0f} s")
         return pause_s
 

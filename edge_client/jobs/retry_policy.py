@@ -201,16 +201,7 @@ def cause_name(cause: Cause) -> str:
 
 _MENDED_BY_TIME = frozenset(
     [code.value for code, rule in FAILURES.items() if rule.retryable]
-    + [
-        ending.value
-        for ending in (
-            Ending.FORGOTTEN,
-            Ending.NO_OUTPUT,
-            Ending.UNSTORED,
-            Ending.EXPIRED,
-            Ending.UNANSWERED,
-        )
-    ]
+    + ["forgotten", "no_output", "unstored", "expired", "unanswered"]  # of `Ending`
 )
 
 
@@ -227,7 +218,6 @@ def is_mended_by_time(ended: str) -> bool:
 
 
 def next_step(
-    table: Mapping[Action | Ending, Rule],
     cause: Cause,
     earlier: Sequence[str],
     limits: RetryLimits,
@@ -236,13 +226,12 @@ def next_step(
     """Decide what follows.
 
     Args:
-        table: `POLICY`, or a test's.
         cause: How the last submission ended.
         earlier: How those before it ended (`cause_name`), oldest first.
         limits: Bounds for all rows.
         random_unit: Returns 0 to 1, for the jitter.
     """
-    rule = table[cause.action if isinstance(cause, JobFailure) else cause]
+    rule = POLICY[cause.action if isinstance(cause, JobFailure) else cause]
     if rule.kind is not StepKind.SUBMIT:
         return NextStep(rule.kind)
     same = list(earlier).count(cause_name(cause))

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from edge_client.clock import Clock
-from edge_client.services.runpod import IdleMonitor, Limiter, RequestCounter, RunpodApi
+from edge_client.services.runpod import IdleMonitor, RequestCounter, RunpodApi
 from edge_client.services.s3 import Bucket, Connection, connect
 from edge_client.session import Session, resolve
 from edge_client.settings import QUEUE, STORAGE, Settings, load
@@ -23,7 +23,9 @@ class Edge:
         self.requests = RequestCounter()
 
     @classmethod
-    def load(cls, env_file: Path | None, *, storage: bool = True, queue: bool = True) -> Edge:
+    def load(
+        cls, env_file: Path | None = None, *, storage: bool = True, queue: bool = True
+    ) -> Edge:
         """Read the settings and check that what a command needs is there.
 
         Args:
@@ -55,19 +57,14 @@ class Edge:
         """The endpoint."""
         self.settings.require(*QUEUE)
         endpoint_id, key = self.settings.endpoint_id or "", self.settings.api_key or SecretStr("")
-        return RunpodApi(
-            self.settings.runpod_url,
-            endpoint_id,
-            key,
-            Limiter(self.clock),
-            self.requests.count,
-        )
+        url = self.settings.runpod_url
+        return RunpodApi(url, endpoint_id, key, self.clock, self.requests)
 
     @cached_property
     def idle(self) -> IdleMonitor:
         """Since when the endpoint has had no job."""
         return IdleMonitor(self.api, self.clock)
 
-    def session(self, text: str) -> Session:
+    def session(self, text: Session | str) -> Session:
         """Resolve what the user typed for SESSION."""
-        return resolve(text, self.bucket)
+        return text if isinstance(text, Session) else resolve(text, self.bucket)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from bucketscribe_contract.redact import one_line
 from edge_client.errors import RateLimited, Unreachable
 from edge_client.jobs import claim as claims
-from edge_client.jobs.claim import Claim
-from edge_client.jobs.poll import JobProgress
+from edge_client.jobs.poll import LogView
 from edge_client.jobs.reconcile import End, Reconciler
 from edge_client.jobs.retry_policy import Result
 from edge_client.services.edge import Edge
@@ -29,17 +28,17 @@ class _Visit:
         reconciler: None until its claim could be read.
         request_id: The submission that RunPod called about.
         looks: How often its job did not seem to have ended.
-        troubles: How often a service did not answer.
+        failures: How often a service did not answer.
     """
 
     reconciler: Reconciler | None = None
     request_id: str = ""
     looks: int = 0
-    troubles: int = 0
+    failures: int = 0
 
 
 class Finisher:
-    """Finishes sessions by `Reconciler`, a step a call: no thread sleeps through a pause.
+    """Brings sessions on, a `Reconciler` step a call: no thread sleeps through a pause.
 
     Args:
         edge: Settings and services; used from several threads.
@@ -65,38 +64,37 @@ class Finisher:
         try:
             pause_s = self._bring_on(session, visit)
         except (Unreachable, RateLimited) as exc:
-            pause_s = self._bear(session, visit, exc)
+            visit.failures += 1
+            retry = self._edge.settings.retry
+            if visit.failures >= retry.attempts:
+                raise
+            pause_s = retry.pause_s(visit.failures - 1)
+            log.info("%s: %s; trying again in %.0f s", named(session), exc, pause_s)
         if pause_s is not None:
             self._visits[session] = visit
         return pause_s
 
     def _bring_on(self, session: Session, visit: _Visit) -> float | None:
         if visit.reconciler is None:
-            claim = self._claim(session)
+            claim = claims.current(self._edge.bucket, session)
             if claim is None:
+                log.warning("%s: nothing was submitted, the call is ignored", named(session))
                 return None
-            visit.reconciler = Reconciler(self._edge, session, claim, _LogView(session))
+            if not claim.is_alive(self._edge.clock.now()):
+                log.info("%s: its job expired, the call is ignored", named(session))
+                return None
+            visit.reconciler = Reconciler(self._edge, session, claim, LogView(log, session))
             visit.request_id = claim.request_id
         return self._step(session, visit, visit.reconciler)
-
-    def _claim(self, session: Session) -> Claim | None:
-        """Return the claim of a job that can have ended just now."""
-        held = claims.read(self._edge.bucket, session)
-        if held is None or held.claim is None:
-            log.warning("%s: nothing was submitted for it, the call is ignored", named(session))
-            return None
-        if not held.claim.is_alive(self._edge.clock.now()):
-            log.info("%s: no job of it can be out any more, the call is ignored", named(session))
-            return None
-        return held.claim
 
     def _step(self, session: Session, visit: _Visit, reconciler: Reconciler) -> float | None:
         seen = reconciler.step()
         if isinstance(seen, End):
-            _log_end(session, seen)
+            level = logging.INFO if seen.outcome.result is Result.DONE else logging.WARNING
+            log.log(level, "%s: %s: %s", named(session), seen.outcome.result, seen.outcome.text)
             return None
         if reconciler.claim.request_id != visit.request_id:
-            log.info("%s: job %s is out instead", named(session), reconciler.claim.job_id)
+            log.info("%s: job %s replaced it", named(session), reconciler.claim.job_id)
             return None
         if not reconciler.plans_submission:
             visit.looks += 1
@@ -105,37 +103,7 @@ class Finisher:
                 return None
         return seen
 
-    def _bear(self, session: Session, visit: _Visit, exc: Unreachable | RateLimited) -> float:
-        """Return when to try again, or give up with ``exc``: pollers go on."""
-        limits = self._edge.settings.retry
-        visit.troubles += 1
-        if visit.troubles >= limits.attempts:
-            raise exc
-        pause_s = limits.pause_s(visit.troubles - 1)
-        log.info("%s: %s; trying again in %.0f s", named(session), exc, pause_s)
-        return pause_s
-
 
 def named(session: Session) -> str:
     """Return a session for a log line: whoever calls the receiver chooses the name."""
     return one_line(session.prefix)
-
-
-def _log_end(session: Session, end: End) -> None:
-    result = end.outcome.result
-    level = logging.INFO if result is Result.DONE else logging.WARNING
-    log.log(level, "%s: %s: %s", named(session), result, end.outcome.text)
-
-
-class _LogView:
-    """Writes what a reconciler says into the log."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def show(self, seen: JobProgress) -> None:
-        """Show nothing: a callback is about an end, not about progress."""
-
-    def note(self, message: str) -> None:
-        """Write one line."""
-        log.info("%s: %s", named(self._session), message)

@@ -23,7 +23,7 @@ SETTLERS = 8
 GRACE_S = 20.0
 
 
-def serve(env_file: Path | None, report: Printer, listen: str, secret_file: Path | None) -> int:
+def serve(env_file: Path | None, printer: Printer, listen: str, secret_file: Path | None) -> int:
     """Receive callbacks until a signal comes.
 
     Raises:
@@ -34,7 +34,7 @@ def serve(env_file: Path | None, report: Printer, listen: str, secret_file: Path
     secret = load_secret(secret_file, edge.settings.webhook_secret)
     _ = edge.bucket, edge.api  # made once, before there are threads
     logging.getLogger("edge_client.webhook").setLevel(logging.INFO)
-    receive(secret, listen, Finisher(edge), stop, report.note)
+    receive(secret, listen, Finisher(edge), stop, printer.note)
     return 0
 
 
@@ -95,7 +95,7 @@ def _until(stop: threading.Event) -> Callable[[float], None]:
 
 @contextmanager
 def _signals_set(stop: threading.Event) -> Iterator[None]:
-    """Have SIGTERM and SIGINT set ``stop``; the second one acts as it does without us."""
+    """Have SIGTERM and SIGINT set ``stop``; a second signal has its default effect."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def restore() -> None:

@@ -13,7 +13,7 @@ from devstack.api import TooManyRequests, Traffic
 from devstack.queue import QueueRules, RateRule
 from devstack.server import QueueServer
 from edge_client.errors import JobNotFound
-from edge_client.services.runpod import CONNECTIONS, Kind, Limiter, Rate, RunpodApi
+from edge_client.services.runpod import CONNECTIONS, Kind, Rate, RunpodApi
 from tests.unit.devstack.conftest import API_KEY, ENDPOINT_ID, FakeClock, QueueClient
 
 RULES = QueueRules(status_rate=RateRule(per_window=5, at_once=2))
@@ -82,8 +82,7 @@ def hammer(limit: RateRule, rate: Rate) -> dict[str, object]:
     """Ask for a job's state from 32 threads, 200 times, in real time; return what the queue saw."""
     rules = replace(RULES, rate_window_s=1.0, status_rate=limit)
     with QueueServer(ENDPOINT_ID, API_KEY, rules) as server:
-        limiter = Limiter(rates={Kind.STATUS: rate})
-        api = RunpodApi(server.base_url, ENDPOINT_ID, SecretStr(API_KEY), limiter)
+        api = RunpodApi(server.base_url, ENDPOINT_ID, SecretStr(API_KEY), rates={Kind.STATUS: rate})
 
         def look(_: int) -> None:
             with suppress(JobNotFound):

@@ -1,7 +1,6 @@
 """The doctor: every check can fail, and says the fix."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from edge_client.doctor import Check, run_checks
 from edge_client.services.edge import Edge
 from edge_client.settings import load
-from tests.unit.edge_client.samples import NOW, FakeClock
+from tests.unit.edge_client.samples import FakeClock
 from tests.unit.edge_client.servers import Reply, RunpodServer, S3Server
 
 
@@ -90,11 +89,6 @@ def test_signature_is_tried(
     check = checks()["signature"]
     assert check.ok is ok
     assert "X-Amz" not in check.detail
-
-
-def test_ended_keys_are_noticed(checks: Checks, edge: Edge) -> None:
-    edge.__dict__["connection"] = replace(edge.connection, temporary=True, keys_end=NOW)
-    assert "renew them" in checks()["AWS keys"].detail
 
 
 def test_missing_settings_are_named_and_the_rest_is_looked_at(env_file: Path) -> None:

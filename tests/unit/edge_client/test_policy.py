@@ -15,7 +15,6 @@ import pytest
 
 from edge_client.cli import run
 from edge_client.doctor import partition_of, policy
-from edge_client.services import s3 as aws
 from edge_client.services.edge import Edge
 from edge_client.session import Session
 from edge_client.webhook.finisher import Finisher
@@ -88,14 +87,12 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Needed]:
         resource = f"arn:aws:s3:::{params['Bucket']}" + (f"/{key}" if key is not None else "")
         seen.append(Needed(ACTIONS[model.name], resource, params.get("Prefix")))
 
-    make = aws._session
+    class Listening(boto3.Session):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self.events.register("provide-client-params", note)
 
-    def listening(settings: Any) -> boto3.Session:
-        session = make(settings)
-        session.events.register("provide-client-params", note)
-        return session
-
-    monkeypatch.setattr(aws, "_session", listening)
+    monkeypatch.setattr(boto3, "Session", Listening)
     return seen
 
 

@@ -55,7 +55,7 @@ def cause(what: FailureCode | Ending) -> Cause:
 
 
 def step(what: FailureCode | Ending, *earlier: str, limits: RetryLimits = LIMITS) -> NextStep:
-    return next_step(POLICY, cause(what), earlier, limits, lambda: 0.5)
+    return next_step(cause(what), earlier, limits, lambda: 0.5)
 
 
 def test_every_code_and_every_ending_has_its_row() -> None:
@@ -104,7 +104,7 @@ def test_action_of_the_wire_decides_not_our_own_list() -> None:
     failure = JobFailure.of(FailureCode.AUDIO_UNREADABLE, "", Stage.DECODE)
     assert FAILURES[failure.code].action is Action.REPORT
     newer = failure.model_copy(update={"action": Action.SUBMIT_AGAIN})
-    assert next_step(POLICY, newer, (), LIMITS).kind is StepKind.SUBMIT
+    assert next_step(newer, (), LIMITS).kind is StepKind.SUBMIT
 
 
 def test_pauses_double_with_a_fifth_of_jitter() -> None:

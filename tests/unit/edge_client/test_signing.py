@@ -107,17 +107,33 @@ def test_long_lived_keys_have_no_early_end(plain: aws.Connection) -> None:
     assert early_end(plain, datetime(2100, 1, 1, tzinfo=UTC)) is None
 
 
+def until(at: datetime) -> dict[str, str]:
+    """What `aws configure export-credentials` writes beside temporary keys."""
+    return {"AWS_SESSION_TOKEN": "t" * 40, "AWS_CREDENTIAL_EXPIRATION": at.isoformat()}
+
+
 def test_temporary_keys_that_end_sooner_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    temporary = connection(
-        monkeypatch,
-        AWS_SESSION_TOKEN="t" * 40,
-        AWS_CREDENTIAL_EXPIRATION="2026-11-01T12:30:00Z",
-    )
-    at_noon = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
-    assert early_end(temporary, at_noon) is None
-    warning = early_end(temporary, at_noon + timedelta(hours=1))
+    end = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+    temporary = connection(monkeypatch, **until(end))
+    assert early_end(temporary, end - timedelta(minutes=30)) is None
+    warning = early_end(temporary, end + timedelta(minutes=30))
     assert warning is not None
-    assert "2026-11-01 12:30:00 UTC" in warning
+    assert f"{end:%Y-%m-%d %H:%M:%S} UTC" in warning
+
+
+def test_keys_that_ended_are_not_configured_whoever_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NotConfigured, match="renew"):
+        connection(monkeypatch, **until(datetime.now(UTC) - timedelta(hours=1)))
+    temporary = connection(monkeypatch, **until(datetime.now(UTC) + timedelta(hours=1)))
+    for name, value in until(datetime.now(UTC) - timedelta(hours=1)).items():
+        monkeypatch.setenv(name, value)
+    temporary.credentials._expiry_time = datetime.now(UTC) - timedelta(hours=1)  # hours later
+    with pytest.raises(NotConfigured, match="renew"):
+        temporary.keys_end()
+    with pytest.raises(NotConfigured, match="renew"):
+        sign_urls(temporary, SESSION, 60)
+    with pytest.raises(NotConfigured, match="renew"):
+        aws.Bucket(temporary.client, temporary.bucket).head("k")
 
 
 def test_temporary_keys_of_unknown_end_are_mentioned(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +148,7 @@ def test_end_of_fetched_keys_comes_from_botocore(monkeypatch: pytest.MonkeyPatch
     end = datetime.now(UTC) + timedelta(hours=2)
     fetched = RefreshableCredentials("AK", "SK", "token", end, dict, "test")
     monkeypatch.setattr("boto3.Session.get_credentials", lambda self: fetched)
-    assert connection(monkeypatch).keys_end == end
+    assert connection(monkeypatch).keys_end() == end
 
 
 def test_keys_that_botocore_renews_are_not_taken_for_ending(
@@ -152,7 +168,7 @@ def test_keys_that_botocore_renews_are_not_taken_for_ending(
     monkeypatch.setattr("boto3.Session.get_credentials", lambda self: fetched)
     role = connection(monkeypatch)
     fetched._expiry_time = nearly_over  # hours later
-    assert role.current_end() == now + timedelta(hours=6)
+    assert role.keys_end() == now + timedelta(hours=6)
 
 
 def test_progress_url_is_a_third_put(plain: aws.Connection) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -296,12 +297,14 @@ def test_job_id_is_not_lost_with_its_claim(
     sub = go()
     assert sub.claim is not None
     assert sub.claim.job_id == "job-1"
-    assert "job job-1 is out, but its claim could not be updated" in said[0]
+    assert "job job-1 is in flight, but its claim could not be updated" in said[0]
 
 
 def with_keys_for(edge: Edge, left_s: int) -> None:
-    end = NOW + timedelta(seconds=left_s)
-    edge.__dict__["connection"] = replace(edge.connection, temporary=True, keys_end=end)
+    keys: Any = SimpleNamespace(
+        get_frozen_credentials=lambda: None, _expiry_time=NOW + timedelta(seconds=left_s)
+    )
+    edge.__dict__["connection"] = replace(edge.connection, temporary=True, credentials=keys)
 
 
 def test_keys_that_end_before_the_job_likely_does_are_refused_before_anything_is_claimed(

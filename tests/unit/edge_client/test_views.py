@@ -11,9 +11,9 @@ from edge_client.output import (
     PlainView,
     QuietView,
     live_progress,
+    progress_as_text,
     remaining,
     view_for,
-    words,
 )
 
 
@@ -90,6 +90,8 @@ def test_live_line_shows_the_estimate() -> None:
 
 
 def test_words_of_a_glimpse() -> None:
-    assert words(JobProgress("running", "align", 70.4, 30)) == "align 70 %, about 30 s left"
-    assert words(JobProgress("queued")) == "queued"
-    assert words(JobProgress("running", "align", 70.4)) == "align 70 %"
+    assert (
+        progress_as_text(JobProgress("running", "align", 70.4, 30)) == "align 70 %, about 30 s left"
+    )
+    assert progress_as_text(JobProgress("queued")) == "queued"
+    assert progress_as_text(JobProgress("running", "align", 70.4)) == "align 70 %"

@@ -119,7 +119,7 @@ def test_failed_job_is_submitted_again_after_its_pause_with_its_webhook(
     stored = out.stored()
     assert (stored.job_id, stored.wanted.webhook) == ("job-2", WEBHOOK)
     assert [attempt.ended for attempt in stored.earlier] == ["STORAGE_UNAVAILABLE"]
-    assert "job job-2 is out instead" in caplog.text
+    assert "job job-2 replaced it" in caplog.text
 
 
 def test_pause_before_a_submission_is_no_look(
@@ -163,7 +163,7 @@ def test_session_that_nobody_submitted_is_noted(
     s3.put(Session("u1", "other").claim_key, b"not a claim")
     for name in ("unknown", "other"):
         assert finisher.finish(Session("u1", name)) is None
-    assert caplog.text.count("nothing was submitted for it") == 2
+    assert caplog.text.count("nothing was submitted, the call") == 2
     assert (runpod.calls, len(s3.objects)) == ([], 1)
 
 

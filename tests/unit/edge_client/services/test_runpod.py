@@ -20,14 +20,7 @@ from edge_client.errors import (
     Unauthorized,
     Unreachable,
 )
-from edge_client.services.runpod import (
-    CONNECTIONS,
-    Kind,
-    Limiter,
-    Rate,
-    RunpodApi,
-    _wait_before_retry,
-)
+from edge_client.services.runpod import CONNECTIONS, Kind, Rate, RequestCounter, RunpodApi
 from tests.unit.edge_client.conftest import KEY
 from tests.unit.edge_client.samples import FakeClock, job
 from tests.unit.edge_client.servers import Reply, RunpodServer
@@ -99,7 +92,9 @@ def test_run_that_never_connected_is_unreachable_not_lost() -> None:
         api.run(request())
 
 
-def test_status_is_repeated_until_the_network_is_back(api: RunpodApi, runpod: RunpodServer) -> None:
+def test_status_is_repeated_until_the_network_is_back(runpod: RunpodServer) -> None:
+    counter = RequestCounter()
+    api = RunpodApi(f"{runpod.url}/v2", "ep1", SecretStr(KEY), requests_made=counter)
     runpod.on(
         "/status/job-1",
         Reply(drop=True),
@@ -109,6 +104,7 @@ def test_status_is_repeated_until_the_network_is_back(api: RunpodApi, runpod: Ru
     )
     assert api.status("job-1").status is JobState.COMPLETED
     assert runpod.count("/status/job-1") == 4
+    assert counter.made() == {"/status": 4}
 
 
 def test_status_gives_up_in_the_end(api: RunpodApi, runpod: RunpodServer) -> None:
@@ -138,21 +134,19 @@ def test_certain_answers_are_not_repeated(
     assert runpod.count("/status/job-1") == 1
 
 
-def test_pause_after_429_is_the_limiters(runpod: RunpodServer) -> None:
-    clock = FakeClock()
-    api = RunpodApi(f"{runpod.url}/v2", "ep1", SecretStr(KEY), Limiter(clock))
+def test_pause_after_429_is_the_buckets(runpod: RunpodServer, clock: FakeClock) -> None:
+    api = RunpodApi(f"{runpod.url}/v2", "ep1", SecretStr(KEY), clock)
     runpod.on(
         "/status/job-1", Reply(status=429, headers={"Retry-After": "7.5"}), Reply(job("COMPLETED"))
     )
     api.status("job-1")
     assert clock.slept == [7.5]
-    assert _wait_before_retry(RateLimited("", 7.5)) == 0.0
-    assert _wait_before_retry(JobNotFound("")) is False
 
 
-def test_submission_whose_turn_is_far_off_is_not_sent(runpod: RunpodServer) -> None:
-    clock = FakeClock()
-    api = RunpodApi(f"{runpod.url}/v2", "ep1", SecretStr(KEY), Limiter(clock))
+def test_submission_whose_turn_is_far_off_is_not_sent(
+    runpod: RunpodServer, clock: FakeClock
+) -> None:
+    api = RunpodApi(f"{runpod.url}/v2", "ep1", SecretStr(KEY), clock)
     runpod.on("/run", Reply(status=429, headers={"Retry-After": "60"}), Reply(job("IN_QUEUE")))
     for wait_s in (60.0, 60.0):
         with pytest.raises(RateLimited) as caught:
@@ -164,13 +158,16 @@ def test_submission_whose_turn_is_far_off_is_not_sent(runpod: RunpodServer) -> N
     assert clock.slept == [56.0, 4.0]
 
 
-def test_health_counts_as_status(runpod: RunpodServer) -> None:
-    clock = FakeClock()
-    limiter = Limiter(clock, {Kind.STATUS: Rate(per_s=1, burst=1)})
-    api = RunpodApi(f"{runpod.url}/v2", "ep1", SecretStr(KEY), limiter)
+def test_health_counts_as_status_and_other_kinds_go_on(
+    runpod: RunpodServer, clock: FakeClock
+) -> None:
+    rates = dict.fromkeys(Kind, Rate(per_s=1, burst=1))
+    api = RunpodApi(f"{runpod.url}/v2", "ep1", SecretStr(KEY), clock, rates=rates)
+    runpod.on("/cancel/job-1", Reply(job("CANCELLED")))
     runpod.on("/health", Reply({"jobs": {}}))
     runpod.on("/status/job-1", Reply(job("COMPLETED")))
     api.health()
+    api.cancel("job-1")
     api.status("job-1")
     assert clock.slept == [1.0]
 

@@ -3,13 +3,14 @@
 import itertools
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from edge_client.clock import Clock
-from edge_client.services.runpod import MAX_PAUSE_S, RATES, Kind, Limiter, Pass, Rate
+from edge_client.errors import RateLimited
+from edge_client.services.runpod import MAX_PAUSE_S, RATES, Kind, Rate, TokenBucket
 from tests.unit.edge_client.samples import FakeClock
 
 THREADS = 16
@@ -50,18 +51,17 @@ class SharedClock(Clock):
             self.changed.notify_all()
 
 
-def hammer(kind: Kind, per_thread: int, on_sent: Callable[[Limiter, Pass], None]) -> list[float]:
-    """Send from many threads as fast as the limiter lets them; return when each was sent."""
+def hammer(kind: Kind, per_thread: int, on_sent: Callable[[TokenBucket, int], None]) -> list[float]:
+    """Send from many threads as fast as the bucket lets them; return when each was sent."""
     clock = SharedClock(THREADS)
-    limiter = Limiter(clock, jitter=lambda: 1.0)
+    bucket = TokenBucket(RATES[kind], clock, jitter=lambda: 1.0)
     sent: list[float] = []
 
     def send() -> None:
         for _ in range(per_thread):
-            leave = limiter.enter(kind)
-            assert isinstance(leave, Pass)
+            pauses = bucket.acquire()
             sent.append(clock.now_s)
-            on_sent(limiter, leave)
+            on_sent(bucket, pauses)
         clock.leave()
 
     with ThreadPoolExecutor(THREADS) as pool:
@@ -76,7 +76,7 @@ def most_in_a_window(times: list[float]) -> int:
 
 @pytest.mark.parametrize("kind", Kind)
 def test_no_window_holds_more_than_runpod_takes(kind: Kind) -> None:
-    times = hammer(kind, 3 * RUNPOD[kind] // THREADS, Limiter.accepted)
+    times = hammer(kind, 3 * RUNPOD[kind] // THREADS, TokenBucket.accepted)
     most = most_in_a_window(times)
     assert 0.85 * RUNPOD[kind] <= most <= 0.91 * RUNPOD[kind]
 
@@ -84,8 +84,8 @@ def test_no_window_holds_more_than_runpod_takes(kind: Kind) -> None:
 def test_pause_holds_everybody_and_the_rate_is_kept_after_it() -> None:
     answers = itertools.count(1)
 
-    def refuse_the_fiftieth(limiter: Limiter, leave: Pass) -> None:
-        limiter.refused(leave, 30.0) if next(answers) == 50 else limiter.accepted(leave)
+    def refuse_the_fiftieth(bucket: TokenBucket, pauses: int) -> None:
+        bucket.refused(pauses, 30.0) if next(answers) == 50 else bucket.accepted(pauses)
 
     times = hammer(Kind.CANCEL, 20, refuse_the_fiftieth)
     assert times[50] == times[49] + 30.0  # though the others slept for places before that
@@ -93,79 +93,58 @@ def test_pause_holds_everybody_and_the_rate_is_kept_after_it() -> None:
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def limiter(clock: FakeClock) -> Iterator[Limiter]:
-    return Limiter(clock, {kind: Rate(1000, 1000) for kind in Kind}, jitter=lambda: 1.0)
-
-
-def enter(limiter: Limiter, kind: Kind = Kind.STATUS) -> Pass:
-    leave = limiter.enter(kind)
-    assert isinstance(leave, Pass)
-    return leave
+def bucket(clock: FakeClock) -> TokenBucket:
+    return TokenBucket(Rate(1000, 1000), clock, jitter=lambda: 1.0)
 
 
 def test_pauses_double_to_a_limit_and_start_anew_after_an_answer(
-    limiter: Limiter, clock: FakeClock
+    bucket: TokenBucket, clock: FakeClock
 ) -> None:
     for _ in range(9):
-        limiter.refused(enter(limiter), None)
-    limiter.accepted(enter(limiter))
-    limiter.refused(enter(limiter), None)
-    enter(limiter)
+        bucket.refused(bucket.acquire(), None)
+    bucket.accepted(bucket.acquire())
+    bucket.refused(bucket.acquire(), None)
+    bucket.acquire()
     pauses = [s for s in clock.slept if s > 0.5]
     assert pauses == pytest.approx([1, 2, 4, 8, 16, 32, MAX_PAUSE_S, MAX_PAUSE_S, MAX_PAUSE_S, 1])
 
 
-def test_requests_refused_together_count_once(limiter: Limiter, clock: FakeClock) -> None:
-    together = [enter(limiter) for _ in range(THREADS)]
-    for leave in together:
-        limiter.refused(leave, None)
-    enter(limiter)
-    assert clock.slept == [1.0]
+def test_requests_refused_together_count_once_and_the_longest_retry_after_wins(
+    bucket: TokenBucket, clock: FakeClock
+) -> None:
+    together = [bucket.acquire() for _ in range(THREADS)]
+    for pauses, asked_s in zip(together, [None, None, 5.0, 20.0, 3.0, *[None] * 11], strict=True):
+        bucket.refused(pauses, asked_s)
+    bucket.refused(bucket.acquire(), None)
+    bucket.acquire()
+    assert clock.slept == [20.0, 2.0]
 
 
 def test_answer_to_an_earlier_request_does_not_end_the_pauses(
-    limiter: Limiter, clock: FakeClock
+    bucket: TokenBucket, clock: FakeClock
 ) -> None:
-    early, refused = enter(limiter), enter(limiter)
-    limiter.refused(refused, None)
-    limiter.accepted(early)
-    limiter.refused(enter(limiter), None)
-    enter(limiter)
+    early, refused = bucket.acquire(), bucket.acquire()
+    bucket.refused(refused, None)
+    bucket.accepted(early)
+    bucket.refused(bucket.acquire(), None)
+    bucket.acquire()
     assert clock.slept == [1.0, 2.0]
 
 
-def test_longest_retry_after_wins(limiter: Limiter, clock: FakeClock) -> None:
-    first, second, third = enter(limiter), enter(limiter), enter(limiter)
-    limiter.refused(first, 5.0)
-    limiter.refused(second, 20.0)
-    limiter.refused(third, 3.0)
-    enter(limiter)
-    assert clock.slept == [20.0]
-
-
-def test_other_kinds_go_on(limiter: Limiter, clock: FakeClock) -> None:
-    limiter.refused(enter(limiter, Kind.RUN), 60.0)
-    enter(limiter, Kind.STATUS)
-    enter(limiter, Kind.CANCEL)
-    assert clock.slept == []
-
-
 def test_who_has_no_patience_is_told_the_wait_and_takes_no_place(clock: FakeClock) -> None:
-    limiter = Limiter(clock, {Kind.RUN: Rate(per_s=0.1, burst=1)})
-    enter(limiter, Kind.RUN)
-    assert [limiter.enter(Kind.RUN, 9.0) for _ in range(3)] == [10.0] * 3
-    assert isinstance(limiter.enter(Kind.RUN, 10.0), Pass)
+    bucket = TokenBucket(Rate(per_s=0.1, burst=1), clock)
+    bucket.acquire()
+    for _ in range(3):
+        with pytest.raises(RateLimited) as caught:
+            bucket.acquire(9.0)
+        assert caught.value.retry_after_s == 10.0
+    bucket.acquire(10.0)
     assert clock.slept == [10.0]
 
 
 def test_jitter_shortens_own_pauses_alone(clock: FakeClock) -> None:
-    limiter = Limiter(clock, RATES, jitter=lambda: 0.5)
-    limiter.refused(enter(limiter), None)
-    limiter.refused(enter(limiter), 8.0)
-    enter(limiter)
+    bucket = TokenBucket(RATES[Kind.STATUS], clock, jitter=lambda: 0.5)
+    bucket.refused(bucket.acquire(), None)
+    bucket.refused(bucket.acquire(), 8.0)
+    bucket.acquire()
     assert clock.slept == [0.5, 8.0]
