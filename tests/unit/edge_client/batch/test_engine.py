@@ -1,5 +1,6 @@
 """The engine: every session to its end, never more jobs in flight than allowed, one post each."""
 
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
@@ -8,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from edge_client.batch import engine as engine_
-from edge_client.batch.engine import Engine, RunConfig
+from edge_client.batch.engine import Engine
 from edge_client.batch.progress import BatchProgress, Writer
 from edge_client.batch.results import BatchStats
 from edge_client.batch.shutdown import Shutdown, ShutdownLevel
-from edge_client.batch.types import PlannedAction, PlannedSession, Record
-from edge_client.clock import Clock, utc_now
+from edge_client.batch.types import PlannedAction, PlannedSession, Record, RunConfig
+from edge_client.clock import Clock
 from edge_client.errors import EdgeError, StorageRefused, Unauthorized, Unreachable
 from edge_client.jobs import claim as claims
 from edge_client.jobs.claim import Claim, Wanted
@@ -56,7 +57,7 @@ class Bench:
         self.edge = Edge(load(env_file), Clock())
         self.s3, self.endpoint = s3, Endpoint(runpod, s3)
         self.shutdown = Shutdown()
-        s3.now = utc_now().replace(microsecond=0)
+        s3.now = Clock().now().replace(microsecond=0)
 
     def session(self, name: str) -> PlannedSession:
         """Put a recording into the bucket and plan it as the listing would."""
@@ -195,8 +196,8 @@ def test_expired_claim_is_replaced(bench: Bench) -> None:
     planned = bench.session("s-1")
     old = claim(
         session=planned.session.prefix,
-        submitted_at=utc_now() - timedelta(days=2),
-        expires_at=utc_now() - timedelta(days=1),
+        submitted_at=Clock().now() - timedelta(days=2),
+        expires_at=Clock().now() - timedelta(days=1),
     )
     claims.store(bench.edge.bucket, planned.session, old, None)
     assert bench.run("s-1") == {"s-1": "done"}
@@ -326,3 +327,24 @@ def test_interrupted_batch_leaves_jobs_to_the_next_one(
     assert held is not None
     assert held.claim is not None
     assert held.claim.ended is None
+
+
+@pytest.mark.parametrize(
+    ("signals", "level"),
+    [
+        ([], ShutdownLevel.NONE),
+        ([signal.SIGINT], ShutdownLevel.SUBMIT_NO_MORE),
+        ([signal.SIGINT] * 2, ShutdownLevel.LEAVE_NOW),
+        ([signal.SIGTERM], ShutdownLevel.LEAVE_SOON),
+        ([signal.SIGTERM, signal.SIGINT], ShutdownLevel.LEAVE_NOW),
+        ([signal.SIGINT] * 2 + [signal.SIGTERM], ShutdownLevel.LEAVE_NOW),
+    ],
+)
+def test_signals_say_how_soon_to_leave(signals: list[signal.Signals], level: ShutdownLevel) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    shutdown = Shutdown()
+    with shutdown.on_signals():
+        for number in signals:
+            signal.raise_signal(number)
+    assert shutdown.level is level
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
