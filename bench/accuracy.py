@@ -1,13 +1,8 @@
 """Measure accuracy through the whole path, next to stock WhisperX on the same weights.
 
-``python -m bench.accuracy --models DIR`` writes docs/accuracy.md and docs/accuracy.json for the
-telephone sample and the project's own speech, prints the table, and exits 1 if ours is worse
-than stock by more than `bench.accuracy.TOLERANCES`. ``--also DIR`` measures further
-recordings (NAME.flac, NAME.ref.json, NAME.rttm): printed, and written only with ``--write-also``.
-
-Ours next to stock: where it is worse, and the table.
-
-Pure: takes `Score`s; returns complaints, Markdown and JSON.
+``python -m bench.accuracy --models DIR`` prints the table, writes docs/accuracy.{md,json} and
+exits 1 where ours is worse than stock by more than `TOLERANCES`. ``--also DIR`` measures further
+recordings (NAME.flac, NAME.ref.json, NAME.rttm), which ``--write-also`` puts into the files too.
 """
 
 from __future__ import annotations
@@ -43,6 +38,35 @@ TOLERANCES: dict[str, float] = {
     "first_word_p90_s": 0.02,
 }
 """How much worse than stock a figure may be, absolute: rates are parts of one, times seconds."""
+INTRODUCTION = """\
+# Accuracy
+
+Written by `make eval`; do not edit. Ours is what the worker put into S3 after upload, submission
+with the edge client, queue and worker; stock is WhisperX's README recipe (`bench/stock.py`) on
+the same weights:
+{models}.
+
+- WER and cpWER are of texts that Whisper's own English normaliser has written anew (`transformers`'
+  `EnglishTextNormalizer` with Whisper's spelling map): numbers are figures, contractions are
+  written out, spelling is American, hesitations are left out. So they compare with published ones.
+- DER is by the speakers of the words, which is what a reader of a transcript is told; overlapped
+  speech counts. The collar is pyannote.metrics': half of it on either side of each boundary.
+- First words: how many of the utterances' first words were recognised, and how far from the
+  true start they were put.
+- `telephone` is the sample of pyannote.audio, two people on a real line, its true times put down
+  by hand. The others are synthetic voices with exact times (`bench/speech/`).
+
+"""
+DIARIZER = """
+The same DER of the stock diarizer's own turns, before they are put on words. What lies between
+is speech that no word covers: overlapped speech, and the breath between two sentences that the
+reference counts as one utterance.
+
+"""
+
+
+class StockError(Exception):
+    """Stock WhisperX did not run to its end."""
 
 
 @dataclass(frozen=True)
@@ -69,22 +93,17 @@ def complaints(comparison: Comparison) -> list[str]:
     """Say in what ours is worse than stock by more than `TOLERANCES`; empty: in nothing."""
     ours, stock = comparison.ours, comparison.stock
     worse = [
-        f"{comparison.recording}: {name} {_plain(getattr(ours, name))}, "
-        f"stock {_plain(getattr(stock, name))}, tolerance {tolerance}"
+        f"{name} {_plain(getattr(ours, name))}, stock {_plain(getattr(stock, name))}, "
+        f"tolerance {tolerance}"
         for name, tolerance in TOLERANCES.items()
         if _is_worse(getattr(ours, name), getattr(stock, name), tolerance)
     ]
     if _miscounted(ours) > _miscounted(stock):
-        worse.append(
-            f"{comparison.recording}: {ours.speakers_found} speakers for {ours.speakers_true}, "
-            f"stock {stock.speakers_found}"
-        )
+        found = f"{ours.speakers_found} speakers for {ours.speakers_true}"
+        worse.append(f"{found}, stock {stock.speakers_found}")
     if ours.first_words < stock.first_words:
-        worse.append(
-            f"{comparison.recording}: {ours.first_words} first words found, "
-            f"stock {stock.first_words}"
-        )
-    return worse
+        worse.append(f"{ours.first_words} first words found, stock {stock.first_words}")
+    return [f"{comparison.recording}: {complaint}" for complaint in worse]
 
 
 def markdown(comparisons: Sequence[Comparison]) -> str:
@@ -129,17 +148,11 @@ def _miscounted(score: Score) -> int:
 
 
 def _cells(score: Score) -> str:
-    return " | ".join(
-        [
-            f"{score.wer:.1%}",
-            f"{score.cpwer:.1%}",
-            f"{score.der:.1%}",
-            f"{score.der_no_collar:.1%}",
-            f"{score.speakers_found} of {score.speakers_true}",
-            f"{score.first_words}: {_ms(score.first_word_median_s)}"
-            f" / {_ms(score.first_word_p90_s)}",
-        ]
-    )
+    rates = score.wer, score.cpwer, score.der, score.der_no_collar
+    times = f"{_ms(score.first_word_median_s)} / {_ms(score.first_word_p90_s)}"
+    cells = [f"{rate:.1%}" for rate in rates]
+    cells.append(f"{score.speakers_found} of {score.speakers_true}")
+    return " | ".join([*cells, f"{score.first_words}: {times}"])
 
 
 def _ms(seconds: float | None) -> str:
@@ -155,35 +168,6 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
     return round(value, 4) if isinstance(value, float) else value
-
-
-INTRODUCTION = """\
-# Accuracy
-
-Written by `make eval`; do not edit. Ours is what the worker put into S3 after upload, submission
-with the edge client, queue and worker; stock is WhisperX's README recipe (`bench/stock.py`) on
-the same weights:
-{models}.
-
-- WER and cpWER are under the normalisation that `bench/scoring.py` states.
-- DER is by the speakers of the words, which is what a reader of a transcript is told; overlapped
-  speech counts. The collar is pyannote.metrics': half of it on either side of each boundary.
-- First words: how many of the utterances' first words were recognised, and how far from the
-  true start they were put.
-- `telephone` is the sample of pyannote.audio, two people on a real line, its true times put down
-  by hand. The others are synthetic voices with exact times (`bench/speech/`).
-
-"""
-DIARIZER = """
-The same DER of the stock diarizer's own turns, before they are put on words. What lies between
-is speech that no word covers: overlapped speech, and the breath between two sentences that the
-reference counts as one utterance.
-
-"""
-
-
-class StockError(Exception):
-    """Stock WhisperX did not run to its end."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -234,16 +218,11 @@ def run_stock(references: Sequence[Reference], models: Path, logs: Path) -> list
     Raises:
         StockError: It did not end well; what it said is in ``stock.log``.
     """
-    recordings = [str(reference.audio) for reference in references]
+    command = [sys.executable, "-m", "bench.stock", "--models", str(models.resolve())]
+    command += [str(reference.audio) for reference in references]
     log = logs / "stock.log"
     with log.open("w") as errors:
-        run = subprocess.run(
-            [sys.executable, "-m", "bench.stock", "--models", str(models.resolve()), *recordings],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            check=False,
-        )
+        run = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, check=False)
     if run.returncode:
         raise StockError(f"stock WhisperX: exit {run.returncode}: see {log}")
     return [json.loads(line) for line in run.stdout.splitlines()]
@@ -252,15 +231,14 @@ def run_stock(references: Sequence[Reference], models: Path, logs: Path) -> list
 def write(comparisons: Sequence[Comparison], models: dict[str, str], docs: Path) -> None:
     """Write the committed table."""
     names = ", ".join(f"{name} ({stage})" for stage, name in models.items())
-    text = INTRODUCTION.format(models=names) + markdown(comparisons)
-    (docs / "accuracy.md").write_text(text + DIARIZER + diarizer_markdown(comparisons))
+    text = INTRODUCTION.format(models=names) + markdown(comparisons) + DIARIZER
+    (docs / "accuracy.md").write_text(text + diarizer_markdown(comparisons))
     (docs / "accuracy.json").write_text(to_json(comparisons, models))
 
 
 def _compare_one(reference: Reference, theirs: dict[str, Any], ours: dict[str, Any]) -> Comparison:
     duration_s = len(read_recording(reference.audio)) / SAMPLE_RATE_HZ
-    stock = read_transcript(theirs)
-    turns = [Turn(*turn) for turn in theirs["turns"]]
+    stock, turns = read_transcript(theirs), [Turn(*turn) for turn in theirs["turns"]]
     return Comparison(
         recording=reference.name,
         duration_s=duration_s,

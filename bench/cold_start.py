@@ -1,17 +1,9 @@
 """From the start of a process to its first transcript, and what the time goes into.
 
-Three kinds of fresh processes, in turns:
-
-- *worker*: ``handler.py`` as it is, with the telephone sample as its first job; the moments are
-  those of its own log and of the loopback storage that it fetches from and delivers to.
-- *one after the other*: imports, then one model after another, as a worker does it that knows
-  nothing better; timed by cause.
-- *ready*: the worker's runtime, ready, with no job before: how long the first job takes then.
-
-Loading one after the other would be followed by the same first job, so the row compares *worker*
-with *one after the other* plus the first job of *ready*.
-
-``python -m bench.cold_start`` prints it; `bench.speed` makes it a part of docs/benchmarks.md.
+Three kinds of fresh processes, in turns: *worker*, ``handler.py`` with the telephone sample as its
+first job; *one after the other*, imports and then each model in sequence, timed by cause; *ready*,
+the first job of a worker whose models are loaded. *Worker* is compared with *one after the other*
+plus that first job. ``python -m bench.cold_start`` prints it; for `bench.speed` it is a part.
 """
 
 from __future__ import annotations
@@ -30,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.speed.inputs import TELEPHONE, Bench, Storage, write_input
-from bench.speed.measure import Figure, by_stage
-from bench.speed.turns import SubjectFailed
+from bench.speed.measure import Figure, by_stage, ratios
+from bench.speed.sides import JobFailed
 from bench.whole_path import ROOT
 
 RESULT = "result-cold.json"
@@ -73,7 +65,7 @@ def summarise(
         "one after the other": {k: asdict(Figure.of(v)) for k, v in by_stage(serial).items()},
         "first job": asdict(Figure.of(first_jobs)),
         "earlier first result": asdict(Figure.of(before)),
-        "ratio": asdict(Figure.of([o / b for o, b in zip(ours, before, strict=True)])),
+        "ratio": asdict(ratios(ours, before)),
     }
 
 
@@ -104,7 +96,7 @@ def start_worker(
     fetched = [float(r["began"]) for r in requests if r["method"] == "GET"]
     stored = [float(r["ended"]) for r in requests if r["name"] == RESULT]
     if not (fetched and stored and loaded):
-        raise SubjectFailed("handler.py: no result\n" + "\n".join(line for _, line in lines[-12:]))
+        raise JobFailed("handler.py: no result\n" + "\n".join(line for _, line in lines[-12:]))
     return {
         "fetch began": fetched[0] - began,
         **loaded,
@@ -116,13 +108,9 @@ def start_worker(
 
 def _lines(command: Sequence[str], environment: Mapping[str, str]) -> list[tuple[float, str]]:
     """Run a command to its end; return its lines with the times at which they came."""
+    pipe, both = subprocess.PIPE, subprocess.STDOUT
     with subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+        command, cwd=ROOT, env=environment, stdout=pipe, stderr=both, text=True
     ) as process:
         assert process.stdout is not None  # noqa: S101 -- as asked for above
         return [(time.time(), line.rstrip()) for line in process.stdout]
@@ -134,25 +122,21 @@ def _in_process(kind: str, models: Path, audio_url: str, result_url: str) -> dic
     command += [audio_url, result_url, str(time.time())]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if run.returncode:
-        raise SubjectFailed(f"cold start, {kind}: exit {run.returncode}\n{run.stderr[-2000:]}")
+        raise JobFailed(f"cold start, {kind}: exit {run.returncode}\n{run.stderr[-2000:]}")
     seconds: dict[str, float] = json.loads(run.stdout.splitlines()[-1])
     return seconds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
-    options = _parser().parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        found = measure_cold_start(Bench(options.models, Path(folder), options.pairs, {}))
-    print(json.dumps(found, indent=1))
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.cold_start", description=__doc__)
     parser.add_argument("--models", type=Path, default=ROOT / "models", metavar="DIR")
     parser.add_argument("--pairs", type=int, default=5)
-    return parser
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        found = measure_cold_start(Bench(options.models, Path(folder), options.pairs))
+    print(json.dumps(found, indent=1))
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,17 +1,8 @@
-"""Audio files in and out, with PyAV: no ffmpeg binary is needed.
+"""Recordings, what was really said in them, and what a recogniser made of them.
 
-Takes paths and int16 waveforms; returns int16 waveforms of 16 kHz. What a file is written as
-is an `Encoding`: a container with a codec, as recorders and browsers make them.
-
-What was really said: utterances and speaker turns, and the files they are kept in.
-
-Takes ``NAME.ref.json`` (``[{start, end, speaker, text}]``), RTTM and STM files; returns frozen
-`Utterance`s and `Turn`s. Times are seconds from the start of the recording.
-
-What a recogniser said, read from WhisperX's JSON or from our ``transcription.json``.
-
-Both have ``segments[]`` with ``text``, ``speaker`` and ``words[]``; in WhisperX's a key may be
-missing where in ours it is null.
+Takes audio files (decoded by PyAV: no ffmpeg binary is needed), ``NAME.ref.json``, RTTM, STM and
+transcripts, WhisperX's or ours; returns int16 waveforms, `Reference`s and `Hypothesis`es, and
+writes waveforms in each of `ENCODINGS`. Times are seconds from the start of the recording.
 """
 
 from __future__ import annotations
@@ -35,6 +26,9 @@ Waveform = npt.NDArray[np.int16]
 """Shape (n_samples,) for mono, (n_channels, n_samples) for more."""
 
 SAMPLE_RATE_HZ = 16_000
+SPEECH_DIR = Path(__file__).parent / "speech"
+NOBODY = ""
+"""The speaker of words that were given to no speaker."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +82,15 @@ def write_recording(
     # bitexact: no encoder version and no random Ogg serial, so the same speech is the same file
     with av.open(path, "w", format=spec.container, options={"fflags": "+bitexact"}) as container:
         stream = cast(AudioStream, container.add_stream(spec.codec, rate=rate_hz, layout=layout))
-        _configure(stream, spec)
+        stream.codec_context.format = AudioFormat(spec.sample_format)
+        stream.codec_context.options = {"strict": "experimental", "flags": "+bitexact"}
+        if spec.bit_rate:
+            stream.codec_context.bit_rate = spec.bit_rate
+        planar = np.ascontiguousarray(channels)
+        speech = AudioFrame.from_ndarray(planar, format="s16p", layout=layout)
+        speech.sample_rate = rate_hz
         resampler = AudioResampler(format=spec.sample_format, layout=layout, rate=rate_hz)
-        for frame in [*resampler.resample(_frame(channels, layout, rate_hz)), None]:
+        for frame in [*resampler.resample(speech), None]:
             container.mux(stream.encode(frame))
 
 
@@ -117,24 +117,6 @@ def read_recording(path: Path, rate_hz: int = SAMPLE_RATE_HZ) -> Waveform:
 def to_float32(waveform: Waveform) -> npt.NDArray[np.float32]:
     """Scale int16 to float32 in [-1, 1), as ``whisperx.load_audio`` does."""
     return waveform.astype(np.float32) / 32768.0
-
-
-def _configure(stream: AudioStream, spec: Encoding) -> None:
-    """Set what an encoder must know before its first frame."""
-    stream.codec_context.format = AudioFormat(spec.sample_format)
-    stream.codec_context.options = {"strict": "experimental", "flags": "+bitexact"}
-    if spec.bit_rate:
-        stream.codec_context.bit_rate = spec.bit_rate
-
-
-def _frame(channels: Waveform, layout: str, rate_hz: int) -> AudioFrame:
-    """Pack (n_channels, n_samples) into one planar frame."""
-    frame = AudioFrame.from_ndarray(np.ascontiguousarray(channels), format="s16p", layout=layout)
-    frame.sample_rate = rate_hz
-    return frame
-
-
-SPEECH_DIR = Path(__file__).parent / "speech"
 
 
 @dataclass(frozen=True)
@@ -241,10 +223,6 @@ def format_references(utterances: Iterable[Utterance]) -> str:
     return f"[\n{lines}\n]\n"
 
 
-NOBODY = ""
-"""The speaker of words that were given to no speaker."""
-
-
 @dataclass(frozen=True)
 class SpokenWord:
     """One recognised word; times are None where the aligner found none."""
@@ -296,26 +274,17 @@ def read_transcript(document: Mapping[str, Any]) -> Hypothesis:
     segments = document["segments"]
     return Hypothesis(
         text=" ".join(segment["text"].strip() for segment in segments),
-        words=tuple(
-            word for index, segment in enumerate(segments) for word in _words(index, segment)
-        ),
+        words=tuple(w for index, segment in enumerate(segments) for w in _words(index, segment)),
     )
 
 
 def _words(index: int, segment: Mapping[str, Any]) -> list[SpokenWord]:
     """Read a segment's words; one without words still has its text and its speaker."""
     speaker = segment.get("speaker") or NOBODY
-    if not segment.get("words"):
-        return [SpokenWord(text, None, None, speaker, index) for text in segment["text"].split()]
+    words = segment.get("words") or [{"word": text} for text in segment["text"].split()]
     return [
-        SpokenWord(
-            text=word["word"],
-            start_s=word.get("start"),
-            end_s=word.get("end"),
-            speaker=word.get("speaker") or speaker,
-            segment=index,
-        )
-        for word in segment["words"]
+        SpokenWord(w["word"], w.get("start"), w.get("end"), w.get("speaker") or speaker, index)
+        for w in words
     ]
 
 

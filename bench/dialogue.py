@@ -46,14 +46,10 @@ class Script:
 
 def load_scripts(path: Path) -> dict[str, Script]:
     """Read a file of scripts, one table each."""
+    tables = tomllib.loads(path.read_text())
     return {
-        name: Script(
-            name=name,
-            seed=table["seed"],
-            voices=table["voices"],
-            lines=tuple(Line(*line) for line in table["lines"]),
-        )
-        for name, table in tomllib.loads(path.read_text()).items()
+        name: Script(name, t["seed"], t["voices"], tuple(Line(*line) for line in t["lines"]))
+        for name, t in tables.items()
     }
 
 

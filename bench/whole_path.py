@@ -1,8 +1,8 @@
-"""Ours, through the whole path: S3 → edge client → queue → worker → S3.
+"""Ours, through the whole path on loopback: S3, edge client, queue, worker, S3.
 
 Takes recordings; returns the ``transcription.json`` that the worker put into S3. Everything is
-real and on loopback: SeaweedFS, the development queue, `handler.py` under RunPod's SDK, and the
-edge client as a command.
+real: SeaweedFS, the development queue, `handler.py` under RunPod's SDK, and the edge client as a
+command. Raises `SubmitError` where a session fails.
 """
 
 from __future__ import annotations

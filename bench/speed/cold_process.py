@@ -84,11 +84,11 @@ def load_one_after_the_other(models: Path, began: float, *_: str) -> dict[str, f
 
 def run_first_job(models: Path, _: float, audio_url: str, result_url: str) -> dict[str, float]:
     """Get a worker ready, aligner included, and run its first job."""
-    from bench.speed.sides import Job, Worker
+    from bench.speed.sides import Worker
 
     worker = Worker(models)
-    worker.models.load.aligner("en")
-    return {"first job": worker.run(Job(audio_url, result_url)).wall_s}
+    worker.models.aligner("en")
+    return {"first job": worker.run(audio_url, result_url).wall_s}
 
 
 class _Laps:

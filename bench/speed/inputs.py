@@ -1,17 +1,9 @@
-"""What is transcribed against the clock, made from committed speech alone.
+"""What is transcribed against the clock, and the loopback storage that it is fetched from.
 
-Takes the recordings of ``bench/speech``; returns WAV files of 16 kHz mono PCM16, which is what
-the edge uploads. The utterances of the short dialogues are cut out and played again, in an order
-drawn from a seed, until the recording is long enough: no synthesiser is needed, and every
-machine measures the same samples.
-
-The folder that a benchmark works in: recordings, tasks, answers, models put together anew.
-
-Storage on loopback, in a process of its own: files out, at a given rate, and results in.
-
-``python -m bench.speed.inputs FOLDER`` serves ``GET /NAME`` from the folder and keeps
-``PUT /NAME`` in it; the port is the first line it prints. ``?rate=N`` holds a GET to N bytes a
-second. Every request is a line of ``requests.jsonl``, with Unix times of begin and end.
+Takes the committed recordings of bench/speech; returns WAV files of 16 kHz mono PCM16, as the edge
+uploads them. Long dialogues are the short ones' utterances, played again in an order drawn from a
+seed, so that every machine measures the same samples. ``python -m bench.speed.inputs FOLDER``
+serves a folder.
 """
 
 from __future__ import annotations
@@ -26,7 +18,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
@@ -45,6 +36,10 @@ from bench.corpus import (
 )
 from bench.dialogue import PAUSES_S, Line, Script, record
 
+GERMAN_SPEECH = SPEECH_DIR / "ausflug2.ogg"
+BLOCK_BYTES = 1 << 17
+LOG = "requests.jsonl"
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -54,13 +49,11 @@ class Bench:
         models: The models folder of the demo profile, with the multilingual model.
         folder: For everything that is written on the way.
         pairs: How many times each side runs, in turns.
-        found: What earlier parts measured, by part: the best threads are looked up in it.
     """
 
     models: Path
     folder: Path
     pairs: int
-    found: dict[str, Any]
 
 
 def derive_models(models: Path, into: Path, changes: dict[str, Any]) -> Path:
@@ -81,9 +74,6 @@ def derive_models(models: Path, into: Path, changes: dict[str, Any]) -> Path:
     return into
 
 
-GERMAN_SPEECH = SPEECH_DIR / "ausflug2.ogg"
-
-
 @dataclass(frozen=True)
 class Clip:
     """One utterance, cut out of its recording."""
@@ -94,7 +84,7 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Dialogue:
     """How a long dialogue is put together.
 
     Attributes:
@@ -110,17 +100,20 @@ class Recipe:
     seed: int
 
 
-MEETING = Recipe("meeting", ("planning3", "standup2"), 310.0, 7)
-PANEL = Recipe("panel", ("handover2", "standup2", "planning3"), 330.0, 8)
-TRIAL = Recipe("trial", ("standup2",), 60.0, 6)
-LONG = Recipe("half-hour", ("planning3", "handover2", "standup2"), 1805.0, 9)
+MEETING = Dialogue("meeting", ("planning3", "standup2"), 310.0, 7)
+PANEL = Dialogue("panel", ("handover2", "standup2", "planning3"), 330.0, 8)
+LONG = Dialogue("half-hour", ("planning3", "handover2", "standup2"), 1805.0, 9)
 TELEPHONE = "telephone"
 GERMAN = "german"
-NAMES = (TELEPHONE, MEETING.name, PANEL.name, TRIAL.name, LONG.name, GERMAN)
 
 
 def write_input(name: str, folder: Path) -> Path:
-    """Write one of `NAMES` into a folder, unless it is there; return the file."""
+    """Write a recording into a folder, unless it is there; return the file.
+
+    Args:
+        name: Of a `Dialogue`, or `TELEPHONE` or `GERMAN`.
+        folder: Made where it does not exist.
+    """
     path = folder / f"{name}.wav"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -133,19 +126,19 @@ def _waveform(name: str) -> Waveform:
         return read_recording(telephone_sample().audio)
     if name == GERMAN:
         return read_recording(GERMAN_SPEECH)
-    recipes = {recipe.name: recipe for recipe in (MEETING, PANEL, LONG, TRIAL)}
-    return compose(recipes[name])[0]
+    dialogues = {dialogue.name: dialogue for dialogue in (MEETING, PANEL, LONG)}
+    return compose(dialogues[name])[0]
 
 
-def compose(recipe: Recipe) -> tuple[Waveform, tuple[Utterance, ...]]:
+def compose(dialogue: Dialogue) -> tuple[Waveform, tuple[Utterance, ...]]:
     """Play clips one after the other until the recording is long enough.
 
     Returns:
         int16, shape (n_samples,), 16 kHz, and what is said in it.
     """
-    references = [load_reference(SPEECH_DIR / f"{name}.flac") for name in recipe.sources]
+    references = [load_reference(SPEECH_DIR / f"{name}.flac") for name in dialogue.sources]
     clips = [clip for reference in references for clip in cut(reference)]
-    script = _script(recipe, clips)
+    script = _script(dialogue, clips)
     waveform, played = record(script, lambda _, index: clips[int(index)].speech)
     return waveform, tuple(replace(one, text=clips[int(one.text)].text) for one in played)
 
@@ -157,20 +150,20 @@ def cut(reference: Reference) -> list[Clip]:
     return [Clip(u.speaker, u.text, samples[_index(u.start) : _index(u.end)]) for u in alone]
 
 
-def _script(recipe: Recipe, clips: Sequence[Clip]) -> Script:
+def _script(dialogue: Dialogue, clips: Sequence[Clip]) -> Script:
     """Return a script whose texts are the clips' numbers: told once in order, then shuffled."""
-    rng = np.random.default_rng(recipe.seed)
+    rng = np.random.default_rng(dialogue.seed)
     order: list[int] = []
     played_s = 0.0
-    while played_s < recipe.duration_s:
+    while played_s < dialogue.duration_s:
         turn = rng.permutation(len(clips)) if order else np.arange(len(clips))
         for index in turn.tolist():
             order.append(index)
             played_s += len(clips[index].speech) / SAMPLE_RATE_HZ + sum(PAUSES_S) / 2
-            if played_s >= recipe.duration_s:
+            if played_s >= dialogue.duration_s:
                 break
     lines = tuple(Line(clips[index].speaker, str(index)) for index in order)
-    return Script(recipe.name, recipe.seed, {clip.speaker: "" for clip in clips}, lines)
+    return Script(dialogue.name, dialogue.seed, {clip.speaker: "" for clip in clips}, lines)
 
 
 def _is_overlapped(utterance: Utterance, others: Sequence[Utterance]) -> bool:
@@ -184,12 +177,11 @@ def _index(seconds: float) -> int:
     return round(seconds * SAMPLE_RATE_HZ)
 
 
-BLOCK_BYTES = 1 << 17
-LOG = "requests.jsonl"
-
-
 class Storage:
-    """The server, as a context manager.
+    """Storage on loopback, in a process of its own; a context manager.
+
+    ``GET /NAME`` serves a file (``?rate=N`` at N bytes a second), ``PUT /NAME`` keeps one. Every
+    request is a line of the folder's `LOG`, with Unix times of begin and end.
 
     Args:
         folder: What it serves and fills.
@@ -211,9 +203,7 @@ class Storage:
         self._port = self._process.stdout.readline().strip()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.terminate()
         self._process.communicate()
 
@@ -300,7 +290,7 @@ def _range(header: str | None, size: int) -> tuple[int, int]:
 
 
 def main() -> None:
-    """Serve until terminated."""
+    """Serve until terminated; the first line printed is the port."""
     _Handler.folder = Path(sys.argv[1])
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     print(server.server_port, flush=True)

@@ -23,7 +23,7 @@ from bench.corpus import (
 from bench.dialogue import Script, load_scripts, record
 from tools.speech.voices import speak
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 GREETING = "greeting"
 SHORT = "short"
 COMPACT = ("ausflug2",)

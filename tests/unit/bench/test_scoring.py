@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.corpus import Hypothesis, Reference, SpokenWord, Turn, Utterance, read_transcript
-from bench.scoring import cp_edits, diarization_error, edits, first_word_errors, score
+from bench.scoring import (
+    cp_edits,
+    diarization_error,
+    edits,
+    first_word_errors,
+    normalise,
+    score,
+)
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c"]), max_size=5)
 SPEAKERS = st.lists(WORDS, max_size=4)
@@ -76,19 +83,35 @@ def test_der_keeps_two_turns_of_the_same_time() -> None:
     assert diarization_error(turns, turns[:1], 1, 0.0) == pytest.approx(1 / 2)
 
 
+@pytest.mark.parametrize(
+    ("written", "normalised"),
+    [
+        ("Um, it's Nine hundred and fifty dollars.", "it is $950"),
+        ("You can't. Uh, twenty-five percent!", "you can not 25%"),
+        ("The colour's grey", "the color is gray"),
+        ("- !", ""),
+    ],
+)
+def test_words_are_compared_as_whispers_normaliser_writes_them(
+    written: str, normalised: str
+) -> None:
+    """Numbers, contractions, spelling, hesitations: as published rates have it."""
+    assert normalise(written) == normalised.split()
+
+
 def test_first_words_are_found_through_insertions() -> None:
-    """An invented word before it and a spelled-out sum do not shift the match."""
+    """Neither an invented word nor one that becomes two shifts the match; 'unheard' is left out."""
     utterances = [
-        Utterance(1.0, 2.0, "A", "Forty two dollars."),
+        Utterance(1.0, 2.0, "A", "It's forty dollars."),
         Utterance(3.0, 4.0, "B", "Thanks."),
         Utterance(5.0, 6.0, "A", "Unheard entirely."),
+        Utterance(7.0, 8.0, "A", "Um."),
+        Utterance(9.0, 10.0, "A", "Bye."),
     ]
-    words = [
-        SpokenWord("Oh", 0.5, 0.6, "", 0),
-        SpokenWord("$42.", 1.1, 1.9, "", 0),
-        SpokenWord("Thanks", 2.95, 3.5, "", 1),
-    ]
-    assert first_word_errors(utterances, words) == pytest.approx([0.1, 0.05])
+    spoken = [("Oh", 0.5), ("It", 1.1), ("is", 1.3), ("forty", 1.4), ("dollars.", 1.6)]
+    spoken += [("Thanks", 2.95), ("bye", 9.0)]
+    words = [SpokenWord(text, start_s, start_s + 0.1, "", 0) for text, start_s in spoken]
+    assert first_word_errors(utterances, words) == pytest.approx([0.1, 0.05, 0.0])
 
 
 def test_a_first_word_without_a_time_is_not_counted() -> None:

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from bench.speed import PARTS, QUICK
-from bench.speed.__main__ import choose
+from bench.speed.__main__ import PARTS, QUICK
 from bench.speed.report import TARGETS, floor_share, markdown, merge, rows
 
 
@@ -63,15 +62,7 @@ MACHINE = {
     "versions": {"torch": "2.8.0"},
 }
 MEASURED: dict[str, dict[str, Any]] = {
-    "threads": {
-        "cores": 2,
-        "tried": [{"threads": {"whisper": None, "torch": None, "again": False}, "wall_s": 9.0}],
-        "best": {"whisper": 1, "torch": 2, "again": True},
-    },
-    "english": {
-        "recordings": {"meeting": MEETING},
-        "tuned_threads": {"whisper": 1, "torch": 2, "again": True},
-    },
+    "english": {"recordings": {"meeting": MEETING}},
     "floor": {
         "by_threads_s": {"1": {"PyanNet": 24.0}, "2": {"PyanNet": 17.0}},
         "forwards_s": {"PyanNet": 17.0},
@@ -138,7 +129,7 @@ def test_a_figure_at_its_limit_is_met_and_one_above_is_not() -> None:
 
 def test_every_row_of_the_issue_is_there_before_anything_was_measured() -> None:
     """As not measured, not as met."""
-    assert len(TARGETS) + 1 == len(rows({})) == 10
+    assert len(TARGETS) + 2 == len(rows({})) == 10
     assert {is_met for *_, is_met in rows({})} == {"not measured"}
 
 
@@ -169,8 +160,8 @@ def test_the_page_shows_every_part() -> None:
     assert "0.400 (0.360–0.440)" in page
     assert "900 (2 untimed)" in page
     assert "Forwards in stock's alignment, which ours runs too: demo 60% of its time." in page
-    assert "CTranslate2 1, torch 2, set again after each transcription" in page
-    assert "**Measured on a CPU only so far:** threads, english, floor" in page
+    assert "CTranslate2 1, torch 2" in page
+    assert "**Measured on a CPU only so far:** english, floor" in page
 
 
 def test_tables_have_as_many_cells_as_columns() -> None:
@@ -189,9 +180,6 @@ def test_a_part_measured_again_replaces_itself_alone() -> None:
     assert document["parts"]["memory"] == {"date": "old", "left": 1}
 
 
-def test_threads_that_are_known_are_not_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unless the machine has another number of cores."""
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
-    assert choose({}) == [name for name in PARTS if name != QUICK]
-    assert "threads" not in choose({"threads": {"cores": 2}})
-    assert "threads" in choose({"threads": {"cores": 4}})
+def test_every_part_that_is_measured_has_its_place_on_the_page() -> None:
+    """But the quick one, which is never written, and german, which joins english's tables."""
+    assert {*PARTS_FOUND, "german", QUICK} == {*PARTS}
