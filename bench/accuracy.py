@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,13 +19,14 @@ from bench.corpus import (
     SAMPLE_RATE_HZ,
     SPEECH_DIR,
     Reference,
-    Turn,
     load_folder,
     read_recording,
     read_transcript,
     telephone_sample,
 )
 from bench.scoring import COLLAR_S, Score, score
+from bench.speed.turns import run_process
+from bench.stock import StockResult, transcribe_files
 from bench.whole_path import ROOT, SubmitError, transcribe_all
 
 TOLERANCES: dict[str, float] = {
@@ -63,10 +63,6 @@ is speech that no word covers: overlapped speech, and the breath between two sen
 reference counts as one utterance.
 
 """
-
-
-class StockError(Exception):
-    """Stock WhisperX did not run to its end."""
 
 
 @dataclass(frozen=True)
@@ -132,15 +128,15 @@ def to_json(comparisons: Sequence[Comparison], models: dict[str, str]) -> str:
         "collar_s": COLLAR_S,
         "tolerances": TOLERANCES,
         "models": models,
-        "recordings": [_rounded(asdict(comparison)) for comparison in comparisons],
+        "recordings": [asdict(comparison) for comparison in comparisons],
     }
-    return json.dumps(document, indent=2) + "\n"
+    # rounded to what is measured, so that a rerun changes a file only when it says something new
+    rounded = json.loads(json.dumps(document), parse_float=lambda text: round(float(text), 4))
+    return json.dumps(rounded, indent=2) + "\n"
 
 
 def _is_worse(ours: float | None, stock: float | None, tolerance: float) -> bool:
-    if stock is None:
-        return False
-    return ours is None or ours > stock + tolerance
+    return stock is not None and (ours is None or ours > stock + tolerance)
 
 
 def _miscounted(score: Score) -> int:
@@ -163,21 +159,19 @@ def _plain(value: float | None) -> str:
     return "none" if value is None else f"{value:.4f}"
 
 
-def _rounded(value: Any) -> Any:
-    """Round floats to what is measured, so that a rerun changes a file only when it says so."""
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    return round(value, 4) if isinstance(value, float) else value
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write; 1 when ours is worse than stock, or did not come through."""
-    options = _parser().parse_args(arguments)
+    parser = argparse.ArgumentParser(prog="python -m bench.accuracy", description=__doc__)
+    for name in ("models", "logs", "docs"):
+        parser.add_argument(f"--{name}", type=Path, default=ROOT / name, metavar="DIR")
+    parser.add_argument("--also", type=Path, action="append", default=[], metavar="DIR")
+    parser.add_argument("--write-also", action="store_true")
+    options = parser.parse_args(arguments)
     own = [telephone_sample(), *load_folder(SPEECH_DIR)]
     also = [reference for folder in options.also for reference in load_folder(folder)]
     try:
         comparisons, models = compare([*own, *also], options.models, options.logs)
-    except (SubmitError, StockError) as exc:
+    except SubmitError as exc:
         print(exc, file=sys.stderr)
         return 1
     print(markdown(comparisons) + "\n" + diarizer_markdown(comparisons))
@@ -202,7 +196,8 @@ def compare(
     """
     logs.mkdir(parents=True, exist_ok=True)
     print(f"stock: {len(references)} recordings", file=sys.stderr)
-    stock = run_stock(references, models, logs)
+    recordings = [reference.audio for reference in references]
+    stock = run_process(transcribe_files, models.resolve(), recordings)
     print("ours: the same, through the whole path", file=sys.stderr)
     ours = list(transcribe_all(references, models, logs))
     comparisons = [
@@ -210,22 +205,6 @@ def compare(
         for reference, theirs, our in zip(references, stock, ours, strict=True)
     ]
     return comparisons, ours[0]["models"]
-
-
-def run_stock(references: Sequence[Reference], models: Path, logs: Path) -> list[dict[str, Any]]:
-    """Run `bench.stock` in a process of its own, which gives its memory back.
-
-    Raises:
-        StockError: It did not end well; what it said is in ``stock.log``.
-    """
-    command = [sys.executable, "-m", "bench.stock", "--models", str(models.resolve())]
-    command += [str(reference.audio) for reference in references]
-    log = logs / "stock.log"
-    with log.open("w") as errors:
-        run = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, check=False)
-    if run.returncode:
-        raise StockError(f"stock WhisperX: exit {run.returncode}: see {log}")
-    return [json.loads(line) for line in run.stdout.splitlines()]
 
 
 def write(comparisons: Sequence[Comparison], models: dict[str, str], docs: Path) -> None:
@@ -236,26 +215,16 @@ def write(comparisons: Sequence[Comparison], models: dict[str, str], docs: Path)
     (docs / "accuracy.json").write_text(to_json(comparisons, models))
 
 
-def _compare_one(reference: Reference, theirs: dict[str, Any], ours: dict[str, Any]) -> Comparison:
+def _compare_one(reference: Reference, theirs: StockResult, ours: dict[str, Any]) -> Comparison:
     duration_s = len(read_recording(reference.audio)) / SAMPLE_RATE_HZ
-    stock, turns = read_transcript(theirs), [Turn(*turn) for turn in theirs["turns"]]
+    stock = read_transcript(theirs.transcript)
     return Comparison(
         recording=reference.name,
         duration_s=duration_s,
         ours=score(reference, read_transcript(ours), duration_s),
         stock=score(reference, stock, duration_s),
-        diarizer_der=score(reference, stock, duration_s, turns).der,
+        diarizer_der=score(reference, stock, duration_s, theirs.turns).der,
     )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench.accuracy", description=__doc__)
-    parser.add_argument("--models", type=Path, default=ROOT / "models", metavar="DIR")
-    parser.add_argument("--logs", type=Path, default=ROOT / "logs", metavar="DIR")
-    parser.add_argument("--docs", type=Path, default=ROOT / "docs", metavar="DIR")
-    parser.add_argument("--also", type=Path, action="append", default=[], metavar="DIR")
-    parser.add_argument("--write-also", action="store_true")
-    return parser
 
 
 if __name__ == "__main__":

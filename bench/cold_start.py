@@ -3,27 +3,25 @@
 Three kinds of fresh processes, in turns: *worker*, ``handler.py`` with the telephone sample as its
 first job; *one after the other*, imports and then each model in sequence, timed by cause; *ready*,
 the first job of a worker whose models are loaded. *Worker* is compared with *one after the other*
-plus that first job. ``python -m bench.cold_start`` prints it; for `bench.speed` it is a part.
+plus that first job. ``python -m bench.speed --only cold_start`` measures it.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from bench.speed.inputs import TELEPHONE, Bench, Storage, write_input
-from bench.speed.measure import Figure, by_stage, ratios
-from bench.speed.sides import JobFailed
+from bench.speed.measure import figure, figures, ratios
+from bench.speed.sides import JobFailed, Worker
+from bench.speed.turns import run_process
 from bench.whole_path import ROOT
 
 RESULT = "result-cold.json"
@@ -32,14 +30,14 @@ LOADED = re.compile(r"loaded (.+) in ([\d.]+) s")
 
 def measure_cold_start(bench: Bench) -> dict[str, Any]:
     """Measure the three kinds in turns."""
-    recording = write_input(TELEPHONE, bench.folder)
+    recording, models = write_input(TELEPHONE, bench.folder), bench.models.resolve()
     workers, serial, first_jobs = [], [], []
     with Storage(bench.folder) as storage:
         urls = storage.url(recording.name), storage.url(RESULT)
         for turn in range(bench.pairs):
-            workers.append(start_worker(bench.models, storage, *urls))
-            serial.append(_in_process("serial", bench.models, *urls))
-            first_jobs.append(_in_process("ready", bench.models, *urls)["first job"])
+            workers.append(start_worker(models, storage, *urls))
+            serial.append(_load_serially(models))
+            first_jobs.append(run_process(run_first_job, models, *urls))
             spent = workers[-1]["first result"], sum(serial[-1].values()) + first_jobs[-1]
             print(f"{turn + 1}/{bench.pairs} worker {spent[0]:.1f} s, serial {spent[1]:.1f} s")
     return summarise(workers, serial, first_jobs)
@@ -61,11 +59,11 @@ def summarise(
     ours = [moments["first result"] for moments in workers]
     return {
         "recording": TELEPHONE,
-        "worker": {k: asdict(Figure.of(v)) for k, v in by_stage(workers).items()},
-        "one after the other": {k: asdict(Figure.of(v)) for k, v in by_stage(serial).items()},
-        "first job": asdict(Figure.of(first_jobs)),
-        "earlier first result": asdict(Figure.of(before)),
-        "ratio": asdict(ratios(ours, before)),
+        "worker": figures(workers),
+        "one after the other": figures(serial),
+        "first job": figure(first_jobs),
+        "earlier first result": figure(before),
+        "ratio": ratios(ours, before),
     }
 
 
@@ -81,7 +79,7 @@ def start_worker(
     """
     job = json.dumps({"input": {"audio_url": audio_url, "result_url": result_url}})
     environment = os.environ | {
-        "MODELS_DIR": str(models.resolve()),
+        "MODELS_DIR": str(models),
         "ALLOW_LOOPBACK_URLS": "1",
         "PYTHONUNBUFFERED": "1",
     }
@@ -116,28 +114,18 @@ def _lines(command: Sequence[str], environment: Mapping[str, str]) -> list[tuple
         return [(time.time(), line.rstrip()) for line in process.stdout]
 
 
-def _in_process(kind: str, models: Path, audio_url: str, result_url: str) -> dict[str, float]:
+def _load_serially(models: Path) -> dict[str, float]:
     """Measure in a `bench.speed.cold_process`; its start is part of it."""
-    command = [sys.executable, "-m", "bench.speed.cold_process", kind, str(models.resolve())]
-    command += [audio_url, result_url, str(time.time())]
+    command = [sys.executable, "-m", "bench.speed.cold_process", str(models), str(time.time())]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if run.returncode:
-        raise JobFailed(f"cold start, {kind}: exit {run.returncode}\n{run.stderr[-2000:]}")
+        raise JobFailed(f"loading one after the other: exit {run.returncode}\n{run.stderr[-2000:]}")
     seconds: dict[str, float] = json.loads(run.stdout.splitlines()[-1])
     return seconds
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m bench.cold_start", description=__doc__)
-    parser.add_argument("--models", type=Path, default=ROOT / "models", metavar="DIR")
-    parser.add_argument("--pairs", type=int, default=5)
-    options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        found = measure_cold_start(Bench(options.models, Path(folder), options.pairs))
-    print(json.dumps(found, indent=1))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def run_first_job(models: Path, audio_url: str, result_url: str) -> float:
+    """Get a worker ready, aligner included, and time its first job; for a process of its own."""
+    worker = Worker(models)
+    worker.models.aligner("en")
+    return worker.run(audio_url, result_url).wall_s

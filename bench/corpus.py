@@ -11,7 +11,7 @@ import importlib.util
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
@@ -159,6 +159,10 @@ class Reference:
         """Everybody who has a turn."""
         return frozenset(turn.speaker for turn in self.turns)
 
+    def text_by_speaker(self) -> dict[str, str]:
+        """Collect what each speaker says, in order."""
+        return _joined((utterance.speaker, utterance.text) for utterance in self.utterances)
+
 
 def load_reference(audio: Path) -> Reference:
     """Load ``NAME.flac`` with the ``NAME.ref.json`` and ``NAME.rttm`` beside it."""
@@ -209,20 +213,6 @@ def parse_stm(text: str) -> tuple[Utterance, ...]:
     return tuple(Utterance(float(f[3]), float(f[4]), f[2], f[5]) for f in fields)
 
 
-def format_rttm(name: str, utterances: Iterable[Utterance]) -> str:
-    """Write each utterance as one RTTM line."""
-    return "".join(
-        f"SPEAKER {name} 1 {u.start:.3f} {u.end - u.start:.3f} <NA> <NA> {u.speaker} <NA> <NA>\n"
-        for u in utterances
-    )
-
-
-def format_references(utterances: Iterable[Utterance]) -> str:
-    """Write utterances as ``NAME.ref.json`` holds them, one a line."""
-    lines = ",\n".join(json.dumps(asdict(utterance)) for utterance in utterances)
-    return f"[\n{lines}\n]\n"
-
-
 @dataclass(frozen=True)
 class SpokenWord:
     """One recognised word; times are None where the aligner found none."""
@@ -253,10 +243,7 @@ class Hypothesis:
 
     def text_by_speaker(self) -> dict[str, str]:
         """Collect each speaker's words, in order; `NOBODY`'s too."""
-        texts: defaultdict[str, list[str]] = defaultdict(list)
-        for word in self.words:
-            texts[word.speaker].append(word.text)
-        return {speaker: " ".join(words) for speaker, words in texts.items()}
+        return _joined((word.speaker, word.text) for word in self.words)
 
     def turns(self) -> tuple[Turn, ...]:
         """Tell who speaks when, by the words: what a reader of the transcript is told.
@@ -276,6 +263,13 @@ def read_transcript(document: Mapping[str, Any]) -> Hypothesis:
         text=" ".join(segment["text"].strip() for segment in segments),
         words=tuple(w for index, segment in enumerate(segments) for w in _words(index, segment)),
     )
+
+
+def _joined(said: Iterable[tuple[str, str]]) -> dict[str, str]:
+    texts: defaultdict[str, list[str]] = defaultdict(list)
+    for speaker, text in said:
+        texts[speaker].append(text)
+    return {speaker: " ".join(parts) for speaker, parts in texts.items()}
 
 
 def _words(index: int, segment: Mapping[str, Any]) -> list[SpokenWord]:

@@ -6,10 +6,8 @@ same script, seed and voices give the same samples.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -42,15 +40,6 @@ class Script:
     seed: int
     voices: dict[str, str]
     lines: tuple[Line, ...]
-
-
-def load_scripts(path: Path) -> dict[str, Script]:
-    """Read a file of scripts, one table each."""
-    tables = tomllib.loads(path.read_text())
-    return {
-        name: Script(name, t["seed"], t["voices"], tuple(Line(*line) for line in t["lines"]))
-        for name, t in tables.items()
-    }
 
 
 def record(script: Script, speak: Speak) -> tuple[Waveform, tuple[Utterance, ...]]:

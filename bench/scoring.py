@@ -9,7 +9,6 @@ spelling map, english_spellings.json, comes from openai-whisper 20250625 (MIT).
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -89,11 +88,12 @@ def score(
     """
     found = hypothesis.turns() if turns is None else turns
     spoken = normalise(" ".join(utterance.text for utterance in reference.utterances))
-    by_speaker = [normalise(text) for text in hypothesis.text_by_speaker().values()]
+    both = reference.text_by_speaker(), hypothesis.text_by_speaker()
+    by_speaker = ([normalise(text) for text in texts.values()] for texts in both)
     errors_s = first_word_errors(reference.utterances, hypothesis.words)
     return Score(
         wer=edits(spoken, normalise(hypothesis.text)) / len(spoken),
-        cpwer=cp_edits(_texts(reference.utterances), by_speaker) / len(spoken),
+        cpwer=cp_edits(*by_speaker) / len(spoken),
         der=diarization_error(reference.turns, found, duration_s, COLLAR_S),
         der_no_collar=diarization_error(reference.turns, found, duration_s, 0.0),
         speakers_found=len({turn.speaker for turn in found} | hypothesis.speakers),
@@ -183,13 +183,6 @@ def _matches(reference: Sequence[str], hypothesis: Sequence[str]) -> dict[int, i
         if chunk.type == "equal"
         for offset in range(chunk.ref_end_idx - chunk.ref_start_idx)
     }
-
-
-def _texts(utterances: Iterable[Utterance]) -> list[list[str]]:
-    texts: defaultdict[str, list[str]] = defaultdict(list)
-    for utterance in utterances:
-        texts[utterance.speaker].append(utterance.text)
-    return [normalise(" ".join(said)) for said in texts.values()]
 
 
 def _annotation(turns: Iterable[Turn]) -> Annotation:

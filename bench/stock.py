@@ -2,17 +2,14 @@
 
 ``load_model``, ``transcribe``, ``align``, ``DiarizationPipeline``, ``assign_word_speakers``, with
 options left alone; models are paths, and PyAV decodes in the place of the ffmpeg command (same
-samples). ``python -m bench.stock --models DIR RECORDING…`` prints one JSON object a recording: it
-runs in a process of its own, so that what it loads is gone when something else is measured.
+samples). Takes waveforms; returns `StockResult`s.
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import json
 import os
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,25 +163,11 @@ def transcribe(models: StockModels, audio: npt.NDArray[np.float32]) -> StockResu
     )
 
 
-def main() -> None:
-    """Transcribe the recordings named on the command line; one JSON object a line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.stock", description=__doc__)
-    parser.add_argument("--models", type=Path, required=True, metavar="DIR")
-    parser.add_argument("recordings", type=Path, nargs="+")
-    options = parser.parse_args()
+def transcribe_files(folder: Path, recordings: Sequence[Path]) -> list[StockResult]:
+    """Transcribe English recordings, on all cores, on the CPU; for a process of its own."""
     recipe = Recipe(language="en", whisper_threads=len(os.sched_getaffinity(0)))
-    with contextlib.redirect_stdout(sys.stderr):  # whisperx prints; stdout is for the results
-        models = load_models(options.models, recipe)
-    for recording in options.recordings:
-        with contextlib.redirect_stdout(sys.stderr):
-            result = transcribe(models, load_audio(recording))
-        document = {
-            "recording": str(recording),
-            "segments": result.transcript["segments"],
-            "turns": [[turn.start_s, turn.end_s, turn.speaker] for turn in result.turns],
-            "timings_s": {stage: round(spent, 3) for stage, spent in result.timings_s.items()},
-        }
-        print(json.dumps(document), flush=True)
+    models = load_models(folder, recipe)
+    return [transcribe(models, load_audio(recording)) for recording in recordings]
 
 
 def _set_torch_threads(recipe: Recipe) -> None:
@@ -192,7 +175,3 @@ def _set_torch_threads(recipe: Recipe) -> None:
         import torch
 
         torch.set_num_threads(recipe.torch_threads)
-
-
-if __name__ == "__main__":
-    main()

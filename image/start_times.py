@@ -84,7 +84,7 @@ def time_worker(container: Container) -> dict[str, float]:
 def time_causes(container: Container) -> dict[str, float]:
     """Import and load one thing after another; return the seconds that each takes."""
     command = ["env", "PYTHONPATH=/mnt:/app", "python", "-m", "bench.speed.cold_process"]
-    with container.start(*command, "serial", "/models", "-", "-", str(time.time())) as process:
+    with container.start(*command, "/models", str(time.time())) as process:
         told, _ = process.communicate()
     if process.returncode:
         raise ImageError("the causes could not be timed:\n" + told[-2000:])

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
@@ -75,15 +75,6 @@ def derive_models(models: Path, into: Path, changes: dict[str, Any]) -> Path:
 
 
 @dataclass(frozen=True)
-class Clip:
-    """One utterance, cut out of its recording."""
-
-    speaker: str
-    text: str
-    speech: Waveform
-
-
-@dataclass(frozen=True)
 class Dialogue:
     """How a long dialogue is put together.
 
@@ -131,50 +122,41 @@ def _waveform(name: str) -> Waveform:
 
 
 def compose(dialogue: Dialogue) -> tuple[Waveform, tuple[Utterance, ...]]:
-    """Play clips one after the other until the recording is long enough.
+    """Play utterances one after the other until the recording is long enough.
 
     Returns:
         int16, shape (n_samples,), 16 kHz, and what is said in it.
     """
     references = [load_reference(SPEECH_DIR / f"{name}.flac") for name in dialogue.sources]
     clips = [clip for reference in references for clip in cut(reference)]
-    script = _script(dialogue, clips)
-    waveform, played = record(script, lambda _, index: clips[int(index)].speech)
-    return waveform, tuple(replace(one, text=clips[int(one.text)].text) for one in played)
+    order = _order(dialogue, [len(speech) / SAMPLE_RATE_HZ for _, speech in clips])
+    lines = tuple(Line(clips[index][0].speaker, str(index)) for index in order)
+    script = Script(dialogue.name, dialogue.seed, {line.speaker: "" for line in lines}, lines)
+    waveform, played = record(script, lambda _, index: clips[int(index)][1])
+    return waveform, tuple(replace(one, text=clips[int(one.text)][0].text) for one in played)
 
 
-def cut(reference: Reference) -> list[Clip]:
+def cut(reference: Reference) -> list[tuple[Utterance, Waveform]]:
     """Cut a recording's utterances out, in order; those that others talk into stay behind."""
-    samples = read_recording(reference.audio)
-    alone = [u for u in reference.utterances if not _is_overlapped(u, reference.utterances)]
-    return [Clip(u.speaker, u.text, samples[_index(u.start) : _index(u.end)]) for u in alone]
+    samples, said = read_recording(reference.audio), reference.utterances
+    alone = (u for u in said if sum(u.start < o.end and o.start < u.end for o in said) == 1)
+    times = ((u, round(u.start * SAMPLE_RATE_HZ), round(u.end * SAMPLE_RATE_HZ)) for u in alone)
+    return [(utterance, samples[start:end]) for utterance, start, end in times]
 
 
-def _script(dialogue: Dialogue, clips: Sequence[Clip]) -> Script:
-    """Return a script whose texts are the clips' numbers: told once in order, then shuffled."""
+def _order(dialogue: Dialogue, lengths_s: Sequence[float]) -> list[int]:
+    """Return the clips to play, by index: once in order, then shuffled again and again."""
     rng = np.random.default_rng(dialogue.seed)
     order: list[int] = []
     played_s = 0.0
     while played_s < dialogue.duration_s:
-        turn = rng.permutation(len(clips)) if order else np.arange(len(clips))
+        turn = rng.permutation(len(lengths_s)) if order else np.arange(len(lengths_s))
         for index in turn.tolist():
             order.append(index)
-            played_s += len(clips[index].speech) / SAMPLE_RATE_HZ + sum(PAUSES_S) / 2
+            played_s += lengths_s[index] + sum(PAUSES_S) / 2
             if played_s >= dialogue.duration_s:
                 break
-    lines = tuple(Line(clips[index].speaker, str(index)) for index in order)
-    return Script(dialogue.name, dialogue.seed, {clip.speaker: "" for clip in clips}, lines)
-
-
-def _is_overlapped(utterance: Utterance, others: Sequence[Utterance]) -> bool:
-    return any(
-        other is not utterance and other.start < utterance.end and utterance.start < other.end
-        for other in others
-    )
-
-
-def _index(seconds: float) -> int:
-    return round(seconds * SAMPLE_RATE_HZ)
+    return order
 
 
 class Storage:
@@ -222,77 +204,49 @@ class Storage:
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
 
-class _Handler(BaseHTTPRequestHandler):
-    folder: Path
+class _Handler(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         began = time.time()
-        path, rate = self._target()
-        if not path.is_file():
-            self.send_error(404)
-            return
-        size = path.stat().st_size
-        first, last = _range(self.headers.get("Range"), size)
-        self.send_response(206 if "Range" in self.headers else 200)
-        self.send_header("Content-Length", str(last - first))
-        self.send_header("Accept-Ranges", "bytes")
-        if "Range" in self.headers:
-            self.send_header("Content-Range", f"bytes {first}-{last - 1}/{size}")
-        self.end_headers()
-        self._send(path, first, last, rate)
-        self._log(path.name, began)
+        super().do_GET()
+        self._log(began)
 
     def do_PUT(self) -> None:
         began = time.time()
-        path, _ = self._target()
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        path.write_bytes(body)
-        self._log(path.name, began)  # before the answer: whoever got it finds the line
+        Path(self.translate_path(self.path)).write_bytes(body)
+        self._log(began)  # before the answer: whoever got it finds the line
         self.send_response(200)
         digest = hashlib.md5(body, usedforsecurity=False).hexdigest()
         self.send_header("ETag", f'"{digest}"')
         self.send_header("Content-Length", "0")
         self.end_headers()
 
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        """Send a file; each block waits for its time."""
+        rate = parse_qs(urlsplit(self.path).query).get("rate")
+        began, sent = time.monotonic(), 0
+        while block := source.read(BLOCK_BYTES):
+            outputfile.write(block)
+            sent += len(block)
+            if rate:
+                time.sleep(max(0.0, began + sent / float(rate[0]) - time.monotonic()))
+
     def log_message(self, *_: object) -> None:
         """Be quiet: `_log` writes what is needed."""
 
-    def _target(self) -> tuple[Path, float | None]:
-        parts = urlsplit(self.path)
-        rate = parse_qs(parts.query).get("rate")
-        return self.folder / Path(parts.path).name, float(rate[0]) if rate else None
-
-    def _send(self, path: Path, first: int, last: int, rate: float | None) -> None:
-        """Send a part of a file; each block waits for its time."""
-        began = time.monotonic()
-        with path.open("rb") as file:
-            file.seek(first)
-            sent = 0
-            while block := file.read(min(BLOCK_BYTES, last - first - sent)):
-                self.wfile.write(block)
-                sent += len(block)
-                if rate:
-                    time.sleep(max(0.0, began + sent / rate - time.monotonic()))
-
-    def _log(self, name: str, began: float) -> None:
+    def _log(self, began: float) -> None:
+        name = urlsplit(self.path).path.lstrip("/")
         line = {"method": self.command, "name": name, "began": began, "ended": time.time()}
-        with (self.folder / LOG).open("a") as log:
+        with (Path(self.directory) / LOG).open("a") as log:
             log.write(json.dumps(line) + "\n")
-
-
-def _range(header: str | None, size: int) -> tuple[int, int]:
-    """Return the first byte that is asked for and one past the last."""
-    found = re.fullmatch(r"bytes=(\d+)-(\d*)", header or "")
-    if found is None:
-        return 0, size
-    return int(found[1]), min(int(found[2]) + 1, size) if found[2] else size
 
 
 def main() -> None:
     """Serve until terminated; the first line printed is the port."""
-    _Handler.folder = Path(sys.argv[1])
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    handler = partial(_Handler, directory=sys.argv[1])
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     print(server.server_port, flush=True)
     server.serve_forever()
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import requests
 
 from bench.speed.inputs import MEETING, TELEPHONE, Bench, Storage, write_input
-from bench.speed.measure import Figure, ratios
+from bench.speed.measure import figure, ratios
 from bench.speed.sides import JobFailed, Worker
 from bench.speed.turns import WARM_UP_S, run_process
 from devstack.events import EventKind
@@ -44,10 +43,10 @@ def summarise_overhead(runs: list[dict[str, float]]) -> dict[str, Any]:
     added = [run["end_to_end"] - run["pipeline"] + run["deliver"] for run in runs]
     own = [run["pipeline"] - run["deliver"] for run in runs]
     return {
-        "pipeline_s": asdict(Figure.of(own)),
-        "deliver_s": asdict(Figure.of([run["deliver"] for run in runs])),
-        "added_s": asdict(Figure.of(added)),
-        "added_share": asdict(ratios(added, own)),
+        "pipeline_s": figure(own),
+        "deliver_s": figure([run["deliver"] for run in runs]),
+        "added_s": figure(added),
+        "added_share": ratios(added, own),
     }
 
 
@@ -63,8 +62,13 @@ def _transcribe(stack: Stack, name: str, folder: Path) -> dict[str, float]:
         "result_url": client.generate_presigned_url("put_object", Params=result),
     }
     job_id = str(_call(stack, "POST", "run", json={"input": job})["id"])
-    _wait(stack, job_id)
-    return _measured(stack, job_id)
+    at = _wait(stack, job_id)
+    summary = _call(stack, "GET", f"status/{job_id}")["output"]
+    return {
+        "end_to_end": at[EventKind.COMPLETED] - at[EventKind.SUBMITTED],
+        "pipeline": summary["processing_time_seconds"],
+        "deliver": summary["timings"]["deliver"],
+    }
 
 
 def _call(stack: Stack, method: str, path: str, **named: Any) -> dict[str, Any]:
@@ -77,26 +81,17 @@ def _call(stack: Stack, method: str, path: str, **named: Any) -> dict[str, Any]:
     return body
 
 
-def _wait(stack: Stack, job_id: str) -> None:
-    """Wait for the answer in the log, where looking costs the worker nothing."""
+def _wait(stack: Stack, job_id: str) -> dict[EventKind, float]:
+    """Wait for the answer in the log, where looking costs the worker nothing; return its times."""
     until = time.monotonic() + TIMEOUT_S
-    ends = EventKind.COMPLETED, EventKind.FAILED, EventKind.TIMED_OUT
-    while not any(event.job_id == job_id for event in stack.queue_events(*ends)):
-        if time.monotonic() > until:
-            raise JobFailed(f"the stack did not finish its job; its logs: {stack.logs}")
+    while time.monotonic() < until:
+        at = {event.kind: event.at for event in stack.queue_events() if event.job_id == job_id}
+        if EventKind.COMPLETED in at:
+            return at
+        if at.keys() & {EventKind.FAILED, EventKind.TIMED_OUT}:
+            break
         time.sleep(POLL_S)
-
-
-def _measured(stack: Stack, job_id: str) -> dict[str, float]:
-    at = {event.kind: event.at for event in stack.queue_events() if event.job_id == job_id}
-    if EventKind.COMPLETED not in at:
-        raise JobFailed(f"the stack's job failed; its logs: {stack.logs}")
-    summary = _call(stack, "GET", f"status/{job_id}")["output"]
-    return {
-        "end_to_end": at[EventKind.COMPLETED] - at[EventKind.SUBMITTED],
-        "pipeline": summary["processing_time_seconds"],
-        "deliver": summary["timings"]["deliver"],
-    }
+    raise JobFailed(f"the stack did not finish its job; its logs: {stack.logs}")
 
 
 def measure_throttled(bench: Bench) -> dict[str, Any]:
@@ -128,9 +123,9 @@ def summarise_throttled(
     return {
         "rate": round(slow[0]["rate"]),
         "download_s": round(size / slow[0]["rate"], 3),
-        "slow_s": asdict(Figure.of([s["wall_s"] for s, _ in pairs])),
-        "unlimited_s": asdict(Figure.of([f["wall_s"] for _, f in pairs])),
-        "ratio": asdict(ratios([s["wall_s"] for s, _ in pairs], longer)),
+        "slow_s": figure([s["wall_s"] for s, _ in pairs]),
+        "unlimited_s": figure([f["wall_s"] for _, f in pairs]),
+        "ratio": ratios([s["wall_s"] for s, _ in pairs], longer),
     }
 
 

@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -35,11 +34,8 @@ _CLEAR = Path("/proc/self/clear_refs")
 
 
 Around = Callable[..., Any]
-"""Handles one forward: (name, forward, its arguments) → what the forward returned.
-
-The name is the model's class, and the method where that is not ``__call__``; the first of the
-arguments is the model.
-"""
+"""(name, forward, model, …) → what the forward returned; the name is the model's class, and the
+method where that is not ``__call__``."""
 
 
 @contextlib.contextmanager
@@ -228,36 +224,18 @@ def describe() -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One thing measured several times.
+Figure = dict[str, float]
 
-    Attributes:
-        median: Of all runs.
-        low: The smallest.
-        high: The largest.
-        runs: How many there were.
-    """
 
-    median: float
-    low: float
-    high: float
-    runs: int
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Figure:
-        """Sum up at least one value."""
-        return cls(
-            median=round(median(values), 4),
-            low=round(min(values), 4),
-            high=round(max(values), 4),
-            runs=len(values),
-        )
+def figure(values: Sequence[float]) -> Figure:
+    """Sum up what was measured at least once: ``median``, ``low``, ``high`` and ``runs``."""
+    ends = {"median": median(values), "low": min(values), "high": max(values)}
+    return {name: round(value, 4) for name, value in ends.items()} | {"runs": len(values)}
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> Figure:
     """Divide pair by pair, as they ran side by side: what slows both cancels out."""
-    return Figure.of([our / their for our, their in zip(ours, theirs, strict=True)])
+    return figure([our / their for our, their in zip(ours, theirs, strict=True)])
 
 
 def by_stage(runs: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
@@ -266,6 +244,6 @@ def by_stage(runs: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
     return {stage: [run.get(stage, 0.0) for run in runs] for stage in stages}
 
 
-def efficiency(floor_s: float, wall_s: float) -> float:
-    """Say which part of the wall time the bare model forwards need."""
-    return round(floor_s / wall_s, 4)
+def figures(runs: Sequence[Mapping[str, float]]) -> dict[str, Figure]:
+    """Sum up every stage."""
+    return {stage: figure(values) for stage, values in by_stage(runs).items()}

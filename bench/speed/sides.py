@@ -1,8 +1,8 @@
 """The two sides: the worker's own runtime, and `bench.stock` on the worker's device and batch.
 
 Takes a models folder, then recordings: ours fetches them from storage and delivers to it, stock
-reads files. Returns `Run`s. Raises `JobFailed`. All that the benchmarks know of
-the worker's inside is here, in `bench.speed.stages` and in `bench.speed.floor`.
+reads files. Returns `Run`s. Raises `JobFailed`. All that the benchmarks know of the worker's inside
+is here, in `bench.speed.stages` and in `bench.speed.floor`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,8 @@ from bench.speed.measure import synchronize, timed
 from bench.speed.parity import Heard, Word
 from bench.stock import Recipe, StockModels, StockResult, load_audio, load_models, transcribe
 
-STAGES = {
-    "fetch": "load",
-    "decode": "load",
-    "speech": "transcribe",
-    "transcribe": "transcribe",
-    "align": "align",
-    "diarize": "diarize",
-    "attribute": "attribute",
-    "deliver": "deliver",
-}
-"""Our stages by the step of stock's recipe that does the same."""
+STEPS = {"fetch": "load", "decode": "load", "speech": "transcribe"}
+"""The steps of stock's recipe that our stages are part of; the others have the same names."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +103,7 @@ def by_step(timings_s: dict[str, float]) -> dict[str, float]:
     """Add our stages up to the steps of stock's recipe."""
     steps: dict[str, float] = {}
     for stage, seconds in timings_s.items():
-        step = STAGES.get(stage, stage)
+        step = STEPS.get(stage, stage)
         steps[step] = steps.get(step, 0.0) + seconds
     return steps
 

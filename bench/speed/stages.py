@@ -42,11 +42,15 @@ from bench.speed.inputs import (
     derive_models,
     write_input,
 )
-from bench.speed.measure import Figure, ForwardMemory, around_forwards, ratios, synchronize
+from bench.speed.measure import ForwardMemory, around_forwards, figure, ratios, synchronize
 from bench.speed.parity import Heard, Word, compare
 from bench.speed.sides import Worker, load_stock, run_stock
 from bench.speed.turns import run_process
 from bench.stock import Recipe
+from bucketscribe_contract import JobInput
+from worker.cancel import CancelToken
+from worker.types import TextSegment, Transcription
+from worker.types import Waveform as WorkerWaveform
 
 SEED = 5
 SPEAKERS = 3
@@ -79,8 +83,6 @@ DIARIZED_S = 20.0
 WARM_UP_S = 10.0
 SIDES = ("stock", "ours")
 
-StockAligner = tuple[nn.Module, dict[str, Any]]
-"""A model, and the metadata that ``whisperx.load_align_model`` gives with it."""
 Runs = list[dict[str, Any]]
 Rows = list[list[Any]]
 """Words or turns: lists that JSON can hold."""
@@ -153,11 +155,7 @@ def _diarization(answers: Mapping[str, Runs]) -> dict[str, Any]:
 
 def _sides(ours: Runs, stock: Runs, key: str = "wall_s") -> dict[str, Any]:
     our_s, their_s = [run[key] for run in ours], [run[key] for run in stock]
-    return {
-        "stock": asdict(Figure.of(their_s)),
-        "ours": asdict(Figure.of(our_s)),
-        "ratio": asdict(ratios(our_s, their_s)),
-    }
+    return {"stock": figure(their_s), "ours": figure(our_s), "ratio": ratios(our_s, their_s)}
 
 
 def _heard(run: Mapping[str, Any]) -> Heard:
@@ -173,10 +171,10 @@ def _summary(answer: Mapping[str, Any]) -> str:
 def measure(
     side: str, models: Path, folder: Path, storage: str, segments: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Measure one side, in its process.
+    """Measure one of `SIDES`, in its process.
 
     Args:
-        side: One of `SIDES`.
+        side: Which.
         models: The models folder.
         folder: Where recordings are written.
         storage: Base URL of loopback storage that serves this folder.
@@ -185,10 +183,9 @@ def measure(
     Returns:
         ``alignment`` by aligner and ``diarization``: seconds, and what was found.
     """
-    recordings = [write_input(name, folder) for name in (MEETING.name, TELEPHONE)]
-    is_ours, warm_up = side == "ours", recordings[1]
-    stages = _Ours(models, warm_up, storage) if is_ours else _Stock(models, warm_up)
-    meeting, telephone = map(read_recording, recordings)
+    warm_up = write_input(TELEPHONE, folder)
+    stages = _Ours(models, warm_up, storage) if side == "ours" else _Stock(models, warm_up)
+    meeting, telephone = map(read_recording, (write_input(MEETING.name, folder), warm_up))
     alignment = {
         name: _measure_alignment(name, stages.aligner(name, meeting), said)
         for name, said in segments.items()
@@ -213,10 +210,15 @@ def _measure_alignment(name: str, align: Callable[[Any], Rows], segments: Any) -
     return found
 
 
-def _build(name: str, device: str) -> StockAligner:
-    build = {"wav2vec2-base": wav2vec2_base, "wav2vec2-layer-norm": wav2vec2_layer_norm}
-    model, metadata = build[name]()
-    return model.to(device), metadata
+def _build(name: str, device: str) -> tuple[nn.Module, dict[str, Any]]:
+    """Build a model, and the metadata that ``whisperx.load_align_model`` gives with it."""
+    labels = torchaudio.pipelines.WAV2VEC2_ASR_BASE_960H.get_labels()
+    dictionary = {label.lower(): index for index, label in enumerate(labels)}
+    is_base = name == "wav2vec2-base"
+    torch.manual_seed(SEED)
+    model = _wav2vec2_base() if is_base else _wav2vec2_layer_norm(len(labels))
+    kind = "torchaudio" if is_base else "huggingface"
+    return model.eval().to(device), {"language": "en", "dictionary": dictionary, "type": kind}
 
 
 def _clock(go: Callable[[], Rows]) -> tuple[float, Rows]:
@@ -268,87 +270,65 @@ class _Ours:
         self.models = worker.models
 
     def aligner(self, name: str, samples: Waveform) -> Callable[[Any], Rows]:
-        from worker.types import TextSegment, Transcription
-        from worker.types import Waveform as WorkerWaveform
+        from worker.engines.alignment.acoustic import starting_batch_size
+        from worker.stages.align import Aligner, align
 
-        waveform = WorkerWaveform(samples)
+        models, device, waveform = self.models, self.models.device, WorkerWaveform(samples)
         if name == DEMO:
-            aligner = self.models.aligner("en")
-            model, metadata = aligner.model, aligner.metadata
+            aligner = models.aligner("en")
         else:
-            model, metadata = _build(name, self.models.device.name)
-            if self.models.lanes is not None:
-                self.models.lanes.spread(model)
+            aligner = Aligner(*_build(name, device.name), name)
+            if models.lanes is not None:
+                models.lanes.spread(aligner.model)
+        batch_size = starting_batch_size(device.torch_device)
 
-        def align(segments: Any) -> Rows:
+        def run(segments: Any) -> Rows:
             said = tuple(TextSegment(s["start"], s["end"], s["text"], 0.0) for s in segments)
-            transcription = Transcription(said, "en", None)
-            found = _our_alignment(self.models, model, metadata, waveform, transcription)
+            found = align(
+                waveform,
+                Transcription(said, "en", None),
+                aligner,
+                device.torch_device,
+                CancelToken(),
+                batch_size=batch_size,
+                lanes=device.lanes,
+            )
             return [[w.word, w.start, w.end] for s in found.segments for w in s.words]
 
-        return align
+        return run
 
     def diarizer(self, samples: Waveform) -> Callable[[], Rows]:
-        from worker.types import Waveform as WorkerWaveform
+        from worker.stages.diarize import diarize
 
-        waveform = WorkerWaveform(samples)
+        models, waveform, job = self.models, WorkerWaveform(samples), JobInput(audio_base64="")
+        batch_size = models.device.windows_batch_size
 
-        def diarize() -> Rows:
-            found = _our_diarization(self.models, waveform)
+        def run() -> Rows:
+            found = diarize(waveform, job, models.diarization, batch_size, CancelToken())
             return sorted([turn.start, turn.end, turn.speaker] for turn in found.turns)
 
-        return diarize
+        return run
 
 
-def _our_alignment(
-    models: Any, model: Any, metadata: Any, waveform: Any, transcription: Any
-) -> Any:
-    from worker.cancel import CancelToken
-    from worker.engines.alignment.acoustic import starting_batch_size
-    from worker.stages.align import Aligner, align
-
-    aligner, device = Aligner(model, metadata, "bench"), models.device
-    return align(
-        waveform,
-        transcription,
-        aligner,
-        device.torch_device,
-        CancelToken(),
-        batch_size=starting_batch_size(device.torch_device),
-        lanes=device.lanes,
-    )
-
-
-def _our_diarization(models: Any, waveform: Any) -> Any:
-    from bucketscribe_contract import JobInput
-    from worker.cancel import CancelToken
-    from worker.stages.diarize import diarize
-
-    job = JobInput(audio_base64="")
-    batch = models.device.windows_batch_size
-    return diarize(waveform, job, models.diarization, batch, CancelToken())
-
-
-def wav2vec2_base() -> StockAligner:
+def _wav2vec2_base() -> nn.Module:
     """Build WAV2VEC2_ASR_BASE_960H as its bundle describes it."""
     bundle = torchaudio.pipelines.WAV2VEC2_ASR_BASE_960H
-    torch.manual_seed(SEED)
-    model = torchaudio.models.wav2vec2_model(**bundle._params)  # noqa: SLF001 -- no download
-    return model.eval(), _metadata(bundle.get_labels(), "torchaudio")
+    parameters = bundle._params  # noqa: SLF001 -- without its download
+    model: nn.Module = torchaudio.models.wav2vec2_model(**parameters)
+    return model
 
 
-def wav2vec2_layer_norm() -> StockAligner:
+def _wav2vec2_layer_norm(n_labels: int) -> nn.Module:
     """Build wav2vec2 of the base size with layer norm, as the XLSR family has it."""
-    labels = torchaudio.pipelines.WAV2VEC2_ASR_BASE_960H.get_labels()
     config = Wav2Vec2Config(
-        vocab_size=len(labels),
+        vocab_size=n_labels,
         feat_extract_norm="layer",
         do_stable_layer_norm=True,
         conv_bias=True,
         pad_token_id=0,
     )
-    torch.manual_seed(SEED)
-    return Wav2Vec2ForCTC(config).eval(), _metadata(labels, "huggingface")
+    model: nn.Module = Wav2Vec2ForCTC(config)
+    return model
 
 
 def write_diarization(segmentation: Path, folder: Path) -> None:
@@ -365,13 +345,13 @@ def write_diarization(segmentation: Path, folder: Path) -> None:
     torch.save(_powerset(trained), folder / "segmentation" / "pytorch_model.bin")
     torch.manual_seed(SEED)
     network = WeSpeakerResNet34().eval()
-    torch.save(_resnet(network), folder / "embedding" / "pytorch_model.bin")
+    specifications = Specifications(
+        problem=Problem.REPRESENTATION, resolution=Resolution.CHUNK, duration=WINDOW_S
+    )
+    architecture = "pyannote.audio.models.embedding.wespeaker.WeSpeakerResNet34"
+    embedding = _checkpoint(network.state_dict(), {}, architecture, specifications)
+    torch.save(embedding, folder / "embedding" / "pytorch_model.bin")
     _write_plda(folder / "plda", network.dimension)
-
-
-def _metadata(labels: tuple[str, ...], kind: str) -> dict[str, Any]:
-    dictionary = {label.lower(): index for index, label in enumerate(labels)}
-    return {"language": "en", "dictionary": dictionary, "type": kind}
 
 
 def _powerset(trained: dict[str, Any]) -> dict[str, Any]:
@@ -395,14 +375,6 @@ def _powerset(trained: dict[str, Any]) -> dict[str, Any]:
     )
     architecture = "pyannote.audio.models.segmentation.PyanNet"
     return _checkpoint(state, trained["hyper_parameters"], architecture, specifications)
-
-
-def _resnet(network: nn.Module) -> dict[str, Any]:
-    specifications = Specifications(
-        problem=Problem.REPRESENTATION, resolution=Resolution.CHUNK, duration=WINDOW_S
-    )
-    module = "pyannote.audio.models.embedding.wespeaker.WeSpeakerResNet34"
-    return _checkpoint(network.state_dict(), {}, module, specifications)
 
 
 def _checkpoint(

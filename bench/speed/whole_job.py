@@ -22,7 +22,7 @@ from bench.speed.inputs import (
     derive_models,
     write_input,
 )
-from bench.speed.measure import Figure, by_stage, ratios
+from bench.speed.measure import by_stage, figure, figures, ratios
 from bench.speed.parity import compare
 from bench.speed.sides import Run, by_step
 from bench.speed.turns import Subject, measure_peak, run_process, take_turns
@@ -67,18 +67,10 @@ def measure_german(bench: Bench) -> dict[str, Any]:
 
 def measure_memory(bench: Bench) -> dict[str, Any]:
     """Measure the peak of half an hour above the loaded models, once a side."""
-    folder = bench.folder
-    with Storage(folder) as storage:
-        stock, ours = (
-            run_process(
-                measure_peak,
-                Subject(side, side, Recipe(), (LONG.name,), bench.models.resolve()),
-                folder,
-                storage.url(""),
-            )
-            for side in (STOCK, OURS)
-        )
-    cuda = ours["cuda"] / stock["cuda"] if stock["cuda"] else None
+    subjects = (Subject(side, side, Recipe(), (LONG.name,), bench.models) for side in (STOCK, OURS))
+    with Storage(bench.folder) as storage:
+        task = bench.folder, storage.url("")
+        stock, ours = (run_process(measure_peak, subject, *task) for subject in subjects)
     return {
         "recording": LONG.name,
         "duration_s": duration_s(LONG.name, bench),
@@ -86,7 +78,6 @@ def measure_memory(bench: Bench) -> dict[str, Any]:
         OURS: ours,
         "ratio": round(ours["added"] / stock["added"], 4),
         "wall_ratio": round(ours["wall_s"] / stock["wall_s"], 4),
-        "cuda_ratio": cuda,
     }
 
 
@@ -100,7 +91,7 @@ def compare_sides(
         "duration_s": length_s,
         STOCK: _seconds(stock),
         OURS: _seconds(ours),
-        "our_stages": _figures([run.timings_s for run in ours]),
+        "our_stages": figures([run.timings_s for run in ours]),
         **_ratios(ours, stock),
         "parity": asdict(compare(ours[0].heard, stock[0].heard, length_s)),
         "same_every_time": all(
@@ -121,19 +112,15 @@ def _both(recipe: Recipe, name: str, bench: Bench, models: Path) -> dict[str, di
 
 
 def _seconds(runs: Sequence[Run]) -> dict[str, Any]:
-    return {"wall_s": asdict(Figure.of(_walls(runs))), "steps_s": _figures(_steps(runs))}
+    return {"wall_s": figure(_walls(runs)), "steps_s": figures(_steps(runs))}
 
 
 def _ratios(ours: Sequence[Run], stock: Sequence[Run]) -> dict[str, Any]:
     our, their = by_stage(_steps(ours)), by_stage(_steps(stock))
     return {
-        "ratio": asdict(ratios(_walls(ours), _walls(stock))),
-        "ratio_by_step": {s: asdict(ratios(our[s], their[s])) for s in their if s in our},
+        "ratio": ratios(_walls(ours), _walls(stock)),
+        "ratio_by_step": {s: ratios(our[s], their[s]) for s in their if s in our},
     }
-
-
-def _figures(seconds: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    return {stage: asdict(Figure.of(values)) for stage, values in by_stage(seconds).items()}
 
 
 def _steps(runs: Sequence[Run]) -> list[dict[str, float]]:

@@ -18,8 +18,6 @@ from bench.corpus import (
     Turn,
     Utterance,
     Waveform,
-    format_references,
-    format_rttm,
     load_folder,
     parse_rttm,
     parse_stm,
@@ -29,9 +27,9 @@ from bench.corpus import (
     to_float32,
     write_recording,
 )
-from bench.dialogue import load_scripts
 from bucketscribe_contract.job_input import JobInput
 from tests.recordings import short_reference, short_speech
+from tools.speech.speak import format_references, format_rttm, load_scripts
 
 ROOT = SPEECH_DIR.parent.parent
 CODECS = {

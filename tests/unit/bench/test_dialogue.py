@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from bench.corpus import SAMPLE_RATE_HZ, SPEECH_DIR, Waveform
-from bench.dialogue import LEAD_S, PAUSES_S, Line, Script, load_scripts, record
+from bench.dialogue import LEAD_S, PAUSES_S, Line, Script, record
+from tools.speech.speak import load_scripts
 from tools.speech.voices import LOUDNESS_RMS, level, trim
 
 SCRIPT = Script(

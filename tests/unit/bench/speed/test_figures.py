@@ -9,7 +9,7 @@ import pytest
 from bench import cold_start
 from bench.speed import floor, limits
 from bench.speed.inputs import derive_models
-from bench.speed.measure import Figure, by_stage, efficiency, ratios
+from bench.speed.measure import by_stage, figure, ratios
 from bench.speed.sides import JobFailed, by_step
 from bench.speed.turns import run_process
 
@@ -28,12 +28,12 @@ def test_a_process_is_a_fresh_one_and_raises_what_its_function_raised() -> None:
 
 def test_a_figure_holds_the_median_and_both_ends() -> None:
     """One slow run moves the upper end alone."""
-    assert Figure.of([2.0, 1.0, 9.0]) == Figure(median=2.0, low=1.0, high=9.0, runs=3)
+    assert figure([2.0, 1.0, 9.0]) == {"median": 2.0, "low": 1.0, "high": 9.0, "runs": 3}
 
 
 def test_ratios_are_taken_pair_by_pair() -> None:
     """A minute in which the machine was slow for both sides changes none; a missing run is told."""
-    assert ratios([1.0, 10.0, 2.0], [2.0, 20.0, 4.0]) == Figure(0.5, 0.5, 0.5, 3)
+    assert ratios([1.0, 10.0, 2.0], [2.0, 20.0, 4.0]) == figure([0.5, 0.5, 0.5])
     with pytest.raises(ValueError, match="argument 2"):
         ratios([1.0, 2.0], [1.0])
 
@@ -47,11 +47,6 @@ def test_our_stages_add_up_to_the_steps_of_stock() -> None:
     """Fetch and decode are what load_audio does."""
     spent = {"fetch": 1.0, "decode": 2.0, "speech": 3.0, "transcribe": 4.0, "align": 5.0}
     assert by_step(spent) == {"load": 3.0, "transcribe": 7.0, "align": 5.0}
-
-
-def test_efficiency_is_the_share_of_the_floor() -> None:
-    """9 s of models in 10 s of job."""
-    assert efficiency(9.0, 10.0) == 0.9
 
 
 def test_a_derived_models_folder_shares_files_and_changes_its_profile(tmp_path: Path) -> None:
