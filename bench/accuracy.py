@@ -74,8 +74,7 @@ class Comparison:
         duration_s: Its length.
         ours: From ``transcription.json``, through the whole path.
         stock: From WhisperX's functions, on the same weights.
-        diarizer_der: DER of stock's diarizer by its own turns, before they are put on words,
-            with `COLLAR_S`.
+        diarizer_der: DER of stock's diarizer by its own turns, with `COLLAR_S`.
     """
 
     recording: str
@@ -184,15 +183,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def compare(
     references: Sequence[Reference], models: Path, logs: Path
 ) -> tuple[list[Comparison], dict[str, str]]:
-    """Measure stock, then ours.
+    """Measure stock, then ours; return what came out, and the models' names by stage.
 
     Args:
         references: The recordings.
         models: The folder that both load.
         logs: Where the development stack's logs go.
-
-    Returns:
-        A comparison for each recording, and the names of the models by stage.
     """
     logs.mkdir(parents=True, exist_ok=True)
     print(f"stock: {len(references)} recordings", file=sys.stderr)

@@ -78,18 +78,18 @@ def start_worker(
         result`` (it is in the storage), ``exit``.
     """
     job = json.dumps({"input": {"audio_url": audio_url, "result_url": result_url}})
-    environment = os.environ | {
-        "MODELS_DIR": str(models),
-        "ALLOW_LOOPBACK_URLS": "1",
-        "PYTHONUNBUFFERED": "1",
-    }
+    settings = {"MODELS_DIR": str(models), "ALLOW_LOOPBACK_URLS": "1", "PYTHONUNBUFFERED": "1"}
     seen = len(storage.requests())
     began = time.time()
-    lines = _lines([sys.executable, "handler.py", "--test_input", job], environment)
-    moments = {"exit": time.time() - began}
-    loaded = {
-        f"loaded {found[1]}": at - began for at, line in lines if (found := LOADED.search(line))
-    }
+    command = [sys.executable, "handler.py", "--test_input", job]
+    pipe, both = subprocess.PIPE, subprocess.STDOUT
+    with subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | settings, stdout=pipe, stderr=both, text=True
+    ) as process:
+        assert process.stdout is not None  # noqa: S101 -- as asked for above
+        lines = [(time.time() - began, line.rstrip()) for line in process.stdout]
+    ended = time.time() - began
+    loaded = {f"loaded {found[1]}": at for at, line in lines if (found := LOADED.search(line))}
     requests = storage.requests()[seen:]
     fetched = [float(r["began"]) for r in requests if r["method"] == "GET"]
     stored = [float(r["ended"]) for r in requests if r["name"] == RESULT]
@@ -100,18 +100,8 @@ def start_worker(
         **loaded,
         "models ready": max(at for what, at in loaded.items() if "aligner" not in what),
         "first result": stored[0] - began,
-        **moments,
+        "exit": ended,
     }
-
-
-def _lines(command: Sequence[str], environment: Mapping[str, str]) -> list[tuple[float, str]]:
-    """Run a command to its end; return its lines with the times at which they came."""
-    pipe, both = subprocess.PIPE, subprocess.STDOUT
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=pipe, stderr=both, text=True
-    ) as process:
-        assert process.stdout is not None  # noqa: S101 -- as asked for above
-        return [(time.time(), line.rstrip()) for line in process.stdout]
 
 
 def _load_serially(models: Path) -> dict[str, float]:

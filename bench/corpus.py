@@ -33,12 +33,9 @@ NOBODY = ""
 
 @dataclass(frozen=True)
 class Encoding:
-    """How a recording is written.
+    """How a recording is written: container, encoder and its sample format by FFmpeg's names.
 
     Attributes:
-        container: FFmpeg's name of the container.
-        codec: FFmpeg's name of the encoder.
-        sample_format: What the encoder takes, in FFmpeg's words (``fltp``: planar float32).
         bit_rate: Bits per second; None for codecs that have no choice.
         stereo_only: The encoder refuses mono: one channel is written twice.
     """

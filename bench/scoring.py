@@ -75,16 +75,13 @@ def score(
     duration_s: float,
     turns: Sequence[Turn] | None = None,
 ) -> Score:
-    """Score one recording.
+    """Score one recording: what was recognised against what was really said.
 
     Args:
         reference: What was really said.
         hypothesis: What was recognised.
         duration_s: The recording's length: all of it is scored.
         turns: The diarizer's own turns; None takes them from the words of the transcript.
-
-    Returns:
-        Every figure.
     """
     found = hypothesis.turns() if turns is None else turns
     spoken = normalise(" ".join(utterance.text for utterance in reference.utterances))

@@ -87,12 +87,7 @@ class StockResult:
 
 
 def load_models(folder: Path, recipe: Recipe) -> StockModels:
-    """Load everything from a folder that `builder.fetch_models` made.
-
-    Args:
-        folder: Holds ``profile.json``, which says where each model is.
-        recipe: What to load.
-    """
+    """Load what a recipe wants from a folder that `builder.fetch_models` made."""
     profile = json.loads((folder / "profile.json").read_text())
     os.environ.update(  # before the libraries are imported
         HF_HUB_OFFLINE="1",

@@ -59,7 +59,14 @@ PARTS: dict[str, Measure] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write."""
-    options = _parser().parse_args(arguments)
+    parser = argparse.ArgumentParser(prog="python -m bench.speed", description=__doc__)
+    parser.add_argument("--only", action="append", choices=PARTS, metavar="PART", default=[])
+    parser.add_argument("--pairs", type=int, default=5, help="rounds of each comparison")
+    parser.add_argument("--models", type=Path, default=ROOT / "models", metavar="DIR")
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs", metavar="DIR")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="keep what is written here")
+    parser.add_argument("--dry-run", action="store_true", help="print figures, write nothing")
+    options = parser.parse_args(arguments)
     file = options.docs / "benchmarks.json"
     document: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     with tempfile.TemporaryDirectory(prefix="bench-") as made:
@@ -83,17 +90,6 @@ def _measure(name: str, bench: Bench) -> dict[str, Any]:
     print(f"{name}: {seconds} s")
     today = datetime.now(UTC).date().isoformat()
     return measured | {"date": today, "machine": describe(), "bench_s": seconds}
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench.speed", description=__doc__)
-    parser.add_argument("--only", action="append", choices=PARTS, metavar="PART", default=[])
-    parser.add_argument("--pairs", type=int, default=5, help="rounds of each comparison")
-    parser.add_argument("--models", type=Path, default=ROOT / "models", metavar="DIR")
-    parser.add_argument("--docs", type=Path, default=ROOT / "docs", metavar="DIR")
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="keep recordings and answers")
-    parser.add_argument("--dry-run", action="store_true", help="print figures, write nothing")
-    return parser
 
 
 if __name__ == "__main__":

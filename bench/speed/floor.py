@@ -68,14 +68,18 @@ def record(models: Path, urls: tuple[str, str], forwards: Path) -> dict[str, dic
     recorder = ForwardRecorder()
     with around_forwards(recorder):
         worker.run(*urls)
-    ours = [call for call in recorder.calls if not _is_whisper(call)]
-    for model in {id(call[2][0]): call[2][0] for call in ours}.values():
+    calls: dict[bool, list[Call]] = {True: [], False: []}
+    for call in recorder.calls:
+        calls[call[0].startswith("Whisper.")].append(call)
+    for model in {id(model): model for _, _, (model, *_), _ in calls[False]}.values():
         _make_bare(model)
-    torch.save(ours, forwards)
-    calls = [call for call in recorder.calls if _is_whisper(call)]
+    torch.save(calls[False], forwards)
     loaded = worker.models
     folder = loaded.folder / loaded.profile.whisper.models[loaded.whisper_name].path
-    return {str(n): replay(_on_threads(calls, n, folder, loaded.device)) for n in _thread_counts()}
+    return {
+        str(threads): replay(_on_threads(calls[True], threads, folder, loaded.device))
+        for threads in _thread_counts()
+    }
 
 
 def _make_bare(model: Any) -> None:
@@ -136,10 +140,6 @@ def _on_threads(calls: Iterable[Call], threads: int, folder: Path, device: Any) 
         str(folder), device.name, compute_type=device.compute_type, intra_threads=threads
     )
     return [(what, call, (model, *args[1:]), named) for what, call, args, named in calls]
-
-
-def _is_whisper(call: Call) -> bool:
-    return call[0].startswith("Whisper.")
 
 
 def _thread_counts() -> tuple[int, ...]:

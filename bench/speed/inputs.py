@@ -57,13 +57,7 @@ class Bench:
 
 
 def derive_models(models: Path, into: Path, changes: dict[str, Any]) -> Path:
-    """Make a models folder that shares another one's files and changes its profile.
-
-    Args:
-        models: The folder to start from.
-        into: The new folder; what is in it stays.
-        changes: Entries that replace those of ``profile.json``.
-    """
+    """Make a models folder that shares another one's files, with other entries in its profile."""
     into.mkdir(parents=True, exist_ok=True)
     for entry in models.resolve().iterdir():
         link = into / entry.name
@@ -160,13 +154,10 @@ def _order(dialogue: Dialogue, lengths_s: Sequence[float]) -> list[int]:
 
 
 class Storage:
-    """Storage on loopback, in a process of its own; a context manager.
+    """Storage of a folder's files on loopback, in a process of its own; a context manager.
 
     ``GET /NAME`` serves a file (``?rate=N`` at N bytes a second), ``PUT /NAME`` keeps one. Every
     request is a line of the folder's `LOG`, with Unix times of begin and end.
-
-    Args:
-        folder: What it serves and fills.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -189,14 +180,9 @@ class Storage:
         self._process.terminate()
         self._process.communicate()
 
-    def url(self, name: str, rate: int | None = None) -> str:
-        """Return a file's URL.
-
-        Args:
-            name: In the folder.
-            rate: Bytes a second; None: as fast as it goes.
-        """
-        return f"http://127.0.0.1:{self._port}/{name}" + (f"?rate={rate}" if rate else "")
+    def url(self, name: str) -> str:
+        """Return a file's URL."""
+        return f"http://127.0.0.1:{self._port}/{name}"
 
     def requests(self) -> list[dict[str, float | str]]:
         """Return what was asked so far: ``method``, ``name``, ``began`` and ``ended``."""

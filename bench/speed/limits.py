@@ -55,10 +55,10 @@ def _transcribe(stack: Stack, name: str, folder: Path) -> dict[str, float]:
     key = f"bench/{name}.wav"
     client = stack.s3.client()
     client.upload_file(str(write_input(name, folder)), stack.s3.bucket, key)
-    place = {"Bucket": stack.s3.bucket, "Key": key}
-    result = {**place, "Key": f"bench/{name}.json", "ContentType": "application/json"}
+    audio = {"Bucket": stack.s3.bucket, "Key": key}
+    result = {**audio, "Key": f"bench/{name}.json", "ContentType": "application/json"}
     job = {
-        "audio_url": client.generate_presigned_url("get_object", Params=place),
+        "audio_url": client.generate_presigned_url("get_object", Params=audio),
         "result_url": client.generate_presigned_url("put_object", Params=result),
     }
     job_id = str(_call(stack, "POST", "run", json={"input": job})["id"])

@@ -33,24 +33,22 @@ with the lowest and the highest run in brackets; ratios are ours / stock, taken 
   the multilingual model and, on both sides, the English aligner, as the demo has no German one.
 """
 FLOOR = """\
-What goes into each model in our own run of `meeting`, done again with nothing around it, one
-after the other; torch's in a process without CTranslate2. The floor takes each model at the number
-of threads that is fastest for it. A job that overlaps its stages can beat it, so the packed floor
-is given too: one thread each, spread over all cores without a gap, which no run can reach.
+What goes into each model in our own run of `meeting`, done again one after the other; torch's in a
+process without CTranslate2. The floor takes each model at its fastest number of threads. A job that
+overlaps its stages can beat it, but not the packed floor: one thread each, spread over all cores
+without a gap.
 """
 STAGES = """\
-After a whole job in the same process, as in a worker that has been at work. The architectures are
-those of production with seeded random weights, since real ones cannot be had here; only PyanNet's
-are whisperx's own, turned from multi-label to powerset (`bench/speed/stages.py`).
+After a whole job in the same process. The architectures are those of production with seeded random
+weights, since real ones cannot be had here; only PyanNet's are whisperx's own, as powerset.
 """
 MEMORY = """\
 The kernel's peak of resident memory (and of child processes, were there any) during one job of
 half an hour, above what was resident once the models were loaded. Without a warm-up.
 """
 COLD = """\
-The worker is `handler.py`, given the telephone sample as its first job when it starts. *One after
-the other* is what loading costs with imports and models in sequence; the first job after that is
-the one of a worker that is ready (`bench/cold_start.py`).
+The worker is `handler.py`, started with the telephone sample as its first job. *One after the
+other* is what imports and models cost in sequence, then the first job of a worker that is ready.
 """
 THROTTLED = """\
 One warm worker, `meeting`. *The longer one* is the download or the unlimited job. In the second
@@ -176,20 +174,15 @@ def _whole_jobs(recordings: Mapping[str, Part]) -> list[str]:
     """Seconds by step, stock and ours, and their ratio."""
     lines: list[str] = []
     for name, found in recordings.items():
-        stock, ours = found["stock"], found["ours"]
-        steps = [
-            (
-                step,
-                _seconds(stock["steps_s"].get(step)),
-                _seconds(ours["steps_s"].get(step)),
-                _ratio(found["ratio_by_step"].get(step)),
-            )
-            for step in dict.fromkeys([*stock["steps_s"], *ours["steps_s"]])
-        ]
-        wall = _seconds(stock["wall_s"]), _seconds(ours["wall_s"]), _ratio(found["ratio"])
+        stock, ours, by_step = found["stock"], found["ours"], found["ratio_by_step"]
+        figures = {
+            step: (stock["steps_s"].get(step), ours["steps_s"].get(step), by_step.get(step))
+            for step in [*stock["steps_s"], *ours["steps_s"]]
+        }
+        figures["**whole job**"] = stock["wall_s"], ours["wall_s"], found["ratio"]
+        steps = ((step, _seconds(s), _seconds(o), _ratio(r)) for step, (s, o, r) in figures.items())
         lines += [f"### {name}, {found['duration_s']:.0f} s", ""]
-        head = ("step", "stock s", "ours s", "ours / stock")
-        lines += table(head, [*steps, ("**whole job**", *wall)])
+        lines += table(("step", "stock s", "ours s", "ours / stock"), steps)
         if "tuned" in found:
             seconds, ratio = found["tuned"]["seconds"]["wall_s"], found["tuned"]["ratio"]
             lines += ["", f"Stock with its best threads: {_seconds(seconds)} s, {_ratio(ratio)}."]

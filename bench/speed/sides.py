@@ -58,7 +58,15 @@ class Worker:
         )
         self.models: Any = self.runtime.load()
         self._findings: list[Any] = []
-        self._watch()
+        pipeline: Any = import_module("worker.pipeline")
+        compose = pipeline.compose
+
+        def composed(job: Any, models: Any, findings: Any, segments: Any, *rest: Any) -> Any:
+            """Keep what the pipeline's stages found, on its way into the document."""
+            self._findings.append((findings, segments))
+            return compose(job, models, findings, segments, *rest)
+
+        pipeline.compose = composed
 
     def run(self, audio_url: str, result_url: str, clip_s: float | None = None) -> Run:
         """Run one job.
@@ -86,17 +94,6 @@ class Worker:
         if output.get("status") != "ok":
             raise JobFailed(str(output.get("error") or output.get("failure") or output))
         return Run(wall_s, output["timings"], _heard_by_ours(self._findings[-1]))
-
-    def _watch(self) -> None:
-        """Keep what the pipeline's stages found, on its way into the document."""
-        pipeline: Any = import_module("worker.pipeline")
-        compose = pipeline.compose
-
-        def composed(job: Any, models: Any, findings: Any, segments: Any, *rest: Any) -> Any:
-            self._findings.append((findings, segments))
-            return compose(job, models, findings, segments, *rest)
-
-        pipeline.compose = composed
 
 
 def by_step(timings_s: dict[str, float]) -> dict[str, float]:
@@ -126,12 +123,7 @@ def _heard_by_ours(found: tuple[Any, Any]) -> Heard:
 
 
 def load_stock(models: Path, recipe: Recipe) -> StockModels:
-    """Load stock's models for the device that the worker would take.
-
-    Args:
-        models: The folder that the worker loads too.
-        recipe: Device, number format and batch in it are replaced.
-    """
+    """Load stock's models with the device, number format and batch that the worker would take."""
     from worker.models.device import choose_device
     from worker.settings import WorkerSettings
 

@@ -21,7 +21,7 @@ import torch
 import torchaudio
 from pyannote.audio.core.task import Problem, Resolution, Specifications
 from pyannote.audio.models.embedding import WeSpeakerResNet34
-from torch import Tensor, nn
+from torch import nn
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
 from bench.corpus import (
@@ -45,7 +45,7 @@ from bench.speed.inputs import (
 from bench.speed.measure import ForwardMemory, around_forwards, figure, ratios, synchronize
 from bench.speed.parity import Heard, Word, compare
 from bench.speed.sides import Worker, load_stock, run_stock
-from bench.speed.turns import run_process
+from bench.speed.turns import WARM_UP_S, run_process
 from bench.stock import Recipe
 from bucketscribe_contract import JobInput
 from worker.cancel import CancelToken
@@ -80,7 +80,6 @@ REMEMBERED = (DEMO, "wav2vec2-base")
 """Timed without their forwards too."""
 CHUNK_S = 30.0
 DIARIZED_S = 20.0
-WARM_UP_S = 10.0
 SIDES = ("stock", "ours")
 
 Runs = list[dict[str, Any]]
@@ -105,7 +104,8 @@ def measure_stages(bench: Bench) -> dict[str, Any]:
             for side in SIDES:
                 task = side, models.absolute(), folder, storage.url(""), segments
                 answers[side].append(run_process(measure, *task))
-                print(f"{turn + 1}/{bench.pairs} {side}: {_summary(answers[side][-1])}")
+                seconds = answers[side][-1]["diarization"]["wall_s"]
+                print(f"{turn + 1}/{bench.pairs} {side}: diarization {seconds:.1f} s")
     return {
         "alignment": {name: _alignment(answers, name) for name in ALIGNED_S},
         "diarization": _diarization(answers),
@@ -163,11 +163,6 @@ def _heard(run: Mapping[str, Any]) -> Heard:
     return Heard((), (), words, (), None)
 
 
-def _summary(answer: Mapping[str, Any]) -> str:
-    aligned = ", ".join(f"{n} {run['wall_s']:.2f} s" for n, run in answer["alignment"].items())
-    return f"{aligned}, diarization {answer['diarization']['wall_s']:.1f} s"
-
-
 def measure(
     side: str, models: Path, folder: Path, storage: str, segments: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -176,8 +171,8 @@ def measure(
     Args:
         side: Which.
         models: The models folder.
-        folder: Where recordings are written.
-        storage: Base URL of loopback storage that serves this folder.
+        folder: Where recordings are written; loopback storage serves it.
+        storage: Base URL of this storage.
         segments: By aligner, whisperx's.
 
     Returns:
@@ -332,12 +327,7 @@ def _wav2vec2_layer_norm(n_labels: int) -> nn.Module:
 
 
 def write_diarization(segmentation: Path, folder: Path) -> None:
-    """Write a pipeline folder with the architectures of community-1.
-
-    Args:
-        segmentation: whisperx's checkpoint.
-        folder: Gets ``config.yaml``, ``segmentation``, ``embedding`` and ``plda``.
-    """
+    """Write a pipeline folder with the architectures of community-1, from whisperx's checkpoint."""
     for part in ("segmentation", "embedding", "plda"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(CONFIG)
@@ -354,7 +344,7 @@ def write_diarization(segmentation: Path, folder: Path) -> None:
     _write_plda(folder / "plda", network.dimension)
 
 
-def _powerset(trained: dict[str, Any]) -> dict[str, Any]:
+def _powerset(trained: dict[str, Any]) -> Any:
     """Turn a multi-label checkpoint into a powerset one of the same trunk.
 
     A set's logit is the sum of its speakers' logits, so the best set holds the speakers whose
@@ -362,7 +352,7 @@ def _powerset(trained: dict[str, Any]) -> dict[str, Any]:
     """
     sets = [s for size in range(AT_ONCE + 1) for s in combinations(range(SPEAKERS), size)]
     members = torch.tensor([[float(i in s) for i in range(SPEAKERS)] for s in sets])
-    state: dict[str, Tensor] = dict(trained["state_dict"])
+    state = dict(trained["state_dict"])
     for name in ("classifier.weight", "classifier.bias"):
         state[name] = members @ state[name]
     specifications = Specifications(
@@ -377,16 +367,12 @@ def _powerset(trained: dict[str, Any]) -> dict[str, Any]:
     return _checkpoint(state, trained["hyper_parameters"], architecture, specifications)
 
 
-def _checkpoint(
-    state: dict[str, Tensor],
-    hyper_parameters: dict[str, Any],
-    architecture: str,
-    specifications: Specifications,
-) -> dict[str, Any]:
+def _checkpoint(state: Any, parameters: Any, architecture: str, specifications: Any) -> Any:
+    """Put together what pyannote loads a model from."""
     module, _, name = architecture.rpartition(".")
     return {
         "state_dict": state,
-        "hyper_parameters": hyper_parameters,
+        "hyper_parameters": parameters,
         "pytorch-lightning_version": version("lightning"),
         "pyannote.audio": {
             "versions": {"pyannote.audio": version("pyannote.audio")},

@@ -74,8 +74,8 @@ def measure(subject: Subject, folder: Path, storage: str) -> Runs:
 
     Args:
         subject: What is measured.
-        folder: Where recordings are written.
-        storage: Base URL of loopback storage that serves this folder.
+        folder: Where recordings are written; loopback storage serves it.
+        storage: Base URL of this storage.
     """
     recordings = [write_input(name, folder) for name in subject.recordings]
     transcribe = _load(subject, storage)

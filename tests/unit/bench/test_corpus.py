@@ -4,6 +4,7 @@ import base64
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -129,27 +130,24 @@ def test_missing_keys_and_nulls_read_alike() -> None:
 def test_words_without_a_speaker_are_their_segments_or_nobodys() -> None:
     """Also the text of a segment without words; nobody is no speaker."""
     words = [{"word": "one"}, {"word": "two", "speaker": "B"}]
-    with_speaker = read_transcript({"segments": [{"text": "", "speaker": "A", "words": words}]})
-    without = read_transcript({"segments": [{"text": "", "words": words}]})
-    unaligned = read_transcript({"segments": [{"text": "too short", "speaker": "S", "words": []}]})
-    assert with_speaker.text_by_speaker() == {"A": "one", "B": "two"}
-    assert without.text_by_speaker() == {NOBODY: "one", "B": "two"}
-    assert without.speakers == {"B"}
-    assert unaligned.text_by_speaker() == {"S": "too short"}
+    segments: list[dict[str, Any]] = [
+        {"text": "", "speaker": "A", "words": words},
+        {"text": "", "words": words},
+        {"text": "too short", "speaker": "S", "words": []},
+    ]
+    found = read_transcript({"segments": segments})
+    assert found.text_by_speaker() == {"A": "one", "B": "two two", NOBODY: "one", "S": "too short"}
+    assert found.speakers == {"A", "B", "S"}
 
 
 def test_turns_are_runs_of_one_speakers_words_inside_a_segment() -> None:
     """Untimed words are bridged; another speaker or another segment ends the run."""
-    first = [
-        {"word": "a", "start": 1.0, "end": 1.5, "speaker": "A"},
-        {"word": "7", "speaker": "A"},
-        {"word": "b", "start": 2.0, "end": 2.5, "speaker": "A"},
-        {"word": "c", "start": 2.5, "end": 3.0, "speaker": "B"},
-    ]
-    second = [{"word": "d", "start": 4.0, "end": 5.0, "speaker": "B"}]
-    document = {"segments": [{"text": "", "words": first}, {"text": "", "words": second}]}
+    times = [("a", 1.0, 1.5, "A"), ("7", None, None, "A"), ("b", 2.0, 2.5, "A")]
+    times += [("c", 2.5, 3.0, "B"), ("d", 4.0, 5.0, "B")]
+    words = [dict(zip(("word", "start", "end", "speaker"), word, strict=True)) for word in times]
+    segments = [{"text": "", "words": words[:4]}, {"text": "", "words": words[4:]}]
     turns = Turn(1.0, 2.5, "A"), Turn(2.5, 3.0, "B"), Turn(4.0, 5.0, "B")
-    assert read_transcript(document).turns() == turns
+    assert read_transcript({"segments": segments}).turns() == turns
 
 
 @each_recording
