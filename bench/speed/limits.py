@@ -116,7 +116,7 @@ def summarise_throttled(
     Args:
         slow: ``wall_s`` and ``rate`` (bytes a second) of each.
         fast: ``wall_s`` of each.
-        size: Of the recording, in bytes.
+        size: Bytes of the recording.
     """
     pairs = list(zip(slow, fast, strict=False))
     longer = [max(size / s["rate"], f["wall_s"]) for s, f in pairs]

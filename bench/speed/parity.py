@@ -77,13 +77,7 @@ class Parity:
 
 
 def compare(ours: Heard, stock: Heard, duration_s: float) -> Parity:
-    """Compare one recording.
-
-    Args:
-        ours: What our pipeline delivered.
-        stock: What whisperx returned.
-        duration_s: The recording's length: all of it counts for DER.
-    """
+    """Compare one recording; all of its `duration_s` counts for DER."""
     pairs = _pairs(ours.words, stock.words)
     timed = [(our, their) for our, their in pairs if None not in (their.start_s, their.end_s)]
     shifts = [_shift_s(our, their) for our, their in timed]

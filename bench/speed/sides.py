@@ -42,12 +42,7 @@ class JobFailed(Exception):
 
 
 class Worker:
-    """A worker's runtime with its models loaded.
-
-    Args:
-        models: The folder that it loads.
-        whisper: A Whisper of that folder; None: its default.
-    """
+    """A worker's runtime with the models of a folder loaded; without `whisper`, its default one."""
 
     def __init__(self, models: Path, whisper: str | None = None) -> None:
         from worker.runtime import Runtime

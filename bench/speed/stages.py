@@ -2,8 +2,8 @@
 
 What a forward costs depends on its architecture, not on what its weights have learnt: production's
 get seeded random weights. Only PyanNet would then never hear anybody, so whisperx's own is turned
-from multi-label to powerset. Each process (``python -m bench.speed.stages``) first runs a whole
-job, on both sides, as a worker has before any job that counts.
+from multi-label to powerset. Each process first runs a whole job, on both sides, as a worker has
+before any job that counts.
 """
 
 from __future__ import annotations
