@@ -11,7 +11,9 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def load_one_after_the_other(models: Path, began: float) -> dict[str, float]:
@@ -36,49 +38,51 @@ def load_one_after_the_other(models: Path, began: float) -> dict[str, float]:
         NLTK_DATA=str((models / profile["nltk_data"]).resolve()),
     )
     lap("python")
+    _import_libraries(lap)
+    _load_models(models, profile, lap)
+    return seconds
+
+
+def _import_libraries(lap: Callable[[str], None]) -> None:
     import runpod  # noqa: F401
 
     lap("import the SDK")
     import torch  # noqa: F401
 
     lap("import torch")
-    import whisperx
     import whisperx.alignment
-    import whisperx.asr
+    import whisperx.asr  # noqa: F401
 
     lap("import whisperx")
+    import whisperx.diarize
+    import whisperx.vads  # noqa: F401
+
+    lap("import pyannote")
+
+
+def _load_models(models: Path, profile: dict[str, Any], lap: Callable[[str], None]) -> None:
+    import whisperx
     from whisperx.diarize import DiarizationPipeline
     from whisperx.vads import Pyannote
 
-    lap("import pyannote")
     from worker.models.device import choose_device
     from worker.runtime import Runtime  # noqa: F401
     from worker.settings import WorkerSettings
 
     device = choose_device(WorkerSettings())
     lap("import the worker")
-    detector = Pyannote(
-        device.torch_device,
-        model_fp=str(models / profile["vad"]["path"]),
-        vad_onset=0.5,
-        vad_offset=0.363,
-    )
+    segmentation = str(models / profile["vad"]["path"])
+    detector = Pyannote(device.torch_device, model_fp=segmentation, vad_onset=0.5, vad_offset=0.363)
     lap("speech detector")
-    name = profile["whisper"]["default"]
-    whisperx.load_model(
-        str(models / profile["whisper"]["models"][name]["path"]),
-        device.name,
-        compute_type=device.compute_type,
-        vad_model=detector,
-    )
+    whisper = profile["whisper"]["models"][profile["whisper"]["default"]]
+    path, compute_type = str(models / whisper["path"]), device.compute_type
+    whisperx.load_model(path, device.name, compute_type=compute_type, vad_model=detector)
     lap("Whisper")
     DiarizationPipeline(str(models / profile["diarization"]["path"]), device=device.torch_device)
     lap("diarization")
-    whisperx.load_align_model(
-        "en", device.name, model_name=str(models / profile["align"]["en"]["path"])
-    )
+    aligner = str(models / profile["align"]["en"]["path"])
+    whisperx.load_align_model("en", device.name, model_name=aligner)
     lap("aligner")
-    return seconds
 
 
 def main() -> None:
