@@ -104,8 +104,9 @@ def test_turns_of_community_1s_architecture_are_stocks(
         resnet34,
         telephone_sample,
     )
+    from worker.engines.segmentation import segmentation_of
 
-    like = models.detector.vad_pipeline._segmentation.model
+    like = segmentation_of(models.detector.vad_pipeline).model
     trained = powerset_segmentation(like) if weights == "trained" else powerset_segmentation()
     pipeline = community(tmp_path, trained, resnet34())
     samples = telephone_sample()[: 16_000 * 12 + 3000]
@@ -121,8 +122,9 @@ def test_turns_of_vbx_on_a_longer_recording_are_stocks(models: Models, tmp_path:
         small_embedding,
         telephone_sample,
     )
+    from worker.engines.segmentation import segmentation_of
 
-    like = models.detector.vad_pipeline._segmentation.model
+    like = segmentation_of(models.detector.vad_pipeline).model
     pipeline = community(tmp_path, powerset_segmentation(like), small_embedding())
     samples = telephone_sample()
     for hints in ({}, {"num_speakers": 3}, {"max_speakers": 2}):
@@ -157,12 +159,12 @@ def _refuse_hints(n: int, num_clusters: Any, min_clusters: Any, max_clusters: An
 
 
 def test_what_speech_detection_heard_is_not_computed_again(models: Models) -> None:
-    from worker.engines.segmentation import same_segmentation
+    from worker.engines.segmentation import same_segmentation, segmentation_of
     from worker.stages.diarize import diarize, diarize_activity, recorder_for
     from worker.stages.speech import find_speech
 
     detector, pipeline = models.detector, models.diarization
-    assert same_segmentation(detector.vad_pipeline._segmentation, pipeline.model._segmentation)
+    assert same_segmentation(segmentation_of(detector.vad_pipeline), segmentation_of(pipeline.model))
     waveform, token = Waveform(short_speech()), CancelToken()
     recorder = recorder_for(pipeline)
     find_speech([waveform.samples], detector, 32, token, recorder.add)
@@ -177,9 +179,9 @@ def test_other_weights_are_told_apart(models: Models) -> None:
     import torch
     from pyannote.audio import Inference
 
-    from worker.engines.segmentation import same_segmentation
+    from worker.engines.segmentation import same_segmentation, segmentation_of
 
-    ours = models.detector.vad_pipeline._segmentation
+    ours = segmentation_of(models.detector.vad_pipeline)
     changed = copy.deepcopy(ours.model)
     same = Inference(changed, duration=5.0, step=0.5)
     assert same_segmentation(ours, same)

@@ -164,11 +164,11 @@ def test_spans_of_a_telephone_conversation_are_stocks(models: Models) -> None:
 )
 @given(st.lists(st.integers(0, 87_000), max_size=4))
 def test_samples_may_arrive_in_parts(models: Models, cuts: list[int]) -> None:
-    from worker.engines.segmentation import Segmenter
+    from worker.engines.segmentation import Segmenter, segmentation_of
     from worker.stages.speech import find_speech, speech_spans
 
     parts = np.split(short_speech(), sorted(cuts))
-    segmenter = Segmenter(models.detector.vad_pipeline._segmentation)
+    segmenter = Segmenter(segmentation_of(models.detector.vad_pipeline))
     found = tuple(speech_spans(parts, segmenter, 3, CancelToken()))
     assert found == find_speech([short_speech()], models.detector, 3, CancelToken())
     assert all(isinstance(span, SpeechSpan) for span in found)
@@ -179,10 +179,10 @@ def test_a_diarizations_own_segmentation_finds_speech_too(models: Models) -> Non
     from pyannote.audio import Inference
 
     from tests.unit.worker.diarization.architectures import powerset_segmentation
-    from worker.engines.segmentation import Segmenter
+    from worker.engines.segmentation import Segmenter, segmentation_of
     from worker.stages.speech import find_speech, speech_spans
 
-    like = powerset_segmentation(models.detector.vad_pipeline._segmentation.model)
+    like = powerset_segmentation(segmentation_of(models.detector.vad_pipeline).model)
     segmenter = Segmenter(Inference(like, duration=10.0, step=1.0, skip_aggregation=True))
     (found,) = speech_spans([short_speech()], segmenter, 8, CancelToken())
     (stock,) = find_speech([short_speech()], models.detector, 8, CancelToken())

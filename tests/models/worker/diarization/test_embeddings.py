@@ -25,7 +25,7 @@ from worker.engines.diarization.embeddings import (
     embedder_of,
     least_clean_frames,
 )
-from worker.engines.segmentation import WindowGrid
+from worker.engines.segmentation import WindowGrid, embedding_of
 from worker.models.ge2e import GE2EEmbedding
 
 pytestmark = pytest.mark.models
@@ -82,8 +82,8 @@ def test_vectors_are_stocks(
 
 
 def test_each_spoken_window_goes_through_the_model_once(pipeline: Any) -> None:
-    model, activity = pipeline._embedding.model_, spoken(9)
-    pipeline._embedding.min_num_samples  # noqa: B018  # found once, by trying
+    model, activity = embedding_of(pipeline).model_, spoken(9)
+    embedding_of(pipeline).min_num_samples  # noqa: B018  # found once, by trying
     model.seen = 0
     embed(recording(9), activity, pipeline, 4, nothing)
     assert model.seen == 6 + 1  # the three in between are silent; one more learns what silence is
@@ -118,7 +118,7 @@ def test_a_model_of_another_library_is_given_the_rows_that_have_a_mask() -> None
 
 @pytest.mark.parametrize("bias", [0.0, float("nan")])
 def test_silent_rows_have_a_direction_whatever_the_model_says(pipeline: Any, bias: float) -> None:
-    head = pipeline._embedding.model_.head
+    head = embedding_of(pipeline).model_.head
     with torch.no_grad():
         before = head.bias.clone()
         head.bias.fill_(bias)
