@@ -308,8 +308,8 @@ def _our_alignment(
     models: Any, model: Any, metadata: Any, waveform: Any, transcription: Any
 ) -> Any:
     from worker.cancel import CancelToken
-    from worker.engines.alignment.acoustic import starting_batch_size
-    from worker.stages.align import Aligner, align
+    from worker.engines.alignment.acoustic import Aligner, starting_batch_size
+    from worker.stages.align import align
 
     aligner, device = Aligner(model, metadata, "bench"), models.device
     return align(

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from whisperx.diarize import DiarizationPipeline
     from whisperx.vads import Pyannote
 
-    from worker.stages.align import Aligner
+    from worker.engines.alignment.acoustic import Aligner
 
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class Models:
         from nltk.data import path as nltk_paths
         from whisperx.alignment import load_align_model
 
-        from worker.stages.align import Aligner
+        from worker.engines.alignment.acoustic import Aligner
 
         import_module("torch.distributed.fsdp")  # as transformers does before each forward pass
         nltk_paths.insert(0, str(self.folder / self.profile.nltk_data))
@@ -163,10 +163,9 @@ def _without_collections() -> Iterator[None]:
 def _load_detector(settings: WorkerSettings, profile: Profile, device: Device) -> Pyannote:
     from whisperx.vads import Pyannote
 
-    from worker.stages.speech import OFFSET, ONSET
-
     path = settings.models_dir / profile.vad.path
-    return Pyannote(device.torch_device, model_fp=str(path), vad_onset=ONSET, vad_offset=OFFSET)
+    # whisperx wants an onset; `worker.stages.speech` has its own thresholds
+    return Pyannote(device.torch_device, model_fp=str(path), vad_onset=0.5)
 
 
 def _load_diarization(

@@ -17,7 +17,7 @@ from worker.errors import JobCancelled
 from worker.types import Alignment, TextSegment, Transcription, Waveform
 
 if TYPE_CHECKING:
-    from worker.stages.align import Aligner
+    from worker.engines.alignment.acoustic import Aligner
 
 pytestmark = pytest.mark.models
 

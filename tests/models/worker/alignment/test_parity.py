@@ -15,7 +15,7 @@ from worker.types import TextSegment, Waveform
 if TYPE_CHECKING:
     from tests.unit.worker.alignment.aligners import Aligners
     from worker.engines.alignment.words import PlacedSentence
-    from worker.stages.align import Aligner
+    from worker.engines.alignment.acoustic import Aligner
 
 pytestmark = pytest.mark.models
 

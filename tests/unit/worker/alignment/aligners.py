@@ -13,7 +13,7 @@ from worker.settings import WorkerSettings
 if TYPE_CHECKING:
     from torch import nn
 
-    from worker.stages.align import Aligner
+    from worker.engines.alignment.acoustic import Aligner
 
 LETTERS = "|etaoinshrdlumwcfgypbvk'xjqz"
 CONVOLUTIONS = [(32, 10, 5), (32, 8, 4), (32, 4, 4), (32, 2, 2), (32, 2, 2)]
@@ -40,7 +40,7 @@ def make_aligners() -> Aligners:
     import whisperx
     from nltk.data import path as nltk_paths
 
-    from worker.stages.align import Aligner
+    from worker.engines.alignment.acoustic import Aligner
 
     folder = WorkerSettings().models_dir
     nltk_paths.insert(0, str(folder / "nltk_data"))

@@ -9,8 +9,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from worker.engines.alignment.acoustic import Aligner
     from worker.engines.alignment.words import PlacedSentence
-    from worker.stages.align import Aligner
     from worker.types import TextSegment, Waveform
 
 
