@@ -180,7 +180,9 @@ def _load_diarization(
 def _is_same(detector: Pyannote, diarization: DiarizationPipeline) -> bool:
     from worker.engines.segmentation import same_segmentation, segmentation_of
 
-    return same_segmentation(segmentation_of(detector.vad_pipeline), segmentation_of(diarization.model))
+    return same_segmentation(
+        segmentation_of(detector.vad_pipeline), segmentation_of(diarization.model)
+    )
 
 
 def _load_whisper(

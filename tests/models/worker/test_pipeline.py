@@ -286,7 +286,7 @@ def test_diarization_can_find_the_speech_instead_of_the_detector(
     """With one model less; whose windows are other ones here, so that its own are seen to be."""
     from pyannote.audio import Inference
 
-    from tests.unit.worker.diarization.architectures import powerset_segmentation
+    from tests.fakes.diarization import powerset_segmentation
 
     like = powerset_segmentation(segmentation_of(models.detector.vad_pipeline).model)
     own = Inference(like, duration=10.0, step=1.0, skip_aggregation=True)

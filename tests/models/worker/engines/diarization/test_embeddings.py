@@ -11,14 +11,15 @@ import pytest
 import torch
 from pyannote.core import SlidingWindow, SlidingWindowFeature
 
-from tests.recordings import short_speech
-from tests.unit.worker.diarization.architectures import (
+from tests.fakes.diarization import (
+    StandIn,
+    activity_of,
     community,
     powerset_segmentation,
     resnet34,
     small_embedding,
 )
-from tests.unit.worker.diarization.stand_ins import StandIn, activity_of
+from tests.recordings import short_speech
 from worker.engines.diarization.embeddings import (
     chosen_masks,
     embed,
