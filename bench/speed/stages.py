@@ -265,8 +265,8 @@ class _Ours:
         self.models = worker.models
 
     def aligner(self, name: str, samples: Waveform) -> Callable[[Any], Rows]:
-        from worker.engines.alignment.acoustic import starting_batch_size
-        from worker.stages.align import Aligner, align
+        from worker.engines.alignment.acoustic import Aligner, starting_batch_size
+        from worker.stages.align import align
 
         models, device, waveform = self.models, self.models.device, WorkerWaveform(samples)
         if name == DEMO:

@@ -225,24 +225,3 @@ def test_a_volume_that_fails_is_passed_over(
 def test_a_folder_whose_files_are_not_listed_is_taken_as_it_is(baked: Path, volume: Path) -> None:
     make(baked, files={})
     assert find(baked, volume).path == baked
-
-
-@pytest.mark.models
-def test_a_whisper_model_from_the_cache_is_loaded(tmp_path: Path, volume: Path) -> None:
-    """The demo models, with their Whisper in the model cache instead."""
-    from worker.models.load import load_models
-
-    ours = Path(__file__).parents[3] / "models"
-    folder = tmp_path / "demo"
-    shutil.copytree(ours, folder, copy_function=lambda a, b: Path(b).symlink_to(a))
-    document = json.loads((ours / "profile.json").read_text())
-    document["provenance"]["whisper/tiny.en"] |= {"revision": REVISION, "pin": {"repo": REPO}}
-    (folder / "profile.json").unlink()
-    (folder / "profile.json").write_text(json.dumps(document))
-    cached = snapshot(volume)
-    cached.rmdir()
-    (folder / "whisper/tiny.en").rename(cached)
-    settings = WorkerSettings(models_dir=folder, models_volume=volume, device="cpu")
-    models = load_models(settings)
-    assert models.whisper_name == "tiny.en"
-    assert models.aligner("en") is not None

@@ -11,21 +11,22 @@ import pytest
 import torch
 from pyannote.core import SlidingWindow, SlidingWindowFeature
 
-from tests.recordings import short_speech
-from tests.unit.worker.diarization.architectures import (
+from tests.fakes.diarization import (
+    StandIn,
+    activity_of,
     community,
     powerset_segmentation,
     resnet34,
     small_embedding,
 )
-from tests.unit.worker.diarization.stand_ins import StandIn, activity_of
+from tests.recordings import short_speech
 from worker.engines.diarization.embeddings import (
     chosen_masks,
     embed,
     embedder_of,
     least_clean_frames,
 )
-from worker.engines.segmentation import WindowGrid
+from worker.engines.segmentation import WindowGrid, embedding_of
 from worker.models.ge2e import GE2EEmbedding
 
 pytestmark = pytest.mark.models
@@ -82,8 +83,8 @@ def test_vectors_are_stocks(
 
 
 def test_each_spoken_window_goes_through_the_model_once(pipeline: Any) -> None:
-    model, activity = pipeline._embedding.model_, spoken(9)
-    pipeline._embedding.min_num_samples  # noqa: B018  # found once, by trying
+    model, activity = embedding_of(pipeline).model_, spoken(9)
+    embedding_of(pipeline).min_num_samples  # noqa: B018  # found once, by trying
     model.seen = 0
     embed(recording(9), activity, pipeline, 4, nothing)
     assert model.seen == 6 + 1  # the three in between are silent; one more learns what silence is
@@ -118,7 +119,7 @@ def test_a_model_of_another_library_is_given_the_rows_that_have_a_mask() -> None
 
 @pytest.mark.parametrize("bias", [0.0, float("nan")])
 def test_silent_rows_have_a_direction_whatever_the_model_says(pipeline: Any, bias: float) -> None:
-    head = pipeline._embedding.model_.head
+    head = embedding_of(pipeline).model_.head
     with torch.no_grad():
         before = head.bias.clone()
         head.bias.fill_(bias)

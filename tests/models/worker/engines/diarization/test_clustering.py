@@ -17,8 +17,7 @@ from pyannote.audio.pipelines.utils.diarization import set_num_speakers
 from pyannote.audio.utils.signal import binarize
 from scipy.cluster.hierarchy import linkage
 
-from tests.unit.worker.diarization.architectures import random_plda
-from tests.unit.worker.diarization.stand_ins import StandIn, activity_of, smooth_scores
+from tests.fakes.diarization import StandIn, activity_of, random_plda, smooth_scores
 from worker.cancel import CancelToken
 from worker.engines.diarization import clustering as ours
 from worker.engines.diarization.clustering import SpeakerBounds, cluster, link

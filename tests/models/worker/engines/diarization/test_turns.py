@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pyannote.audio.pipelines import SpeakerDiarization
 from pyannote.core import SlidingWindow, SlidingWindowFeature
 
-from tests.unit.worker.diarization.stand_ins import FRAME, StandIn, activity_of, smooth_scores
+from tests.fakes.diarization import FRAME, StandIn, activity_of, smooth_scores
 from worker.engines.diarization.turns import loudest, speaker_turns
 
 pytestmark = pytest.mark.models

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pyannote.audio.pipelines import SpeakerDiarization
 from pyannote.audio.utils.signal import binarize
 
-from tests.unit.worker.diarization.stand_ins import FRAME, StandIn, activity_of, smooth_scores
+from tests.fakes.diarization import FRAME, StandIn, activity_of, smooth_scores
 
 pytestmark = pytest.mark.models
 

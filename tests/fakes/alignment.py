@@ -1,19 +1,28 @@
-"""Aligners small enough to run hundreds of times: the demo's, and others with random weights."""
+"""Aligners small enough to run hundreds of times, and what whisperx gives with them: the oracle."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from worker.models.imports import go_offline
+import nltk.data
+import pytest
+import torch
+import whisperx
+import whisperx.alignment as stock
+from torch import nn
+from torchaudio.models import wav2vec2_model
+from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
+
+from worker.engines.alignment.acoustic import Aligner
+from worker.engines.alignment.words import PlacedSentence, PlacedWord
+from worker.host.log import quieten
 from worker.settings import WorkerSettings
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from worker.stages.align import Aligner
+from worker.types import TextSegment, Waveform
 
 LETTERS = "|etaoinshrdlumwcfgypbvk'xjqz"
 CONVOLUTIONS = [(32, 10, 5), (32, 8, 4), (32, 4, 4), (32, 2, 2), (32, 2, 2)]
@@ -32,18 +41,12 @@ class Aligners:
         return iter(vars(self).values())
 
 
-@cache
-def make_aligners() -> Aligners:
+@pytest.fixture(scope="session")
+def aligners() -> Aligners:
     """The demo's English aligner; torchaudio's and transformers' group norm; and no spaces."""
-    go_offline()
-    import torch
-    import whisperx
-    from nltk.data import path as nltk_paths
-
-    from worker.stages.align import Aligner
-
+    quieten()
     folder = WorkerSettings().models_dir
-    nltk_paths.insert(0, str(folder / "nltk_data"))
+    nltk.data.path.insert(0, str(folder / "nltk_data"))
     torch.manual_seed(0)
     model, metadata = whisperx.load_align_model("en", "cpu", model_name=str(folder / "align/en"))
     small, grouped = torchaudio_model(), transformers_model("group", n_labels=30)
@@ -63,8 +66,6 @@ def make_aligners() -> Aligners:
 
 def torchaudio_model(mode: str = "group_norm") -> nn.Module:
     """A small model of torchaudio's, with random weights that give uneven emissions."""
-    from torchaudio.models import wav2vec2_model
-
     model = wav2vec2_model(
         extractor_mode=mode,
         extractor_conv_layer_config=CONVOLUTIONS,
@@ -89,8 +90,6 @@ def torchaudio_model(mode: str = "group_norm") -> nn.Module:
 
 def transformers_model(norm: str, n_labels: int = 32, attention: str = "sdpa") -> nn.Module:
     """A small model of transformers', with random weights that give uneven emissions."""
-    from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
-
     shape: dict[str, Any] = {
         "conv_dim": [c for c, _, _ in CONVOLUTIONS],
         "conv_kernel": [k for _, k, _ in CONVOLUTIONS],
@@ -113,3 +112,43 @@ def transformers_model(norm: str, n_labels: int = 32, attention: str = "sdpa") -
     model = Wav2Vec2ForCTC(config).eval()
     model.lm_head.weight.data *= 100
     return model
+
+
+@contextmanager
+def _splitters_kept() -> Iterator[None]:
+    """Keep whisperx from reading its sentence splitter for every segment anew: it takes long."""
+    load = stock.nltk_load
+    stock.nltk_load = _kept()
+    try:
+        yield
+    finally:
+        stock.nltk_load = load
+
+
+@cache
+def _kept() -> Any:
+    nltk.data.clear_cache()  # another test may have read another folder's tables
+    return cache(nltk.data.load)
+
+
+def stock_sentences(
+    waveform: Waveform, segment: TextSegment, aligner: Aligner
+) -> list[PlacedSentence]:
+    """Align one segment with whisperx; none where it raises, or gives no words."""
+    asked = {"start": segment.start, "end": segment.end, "text": segment.text}
+    try:
+        with _splitters_kept():
+            found = whisperx.align(
+                [asked], aligner.model, aligner.metadata, waveform.float32, "cpu"
+            )
+    except (KeyError, ValueError, IndexError):
+        return []
+    return [_sentence(s) for s in found["segments"] if s["words"] or s["text"] != segment.text]
+
+
+def _sentence(found: dict[str, Any]) -> PlacedSentence:
+    words = (
+        PlacedWord(w["word"], w.get("start", math.nan), w.get("end", math.nan), w.get("score"))
+        for w in found["words"]
+    )
+    return PlacedSentence(found["text"], found["start"], found["end"], tuple(words))

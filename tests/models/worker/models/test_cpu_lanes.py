@@ -1,4 +1,4 @@
-"""Lanes: a batch in parts gives what the batch gives, under the caller's own modes."""
+"""CPU lanes: a batch in parts gives what the batch gives, under the caller's own modes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from worker.models.cpu_lanes import Lanes
+from worker.models.cpu_lanes import CpuLanes
 
 pytestmark = pytest.mark.models
 
@@ -39,13 +39,13 @@ def test_parts_make_the_whole(rows: int, count: int) -> None:
     batch, weights, scale = torch.rand(rows, 4), torch.rand(rows, 1), torch.tensor(2.0)
     whole = module(batch, weights=weights, scale=scale)
     module.seen.clear()
-    Lanes(count).spread(module)
+    CpuLanes(count).spread(module)
     assert torch.allclose(module(batch, weights=weights, scale=scale), whole)
     assert len(module.seen) == min(rows, -(-rows // -(-rows // count)))
 
 
 def test_what_passes_leave_behind_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    lanes, asked = Lanes(2), []
+    lanes, asked = CpuLanes(2), []
     monkeypatch.setattr(lanes, "_trim", lambda: asked.append(lanes._cores._value))
     with lanes.core():
         assert asked == []
@@ -53,7 +53,7 @@ def test_what_passes_leave_behind_is_given_back(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_all_modules_share_the_cores() -> None:
-    lanes, gate = Lanes(2), threading.Event()
+    lanes, gate = CpuLanes(2), threading.Event()
     at_once, most = 0, 0
     lock = threading.Lock()
 
@@ -78,7 +78,7 @@ def test_all_modules_share_the_cores() -> None:
 
 
 def test_a_core_is_free_again_after_an_error() -> None:
-    lanes = Lanes(1)
+    lanes = CpuLanes(1)
     for _ in range(3):
         with pytest.raises(KeyError), lanes.core():
             raise KeyError
@@ -88,7 +88,7 @@ def test_a_core_is_free_again_after_an_error() -> None:
 
 def test_the_callers_modes_hold_in_the_lanes() -> None:
     module = Weighted()
-    Lanes(2).spread(module)
+    CpuLanes(2).spread(module)
     with torch.inference_mode():
         assert module(torch.rand(4, 4)).is_inference()
     assert module.seen == [(2, False, True)] * 2
@@ -98,14 +98,14 @@ def test_the_callers_modes_hold_in_the_lanes() -> None:
 
 def test_an_error_of_a_part_is_the_callers() -> None:
     module = nn.Linear(4, 3)
-    Lanes(2).spread(module)
+    CpuLanes(2).spread(module)
     with pytest.raises(RuntimeError, match="shapes"):
         module(torch.rand(4, 5))
 
 
 def test_hooks_see_the_batch_once() -> None:
     module, seen = Weighted(), []
-    Lanes(2).spread(module)
+    CpuLanes(2).spread(module)
     module.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
     module(torch.rand(6, 4))
     assert seen == [6]
@@ -120,7 +120,7 @@ def test_a_lane_never_waits_for_a_lane() -> None:
         def forward(self, rows: Tensor) -> Tensor:
             return self.inner(rows)
 
-    module, lanes = Outer(), Lanes(2)
+    module, lanes = Outer(), CpuLanes(2)
     lanes.spread(module.inner)
     lanes.spread(module)
     assert module(torch.rand(8, 4)).shape == (8, 3)

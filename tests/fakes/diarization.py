@@ -1,9 +1,8 @@
-"""Stock pipelines without their weights: community-1's architecture, and recordings for it."""
+"""Diarization without its weights: community-1's architecture, and scores drawn at random."""
 
 from __future__ import annotations
 
-import wave
-from importlib.util import find_spec
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,16 @@ from pyannote.audio.models.embedding.wespeaker import WeSpeakerResNet34
 from pyannote.audio.models.segmentation.PyanNet import PyanNet
 from pyannote.audio.pipelines import SpeakerDiarization
 from pyannote.audio.utils.powerset import Powerset
+from pyannote.core import SlidingWindow, SlidingWindowFeature
 from torch import nn
 from whisperx.diarize import DiarizationPipeline
 
+from worker.engines.diarization.activity import Activity, ActivityRecorder
+from worker.engines.segmentation import FrameGrid, WindowGrid
+
 DIMENSION, LDA = 256, 128
+FRAME = SlidingWindow(duration=0.0619375, step=0.016875)
+"""The receptive field of every PyanNet."""
 
 
 def powerset_segmentation(like: Model | None = None, seed: int = 0) -> PyanNet:
@@ -133,10 +138,40 @@ def community(folder: Path, segmentation: Model, embedding: Model) -> Diarizatio
     return loaded
 
 
-def telephone_sample() -> npt.NDArray[np.int16]:
-    """Read pyannote's sample: 30 s of a telephone conversation of two people."""
-    package = find_spec("pyannote.audio")
-    assert package is not None
-    assert package.origin is not None
-    with wave.open(str(Path(package.origin).parent / "sample" / "sample.wav")) as sound:
-        return np.frombuffer(sound.readframes(sound.getnframes()), np.int16)
+@dataclass(frozen=True)
+class StandIn:
+    """Has what a `Segmenter` has, beside a model."""
+
+    grid: WindowGrid = WindowGrid(5.0, 0.5)
+    frames: FrameGrid = FrameGrid(FRAME.duration, FRAME.step)
+    is_powerset: bool = False
+
+    @property
+    def windows(self) -> SlidingWindow:
+        """The windows as pyannote describes them."""
+        return SlidingWindow(start=0.0, duration=self.grid.duration_s, step=self.grid.step_s)
+
+    def feature(self, scores: npt.NDArray[np.generic]) -> SlidingWindowFeature:
+        """Scores as pyannote hands them on; a copy, because it writes into them."""
+        return SlidingWindowFeature(scores.copy(), self.windows)
+
+
+def smooth_scores(
+    seed: int, n_windows: int, n_frames: int = 293, n_speakers: int = 3, steps: int = 40
+) -> npt.NDArray[np.float32]:
+    """Draw scores that go up and down as speech does, in [0, 1], (windows, frames, speakers)."""
+    rng = np.random.default_rng(seed)
+    knots = rng.normal(0, 1.5, (n_windows, n_frames // steps + 2, n_speakers))
+    fine = np.repeat(knots, steps, axis=1)[:, :n_frames]
+    noisy = fine + rng.normal(0, 0.3, fine.shape)
+    scores: npt.NDArray[np.float32] = (1 / (1 + np.exp(-noisy))).astype(np.float32)
+    return scores
+
+
+def activity_of(scores: npt.NDArray[np.float32], stand_in: StandIn, threshold: float) -> Activity:
+    """Record scores in three parts."""
+    recorder = ActivityRecorder(stand_in, threshold)  # type: ignore[arg-type]
+    for part in np.array_split(scores, 3):
+        if len(part):
+            recorder.add(part)
+    return recorder.activity()

@@ -1,86 +1,16 @@
-"""What stands in for packages while others are imported, and that no job misses them."""
+"""What stands in for packages while others are imported, and what is there afterwards."""
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
-from bench.whole_path import ROOT
-from tests.recordings import SHORT_SPEECH
 from worker.models import imports as module
-from worker.models.imports import ABSENT, STOOD_IN_FOR, light_imports
-
-JOB = """
-import base64, json, sys
-from worker import light_imports
-if sys.argv[1] == "whole":
-    light_imports.STOOD_IN_FOR, light_imports.ABSENT = {}, ()
-from worker.cancel import CancelToken
-from worker.host.progress import ProgressReporter
-from worker.runtime import Runtime
-with open(sys.argv[2], "rb") as file:
-    job = {"audio_base64": base64.b64encode(file.read()).decode()}
-found = Runtime().run(job, CancelToken(), ProgressReporter([], 1.0))
-print(json.dumps({"segments": found["segments"], "modules": [*sys.modules]}))
-"""
-
-COMMUNITY = """
-import json, sys
-from pathlib import Path
-from worker import light_imports
-if sys.argv[1] == "whole":
-    light_imports.STOOD_IN_FOR, light_imports.ABSENT = {}, ()
-with light_imports.light_imports():
-    from tests.unit.worker.diarization import architectures as build
-from contract import JobInput
-from worker.cancel import CancelToken
-from worker.stages.diarize import diarize
-from worker.types import Waveform
-embedding = build.small_embedding()
-pipeline = build.community(Path(sys.argv[2]), build.powerset_segmentation(), embedding)
-waveform = Waveform(build.telephone_sample()[: 15 * 16000])
-job = JobInput(audio_base64="", num_speakers=2)  # beyond VBx: KMeans, of scikit-learn
-found = diarize(waveform, job, pipeline, 8, CancelToken())
-turns = [[turn.start, turn.end, turn.speaker] for turn in found.turns]
-print(json.dumps({"turns": turns, "embedded": embedding.seen, "modules": [*sys.modules]}))
-"""
-
-
-def run(script: str, *arguments: str) -> Any:
-    """Run a script in a process of its own; return what it prints last."""
-    command = [sys.executable, "-W", "ignore", "-c", script, *arguments]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return json.loads(ended.stdout.splitlines()[-1])
-
-
-def missed(modules: list[str]) -> list[str]:
-    """Name what was imported though something stood in for it."""
-    return [name for name in modules if name in {*STOOD_IN_FOR, *ABSENT}]
-
-
-@pytest.mark.models
-def test_a_job_needs_nothing_that_is_stood_in_for_and_is_the_same_without() -> None:
-    light, whole = (run(JOB, how, str(SHORT_SPEECH)) for how in ("light", "whole"))
-    assert missed(light["modules"]) == []
-    assert {"pandas", "torchmetrics", "torch._dynamo", "optuna"} <= {*missed(whole["modules"])}
-    assert len(light["segments"]) > 0
-    assert light["segments"] == whole["segments"]
-
-
-@pytest.mark.models
-def test_production_diarization_is_the_same(tmp_path: Path) -> None:
-    light, whole = (run(COMMUNITY, how, str(tmp_path / how)) for how in ("light", "whole"))
-    assert missed(light["modules"]) == []
-    assert missed(whole["modules"]) != []
-    assert light["embedded"] > 0
-    assert (light["turns"], light["embedded"]) == (whole["turns"], whole["embedded"])
+from worker.models.imports import light_imports
 
 
 @pytest.fixture
