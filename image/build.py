@@ -21,17 +21,23 @@ import sys
 import tarfile
 import tempfile
 import time
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from image.engine import ImageError, find_engine, run
 from image.requirements import ROOT, write_secrets
-from tools.release import version
 
 NAME = "localhost/bucketscribe-base:bookworm"
 PACKAGES = "ca-certificates,python3,python3-venv"
 NOT_SHIPPED = ("var/cache/apt/", "var/lib/apt/lists/", "var/log/", "dev/")
+
+
+def version() -> str:
+    """Return the version of this tree, which stands in pyproject.toml alone."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return str(project["version"])
 
 
 def ensure_base() -> str:

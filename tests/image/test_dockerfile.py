@@ -11,7 +11,6 @@ import pytest
 
 from image import build
 from image.engine import ImageError, ensure_tools, find_engine, run
-from tools.release import version
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -52,7 +51,7 @@ def test_an_order_is_read_from_what_make_sets() -> None:
     order = build.read_order(
         {"PROFILE": "demo", "BASE_IMAGE": "x", "LANGUAGES": "", "HF_TOKEN_FILE": "/t"}
     )
-    assert order.tag == f"localhost/bucketscribe:{version()}-demo"
+    assert order.tag == f"localhost/bucketscribe:{build.version()}-demo"
     assert order.arguments["PROFILE"] == "demo"
     assert "LANGUAGES" not in order.arguments
     assert order.secrets == ("id=hf_token,src=/t",)
