@@ -82,8 +82,13 @@ requirements: ## pin anew
 	    pyproject.toml -c requirements/dev.txt -o requirements/edge.txt && \
 	echo "uv" | $$uv - -o requirements/uv.txt
 
-release-notes: setup ## RELEASE=v1.2.3: what the changelog says of it, if the version agrees
-	$(BIN)/python -m tools.release "$$RELEASE" > release-notes.md
+release-notes: ## RELEASE=v1.2.3: what the changelog says of it, if tag, version and changelog agree
+	@version=$$(awk -F'"' '/^version = / { print $$2; exit }' pyproject.toml); \
+	if [ "$$RELEASE" != "v$$version" ]; then \
+	    echo "the tag is '$$RELEASE', pyproject.toml says $$version: tag v$$version, or change the version" >&2; exit 1; fi; \
+	awk -v head="## [$$version] - 2" 'index($$0, head) == 1 { on = 1; next } /^## / { on = 0 } on' CHANGELOG.md > release-notes.md; \
+	if ! grep -q '[^[:space:]]' release-notes.md; then \
+	    echo "CHANGELOG.md has no section '## [$$version] - YYYY-MM-DD': move [Unreleased] there" >&2; exit 1; fi
 
 release: ## RELEASE=v1.2.3: a GitHub release with release-notes.md
 	gh release create "$$RELEASE" --verify-tag --title "$$RELEASE" --notes-file release-notes.md

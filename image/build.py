@@ -13,6 +13,7 @@ import sys
 import tarfile
 import tempfile
 import time
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,17 @@ from pathlib import Path
 from image.engine import ImageError, exit_code, find_engine, run
 from image.listing import report
 from image.requirements import ROOT, write_secrets
-from tools.release import version
 
 BUILD_ARGUMENTS = ("PROFILE", "LANGUAGES", "WHISPER_MODEL", "BASE_IMAGE")
 BASE = "localhost/bucketscribe-base:bookworm"
 BASE_PACKAGES = "ca-certificates,python3,python3-venv"
 NOT_SHIPPED = ("var/cache/apt/", "var/lib/apt/lists/", "var/log/", "dev/")
+
+
+def version() -> str:
+    """Return the version of this tree, which stands in pyproject.toml alone."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return str(project["version"])
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+from pathlib import Path
 
 from builder.pins import (
     Distribution,
     HubModel,
     HubProfile,
+    Mirrors,
     PackageProfile,
     PinnedFile,
     PinnedModel,
-    Places,
 )
-from tests.unit.builder.loopback_hub import LoopbackHub, commit_of
+from tests.fakes.hub import Hub, commit_of
 
 WHISPER = "Systran/faster-whisper-large-v3"
 SMALLER = "Systran/faster-whisper-small.en"
@@ -50,7 +51,7 @@ def punkt_zip() -> bytes:
     return buffer.getvalue()
 
 
-def fill(hub: LoopbackHub) -> None:
+def fill(hub: Hub) -> None:
     """Put every repository and plain file of the profile into a hub."""
     tokenizer = noise("tokenizer", 4000)
     for repo in (WHISPER, SMALLER):
@@ -86,7 +87,7 @@ def fill(hub: LoopbackHub) -> None:
     hub.plain[f"nltk/{PUNKT_FILE}"] = punkt_zip()
 
 
-def profile_of(hub: LoopbackHub) -> HubProfile:
+def profile_of(hub: Hub) -> HubProfile:
     """The pins of what `fill` made; Dutch is not pinned."""
     german, punkt = hub.plain[f"torchaudio/{GERMAN_FILE}"], hub.plain[f"nltk/{PUNKT_FILE}"]
     weights = {"model.bin": sha256(hub.repos[WHISPER]["model.bin"])}
@@ -116,8 +117,8 @@ def profile_of(hub: LoopbackHub) -> HubProfile:
         ),
     )
     nowhere = "https://hub.invalid"
-    places = Places(hub=nowhere, torchaudio=nowhere, nltk=nowhere)
-    return HubProfile(places=places, packaged=_packaged(), models=models)
+    mirrors = Mirrors(hub=nowhere, torchaudio=nowhere, nltk=nowhere)
+    return HubProfile(mirrors=mirrors, packaged=_packaged(), models=models)
 
 
 def _repo(kind: str, name: str, repo: str, **more: object) -> HubModel:
@@ -137,3 +138,32 @@ def _packaged() -> PackageProfile:
     return PackageProfile(
         distributions={"builder": Distribution(version="0", licence="MIT")}, models=(detector,)
     )
+
+
+def write_pins(hub: Hub, path: Path) -> None:
+    """Write the tiny profile as a models.toml."""
+    profile = profile_of(hub)
+    tables = []
+    for model in profile.models:
+        fields = model.model_dump(exclude_none=True, exclude_defaults=True)
+        tables.append("\n".join(["[[production.models]]", *map(_toml, fields.items())]))
+    detector = profile.packaged.models[0].model_dump(exclude_none=True)
+    parts = [
+        "[demo]\nmodels = []\n[demo.distributions]",
+        "\n".join(["[production.mirrors]", *map(_toml, profile.mirrors.model_dump().items())]),
+        '[production.packaged.distributions]\nbuilder = {version="0", licence="MIT"}',
+        "\n".join(["[[production.packaged.models]]", *map(_toml, detector.items())]),
+    ]
+    path.write_text("\n".join([*parts, *tables]) + "\n")
+
+
+def _toml(item: tuple[str, object]) -> str:
+    return f"{item[0]} = {_value(item[1])}"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f'"{k}" = {_value(v)}' for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return str(value).lower() if isinstance(value, bool | int) else f'"{value}"'
