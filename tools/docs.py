@@ -1,0 +1,140 @@
+"""What the pages take from the program, printed by the cog blocks in README.md and docs/.
+
+``python -m tools.docs`` writes the pages' generated parts and ``docs/schemas`` anew, ``--check``
+fails where one is not current, ``--examples`` first records what the commands print.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from cogapp import Cog
+
+from bucketscribe_contract import (
+    FAILURES,
+    ExecutionPolicy,
+    JobFailure,
+    JobInput,
+    JobSummary,
+    Progress,
+    Transcript,
+    UploadFailed,
+    WireModel,
+)
+from devstack.stack import ROOT
+from edge_client.cli import cli
+from tools import examples
+
+PAGES = ("README.md", "docs/architecture.md", "docs/batch.md", "docs/cli.md")
+SCHEMAS = ROOT / "docs" / "schemas"
+PUBLISHED: dict[str, type[WireModel]] = {
+    "job_input": JobInput,
+    "job_summary": JobSummary,
+    "upload_failed": UploadFailed,
+    "job_failure": JobFailure,
+    "transcript": Transcript,
+    "progress": Progress,
+    "execution_policy": ExecutionPolicy,
+}
+_WIDTH = 100
+
+
+def example(name: str) -> None:
+    """Print what a scene of `tools.examples` printed, below its command."""
+    command = " ".join(("$ edge-client", *examples.SCENES[name])) if name in examples.SCENES else ""
+    text = (examples.EXAMPLES / f"{name}.txt").read_text(encoding="utf-8").rstrip()
+    _print("```", *([command] if command else []), text, "```")
+
+
+def fields(name: str) -> None:
+    """Print the fields of a published model as a table."""
+    rows = ["| field | type | meaning |", "|---|---|---|"]
+    schema = PUBLISHED[name].model_json_schema(by_alias=True)
+    for field, its in schema["properties"].items():
+        given = "" if its.get("default") is None else f" Default: `{json.dumps(its['default'])}`."
+        meaning = its.get("description", "") + given
+        rows.append(f"| `{field}` | {_type_of(its)} | {meaning.strip()} |")
+    _print(*rows)
+
+
+def failures() -> None:
+    """Print the failure codes as a table."""
+    rows = [
+        f"| `{code}` | {'yes' if rule.retryable else 'no'} | `{rule.action}` |"
+        for code, rule in FAILURES.items()
+    ]
+    _print("| code | retryable | what the edge client does |", "|---|---|---|", *rows)
+
+
+def commands() -> None:
+    """Print the help of every command."""
+    _chapter(cli, "edge-client", None, "##")
+
+
+def _chapter(command: click.Command, name: str, parent: click.Context | None, mark: str) -> None:
+    context = click.Context(
+        command,
+        info_name=name,
+        parent=parent,
+        terminal_width=_WIDTH,
+        help_option_names=["-h", "--help"],
+    )
+    _print(f"{mark} {name}", "", "```", command.get_help(context), "```", "")
+    if isinstance(command, click.Group):
+        for inner, its in sorted(command.commands.items()):
+            _chapter(its, inner, context, mark if parent is None else mark + "#")
+
+
+def _type_of(schema: dict[str, Any]) -> str:
+    """Return a field's type for people, such as `integer or null`."""
+    kinds = [schema, *schema.get("anyOf", ())]
+    names = [kind.get("format") or kind.get("type") or "" for kind in kinds]
+    if any("$ref" in kind for kind in kinds):
+        names.insert(0, "object")
+    return " or ".join(name for name in names if name)
+
+
+def _print(*lines: str) -> None:
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def schemas() -> dict[str, str]:
+    """Return file name to JSON Schema for every published model."""
+    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return {
+        f"{name}.schema.json": json.dumps(
+            dialect | model.model_json_schema(by_alias=True), indent=2, ensure_ascii=False
+        )
+        + "\n"
+        for name, model in PUBLISHED.items()
+    }
+
+
+def stale_schemas() -> list[str]:
+    """Return the names of schema files that are missing, outdated or not published any more."""
+    there = {path.name: path.read_text(encoding="utf-8") for path in SCHEMAS.glob("*")}
+    return sorted({name for name, _ in there.items() ^ schemas().items()})
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check what is generated; return the exit code."""
+    check = "--check" in arguments
+    if "--examples" in arguments:
+        examples.main()
+    if not check:
+        for name, text in schemas().items():
+            (SCHEMAS / name).write_text(text, encoding="utf-8")
+    stale = stale_schemas()
+    for name in stale:
+        sys.stderr.write(f"docs/schemas/{name} is not current: run `make docs`\n")
+    mode = ["--check"] if check else ["-r"]
+    pages = [str(Path(ROOT, page)) for page in PAGES]
+    return int(Cog().main(["cog", "-P", "--verbosity=1", *mode, *pages]) or bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,107 @@
+"""Record what the commands print, on the development stack with its real worker.
+
+`record` runs `SCENES` one after another against a stack and returns what each printed; the pages
+show these texts (``docs/examples``). `shape` takes out what differs from run to run, so that a
+test notices when the commands print something else than the pages show.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from devstack.demo import telephone_sample
+from devstack.stack import ROOT, Stack
+
+EXAMPLES = ROOT / "docs" / "examples"
+PREFIX = "users/ada/audio/sessions/"
+TELEPHONE = f"{PREFIX}2026-11-14-0900"
+BROKEN = f"{PREFIX}2026-11-16-0900"
+SCENES: dict[str, tuple[str, ...]] = {
+    "dry-run": ("batch", "--user", "ada", "--dry-run"),
+    "submit": ("submit", "2026-11-14-0900", "--wait"),
+    "render": ("render", "2026-11-14-0900", "--format", "txt"),
+    "doctor": ("doctor",),
+    "status": ("status", "2026-11-14-0900"),
+    "batch": ("batch", "--user", "ada", "--report", "report.jsonl"),
+}
+_VARIES = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}(-u\d+)?|[0-9a-f]{32,}|\d[\d.,:TZ-]*|\d+%")
+_PROGRESS = re.compile(
+    r"[a-z]+( # %(, about .*)?)?|(# )?.*# (waiting|queued|running|done),.*|requests: .*"
+)
+
+
+def record(stack: Stack) -> dict[str, str]:
+    """Run the scenes; return their names with what they printed, and documents that they made.
+
+    Args:
+        stack: With a real worker; the bucket has nothing of the user ``ada``.
+    """
+    speech = telephone_sample().read_bytes()
+    objects = {
+        f"{TELEPHONE}/audio.wav": speech,
+        f"{PREFIX}2026-11-15-0900/audio.wav": speech,
+        f"{BROKEN}/audio.wav": b"no audio at all" * 100,
+        f"{PREFIX}2026-11-17-0900/chunk-001.webm": b"-",
+    }
+    s3 = stack.s3.client()
+    for key, body in objects.items():
+        s3.put_object(Bucket=stack.s3.bucket, Key=key, Body=body)
+    with tempfile.TemporaryDirectory() as folder:
+        printed = {name: _run(stack, Path(folder), scene) for name, scene in SCENES.items()}
+        report = Path(folder, "report.jsonl").read_text(encoding="utf-8").splitlines()
+    printed["report"] = next(line for line in report if BROKEN in line)
+    stored = s3.get_object(Bucket=stack.s3.bucket, Key=f"{TELEPHONE}/transcription.json")
+    printed["transcript"] = _excerpt(json.loads(stored["Body"].read()))
+    log = (stack.logs / "worker-1.log").read_text(encoding="utf-8").splitlines()
+    printed["worker-log"] = next(
+        line for line in reversed(log) if re.search(r"worker\.job .* ok: ", line)
+    )
+    return printed
+
+
+def shape(text: str) -> set[str]:
+    """Return the lines without ids, numbers, times and the lines that report progress."""
+    lines = (_VARIES.sub("#", " ".join(line.split())) for line in text.splitlines())
+    return {line for line in lines if not _PROGRESS.fullmatch(line)}
+
+
+def _run(stack: Stack, folder: Path, arguments: tuple[str, ...]) -> str:
+    """Return what a command shows without a terminal, notes and results in their order."""
+    done = subprocess.run(
+        [sys.executable, "-m", "edge_client", *arguments],
+        env={**os.environ, **stack.env, "PYTHONPATH": str(ROOT), "COLUMNS": "100"},
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    return done.stdout
+
+
+def _excerpt(document: dict[str, object]) -> str:
+    """Return the document with its first segment alone, and of that the first word."""
+    segments = document["segments"]
+    if not isinstance(segments, list):
+        raise TypeError("the transcript has no segments")
+    first = {**segments[0], "words": segments[0]["words"][:1]}
+    return json.dumps({**document, "segments": [first]}, indent=1, ensure_ascii=False)
+
+
+def main() -> None:
+    """Write what the scenes print into `EXAMPLES`."""
+    EXAMPLES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as logs, Stack(logs=Path(logs)) as stack:
+        for name, text in record(stack).items():
+            (EXAMPLES / f"{name}.txt").write_text(text.rstrip() + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
