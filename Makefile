@@ -62,14 +62,13 @@ eval: setup ## word and speaker error rates through the whole path; rewrites doc
 bench: setup ## ours against stock WhisperX on a quiet machine; rewrites docs/benchmarks.{json,md}
 	$(BIN)/python -m bench.speed
 
-docs: setup ## what is generated: JSON Schemas, the command line reference, what a batch shows
+docs: setup ## what is generated: JSON Schemas, the command line reference
 	$(BIN)/python -m tools.schemas docs/schemas
 	$(BIN)/python -m tools.cli_reference > docs/cli.md
-	$(BIN)/python -m tools.batch_captures docs/batch.md
 
 check: test ## what CI runs, and that the generated documents are current
 	$(MAKE) docs
-	git diff --exit-code -- docs/schemas docs/cli.md docs/batch.md
+	git diff --exit-code -- docs/schemas docs/cli.md
 
 requirements: ## pin anew
 	uv="$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --python-platform linux"; \

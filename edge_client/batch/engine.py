@@ -20,7 +20,13 @@ from queue import Empty, SimpleQueue
 from edge_client.batch.progress import BatchProgress
 from edge_client.batch.results import FAILED, record_end, record_without_end
 from edge_client.batch.shutdown import CircuitBreaker, Shutdown, ShutdownLevel
-from edge_client.batch.types import IN_FLIGHT, PlannedAction, PlannedSession, Record
+from edge_client.batch.types import (
+    IN_FLIGHT,
+    PlannedAction,
+    PlannedSession,
+    Record,
+    RunConfig,
+)
 from edge_client.errors import (
     AnswerLost,
     ClaimConflict,
@@ -29,8 +35,8 @@ from edge_client.errors import (
     Unreachable,
 )
 from edge_client.jobs import claim as claims
-from edge_client.jobs.claim import Claim, Wanted
-from edge_client.jobs.poll import JobProgress, PollInterval
+from edge_client.jobs.claim import Claim
+from edge_client.jobs.poll import JobProgress
 from edge_client.jobs.reconcile import End, Reconciler
 from edge_client.jobs.submit import Task, cancel_replaced_job, read_recording, submit_job
 from edge_client.services.edge import Edge
@@ -47,21 +53,6 @@ DRAIN_S = 10.0
 """How long submissions in progress may take when the batch has to leave soon."""
 PATIENCE_S = 300.0
 """How long S3 or RunPod may not answer before a session is given up for this run."""
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """How a batch is run.
-
-    Attributes:
-        wanted: What is asked of every job.
-        interval: How often a job is polled.
-        max_in_flight: Jobs of this box that are in flight at once.
-    """
-
-    wanted: Wanted
-    interval: Callable[[Claim], PollInterval]
-    max_in_flight: int = 100
 
 
 class Relay:
@@ -342,9 +333,10 @@ class Engine:
                 self._step(run)
 
     def _fits(self, planned: PlannedSession) -> bool:
+        mine = len(self._mine)
         if planned.action is PlannedAction.FOLLOW:
-            return len(self._runs) - len(self._mine) < FOLLOWED_AT_MOST
-        return len(self._mine) < self._config.max_in_flight and self._may_submit()
+            return len(self._runs) - mine < FOLLOWED_AT_MOST
+        return mine < self._config.max_in_flight and self._may_submit()
 
     def _may_submit(self) -> bool:
         return len(self._submitting) < SUBMITTING_AT_MOST and not self._breaker.is_pausing
@@ -390,10 +382,8 @@ class Engine:
             return
         self._feeder.make_room()
         if planned.action is not PlannedAction.DONE:
-            now = self._edge.clock.now()
-            self._progress.ended(
-                record_without_end(planned.session, planned.action.value, planned.why, now)
-            )
+            result, now = planned.action.value, self._edge.clock.now()
+            self._progress.ended(record_without_end(planned.session, result, planned.why, now))
 
     def _listing_ended(self, exc: EdgeError | None) -> None:
         self._is_listing = False
@@ -426,11 +416,9 @@ class Engine:
                 self._step_in(run, PAUSE_S)
                 return
         self._breaker.count(exc, was_submission)
-        claim = None if was_submission else run.claim
-        result, now = FAILED if claim is None else IN_FLIGHT, self._edge.clock.now()
-        self._end(
-            record_without_end(run.session, result, str(exc), now, claim=claim, code=exc.code)
-        )
+        claim, now = None if was_submission else run.claim, self._edge.clock.now()
+        result, text = FAILED if claim is None else IN_FLIGHT, str(exc)
+        self._end(record_without_end(run.session, result, text, now, claim=claim, code=exc.code))
 
     def _take_back(self, run: SessionRun) -> bool:
         """Take a session back from its thread; return whether it submitted, or tried to."""

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from edge_client.batch.dry_run import dry_run
-from edge_client.batch.engine import Engine, RunConfig
+from edge_client.batch.engine import Engine
 from edge_client.batch.plan import plan
 from edge_client.batch.progress import print_summary, progress_for
 from edge_client.batch.report import ReportFile, failed_in
 from edge_client.batch.shutdown import Shutdown, ShutdownLevel
-from edge_client.batch.types import Filter
+from edge_client.batch.types import Filter, RunConfig
 from edge_client.errors import BadUsage, EdgeError, Interrupted
 from edge_client.jobs.callback_url import checked as checked_webhook
 from edge_client.jobs.claim import Claim

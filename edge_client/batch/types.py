@@ -5,11 +5,13 @@ listing ─ ListedSession ─► plan ─ PlannedSession ─► engine ─ Recor
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from edge_client.jobs.claim import StoredClaim
+from edge_client.jobs.claim import Claim, StoredClaim, Wanted
+from edge_client.jobs.poll import PollInterval
 from edge_client.services.s3 import ObjectInfo
 from edge_client.session import Session
 
@@ -36,6 +38,21 @@ class Filter:
     limit: int | None = None
     stale: bool = True
     force: bool = False
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How a batch is run.
+
+    Attributes:
+        wanted: What is asked of every job.
+        interval: How often a job is polled.
+        max_in_flight: Jobs of this box that are in flight at once.
+    """
+
+    wanted: Wanted
+    interval: Callable[[Claim], PollInterval]
+    max_in_flight: int = 100
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,7 @@ class Serving:
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     home = tmp_path_factory.mktemp("webhook")
-    command = (sys.executable, "-m", "tests.unit.edge_client.stand_in_worker")
+    command = (sys.executable, "-m", "tests.fakes.worker_process", "sdk")
     rules = QueueRules(webhook_interval_s=0.2)
     with Stack(logs=home / "logs", worker_command=command, rules=rules) as stack:
         write_env_file(home / ".env", stack.env)
@@ -159,7 +159,7 @@ def test_transcript_in_the_answer_reaches_s3(box: Box, serving: Serving) -> None
 
 
 def test_stored_transcript_needs_nothing_more(box: Box, serving: Serving) -> None:
-    session = box.submit("plain", "brief", serving.template)
+    session = box.submit("plain", "slow-3", serving.template)
     serving.until(lambda: f"{session}: done" in serving.said)
     assert box.is_done(session)
     assert json.loads(box.run("submit", session.prefix, "--json").stdout)["state"] == "already_done"

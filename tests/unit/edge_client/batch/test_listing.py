@@ -141,13 +141,6 @@ def test_other_things_of_a_user_are_jumped_over(order: listing.Order, junk: str)
     assert bucket.calls < 15
 
 
-def test_session_of_many_pages_is_one() -> None:
-    chunks = [f"chunk-{number}.webm" for number in range(10_000)]
-    bucket = DictBucket(session_keys("u", ["s1"], *chunks))
-    assert list(list_sessions(bucket, ALL)) == [ListedSession(Session("u", "s1"), chunks=10_000)]
-    assert bucket.calls == 10
-
-
 def test_pages_are_listed_as_they_are_consumed() -> None:
     bucket = DictBucket(SPREAD, page_keys=10)
     listed = list_sessions(bucket, ALL)
