@@ -1,25 +1,14 @@
-"""Prove that a models folder needs no network: `python builder/verify_offline.py DIR`.
+"""Prove that a models folder needs no network: `python -m builder.verify_offline DIR`.
 
-Checks every file against `profile.json`, then loads each model with the network refused and
-runs one second of audio through it. Prints one line a model; exit code 1 when anything is
-missing, broken or tried to leave the machine, with the remedy.
-
-One check for each kind of model: load it, run one second of audio through it.
-
-Each takes a path and one second of sound; each raises whatever the library raises, or
-`ModelBroken` where the library answers without complaint but the answer is unusable.
-
-No way out of this machine: while the guard is on, only loopback can be reached.
-
-It hears Python's audit events (PEP 578), which every Python socket raises, whoever made it;
-code that opens sockets in another language is kept offline by its own settings.
+Takes a folder; checks every file against `profile.json`, then loads each model with the network
+refused and runs one second of audio through it. Prints one line a model; exit code 1, and the
+remedy, when anything is missing, broken or tried to leave the machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import ipaddress
-import json
 import logging
 import sys
 import time
@@ -35,8 +24,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from builder.errors import BuildError, ModelBroken
-from builder.folders import PROFILE_JSON, sha256_of
+from builder.errors import ModelBroken
+from builder.folders import PROFILE_JSON, changed_files, read_document
 from worker.models.imports import go_offline
 
 SAMPLE_RATE_HZ = 16_000
@@ -125,10 +114,6 @@ def _finite(output: torch.Tensor, path: Path) -> None:
         raise ModelBroken(f"{path.name} gives numbers that are not finite")
 
 
-_attempts: list[str] | None = None
-_installed = False
-
-
 class NetworkUsed(RuntimeError):
     """Something tried to leave this machine.
 
@@ -136,9 +121,16 @@ class NetworkUsed(RuntimeError):
     """
 
 
+_attempts: list[str] | None = None
+_installed = False
+
+
 @contextmanager
 def no_network() -> Iterator[list[str]]:
     """Refuse every connection and every name look-up beyond loopback.
+
+    It hears Python's audit events (PEP 578), which every Python socket raises, whoever made it;
+    code that opens sockets in another language is kept offline by its own settings.
 
     Yields:
         The hosts that were tried, growing as they are; also those whose refusal was swallowed.
@@ -187,13 +179,6 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-#!/usr/bin/env python3
-
-
-if __package__ in (None, ""):
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-
 @dataclass(frozen=True)
 class Check:
     """What to call a model, and how to find out whether it works."""
@@ -207,53 +192,27 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="verify_offline", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, metavar="DIR")
     folder: Path = parser.parse_args(arguments).folder.resolve()
-    profile = "demo"
-    try:
-        document = read_profile(folder)
-        profile = document["profile"]
-        check_files(folder, document)
-    except BuildError as exc:
-        print(f"verify_offline: {exc}: {_remedy(profile, folder)}", file=sys.stderr)
-        return 1
-    go_offline(folder / document["nltk_data"])
-    failures = [f for check in list_checks(folder, document) if (f := run_check(check))]
+    document = read_document(folder)
+    failures = _check_files(folder, document)
+    if document is not None and not failures:
+        go_offline(folder / document["nltk_data"])
+        failures = [f for check in list_checks(folder, document) if (f := run_check(check))]
+    profile = document["profile"] if document else "demo"
+    remedy = f"run `python -m builder.fetch_models --profile {profile} --into {folder}`"
     for failure in failures:
-        print(f"verify_offline: {failure}: {_remedy(profile, folder)}", file=sys.stderr)
+        print(f"verify_offline: {failure}: {remedy}", file=sys.stderr)
     return 1 if failures else 0
 
 
-def read_profile(folder: Path) -> dict[str, Any]:
-    """Read a folder's `profile.json`.
-
-    Raises:
-        ModelBroken: There is none, or it is not JSON.
-    """
-    try:
-        document: dict[str, Any] = json.loads((folder / PROFILE_JSON).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
-        raise ModelBroken(f"{folder / PROFILE_JSON} cannot be read ({exc})") from exc
-    return document
-
-
-def check_files(folder: Path, document: dict[str, Any]) -> None:
-    """Compare every file with its recorded SHA-256.
-
-    Raises:
-        ModelBroken: Names the files that are missing or changed.
-    """
-    entries = document["files"].items()
-    missing = [name for name, _ in entries if not (folder / name).is_file()]
-    if missing:
-        raise ModelBroken(f"missing from {folder}: {', '.join(missing)}")
-    changed = [name for name, entry in entries if sha256_of(folder / name) != entry["sha256"]]
-    if changed:
-        raise ModelBroken(f"changed in {folder}: {', '.join(changed)}")
+def _check_files(folder: Path, document: dict[str, Any] | None) -> list[str]:
+    if document is None:
+        return [f"{folder / PROFILE_JSON} cannot be read"]
+    changed = changed_files(folder, document)
+    return [f"missing from {folder}, or changed: {', '.join(changed)}"] if changed else []
 
 
 def list_checks(folder: Path, document: dict[str, Any]) -> list[Check]:
     """List a check for each model that `profile.json` names."""
-    with _quiet():
-        pass
     sound = one_second()
     whisper = document["whisper"]["models"]
     vad, diarization = document["vad"], document["diarization"]
@@ -296,10 +255,6 @@ def run_check(check: Check) -> str | None:
     verdict = "FAILED" if failure else "ok"
     print(f"{check.name:34s} {verdict:6s} {time.monotonic() - started:5.1f} s", flush=True)
     return failure
-
-
-def _remedy(profile: str, folder: Path) -> str:
-    return f"run `python builder/fetch_models.py --profile {profile} --into {folder}`"
 
 
 @contextmanager

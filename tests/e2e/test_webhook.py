@@ -17,7 +17,7 @@ import requests
 
 from devstack import Stack
 from devstack.events import EventKind
-from devstack.queue import QueueRules
+from devstack.queue import QueueConfig
 from devstack.stack import write_env_file
 from edge_client.jobs.callback_url import fill
 from edge_client.jobs.claim import Claim
@@ -133,8 +133,8 @@ class Serving:
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     home = tmp_path_factory.mktemp("webhook")
     command = (sys.executable, "-m", "tests.fakes.worker_process", "sdk")
-    rules = QueueRules(webhook_interval_s=0.2)
-    with Stack(logs=home / "logs", worker_command=command, rules=rules) as stack:
+    config = QueueConfig(webhook_interval_s=0.2)
+    with Stack(logs=home / "logs", worker_command=command, config=config) as stack:
         write_env_file(home / ".env", stack.env)
         s3 = stack.s3.client()
         yield Box(stack, home, s3)

@@ -49,7 +49,7 @@ def test_killed_at_thirty_moments_submits_each_session_once(
     def restart_now_and_then() -> None:
         nonlocal restarts
         while queue_restarts and not ended.wait(chance.uniform(2.0, 6.0)):
-            box.stack.restart_queue(chance.uniform(0.1, 1.5))
+            box.stack.queue.restart(chance.uniform(0.1, 1.5))
             restarts += 1
 
     restarting = threading.Thread(target=restart_now_and_then)

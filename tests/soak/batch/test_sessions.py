@@ -98,7 +98,7 @@ def test_two_thousand_jobs_take_few_connections_and_requests(box: Box, tell: Tel
     started = time.monotonic()
     box.client("batch", "--max-in-flight", "300")
     wall_s = time.monotonic() - started
-    seen = box.stack.queue.traffic.report()
+    seen = box.stack.queue.rate_limits.report()
     asked = seen["requests"]
     each = ", ".join(f"{count / JOBS:.3f} /{kind}" for kind, count in asked.items())
     tell(

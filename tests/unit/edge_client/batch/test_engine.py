@@ -24,9 +24,9 @@ from edge_client.services import runpod as limiter
 from edge_client.services.edge import Edge
 from edge_client.session import Session
 from edge_client.settings import load
+from tests.fakes.servers import RunpodServer, S3Server
 from tests.unit.edge_client.batch.endpoint import Endpoint
 from tests.unit.edge_client.samples import claim
-from tests.unit.edge_client.servers import RunpodServer, S3Server
 
 SUBMIT = PlannedAction.SUBMIT
 

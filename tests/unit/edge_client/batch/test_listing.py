@@ -18,8 +18,8 @@ from edge_client.errors import SessionNotFound, StorageRefused, Unreachable
 from edge_client.services.edge import Edge
 from edge_client.services.s3 import Bucket, ObjectInfo, Page
 from edge_client.session import Session
-from tests.unit.edge_client import listing
-from tests.unit.edge_client.servers import S3Server
+from tests.fakes import listing
+from tests.fakes.servers import S3Server
 
 AT = datetime(2026, 11, 1, tzinfo=UTC)
 ORDERS = (listing.bytewise, listing.by_folders)
