@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from tools.release import version
 
 from image.build import read_options
 from image.engine import ImageError, exit_code, find_engine, install_tools, run
-from tools.release import version
 
 TEXT = (Path(__file__).parents[3] / "Dockerfile").read_text(encoding="utf-8")
 
