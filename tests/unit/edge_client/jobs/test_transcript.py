@@ -39,8 +39,8 @@ def test_transcript_of_the_contract_is_read_and_what_a_newer_worker_adds_ignored
 
 def test_plain_whisperx_json_counts() -> None:
     segments = [{"start": 0.5, "end": 3, "text": " Hi", "speaker": "SPEAKER_01"}]
-    doc = parse(json.dumps({"segments": segments, "language": "en"}).encode())
-    assert (doc.speakers, doc.duration_s, doc.request_id) == (("SPEAKER_01",), 3.0, None)
+    read = parse(json.dumps({"segments": segments, "language": "en"}).encode())
+    assert (read.speakers, read.duration_s, read.request_id) == (("SPEAKER_01",), 3.0, None)
 
 
 @pytest.mark.parametrize(
@@ -102,13 +102,13 @@ def test_only_the_own_submission_proves_a_job(edge: Edge, s3: S3Server) -> None:
     assert find_of_job(edge.bucket, SESSION, claim(request_id="r2")) is None
 
 
-DOC = Document(
-    lines=(
-        Line(0.0, 1.5, "SPEAKER_00", " Hello & <welcome>."),
-        Line(3661.2346, 3662.0, None, "a\n\nb --> c"),
-    ),
-    speakers=("SPEAKER_00",),
-    duration_s=3662.0,
+def doc(*lines: tuple[float, float, str | None, str]) -> Document:
+    names = ("start_s", "end_s", "speaker", "text")
+    return Document(lines=tuple(Line(**dict(zip(names, line, strict=True))) for line in lines))
+
+
+DOC = doc(
+    (0.0, 1.5, "SPEAKER_00", " Hello & <welcome>."), (3661.2346, 3662.0, None, "a\n\nb --> c")
 )
 
 
@@ -117,8 +117,7 @@ def test_txt_is_a_line_a_segment_with_times_and_speaker() -> None:
         "00:00:00.00 - 00:00:01.50  SPEAKER_00  Hello & <welcome>.",
         "01:01:01.23 - 01:01:02.00              a b --> c",
     ]
-    without_speakers = Document((Line(0, 1, None, "a"),), (), 1.0)
-    assert as_txt(without_speakers) == "00:00:00.00 - 00:00:01.00  a\n"
+    assert as_txt(doc((0, 1, None, "a"))) == "00:00:00.00 - 00:00:01.00  a\n"
 
 
 def test_subtitles_have_their_header_and_escapes() -> None:
@@ -135,7 +134,7 @@ def test_subtitles_have_their_header_and_escapes() -> None:
 
 @given(st.lists(st.text(), max_size=5))
 def test_no_text_makes_another_cue_and_none_is_still_a_file(texts: list[str]) -> None:
-    doc = Document(tuple(Line(i, i + 1, None, t) for i, t in enumerate(texts)), (), 9.0)
-    assert as_vtt(doc).count("-->") == as_srt(doc).count(" --> 00:") == len(texts)
-    assert len(as_txt(doc).splitlines()) == len(texts)
-    assert as_vtt(doc).startswith("WEBVTT\n")
+    some = doc(*((i, i + 1, None, text) for i, text in enumerate(texts)))
+    assert as_vtt(some).count("-->") == as_srt(some).count(" --> 00:") == len(texts)
+    assert len(as_txt(some).splitlines()) == len(texts)
+    assert as_vtt(some).startswith("WEBVTT\n")
