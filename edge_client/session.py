@@ -1,7 +1,7 @@
-"""Where things are in the bucket.
+"""A session: one recording's prefix in the bucket, ``users/U/audio/sessions/S``, and its keys.
 
-A session is one prefix, ``users/U/audio/sessions/S``. `Session.parse` reads one; `resolve` also
-takes a bare name and looks for it under every user.
+`Session.parse` reads a prefix; `resolve` also takes a bare name and looks for it under every user.
+Raises `BadUsage`, `SessionNotFound` or `SessionAmbiguous`.
 """
 
 from __future__ import annotations

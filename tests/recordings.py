@@ -16,6 +16,7 @@ from bench.corpus import (
     Waveform,
     load_reference,
     read_recording,
+    telephone_sample,
     write_recording,
 )
 
@@ -35,11 +36,17 @@ def short_reference() -> Reference:
     return load_reference(SHORT_SPEECH)
 
 
+def telephone_speech() -> Waveform:
+    """Read pyannote's sample: 30 s of a telephone conversation of two people."""
+    return read_recording(telephone_sample().audio)
+
+
 __all__ = [
     "ENCODINGS",
     "SAMPLE_RATE_HZ",
     "SHORT_SPEECH",
     "short_reference",
     "short_speech",
+    "telephone_speech",
     "write_recording",
 ]

@@ -55,9 +55,9 @@ from worker.types import (
 )
 
 if TYPE_CHECKING:
+    from worker.engines.alignment.acoustic import Aligner
     from worker.engines.diarization.activity import Activity, ActivityRecorder
     from worker.models.load import Models
-    from worker.stages.align import Aligner
 
 
 class Handover:

@@ -1,13 +1,8 @@
-"""``transcription.json`` as the edge reads it.
+"""``transcription.json`` as the edge reads it, and as txt, srt or vtt.
 
 Takes the object's bytes; returns a `Document`; raises `TranscriptInvalid`. Only what is used here
-is looked at: a field or a warning that a newer worker adds must not make its work look undone,
-and the WhisperX JSON that the seed's pods wrote counts too.
-
-A transcript as text for people and players: txt, srt, vtt.
-
-Takes a `Document`; returns the whole text, ending in a newline. Sources: W3C WebVTT; SubRip as
-players read it (blank line after each cue, comma before the milliseconds).
+is looked at: a field that a newer worker adds must not make its work look undone, and plain
+WhisperX JSON counts, too. Sources: W3C WebVTT; SubRip as players read it.
 """
 
 from __future__ import annotations

@@ -7,13 +7,11 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from edge_client import session as layout
-from edge_client import settings
 from edge_client.clock import Clock
-from edge_client.services import s3 as aws
-from edge_client.services.runpod import Limiter, Requests, RunpodApi, Silence
-from edge_client.services.s3 import Bucket
-from edge_client.settings import QUEUE, STORAGE, Limits, Settings
+from edge_client.services.runpod import IdleMonitor, RequestCounter, RunpodApi
+from edge_client.services.s3 import Bucket, Connection, connect
+from edge_client.session import Session, resolve
+from edge_client.settings import QUEUE, STORAGE, Settings, load
 
 
 class Edge:
@@ -22,10 +20,12 @@ class Edge:
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self.settings = settings
         self.clock = clock or Clock()
-        self.requests = Requests()
+        self.requests = RequestCounter()
 
     @classmethod
-    def load(cls, env_file: Path | None, *, storage: bool = True, queue: bool = True) -> Edge:
+    def load(
+        cls, env_file: Path | None = None, *, storage: bool = True, queue: bool = True
+    ) -> Edge:
         """Read the settings and check that what a command needs is there.
 
         Args:
@@ -36,14 +36,14 @@ class Edge:
         Raises:
             NotConfigured: Naming everything that is missing, at once.
         """
-        edge = cls(settings.load(env_file))
+        edge = cls(load(env_file))
         edge.settings.require(*(STORAGE if storage else ()), *(QUEUE if queue else ()))
         return edge
 
     @cached_property
-    def connection(self) -> aws.Connection:
+    def connection(self) -> Connection:
         """The S3 client with what is known of its keys."""
-        connection = aws.connect(self.settings)
+        connection = connect(self.settings)
         self.requests.watch(connection.client)
         return connection
 
@@ -57,24 +57,14 @@ class Edge:
         """The endpoint."""
         self.settings.require(*QUEUE)
         endpoint_id, key = self.settings.endpoint_id or "", self.settings.api_key or SecretStr("")
-        return RunpodApi(
-            self.settings.runpod_url,
-            endpoint_id,
-            key,
-            Limiter(self.clock),
-            self.requests.count,
-        )
+        url = self.settings.runpod_url
+        return RunpodApi(url, endpoint_id, key, self.clock, self.requests)
 
     @cached_property
-    def silence(self) -> Silence:
+    def idle(self) -> IdleMonitor:
         """Since when the endpoint has had no job."""
-        return Silence(self.api, self.clock)
+        return IdleMonitor(self.api, self.clock)
 
-    @property
-    def limits(self) -> Limits:
-        """How often, and after which pauses, things are tried again."""
-        return Limits(self.settings.retry_attempts, self.settings.retry_delay_s)
-
-    def session(self, text: str) -> layout.Session:
+    def session(self, text: Session | str) -> Session:
         """Resolve what the user typed for SESSION."""
-        return layout.resolve(text, self.bucket)
+        return text if isinstance(text, Session) else resolve(text, self.bucket)

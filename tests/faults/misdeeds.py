@@ -133,15 +133,15 @@ def out_of_memory(deed: Deed) -> Iterator[None]:
 
 
 def _whisper_refuses(above: int) -> AbstractContextManager[Any]:
-    from worker.engines.whisper import Recogniser
+    from worker.engines.whisper import Whisper
 
-    real = Recogniser.decode
+    real = Whisper.decode
 
     def decode(whisper: Any, chunks: Any, *args: Any) -> Any:
         _check(len(chunks), above)
         return real(whisper, chunks, *args)
 
-    return patch.object(Recogniser, "decode", decode)
+    return patch.object(Whisper, "decode", decode)
 
 
 def _around_models(stage: str, look: Callable[[int], None]) -> AbstractContextManager[Any]:

@@ -29,12 +29,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from pyannote.audio import Inference
+
+if TYPE_CHECKING:
+    from pyannote.audio.pipelines import SpeakerDiarization, VoiceActivityDetection
 
 from worker.types import SAMPLE_RATE_HZ, Samples
 
@@ -211,6 +214,16 @@ class OverlapMean:
 
 
 Scores = npt.NDArray[np.float32]
+
+
+def segmentation_of(pipeline: VoiceActivityDetection | SpeakerDiarization) -> Inference:
+    """Return a pipeline's segmentation, whose attribute pyannote keeps private."""
+    return pipeline._segmentation
+
+
+def embedding_of(pipeline: SpeakerDiarization) -> Any:
+    """Return a diarization's speaker embedding, whose attribute pyannote keeps private."""
+    return pipeline._embedding
 
 
 class Segmenter:

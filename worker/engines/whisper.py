@@ -69,7 +69,7 @@ _DEFAULT_MELS = 80
 
 
 @dataclass(frozen=True)
-class Heard:
+class DecodedChunk:
     """What Whisper made of one chunk; ``text`` as decoded, leading space included."""
 
     text: str
@@ -77,7 +77,7 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class Wording:
+class DecodingOptions:
     """How one job's chunks are decoded: made for it, gone with it."""
 
     tokenizer: Tokenizer
@@ -85,13 +85,13 @@ class Wording:
 
 
 @dataclass(frozen=True)
-class Recogniser:
+class Whisper:
     """A Whisper model, loaded.
 
     Attributes:
         model: faster-whisper's; several threads may use it at once.
         runs: Batches that it can run side by side.
-        core: What a batch is decoded in: `worker.models.cpu_lanes.Lanes.core`.
+        core: What a batch is decoded in: `worker.models.cpu_lanes.CpuLanes.core`.
     """
 
     model: WhisperModel
@@ -103,7 +103,7 @@ class Recogniser:
         """The codes of the languages that it writes."""
         return list(self.model.supported_languages)
 
-    def wording(self, language: str, prompt: Prompt) -> Wording:
+    def decoding_options(self, language: str, prompt: Prompt) -> DecodingOptions:
         """Return how a job in a language, with a prompt, is decoded."""
         multilingual = self.model.model.is_multilingual
         tokenizer = Tokenizer(
@@ -114,30 +114,30 @@ class Recogniser:
         tokens = self.model.get_prompt(
             tokenizer, before, without_timestamps=True, hotwords=prompt.hotwords
         )
-        return Wording(tokenizer, tuple(tokens))
+        return DecodingOptions(tokenizer, tuple(tokens))
 
-    def decode(self, chunks: Sequence[Samples], wording: Wording) -> list[Heard]:
+    def decode(self, chunks: Sequence[Samples], options: DecodingOptions) -> list[DecodedChunk]:
         """Return the text of every chunk.
 
         Args:
             chunks: Each up to 30 s at 16 kHz, in [-1, 1).
-            wording: Of the job.
+            options: Of the job.
         """
         features = [self._features(chunk) for chunk in chunks]
         with self.core():
             results = self.model.model.generate(
                 self._encode_all(features),
-                [list(wording.prompt)] * len(chunks),
+                [list(options.prompt)] * len(chunks),
                 beam_size=BEAMS,
                 max_length=self.model.max_length,
                 return_scores=True,
             )
         found = [result.sequences_ids[0] for result in results]
-        end = wording.tokenizer.eot
+        end = options.tokenizer.eot
         spoken = [[token for token in tokens if token < end] for tokens in found]
-        texts = wording.tokenizer.tokenizer.decode_batch(spoken)
+        texts = options.tokenizer.tokenizer.decode_batch(spoken)
         return [
-            Heard(text, float(result.scores[0] * len(tokens) / (len(tokens) + 1)))
+            DecodedChunk(text, float(result.scores[0] * len(tokens) / (len(tokens) + 1)))
             for text, tokens, result in zip(texts, found, results, strict=True)
         ]
 

@@ -30,7 +30,7 @@ Forward = Callable[..., Tensor]
 _in_a_lane = contextvars.ContextVar("in_a_lane", default=False)
 
 
-class Lanes:
+class CpuLanes:
     """The cores, and threads that each take a part of a batch to one of them.
 
     Args:

@@ -29,8 +29,8 @@ go_offline()  # before what follows is imported
 import torch  # noqa: E402
 from faster_whisper import WhisperModel  # noqa: E402
 
-from worker.engines.whisper import Recogniser  # noqa: E402
-from worker.models.cpu_lanes import Lanes  # noqa: E402
+from worker.engines.whisper import Whisper  # noqa: E402
+from worker.models.cpu_lanes import CpuLanes  # noqa: E402
 from worker.models.device import Device, choose_device, set_precision  # noqa: E402
 from worker.models.imports import light_imports  # noqa: E402
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from whisperx.diarize import DiarizationPipeline
     from whisperx.vads import Pyannote
 
-    from worker.stages.align import Aligner
+    from worker.engines.alignment.acoustic import Aligner
 
 
 logger = logging.getLogger(__name__)
@@ -66,11 +66,11 @@ class Models:
     profile: Profile
     device: Device
     detector: Pyannote
-    whisper: Recogniser
+    whisper: Whisper
     whisper_name: str
     diarization: DiarizationPipeline
     shares_segmentation: bool = False
-    lanes: Lanes | None = None
+    lanes: CpuLanes | None = None
     _aligners: dict[str, Aligner] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -88,7 +88,7 @@ class Models:
         from nltk.data import path as nltk_paths
         from whisperx.alignment import load_align_model
 
-        from worker.stages.align import Aligner
+        from worker.engines.alignment.acoustic import Aligner
 
         import_module("torch.distributed.fsdp")  # as transformers does before each forward pass
         nltk_paths.insert(0, str(self.folder / self.profile.nltk_data))
@@ -124,7 +124,7 @@ def load_models(settings: WorkerSettings, found: ModelsFolder | None = None) -> 
     device = choose_device(settings)
     set_precision()
     torch.set_num_threads(device.threads)
-    lanes = Lanes(device.lanes) if device.name == "cpu" else None
+    lanes = CpuLanes(device.lanes) if device.name == "cpu" else None
     with ThreadPoolExecutor(1, "load") as pool, _without_collections(), light_imports():
         whisper = pool.submit(_load_whisper, settings, profile, name, device, lanes)
         detector = _load("speech detector", lambda: _load_detector(settings, profile, device))
@@ -163,10 +163,9 @@ def _without_collections() -> Iterator[None]:
 def _load_detector(settings: WorkerSettings, profile: Profile, device: Device) -> Pyannote:
     from whisperx.vads import Pyannote
 
-    from worker.stages.speech import OFFSET, ONSET
-
     path = settings.models_dir / profile.vad.path
-    return Pyannote(device.torch_device, model_fp=str(path), vad_onset=ONSET, vad_offset=OFFSET)
+    # whisperx wants an onset; `worker.stages.speech` has its own thresholds
+    return Pyannote(device.torch_device, model_fp=str(path), vad_onset=0.5)
 
 
 def _load_diarization(
@@ -179,14 +178,16 @@ def _load_diarization(
 
 
 def _is_same(detector: Pyannote, diarization: DiarizationPipeline) -> bool:
-    from worker.engines.segmentation import same_segmentation
+    from worker.engines.segmentation import same_segmentation, segmentation_of
 
-    return same_segmentation(detector.vad_pipeline._segmentation, diarization.model._segmentation)
+    return same_segmentation(
+        segmentation_of(detector.vad_pipeline), segmentation_of(diarization.model)
+    )
 
 
 def _load_whisper(
-    settings: WorkerSettings, profile: Profile, name: str, device: Device, lanes: Lanes | None
-) -> Recogniser:
+    settings: WorkerSettings, profile: Profile, name: str, device: Device, lanes: CpuLanes | None
+) -> Whisper:
     path = settings.models_dir / profile.whisper.models[name].path
     model = _load(
         f"Whisper {name}",
@@ -199,14 +200,16 @@ def _load_whisper(
             local_files_only=True,
         ),
     )
-    return Recogniser(model, device.lanes, lanes.core if lanes else nullcontext)
+    return Whisper(model, device.lanes, lanes.core if lanes else nullcontext)
 
 
-def _spread(models: Models, lanes: Lanes) -> None:
+def _spread(models: Models, lanes: CpuLanes) -> None:
     """Have the window models share the lanes; Whisper and the aligners take theirs elsewhere."""
-    embedding = models.diarization.model._embedding.model_
-    lanes.spread(models.detector.vad_pipeline._segmentation.model)
-    lanes.spread(models.diarization.model._segmentation.model)
+    from worker.engines.segmentation import embedding_of, segmentation_of
+
+    embedding = embedding_of(models.diarization.model).model_
+    lanes.spread(segmentation_of(models.detector.vad_pipeline).model)
+    lanes.spread(segmentation_of(models.diarization.model).model)
     lanes.spread(embedding)
     if hasattr(embedding, "forward_frames"):  # WeSpeaker's trunk, which `diarize` calls itself
         lanes.spread(embedding, "forward_frames")

@@ -15,36 +15,18 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 import torch
-from torch import nn
-from whisperx.utils import LANGUAGES_WITHOUT_SPACES
 
 from bucketscribe_contract import Stage, WarningCode
 from worker.cancel import CancelToken, checked_before_each_forward
-from worker.engines.alignment.acoustic import AcousticModel, emit, plan_batches
+from worker.engines.alignment.acoustic import AcousticModel, Aligner, emit, plan_batches
 from worker.engines.alignment.labels import Alphabet
 from worker.engines.alignment.words import PlacedSentence, PlacedWord, place_segment, slice_of
 from worker.types import Alignment, TextSegment, TimedSegment, TimedWord, Transcription, Waveform
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Aligner:
-    """A wav2vec2 CTC model of one language, as ``whisperx.load_align_model`` gives it."""
-
-    model: nn.Module
-    metadata: dict[str, Any]
-    name: str
-
-    @property
-    def joiner(self) -> str:
-        """What stands between words in this language."""
-        return "" if self.metadata["language"] in LANGUAGES_WITHOUT_SPACES else " "
 
 
 def align(

@@ -23,7 +23,13 @@ from worker.engines.diarization.activity import Activity, ActivityRecorder
 from worker.engines.diarization.clustering import SpeakerBounds, cluster
 from worker.engines.diarization.embeddings import Vectors, embed
 from worker.engines.diarization.turns import speaker_turns
-from worker.engines.segmentation import Segmenter, embedding_batch, segmentation_batch
+from worker.engines.segmentation import (
+    Segmenter,
+    embedding_batch,
+    embedding_of,
+    segmentation_batch,
+    segmentation_of,
+)
 from worker.memory import give_back
 from worker.types import Diarization, Samples, SpeakerTurn, Waveform
 
@@ -75,7 +81,7 @@ def find_activity(
     on_progress: Progress = lambda _: None,
 ) -> Activity:
     """Run the pipeline's segmentation over a waveform; arguments as in `diarize`."""
-    segmenter = Segmenter(pipeline.model._segmentation)
+    segmenter = Segmenter(segmentation_of(pipeline.model))
     recorder = recorder_for(pipeline, segmenter.grid.count(len(samples)))
     batch = segmentation_batch(segmenter.device, batch_size)
     for scores in segmenter.run(samples, batch, _step(token, on_progress)):
@@ -90,7 +96,7 @@ def recorder_for(pipeline: DiarizationPipeline, n_windows: int = 0) -> ActivityR
         pipeline: Loaded once per process.
         n_windows: How many to expect, where that is known.
     """
-    segmenter = Segmenter(pipeline.model._segmentation)
+    segmenter = Segmenter(segmentation_of(pipeline.model))
     threshold = None if segmenter.is_powerset else float(pipeline.model.segmentation.threshold)
     return ActivityRecorder(segmenter, threshold, n_windows)
 
@@ -123,7 +129,7 @@ def diarize_activity(
             waveform.samples,
             activity,
             pipeline.model,
-            embedding_batch(pipeline.model._embedding.device, batch_size),
+            embedding_batch(embedding_of(pipeline.model).device, batch_size),
             _step(token, on_progress),
         )
         give_back()  # a process for the dendrogram may need as much

@@ -25,6 +25,7 @@ from worker.engines.segmentation import (
     SegmentationStream,
     Segmenter,
     segmentation_batch,
+    segmentation_of,
 )
 from worker.types import SAMPLE_RATE_HZ, Samples, SpeechSpan
 
@@ -61,7 +62,7 @@ def find_speech(
 
 def _segmentation_of(finder: Pyannote | DiarizationPipeline) -> Inference:
     is_detector = isinstance(finder, Pyannote)
-    return finder.vad_pipeline._segmentation if is_detector else finder.model._segmentation
+    return segmentation_of(finder.vad_pipeline) if is_detector else segmentation_of(finder.model)
 
 
 def speech_spans(

@@ -24,7 +24,7 @@ from itertools import pairwise
 
 from bucketscribe_contract import FailureCode, JobInput, Stage, WarningCode
 from worker.cancel import CancelToken
-from worker.engines.whisper import Recogniser, Samples, Wording, fit_prompt
+from worker.engines.whisper import DecodingOptions, Samples, Whisper, fit_prompt
 from worker.errors import WorkerError
 from worker.types import SAMPLE_RATE_HZ, SpeechSpan, TextSegment, Transcription, Waveform
 
@@ -33,7 +33,7 @@ _LONGEST = 30 * SAMPLE_RATE_HZ
 
 
 def detect_language(
-    waveform: Waveform, spans: Sequence[SpeechSpan], whisper: Recogniser
+    waveform: Waveform, spans: Sequence[SpeechSpan], whisper: Whisper
 ) -> tuple[str, float]:
     """Return the language and its probability, averaged over speech.
 
@@ -62,7 +62,7 @@ def transcribe(
     waveform: Waveform,
     spans: Sequence[SpeechSpan],
     job: JobInput,
-    whisper: Recogniser,
+    whisper: Whisper,
     batch_size: int,
     token: CancelToken,
     on_progress: Callable[[float], None] = lambda _: None,
@@ -90,11 +90,11 @@ def transcribe(
     found = {} if found is None else found
     language, probability = _choose_language(waveform, spans, job.language, whisper)
     prompt = fit_prompt(job.initial_prompt, job.hotwords, whisper.model.hf_tokenizer)
-    wording = whisper.wording(language, prompt)
+    options = whisper.decoding_options(language, prompt)
 
     def run(numbers: Sequence[int]) -> dict[int, TextSegment]:
         token.check(Stage.TRANSCRIBE)
-        return _decode(waveform, spans, numbers, whisper, wording)
+        return _decode(waveform, spans, numbers, whisper, options)
 
     def take(segments: dict[int, TextSegment]) -> None:
         token.check(Stage.TRANSCRIBE)
@@ -172,23 +172,26 @@ def _decode(
     waveform: Waveform,
     spans: Sequence[SpeechSpan],
     numbers: Sequence[int],
-    whisper: Recogniser,
-    wording: Wording,
+    whisper: Whisper,
+    options: DecodingOptions,
 ) -> dict[int, TextSegment]:
     chunks = [
         waveform.part(int(s.start * SAMPLE_RATE_HZ), int(s.end * SAMPLE_RATE_HZ))
         for s in (spans[number] for number in numbers)
     ]
-    heard = whisper.decode(chunks, wording)
+    decoded = whisper.decode(chunks, options)
     return {
         number: TextSegment(
-            round(spans[number].start, 3), round(spans[number].end, 3), said.text, said.avg_logprob
+            round(spans[number].start, 3),
+            round(spans[number].end, 3),
+            found.text,
+            found.avg_logprob,
         )
-        for number, said in zip(numbers, heard, strict=True)
+        for number, found in zip(numbers, decoded, strict=True)
     }
 
 
-def _check_language(language: str | None, whisper: Recogniser) -> None:
+def _check_language(language: str | None, whisper: Whisper) -> None:
     spoken = whisper.languages
     if language is not None and language not in spoken:
         what = "is English-only" if spoken == ["en"] else "does not know it"
@@ -200,7 +203,7 @@ def _choose_language(
     waveform: Waveform,
     spans: Sequence[SpeechSpan],
     asked: str | None,
-    whisper: Recogniser,
+    whisper: Whisper,
 ) -> tuple[str, float | None]:
     if asked is not None:
         return asked, None

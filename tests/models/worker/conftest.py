@@ -1,5 +1,10 @@
-"""The worker's fixtures."""
+"""The worker's fixtures. Libraries are imported as a worker imports them: offline, and lightly."""
 
 from tests.fakes.worker import models, no_sleep_between_retries, s3
+from worker.models.imports import go_offline, light_imports
 
-__all__ = ["models", "no_sleep_between_retries", "s3"]
+go_offline()
+with light_imports():
+    from tests.fakes.alignment import aligners
+
+__all__ = ["aligners", "models", "no_sleep_between_retries", "s3"]

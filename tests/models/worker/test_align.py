@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bucketscribe_contract import WarningCode
+from tests.fakes.alignment import Aligners, stock_sentences
 from tests.recordings import short_speech
-from tests.unit.worker.alignment.aligners import make_aligners
-from tests.unit.worker.alignment.stock import stock_sentences
 from worker.cancel import CancelToken
 from worker.errors import JobCancelled
 from worker.types import Alignment, TextSegment, Transcription, Waveform
 
 if TYPE_CHECKING:
-    from worker.stages.align import Aligner
+    from worker.engines.alignment.acoustic import Aligner
 
 pytestmark = pytest.mark.models
 
@@ -32,9 +31,9 @@ SEGMENTS = (
 
 
 @pytest.fixture(scope="module")
-def aligner() -> Aligner:
+def aligner(aligners: Aligners) -> Aligner:
     """The demo's."""
-    return make_aligners().demo
+    return aligners.demo
 
 
 def align(aligner: Aligner, *segments: TextSegment, **more: Any) -> Alignment:

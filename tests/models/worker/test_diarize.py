@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bucketscribe_contract import JobInput, WarningCode
-from tests.recordings import short_speech
+from tests.recordings import short_speech, telephone_speech
 from worker.cancel import CancelToken
 from worker.errors import JobCancelled
 from worker.types import Diarization, Waveform
@@ -82,9 +82,7 @@ def test_turns_with_hints_are_stocks(models: Models, hints: dict[str, int]) -> N
 
 
 def test_turns_of_a_telephone_conversation_are_stocks(models: Models) -> None:
-    from tests.unit.worker.diarization.architectures import telephone_sample
-
-    samples = telephone_sample()
+    samples = telephone_speech()
     expected = by_stock(models.diarization, samples)
     assert len(expected) > 5
     for batch_size in (3, 32):
@@ -98,33 +96,33 @@ def test_turns_of_community_1s_architecture_are_stocks(
     models: Models, tmp_path: Path, weights: str
 ) -> None:
     """A 10 s powerset PyanNet, a WeSpeaker ResNet34 and VBx; the ResNet's weights are random."""
-    from tests.unit.worker.diarization.architectures import (
+    from tests.fakes.diarization import (
         community,
         powerset_segmentation,
         resnet34,
-        telephone_sample,
     )
+    from worker.engines.segmentation import segmentation_of
 
-    like = models.detector.vad_pipeline._segmentation.model
+    like = segmentation_of(models.detector.vad_pipeline).model
     trained = powerset_segmentation(like) if weights == "trained" else powerset_segmentation()
     pipeline = community(tmp_path, trained, resnet34())
-    samples = telephone_sample()[: 16_000 * 12 + 3000]
+    samples = telephone_speech()[: 16_000 * 12 + 3000]
     expected = by_stock(pipeline, samples)
     assert expected
     assert by_ours(pipeline, samples) == expected
 
 
 def test_turns_of_vbx_on_a_longer_recording_are_stocks(models: Models, tmp_path: Path) -> None:
-    from tests.unit.worker.diarization.architectures import (
+    from tests.fakes.diarization import (
         community,
         powerset_segmentation,
         small_embedding,
-        telephone_sample,
     )
+    from worker.engines.segmentation import segmentation_of
 
-    like = models.detector.vad_pipeline._segmentation.model
+    like = segmentation_of(models.detector.vad_pipeline).model
     pipeline = community(tmp_path, powerset_segmentation(like), small_embedding())
-    samples = telephone_sample()
+    samples = telephone_speech()
     for hints in ({}, {"num_speakers": 3}, {"max_speakers": 2}):
         expected = by_stock(pipeline, samples, **hints)
         assert by_ours(pipeline, samples, **hints) == expected
@@ -157,12 +155,14 @@ def _refuse_hints(n: int, num_clusters: Any, min_clusters: Any, max_clusters: An
 
 
 def test_what_speech_detection_heard_is_not_computed_again(models: Models) -> None:
-    from worker.engines.segmentation import same_segmentation
+    from worker.engines.segmentation import same_segmentation, segmentation_of
     from worker.stages.diarize import diarize, diarize_activity, recorder_for
     from worker.stages.speech import find_speech
 
     detector, pipeline = models.detector, models.diarization
-    assert same_segmentation(detector.vad_pipeline._segmentation, pipeline.model._segmentation)
+    assert same_segmentation(
+        segmentation_of(detector.vad_pipeline), segmentation_of(pipeline.model)
+    )
     waveform, token = Waveform(short_speech()), CancelToken()
     recorder = recorder_for(pipeline)
     find_speech([waveform.samples], detector, 32, token, recorder.add)
@@ -177,9 +177,9 @@ def test_other_weights_are_told_apart(models: Models) -> None:
     import torch
     from pyannote.audio import Inference
 
-    from worker.engines.segmentation import same_segmentation
+    from worker.engines.segmentation import same_segmentation, segmentation_of
 
-    ours = models.detector.vad_pipeline._segmentation
+    ours = segmentation_of(models.detector.vad_pipeline)
     changed = copy.deepcopy(ours.model)
     same = Inference(changed, duration=5.0, step=0.5)
     assert same_segmentation(ours, same)

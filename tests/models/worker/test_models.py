@@ -119,17 +119,17 @@ def _spans(models: Models) -> Any:
 
 
 def test_a_prompt_reaches_whisper(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
-    from worker.engines.whisper import Recogniser
+    from worker.engines.whisper import Whisper
 
     seen = []
-    decode = Recogniser.decode
+    decode = Whisper.decode
 
-    def spy(whisper: Any, chunks: Any, wording: Any) -> Any:
-        given = wording.tokenizer.tokenizer.decode(wording.prompt, skip_special_tokens=False)
-        seen.append((given, wording.tokenizer.language_code))
-        return decode(whisper, chunks, wording)
+    def spy(whisper: Any, chunks: Any, options: Any) -> Any:
+        given = options.tokenizer.tokenizer.decode(options.prompt, skip_special_tokens=False)
+        seen.append((given, options.tokenizer.language_code))
+        return decode(whisper, chunks, options)
 
-    monkeypatch.setattr(Recogniser, "decode", spy)
+    monkeypatch.setattr(Whisper, "decode", spy)
     transcribe(models, JobInput(audio_base64="QQ==", initial_prompt="At sea.", hotwords="harbor"))
     start = "<|startoftranscript|><|notimestamps|>"
     assert seen == [("<|startofprev|> harbor At sea." + start, "en")]

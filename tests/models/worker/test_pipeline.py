@@ -18,6 +18,7 @@ from bucketscribe_contract import FailureCode, JobInput, Stage, Transcript, Uplo
 from tests.fakes.worker import Answer, LoopbackS3
 from tests.recordings import SHORT_SPEECH, short_speech, write_recording
 from worker.cancel import CancelToken
+from worker.engines.segmentation import segmentation_of
 from worker.errors import JobCancelled, WorkerError
 from worker.host.progress import ProgressReporter
 from worker.settings import WorkerSettings
@@ -116,9 +117,9 @@ def test_speech_is_found_while_the_recording_arrives(
 ) -> None:
     content = wav_of(short_speech(), tmp_path)
     heard = threading.Event()
-    infer = models.detector.vad_pipeline._segmentation.infer
+    infer = segmentation_of(models.detector.vad_pipeline).infer
     monkeypatch.setattr(
-        models.detector.vad_pipeline._segmentation,
+        segmentation_of(models.detector.vad_pipeline),
         "infer",
         lambda chunks: (heard.set(), infer(chunks))[1],
     )
@@ -185,8 +186,8 @@ def test_each_stage_goes_on_with_a_smaller_batch(
     undisturbed = Transcript.model_validate(make_job(audio_base64=twice).run())
     diarizer = models.diarization.model
     for owner, name, stage, shares in (
-        (models.detector.vad_pipeline._segmentation, "infer", Stage.SPEECH, True),
-        (diarizer._segmentation, "infer", Stage.DIARIZE, False),
+        (segmentation_of(models.detector.vad_pipeline), "infer", Stage.SPEECH, True),
+        (segmentation_of(diarizer), "infer", Stage.DIARIZE, False),
     ):
         limited = OutOfMemory(getattr(owner, name), lambda chunks: len(chunks), fits=3)
         monkeypatch.setattr(owner, name, limited)
@@ -272,7 +273,7 @@ def test_what_speech_detection_saw_serves_the_diarization(
     make_job: MakeJob, models: Models, undisturbed: Transcript, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert models.shares_segmentation  # the demo's detector and segmentation are one checkpoint
-    monkeypatch.setattr(models.diarization.model._segmentation, "infer", broken)
+    monkeypatch.setattr(segmentation_of(models.diarization.model), "infer", broken)
     assert Transcript.model_validate(make_job().run()).segments == undisturbed.segments
     monkeypatch.undo()
     monkeypatch.setattr(models, "shares_segmentation", False)
@@ -285,13 +286,13 @@ def test_diarization_can_find_the_speech_instead_of_the_detector(
     """With one model less; whose windows are other ones here, so that its own are seen to be."""
     from pyannote.audio import Inference
 
-    from tests.unit.worker.diarization.architectures import powerset_segmentation
+    from tests.fakes.diarization import powerset_segmentation
 
-    like = powerset_segmentation(models.detector.vad_pipeline._segmentation.model)
+    like = powerset_segmentation(segmentation_of(models.detector.vad_pipeline).model)
     own = Inference(like, duration=10.0, step=1.0, skip_aggregation=True)
     monkeypatch.setitem(models.diarization.model._inferences, "_segmentation", own)
     monkeypatch.setattr(models, "shares_segmentation", False)
-    monkeypatch.setattr(models.detector.vad_pipeline._segmentation, "infer", broken)
+    monkeypatch.setattr(segmentation_of(models.detector.vad_pipeline), "infer", broken)
     with pytest.raises(RuntimeError):
         make_job().run()
     job = make_job()

@@ -33,7 +33,7 @@ def by_whisperx(feature: Any, n_samples: int, chunk_s: float) -> Spans:
     from pyannote.core import Segment
     from whisperx.vads import Pyannote
 
-    from tests.unit.worker.diarization.stand_ins import FRAME, StandIn
+    from tests.fakes.diarization import FRAME, StandIn
 
     feature.data = np.max(feature.data, axis=-1, keepdims=True)
     scores = Inference.aggregate(feature, FRAME, hamming=True, missing=0.0)
@@ -55,7 +55,7 @@ def by_whisperx(feature: Any, n_samples: int, chunk_s: float) -> Spans:
 def test_spans_are_those_of_whisperx(
     seed: int, extra: int, n_windows: int, batch: int, chunk_s: float, level: float
 ) -> None:
-    from tests.unit.worker.diarization.stand_ins import StandIn, smooth_scores
+    from tests.fakes.diarization import StandIn, smooth_scores
     from worker.stages.speech import SpeechStream
 
     rng = np.random.default_rng(seed)
@@ -79,7 +79,7 @@ def test_hysteresis_and_cuts_are_those_of_whisperx(scores: list[float], longest:
     from pyannote.core import SlidingWindowFeature
     from whisperx.vads.pyannote import Binarize
 
-    from tests.unit.worker.diarization.stand_ins import FRAME, StandIn
+    from tests.fakes.diarization import FRAME, StandIn
     from worker.stages.speech import _Regions
 
     rounded = np.array(scores, np.float32)
@@ -108,7 +108,7 @@ def test_regions_are_joined_as_whisperx_joins_them(steps: list[int], chunk_s: in
 
 
 def test_a_span_comes_before_the_recording_ends() -> None:
-    from tests.unit.worker.diarization.stand_ins import StandIn
+    from tests.fakes.diarization import StandIn
     from worker.stages.speech import SpeechStream
 
     stand_in: Any = StandIn()
@@ -121,7 +121,7 @@ def test_a_span_comes_before_the_recording_ends() -> None:
 
 
 def test_nothing_heard_is_nothing_found() -> None:
-    from tests.unit.worker.diarization.stand_ins import StandIn
+    from tests.fakes.diarization import StandIn
     from worker.stages.speech import SpeechStream
 
     stand_in: Any = StandIn()
@@ -148,10 +148,10 @@ def test_spans_of_a_recording_are_stocks(models: Models, seconds: float) -> None
 
 
 def test_spans_of_a_telephone_conversation_are_stocks(models: Models) -> None:
-    from tests.unit.worker.diarization.architectures import telephone_sample
+    from tests.recordings import telephone_speech
     from worker.stages.speech import find_speech
 
-    samples = telephone_sample()
+    samples = telephone_speech()
     expected = stock_spans(models, samples)
     assert expected
     for batch in (1, 7, 32):
@@ -164,11 +164,11 @@ def test_spans_of_a_telephone_conversation_are_stocks(models: Models) -> None:
 )
 @given(st.lists(st.integers(0, 87_000), max_size=4))
 def test_samples_may_arrive_in_parts(models: Models, cuts: list[int]) -> None:
-    from worker.engines.segmentation import Segmenter
+    from worker.engines.segmentation import Segmenter, segmentation_of
     from worker.stages.speech import find_speech, speech_spans
 
     parts = np.split(short_speech(), sorted(cuts))
-    segmenter = Segmenter(models.detector.vad_pipeline._segmentation)
+    segmenter = Segmenter(segmentation_of(models.detector.vad_pipeline))
     found = tuple(speech_spans(parts, segmenter, 3, CancelToken()))
     assert found == find_speech([short_speech()], models.detector, 3, CancelToken())
     assert all(isinstance(span, SpeechSpan) for span in found)
@@ -178,11 +178,11 @@ def test_a_diarizations_own_segmentation_finds_speech_too(models: Models) -> Non
     """One of windows of 10 s and sets of speakers: not stock's spans to the bit, but its speech."""
     from pyannote.audio import Inference
 
-    from tests.unit.worker.diarization.architectures import powerset_segmentation
-    from worker.engines.segmentation import Segmenter
+    from tests.fakes.diarization import powerset_segmentation
+    from worker.engines.segmentation import Segmenter, segmentation_of
     from worker.stages.speech import find_speech, speech_spans
 
-    like = powerset_segmentation(models.detector.vad_pipeline._segmentation.model)
+    like = powerset_segmentation(segmentation_of(models.detector.vad_pipeline).model)
     segmenter = Segmenter(Inference(like, duration=10.0, step=1.0, skip_aggregation=True))
     (found,) = speech_spans([short_speech()], segmenter, 8, CancelToken())
     (stock,) = find_speech([short_speech()], models.detector, 8, CancelToken())

@@ -103,18 +103,18 @@ def times_of(segment: Any) -> tuple[float, float]:
 def test_what_was_found_before_memory_ran_out_is_not_decoded_again(
     models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from worker.engines.whisper import Recogniser
+    from worker.engines.whisper import Whisper
 
-    decode, decoded = Recogniser.decode, []
+    decode, decoded = Whisper.decode, []
 
-    def limited(whisper: Any, chunks: Any, wording: Any) -> Any:
+    def limited(whisper: Any, chunks: Any, options: Any) -> Any:
         if decoded:
             raise RuntimeError("CUDA out of memory")
         decoded.append(len(chunks))
-        return decode(whisper, chunks, wording)
+        return decode(whisper, chunks, options)
 
     expected = run(models)
-    monkeypatch.setattr(Recogniser, "decode", limited)
+    monkeypatch.setattr(Whisper, "decode", limited)
     sheet: dict[int, Any] = {}
     with pytest.raises(RuntimeError, match="memory"):
         run(models, 2, found=sheet)
@@ -127,7 +127,7 @@ def test_what_was_found_before_memory_ran_out_is_not_decoded_again(
 
 
 def test_after_a_failure_no_batch_begins(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
-    from worker.engines.whisper import Recogniser
+    from worker.engines.whisper import Whisper
 
     begun: list[int] = []
 
@@ -135,7 +135,7 @@ def test_after_a_failure_no_batch_begins(models: Models, monkeypatch: pytest.Mon
         begun.append(1)
         raise ValueError("no")
 
-    monkeypatch.setattr(Recogniser, "decode", broken)
+    monkeypatch.setattr(Whisper, "decode", broken)
     with pytest.raises(ValueError, match="no"):
         run(models, 1)
     assert len(begun) < len(SPANS)

@@ -154,6 +154,8 @@ class S3Server(LoopbackServer):
         body, status = found.body, 200
         headers = {"Last_Modified": format_datetime(found.modified_at, usegmt=True)}
         if wanted := request.headers.get("Range"):
+            if not body:
+                return self._error(request, 416, "InvalidRange")
             first, last = wanted.removeprefix("bytes=").split("-")
             body, status = body[int(first) : int(last) + 1], 206
             headers["Content_Range"] = (

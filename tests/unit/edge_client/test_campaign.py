@@ -16,8 +16,8 @@ from bucketscribe_contract import (
     TranscriptForm,
     UploadFailed,
 )
+from edge_client import api
 from edge_client.clock import Clock
-from edge_client.commands import wait_for_end
 from edge_client.errors import StorageRefused, Unreachable, WaitTimedOut
 from edge_client.jobs import claim as claims
 from edge_client.jobs.claim import Claim
@@ -90,7 +90,7 @@ class Scene:
 
     def go(self, timeout_s: float | None = None) -> Outcome:
         """Wait, as any box can."""
-        return wait_for_end(self.edge, SESSION, self.stored(), quiet=True, timeout_s=timeout_s)[0]
+        return api.wait(self.edge, SESSION, timeout_s=timeout_s).outcome
 
     def stored(self) -> Claim:
         """The claim as it is in S3."""
@@ -243,7 +243,7 @@ def test_refused_submission_is_not_called_late(out: Scene) -> None:
     out.held(job_id=None)
     out.held(**out.claim.released(NOW).model_dump())
     outcome = out.go()
-    assert outcome.message.startswith("nothing is out")
+    assert outcome.message.startswith("no job is in flight")
     assert out.posts == []
 
 
@@ -283,7 +283,7 @@ def test_answer_lost_to_a_resubmission_is_looked_for_too(out: Scene) -> None:
 
 def test_timeout_ends_a_pause(out: Scene, clock: FakeClock) -> None:
     out.ends(failed(FailureCode.STORAGE_UNAVAILABLE))
-    with pytest.raises(WaitTimedOut, match=r"nothing is out now; .*edge-client wait"):
+    with pytest.raises(WaitTimedOut, match=r"no job is in flight; .*edge-client wait"):
         out.go(timeout_s=10)
     assert sum(clock.slept) == pytest.approx(10)
     assert out.posts == []

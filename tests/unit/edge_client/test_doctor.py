@@ -1,16 +1,15 @@
 """The doctor: every check can fail, and says the fix."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from edge_client.doctor import Check, examine
+from edge_client.doctor import Check, run_checks
 from edge_client.services.edge import Edge
 from edge_client.settings import load
-from tests.unit.edge_client.samples import NOW, FakeClock
+from tests.unit.edge_client.samples import FakeClock
 from tests.unit.edge_client.servers import Reply, RunpodServer, S3Server
 
 
@@ -18,7 +17,7 @@ from tests.unit.edge_client.servers import Reply, RunpodServer, S3Server
 def checks(edge: Edge, runpod: RunpodServer) -> Callable[[], dict[str, Check]]:
     runpod.on("/health", Reply({"jobs": {"inQueue": 2}, "workers": {"idle": 1, "running": 2}}))
     object.__setattr__(edge, "clock", FakeClock(datetime.now(UTC)))
-    return lambda: {check.name: check for check in examine(edge)}
+    return lambda: {check.name: check for check in run_checks(edge)}
 
 
 Checks = Callable[[], dict[str, Check]]
@@ -92,15 +91,10 @@ def test_signature_is_tried(
     assert "X-Amz" not in check.detail
 
 
-def test_ended_keys_are_noticed(checks: Checks, edge: Edge) -> None:
-    edge.__dict__["connection"] = replace(edge.connection, temporary=True, keys_end=NOW)
-    assert "renew them" in checks()["AWS keys"].detail
-
-
 def test_missing_settings_are_named_and_the_rest_is_looked_at(env_file: Path) -> None:
     lines = env_file.read_text().splitlines()
     env_file.write_text("\n".join(line for line in lines if "RUNPOD_API_KEY" not in line))
-    found = {check.name: check for check in examine(Edge(load(env_file)))}
+    found = {check.name: check for check in run_checks(Edge(load(env_file)))}
     assert "RUNPOD_API_KEY" in found["settings"].detail
     assert found["list"].ok is True
     assert found["endpoint"].ok is False

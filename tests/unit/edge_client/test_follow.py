@@ -7,7 +7,7 @@ import pytest
 
 from bucketscribe_contract import JobState, JobStatus
 from edge_client.errors import JobNotFound, RateLimited, Unauthorized, Unreachable
-from edge_client.jobs.poll import Glimpse, Over, Pace, Poll, View, glimpse_of
+from edge_client.jobs.poll import Finished, JobProgress, Poller, PollInterval, View, progress_of
 from tests.unit.edge_client.samples import NOW, FakeClock, job
 
 RUNNING = JobStatus.model_validate(job("IN_PROGRESS"))
@@ -18,10 +18,10 @@ class Watcher:
     """A view that remembers."""
 
     def __init__(self) -> None:
-        self.shown: list[Glimpse] = []
+        self.shown: list[JobProgress] = []
         self.notes: list[str] = []
 
-    def show(self, glimpse: Glimpse) -> None:
+    def show(self, glimpse: JobProgress) -> None:
         """Remember."""
         self.shown.append(glimpse)
 
@@ -41,8 +41,8 @@ def asker(answers: Iterator[JobStatus | Exception]) -> Callable[[], JobStatus]:
 
 
 def until_final(ask: Callable[[], JobStatus], view: View, clock: FakeClock) -> JobStatus | None:
-    poll = Poll(ask, view, clock, Pace())
-    while not isinstance(seen := poll.look(), Over):
+    poll = Poller(ask, view, clock, PollInterval())
+    while not isinstance(seen := poll.look(), Finished):
         clock.sleep(seen)
     return seen.status
 
@@ -51,7 +51,7 @@ def until_final(ask: Callable[[], JobStatus], view: View, clock: FakeClock) -> J
 def test_pauses_grow_from_one_to_ten_seconds_with_jitter(
     unit: float, low: float, high: float
 ) -> None:
-    pace = Pace(random_unit=lambda: unit)
+    pace = PollInterval(random_unit=lambda: unit)
     some = [pace.next_s() for _ in range(20)]
     assert some[0] == pytest.approx(low)
     assert some[-1] == pytest.approx(high)
@@ -99,7 +99,7 @@ def test_estimate_is_shown_once_there_is_a_pace(clock: FakeClock) -> None:
 
 
 def test_looks_follow_the_estimated_end() -> None:
-    pace = Pace(longest_s=30.0, random_unit=lambda: 0.5)
+    pace = PollInterval(longest_s=30.0, random_unit=lambda: 0.5)
     assert [pace.next_s(left) for left in (600.0, 60.0, 8.0, 0.1)] == [30.0, 15.0, 2.0, 1.0]
 
 
@@ -138,16 +138,16 @@ def test_retry_after_is_slept(clock: FakeClock) -> None:
 def test_progress_is_seen() -> None:
     output = {"stage": "transcribe", "percent": 41.5, "updated_at": "2026-11-01T12:00:00Z"}
     status = JobStatus.model_validate(job("IN_PROGRESS", output=output))
-    assert glimpse_of(status) == Glimpse("running", "transcribe", 41.5)
+    assert progress_of(status) == JobProgress("running", "transcribe", 41.5)
 
 
 @pytest.mark.parametrize("output", [None, "text", {"stage": "new"}, {"percent": 5}])
 def test_foreign_progress_is_only_running(output: object) -> None:
     status = JobStatus.model_validate(job("IN_PROGRESS", output=output))
-    assert glimpse_of(status) == Glimpse("running")
+    assert progress_of(status) == JobProgress("running")
 
 
 def test_late_progress_does_not_hide_the_end() -> None:
     late = {"stage": "deliver", "percent": 99, "updated_at": "2026-11-01T12:00:00Z"}
     status = JobStatus(id="job-1", status=JobState.COMPLETED, output=late)
-    assert glimpse_of(status) == Glimpse("completed")
+    assert progress_of(status) == JobProgress("completed")

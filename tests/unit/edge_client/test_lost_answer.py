@@ -1,15 +1,19 @@
 """A submission whose answer was lost: found, proven absent, or not known yet."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
 from edge_client.jobs import claim as claims
-from edge_client.jobs.reconcile import Search, Sighting
+from edge_client.jobs.reconcile import SearchResult, find_unconfirmed
 from edge_client.services.edge import Edge
-from edge_client.services.runpod import is_quiet
+from edge_client.services.runpod import is_idle
 from tests.unit.edge_client.samples import SESSION, FakeClock, claim, job, transcript
 from tests.unit.edge_client.servers import Reply, RunpodServer, S3Server
+
+Search = Callable[[], SearchResult | None]
 
 
 def counts(queued: int = 0, at_work: int = 0, running: int = 0) -> dict[str, Any]:
@@ -26,7 +30,7 @@ QUIET = Reply(counts())
 def search(edge: Edge) -> Search:
     lost = claim(job_id=None)
     claims.store(edge.bucket, SESSION, lost, None)
-    return Search(edge, SESSION, lost)
+    return partial(find_unconfirmed, edge, SESSION, lost, edge.clock.monotonic())
 
 
 @pytest.mark.parametrize(
@@ -43,7 +47,7 @@ def search(edge: Edge) -> Search:
     ],
 )
 def test_only_zeros_that_are_said_are_quiet(health: dict[str, Any], quiet: bool) -> None:
-    assert is_quiet(health) is quiet
+    assert is_idle(health) is quiet
 
 
 def test_transcript_of_the_request_is_found(search: Search, s3: S3Server) -> None:
@@ -66,7 +70,7 @@ def test_absence_takes_quiet_for_longer_than_a_post_can_be_on_its_way(
     clock.sleep(119)
     assert search() is None
     clock.sleep(1)
-    assert search() == Sighting()
+    assert search() == SearchResult()
 
 
 @pytest.mark.parametrize(
@@ -81,7 +85,7 @@ def test_anything_but_quiet_begins_the_count_anew(
         clock.sleep(100)
     assert search() is None  # quiet for 100 s now
     clock.sleep(20)
-    assert search() == Sighting()
+    assert search() == SearchResult()
 
 
 def test_job_that_ends_between_the_two_looks_is_not_missed(

@@ -15,10 +15,9 @@ import pytest
 
 from edge_client.cli import run
 from edge_client.doctor import partition_of, policy
-from edge_client.services import s3 as aws
 from edge_client.services.edge import Edge
 from edge_client.session import Session
-from edge_client.webhook.finisher import PursuitFinisher
+from edge_client.webhook.finisher import Finisher
 from tests.unit.edge_client.samples import SESSION, job, wav
 from tests.unit.edge_client.servers import BUCKET, Reply, RunpodServer, S3Server
 from tests.unit.edge_client.test_campaign import undelivered
@@ -88,14 +87,12 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Needed]:
         resource = f"arn:aws:s3:::{params['Bucket']}" + (f"/{key}" if key is not None else "")
         seen.append(Needed(ACTIONS[model.name], resource, params.get("Prefix")))
 
-    make = aws._session
+    class Listening(boto3.Session):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self.events.register("provide-client-params", note)
 
-    def listening(settings: Any) -> boto3.Session:
-        session = make(settings)
-        session.events.register("provide-client-params", note)
-        return session
-
-    monkeypatch.setattr(aws, "_session", listening)
+    monkeypatch.setattr(boto3, "Session", Listening)
     return seen
 
 
@@ -122,7 +119,7 @@ def every_command(s3: S3Server, runpod: RunpodServer) -> None:
     assert run(["batch", "--dry-run"]) == 0
     assert run(["batch", "--session", OTHERS[0].prefix]) == 0
     assert run(["submit", OTHERS[1].prefix]) == 0
-    assert PursuitFinisher(Edge.load(None)).finish(OTHERS[1]) is None
+    assert Finisher(Edge.load(None)).finish(OTHERS[1]) is None
     assert run(["batch"]) == 0
 
 

@@ -6,46 +6,46 @@ import pytest
 
 from bucketscribe_contract import FAILURES, Action, FailureCode, JobFailure, Stage
 from edge_client.jobs.retry_policy import (
-    TABLE,
+    POLICY,
     Cause,
-    Do,
     Ending,
-    Limits,
-    Step,
+    NextStep,
+    RetryLimits,
+    StepKind,
+    cause_name,
     is_mended_by_time,
-    name_of,
     next_step,
 )
 
-LIMITS = Limits(attempts=3, delay_s=30.0)
+LIMITS = RetryLimits(attempts=3, delay_s=30.0)
 ONCE, OFTEN = 1, 2  # resubmissions, of three submissions in all
-EXPECTED: dict[FailureCode | Ending, tuple[Do, int, bool, bool]] = {
+EXPECTED: dict[FailureCode | Ending, tuple[StepKind, int, bool, bool]] = {
     # what is done, how often in a row, after a pause, with more time
-    FailureCode.INVALID_INPUT: (Do.REPORT, 0, False, False),
-    FailureCode.URL_NOT_ALLOWED: (Do.REPORT, 0, False, False),
-    FailureCode.AUDIO_URL_EXPIRED: (Do.SUBMIT, OFTEN, False, False),
-    FailureCode.RESULT_URL_EXPIRES_TOO_SOON: (Do.SUBMIT, OFTEN, False, True),
-    FailureCode.AUDIO_FORBIDDEN: (Do.REPORT, 0, False, False),
-    FailureCode.AUDIO_NOT_FOUND: (Do.SKIP, 0, False, False),
-    FailureCode.STORAGE_UNAVAILABLE: (Do.SUBMIT, OFTEN, True, False),
-    FailureCode.AUDIO_TRUNCATED: (Do.SUBMIT, ONCE, False, False),
-    FailureCode.AUDIO_TOO_LARGE: (Do.REPORT, 0, False, False),
-    FailureCode.AUDIO_TOO_LONG: (Do.REPORT, 0, False, False),
-    FailureCode.AUDIO_UNREADABLE: (Do.REPORT, 0, False, False),
-    FailureCode.OUT_OF_MEMORY: (Do.SUBMIT, OFTEN, False, False),
-    FailureCode.MODEL_UNAVAILABLE: (Do.REPORT, 0, False, False),
-    FailureCode.CANCELLED: (Do.REPORT, 0, False, False),
-    FailureCode.INTERNAL: (Do.SUBMIT, ONCE, False, False),
-    Ending.UNDELIVERED: (Do.TAKE, 0, False, False),
-    Ending.DAMAGED: (Do.SUBMIT, ONCE, False, False),
-    Ending.UNSTORED: (Do.SUBMIT, ONCE, False, False),
-    Ending.NO_OUTPUT: (Do.SUBMIT, ONCE, False, False),
-    Ending.FORGOTTEN: (Do.SUBMIT, ONCE, False, False),
-    Ending.EXPIRED: (Do.REPORT, 0, False, False),
-    Ending.TIMED_OUT: (Do.SUBMIT, ONCE, False, True),
-    Ending.CANCELLED: (Do.REPORT, 0, False, False),
-    Ending.CRASHED: (Do.SUBMIT, ONCE, False, False),
-    Ending.UNANSWERED: (Do.SUBMIT, OFTEN, False, False),
+    FailureCode.INVALID_INPUT: (StepKind.REPORT, 0, False, False),
+    FailureCode.URL_NOT_ALLOWED: (StepKind.REPORT, 0, False, False),
+    FailureCode.AUDIO_URL_EXPIRED: (StepKind.SUBMIT, OFTEN, False, False),
+    FailureCode.RESULT_URL_EXPIRES_TOO_SOON: (StepKind.SUBMIT, OFTEN, False, True),
+    FailureCode.AUDIO_FORBIDDEN: (StepKind.REPORT, 0, False, False),
+    FailureCode.AUDIO_NOT_FOUND: (StepKind.SKIP, 0, False, False),
+    FailureCode.STORAGE_UNAVAILABLE: (StepKind.SUBMIT, OFTEN, True, False),
+    FailureCode.AUDIO_TRUNCATED: (StepKind.SUBMIT, ONCE, False, False),
+    FailureCode.AUDIO_TOO_LARGE: (StepKind.REPORT, 0, False, False),
+    FailureCode.AUDIO_TOO_LONG: (StepKind.REPORT, 0, False, False),
+    FailureCode.AUDIO_UNREADABLE: (StepKind.REPORT, 0, False, False),
+    FailureCode.OUT_OF_MEMORY: (StepKind.SUBMIT, OFTEN, False, False),
+    FailureCode.MODEL_UNAVAILABLE: (StepKind.REPORT, 0, False, False),
+    FailureCode.CANCELLED: (StepKind.REPORT, 0, False, False),
+    FailureCode.INTERNAL: (StepKind.SUBMIT, ONCE, False, False),
+    Ending.UNDELIVERED: (StepKind.STORE, 0, False, False),
+    Ending.DAMAGED: (StepKind.SUBMIT, ONCE, False, False),
+    Ending.UNSTORED: (StepKind.SUBMIT, ONCE, False, False),
+    Ending.NO_OUTPUT: (StepKind.SUBMIT, ONCE, False, False),
+    Ending.FORGOTTEN: (StepKind.SUBMIT, ONCE, False, False),
+    Ending.EXPIRED: (StepKind.REPORT, 0, False, False),
+    Ending.TIMED_OUT: (StepKind.SUBMIT, ONCE, False, True),
+    Ending.CANCELLED: (StepKind.REPORT, 0, False, False),
+    Ending.CRASHED: (StepKind.SUBMIT, ONCE, False, False),
+    Ending.UNANSWERED: (StepKind.SUBMIT, OFTEN, False, False),
 }
 ALL = list(EXPECTED)
 
@@ -54,20 +54,20 @@ def cause(what: FailureCode | Ending) -> Cause:
     return what if isinstance(what, Ending) else JobFailure.of(what, "", Stage.FETCH)
 
 
-def step(what: FailureCode | Ending, *earlier: str, limits: Limits = LIMITS) -> Step:
-    return next_step(TABLE, cause(what), earlier, limits, lambda: 0.5)
+def step(what: FailureCode | Ending, *earlier: str, limits: RetryLimits = LIMITS) -> NextStep:
+    return next_step(cause(what), earlier, limits, lambda: 0.5)
 
 
 def test_every_code_and_every_ending_has_its_row() -> None:
     assert set(ALL) == {*FailureCode, *Ending}
-    assert set(TABLE) == {*Action, *Ending}
-    assert len(TABLE) == len(Action) + len(Ending)  # equal strings would share a row
+    assert set(POLICY) == {*Action, *Ending}
+    assert len(POLICY) == len(Action) + len(Ending)  # equal strings would share a row
 
 
 @pytest.mark.parametrize("what", ALL)
 def test_first_step(what: FailureCode | Ending) -> None:
     do, _, pause, longer = EXPECTED[what]
-    assert step(what) == Step(do, 30.0 if pause else 0.0, longer)
+    assert step(what) == NextStep(do, 30.0 if pause else 0.0, longer)
 
 
 @pytest.mark.parametrize("what", ALL)
@@ -75,26 +75,28 @@ def test_same_ending_in_a_row_is_answered_so_often_and_then_reported(
     what: FailureCode | Ending,
 ) -> None:
     do, times, _, _ = EXPECTED[what]
-    name = name_of(cause(what))
+    name = cause_name(cause(what))
     steps = [step(what, *[name] * before) for before in range(5)]
-    submitted = [s.do is Do.SUBMIT for s in steps]
+    submitted = [s.kind is StepKind.SUBMIT for s in steps]
     assert submitted == [True] * times + [False] * (5 - times)
-    assert {s.do for s in steps if s.do is not Do.SUBMIT} == {do if not times else Do.REPORT}
+    assert {s.kind for s in steps if s.kind is not StepKind.SUBMIT} == {
+        do if not times else StepKind.REPORT
+    }
     assert [s.used_up for s in steps] == [times > 0 and not done for done in submitted]
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 3, 7])
 @pytest.mark.parametrize("what", ALL)
 def test_no_mixture_of_endings_is_endless(what: FailureCode | Ending, attempts: int) -> None:
-    endings = itertools.cycle(name_of(cause(other)) for other in ALL)
+    endings = itertools.cycle(cause_name(cause(other)) for other in ALL)
     earlier = [next(endings) for _ in range(attempts - 1)]
-    assert step(what, *earlier, limits=Limits(attempts, 1)).do is not Do.SUBMIT
+    assert step(what, *earlier, limits=RetryLimits(attempts, 1)).kind is not StepKind.SUBMIT
 
 
 def test_other_endings_do_not_use_up_a_try() -> None:
-    limits = Limits(attempts=9, delay_s=1)
-    assert step(Ending.TIMED_OUT, "INTERNAL", "crashed", limits=limits).do is Do.SUBMIT
-    assert step(Ending.TIMED_OUT, "timed_out", limits=limits).do is Do.REPORT
+    limits = RetryLimits(attempts=9, delay_s=1)
+    assert step(Ending.TIMED_OUT, "INTERNAL", "crashed", limits=limits).kind is StepKind.SUBMIT
+    assert step(Ending.TIMED_OUT, "timed_out", limits=limits).kind is StepKind.REPORT
 
 
 def test_action_of_the_wire_decides_not_our_own_list() -> None:
@@ -102,7 +104,7 @@ def test_action_of_the_wire_decides_not_our_own_list() -> None:
     failure = JobFailure.of(FailureCode.AUDIO_UNREADABLE, "", Stage.DECODE)
     assert FAILURES[failure.code].action is Action.REPORT
     newer = failure.model_copy(update={"action": Action.SUBMIT_AGAIN})
-    assert next_step(TABLE, newer, (), LIMITS).do is Do.SUBMIT
+    assert next_step(newer, (), LIMITS).kind is StepKind.SUBMIT
 
 
 def test_pauses_double_with_a_fifth_of_jitter() -> None:
@@ -113,7 +115,7 @@ def test_pauses_double_with_a_fifth_of_jitter() -> None:
 
 
 def test_storage_that_stays_away_is_left_alone_for_longer() -> None:
-    limits = Limits(attempts=9, delay_s=30)
+    limits = RetryLimits(attempts=9, delay_s=30)
     name = FailureCode.STORAGE_UNAVAILABLE.value
     pauses = [step(FailureCode.STORAGE_UNAVAILABLE, *[name] * n, limits=limits) for n in range(3)]
     assert [s.pause_s for s in pauses] == [30, 60, 120]

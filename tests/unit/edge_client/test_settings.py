@@ -3,9 +3,12 @@
 from decimal import Decimal
 from pathlib import Path
 
+import boto3
 import pytest
 
+from bucketscribe_contract.redact import scrub
 from edge_client.errors import NotConfigured
+from edge_client.services.s3 import connect
 from edge_client.settings import QUEUE, STORAGE, load
 
 
@@ -45,10 +48,11 @@ def test_every_missing_name_is_in_one_message(monkeypatch: pytest.MonkeyPatch) -
     assert "AWS_REGION" not in str(caught.value)
 
 
-def test_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RUNPOD_API_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        monkeypatch.setenv(name, f"hush-{name}")
+def test_secrets_are_masked_and_never_logged(tmp_path: Path) -> None:
+    names = ("RUNPOD_API_KEY", "WEBHOOK_SECRET", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    (tmp_path / ".env").write_text("".join(f"{name}=hush-{name}\n" for name in names))
     assert "hush" not in repr(load()) + str(load())
+    assert [scrub(f"hush-{name}") for name in names] == ["***"] * 4
 
 
 @pytest.mark.parametrize("value", ["0", "604801", "soon"])
@@ -85,13 +89,51 @@ def test_loopback_may_be_plain_http(monkeypatch: pytest.MonkeyPatch, host: str) 
     assert load().runpod_url == f"http://{host}/v2"
 
 
-def test_session_token_of_the_file_stays_away_from_keys_of_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+KEYS = "AWS_ACCESS_KEY_ID=AKFILE\nAWS_SECRET_ACCESS_KEY=filesecret\nAWS_SESSION_TOKEN=filetoken\n"
+
+
+@pytest.mark.parametrize(
+    ("environment", "found"),
+    [
+        ({}, ("AKFILE", "filesecret", "filetoken")),
+        ({"AWS_ACCESS_KEY_ID": ""}, ("AKFILE", "filesecret", "filetoken")),
+        (
+            {"AWS_ACCESS_KEY_ID": "AKOTHER", "AWS_SECRET_ACCESS_KEY": "othersecret"},
+            ("AKOTHER", "othersecret", None),  # not the token of other keys
+        ),
+    ],
+)
+def test_boto3_finds_the_keys_of_one_source(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    found: tuple[str | None, ...],
 ) -> None:
-    (tmp_path / ".env").write_text("AWS_SESSION_TOKEN=token-of-other-keys\n")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKOTHER")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "othersecret")
-    assert load().session_token is None
+    (tmp_path / ".env").write_text(KEYS)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    load()
+    keys = boto3.Session().get_credentials()
+    assert keys is not None
+    assert (keys.access_key, keys.secret_key, keys.token) == found
+
+
+def test_boto3_finds_the_profile_that_the_file_names(tmp_path: Path) -> None:
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws/credentials").write_text(
+        "[edge]\naws_access_key_id = AKPROFILE\naws_secret_access_key = profilesecret\n"
+    )
+    (tmp_path / ".env").write_text("AWS_PROFILE=edge\nCOGNITO_S3_BUCKET=b\nAWS_REGION=eu-west-1\n")
+    credentials = connect(load()).credentials
+    assert credentials is not None
+    assert credentials.access_key == "AKPROFILE"
+
+
+def test_profile_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in ("AWS_PROFILE", "nobody"), ("COGNITO_S3_BUCKET", "b"), ("AWS_REGION", "x"):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(NotConfigured, match="AWS_PROFILE"):
+        connect(load())
 
 
 def test_malformed_value_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from edge_client.errors import BadUsage, NotConfigured
 from edge_client.services import s3 as aws
-from edge_client.services.presign import early_end, expiry_of, sign
+from edge_client.services.presign import early_end, expiry_of, sign_urls
 from edge_client.session import Session
 from edge_client.settings import load
 from tests.unit.edge_client.samples import SESSION
@@ -36,7 +36,7 @@ def plain() -> Iterator[aws.Connection]:
 
 @pytest.mark.parametrize("region", ["us-east-1", "us-east-2", "eu-central-1"])
 def test_host_is_the_regions_own(monkeypatch: pytest.MonkeyPatch, region: str) -> None:
-    urls = sign(connection(monkeypatch, region=region), SESSION, 60)
+    urls = sign_urls(connection(monkeypatch, region=region), SESSION, 60)
     for url in (urls.audio_url, urls.result_url):
         assert urlsplit(url.reveal()).netloc == f"clouddrive-app-bucket.s3.{region}.amazonaws.com"
 
@@ -60,13 +60,13 @@ def test_host_is_the_regions_own(monkeypatch: pytest.MonkeyPatch, region: str) -
 def test_path_style_where_the_name_cannot_be_in_the_host(
     monkeypatch: pytest.MonkeyPatch, more: dict[str, str], host: str, path: str
 ) -> None:
-    parts = urlsplit(sign(connection(monkeypatch, **more), SESSION, 60).audio_url.reveal())
+    parts = urlsplit(sign_urls(connection(monkeypatch, **more), SESSION, 60).audio_url.reveal())
     assert parts.netloc == host
     assert parts.path.startswith(path)
 
 
 def test_sigv4_and_the_content_type_is_signed_into_the_put(plain: aws.Connection) -> None:
-    urls = sign(plain, SESSION, 77)
+    urls = sign_urls(plain, SESSION, 77)
     get, put = (parse_qs(urlsplit(u.reveal()).query) for u in (urls.audio_url, urls.result_url))
     assert get["X-Amz-Algorithm"] == put["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
     assert get["X-Amz-SignedHeaders"] == ["host"]
@@ -76,14 +76,14 @@ def test_sigv4_and_the_content_type_is_signed_into_the_put(plain: aws.Connection
 
 @pytest.mark.parametrize("name", ["a b", "a+b", "50%41", "ünï", "a'b\"&c"])
 def test_keys_are_quoted_once_and_exactly(plain: aws.Connection, name: str) -> None:
-    url = sign(plain, Session("u 1", name), 60).audio_url.reveal()
+    url = sign_urls(plain, Session("u 1", name), 60).audio_url.reveal()
     assert unquote(urlsplit(url).path) == f"/users/u 1/audio/sessions/{name}/audio.wav"
     assert " " not in url
     assert "'" not in url  # or the curl line would not paste
 
 
 def test_expiry_is_read_from_the_url(plain: aws.Connection) -> None:
-    urls = sign(plain, SESSION, 3600)
+    urls = sign_urls(plain, SESSION, 3600)
     assert urls.expires_at == expiry_of(urls.result_url)
     left = urls.expires_at - datetime.now(UTC)
     assert timedelta(seconds=3590) < left <= timedelta(seconds=3601)
@@ -91,11 +91,11 @@ def test_expiry_is_read_from_the_url(plain: aws.Connection) -> None:
 
 def test_expiry_out_of_range_is_refused(plain: aws.Connection) -> None:
     with pytest.raises(BadUsage):
-        sign(plain, SESSION, 604_801)
+        sign_urls(plain, SESSION, 604_801)
 
 
 def test_signed_urls_are_masked_in_repr(plain: aws.Connection) -> None:
-    assert "Signature" not in repr(sign(plain, SESSION, 60))
+    assert "Signature" not in repr(sign_urls(plain, SESSION, 60))
 
 
 def test_no_keys_at_all_is_not_configured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,17 +107,33 @@ def test_long_lived_keys_have_no_early_end(plain: aws.Connection) -> None:
     assert early_end(plain, datetime(2100, 1, 1, tzinfo=UTC)) is None
 
 
+def until(at: datetime) -> dict[str, str]:
+    """What `aws configure export-credentials` writes beside temporary keys."""
+    return {"AWS_SESSION_TOKEN": "t" * 40, "AWS_CREDENTIAL_EXPIRATION": at.isoformat()}
+
+
 def test_temporary_keys_that_end_sooner_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    temporary = connection(
-        monkeypatch,
-        AWS_SESSION_TOKEN="t" * 40,
-        AWS_CREDENTIAL_EXPIRATION="2026-11-01T12:30:00Z",
-    )
-    at_noon = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
-    assert early_end(temporary, at_noon) is None
-    warning = early_end(temporary, at_noon + timedelta(hours=1))
+    end = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+    temporary = connection(monkeypatch, **until(end))
+    assert early_end(temporary, end - timedelta(minutes=30)) is None
+    warning = early_end(temporary, end + timedelta(minutes=30))
     assert warning is not None
-    assert "2026-11-01 12:30:00 UTC" in warning
+    assert f"{end:%Y-%m-%d %H:%M:%S} UTC" in warning
+
+
+def test_keys_that_ended_are_not_configured_whoever_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NotConfigured, match="renew"):
+        connection(monkeypatch, **until(datetime.now(UTC) - timedelta(hours=1)))
+    temporary = connection(monkeypatch, **until(datetime.now(UTC) + timedelta(hours=1)))
+    for name, value in until(datetime.now(UTC) - timedelta(hours=1)).items():
+        monkeypatch.setenv(name, value)
+    temporary.credentials._expiry_time = datetime.now(UTC) - timedelta(hours=1)  # hours later
+    with pytest.raises(NotConfigured, match="renew"):
+        temporary.keys_end()
+    with pytest.raises(NotConfigured, match="renew"):
+        sign_urls(temporary, SESSION, 60)
+    with pytest.raises(NotConfigured, match="renew"):
+        aws.Bucket(temporary.client, temporary.bucket).head("k")
 
 
 def test_temporary_keys_of_unknown_end_are_mentioned(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +148,7 @@ def test_end_of_fetched_keys_comes_from_botocore(monkeypatch: pytest.MonkeyPatch
     end = datetime.now(UTC) + timedelta(hours=2)
     fetched = RefreshableCredentials("AK", "SK", "token", end, dict, "test")
     monkeypatch.setattr("boto3.Session.get_credentials", lambda self: fetched)
-    assert connection(monkeypatch).keys_end == end
+    assert connection(monkeypatch).keys_end() == end
 
 
 def test_keys_that_botocore_renews_are_not_taken_for_ending(
@@ -152,13 +168,13 @@ def test_keys_that_botocore_renews_are_not_taken_for_ending(
     monkeypatch.setattr("boto3.Session.get_credentials", lambda self: fetched)
     role = connection(monkeypatch)
     fetched._expiry_time = nearly_over  # hours later
-    assert role.current_end() == now + timedelta(hours=6)
+    assert role.keys_end() == now + timedelta(hours=6)
 
 
 def test_progress_url_is_a_third_put(plain: aws.Connection) -> None:
-    urls = sign(plain, SESSION, 60, progress=True)
+    urls = sign_urls(plain, SESSION, 60, progress=True)
     assert urls.progress_url is not None
     parts = urlsplit(urls.progress_url.reveal())
     assert parts.path == f"/{SESSION.progress_key}"
     assert parse_qs(parts.query)["X-Amz-SignedHeaders"] == ["content-type;host"]
-    assert sign(plain, SESSION, 60).progress_url is None
+    assert sign_urls(plain, SESSION, 60).progress_url is None

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from edge_client.errors import (
 )
 from edge_client.jobs import claim as claims
 from edge_client.jobs.submit import Order, State, Submission, submit
-from edge_client.services import presign as recording
+from edge_client.services import presign
 from edge_client.services.edge import Edge
 from tests.unit.edge_client.samples import NOW, SESSION, FakeClock, claim, job, transcript, wav
 from tests.unit.edge_client.servers import Reply, RunpodServer, S3Server
@@ -101,8 +102,8 @@ def test_no_recording_is_said_before_anything_is_claimed(
 def test_recording_that_no_url_outlives_is_not_claimed(
     go: Go, s3: S3Server, audio_etag: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    week = recording.Length(604_800.0, recording.LengthSource.HEADER)
-    monkeypatch.setattr(recording, "length_of", lambda head, size: week)
+    week = presign.Length(604_800.0, presign.LengthSource.HEADER)
+    monkeypatch.setattr(presign, "recording_length", lambda head, size: week)
     with pytest.raises(RecordingTooLong):
         go()
     assert SESSION.claim_key not in s3.objects
@@ -296,12 +297,14 @@ def test_job_id_is_not_lost_with_its_claim(
     sub = go()
     assert sub.claim is not None
     assert sub.claim.job_id == "job-1"
-    assert "job job-1 is out, but its claim could not be updated" in said[0]
+    assert "job job-1 is in flight, but its claim could not be updated" in said[0]
 
 
 def with_keys_for(edge: Edge, left_s: int) -> None:
-    end = NOW + timedelta(seconds=left_s)
-    edge.__dict__["connection"] = replace(edge.connection, temporary=True, keys_end=end)
+    keys: Any = SimpleNamespace(
+        get_frozen_credentials=lambda: None, _expiry_time=NOW + timedelta(seconds=left_s)
+    )
+    edge.__dict__["connection"] = replace(edge.connection, temporary=True, credentials=keys)
 
 
 def test_keys_that_end_before_the_job_likely_does_are_refused_before_anything_is_claimed(

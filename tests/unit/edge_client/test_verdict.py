@@ -14,7 +14,7 @@ from bucketscribe_contract import (
     StoredResult,
     UploadFailed,
 )
-from edge_client.jobs.retry_policy import Result, Unproven, judge
+from edge_client.jobs.retry_policy import Result, Unconfirmed, classify_status
 from tests.unit.edge_client.samples import job
 
 STORED = StoredResult(bytes=10, sha256="0" * 64)
@@ -38,12 +38,12 @@ def summary() -> JobSummary:
 
 def test_summary_is_read() -> None:
     output = summary().model_dump(mode="json", exclude_none=True)
-    assert judge(status("COMPLETED", output=output)) == summary()
+    assert classify_status(status("COMPLETED", output=output)) == summary()
 
 
 def test_what_a_newer_worker_adds_to_its_summary_is_passed_over() -> None:
     output = summary().model_dump(mode="json", exclude_none=True) | {"new_field": 1}
-    assert judge(status("COMPLETED", output=output)) == summary()
+    assert classify_status(status("COMPLETED", output=output)) == summary()
 
 
 def test_undelivered_transcript_is_read_as_the_sdk_posts_it() -> None:
@@ -51,20 +51,20 @@ def test_undelivered_transcript_is_read_as_the_sdk_posts_it() -> None:
     answer = UploadFailed(failure=FAILURE, transcript_gzip_base64="eA==", result=STORED)
     output = answer.model_dump(mode="json")
     assert "error" not in output
-    assert judge(status("COMPLETED", output=output)) == answer
+    assert classify_status(status("COMPLETED", output=output)) == answer
 
 
 @pytest.mark.parametrize("where", ["error", "output"])
 def test_failure_of_the_worker_is_read(where: str) -> None:
     text = FAILURE.model_dump_json()
     more = {"error": text} if where == "error" else {"output": {"error": text}}
-    assert judge(status("FAILED", **more)) == FAILURE
+    assert classify_status(status("FAILED", **more)) == FAILURE
 
 
 @pytest.mark.parametrize("output", [None, {}, "done", {"status": "ok"}, [1]])
 def test_completed_without_a_summary_is_unproven(output: object) -> None:
-    verdict = judge(status("COMPLETED", output=output))
-    assert isinstance(verdict, Unproven)
+    verdict = classify_status(status("COMPLETED", output=output))
+    assert isinstance(verdict, Unconfirmed)
     assert verdict.result is Result.LOST
 
 
@@ -79,8 +79,8 @@ def test_completed_without_a_summary_is_unproven(output: object) -> None:
     ],
 )
 def test_other_ends_are_unproven(last: JobStatus | None, result: Result) -> None:
-    verdict = judge(last)
-    assert isinstance(verdict, Unproven)
+    verdict = classify_status(last)
+    assert isinstance(verdict, Unconfirmed)
     assert verdict.result is result
 
 
@@ -92,7 +92,7 @@ def test_traceback_of_a_crashed_handler_is_not_shown() -> None:
             "error_traceback": "Traceback (most recent call last): ...",
         }
     )
-    verdict = judge(status("FAILED", error=text))
-    assert isinstance(verdict, Unproven)
+    verdict = classify_status(status("FAILED", error=text))
+    assert isinstance(verdict, Unconfirmed)
     assert "cannot GET https://b/a?***" in verdict.message
     assert "Traceback" not in verdict.message

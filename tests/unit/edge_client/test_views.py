@@ -5,15 +5,15 @@ import io
 import pytest
 from rich.console import Console
 
-from edge_client.jobs.poll import Glimpse
+from edge_client.jobs.poll import JobProgress
 from edge_client.output import (
     LiveView,
     PlainView,
     QuietView,
     live_progress,
+    progress_as_text,
     remaining,
     view_for,
-    words,
 )
 
 
@@ -22,7 +22,7 @@ def test_plain_view_prints_only_news() -> None:
     view = PlainView(out)
     for percent in (None, 1.0, 2.0, 9.9, 10.0, 12.0, 55.0):
         stage = None if percent is None else "transcribe"
-        view.show(Glimpse("running", stage, percent))
+        view.show(JobProgress("running", stage, percent))
     assert out.getvalue().splitlines() == [
         "running", "transcribe 1 %", "transcribe 10 %", "transcribe 55 %"
     ]  # fmt: skip
@@ -37,7 +37,7 @@ def test_view_for_programs_shows_notes_alone() -> None:
     out = io.StringIO()
     with view_for(True, out) as view:
         assert type(view) is QuietView
-        view.show(Glimpse("running"))
+        view.show(JobProgress("running"))
         view.note("the network is away")
     assert out.getvalue() == "the network is away\n"
 
@@ -47,8 +47,8 @@ def test_live_line_shows_stage_percent_and_time() -> None:
     console = Console(file=out, force_terminal=True, width=100)
     with live_progress(console) as progress:
         view = LiveView(progress)
-        view.show(Glimpse("queued"))
-        view.show(Glimpse("running", "transcribe", 40.0))
+        view.show(JobProgress("queued"))
+        view.show(JobProgress("running", "transcribe", 40.0))
         progress.refresh()
         view.note("[bold]not markup[/bold]")
     text = out.getvalue()
@@ -84,12 +84,14 @@ def test_estimates_are_as_coarse_as_they_are_known(left_s: float, said: str) -> 
 def test_live_line_shows_the_estimate() -> None:
     out = io.StringIO()
     with live_progress(Console(file=out, force_terminal=True, width=100)) as progress:
-        LiveView(progress).show(Glimpse("running", "align", 50.0, 740.0))
+        LiveView(progress).show(JobProgress("running", "align", 50.0, 740.0))
         progress.refresh()
     assert "about 12 min left" in out.getvalue()
 
 
 def test_words_of_a_glimpse() -> None:
-    assert words(Glimpse("running", "align", 70.4, 30)) == "align 70 %, about 30 s left"
-    assert words(Glimpse("queued")) == "queued"
-    assert words(Glimpse("running", "align", 70.4)) == "align 70 %"
+    assert (
+        progress_as_text(JobProgress("running", "align", 70.4, 30)) == "align 70 %, about 30 s left"
+    )
+    assert progress_as_text(JobProgress("queued")) == "queued"
+    assert progress_as_text(JobProgress("running", "align", 70.4)) == "align 70 %"

@@ -4,17 +4,19 @@ from datetime import timedelta
 
 import pytest
 
-from edge_client.commands import wait_for_end
+from edge_client import api
 from edge_client.errors import ClaimConflict, WaitTimedOut
 from edge_client.jobs.outcome import Outcome
 from edge_client.jobs.retry_policy import Ending, Result
+from edge_client.jobs.submit import State, Submission
 from edge_client.services.edge import Edge
 from tests.unit.edge_client.samples import NOW, SESSION, FakeClock, claim, job, transcript
 from tests.unit.edge_client.servers import Reply, RunpodServer, S3Server
 
 
 def follow(edge: Edge, timeout_s: float | None = None, **changes: object) -> Outcome:
-    return wait_for_end(edge, SESSION, claim(**changes), quiet=True, timeout_s=timeout_s)[0]
+    submitted = Submission(State.SUBMITTED, SESSION, claim(**changes))
+    return api.wait(edge, submitted, timeout_s=timeout_s).outcome
 
 
 def test_job_is_followed_to_its_transcript(
@@ -57,12 +59,12 @@ def test_session_without_a_claim_is_done_if_its_transcript_is_there(
     edge: Edge, s3: S3Server
 ) -> None:
     s3.put(SESSION.result_key, transcript())
-    assert wait_for_end(edge, SESSION, None, quiet=True, timeout_s=None)[0].result is Result.DONE
+    assert api.wait(edge, SESSION).outcome.result is Result.DONE
 
 
 def test_nothing_to_wait_for_names_the_command(edge: Edge) -> None:
     with pytest.raises(ClaimConflict, match=f"edge-client submit {SESSION}"):
-        wait_for_end(edge, SESSION, None, quiet=True, timeout_s=None)
+        api.wait(edge, SESSION)
 
 
 def test_lost_answer_is_followed_in_s3(edge: Edge, s3: S3Server, runpod: RunpodServer) -> None:

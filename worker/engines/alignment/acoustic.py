@@ -34,9 +34,24 @@ from torch import nn
 from torchaudio.models.wav2vec2.components import SelfAttention
 from torchaudio.models.wav2vec2.model import Wav2Vec2Model
 from transformers import Wav2Vec2ForCTC
+from whisperx.utils import LANGUAGES_WITHOUT_SPACES
 
 from worker.engines.alignment.ctc import Emission
 from worker.types import SAMPLE_RATE_HZ
+
+
+@dataclass(frozen=True)
+class Aligner:
+    """A wav2vec2 CTC model of one language, as ``whisperx.load_align_model`` gives it."""
+
+    model: nn.Module
+    metadata: dict[str, Any]
+    name: str
+
+    @property
+    def joiner(self) -> str:
+        """What stands between words in this language."""
+        return "" if self.metadata["language"] in LANGUAGES_WITHOUT_SPACES else " "
 
 
 def can_be_padded(model: nn.Module) -> bool:

@@ -21,6 +21,7 @@ from pyannote.audio import Model
 from torch import Tensor
 
 from worker.engines.diarization.activity import Activity, Masks
+from worker.engines.segmentation import embedding_of
 from worker.types import Samples
 
 Vectors = npt.NDArray[np.float32]
@@ -41,7 +42,7 @@ def embedder_of(embedding: Any) -> Embedder:
     pooled by itself (`pyannote.audio.models.blocks.pooling.StatsPool`).
 
     Args:
-        embedding: ``SpeakerDiarization._embedding``.
+        embedding: A diarization's.
     """
     model = getattr(embedding, "model_", None)
     if isinstance(model, Model):
@@ -85,8 +86,8 @@ def embed(
     Returns:
         (n_windows, n_speakers, dimension), finite.
     """
-    device = pipeline._embedding.device
-    embedder = embedder_of(pipeline._embedding)
+    device = embedding_of(pipeline).device
+    embedder = embedder_of(embedding_of(pipeline))
     least = least_clean_frames(activity, pipeline)
 
     def launch(windows: Windows) -> Tensor:
@@ -112,7 +113,7 @@ def least_clean_frames(activity: Activity, pipeline: Any) -> int:
     """
     if not pipeline.embedding_exclude_overlap:
         return -1
-    embedding = pipeline._embedding
+    embedding = embedding_of(pipeline)
     n_frames = activity.scores.shape[1]
     n_samples = activity.grid.duration_s * embedding.sample_rate
     return int(math.ceil(n_frames * embedding.min_num_samples / n_samples))

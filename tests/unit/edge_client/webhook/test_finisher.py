@@ -11,7 +11,7 @@ from edge_client.errors import ClaimConflict, Unreachable
 from edge_client.services.edge import Edge
 from edge_client.services.s3 import Bucket
 from edge_client.session import Session
-from edge_client.webhook.finisher import LOOKS, PursuitFinisher
+from edge_client.webhook.finisher import LOOKS, Finisher
 from tests.unit.edge_client.samples import NOW, SESSION, FakeClock, job, transcript
 from tests.unit.edge_client.servers import Reply, RunpodServer, S3Server
 from tests.unit.edge_client.test_campaign import Scene, failed, undelivered
@@ -27,8 +27,8 @@ def out(edge: Edge, s3: S3Server, runpod: RunpodServer) -> Scene:
 
 
 @pytest.fixture
-def finisher(edge: Edge) -> PursuitFinisher:
-    return PursuitFinisher(edge)
+def finisher(edge: Edge) -> Finisher:
+    return Finisher(edge)
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def snapshot(s3: S3Server) -> dict[str, bytes]:
     return {key: stored.body for key, stored in s3.objects.items()}
 
 
-def go(finisher: PursuitFinisher, clock: FakeClock, session: Session = SESSION) -> list[float]:
+def go(finisher: Finisher, clock: FakeClock, session: Session = SESSION) -> list[float]:
     """Call until there is nothing more to do; return the pauses."""
     pauses = []
     while (pause_s := finisher.finish(session)) is not None:
@@ -50,7 +50,7 @@ def go(finisher: PursuitFinisher, clock: FakeClock, session: Session = SESSION) 
 
 
 def test_transcript_in_the_answer_is_stored_once(
-    out: Scene, finisher: PursuitFinisher, s3: S3Server, caplog: pytest.LogCaptureFixture
+    out: Scene, finisher: Finisher, s3: S3Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     out.ends(undelivered())
     assert finisher.finish(SESSION) is None
@@ -63,7 +63,7 @@ def test_transcript_in_the_answer_is_stored_once(
 
 
 def test_done_session_costs_a_look_and_changes_nothing(
-    out: Scene, finisher: PursuitFinisher, s3: S3Server
+    out: Scene, finisher: Finisher, s3: S3Server
 ) -> None:
     s3.put(SESSION.result_key, transcript())
     out.ends(job("COMPLETED"))
@@ -73,7 +73,7 @@ def test_done_session_costs_a_look_and_changes_nothing(
 
 
 def test_callback_after_runpod_forgot_the_job_finds_the_transcript(
-    out: Scene, finisher: PursuitFinisher, clock: FakeClock, s3: S3Server
+    out: Scene, finisher: Finisher, clock: FakeClock, s3: S3Server
 ) -> None:
     s3.put(SESSION.result_key, transcript())
     out.ends(Reply(status=404))
@@ -85,7 +85,7 @@ def test_callback_after_runpod_forgot_the_job_finds_the_transcript(
 @pytest.mark.parametrize("state", ["IN_QUEUE", "IN_PROGRESS"])
 def test_job_that_still_runs_is_left_alone(
     out: Scene,
-    finisher: PursuitFinisher,
+    finisher: Finisher,
     clock: FakeClock,
     s3: S3Server,
     state: str,
@@ -100,7 +100,7 @@ def test_job_that_still_runs_is_left_alone(
 
 
 def test_status_that_lags_behind_its_callback_is_waited_for(
-    out: Scene, finisher: PursuitFinisher, clock: FakeClock, runpod: RunpodServer, s3: S3Server
+    out: Scene, finisher: Finisher, clock: FakeClock, runpod: RunpodServer, s3: S3Server
 ) -> None:
     runpod.on("/status/job-1", Reply(job("IN_PROGRESS")), undelivered())
     assert len(go(finisher, clock)) == 1
@@ -108,7 +108,7 @@ def test_status_that_lags_behind_its_callback_is_waited_for(
 
 
 def test_failed_job_is_submitted_again_after_its_pause_with_its_webhook(
-    out: Scene, finisher: PursuitFinisher, clock: FakeClock, caplog: pytest.LogCaptureFixture
+    out: Scene, finisher: Finisher, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     out.ends(failed(FailureCode.STORAGE_UNAVAILABLE), job("IN_QUEUE"))
     pauses = go(finisher, clock)
@@ -119,11 +119,11 @@ def test_failed_job_is_submitted_again_after_its_pause_with_its_webhook(
     stored = out.stored()
     assert (stored.job_id, stored.wanted.webhook) == ("job-2", WEBHOOK)
     assert [attempt.ended for attempt in stored.earlier] == ["STORAGE_UNAVAILABLE"]
-    assert "job job-2 is out instead" in caplog.text
+    assert "job job-2 replaced it" in caplog.text
 
 
 def test_pause_before_a_submission_is_no_look(
-    out: Scene, finisher: PursuitFinisher, clock: FakeClock, runpod: RunpodServer
+    out: Scene, finisher: Finisher, clock: FakeClock, runpod: RunpodServer
 ) -> None:
     runs = [Reply(job("IN_PROGRESS"))] * (LOOKS - 1)
     runpod.on("/status/job-1", *runs, Reply(failed(FailureCode.STORAGE_UNAVAILABLE)))
@@ -132,7 +132,7 @@ def test_pause_before_a_submission_is_no_look(
 
 
 def test_new_job_has_its_own_callback_and_count(
-    out: Scene, finisher: PursuitFinisher, clock: FakeClock
+    out: Scene, finisher: Finisher, clock: FakeClock
 ) -> None:
     again = failed(FailureCode.OUT_OF_MEMORY)
     out.ends(again, again, again)
@@ -143,7 +143,7 @@ def test_new_job_has_its_own_callback_and_count(
 
 
 def test_failure_for_good_closes_the_claim_once(
-    out: Scene, finisher: PursuitFinisher, s3: S3Server, caplog: pytest.LogCaptureFixture
+    out: Scene, finisher: Finisher, s3: S3Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     out.ends(failed(FailureCode.AUDIO_UNREADABLE))
     assert finisher.finish(SESSION) is None
@@ -155,7 +155,7 @@ def test_failure_for_good_closes_the_claim_once(
 
 
 def test_session_that_nobody_submitted_is_noted(
-    finisher: PursuitFinisher,
+    finisher: Finisher,
     s3: S3Server,
     runpod: RunpodServer,
     caplog: pytest.LogCaptureFixture,
@@ -163,12 +163,12 @@ def test_session_that_nobody_submitted_is_noted(
     s3.put(Session("u1", "other").claim_key, b"not a claim")
     for name in ("unknown", "other"):
         assert finisher.finish(Session("u1", name)) is None
-    assert caplog.text.count("nothing was submitted for it") == 2
+    assert caplog.text.count("nothing was submitted, the call") == 2
     assert (runpod.calls, len(s3.objects)) == ([], 1)
 
 
 def test_claim_whose_time_is_over_is_left_to_people(
-    out: Scene, finisher: PursuitFinisher, runpod: RunpodServer, s3: S3Server
+    out: Scene, finisher: Finisher, runpod: RunpodServer, s3: S3Server
 ) -> None:
     out.held(expires_at=NOW - timedelta(hours=1))
     before = snapshot(s3)
@@ -176,14 +176,14 @@ def test_claim_whose_time_is_over_is_left_to_people(
     assert (runpod.calls, snapshot(s3)) == ([], before)
 
 
-def test_job_of_another_endpoint_is_refused(out: Scene, finisher: PursuitFinisher) -> None:
+def test_job_of_another_endpoint_is_refused(out: Scene, finisher: Finisher) -> None:
     out.held(endpoint_id="ep2")
     with pytest.raises(ClaimConflict, match="RUNPOD_ENDPOINT_ID=ep2"):
         finisher.finish(SESSION)
 
 
 def test_callback_that_overtakes_the_claims_job_id_finds_it(
-    out: Scene, finisher: PursuitFinisher, clock: FakeClock, s3: S3Server
+    out: Scene, finisher: Finisher, clock: FakeClock, s3: S3Server
 ) -> None:
     out.held(job_id=None)
     out.ends(undelivered())
@@ -197,7 +197,7 @@ def test_callback_that_overtakes_the_claims_job_id_finds_it(
 @pytest.mark.parametrize("times", [1, 2, 3])
 def test_storage_that_is_away_is_asked_again_so_often_and_no_more(
     out: Scene,
-    finisher: PursuitFinisher,
+    finisher: Finisher,
     clock: FakeClock,
     s3: S3Server,
     monkeypatch: pytest.MonkeyPatch,

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from bucketscribe_contract.redact import scrub
 from edge_client.errors import NotConfigured
 from edge_client.settings import load as load_settings
-from edge_client.webhook.server import Secret, fresh, load
+from edge_client.webhook.server import Secret, fresh_secret, load_secret
 
 GOOD = "0123456789abcdef"
 
@@ -22,8 +22,8 @@ def test_weak_or_unfit_secret_is_refused_without_showing_it(value: str) -> None:
 
 
 def test_fresh_secrets_are_fit_and_differ() -> None:
-    assert fresh() != fresh()
-    assert Secret(fresh()).place_in(["x"]) is None
+    assert fresh_secret() != fresh_secret()
+    assert Secret(fresh_secret()).place_in(["x"]) is None
 
 
 def test_secret_is_found_wherever_a_proxy_mounts_the_path() -> None:
@@ -55,22 +55,22 @@ def test_every_segment_is_compared_in_constant_time_whatever_it_is(
 def test_file_goes_before_the_setting(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text(GOOD + "\n")
-    assert load(file, SecretStr("another-secret-of-24-ch")).place_in([GOOD]) == 0
-    assert load(None, SecretStr(GOOD)).place_in([GOOD]) == 0
+    assert load_secret(file, SecretStr("another-secret-of-24-ch")).place_in([GOOD]) == 0
+    assert load_secret(None, SecretStr(GOOD)).place_in([GOOD]) == 0
 
 
 def test_missing_secret_names_the_command_that_makes_one(tmp_path: Path) -> None:
     for file in (None, tmp_path / "absent"):
         with pytest.raises(NotConfigured, match="edge-client webhook secret"):
-            load(file, None)
+            load_secret(file, None)
 
 
 def test_secret_is_in_no_repr_and_no_log_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    value = fresh()
+    value = fresh_secret()
     monkeypatch.setenv("WEBHOOK_SECRET", value)
     settings = load_settings()
     assert value not in repr(settings)
     assert scrub(f"POST /hooks/{value}/x") == "POST /hooks/***/x"
-    other = fresh()
+    other = fresh_secret()
     assert other not in repr(Secret(other))
     assert other not in scrub(f"POST /hooks/{other}/x")

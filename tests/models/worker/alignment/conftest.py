@@ -1,5 +1,0 @@
-"""The aligners' fixture."""
-
-from tests.unit.worker.alignment.conftest import aligners
-
-__all__ = ["aligners"]

@@ -1,0 +1,63 @@
+"""Models are loaded from where they lie, and a folder that an older builder made is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bucketscribe_contract import FailureCode
+from worker.errors import WorkerError
+from worker.models.load import Models, load_models
+from worker.settings import WorkerSettings
+
+pytestmark = pytest.mark.models
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Path:
+    """A copy of the demo models, of links."""
+    folder, ours = tmp_path / "demo", WorkerSettings().models_dir
+    shutil.copytree(ours, folder, copy_function=lambda a, b: Path(b).symlink_to(a))
+    return folder
+
+
+def edit_profile(folder: Path, **changes: Any) -> None:
+    """Replace some of a folder's table of contents."""
+    path = folder / "profile.json"
+    document = json.loads(path.read_text())
+    path.unlink()
+    path.write_text(json.dumps(document | changes))
+
+
+def load(folder: Path, volume: Path = Path("/nonesuch")) -> Models:
+    return load_models(WorkerSettings(models_dir=folder, models_volume=volume, device="cpu"))
+
+
+def test_a_whisper_model_from_the_cache_is_loaded(demo: Path, tmp_path: Path) -> None:
+    """The demo models, with their Whisper in the model cache instead."""
+    source = {"whisper/tiny.en": {"revision": "edaa852", "pin": {"repo": "Systran/tiny.en"}}}
+    edit_profile(demo, provenance=source)
+    cached = tmp_path / "huggingface-cache/hub/models--Systran--tiny.en/snapshots/edaa852"
+    cached.parent.mkdir(parents=True)
+    (demo / "whisper/tiny.en").rename(cached)
+    models = load(demo, tmp_path)
+    assert models.whisper_name == "tiny.en"
+    assert models.aligner("en") is not None
+
+
+def test_a_checkpoint_that_names_a_module_that_moved_is_refused_with_the_remedy(demo: Path) -> None:
+    """Folders of before the house have the embedding's class in ``worker.ge2e``."""
+    path = demo / "diarization/embedding/pytorch_model.bin"
+    checkpoint = torch.load(path, weights_only=False)
+    checkpoint["pyannote.audio"]["architecture"]["module"] = "worker.ge2e"
+    path.unlink()
+    torch.save(checkpoint, path)
+    edit_profile(demo, files={})
+    with pytest.raises(WorkerError, match=r"diarization.*worker\.ge2e.*builder\.fetch_models") as e:
+        load(demo)
+    assert e.value.code is FailureCode.MODEL_UNAVAILABLE

@@ -1,0 +1,227 @@
+"""The models folder: the first complete one is used, and none is used half."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bucketscribe_contract import FailureCode
+from worker.errors import WorkerError
+from worker.models.folder import ModelsFolder, find_models
+from worker.settings import WorkerSettings
+
+REPO, REVISION = "Systran/faster-whisper-large-v3", "edaa852"
+FILES = {
+    "whisper/large-v3/model.bin": b"large weights",
+    "whisper/large-v3/config.json": b"{}",
+    "whisper/small/model.bin": b"small",
+    "vad/pytorch_model.bin": b"vad",
+    "align/en/model.bin": b"en",
+    "diarization/config.yaml": b"d",
+    "nltk_data/tokenizers/en.txt": b"",
+}
+
+
+def make(folder: Path, **changes: Any) -> Path:
+    """Write a models folder."""
+    document = {
+        "profile": "production",
+        "whisper": {
+            "default": "large-v3",
+            "models": {n: {"path": f"whisper/{n}"} for n in ("large-v3", "small")},
+        },
+        "vad": {"path": "vad/pytorch_model.bin", "name": "vad"},
+        "align": {"en": {"path": "align/en", "name": "en"}},
+        "diarization": {"path": "diarization", "name": "d"},
+        "nltk_data": "nltk_data",
+        "provenance": {
+            "whisper/large-v3": {"name": "l", "revision": REVISION, "pin": {"repo": REPO}},
+            "vad": {"name": "v", "sources": []},
+        },
+        "files": {name: {"bytes": len(body), "sha256": ""} for name, body in FILES.items()},
+    }
+    for name, body in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(body)
+    (folder / "profile.json").write_text(json.dumps(document | changes))
+    return folder
+
+
+@pytest.fixture
+def baked(tmp_path: Path) -> Path:
+    """The image's own folder."""
+    return make(tmp_path / "baked")
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    """What RunPod mounts."""
+    path = tmp_path / "volume"
+    path.mkdir()
+    return path
+
+
+def find(baked: Path, volume: Path, whisper: str | None = None) -> ModelsFolder:
+    return find_models(
+        WorkerSettings(models_dir=baked, models_volume=volume, whisper_model=whisper)
+    )
+
+
+def refused(baked: Path, volume: Path, whisper: str | None = None) -> str:
+    with pytest.raises(WorkerError) as caught:
+        find(baked, volume, whisper)
+    assert caught.value.code is FailureCode.MODEL_UNAVAILABLE
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def snapshot(volume: Path, repo: str = REPO, revision: str = REVISION) -> Path:
+    name = f"models--{repo.replace('/', '--')}"
+    path = volume / "huggingface-cache" / "hub" / name / "snapshots" / revision
+    path.mkdir(parents=True)
+    return path
+
+
+def cache_whisper(baked: Path, volume: Path, **where: str) -> Path:
+    """Have the model cache hold Whisper, as links to blobs, and the image not."""
+    path = snapshot(volume, **where)
+    for file in (baked / "whisper" / "large-v3").iterdir():
+        blob = volume / f"blob-{file.name}"
+        file.rename(blob)
+        (path / file.name).symlink_to(blob)
+    return path
+
+
+def test_the_images_own_folder_is_used_where_there_is_no_other(baked: Path, volume: Path) -> None:
+    found = find(baked, volume)
+    assert (found.path, found.whisper_name, found.passed_over) == (baked, "large-v3", ())
+    assert str(found) == f"models: {baked} (production), Whisper large-v3"
+    assert find(baked, Path("/nonesuch")) == found
+
+
+def test_a_complete_folder_on_the_volume_goes_first(baked: Path, volume: Path) -> None:
+    on_volume = make(volume / "models", profile="mine")
+    assert find(baked, volume).path == on_volume
+
+
+def test_a_repository_of_the_cache_that_is_a_models_folder_goes_first(
+    baked: Path, volume: Path
+) -> None:
+    mine = make(snapshot(volume, "me/models", "abc"))
+    assert find(baked, volume).path == mine
+
+
+@pytest.mark.parametrize("damage", ["missing", "short", "no profile"])
+def test_a_folder_that_is_not_whole_is_passed_over_and_told(
+    baked: Path, volume: Path, damage: str
+) -> None:
+    on_volume = make(volume / "models")
+    if damage == "short":
+        (on_volume / "diarization/config.yaml").write_bytes(b"")
+    else:
+        name = "profile.json" if damage == "no profile" else "diarization/config.yaml"
+        (on_volume / name).unlink()
+    found = find(baked, volume)
+    assert found.path == baked
+    (why,) = found.passed_over
+    assert str(on_volume) in why
+    assert ("profile.json" if damage == "no profile" else "diarization/config.yaml") in why
+
+
+def test_a_folder_without_the_whisper_model_that_is_wanted_is_passed_over(
+    baked: Path, volume: Path
+) -> None:
+    other = {"default": "tiny", "models": {"tiny": {"path": "whisper/small"}}}
+    make(volume / "models", whisper=other)
+    assert find(baked, volume, "small").path == baked
+    assert "it has tiny" in find(baked, volume, "small").passed_over[0]
+
+
+def test_an_unknown_whisper_model_is_told_what_there_is(baked: Path, volume: Path) -> None:
+    said = refused(baked, volume, "huge")
+    assert "WHISPER_MODEL=huge" in said
+    assert "it has large-v3, small" in said
+    assert "builder.fetch_models" in said
+
+
+def test_no_whole_folder_is_told_with_each_ones_reason(baked: Path, volume: Path) -> None:
+    (baked / "vad/pytorch_model.bin").unlink()
+    shutil.rmtree(make(volume / "models") / "align")
+    said = refused(baked, volume)
+    assert "vad/pytorch_model.bin missing or of another size" in said
+    assert "align/en/model.bin" in said
+    assert "builder.fetch_models" in said
+
+
+def test_many_missing_files_are_counted(baked: Path, volume: Path) -> None:
+    for name in FILES:
+        if "small" not in name:
+            (baked / name).unlink()
+    assert "and 3 more missing" in refused(baked, volume)
+
+
+def test_whisper_models_that_are_not_wanted_may_be_missing(baked: Path, volume: Path) -> None:
+    shutil.rmtree(baked / "whisper" / "small")
+    assert find(baked, volume).path == baked
+    refused(baked, volume, "small")
+
+
+@pytest.mark.parametrize("repo", [REPO, REPO.lower()])
+def test_a_model_that_the_folder_lacks_comes_from_the_cache(
+    baked: Path, volume: Path, repo: str
+) -> None:
+    path = cache_whisper(baked, volume, repo=repo)
+    found = find(baked, volume)
+    assert found.path / found.profile.whisper.models["large-v3"].path == path
+    assert found.path / found.profile.vad.path == baked / "vad/pytorch_model.bin"
+    assert found.from_cache == ("whisper/large-v3",)
+    assert "whisper/large-v3 from the model cache" in str(found)
+
+
+@pytest.mark.parametrize("wrong", [{"revision": "other"}, {"repo": "else/where"}])
+def test_another_version_in_the_cache_is_not_used(
+    baked: Path, volume: Path, wrong: dict[str, str]
+) -> None:
+    cache_whisper(baked, volume, **wrong)
+    assert "whisper/large-v3/model.bin" in refused(baked, volume)
+
+
+def test_half_a_model_in_the_cache_is_not_used(baked: Path, volume: Path) -> None:
+    path = cache_whisper(baked, volume)
+    (path / "config.json").unlink()
+    assert "whisper/large-v3/model.bin" in refused(baked, volume)
+
+
+def test_half_a_model_in_the_folder_is_taken_whole_from_the_cache(
+    baked: Path, volume: Path
+) -> None:
+    path = cache_whisper(baked, volume)
+    (baked / "whisper/large-v3/model.bin").write_bytes(b"half")
+    assert find(baked, volume).profile.whisper.models["large-v3"].path == str(path)
+
+
+def test_a_volume_that_fails_is_passed_over(
+    baked: Path, volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache_whisper(make(volume.parent / "other"), volume)
+
+    def stale(_: Path, *__: Any) -> Any:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(Path, "is_dir", stale)
+    monkeypatch.setattr(Path, "glob", stale)
+    found = find(baked, volume)
+    assert found.path == baked
+    assert found.passed_over == (f"MODELS_VOLUME ({volume}) cannot be read (Stale file handle)",)
+    (baked / "whisper/large-v3/model.bin").unlink()
+    assert "Stale file handle" in refused(baked, volume)
+
+
+def test_a_folder_whose_files_are_not_listed_is_taken_as_it_is(baked: Path, volume: Path) -> None:
+    make(baked, files={})
+    assert find(baked, volume).path == baked
