@@ -117,6 +117,7 @@ def read_token(environment: Mapping[str, str], secret: Path = BUILD_SECRET) -> S
 def _configure() -> None:
     """Have the hub's client report nothing, log no signed URL and use one protocol: HTTP."""
     constants.HF_HUB_DISABLE_TELEMETRY = constants.HF_HUB_DISABLE_XET = True
+    constants.HF_HUB_ENABLE_HF_TRANSFER = False  # it does not resume
     constants.DOWNLOAD_CHUNK_SIZE = 1 << 20  # what a cut costs at most; upstream: 10 MB
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it warns with signed URLs
     if not sys.stderr.isatty():
@@ -181,14 +182,14 @@ class Downloader:
         return listing
 
     def fetch(self, listings: Sequence[Listing]) -> dict[str, Path]:
-        """Have every file on the disk.
+        """Download the files that are missing.
 
         Returns:
             Where each file lies, by its path in the models folder.
 
         Raises:
-            DiskFull: There is not enough room; nothing was fetched, if that could be known before.
-            BuildError: A file could not be had; what arrived before stays in the store.
+            DiskFull: There is not enough room; nothing was downloaded, where that is known before.
+            BuildError: A file could not be downloaded; what arrived before stays in the store.
         """
         found = {f.to: p for x in listings for f in x.files if (p := self._have(x, f)) is not None}
         missing = [(x, [f for f in x.files if f.to not in found]) for x in listings]
@@ -264,7 +265,7 @@ class Downloader:
         partial.rename(target)
 
     def _persist(self, model: HubModel, attempt: Callable[[], T], folder: Path | None = None) -> T:
-        """Try again after interruptions, as long as `ATTEMPTS` in a row do not bring nothing.
+        """Try again after interruptions, until `ATTEMPTS` in a row brought nothing.
 
         Args:
             model: What is asked for.
@@ -328,7 +329,7 @@ class Downloader:
         page = f"https://huggingface.co/{model.repo}"
         if status == 404 or code == "RepoNotFound":
             what = code or "nothing there"
-            return Unreachable(f"{model.repo}: the hub has it not ({what}): look at {page}")
+            return Unreachable(f"{model.repo} is not on the hub ({what}): look at {page}")
         if not self._token_for(model):
             return AccessDenied(tell_gated(model))
         if code == "GatedRepo" or status == 403:
@@ -368,7 +369,7 @@ class Downloader:
         free = shutil.disk_usage(self.store).free
         if needed > free:
             raise DiskFull(
-                f"{human(needed)} are to be fetched and {self.store.parent} has {human(free)} "
+                f"{human(needed)} have to be downloaded and {self.store.parent} has {human(free)} "
                 f"free: {REMEDY}"
             )
 

@@ -229,8 +229,8 @@ def test_unpinned_model_is_listed_at_one_commit_with_checksums(
     [
         ({"sha256": {"model.safetensors": "0" * 64}}, WrongBytes, "is listed with .*pinned is 000"),
         ({"sha256": {"lost.bin": "0" * 64}}, Unreachable, r"has no lost\.bin"),
-        ({"revision": "f" * 40}, Unreachable, "has it not .RevisionNotFound."),
-        ({"repo": "no/body"}, Unreachable, "has it not .RepoNotFound."),
+        ({"revision": "f" * 40}, Unreachable, "is not on the hub .RevisionNotFound."),
+        ({"repo": "no/body"}, Unreachable, "is not on the hub .RepoNotFound."),
     ],
 )
 def test_pin_that_the_hub_does_not_keep_is_named(

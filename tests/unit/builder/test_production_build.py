@@ -200,7 +200,7 @@ def test_nothing_is_fetched_that_could_not_be_completed(
     hub.repos[DUTCH]["vocab.json"] = vocabulary
     tight = shutil.disk_usage(build.into.parent)._replace(free=1_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: tight)
-    with pytest.raises(DiskFull, match=r"2\.\d MB are to be fetched .* has 1\.0 MB free"):
+    with pytest.raises(DiskFull, match=r"2\.\d MB have to be downloaded .* has 1\.0 MB free"):
         build.run()
     assert hub.sent == {}
     assert beside(build.into) == ["models"]
