@@ -7,7 +7,6 @@ job id means that a submission is under way, or that its answer was lost.
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, Self
@@ -15,8 +14,7 @@ from typing import Any, Literal, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from edge_client.errors import ClaimConflict, PreconditionFailed
-from edge_client.services.presign import Lifetimes
-from edge_client.services.s3 import Bucket, ObjectInfo
+from edge_client.services.s3 import Bucket
 from edge_client.session import Session
 
 GRACE = timedelta(minutes=5)
@@ -73,36 +71,6 @@ class Claim(BaseModel):
     wanted: Wanted = Wanted()
     earlier: tuple[Attempt, ...] = ()
     ended: str | None = None
-
-    @classmethod
-    def of(
-        cls,
-        session: Session,
-        audio: ObjectInfo,
-        *,
-        request_id: str,
-        endpoint_id: str,
-        duration_s: float,
-        life: Lifetimes,
-        now: datetime,
-        wanted: Wanted,
-        earlier: tuple[Attempt, ...] = (),
-    ) -> Self:
-        """Claim ``session`` for the job that is about to be submitted."""
-        return cls(
-            session=session.prefix,
-            request_id=request_id,
-            endpoint_id=endpoint_id,
-            audio_etag=audio.etag,
-            audio_bytes=audio.size_bytes,
-            duration_s=duration_s,
-            submitted_at=now,
-            expires_at=now + timedelta(seconds=life.ttl_s),
-            submitted_by=socket.gethostname(),
-            execution_timeout_s=life.execution_timeout_s,
-            wanted=wanted,
-            earlier=earlier,
-        )
 
     @property
     def request_ids(self) -> tuple[str, ...]:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import socket
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -131,14 +133,18 @@ def submit_job(
     """
     for tries in itertools.count(1):
         life = _lifetimes(edge, recording.length, task)
-        claim = Claim.of(
-            session,
-            recording.info,
+        now = edge.clock.now()
+        claim = Claim(
+            session=session.prefix,
             request_id=uuid.uuid4().hex,
             endpoint_id=edge.api.endpoint_id,
+            audio_etag=recording.info.etag,
+            audio_bytes=recording.info.size_bytes,
             duration_s=round(recording.length.duration_s, 3),
-            life=life,
-            now=edge.clock.now(),
+            submitted_at=now,
+            expires_at=now + timedelta(seconds=life.ttl_s),
+            submitted_by=socket.gethostname(),
+            execution_timeout_s=life.execution_timeout_s,
             wanted=task.wanted,
             earlier=task.earlier,
         )

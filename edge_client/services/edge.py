@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from edge_client.clock import Clock
+from edge_client.errors import SessionAmbiguous, SessionNotFound
 from edge_client.services.runpod import IdleMonitor, RequestCounter, RunpodApi
 from edge_client.services.s3 import Bucket, Connection, connect
-from edge_client.session import Session, resolve
+from edge_client.session import USERS, Session
 from edge_client.settings import QUEUE, STORAGE, Settings, load
+
+_LOOKUPS_AT_ONCE = 8
 
 
 class Edge:
@@ -66,5 +70,32 @@ class Edge:
         return IdleMonitor(self.api, self.clock)
 
     def session(self, text: Session | str) -> Session:
-        """Resolve what the user typed for SESSION."""
-        return text if isinstance(text, Session) else resolve(text, self.bucket)
+        """Turn what the user typed for SESSION into a session.
+
+        A prefix is taken as it is, with no call; a bare name costs a LIST of the users and one
+        small LIST a user.
+
+        Raises:
+            BadUsage: Neither a session prefix nor a bare name.
+            SessionNotFound: No user has it.
+            SessionAmbiguous: Several have.
+        """
+        if isinstance(text, Session):
+            return text
+        name = text.strip("/")
+        if "/" in name or not name:
+            return Session.parse(text)
+        found = self._lookup(name)
+        if not found:
+            raise SessionNotFound(
+                f"no user has a session {name!r}: check the name and COGNITO_S3_BUCKET"
+            )
+        if len(found) > 1:
+            raise SessionAmbiguous(name, tuple(session.prefix for session in found))
+        return found[0]
+
+    def _lookup(self, name: str) -> list[Session]:
+        sessions = [Session(each.split("/")[1], name) for each in self.bucket.folders(USERS)]
+        with ThreadPoolExecutor(_LOOKUPS_AT_ONCE) as pool:
+            is_there = pool.map(lambda session: self.bucket.has_any(f"{session}/"), sessions)
+            return [session for session, there in zip(sessions, is_there, strict=True) if there]

@@ -10,8 +10,9 @@ from edge_client.services import runpod as runpod_
 from edge_client.services import s3 as aws
 from edge_client.services.edge import Edge
 from edge_client.settings import Settings, load
+from tests.fakes.servers import BUCKET, RunpodServer, S3Server
+from tests.unit.edge_client.jobs.scene import Scene
 from tests.unit.edge_client.samples import FakeClock
-from tests.unit.edge_client.servers import BUCKET, RunpodServer, S3Server
 
 KEY = "rpa_TESTKEY0123456789"
 
@@ -102,3 +103,9 @@ def clock() -> FakeClock:
 def edge(env_file: Path, clock: FakeClock) -> Edge:
     """An edge box on the two servers."""
     return Edge(load(env_file), clock)
+
+
+@pytest.fixture
+def scene(edge: Edge, s3: S3Server, runpod: RunpodServer, clock: FakeClock) -> Scene:
+    """A session with a recording on it."""
+    return Scene(edge, s3, runpod, clock)

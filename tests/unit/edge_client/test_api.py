@@ -11,8 +11,8 @@ from edge_client import Edge, api
 from edge_client.errors import BadUsage, TranscriptInvalid
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.submit import State
+from tests.fakes.servers import Reply, RunpodServer, S3Server
 from tests.unit.edge_client.samples import SESSION, job, transcript, wav
-from tests.unit.edge_client.servers import Reply, RunpodServer, S3Server
 
 
 @pytest.mark.usefixtures("env_file")

@@ -9,8 +9,8 @@ import pytest
 from edge_client.doctor import Check, run_checks
 from edge_client.services.edge import Edge
 from edge_client.settings import load
+from tests.fakes.servers import Reply, RunpodServer, S3Server
 from tests.unit.edge_client.samples import FakeClock
-from tests.unit.edge_client.servers import Reply, RunpodServer, S3Server
 
 
 @pytest.fixture
@@ -29,23 +29,14 @@ def test_all_is_well(checks: Checks, s3: S3Server) -> None:
     assert [check for check in found.values() if not check.ok] == []
     assert "there are recordings" in found["list"].detail
     assert "3 workers up, 2 jobs" in found["endpoint"].detail
+    assert {method for method, _ in s3.calls} == {"GET"}  # nothing is written
 
 
-def test_nothing_is_written(checks: Checks, s3: S3Server) -> None:
-    checks()
-    assert {method for method, _ in s3.calls} == {"GET"}
-
-
-def test_idle_endpoint_is_told_of_the_seven_days(checks: Checks, runpod: RunpodServer) -> None:
-    runpod.on("/health", Reply({"jobs": {}, "workers": {"idle": 0, "running": 0}}))
-    assert "after 7 days" in checks()["endpoint"].detail
-
-
-def test_throttled_workers_are_not_up(checks: Checks, runpod: RunpodServer) -> None:
+def test_workers_that_are_not_up_are_explained(checks: Checks, runpod: RunpodServer) -> None:
     runpod.on("/health", Reply({"workers": {"idle": 0, "throttled": 2, "unhealthy": 1}}))
     detail = checks()["endpoint"].detail
-    assert "0 workers up" in detail
-    assert "2 throttled" in detail
+    for told in ("0 workers up", "2 throttled", "after 7 days"):
+        assert told in detail
 
 
 @pytest.mark.parametrize(("status", "fix"), [(401, "RUNPOD_API_KEY"), (404, "RUNPOD_ENDPOINT_ID")])

@@ -12,8 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 from bucketscribe_contract import FailureCode, JobFailure, Stage
 from edge_client.session import Session
+from tests.fakes.servers import RunpodServer, S3Server, send
 from tests.unit.edge_client.samples import transcript, wav
-from tests.unit.edge_client.servers import RunpodServer, S3Server, send
 
 LOOKS = 2
 """At its second look a job is done."""

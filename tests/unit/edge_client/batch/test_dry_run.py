@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from edge_client.batch.dry_run import (
-    NAMED_AT_MOST,
     MeasuredSession,
     Sums,
     dry_run,
     measure_all,
     show,
 )
+from edge_client.batch.results import NAMED_AT_MOST
 from edge_client.batch.types import Filter, PlannedAction, PlannedSession
 from edge_client.errors import StorageRefused
 from edge_client.jobs.claim import StoredClaim
@@ -26,8 +26,8 @@ from edge_client.services.edge import Edge
 from edge_client.services.presign import Length, LengthSource
 from edge_client.services.s3 import ObjectInfo
 from edge_client.session import Session
+from tests.fakes.servers import RunpodServer, S3Server
 from tests.unit.edge_client.samples import NOW, claim, transcript, wav
-from tests.unit.edge_client.servers import RunpodServer, S3Server
 
 GOLDEN = Path(__file__).with_name("dry_run.txt")
 BEFORE, AFTER = NOW - timedelta(hours=1), NOW + timedelta(hours=1)

@@ -1,5 +1,6 @@
 """The engine: every session to its end, never more jobs in flight than allowed, one post each."""
 
+import itertools
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -23,9 +24,9 @@ from edge_client.services import runpod as limiter
 from edge_client.services.edge import Edge
 from edge_client.session import Session
 from edge_client.settings import load
+from tests.fakes.servers import RunpodServer, S3Server
 from tests.unit.edge_client.batch.endpoint import Endpoint
 from tests.unit.edge_client.samples import claim
-from tests.unit.edge_client.servers import RunpodServer, S3Server
 
 SUBMIT = PlannedAction.SUBMIT
 
@@ -232,43 +233,34 @@ def test_listing_that_breaks_lets_the_jobs_in_flight_end(bench: Bench) -> None:
     assert bench.stats.is_listing
 
 
-def test_runpod_that_is_away_for_a_moment_is_asked_again(bench: Bench) -> None:
-    seen: list[str] = []
+@pytest.mark.parametrize(
+    ("path", "status", "refused", "ended"),
+    [
+        ("/status", 503, range(1, 12), {"s-1": ("done",)}),
+        ("/run", 502, range(1, 2), {"s-1": ("unanswered", "done")}),  # the queue did not take it
+        ("/run", 429, range(3, 12), {"s-1": ("done",), "flaky-1": ("INTERNAL", "done")}),
+    ],
+)
+def test_runpod_that_is_away_for_a_moment_costs_no_session_and_no_second_job(
+    bench: Bench, path: str, status: int, refused: range, ended: dict[str, tuple[str, ...]]
+) -> None:
+    seen = itertools.count(1)
 
-    def refuse(method: str, path: str) -> int | None:
-        seen.append(path)
-        return 503 if path.startswith("/status") and len(seen) < 12 else None
+    def refuse(method: str, asked: str) -> int | None:
+        return status if asked.startswith(path) and next(seen) in refused else None
 
     bench.endpoint.refuse = refuse
-    assert bench.run("s-1") == {"s-1": "done"}
-    assert bench.endpoint.posts == {"s-1": 1}
+    assert bench.run(*ended) == dict.fromkeys(ended, "done")
+    assert {name: bench.shown.records[name].submissions for name in ended} == ended
+    assert bench.endpoint.posts == {name: 2 if "flaky" in name else 1 for name in ended}
 
 
 def test_s3_that_is_away_for_a_moment_costs_no_second_job(bench: Bench) -> None:
     sessions = [bench.session("s-1"), bench.session("s-2")]
-    seen: list[str] = []
-
-    def refuse(method: str, key: str) -> tuple[int, str] | None:
-        seen.append(key)
-        return (503, "SlowDown") if 6 < len(seen) < 20 else None
-
-    bench.s3.refuse = refuse
+    seen = itertools.count(1)
+    bench.s3.refuse = lambda method, key: (503, "SlowDown") if 6 < next(seen) < 20 else None
     assert bench.run(*sessions) == {"s-1": "done", "s-2": "done"}
     assert bench.endpoint.posts == {"s-1": 1, "s-2": 1}
-
-
-def test_runpod_that_is_away_when_a_job_has_to_follow_another_costs_no_session(
-    bench: Bench,
-) -> None:
-    seen: list[str] = []
-
-    def refuse(method: str, path: str) -> int | None:
-        seen.append(path)
-        return 429 if path == "/run" and 1 < seen.count("/run") < 12 else None
-
-    bench.endpoint.refuse = refuse
-    assert bench.run("flaky-1", "s-1") == {"flaky-1": "done", "s-1": "done"}
-    assert bench.shown.records["flaky-1"].submissions == ("INTERNAL", "done")
 
 
 def test_unreachable_runpod_stops_the_batch_once_patience_is_over(
@@ -280,21 +272,6 @@ def test_unreachable_runpod_stops_the_batch_once_patience_is_over(
     with pytest.raises(Unreachable):
         bench.run(*(f"s-{number}" for number in range(4)))
     assert set(bench.results().values()) == {"failed"}
-
-
-def test_lost_answer_is_searched_for_and_posted_again_when_nothing_is_in_flight(
-    bench: Bench,
-) -> None:
-    seen: list[str] = []
-
-    def refuse(method: str, path: str) -> int | None:
-        seen.append(path)
-        return 502 if path == "/run" and seen.count("/run") == 1 else None
-
-    bench.endpoint.refuse = refuse
-    assert bench.run("s-1") == {"s-1": "done"}
-    assert bench.endpoint.posts == {"s-1": 1}  # the first was never taken
-    assert bench.shown.records["s-1"].submissions == ("unanswered", "done")
 
 
 def test_one_interrupt_submits_no_more_and_waits(bench: Bench) -> None:

@@ -18,8 +18,8 @@ from edge_client.errors import SessionNotFound, StorageRefused, Unreachable
 from edge_client.services.edge import Edge
 from edge_client.services.s3 import Bucket, ObjectInfo, Page
 from edge_client.session import Session
-from tests.unit.edge_client import listing
-from tests.unit.edge_client.servers import S3Server
+from tests.fakes import listing
+from tests.fakes.servers import S3Server
 
 AT = datetime(2026, 11, 1, tzinfo=UTC)
 ORDERS = (listing.bytewise, listing.by_folders)
@@ -45,7 +45,7 @@ class DictBucket(Bucket):
         in_order = sorted(keys, key=self.order)
         self.held = in_order, [self.order(key) for key in in_order]
 
-    def list_page(self, prefix: str, after: str = "", *, delimiter: str = "") -> Page:
+    def list_page(self, prefix: str, after: str = "") -> Page:
         """Return a page."""
         if self.calls >= self.fails_after:
             raise Unreachable("S3 is away")
@@ -53,11 +53,9 @@ class DictBucket(Bucket):
         held, places = self.held
         left = held[bisect_right(places, self.order(after)) if after else 0 :]
         below = islice((key for key in left if key.startswith(prefix)), self.page_keys + 1)
-        keys, folders, more = listing.page_of(
-            below, self.order, prefix, after, delimiter, self.page_keys
-        )
+        keys, _, more = listing.page_of(below, self.order, prefix, after, "", self.page_keys)
         infos = tuple(ObjectInfo(key, '"e"', 1, AT) for key in keys)
-        return Page(infos, tuple(folders), more)
+        return Page(infos, more)
 
 
 def session_keys(user: str, names: list[str], *files: str) -> set[str]:
@@ -139,13 +137,6 @@ def test_other_things_of_a_user_are_jumped_over(order: listing.Order, junk: str)
     bucket = DictBucket(keys | sessions, order, page_keys=10)
     assert len(list(list_sessions(bucket, ALL))) == 4
     assert bucket.calls < 15
-
-
-def test_session_of_many_pages_is_one() -> None:
-    chunks = [f"chunk-{number}.webm" for number in range(10_000)]
-    bucket = DictBucket(session_keys("u", ["s1"], *chunks))
-    assert list(list_sessions(bucket, ALL)) == [ListedSession(Session("u", "s1"), chunks=10_000)]
-    assert bucket.calls == 10
 
 
 def test_pages_are_listed_as_they_are_consumed() -> None:

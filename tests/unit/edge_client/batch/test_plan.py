@@ -19,8 +19,8 @@ from edge_client.jobs.transcript import Delivered
 from edge_client.services.edge import Edge
 from edge_client.services.s3 import ObjectInfo
 from edge_client.session import Session
+from tests.fakes.servers import S3Server
 from tests.unit.edge_client.samples import NOW, SESSION, claim, transcript, wav
-from tests.unit.edge_client.servers import S3Server
 
 ALL = Filter()
 KEEP_STALE, FORCE = Filter(stale=False), Filter(force=True)

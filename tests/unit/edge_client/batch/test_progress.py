@@ -39,7 +39,6 @@ from tests.unit.edge_client.batch.samples import (
     planned,
     record,
     session,
-    silent,
 )
 from tests.unit.edge_client.samples import FakeClock
 
@@ -181,16 +180,6 @@ def test_json_goes_to_stdout_and_notes_to_stderr(
     assert err == "a note\n"
 
 
-def test_every_end_is_in_the_report(clock: FakeClock, tmp_path: Path) -> None:
-    path = tmp_path / "report"
-    with ReportFile(path, clock) as report:
-        batch = silent(clock, report=report)
-        batch.ended(record(session(1)))
-        batch.ended(record(session(2), "failed"))
-    results = [json.loads(line)["result"] for line in path.read_text().splitlines()]
-    assert results == ["done", "failed"]
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
 def test_full_disk_is_said_once_and_does_not_end_the_batch(clock: FakeClock) -> None:
     out = io.StringIO()
@@ -206,21 +195,15 @@ def test_full_disk_is_said_once_and_does_not_end_the_batch(clock: FakeClock) -> 
     assert (summary.succeeded, summary.exit_code) == (3, 1)
 
 
-def test_row_shows_session_state_stage_percent_time_and_what_is_left(clock: FakeClock) -> None:
+def test_row_shows_how_far_a_job_is_and_running_jobs_come_first(clock: FakeClock) -> None:
     live = Live(clock, width=110)
-    live.submit(1)
+    live.submit(5, running=1)
     clock.sleep(75)
-    live.batch.polled(session(0), JobProgress("running", "transcribe", 40.0, left_s=740))
-    row = live.drawn()[1]
-    cells = ["u1/s0", "running", "transcribe", "━━━━━━", "40", "0:01:15", "about 12 min left"]
+    live.batch.polled(session(2), JobProgress("running", "transcribe", 40.0, left_s=740))
+    _, row, *others = live.drawn()
+    assert [line.split()[0] for line in others[:4]] == [f"u1/s{n}" for n in (4, 0, 1, 3)]
+    cells = ["u1/s2", "running", "transcribe", "━━━━━━", "40", "0:01:15", "about 12 min left"]
     assert [cell for cell in cells if cell not in row] == []
-
-
-def test_running_jobs_come_first(clock: FakeClock) -> None:
-    live = Live(clock)
-    live.submit(5, running=2)
-    rows = [line.split()[0] for line in live.drawn()[1:6]]
-    assert rows == [f"u1/s{n}" for n in (3, 4, 0, 1, 2)]
 
 
 @pytest.mark.parametrize("width", [20, 40, 64, 80, 96, 200])

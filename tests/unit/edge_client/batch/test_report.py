@@ -19,7 +19,7 @@ def write(path: Path, clock: FakeClock, *results: tuple[int, str]) -> None:
             report.add(record(session(number), result))
 
 
-def numbers(path: Path) -> list[str]:
+def failed(path: Path) -> list[str]:
     return [found.name for found in failed_in(path)]
 
 
@@ -28,24 +28,17 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "report.jsonl"
 
 
-def test_line_has_the_record_and_when_it_was_written(path: Path, clock: FakeClock) -> None:
+def test_line_is_written_at_once_with_the_record_and_the_time(path: Path, clock: FakeClock) -> None:
     with ReportFile(path, clock) as report:
         report.add(
             record(session(), "failed", message="two\nlines, Bearer abcdef", warnings=("A", "B"))
         )
-        assert path.read_text().endswith("}\n"), "written at once"
-    facts = json.loads(path.read_text())
+        facts = json.loads(path.read_text())
     assert next(iter(facts)) == "session"
     assert facts["message"] == "two lines, Bearer ***"
     assert facts["warnings"] == ["A", "B"]
     assert facts["at"] == "2026-11-01T12:00:00+00:00"
-
-
-def test_report_is_its_owners_alone_and_appended_to(path: Path, clock: FakeClock) -> None:
-    write(path, clock, (1, "done"))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    write(path, clock, (2, "failed"))
-    assert len(path.read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))
@@ -54,22 +47,17 @@ def test_torn_line_is_marked_by_the_next_run_and_read_past(
 ) -> None:
     write(path, clock, (1, "failed"), (2, "failed"))
     os.truncate(path, path.stat().st_size - cut)
-    whole_after_all = cut == 1
-    assert numbers(path) == (["s1", "s2"] if whole_after_all else ["s1"])
+    is_whole_after_all = cut == 1
+    assert failed(path) == (["s1", "s2"] if is_whole_after_all else ["s1"])
     write(path, clock, (3, "lost"), (1, "done"))
     lines = path.read_text().splitlines()
-    assert lines[1].endswith(TORN)
-    assert numbers(path)[-1] == "s3"
-    assert "s1" not in numbers(path)
-
-
-def test_empty_file_needs_no_mark(path: Path, clock: FakeClock) -> None:
-    path.touch()
-    write(path, clock, (1, "done"))
-    assert TORN not in path.read_text()
+    assert [line.endswith(TORN) for line in lines] == [False, True, False, False]
+    assert failed(path)[-1] == "s3"
+    assert "s1" not in failed(path)
 
 
 def test_two_runs_can_write_to_one_file(path: Path, clock: FakeClock) -> None:
+    path.touch()  # an empty file needs no mark
     with ReportFile(path, clock) as one, ReportFile(path, clock) as other:
         for number in range(20):
             (one if number % 2 else other).add(record(session(number)))
@@ -95,33 +83,23 @@ def test_line_that_is_not_whole_is_lost_and_marked(
         monkeypatch.setattr(os, "write", write_all)
         report.add(record(session(2), "failed"))
     assert path.read_text().splitlines()[0].endswith(TORN)
-    assert numbers(path) == ["s2"]
+    assert failed(path) == ["s2"]
 
 
-@pytest.mark.parametrize(
-    ("result", "again"),
-    [
-        ("done", False),
-        ("skipped", False),
-        ("not_merged", False),
-        ("no_audio", False),
-        ("failed", True),
-        ("lost", True),
-        ("cancelled", True),
-        ("in_flight", True),
-        ("refused", True),
-        ("failed_before", True),
-        ("of a later version", True),
-    ],
-)
-def test_what_is_tried_again(path: Path, clock: FakeClock, result: str, again: bool) -> None:
-    write(path, clock, (1, result))
-    assert numbers(path) == (["s1"] if again else [])
-
-
-def test_last_line_of_a_session_counts(path: Path, clock: FakeClock) -> None:
-    write(path, clock, (1, "failed"), (2, "done"), (3, "failed"), (1, "done"), (2, "lost"))
-    assert numbers(path) == ["s3", "s2"]
+def test_last_line_of_a_session_says_whether_it_is_tried_again(
+    path: Path, clock: FakeClock
+) -> None:
+    good = ["done", "skipped", "not_merged", "no_audio"]
+    bad = ["failed", "lost", "cancelled", "in_flight", "refused", "failed_before", "of later"]
+    write(path, clock, *enumerate([*good, *bad]))
+    assert failed(path) == [f"s{number}" for number in range(4, 11)]
+    write(path, clock, (4, "done"), (0, "failed"), (5, "lost"))
+    again = failed_in(path)
+    assert [found.name for found in again][-3:] == ["s10", "s0", "s5"]
+    with ReportFile(path, clock) as report:  # the same file can be appended to
+        report.add(record(again[-1], "done"))
+    assert failed(path)[-1] == "s0"
+    assert "s4" not in failed(path)
 
 
 @pytest.mark.parametrize(
@@ -152,11 +130,3 @@ def test_line_of_another_kind_is_an_error_that_names_it(
 def test_missing_report_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(BadUsage, match="No such file or directory: give the FILE"):
         failed_in(tmp_path / "none")
-
-
-def test_same_file_can_be_read_and_appended_to(path: Path, clock: FakeClock) -> None:
-    write(path, clock, (1, "failed"), (2, "failed"))
-    again = failed_in(path)
-    with ReportFile(path, clock) as report:
-        report.add(record(again[0], "done"))
-    assert numbers(path) == ["s2"]

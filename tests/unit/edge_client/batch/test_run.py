@@ -13,9 +13,9 @@ from edge_client.cli import run
 from edge_client.errors import BadUsage
 from edge_client.jobs.poll import PollInterval
 from edge_client.session import Session
+from tests.fakes.servers import RunpodServer, S3Server
 from tests.unit.edge_client.batch.endpoint import Endpoint
 from tests.unit.edge_client.samples import NOW, claim, transcript
-from tests.unit.edge_client.servers import RunpodServer, S3Server
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ from edge_client.errors import (
     Unreachable,
 )
 from edge_client.services.runpod import CONNECTIONS, Kind, Rate, RequestCounter, RunpodApi
+from tests.fakes.servers import Reply, RunpodServer
 from tests.unit.edge_client.conftest import KEY
 from tests.unit.edge_client.samples import FakeClock, job
-from tests.unit.edge_client.servers import Reply, RunpodServer
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from edge_client.output import (
     QuietView,
     live_progress,
     progress_as_text,
-    remaining,
     view_for,
 )
 
@@ -26,11 +25,6 @@ def test_plain_view_prints_only_news() -> None:
     assert out.getvalue().splitlines() == [
         "running", "transcribe 1 %", "transcribe 10 %", "transcribe 55 %"
     ]  # fmt: skip
-
-
-def test_view_without_a_terminal_is_plain() -> None:
-    with view_for(False, io.StringIO()) as view:
-        assert type(view) is PlainView
 
 
 def test_view_for_programs_shows_notes_alone() -> None:
@@ -48,50 +42,37 @@ def test_live_line_shows_stage_percent_and_time() -> None:
     with live_progress(console) as progress:
         view = LiveView(progress)
         view.show(JobProgress("queued"))
-        view.show(JobProgress("running", "transcribe", 40.0))
+        view.show(JobProgress("running", "transcribe", 40.0, 740.0))
         progress.refresh()
         view.note("[bold]not markup[/bold]")
     text = out.getvalue()
-    assert "transcribe" in text
-    assert "40 %" in text
-    assert "0:00:0" in text
-    assert "[bold]not markup" in text
+    for shown in ("transcribe", "40 %", "0:00:0", "about 12 min left", "[bold]not markup"):
+        assert shown in text
 
 
-def test_terminal_gets_the_live_line() -> None:
+def test_terminal_gets_the_live_line_and_a_pipe_plain_ones() -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
 
-    with view_for(False, Terminal()) as view:
-        assert type(view) is LiveView
+    for stream, kind in ((Terminal(), LiveView), (io.StringIO(), PlainView)):
+        with view_for(False, stream) as view:
+            assert type(view) is kind
 
 
 @pytest.mark.parametrize(
-    ("left_s", "said"),
+    ("percent", "left_s", "text"),
     [
-        (0, "about 5 s left"),
-        (33, "about 35 s left"),
-        (56, "about 1 min left"),
-        (740, "about 12 min left"),
-        (9000, "about 2.5 h left"),
+        (None, None, "align"),
+        (70.4, None, "align 70 %"),
+        (70.4, 0, "align 70 %, about 5 s left"),
+        (70.4, 33, "align 70 %, about 35 s left"),
+        (70.4, 56, "align 70 %, about 1 min left"),
+        (70.4, 740, "align 70 %, about 12 min left"),
+        (70.4, 9000, "align 70 %, about 2.5 h left"),
     ],
 )
-def test_estimates_are_as_coarse_as_they_are_known(left_s: float, said: str) -> None:
-    assert remaining(left_s) == said
-
-
-def test_live_line_shows_the_estimate() -> None:
-    out = io.StringIO()
-    with live_progress(Console(file=out, force_terminal=True, width=100)) as progress:
-        LiveView(progress).show(JobProgress("running", "align", 50.0, 740.0))
-        progress.refresh()
-    assert "about 12 min left" in out.getvalue()
-
-
-def test_words_of_a_glimpse() -> None:
-    assert (
-        progress_as_text(JobProgress("running", "align", 70.4, 30)) == "align 70 %, about 30 s left"
-    )
-    assert progress_as_text(JobProgress("queued")) == "queued"
-    assert progress_as_text(JobProgress("running", "align", 70.4)) == "align 70 %"
+def test_progress_is_short_and_an_estimate_as_coarse_as_it_is_known(
+    percent: float | None, left_s: float | None, text: str
+) -> None:
+    assert progress_as_text(JobProgress("running", "align", percent, left_s)) == text

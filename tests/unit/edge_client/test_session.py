@@ -5,7 +5,7 @@ import pytest
 from edge_client.errors import BadUsage, SessionAmbiguous, SessionNotFound
 from edge_client.services.edge import Edge
 from edge_client.session import Session
-from tests.unit.edge_client.servers import S3Server
+from tests.fakes.servers import S3Server
 
 
 def test_prefix_gives_the_keys_of_the_session() -> None:

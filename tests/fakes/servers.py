@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.unit.edge_client import listing
+from tests.fakes import listing
 
 BUCKET = "recordings"
 FOLDERS_A_PAGE = 2
@@ -90,7 +90,6 @@ class S3Server(LoopbackServer):
         objects: Key to object.
         refuse: Called with (method, key); returns (status, code) to fail a request.
         calls: (method, key) of every request.
-        order: How LIST sorts; `listing.by_folders` is SeaweedFS's.
         page_keys: The most keys of a LIST's page.
         lists: The query of every LIST.
     """
@@ -105,8 +104,6 @@ class S3Server(LoopbackServer):
         self.refuse: Callable[[str, str], tuple[int, str] | None] = lambda method, key: None
         self.calls: list[tuple[str, str]] = []
         self.now = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
-        self.date: datetime | None = None
-        self.order: listing.Order = listing.bytewise
         self.page_keys = 1000
         self.lists: list[dict[str, str]] = []
 
@@ -166,7 +163,7 @@ class S3Server(LoopbackServer):
     def _bucket(self, request: BaseHTTPRequestHandler, query: dict[str, list[str]]) -> None:
         self.lists.append({name: values[0] for name, values in query.items()})
         page_keys = FOLDERS_A_PAGE if "delimiter" in query else self.page_keys
-        body = listing.answer_to(self.objects, query, self.order, page_keys)
+        body = listing.answer_to(self.objects, query, page_keys)
         return send(request, 200, body, x_amz_bucket_region="eu-west-1")
 
 

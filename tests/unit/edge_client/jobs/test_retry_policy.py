@@ -1,21 +1,37 @@
-"""The recovery table: what follows from every way in which a job can end, and how often."""
+"""What a job's last status means, what follows from every end, and how often."""
 
 import itertools
+import json
+from typing import Any
 
 import pytest
 
-from bucketscribe_contract import FAILURES, Action, FailureCode, JobFailure, Stage
+from bucketscribe_contract import (
+    FAILURES,
+    Action,
+    FailureCode,
+    JobFailure,
+    JobStatus,
+    JobSummary,
+    Stage,
+    StoredResult,
+    UploadFailed,
+)
 from edge_client.jobs.retry_policy import (
     POLICY,
     Cause,
     Ending,
     NextStep,
+    Result,
     RetryLimits,
     StepKind,
+    Unconfirmed,
     cause_name,
+    classify_status,
     is_mended_by_time,
     next_step,
 )
+from tests.unit.edge_client.samples import job
 
 LIMITS = RetryLimits(attempts=3, delay_s=30.0)
 ONCE, OFTEN = 1, 2  # resubmissions, of three submissions in all
@@ -108,17 +124,13 @@ def test_action_of_the_wire_decides_not_our_own_list() -> None:
 
 
 def test_pauses_double_with_a_fifth_of_jitter() -> None:
+    limits, name = RetryLimits(attempts=9, delay_s=30), FailureCode.STORAGE_UNAVAILABLE
+    steps = [step(name, *[name.value] * n, limits=limits) for n in range(3)]
+    assert [s.pause_s for s in steps] == [30, 60, 120]
     assert [LIMITS.pause_s(before, lambda: 0.5) for before in range(4)] == [30, 60, 120, 240]
     assert LIMITS.pause_s(1, lambda: 0.0) == pytest.approx(48)
     assert LIMITS.pause_s(1, lambda: 1.0) == pytest.approx(72)
     assert len({LIMITS.pause_s(0) for _ in range(20)}) > 1
-
-
-def test_storage_that_stays_away_is_left_alone_for_longer() -> None:
-    limits = RetryLimits(attempts=9, delay_s=30)
-    name = FailureCode.STORAGE_UNAVAILABLE.value
-    pauses = [step(FailureCode.STORAGE_UNAVAILABLE, *[name] * n, limits=limits) for n in range(3)]
-    assert [s.pause_s for s in pauses] == [30, 60, 120]
 
 
 MENDED_BY_TIME = {
@@ -144,3 +156,67 @@ def test_another_batch_tries_again_what_time_mends(cause: FailureCode | Ending) 
 def test_an_end_that_nobody_knows_is_left_alone() -> None:
     assert not is_mended_by_time("STORAGE_UNAVAILABLE_2: x")
     assert not is_mended_by_time("")
+
+
+FAILURE = JobFailure.of(FailureCode.AUDIO_NOT_FOUND, "no audio", Stage.FETCH)
+STORED = StoredResult(bytes=10, sha256="0" * 64)
+SUMMARY = JobSummary(
+    segments_count=1,
+    speakers_count=1,
+    duration_seconds=2.0,
+    processing_time_seconds=1.0,
+    result=STORED,
+    timings={},
+)
+UNDELIVERED = UploadFailed(failure=FAILURE, transcript_gzip_base64="eA==", result=STORED)
+
+
+def status(state: str, **more: Any) -> JobStatus:
+    return JobStatus.model_validate(job(state, **more))
+
+
+@pytest.mark.parametrize("newer", [{}, {"new_field": 1}])
+@pytest.mark.parametrize("answer", [SUMMARY, UNDELIVERED])
+def test_result_of_the_worker_is_read_and_what_a_newer_one_adds_passed_over(
+    answer: JobSummary | UploadFailed, newer: dict[str, int]
+) -> None:
+    output = answer.model_dump(mode="json", exclude_none=True) | newer
+    assert "error" not in output  # the SDK takes a key of that name out of an answer
+    assert classify_status(status("COMPLETED", output=output)) == answer
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"error": FAILURE.model_dump_json()}, {"output": {"error": FAILURE.model_dump_json()}}],
+)
+def test_failure_of_the_worker_is_read(more: dict[str, Any]) -> None:
+    assert classify_status(status("FAILED", **more)) == FAILURE
+
+
+@pytest.mark.parametrize(
+    ("last", "result"),
+    [
+        (None, Result.LOST),
+        *((status("COMPLETED", output=o), Result.LOST) for o in (None, {}, "x", {"a": 1}, [1])),
+        (status("TIMED_OUT"), Result.LOST),
+        (status("CANCELLED"), Result.CANCELLED),
+        (status("FAILED"), Result.FAILED),
+        (status("FAILED", error="worker exited"), Result.FAILED),
+    ],
+)
+def test_other_ends_are_unconfirmed(last: JobStatus | None, result: Result) -> None:
+    seen = classify_status(last)
+    assert isinstance(seen, Unconfirmed)
+    assert seen.result is result
+
+
+def test_traceback_of_a_crashed_handler_is_not_shown() -> None:
+    crash = {
+        "error_type": "<class 'ValueError'>",
+        "error_message": "cannot GET https://b/a?X-Amz-Signature=abc",
+        "error_traceback": "Traceback (most recent call last): ...",
+    }
+    seen = classify_status(status("FAILED", error=json.dumps(crash)))
+    assert isinstance(seen, Unconfirmed)
+    assert "cannot GET https://b/a?***" in seen.message
+    assert "Traceback" not in seen.message

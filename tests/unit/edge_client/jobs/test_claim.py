@@ -7,8 +7,8 @@ import pytest
 from edge_client.errors import ClaimConflict
 from edge_client.jobs import claim as claims
 from edge_client.services.edge import Edge
+from tests.fakes.servers import S3Server
 from tests.unit.edge_client.samples import NOW, SESSION, claim
-from tests.unit.edge_client.servers import S3Server
 
 
 def test_claim_survives_the_round_trip(edge: Edge) -> None:

@@ -1,17 +1,14 @@
 """Webhook URLs: what RunPod could not call is refused, and a session fits into one segment."""
 
-import json
 from urllib.parse import unquote
 
 import pytest
 
 from bucketscribe_contract.redact import scrub
-from edge_client.cli import run
 from edge_client.errors import BadUsage
 from edge_client.jobs.callback_url import checked, fill
 from edge_client.session import Session
-from tests.unit.edge_client.samples import SESSION, job, wav
-from tests.unit.edge_client.servers import Reply, RunpodServer, S3Server
+from tests.unit.edge_client.jobs.scene import Scene
 
 RUNPOD = "https://api.runpod.ai/v2"
 DEVSTACK = "http://127.0.0.1:4000/v2"
@@ -75,31 +72,15 @@ def test_any_session_is_one_path_segment(name: str) -> None:
     assert unquote(last) == session.prefix
 
 
-def test_url_without_placeholder_is_passed_as_it_is() -> None:
+def test_url_without_placeholder_is_passed_as_it_is_and_an_echo_of_a_secret_scrubbed() -> None:
     assert fill("https://h.example/h?x=%20y", Session("u", "s")) == "https://h.example/h?x=%20y"
-
-
-def test_an_answer_that_echoes_the_url_is_scrubbed() -> None:
     url = fill("https://h.example/hooks/s3cret-of-ours/{session}", Session("u", "s"))
     assert "s3cret-of-ours" not in scrub(f"bad webhook {url}")
 
 
-@pytest.mark.usefixtures("env_file")
-def test_request_carries_the_session_and_the_claim_the_template(
-    s3: S3Server, runpod: RunpodServer
-) -> None:
-    s3.put(SESSION.audio_key, wav(2))
-    runpod.on("/run", Reply(job("IN_QUEUE")))
+def test_request_carries_the_session_and_the_claim_the_template(scene: Scene) -> None:
     template = "https://h.example/hooks/0123456789abcdef/{session}"
-    assert run(["submit", "s1", "--webhook", template, "--json"]) == 0
+    scene.submit(webhook=template)
     prefix = "users%2Fu1%2Faudio%2Fsessions%2Fs1"
-    assert runpod.calls[0].body["webhook"] == template.replace("{session}", prefix)
-    stored = json.loads(s3.objects[SESSION.claim_key].body)
-    assert stored["wanted"]["webhook"] == template
-
-
-@pytest.mark.usefixtures("env_file")
-def test_wrong_url_submits_nothing(s3: S3Server, runpod: RunpodServer) -> None:
-    s3.put(SESSION.audio_key, wav(2))
-    assert run(["submit", "s1", "--webhook", "https://h.example/{sesion}"]) == 2
-    assert (runpod.calls, SESSION.claim_key in s3.objects) == ([], False)
+    assert scene.posts[0]["webhook"] == template.replace("{session}", prefix)
+    assert scene.stored().wanted.webhook == template

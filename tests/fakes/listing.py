@@ -60,14 +60,14 @@ def page_of(
 
 
 def answer_to(
-    objects: Mapping[str, Described], query: Mapping[str, list[str]], order: Order, page_keys: int
+    objects: Mapping[str, Described], query: Mapping[str, list[str]], page_keys: int
 ) -> bytes:
     """Answer a LIST; its continuation token is the last entry of its page."""
     asked = {name: values[0] for name, values in query.items()}
     after = unquote_plus(asked.get("continuation-token", "")) or asked.get("start-after", "")
     limit = min(page_keys, int(asked.get("max-keys", "1000")))
     page = page_of(
-        objects, order, asked.get("prefix", ""), after, asked.get("delimiter", ""), limit
+        objects, bytewise, asked.get("prefix", ""), after, asked.get("delimiter", ""), limit
     )
     keys, folders, more = page
     shown = quote_plus if asked.get("encoding-type") == "url" else escape
@@ -76,7 +76,7 @@ def answer_to(
         f"<CommonPrefixes><Prefix>{shown(f)}</Prefix></CommonPrefixes>" for f in folders
     )
     if more:
-        last = max([*keys, *folders], key=order, default="")
+        last = max([*keys, *folders], key=bytewise, default="")
         body += f"<NextContinuationToken>{quote_plus(last)}</NextContinuationToken>"
     encoding = "<EncodingType>url</EncodingType>" if shown is quote_plus else ""
     return (

@@ -8,8 +8,8 @@ from edge_client.commands import describe, job_to_cancel
 from edge_client.errors import ClaimConflict, SessionNotFound
 from edge_client.jobs import claim as claims
 from edge_client.services.edge import Edge
+from tests.fakes.servers import Reply, RunpodServer, S3Server
 from tests.unit.edge_client.samples import SESSION, claim, job, transcript, wav
-from tests.unit.edge_client.servers import Reply, RunpodServer, S3Server
 
 JOB = "3c8eaa87-22c0-47f7-b4ff-da4a0ffcb40e-u1"
 
@@ -56,11 +56,6 @@ def test_reported_failure_is_described_without_asking_runpod(
     assert runpod.calls == []
 
 
-def test_submission_of_unknown_answer_is_described(edge: Edge, s3: S3Server) -> None:
-    stored(edge, s3, job_id=None)
-    assert describe(edge, "s1")[0]["job_state"] == "unknown"
-
-
 def test_job_is_described_without_s3(edge: Edge, s3: S3Server, runpod: RunpodServer) -> None:
     runpod.on(f"/status/{JOB}", Reply(job("FAILED", error="worker exited")))
     facts, text = describe(edge, JOB)
@@ -91,5 +86,6 @@ def test_cancel_without_a_job_is_said(edge: Edge, s3: S3Server) -> None:
     with pytest.raises(ClaimConflict, match="nothing to cancel"):
         job_to_cancel(edge, "s1")
     stored(edge, s3, job_id=None)
+    assert describe(edge, "s1")[0]["job_state"] == "unknown"
     with pytest.raises(ClaimConflict, match="answer was lost"):
         job_to_cancel(edge, "s1")

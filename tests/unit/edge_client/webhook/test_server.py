@@ -1,19 +1,23 @@
-"""The receiver over real HTTP: the path alone decides, the body never."""
+"""The receiver over real HTTP: the path alone decides, the body never; and its secret."""
 
+import hmac
 import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import pytest
+from pydantic import SecretStr
 
+from bucketscribe_contract.redact import scrub
 from edge_client.errors import BadUsage, NotConfigured
 from edge_client.jobs.callback_url import fill
 from edge_client.session import Session
 from edge_client.webhook import server as receiver_
-from edge_client.webhook.server import Receiver, Secret, Server
+from edge_client.webhook.server import Receiver, Secret, Server, fresh_secret, load_secret
 from tests.unit.edge_client.samples import SESSION
 from tests.unit.edge_client.webhook.conftest import SECRET, Desk
 
@@ -54,14 +58,10 @@ def test_call_with_the_secret_takes_the_session_in(
     call: Call, desk: Desk, name: str, mount: str
 ) -> None:
     session = Session("u 1", name)
-    status, _, _ = call(path_of(session, mount=mount))
-    assert (status, desk.taken) == (200, [session.prefix])
-
-
-def test_proxy_that_decodes_slashes_changes_nothing(call: Call, desk: Desk) -> None:
-    path = "/".join(quote(part) for part in SESSION.prefix.split("/"))
-    assert call(f"/hooks/{SECRET}/{path}")[0] == 200
-    assert desk.taken == [SESSION.prefix]
+    decoded = f"{mount}/{SECRET}/" + "/".join(map(quote, session.prefix.split("/")))
+    for path in (path_of(session, mount=mount), decoded):  # a proxy may decode the slashes
+        assert call(path)[0] == 200
+    assert desk.taken == [session.prefix] * 2
 
 
 @pytest.mark.parametrize(
@@ -204,3 +204,59 @@ def test_taken_address_names_the_remedy(desk: Desk) -> None:
 def raw(server: Server) -> socket.socket:
     parts = urlsplit(server.url)
     return socket.create_connection((parts.hostname, parts.port), timeout=10)
+
+
+GOOD = "0123456789abcdef"
+
+
+@pytest.mark.parametrize("value", ["", "short", GOOD[:15], GOOD + "/", GOOD + "ü", "a" * 129])
+def test_weak_or_unfit_secret_is_refused_without_showing_it(value: str) -> None:
+    with pytest.raises(NotConfigured, match="webhook secret") as caught:
+        Secret(value)
+    assert not value or value not in str(caught.value)
+
+
+def test_secret_is_found_wherever_a_proxy_mounts_the_path() -> None:
+    secret = Secret(GOOD)
+    assert secret.place_in(["", "hooks", GOOD, "users"]) == 2
+    assert secret.place_in(["", GOOD]) == 1
+    for wrong in ([], [""], ["", GOOD[:-1]], ["", GOOD + "0"], ["", GOOD.upper()], ["\udcff"]):
+        assert secret.place_in(wrong) is None
+
+
+def test_every_segment_is_compared_in_constant_time_whatever_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    secret = Secret(GOOD)
+    compared: list[tuple[int, int]] = []
+    real = hmac.compare_digest
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((len(one), len(other)))
+        return real(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    for segments in (["", GOOD, "x"], ["", "0" * 16, "x"], ["", "", ""]):
+        compared.clear()
+        secret.place_in(segments)
+        assert compared == [(32, 32)] * 3
+
+
+def test_file_goes_before_the_setting(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text(GOOD + "\n")
+    assert load_secret(file, SecretStr("another-secret-of-24-ch")).place_in([GOOD]) == 0
+    assert load_secret(None, SecretStr(GOOD)).place_in([GOOD]) == 0
+
+
+def test_missing_secret_names_the_command_that_makes_one(tmp_path: Path) -> None:
+    for file in (None, tmp_path / "absent"):
+        with pytest.raises(NotConfigured, match="edge-client webhook secret"):
+            load_secret(file, None)
+
+
+def test_fresh_secrets_are_fit_differ_and_are_in_no_repr_and_no_log_line() -> None:
+    one, other = fresh_secret(), fresh_secret()
+    assert one != other
+    assert other not in repr(Secret(other))
+    assert other not in scrub(f"POST /hooks/{other}/x")
