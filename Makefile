@@ -31,6 +31,7 @@ lint: setup
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/zizmor --offline --quiet .github
+	$(BIN)/python -m tools.docs --check
 
 types: setup
 	$(BIN)/mypy
@@ -64,13 +65,8 @@ eval: setup ## word and speaker error rates through the whole path; rewrites doc
 bench: setup ## ours against stock WhisperX on a quiet machine; rewrites docs/benchmarks.{json,md}
 	$(BIN)/python -m bench.speed
 
-docs: setup ## what is generated: JSON Schemas, the command line reference
-	$(BIN)/python -m tools.schemas docs/schemas
-	$(BIN)/python -m tools.cli_reference > docs/cli.md
-
-check: test ## what CI runs, and that the generated documents are current
-	$(MAKE) docs
-	git diff --exit-code -- docs/schemas docs/cli.md
+docs: setup ## record the example outputs on the stack; rewrite the generated parts of README and docs
+	$(BIN)/python -m tools.docs --examples
 
 requirements: ## pin anew
 	uv="$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --python-platform linux"; \
