@@ -19,44 +19,36 @@ ADDED_SHARE = 0.02
 INTRODUCTION = """\
 # Benchmarks
 
-Written by `make bench` from [benchmarks.json](benchmarks.json); do not edit. Figures are medians,
-with the lowest and the highest run in brackets; ratios are ours / stock, taken pair by pair.
+For whoever asks how fast this is. `make bench` writes the page from [benchmarks.json](benchmarks.json).
+Figures are medians, with the lowest and highest run in brackets; ratios are ours / stock, by pairs.
 
-- *Stock* is WhisperX's README recipe (`bench/stock.py`), models warm, threads left alone. *Ours* is
-  the worker's runtime, from the job's input to the transcript in storage.
-- Both run on the same weights, number format and batch, in turns (A B A B), each time in a fresh
-  process, after a warm-up on the beginning of the first recording.
-- On both sides FFmpeg's libraries decode (PyAV), stock from a file, ours after a fetch over HTTP on
-  loopback: the step *load*.
-- `telephone` is pyannote.audio's sample, two people on a real line; `meeting`, `panel` and
-  `half-hour` are made from the synthetic speech in `bench/speech`; `german` is synthetic too, with
-  the multilingual model and, on both sides, the English aligner, as the demo has no German one.
+- *Stock* is WhisperX's README recipe (`bench/stock.py`) with warm models; *ours* is the worker's
+  runtime, from the job's input to the stored transcript.
+- Both use the same weights, number format and batch size, alternate (A B A B), and run each time in a
+  fresh process after a warm-up. PyAV decodes on both sides.
+- `telephone` is pyannote.audio's sample, a real call; the others are synthetic speech (`bench/speech`).
+  `german` uses the multilingual model and, on both sides, the English aligner.
 """
 FLOOR = """\
-What goes into each model in our own run of `meeting`, done again one after the other; torch's in a
-process without CTranslate2. The floor takes each model at its fastest number of threads. A job that
-overlaps its stages can beat it, but not the packed floor: one thread each, spread over all cores
-without a gap.
+The inputs of each model in our run of `meeting`, run again one after the other. The floor takes each
+model at its fastest number of threads; the packed floor uses one thread each, spread over all cores.
 """
 STAGES = """\
-After a whole job in the same process. The architectures are those of production with seeded random
-weights, since real ones cannot be had here; only PyanNet's are whisperx's own, as powerset.
+Production architectures with seeded random weights, since the real ones are not available here.
 """
 MEMORY = """\
-The kernel's peak of resident memory (and of child processes, were there any) during one job of
-half an hour, above what was resident once the models were loaded. Without a warm-up.
+Peak resident memory during a job of half an hour, above that of the loaded models.
 """
 COLD = """\
-The worker is `handler.py`, started with the telephone sample as its first job. *One after the
-other* is what imports and models cost in sequence, then the first job of a worker that is ready.
+`handler.py` with the telephone sample as its first job, against the same imports, models and job in
+sequence.
 """
 THROTTLED = """\
-One warm worker, `meeting`. *The longer one* is the download or the unlimited job. In the second
-row the recording comes just as fast as it is worked on: what does not overlap shows there.
+One warm worker, `meeting`. *The longer one* is the download or the job at full speed. In the second row
+the download takes as long as the job.
 """
 OVERHEAD = """\
-The development stack end to end: from the moment the queue has the job to the moment it has the
-answer, less the pipeline's own time in the same run without its delivery.
+Time from the queue's receiving a job to its having the answer, minus the pipeline's own time.
 """
 
 _MEETING = f"english / recordings / {MEETING.name}"
@@ -171,24 +163,22 @@ def _machine(parts: Part) -> list[str]:
 
 
 def _whole_jobs(recordings: Mapping[str, Part]) -> list[str]:
-    """Seconds by step, stock and ours, and their ratio."""
-    lines: list[str] = []
+    """Seconds of the whole job, and the ratio of it and of its longest stages."""
+    steps = ("transcribe", "align", "diarize")
+    head = ("recording", "stock s", "ours s", "ours / stock", *steps)
+    rows, notes = [], []
     for name, found in recordings.items():
-        stock, ours, by_step = found["stock"], found["ours"], found["ratio_by_step"]
-        figures = {
-            step: (stock["steps_s"].get(step), ours["steps_s"].get(step), by_step.get(step))
-            for step in [*stock["steps_s"], *ours["steps_s"]]
-        }
-        figures["**whole job**"] = stock["wall_s"], ours["wall_s"], found["ratio"]
-        steps = ((step, _seconds(s), _seconds(o), _ratio(r)) for step, (s, o, r) in figures.items())
-        lines += [f"### {name}, {found['duration_s']:.0f} s", ""]
-        lines += table(("step", "stock s", "ours s", "ours / stock"), steps)
+        by_step = (f"{found['ratio_by_step'][step]['median']:.3f}" for step in steps)
+        seconds = _seconds(found["stock"]["wall_s"]), _seconds(found["ours"]["wall_s"])
+        rows.append(
+            (f"{name}, {found['duration_s']:.0f} s", *seconds, _ratio(found["ratio"]), *by_step)
+        )
         if "tuned" in found:
-            seconds, ratio = found["tuned"]["seconds"]["wall_s"], found["tuned"]["ratio"]
-            lines += ["", f"Stock with its best threads: {_seconds(seconds)} s, {_ratio(ratio)}."]
-        own = ", ".join(f"{stage} {s['median']:.2f}" for stage, s in found["our_stages"].items())
-        lines += ["", f"Our own stages, seconds (those that overlap count twice): {own}.", ""]
-    return lines
+            tuned, ratio = found["tuned"]["seconds"]["wall_s"], found["tuned"]["ratio"]
+            notes.append(
+                f"{name}: stock with its best threads {_seconds(tuned)} s, {_ratio(ratio)}."
+            )
+    return [*table(head, rows), "", *notes, ""]
 
 
 def _parity(recordings: Mapping[str, Part]) -> list[str]:
@@ -271,15 +261,12 @@ def _memory(parts: Part) -> list[str]:
 
 
 def _cold_start(parts: Part) -> list[str]:
-    """Moments of the worker, causes of loading one after the other."""
+    """When the worker was ready and gave its first result, and when a sequence would have."""
     part = parts["cold_start"]
-    causes = part["one after the other"] | {"first job": part["first job"]}
-    causes |= {"**first result**": part["earlier first result"]}
-    moments = ((what, _seconds(one)) for what, one in part["worker"].items())
+    rows = [(what, _seconds(part["worker"][what])) for what in ("models ready", "first result")]
+    rows.append(("first result, one after the other", _seconds(part["earlier first result"])))
     return [
-        *table(("worker: moment", "s after the start"), moments),
-        "",
-        *table(("one after the other: cause", "s"), ((c, _seconds(s)) for c, s in causes.items())),
+        *table(("moment", "s after the start"), rows),
         "",
         f"Worker / one after the other: {_ratio(part['ratio'])}.",
     ]
