@@ -19,19 +19,19 @@ ADDED_SHARE = 0.02
 INTRODUCTION = """\
 # Benchmarks
 
-For whoever asks how fast this is. `make bench` writes the page from [benchmarks.json](benchmarks.json).
+For whoever asks how fast this is. `make bench` writes it from [benchmarks.json](benchmarks.json).
 Figures are medians, with the lowest and highest run in brackets; ratios are ours / stock, by pairs.
 
 - *Stock* is WhisperX's README recipe (`bench/stock.py`) with warm models; *ours* is the worker's
   runtime, from the job's input to the stored transcript.
-- Both use the same weights, number format and batch size, alternate (A B A B), and run each time in a
-  fresh process after a warm-up. PyAV decodes on both sides.
-- `telephone` is pyannote.audio's sample, a real call; the others are synthetic speech (`bench/speech`).
+- Both use the same weights, number format and batch size, alternate (A B A B), and run each time
+  in a fresh process after a warm-up. PyAV decodes on both sides.
+- `telephone` is pyannote.audio's sample, a real call; the others are synthetic (`bench/speech`).
   `german` uses the multilingual model and, on both sides, the English aligner.
 """
 FLOOR = """\
-The inputs of each model in our run of `meeting`, run again one after the other. The floor takes each
-model at its fastest number of threads; the packed floor uses one thread each, spread over all cores.
+The inputs of each model in our run of `meeting`, run again one after the other. The floor takes
+each model at its fastest number of threads; the packed floor uses one thread each, on all cores.
 """
 STAGES = """\
 Production architectures with seeded random weights, since the real ones are not available here.
@@ -44,8 +44,8 @@ COLD = """\
 sequence.
 """
 THROTTLED = """\
-One warm worker, `meeting`. *The longer one* is the download or the job at full speed. In the second row
-the download takes as long as the job.
+One warm worker, `meeting`. *The longer one* is the download or the job at full speed. In the
+second row the download takes as long as the job.
 """
 OVERHEAD = """\
 Time from the queue's receiving a job to its having the answer, minus the pipeline's own time.
