@@ -1,17 +1,9 @@
-"""The best path of given tokens through an emission, compiled with numba.
+"""CTC: an emission and tokens in, their best path out, compiled with numba, without the GIL.
 
-The topology is that of whisperx (``whisperx/alignment.py``, after torchaudio's forced alignment
-tutorial), not that of ``torchaudio.functional.forced_align``: a token takes one frame, blanks may
-follow it. The same float32 operations in the same order give the same path.
-
-The compiled code is kept in ``NUMBA_CACHE_DIR``, or beside this file; where neither can be
-written, `warm` compiles it once per process. It runs without the GIL.
-
-Where numba keeps compiled code in an image: it begins with what the build compiled.
-
-numba uses a cache only where it may also write, and a worker may not write to its image. Named by
-``NUMBA_CACHE_LOCATOR_CLASSES``, this copies ``NUMBA_CACHE_DIR`` (under 0.1 MB) into the temporary
-folder first. Code for a CPU, a source or a numba of another kind is compiled as ever.
+The topology is that of whisperx (``whisperx/alignment.py``), not that of
+``torchaudio.functional.forced_align``: a token takes one frame, blanks may follow it. The same
+float32 operations in the same order give the same path. Compiled code is kept in the numba cache
+(``NUMBA_CACHE_DIR``, or beside this file); where there is none, `warm` compiles once a process.
 """
 
 from __future__ import annotations
@@ -31,10 +23,12 @@ import numpy.typing as npt
 from numba.core import config
 from numba.core.caching import UserProvidedCacheLocator
 
-logger = logging.getLogger(__name__)
-
 Emission = npt.NDArray[np.float32]
 Frames = npt.NDArray[np.int64]
+
+logger = logging.getLogger(__name__)
+_lock = threading.Lock()
+_functions: list[Callable[..., Any]] = []
 
 
 @dataclass(frozen=True)
@@ -135,8 +129,27 @@ def backtrack(
     return False
 
 
-_lock = threading.Lock()
-_functions: list[Callable[..., Any]] = []
+class CopiedCacheLocator(UserProvidedCacheLocator):  # type: ignore[misc]  # numba is untyped
+    """Numba cache that starts from the image's read-only copy.
+
+    numba uses a cache only where it may also write. Named by ``NUMBA_CACHE_LOCATOR_CLASSES``, this
+    takes ``NUMBA_CACHE_DIR`` where it can be written to, else a copy of it (under 0.1 MB) in the
+    temporary folder.
+    """
+
+    @classmethod
+    def from_function(cls, py_func: Any, py_file: str) -> Self | None:
+        """Return a locator, or None where nothing can be written: numba then keeps nothing."""
+        located: Self | None = super().from_function(py_func, py_file)
+        if located is not None or not config.CACHE_DIR:
+            return located
+        located = cls(py_func, py_file)
+        try:
+            located._cache_path = str(_copied(Path(located._cache_path)))
+            located.ensure_cache_path()
+        except OSError:
+            return None
+        return located
 
 
 def _compiled() -> list[Callable[..., Any]]:
@@ -154,24 +167,6 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
         return numba.njit(nogil=True, cache=True)(function)  # type: ignore[no-any-return]
     except RuntimeError:  # nowhere to keep it: a read-only file system without NUMBA_CACHE_DIR
         return numba.njit(nogil=True)(function)  # type: ignore[no-any-return]
-
-
-class CopiedCacheLocator(UserProvidedCacheLocator):  # type: ignore[misc]  # numba is untyped
-    """`NUMBA_CACHE_DIR` where it can be written to, else a copy of it."""
-
-    @classmethod
-    def from_function(cls, py_func: Any, py_file: str) -> Self | None:
-        """Return a locator, or None where nothing can be written: numba then keeps nothing."""
-        located: Self | None = super().from_function(py_func, py_file)
-        if located is not None or not config.CACHE_DIR:
-            return located
-        located = cls(py_func, py_file)
-        try:
-            located._cache_path = str(_copied(Path(located._cache_path)))
-            located.ensure_cache_path()
-        except OSError:
-            return None
-        return located
 
 
 def _copied(baked: Path) -> Path:
