@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +25,13 @@ from numba.core.caching import UserProvidedCacheLocator
 
 Emission = npt.NDArray[np.float32]
 Frames = npt.NDArray[np.int64]
+Fill = Callable[[Emission, Frames, int, Emission], None]
+Walk = Callable[[Emission, Emission, Frames, int, Frames, Emission], bool]
+F = TypeVar("F", Fill, Walk)
 
 logger = logging.getLogger(__name__)
 _lock = threading.Lock()
-_functions: list[Callable[..., Any]] = []
+_functions: list[tuple[Fill, Walk]] = []
 
 
 @dataclass(frozen=True)
@@ -152,15 +155,15 @@ class CopiedCacheLocator(UserProvidedCacheLocator):  # type: ignore[misc]  # num
         return located
 
 
-def _compiled() -> list[Callable[..., Any]]:
+def _compiled() -> tuple[Fill, Walk]:
     """Return both functions compiled; numba is imported here, for its import takes a second."""
     with _lock:
         if not _functions:
-            _functions.extend(_compile(function) for function in (fill_trellis, backtrack))
-    return _functions
+            _functions.append((_compile(fill_trellis), _compile(backtrack)))
+    return _functions[0]
 
 
-def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
+def _compile(function: F) -> F:
     import numba
 
     try:
