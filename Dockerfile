@@ -3,13 +3,13 @@
 #   docker build --secret id=hf_token,src=TOKEN_FILE -t IMAGE .            large-v3, English
 #   docker build --build-arg PROFILE=demo -t IMAGE .                       small models, no token
 #
-# Any base with glibc and Python 3.11 that can make a venv does; torch's wheels bring CUDA, so the
-# base must not. Nothing is compiled, and apt is not asked for anything.
+# Any base with glibc and a Python 3.11 that has venv works; torch's wheels bring CUDA, so the base
+# must not. Nothing is compiled, and apt is not used.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
-# Dependencies: the largest layer, and the one that changes least. The loader's cache is what
-# CTranslate2 finds cuBLAS by: torch finds the same files by its own search path. Not compiled are
-# tests, and the models that no aligner is; some wheels bring templates that are not Python.
+# Dependencies: the largest layer, and the one that changes least. CTranslate2 finds cuBLAS by the
+# loader's cache, torch finds the same files by its own search path. Tests and models that cannot
+# align are not compiled to bytecode; some wheels bring templates that are not Python.
 FROM ${BASE_IMAGE} AS runtime
 COPY requirements/uv.txt requirements/image.txt /opt/requirements/
 RUN --mount=type=secret,id=package_index --mount=type=secret,id=ca_bundle \
@@ -43,7 +43,7 @@ ENV PATH=/opt/venv/bin:$PATH \
 WORKDIR /app
 
 # Models: downloaded with every file checked, or for the demo profile taken from packages; then
-# loaded and used with the network refused, so that a build whose models would not run fails.
+# loaded and used without a network, so that the build fails if they would not run.
 FROM runtime AS models
 ARG PROFILE=production
 ARG LANGUAGES=en
@@ -70,7 +70,7 @@ RUN --mount=type=secret,id=package_index --mount=type=secret,id=ca_bundle \
     && find /models -exec touch -d @1700000000 {} + \
     && python -m builder.verify_offline /models
 
-# Code: numba's cache goes by a source's time, in whole seconds from here on as layers keep them.
+# Code: numba's cache goes by a source's time, which layers keep in whole seconds.
 FROM runtime AS code
 COPY handler.py test_input.json LICENSE image/healthcheck.py ./
 COPY bucketscribe_contract bucketscribe_contract
@@ -92,7 +92,7 @@ COPY --from=code /opt/numba /opt/numba
 COPY --from=code /app /app
 USER 10001:10001
 STOPSIGNAL SIGTERM
-# RunPod does not look at it, Docker and Podman do. There is no port to ask: see the file.
+# For Docker and Podman; RunPod ignores it.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s \
     CMD ["python", "-I", "-S", "/app/healthcheck.py"]
 CMD ["python", "-u", "handler.py"]

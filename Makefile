@@ -6,7 +6,7 @@ MODELS_DIR ?= models
 PACKAGES := bucketscribe_contract worker edge_client builder devstack bench tools handler.py
 PINS := requirements/dev.txt requirements/uv.txt
 
-.PHONY: setup format lint types test unit e2e test-faults image test-image demo eval bench docs check requirements release-notes push clean help
+.PHONY: setup format lint types test unit e2e test-faults image test-image demo eval bench docs check requirements release release-notes push clean help
 
 setup: $(VENV)/.installed $(MODELS_DIR)/profile.json ## install everything, assemble the demo models
 
@@ -30,6 +30,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/zizmor --offline --quiet .github
 
 types: setup
 	$(BIN)/mypy
@@ -49,9 +50,10 @@ test: lint types unit e2e test-faults test-image ## all that must hold
 image: setup ## PROFILE, BASE_IMAGE, TAG, LANGUAGES, WHISPER_MODEL, HF_TOKEN_FILE: build the worker's image
 	$(BIN)/python -m image.build
 
-test-image: setup ## the image is built, looked into and run; as root, it installs buildah and debootstrap
+test-image: setup ## build the demo image and test it; as root, installs buildah, debootstrap, bubblewrap
 	$(BIN)/python -m image.engine
-	$(BIN)/pytest -m image
+	$(BIN)/pytest tests/image
+	$(BIN)/python -m image.tested --stamp
 
 demo: setup ## S3 → queue → worker → S3 on this machine, with real speech
 	$(BIN)/python -m devstack.demo
@@ -62,14 +64,13 @@ eval: setup ## word and speaker error rates through the whole path; rewrites doc
 bench: setup ## ours against stock WhisperX on a quiet machine; rewrites docs/benchmarks.{json,md}
 	$(BIN)/python -m bench.speed
 
-docs: setup ## what is generated: JSON Schemas, the command line reference, what a batch shows
+docs: setup ## what is generated: JSON Schemas, the command line reference
 	$(BIN)/python -m tools.schemas docs/schemas
 	$(BIN)/python -m tools.cli_reference > docs/cli.md
-	$(BIN)/python -m tools.batch_captures docs/batch.md
 
 check: test ## what CI runs, and that the generated documents are current
 	$(MAKE) docs
-	git diff --exit-code -- docs/schemas docs/cli.md docs/batch.md
+	git diff --exit-code -- docs/schemas docs/cli.md
 
 requirements: ## pin anew
 	uv="$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --python-platform linux"; \
@@ -77,11 +78,20 @@ requirements: ## pin anew
 	$$uv pyproject.toml --extra demo -c requirements/dev.txt -o requirements/demo.txt && \
 	$$uv pyproject.toml --extra worker -c requirements/dev.txt -o requirements/worker.txt && \
 	$(BIN)/python -m image.requirements && \
-	$$uv pyproject.toml -c requirements/dev.txt -o requirements/edge.txt && \
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --universal \
+	    pyproject.toml -c requirements/dev.txt -o requirements/edge.txt && \
 	echo "uv" | $$uv - -o requirements/uv.txt
 
-release-notes: setup ## RELEASE=v1.2.3: what the changelog says of it, if the version agrees
-	$(BIN)/python -m tools.release "$$RELEASE" > release-notes.md
+release-notes: ## RELEASE=v1.2.3: what the changelog says of it, if tag, version and changelog agree
+	@version=$$(awk -F'"' '/^version = / { print $$2; exit }' pyproject.toml); \
+	if [ "$$RELEASE" != "v$$version" ]; then \
+	    echo "the tag is '$$RELEASE', pyproject.toml says $$version: tag v$$version, or change the version" >&2; exit 1; fi; \
+	awk -v head="## [$$version] - 2" 'index($$0, head) == 1 { on = 1; next } /^## / { on = 0 } on' CHANGELOG.md > release-notes.md; \
+	if ! grep -q '[^[:space:]]' release-notes.md; then \
+	    echo "CHANGELOG.md has no section '## [$$version] - YYYY-MM-DD': move [Unreleased] there" >&2; exit 1; fi
+
+release: ## RELEASE=v1.2.3: a GitHub release with release-notes.md
+	gh release create "$$RELEASE" --verify-tag --title "$$RELEASE" --notes-file release-notes.md
 
 push: ## TAG=registry/name:tag, as `make image` had it, into its registry; and as ALSO=registry/name:latest
 	engine="$${ENGINE:-$$(command -v buildah || echo docker)}" && "$$engine" push "$$TAG" && \

@@ -1,20 +1,14 @@
 """Measure accuracy through the whole path, next to stock WhisperX on the same weights.
 
-``python -m bench.accuracy --models DIR`` writes docs/accuracy.md and docs/accuracy.json for the
-telephone sample and the project's own speech, prints the table, and exits 1 if ours is worse
-than stock by more than `bench.accuracy.TOLERANCES`. ``--also DIR`` measures further
-recordings (NAME.flac, NAME.ref.json, NAME.rttm): printed, and written only with ``--write-also``.
-
-Ours next to stock: where it is worse, and the table.
-
-Pure: takes `Score`s; returns complaints, Markdown and JSON.
+``python -m bench.accuracy --models DIR`` prints the table, writes docs/accuracy.{md,json} and
+exits 1 where ours is worse than stock by more than `TOLERANCES`. ``--also DIR`` measures further
+recordings (NAME.flac, NAME.ref.json, NAME.rttm), which ``--write-also`` puts into the files too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -25,13 +19,14 @@ from bench.corpus import (
     SAMPLE_RATE_HZ,
     SPEECH_DIR,
     Reference,
-    Turn,
     load_folder,
     read_recording,
     read_transcript,
     telephone_sample,
 )
 from bench.scoring import COLLAR_S, Score, score
+from bench.speed.turns import run_process
+from bench.stock import StockResult, transcribe_files
 from bench.whole_path import ROOT, SubmitError, transcribe_all
 
 TOLERANCES: dict[str, float] = {
@@ -43,6 +38,31 @@ TOLERANCES: dict[str, float] = {
     "first_word_p90_s": 0.02,
 }
 """How much worse than stock a figure may be, absolute: rates are parts of one, times seconds."""
+INTRODUCTION = """\
+# Accuracy
+
+Written by `make eval`; do not edit. Ours is what the worker put into S3 after upload, submission
+with the edge client, queue and worker; stock is WhisperX's README recipe (`bench/stock.py`) on
+the same weights:
+{models}.
+
+- WER and cpWER are of texts that Whisper's own English normaliser has written anew (`transformers`'
+  `EnglishTextNormalizer` with Whisper's spelling map): numbers are figures, contractions are
+  written out, spelling is American, hesitations are left out. So they compare with published ones.
+- DER is by the speakers of the words, which is what a reader of a transcript is told; overlapped
+  speech counts. The collar is pyannote.metrics': half of it on either side of each boundary.
+- First words: how many of the utterances' first words were recognised, and how far from the
+  true start they were put.
+- `telephone` is the sample of pyannote.audio, two people on a real line, its true times put down
+  by hand. The others are synthetic voices with exact times (`bench/speech/`).
+
+"""
+DIARIZER = """
+The same DER of the stock diarizer's own turns, before they are put on words. What lies between
+is speech that no word covers: overlapped speech, and the breath between two sentences that the
+reference counts as one utterance.
+
+"""
 
 
 @dataclass(frozen=True)
@@ -54,8 +74,7 @@ class Comparison:
         duration_s: Its length.
         ours: From ``transcription.json``, through the whole path.
         stock: From WhisperX's functions, on the same weights.
-        diarizer_der: DER of stock's diarizer by its own turns, before they are put on words,
-            with `COLLAR_S`.
+        diarizer_der: DER of stock's diarizer by its own turns, with `COLLAR_S`.
     """
 
     recording: str
@@ -69,22 +88,17 @@ def complaints(comparison: Comparison) -> list[str]:
     """Say in what ours is worse than stock by more than `TOLERANCES`; empty: in nothing."""
     ours, stock = comparison.ours, comparison.stock
     worse = [
-        f"{comparison.recording}: {name} {_plain(getattr(ours, name))}, "
-        f"stock {_plain(getattr(stock, name))}, tolerance {tolerance}"
+        f"{name} {_plain(getattr(ours, name))}, stock {_plain(getattr(stock, name))}, "
+        f"tolerance {tolerance}"
         for name, tolerance in TOLERANCES.items()
         if _is_worse(getattr(ours, name), getattr(stock, name), tolerance)
     ]
     if _miscounted(ours) > _miscounted(stock):
-        worse.append(
-            f"{comparison.recording}: {ours.speakers_found} speakers for {ours.speakers_true}, "
-            f"stock {stock.speakers_found}"
-        )
+        found = f"{ours.speakers_found} speakers for {ours.speakers_true}"
+        worse.append(f"{found}, stock {stock.speakers_found}")
     if ours.first_words < stock.first_words:
-        worse.append(
-            f"{comparison.recording}: {ours.first_words} first words found, "
-            f"stock {stock.first_words}"
-        )
-    return worse
+        worse.append(f"{ours.first_words} first words found, stock {stock.first_words}")
+    return [f"{comparison.recording}: {complaint}" for complaint in worse]
 
 
 def markdown(comparisons: Sequence[Comparison]) -> str:
@@ -113,15 +127,15 @@ def to_json(comparisons: Sequence[Comparison], models: dict[str, str]) -> str:
         "collar_s": COLLAR_S,
         "tolerances": TOLERANCES,
         "models": models,
-        "recordings": [_rounded(asdict(comparison)) for comparison in comparisons],
+        "recordings": [asdict(comparison) for comparison in comparisons],
     }
-    return json.dumps(document, indent=2) + "\n"
+    # rounded to what is measured, so that a rerun changes a file only when it says something new
+    rounded = json.loads(json.dumps(document), parse_float=lambda text: round(float(text), 4))
+    return json.dumps(rounded, indent=2) + "\n"
 
 
 def _is_worse(ours: float | None, stock: float | None, tolerance: float) -> bool:
-    if stock is None:
-        return False
-    return ours is None or ours > stock + tolerance
+    return stock is not None and (ours is None or ours > stock + tolerance)
 
 
 def _miscounted(score: Score) -> int:
@@ -129,17 +143,11 @@ def _miscounted(score: Score) -> int:
 
 
 def _cells(score: Score) -> str:
-    return " | ".join(
-        [
-            f"{score.wer:.1%}",
-            f"{score.cpwer:.1%}",
-            f"{score.der:.1%}",
-            f"{score.der_no_collar:.1%}",
-            f"{score.speakers_found} of {score.speakers_true}",
-            f"{score.first_words}: {_ms(score.first_word_median_s)}"
-            f" / {_ms(score.first_word_p90_s)}",
-        ]
-    )
+    rates = score.wer, score.cpwer, score.der, score.der_no_collar
+    times = f"{_ms(score.first_word_median_s)} / {_ms(score.first_word_p90_s)}"
+    cells = [f"{rate:.1%}" for rate in rates]
+    cells.append(f"{score.speakers_found} of {score.speakers_true}")
+    return " | ".join([*cells, f"{score.first_words}: {times}"])
 
 
 def _ms(seconds: float | None) -> str:
@@ -150,50 +158,19 @@ def _plain(value: float | None) -> str:
     return "none" if value is None else f"{value:.4f}"
 
 
-def _rounded(value: Any) -> Any:
-    """Round floats to what is measured, so that a rerun changes a file only when it says so."""
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    return round(value, 4) if isinstance(value, float) else value
-
-
-INTRODUCTION = """\
-# Accuracy
-
-Written by `make eval`; do not edit. Ours is what the worker put into S3 after upload, submission
-with the edge client, queue and worker; stock is WhisperX's README recipe (`bench/stock.py`) on
-the same weights:
-{models}.
-
-- WER and cpWER are under the normalisation that `bench/scoring.py` states.
-- DER is by the speakers of the words, which is what a reader of a transcript is told; overlapped
-  speech counts. The collar is pyannote.metrics': half of it on either side of each boundary.
-- First words: how many of the utterances' first words were recognised, and how far from the
-  true start they were put.
-- `telephone` is the sample of pyannote.audio, two people on a real line, its true times put down
-  by hand. The others are synthetic voices with exact times (`bench/speech/`).
-
-"""
-DIARIZER = """
-The same DER of the stock diarizer's own turns, before they are put on words. What lies between
-is speech that no word covers: overlapped speech, and the breath between two sentences that the
-reference counts as one utterance.
-
-"""
-
-
-class StockError(Exception):
-    """Stock WhisperX did not run to its end."""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write; 1 when ours is worse than stock, or did not come through."""
-    options = _parser().parse_args(arguments)
+    parser = argparse.ArgumentParser(prog="python -m bench.accuracy", description=__doc__)
+    for name in ("models", "logs", "docs"):
+        parser.add_argument(f"--{name}", type=Path, default=ROOT / name, metavar="DIR")
+    parser.add_argument("--also", type=Path, action="append", default=[], metavar="DIR")
+    parser.add_argument("--write-also", action="store_true")
+    options = parser.parse_args(arguments)
     own = [telephone_sample(), *load_folder(SPEECH_DIR)]
     also = [reference for folder in options.also for reference in load_folder(folder)]
     try:
         comparisons, models = compare([*own, *also], options.models, options.logs)
-    except (SubmitError, StockError) as exc:
+    except SubmitError as exc:
         print(exc, file=sys.stderr)
         return 1
     print(markdown(comparisons) + "\n" + diarizer_markdown(comparisons))
@@ -206,19 +183,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def compare(
     references: Sequence[Reference], models: Path, logs: Path
 ) -> tuple[list[Comparison], dict[str, str]]:
-    """Measure stock, then ours.
+    """Measure stock, then ours; return what came out, and the models' names by stage.
 
     Args:
         references: The recordings.
         models: The folder that both load.
         logs: Where the development stack's logs go.
-
-    Returns:
-        A comparison for each recording, and the names of the models by stage.
     """
     logs.mkdir(parents=True, exist_ok=True)
     print(f"stock: {len(references)} recordings", file=sys.stderr)
-    stock = run_stock(references, models, logs)
+    recordings = [reference.audio for reference in references]
+    stock = run_process(transcribe_files, models.resolve(), recordings)
     print("ours: the same, through the whole path", file=sys.stderr)
     ours = list(transcribe_all(references, models, logs))
     comparisons = [
@@ -228,56 +203,24 @@ def compare(
     return comparisons, ours[0]["models"]
 
 
-def run_stock(references: Sequence[Reference], models: Path, logs: Path) -> list[dict[str, Any]]:
-    """Run `bench.stock` in a process of its own, which gives its memory back.
-
-    Raises:
-        StockError: It did not end well; what it said is in ``stock.log``.
-    """
-    recordings = [str(reference.audio) for reference in references]
-    log = logs / "stock.log"
-    with log.open("w") as errors:
-        run = subprocess.run(
-            [sys.executable, "-m", "bench.stock", "--models", str(models.resolve()), *recordings],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            check=False,
-        )
-    if run.returncode:
-        raise StockError(f"stock WhisperX: exit {run.returncode}: see {log}")
-    return [json.loads(line) for line in run.stdout.splitlines()]
-
-
 def write(comparisons: Sequence[Comparison], models: dict[str, str], docs: Path) -> None:
     """Write the committed table."""
     names = ", ".join(f"{name} ({stage})" for stage, name in models.items())
-    text = INTRODUCTION.format(models=names) + markdown(comparisons)
-    (docs / "accuracy.md").write_text(text + DIARIZER + diarizer_markdown(comparisons))
+    text = INTRODUCTION.format(models=names) + markdown(comparisons) + DIARIZER
+    (docs / "accuracy.md").write_text(text + diarizer_markdown(comparisons))
     (docs / "accuracy.json").write_text(to_json(comparisons, models))
 
 
-def _compare_one(reference: Reference, theirs: dict[str, Any], ours: dict[str, Any]) -> Comparison:
+def _compare_one(reference: Reference, theirs: StockResult, ours: dict[str, Any]) -> Comparison:
     duration_s = len(read_recording(reference.audio)) / SAMPLE_RATE_HZ
-    stock = read_transcript(theirs)
-    turns = [Turn(*turn) for turn in theirs["turns"]]
+    stock = read_transcript(theirs.transcript)
     return Comparison(
         recording=reference.name,
         duration_s=duration_s,
         ours=score(reference, read_transcript(ours), duration_s),
         stock=score(reference, stock, duration_s),
-        diarizer_der=score(reference, stock, duration_s, turns).der,
+        diarizer_der=score(reference, stock, duration_s, theirs.turns).der,
     )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench.accuracy", description=__doc__)
-    parser.add_argument("--models", type=Path, default=ROOT / "models", metavar="DIR")
-    parser.add_argument("--logs", type=Path, default=ROOT / "logs", metavar="DIR")
-    parser.add_argument("--docs", type=Path, default=ROOT / "docs", metavar="DIR")
-    parser.add_argument("--also", type=Path, action="append", default=[], metavar="DIR")
-    parser.add_argument("--write-also", action="store_true")
-    return parser
 
 
 if __name__ == "__main__":

@@ -1,37 +1,27 @@
 """From the start of a process to its first transcript, and what the time goes into.
 
-Three kinds of fresh processes, in turns:
-
-- *worker*: ``handler.py`` as it is, with the telephone sample as its first job; the moments are
-  those of its own log and of the loopback storage that it fetches from and delivers to.
-- *one after the other*: imports, then one model after another, as a worker does it that knows
-  nothing better; timed by cause.
-- *ready*: the worker's runtime, ready, with no job before: how long the first job takes then.
-
-Loading one after the other would be followed by the same first job, so the row compares *worker*
-with *one after the other* plus the first job of *ready*.
-
-``python -m bench.cold_start`` prints it; `bench.speed` makes it a part of docs/benchmarks.md.
+Three kinds of fresh processes, in turns: *worker*, ``handler.py`` with the telephone sample as its
+first job; *one after the other*, imports and then each model in sequence, timed by cause; *ready*,
+the first job of a worker whose models are loaded. *Worker* is compared with *one after the other*
+plus that first job. ``python -m bench.speed --only cold_start`` measures it.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from bench.speed.inputs import TELEPHONE, Bench, Storage, write_input
-from bench.speed.measure import Figure, by_stage
-from bench.speed.turns import SubjectFailed
+from bench.speed.measure import figure, figures, ratios
+from bench.speed.sides import JobFailed, Worker
+from bench.speed.turns import run_process
 from bench.whole_path import ROOT
 
 RESULT = "result-cold.json"
@@ -40,14 +30,14 @@ LOADED = re.compile(r"loaded (.+) in ([\d.]+) s")
 
 def measure_cold_start(bench: Bench) -> dict[str, Any]:
     """Measure the three kinds in turns."""
-    recording = write_input(TELEPHONE, bench.folder)
+    recording, models = write_input(TELEPHONE, bench.folder), bench.models.resolve()
     workers, serial, first_jobs = [], [], []
     with Storage(bench.folder) as storage:
         urls = storage.url(recording.name), storage.url(RESULT)
         for turn in range(bench.pairs):
-            workers.append(start_worker(bench.models, storage, *urls))
-            serial.append(_in_process("serial", bench.models, *urls))
-            first_jobs.append(_in_process("ready", bench.models, *urls)["first job"])
+            workers.append(start_worker(models, storage, *urls))
+            serial.append(_load_serially(models))
+            first_jobs.append(run_process(run_first_job, models, *urls))
             spent = workers[-1]["first result"], sum(serial[-1].values()) + first_jobs[-1]
             print(f"{turn + 1}/{bench.pairs} worker {spent[0]:.1f} s, serial {spent[1]:.1f} s")
     return summarise(workers, serial, first_jobs)
@@ -69,11 +59,11 @@ def summarise(
     ours = [moments["first result"] for moments in workers]
     return {
         "recording": TELEPHONE,
-        "worker": {k: asdict(Figure.of(v)) for k, v in by_stage(workers).items()},
-        "one after the other": {k: asdict(Figure.of(v)) for k, v in by_stage(serial).items()},
-        "first job": asdict(Figure.of(first_jobs)),
-        "earlier first result": asdict(Figure.of(before)),
-        "ratio": asdict(Figure.of([o / b for o, b in zip(ours, before, strict=True)])),
+        "worker": figures(workers),
+        "one after the other": figures(serial),
+        "first job": figure(first_jobs),
+        "earlier first result": figure(before),
+        "ratio": ratios(ours, before),
     }
 
 
@@ -88,72 +78,44 @@ def start_worker(
         result`` (it is in the storage), ``exit``.
     """
     job = json.dumps({"input": {"audio_url": audio_url, "result_url": result_url}})
-    environment = os.environ | {
-        "MODELS_DIR": str(models.resolve()),
-        "ALLOW_LOOPBACK_URLS": "1",
-        "PYTHONUNBUFFERED": "1",
-    }
+    settings = {"MODELS_DIR": str(models), "ALLOW_LOOPBACK_URLS": "1", "PYTHONUNBUFFERED": "1"}
     seen = len(storage.requests())
     began = time.time()
-    lines = _lines([sys.executable, "handler.py", "--test_input", job], environment)
-    moments = {"exit": time.time() - began}
-    loaded = {
-        f"loaded {found[1]}": at - began for at, line in lines if (found := LOADED.search(line))
-    }
+    command = [sys.executable, "handler.py", "--test_input", job]
+    pipe, both = subprocess.PIPE, subprocess.STDOUT
+    with subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | settings, stdout=pipe, stderr=both, text=True
+    ) as process:
+        assert process.stdout is not None  # noqa: S101 -- as asked for above
+        lines = [(time.time() - began, line.rstrip()) for line in process.stdout]
+    ended = time.time() - began
+    loaded = {f"loaded {found[1]}": at for at, line in lines if (found := LOADED.search(line))}
     requests = storage.requests()[seen:]
     fetched = [float(r["began"]) for r in requests if r["method"] == "GET"]
     stored = [float(r["ended"]) for r in requests if r["name"] == RESULT]
     if not (fetched and stored and loaded):
-        raise SubjectFailed("handler.py: no result\n" + "\n".join(line for _, line in lines[-12:]))
+        raise JobFailed("handler.py: no result\n" + "\n".join(line for _, line in lines[-12:]))
     return {
         "fetch began": fetched[0] - began,
         **loaded,
         "models ready": max(at for what, at in loaded.items() if "aligner" not in what),
         "first result": stored[0] - began,
-        **moments,
+        "exit": ended,
     }
 
 
-def _lines(command: Sequence[str], environment: Mapping[str, str]) -> list[tuple[float, str]]:
-    """Run a command to its end; return its lines with the times at which they came."""
-    with subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        assert process.stdout is not None  # noqa: S101 -- as asked for above
-        return [(time.time(), line.rstrip()) for line in process.stdout]
-
-
-def _in_process(kind: str, models: Path, audio_url: str, result_url: str) -> dict[str, float]:
+def _load_serially(models: Path) -> dict[str, float]:
     """Measure in a `bench.speed.cold_process`; its start is part of it."""
-    command = [sys.executable, "-m", "bench.speed.cold_process", kind, str(models.resolve())]
-    command += [audio_url, result_url, str(time.time())]
+    command = [sys.executable, "-m", "bench.speed.cold_process", str(models), str(time.time())]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if run.returncode:
-        raise SubjectFailed(f"cold start, {kind}: exit {run.returncode}\n{run.stderr[-2000:]}")
+        raise JobFailed(f"loading one after the other: exit {run.returncode}\n{run.stderr[-2000:]}")
     seconds: dict[str, float] = json.loads(run.stdout.splitlines()[-1])
     return seconds
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print."""
-    options = _parser().parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        found = measure_cold_start(Bench(options.models, Path(folder), options.pairs, {}))
-    print(json.dumps(found, indent=1))
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench.cold_start", description=__doc__)
-    parser.add_argument("--models", type=Path, default=ROOT / "models", metavar="DIR")
-    parser.add_argument("--pairs", type=int, default=5)
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def run_first_job(models: Path, audio_url: str, result_url: str) -> float:
+    """Get a worker ready, aligner included, and time its first job; for a process of its own."""
+    worker = Worker(models)
+    worker.models.aligner("en")
+    return worker.run(audio_url, result_url).wall_s

@@ -1,17 +1,8 @@
-"""Audio files in and out, with PyAV: no ffmpeg binary is needed.
+"""Recordings, what was really said in them, and what a recogniser made of them.
 
-Takes paths and int16 waveforms; returns int16 waveforms of 16 kHz. What a file is written as
-is an `Encoding`: a container with a codec, as recorders and browsers make them.
-
-What was really said: utterances and speaker turns, and the files they are kept in.
-
-Takes ``NAME.ref.json`` (``[{start, end, speaker, text}]``), RTTM and STM files; returns frozen
-`Utterance`s and `Turn`s. Times are seconds from the start of the recording.
-
-What a recogniser said, read from WhisperX's JSON or from our ``transcription.json``.
-
-Both have ``segments[]`` with ``text``, ``speaker`` and ``words[]``; in WhisperX's a key may be
-missing where in ours it is null.
+Takes audio files (decoded by PyAV: no ffmpeg binary is needed), ``NAME.ref.json``, RTTM, STM and
+transcripts, WhisperX's or ours; returns int16 waveforms, `Reference`s and `Hypothesis`es, and
+writes waveforms in each of `ENCODINGS`. Times are seconds from the start of the recording.
 """
 
 from __future__ import annotations
@@ -20,7 +11,7 @@ import importlib.util
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
@@ -35,16 +26,16 @@ Waveform = npt.NDArray[np.int16]
 """Shape (n_samples,) for mono, (n_channels, n_samples) for more."""
 
 SAMPLE_RATE_HZ = 16_000
+SPEECH_DIR = Path(__file__).parent / "speech"
+NOBODY = ""
+"""The speaker of words that were given to no speaker."""
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How a recording is written.
+    """How a recording is written: container, encoder and its sample format by FFmpeg's names.
 
     Attributes:
-        container: FFmpeg's name of the container.
-        codec: FFmpeg's name of the encoder.
-        sample_format: What the encoder takes, in FFmpeg's words (``fltp``: planar float32).
         bit_rate: Bits per second; None for codecs that have no choice.
         stereo_only: The encoder refuses mono: one channel is written twice.
     """
@@ -88,9 +79,15 @@ def write_recording(
     # bitexact: no encoder version and no random Ogg serial, so the same speech is the same file
     with av.open(path, "w", format=spec.container, options={"fflags": "+bitexact"}) as container:
         stream = cast(AudioStream, container.add_stream(spec.codec, rate=rate_hz, layout=layout))
-        _configure(stream, spec)
+        stream.codec_context.format = AudioFormat(spec.sample_format)
+        stream.codec_context.options = {"strict": "experimental", "flags": "+bitexact"}
+        if spec.bit_rate:
+            stream.codec_context.bit_rate = spec.bit_rate
+        planar = np.ascontiguousarray(channels)
+        speech = AudioFrame.from_ndarray(planar, format="s16p", layout=layout)
+        speech.sample_rate = rate_hz
         resampler = AudioResampler(format=spec.sample_format, layout=layout, rate=rate_hz)
-        for frame in [*resampler.resample(_frame(channels, layout, rate_hz)), None]:
+        for frame in [*resampler.resample(speech), None]:
             container.mux(stream.encode(frame))
 
 
@@ -117,24 +114,6 @@ def read_recording(path: Path, rate_hz: int = SAMPLE_RATE_HZ) -> Waveform:
 def to_float32(waveform: Waveform) -> npt.NDArray[np.float32]:
     """Scale int16 to float32 in [-1, 1), as ``whisperx.load_audio`` does."""
     return waveform.astype(np.float32) / 32768.0
-
-
-def _configure(stream: AudioStream, spec: Encoding) -> None:
-    """Set what an encoder must know before its first frame."""
-    stream.codec_context.format = AudioFormat(spec.sample_format)
-    stream.codec_context.options = {"strict": "experimental", "flags": "+bitexact"}
-    if spec.bit_rate:
-        stream.codec_context.bit_rate = spec.bit_rate
-
-
-def _frame(channels: Waveform, layout: str, rate_hz: int) -> AudioFrame:
-    """Pack (n_channels, n_samples) into one planar frame."""
-    frame = AudioFrame.from_ndarray(np.ascontiguousarray(channels), format="s16p", layout=layout)
-    frame.sample_rate = rate_hz
-    return frame
-
-
-SPEECH_DIR = Path(__file__).parent / "speech"
 
 
 @dataclass(frozen=True)
@@ -176,6 +155,10 @@ class Reference:
     def speakers(self) -> frozenset[str]:
         """Everybody who has a turn."""
         return frozenset(turn.speaker for turn in self.turns)
+
+    def text_by_speaker(self) -> dict[str, str]:
+        """Collect what each speaker says, in order."""
+        return _joined((utterance.speaker, utterance.text) for utterance in self.utterances)
 
 
 def load_reference(audio: Path) -> Reference:
@@ -227,24 +210,6 @@ def parse_stm(text: str) -> tuple[Utterance, ...]:
     return tuple(Utterance(float(f[3]), float(f[4]), f[2], f[5]) for f in fields)
 
 
-def format_rttm(name: str, utterances: Iterable[Utterance]) -> str:
-    """Write each utterance as one RTTM line."""
-    return "".join(
-        f"SPEAKER {name} 1 {u.start:.3f} {u.end - u.start:.3f} <NA> <NA> {u.speaker} <NA> <NA>\n"
-        for u in utterances
-    )
-
-
-def format_references(utterances: Iterable[Utterance]) -> str:
-    """Write utterances as ``NAME.ref.json`` holds them, one a line."""
-    lines = ",\n".join(json.dumps(asdict(utterance)) for utterance in utterances)
-    return f"[\n{lines}\n]\n"
-
-
-NOBODY = ""
-"""The speaker of words that were given to no speaker."""
-
-
 @dataclass(frozen=True)
 class SpokenWord:
     """One recognised word; times are None where the aligner found none."""
@@ -275,10 +240,7 @@ class Hypothesis:
 
     def text_by_speaker(self) -> dict[str, str]:
         """Collect each speaker's words, in order; `NOBODY`'s too."""
-        texts: defaultdict[str, list[str]] = defaultdict(list)
-        for word in self.words:
-            texts[word.speaker].append(word.text)
-        return {speaker: " ".join(words) for speaker, words in texts.items()}
+        return _joined((word.speaker, word.text) for word in self.words)
 
     def turns(self) -> tuple[Turn, ...]:
         """Tell who speaks when, by the words: what a reader of the transcript is told.
@@ -296,26 +258,24 @@ def read_transcript(document: Mapping[str, Any]) -> Hypothesis:
     segments = document["segments"]
     return Hypothesis(
         text=" ".join(segment["text"].strip() for segment in segments),
-        words=tuple(
-            word for index, segment in enumerate(segments) for word in _words(index, segment)
-        ),
+        words=tuple(w for index, segment in enumerate(segments) for w in _words(index, segment)),
     )
+
+
+def _joined(said: Iterable[tuple[str, str]]) -> dict[str, str]:
+    texts: defaultdict[str, list[str]] = defaultdict(list)
+    for speaker, text in said:
+        texts[speaker].append(text)
+    return {speaker: " ".join(parts) for speaker, parts in texts.items()}
 
 
 def _words(index: int, segment: Mapping[str, Any]) -> list[SpokenWord]:
     """Read a segment's words; one without words still has its text and its speaker."""
     speaker = segment.get("speaker") or NOBODY
-    if not segment.get("words"):
-        return [SpokenWord(text, None, None, speaker, index) for text in segment["text"].split()]
+    words = segment.get("words") or [{"word": text} for text in segment["text"].split()]
     return [
-        SpokenWord(
-            text=word["word"],
-            start_s=word.get("start"),
-            end_s=word.get("end"),
-            speaker=word.get("speaker") or speaker,
-            segment=index,
-        )
-        for word in segment["words"]
+        SpokenWord(w["word"], w.get("start"), w.get("end"), w.get("speaker") or speaker, index)
+        for w in words
     ]
 
 

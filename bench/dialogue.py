@@ -6,10 +6,8 @@ same script, seed and voices give the same samples.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -42,19 +40,6 @@ class Script:
     seed: int
     voices: dict[str, str]
     lines: tuple[Line, ...]
-
-
-def load_scripts(path: Path) -> dict[str, Script]:
-    """Read a file of scripts, one table each."""
-    return {
-        name: Script(
-            name=name,
-            seed=table["seed"],
-            voices=table["voices"],
-            lines=tuple(Line(*line) for line in table["lines"]),
-        )
-        for name, table in tomllib.loads(path.read_text()).items()
-    }
 
 
 def record(script: Script, speak: Speak) -> tuple[Waveform, tuple[Utterance, ...]]:

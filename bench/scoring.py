@@ -1,25 +1,19 @@
-"""How good a transcript is: WER, cpWER, DER, number of speakers, word times.
+"""How good a transcript is: WER, cpWER, DER, number of speakers, times of first words.
 
-Pure: takes a `Reference`, a `Hypothesis` and the recording's length; returns a `Score`. Words
-are compared under `bench.scoring`.
-
-The text normalisation under which words are compared, reference and hypothesis alike.
-
-The rules, in order: Unicode NFKC and lower case; straight apostrophes; figures are spelled out
-("$950" → "nine hundred fifty dollars", "7:30" → "seven thirty", "3rd" → "third", "5%" → "five
-percent"); every other character than letters and apostrophes inside a word parts words, so
-punctuation goes and "twenty-five" is two words; "and" inside a number goes; the sounds of
-hesitation in `HESITATIONS` go; "ok" is "okay". Nothing else: a contraction is not its long form,
-and British spelling is not American.
+Takes a `Reference`, a `Hypothesis` and the recording's length; returns a `Score`. Words are
+compared as Whisper's English normaliser writes them, so that rates are comparable with published
+ones: numbers as figures, contractions written out, American spelling, hesitations left out. Its
+spelling map, english_spellings.json, comes from openai-whisper 20250625 (MIT).
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections import defaultdict
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import jiwer
 import numpy as np
@@ -29,137 +23,23 @@ from scipy.optimize import linear_sum_assignment
 
 from bench.corpus import Hypothesis, Reference, SpokenWord, Turn, Utterance
 
-HESITATIONS = frozenset({"uh", "um", "hmm", "mm", "mhm"})
-SPELLINGS = {"ok": "okay"}
-CURRENCIES = {"$": ("dollar", "cent"), "£": ("pound", "penny"), "€": ("euro", "cent")}
-
-# SIM905 is off twice: as list literals these would be one word a line
-_ONES = (  # noqa: SIM905
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-    "fifteen sixteen seventeen eighteen nineteen"
-).split()
-_TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()  # noqa: SIM905
-_SCALES = ((1_000_000_000, "billion"), (1_000_000, "million"), (1_000, "thousand"))
-_IRREGULAR_ORDINALS = {
-    "one": "first",
-    "two": "second",
-    "three": "third",
-    "five": "fifth",
-    "eight": "eighth",
-    "nine": "ninth",
-    "twelve": "twelfth",
-}
-_NUMBER_WORDS = frozenset([*_ONES, *_TENS, "hundred", *(name for _, name in _SCALES)])
-
-_TOKEN = re.compile(
-    r"(?P<currency>[$£€])?(?P<whole>\d{1,3}(?:,\d{3})+|\d+)"
-    r"(?:(?P<clock>:)(?P<minutes>\d\d)(?!\d)|\.(?P<decimals>\d+))?"
-    r"(?P<suffix>st|nd|rd|th|%)?"
-    r"|(?P<word>[^\W\d_]+(?:'[^\W\d_]+)*)"
-)
+SPELLINGS = Path(__file__).parent / "english_spellings.json"
+COLLAR_S = 0.25
+"""As pyannote.metrics counts: 0.125 s on either side of each boundary of the reference."""
 
 
-@dataclass(frozen=True)
-class Token:
-    """A normalised word and the index of the written word that it comes from."""
+@cache
+def _normaliser() -> Any:
+    """Build it once; its import takes seconds."""
+    from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
-    text: str
-    source: int
+    return EnglishTextNormalizer(json.loads(SPELLINGS.read_text()))
 
 
 def normalise(text: str) -> list[str]:
     """Normalise a text to the words that are compared."""
-    return [token.text for token in normalise_words(text.split())]
-
-
-def normalise_words(words: Sequence[str]) -> list[Token]:
-    """Normalise written words, remembering which word each token comes from.
-
-    Args:
-        words: Written words, with their punctuation; one may become several tokens or none.
-
-    Returns:
-        The tokens in order.
-    """
-    tokens = [
-        Token(SPELLINGS.get(text, text), index)
-        for index, word in enumerate(words)
-        for text in _tokens_of(word)
-        if text not in HESITATIONS
-    ]
-    return [token for index, token in enumerate(tokens) if not _inside_number(tokens, index)]
-
-
-def spell(number: int) -> list[str]:
-    """Spell a whole number below 10^12 the American way: without "and"."""
-    for size, name in _SCALES:
-        if number >= size:
-            return [*spell(number // size), name, *_spell_rest(number % size)]
-    if number >= 100:
-        return [_ONES[number // 100], "hundred", *_spell_rest(number % 100)]
-    if number >= 20:
-        return [_TENS[number // 10], *_spell_rest(number % 10)]
-    return [_ONES[number]]
-
-
-def _spell_rest(number: int) -> list[str]:
-    return spell(number) if number else []
-
-
-def _inside_number(tokens: list[Token], index: int) -> bool:
-    """Tell whether a token is the "and" of "nine hundred and fifty"."""
-    if tokens[index].text != "and" or not 0 < index < len(tokens) - 1:
-        return False
-    before, after = tokens[index - 1].text, tokens[index + 1].text
-    return before in {"hundred", "thousand"} and after in _NUMBER_WORDS
-
-
-def _tokens_of(word: str) -> list[str]:
-    plain = (
-        unicodedata.normalize("NFKC", word).lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
-    )
-    return [text for match in _TOKEN.finditer(plain) for text in _tokens_of_match(match)]
-
-
-def _tokens_of_match(match: re.Match[str]) -> list[str]:
-    if match["word"]:
-        return [match["word"]]
-    figures = match["whole"].replace(",", "")
-    if len(figures) > 12:
-        return [_ONES[int(figure)] for figure in figures]
-    whole = int(figures)
-    if match["currency"]:
-        return _spell_money(whole, match["decimals"], *CURRENCIES[match["currency"]])
-    if match["clock"]:
-        return [*spell(whole), *_spell_minutes(match["minutes"])]
-    number = spell(whole)
-    if match["decimals"]:
-        number += ["point", *(_ONES[int(figure)] for figure in match["decimals"])]
-    if match["suffix"] == "%":
-        return [*number, "percent"]
-    return [*number[:-1], _ordinal(number[-1])] if match["suffix"] else number
-
-
-def _spell_money(whole: int, decimals: str | None, unit: str, part: str) -> list[str]:
-    parts = int((decimals or "0").ljust(2, "0")[:2])
-    money = [*spell(whole), unit if whole == 1 else f"{unit}s"]
-    return [*money, *spell(parts), part if parts == 1 else f"{part}s"] if parts else money
-
-
-def _spell_minutes(minutes: str) -> list[str]:
-    if minutes == "00":
-        return []
-    return ["oh", _ONES[int(minutes)]] if minutes[0] == "0" else spell(int(minutes))
-
-
-def _ordinal(word: str) -> str:
-    if word in _IRREGULAR_ORDINALS:
-        return _IRREGULAR_ORDINALS[word]
-    return f"{word[:-1]}ieth" if word.endswith("y") else f"{word}th"
-
-
-COLLAR_S = 0.25
-"""As pyannote.metrics counts: 0.125 s on either side of each boundary of the reference."""
+    words: list[str] = _normaliser()(text).split()
+    return words
 
 
 @dataclass(frozen=True)
@@ -195,23 +75,22 @@ def score(
     duration_s: float,
     turns: Sequence[Turn] | None = None,
 ) -> Score:
-    """Score one recording.
+    """Score one recording: what was recognised against what was really said.
 
     Args:
         reference: What was really said.
         hypothesis: What was recognised.
         duration_s: The recording's length: all of it is scored.
         turns: The diarizer's own turns; None takes them from the words of the transcript.
-
-    Returns:
-        Every figure.
     """
     found = hypothesis.turns() if turns is None else turns
     spoken = normalise(" ".join(utterance.text for utterance in reference.utterances))
+    both = reference.text_by_speaker(), hypothesis.text_by_speaker()
+    by_speaker = ([normalise(text) for text in texts.values()] for texts in both)
     errors_s = first_word_errors(reference.utterances, hypothesis.words)
     return Score(
         wer=edits(spoken, normalise(hypothesis.text)) / len(spoken),
-        cpwer=cp_edits(_texts(reference.utterances), _normalised(hypothesis)) / len(spoken),
+        cpwer=cp_edits(*by_speaker) / len(spoken),
         der=diarization_error(reference.turns, found, duration_s, COLLAR_S),
         der_no_collar=diarization_error(reference.turns, found, duration_s, 0.0),
         speakers_found=len({turn.speaker for turn in found} | hypothesis.speakers),
@@ -263,6 +142,9 @@ def diarization_error(
 def first_word_errors(utterances: Sequence[Utterance], words: Sequence[SpokenWord]) -> list[float]:
     """Measure how far the first words of utterances are from where these start.
 
+    Both sides are normalised word by word, since a word's time is lost where the normaliser
+    makes one number of several words.
+
     Args:
         utterances: In order of their starts.
         words: The recognised words, in order.
@@ -270,18 +152,23 @@ def first_word_errors(utterances: Sequence[Utterance], words: Sequence[SpokenWor
     Returns:
         Absolute errors in seconds, of those first words that were recognised and timed.
     """
-    spoken = [normalise(utterance.text) for utterance in utterances]
-    heard = normalise_words([word.text for word in words])
-    match = _matches(sum(spoken, []), [token.text for token in heard])
+    spoken = [_tokens(utterance.text.split()) for utterance in utterances]
+    heard = _tokens([word.text for word in words])
+    match = _matches([token for tokens in spoken for token, _ in tokens], [t for t, _ in heard])
     errors_s: list[float] = []
     position = 0
     for utterance, tokens in zip(utterances, spoken, strict=True):
-        found = match.get(position)
+        found = match.get(position) if tokens else None
         position += len(tokens)
-        start_s = words[heard[found].source].start_s if found is not None else None
+        start_s = words[heard[found][1]].start_s if found is not None else None
         if start_s is not None:
             errors_s.append(abs(start_s - utterance.start))
     return errors_s
+
+
+def _tokens(words: Sequence[str]) -> list[tuple[str, int]]:
+    """Normalise each word by itself; return tokens with the index of the word they are from."""
+    return [(token, index) for index, word in enumerate(words) for token in normalise(word)]
 
 
 def _matches(reference: Sequence[str], hypothesis: Sequence[str]) -> dict[int, int]:
@@ -293,17 +180,6 @@ def _matches(reference: Sequence[str], hypothesis: Sequence[str]) -> dict[int, i
         if chunk.type == "equal"
         for offset in range(chunk.ref_end_idx - chunk.ref_start_idx)
     }
-
-
-def _texts(utterances: Iterable[Utterance]) -> list[list[str]]:
-    texts: defaultdict[str, list[str]] = defaultdict(list)
-    for utterance in utterances:
-        texts[utterance.speaker].append(utterance.text)
-    return [normalise(" ".join(said)) for said in texts.values()]
-
-
-def _normalised(hypothesis: Hypothesis) -> list[list[str]]:
-    return [normalise(text) for text in hypothesis.text_by_speaker().values()]
 
 
 def _annotation(turns: Iterable[Turn]) -> Annotation:

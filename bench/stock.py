@@ -1,23 +1,16 @@
 """Stock WhisperX, as its README uses it, on the weights of a models folder.
 
-The recipe is `whisperx.load_model` → `transcribe` → `align` → `DiarizationPipeline` →
-`assign_word_speakers` with the options left alone. Two things differ, because there is no
-network and no ffmpeg binary here: every model is a path, and in `load_audio` PyAV decodes in the
-place of the ffmpeg command (same samples, same arrays: int16 as bytes, then / 32768).
-
-``python -m bench.stock --models DIR RECORDING…`` prints one JSON object a recording: WhisperX's
-result, the diarizer's own turns, and seconds by stage. It runs in a process of its own, so that
-what it loads is gone when something else is measured.
+``load_model``, ``transcribe``, ``align``, ``DiarizationPipeline``, ``assign_word_speakers``, with
+options left alone; models are paths, and PyAV decodes in the place of the ffmpeg command (same
+samples). Takes waveforms; returns `StockResult`s.
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import json
 import os
-import sys
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,25 +19,6 @@ import numpy.typing as npt
 
 from bench.corpus import Turn, read_recording
 from bench.speed.measure import timed
-
-DEVICE = "cpu"
-BATCH_SIZE = 8
-"""whisperx's command line has 8, its README 16: results differ only by memory and time."""
-
-
-@dataclass(frozen=True)
-class Threads:
-    """CPU threads; None leaves alone what the library does by itself.
-
-    Attributes:
-        whisper: Of CTranslate2, as ``whisperx.load_model`` takes them; its own default is 4.
-        torch: Of torch, as ``torch.set_num_threads`` takes them; its own default is the cores.
-        again: Set torch's again after each transcription: CTranslate2 overwrites them.
-    """
-
-    whisper: int | None = None
-    torch: int | None = None
-    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,24 +31,36 @@ class Recipe:
         align_language: Of the aligner that is loaded, once.
         device: ``cpu`` or ``cuda``.
         compute_type: CTranslate2's number format; int8 is what the worker takes on a CPU.
-        batch_size: Chunks decoded at once.
-        threads: README: nothing is set.
+        batch_size: Chunks decoded at once; whisperx's command line has 8, its README 16, and
+            results differ only by memory and time.
+        whisper_threads: Of CTranslate2; None: whisperx's own default of 4.
+        torch_threads: Of torch, set again after each transcription, since CTranslate2 shares its
+            OpenMP pool and overwrites them; None: torch's own default, the cores.
     """
 
     whisper: str | None = None
     language: str | None = None
     align_language: str = "en"
-    device: str = DEVICE
+    device: str = "cpu"
     compute_type: str = "int8"
-    batch_size: int = BATCH_SIZE
-    threads: Threads = Threads()
+    batch_size: int = 8
+    whisper_threads: int | None = None
+    torch_threads: int | None = None
+
+
+BEST_THREADS = Recipe(whisper_threads=1, torch_threads=2)
+"""The fastest of six settings on two cores (a minute of speech, 2026-11-24): 5.2 s; README's 6.7 s.
+
+The others: CTranslate2 2 with torch's default 6.4 s, 2 with torch 1 6.8 s, 1 with torch 1 6.9 s,
+1 with torch's default 6.9 s.
+"""
 
 
 @dataclass(frozen=True)
 class StockModels:
     """WhisperX's models, loaded as a recipe says."""
 
-    recogniser: Any
+    whisper: Any
     aligner: Any
     align_metadata: Any
     diarizer: Any
@@ -95,48 +81,38 @@ class StockResult:
 
     transcript: dict[str, Any]
     turns: tuple[Turn, ...]
-    timings_s: dict[str, float] = field(default_factory=dict)
-    chunks: tuple[dict[str, Any], ...] = ()
-    language: str | None = None
+    timings_s: dict[str, float]
+    chunks: tuple[dict[str, Any], ...]
+    language: str
 
 
 def load_models(folder: Path, recipe: Recipe) -> StockModels:
-    """Load everything from a folder that `builder.fetch_models` made.
-
-    Args:
-        folder: Holds ``profile.json``, which says where each model is.
-        recipe: What to load.
-    """
+    """Load what a recipe wants from a folder that `builder.fetch_models` made."""
     profile = json.loads((folder / "profile.json").read_text())
-    _stay_offline(folder / profile["nltk_data"])
-    import torch
+    os.environ.update(  # before the libraries are imported
+        HF_HUB_OFFLINE="1",
+        PYANNOTE_METRICS_ENABLED="0",
+        NLTK_DATA=str((folder / profile["nltk_data"]).resolve()),
+    )
     import whisperx
     from whisperx.diarize import DiarizationPipeline
 
-    threads = recipe.threads
-    if threads.torch:
-        torch.set_num_threads(threads.torch)
-    whisper = profile["whisper"]["models"][recipe.whisper or profile["whisper"]["default"]]["path"]
+    _set_torch_threads(recipe)
+    name = recipe.whisper or profile["whisper"]["default"]
+    align = folder / profile["align"][recipe.align_language]["path"]
     aligner, align_metadata = whisperx.load_align_model(
-        recipe.align_language,
+        recipe.align_language, recipe.device, model_name=str(align)
+    )
+    whisper = whisperx.load_model(
+        str(folder / profile["whisper"]["models"][name]["path"]),
         recipe.device,
-        model_name=str(folder / profile["align"][recipe.align_language]["path"]),
+        compute_type=recipe.compute_type,
+        language=recipe.language,
+        **({"threads": recipe.whisper_threads} if recipe.whisper_threads else {}),
     )
-    return StockModels(
-        recogniser=whisperx.load_model(
-            str(folder / whisper),
-            recipe.device,
-            compute_type=recipe.compute_type,
-            language=recipe.language,
-            **({"threads": threads.whisper} if threads.whisper else {}),
-        ),
-        aligner=aligner,
-        align_metadata=align_metadata,
-        diarizer=DiarizationPipeline(
-            str(folder / profile["diarization"]["path"]), device=recipe.device
-        ),
-        recipe=recipe,
-    )
+    diarization = folder / profile["diarization"]["path"]
+    diarizer = DiarizationPipeline(str(diarization), device=recipe.device)
+    return StockModels(whisper, aligner, align_metadata, diarizer, recipe)
 
 
 def load_audio(recording: Path) -> npt.NDArray[np.float32]:
@@ -157,8 +133,8 @@ def transcribe(models: StockModels, audio: npt.NDArray[np.float32]) -> StockResu
     recipe = models.recipe
     timings_s: dict[str, float] = {}
     with timed("transcribe", timings_s):
-        heard = models.recogniser.transcribe(audio, batch_size=recipe.batch_size)
-    _set_threads_again(recipe.threads)
+        heard = models.whisper.transcribe(audio, batch_size=recipe.batch_size)
+    _set_torch_threads(recipe)
     with timed("align", timings_s):
         result = whisperx.align(
             heard["segments"],
@@ -182,43 +158,15 @@ def transcribe(models: StockModels, audio: npt.NDArray[np.float32]) -> StockResu
     )
 
 
-def main() -> None:
-    """Transcribe the recordings named on the command line; one JSON object a line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.stock", description=__doc__)
-    parser.add_argument("--models", type=Path, required=True, metavar="DIR")
-    parser.add_argument("recordings", type=Path, nargs="+")
-    options = parser.parse_args()
-    with contextlib.redirect_stdout(sys.stderr):  # whisperx prints; stdout is for the results
-        threads = Threads(whisper=len(os.sched_getaffinity(0)))
-        models = load_models(options.models, Recipe(language="en", threads=threads))
-    for recording in options.recordings:
-        with contextlib.redirect_stdout(sys.stderr):
-            result = transcribe(models, load_audio(recording))
-        print(json.dumps(_document(recording, result)), flush=True)
+def transcribe_files(folder: Path, recordings: Sequence[Path]) -> list[StockResult]:
+    """Transcribe English recordings, on all cores, on the CPU; for a process of its own."""
+    recipe = Recipe(language="en", whisper_threads=len(os.sched_getaffinity(0)))
+    models = load_models(folder, recipe)
+    return [transcribe(models, load_audio(recording)) for recording in recordings]
 
 
-def _document(recording: Path, result: StockResult) -> dict[str, Any]:
-    return {
-        "recording": str(recording),
-        "segments": result.transcript["segments"],
-        "turns": [[turn.start_s, turn.end_s, turn.speaker] for turn in result.turns],
-        "timings_s": {stage: round(seconds, 3) for stage, seconds in result.timings_s.items()},
-    }
-
-
-def _stay_offline(nltk_data: Path) -> None:
-    """Set what must be set before the libraries are imported."""
-    os.environ.update(
-        HF_HUB_OFFLINE="1", PYANNOTE_METRICS_ENABLED="0", NLTK_DATA=str(nltk_data.resolve())
-    )
-
-
-def _set_threads_again(threads: Threads) -> None:
-    if threads.torch and threads.again:
+def _set_torch_threads(recipe: Recipe) -> None:
+    if recipe.torch_threads:
         import torch
 
-        torch.set_num_threads(threads.torch)
-
-
-if __name__ == "__main__":
-    main()
+        torch.set_num_threads(recipe.torch_threads)

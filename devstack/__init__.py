@@ -4,7 +4,7 @@
 """
 
 from devstack.events import Event, EventKind
-from devstack.queue import QueueRules, RateRule
+from devstack.queue import QueueConfig, RateLimit
 from devstack.stack import Stack
 
-__all__ = ["Event", "EventKind", "QueueRules", "RateRule", "Stack"]
+__all__ = ["Event", "EventKind", "QueueConfig", "RateLimit", "Stack"]

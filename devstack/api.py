@@ -1,18 +1,8 @@
-"""The side of the queue that clients speak: /run, /runsync, /status, /cancel and so on.
+"""Serve the queue over HTTP, to clients (/run, /status …) and to the SDK's worker loop.
 
-Requests that are held open until something happens, and bodies with a limit.
-
-Counts what clients ask of the queue, and says no where RunPod would: 429 over a rate limit.
-
-Tells a job's webhook that it ended: POST, wants 200, two more tries 10 s apart.
-
-The side of the queue that the SDK's worker loop speaks: job-take, job-done, ping.
-
-Source: runpod 1.12.0, `serverless/modules/rp_job.py`, `rp_http.py`, `rp_ping.py`. The
-loopback server trusts its workers: the SDK may send a key of its own from
-`~/.runpod/config.toml`, so none is checked.
-
-The queue as an ASGI app: both sides under `/v2/{endpoint}`, and time passing.
+`create_app` returns both sides under `/v2/{endpoint}`. Clients get 429 over a rate limit, 413 and
+400 for bodies that RunPod refuses, and webhooks when jobs end. Workers are trusted: the SDK may
+send a key of its own. After runpod 1.12.0, `rp_job.py`, `rp_http.py` and `rp_ping.py`.
 """
 
 from __future__ import annotations
@@ -35,17 +25,19 @@ from starlette.routing import Mount, Route
 from bucketscribe_contract import ExecutionPolicy
 from devstack.events import Event, EventKind
 from devstack.queue import (
+    FINAL_EVENTS,
+    Job,
     JobNotFound,
     JobQueue,
-    JobRecord,
     NotRetryable,
-    QueueRules,
-    RateRule,
+    QueueConfig,
     Submission,
 )
 
 T = TypeVar("T")
 HURRIED_POLL_S = 0.5
+COUNTS = ("requests", "refused", "most_in_window", "most_at_once")
+TICK_S = 0.1
 
 
 class PayloadTooLarge(ValueError):
@@ -57,14 +49,14 @@ class InvalidBody(ValueError):
 
 
 class Changes:
-    """Wakes whoever waits for the queue to change."""
+    """Wake the requests that are held open until the queue changes."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
         self.is_closing = self.is_paused = False
 
     def notify(self) -> None:
-        """Wake all that wait now."""
+        """Wake all requests that wait now."""
         self._event.set()
         self._event = asyncio.Event()
 
@@ -76,9 +68,9 @@ class Changes:
     async def poll(self, request: Request, attempt: Callable[[], T], timeout_s: float) -> T | None:
         """Repeat `attempt` after each change until it returns something true.
 
-        Nothing is attempted for a client that has gone: a job handed to a closed
-        connection would be lost until its worker falls silent. So nothing is attempted either
-        while polls are paused. While the server closes, they end early so that workers can.
+        A client that has gone gets no attempt: a job handed to a closed connection would be
+        lost until its worker falls silent. Nor does anybody while polls are paused. While the
+        server closes, polls end early so that workers can leave.
         """
         deadline_s = asyncio.get_running_loop().time() + timeout_s
         while not await request.is_disconnected():
@@ -107,14 +99,9 @@ async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
         if size <= max_bytes:
             chunks.append(chunk)
     if size > max_bytes:
-        raise PayloadTooLarge(f"{size} bytes are more than the {max_bytes} that are taken")
-    return parse_object(b"".join(chunks))
-
-
-def parse_object(body: bytes) -> dict[str, Any]:
-    """Parse strict JSON that holds one object."""
+        raise PayloadTooLarge(f"the body has {size} bytes, the limit is {max_bytes}")
     try:
-        value = json.loads(body, parse_constant=_refuse_constant)
+        value = json.loads(b"".join(chunks), parse_constant=_refuse_constant)
         json.dumps(value, ensure_ascii=False).encode()
     except ValueError as exc:
         raise InvalidBody("the body is not valid JSON") from exc
@@ -127,35 +114,29 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-_NO_LIMIT = RateRule(per_window=10**9, at_once=10**9)
-
-
 class TooManyRequests(Exception):
     """More requests of a kind than RunPod takes."""
 
 
-class Traffic:
-    """The requests of all clients, by kind: the first word of the path.
+class RateLimits:
+    """Count the requests of all clients by kind, the first word of the path, and refuse some.
 
     Args:
-        rules: Names the limits.
+        config: Has the limits.
         clock: Seconds, never falling.
     """
 
-    def __init__(self, rules: QueueRules, clock: Callable[[], float]) -> None:
-        self._clock, self._window_s = clock, rules.rate_window_s
+    def __init__(self, config: QueueConfig, clock: Callable[[], float]) -> None:
+        self._clock, self._window_s = clock, config.rate_window_s
         self._limits = {
-            "run": rules.run_rate,
-            "status": rules.status_rate,
-            "cancel": rules.cancel_rate,
-            "purge-queue": rules.purge_rate,
+            "run": config.run_rate,
+            "status": config.status_rate,
+            "cancel": config.cancel_rate,
+            "purge-queue": config.purge_rate,
         }
         self._recent: defaultdict[str, deque[float]] = defaultdict(deque)
         self._open: Counter[str] = Counter()
-        self._requests: Counter[str] = Counter()
-        self._refused: Counter[str] = Counter()
-        self._most_in_window: Counter[str] = Counter()
-        self._most_at_once: Counter[str] = Counter()
+        self._counts = {name: Counter[str]() for name in COUNTS}
         self._connections: set[object] = set()
 
     @contextmanager
@@ -170,14 +151,16 @@ class Traffic:
             TooManyRequests: The kind's limit is reached.
         """
         self._connections.add(connection)
-        self._requests[kind] += 1
-        recent, limit = self._fresh(kind), self._limits.get(kind, _NO_LIMIT)
-        if len(recent) >= limit.per_window or self._open[kind] >= limit.at_once:
-            self._refused[kind] += 1
+        requests, refused, in_window, at_once = self._counts.values()
+        requests[kind] += 1
+        recent, limit = self._in_window(kind), self._limits.get(kind)
+        if limit and (len(recent) >= limit.per_window or self._open[kind] >= limit.at_once):
+            refused[kind] += 1
             raise TooManyRequests(kind)
         recent.append(self._clock())
         self._open[kind] += 1
-        self._note_most(kind)
+        in_window[kind] = max(in_window[kind], len(recent))
+        at_once[kind] = max(at_once[kind], self._open[kind])
         try:
             yield
         finally:
@@ -185,25 +168,15 @@ class Traffic:
 
     def report(self) -> dict[str, object]:
         """Return the counts so far; windows and requests at once are the fullest there were."""
-        return {
-            "requests": dict(self._requests),
-            "refused": dict(self._refused),
-            "most_in_window": dict(self._most_in_window),
-            "most_at_once": dict(self._most_at_once),
-            "connections": len(self._connections),
-        }
+        counts = {name: dict(count) for name, count in self._counts.items()}
+        return {**counts, "connections": len(self._connections)}
 
-    def _fresh(self, kind: str) -> deque[float]:
+    def _in_window(self, kind: str) -> deque[float]:
         """Return when the requests of the current window came."""
         recent, since_s = self._recent[kind], self._clock() - self._window_s
         while recent and recent[0] <= since_s:
             recent.popleft()
         return recent
-
-    def _note_most(self, kind: str) -> None:
-        most = self._most_in_window
-        most[kind] = max(most[kind], len(self._recent[kind]))
-        self._most_at_once[kind] = max(self._most_at_once[kind], self._open[kind])
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -212,10 +185,12 @@ Handler = Callable[[Request], Awaitable[Response]]
 class ClientSide:
     """Routes for clients; every one wants `Authorization: Bearer KEY`."""
 
-    def __init__(self, queue: JobQueue, changes: Changes, traffic: Traffic, api_key: str) -> None:
+    def __init__(
+        self, queue: JobQueue, changes: Changes, rate_limits: RateLimits, api_key: str
+    ) -> None:
         self._queue = queue
         self._changes = changes
-        self._traffic = traffic
+        self._rate_limits = rate_limits
         self._expected = f"Bearer {api_key}"
 
     def routes(self) -> list[Route]:
@@ -230,7 +205,7 @@ class ClientSide:
             ("POST", "/purge-queue", self.purge),
             ("GET", "/health", self.health),
             ("GET", "/_events", self.events),
-            ("GET", "/_traffic", self.traffic),
+            ("GET", "/_requests", self.rate_limits),
         ]
         return [
             Route(path, self._guard(path.split("/")[1], handler), methods=[verb])
@@ -242,20 +217,19 @@ class ClientSide:
             given = request.headers.get("Authorization", "")
             if not secrets.compare_digest(given.encode(), self._expected.encode()):
                 return JSONResponse({"error": "Unauthorized: send the API key"}, 401)
-            with self._traffic.admit(kind, request.client):
+            with self._rate_limits.admit(kind, request.client):
                 return await handler(request)
 
         return guarded
 
     async def run(self, request: Request) -> Response:
         """Queue a job and answer at once."""
-        body = await read_json(request, self._queue.rules.max_run_bytes)
-        job = self._queue.submit(parse_submission(body, is_sync=False))
-        return JSONResponse({"id": job.job_id, "status": job.state.value})
+        body = await read_json(request, self._queue.config.max_run_bytes)
+        return _show_state(self._queue.submit(parse_submission(body, is_sync=False)))
 
     async def runsync(self, request: Request) -> Response:
         """Queue a job and answer when it ended, or with its state after a while."""
-        body = await read_json(request, self._queue.rules.max_runsync_bytes)
+        body = await read_json(request, self._queue.config.max_runsync_bytes)
         job = self._queue.submit(parse_submission(body, is_sync=True))
         return await self._when_ended(request, job)
 
@@ -269,13 +243,11 @@ class ClientSide:
 
     async def cancel(self, request: Request) -> Response:
         """Cancel a job; one that ended keeps its state."""
-        job = self._queue.cancel(request.path_params["job_id"])
-        return JSONResponse({"id": job.job_id, "status": job.state.value})
+        return _show_state(self._queue.cancel(request.path_params["job_id"]))
 
     async def retry(self, request: Request) -> Response:
         """Queue a failed job again."""
-        job = self._queue.retry(request.path_params["job_id"])
-        return JSONResponse({"id": job.job_id, "status": job.state.value})
+        return _show_state(self._queue.retry(request.path_params["job_id"]))
 
     async def purge(self, request: Request) -> Response:
         """Drop all waiting jobs."""
@@ -292,21 +264,25 @@ class ClientSide:
             raise InvalidBody("since must be a whole number")
         return JSONResponse([event.to_wire() for event in self._queue.events.since(int(since))])
 
-    async def traffic(self, request: Request) -> Response:
+    async def rate_limits(self, request: Request) -> Response:
         """Show the counts of requests and connections. Not RunPod's, as the log."""
-        return JSONResponse(self._traffic.report())
+        return JSONResponse(self._rate_limits.report())
 
-    def _named(self, request: Request) -> JobRecord:
+    def _named(self, request: Request) -> Job:
         return self._queue.find(request.path_params["job_id"])
 
-    async def _when_ended(self, request: Request, job: JobRecord) -> Response:
-        wait_s = self._queue.rules.sync_wait_s
+    async def _when_ended(self, request: Request, job: Job) -> Response:
+        wait_s = self._queue.config.sync_wait_s
         await self._changes.poll(request, lambda: job.state.is_final, wait_s)
         return _show(self._queue.find(job.job_id))
 
 
-def _show(job: JobRecord) -> Response:
+def _show(job: Job) -> Response:
     return JSONResponse(job.to_wire())
+
+
+def _show_state(job: Job) -> Response:
+    return JSONResponse({"id": job.job_id, "status": job.state.value})
 
 
 def parse_submission(body: dict[str, Any], *, is_sync: bool) -> Submission:
@@ -318,13 +294,9 @@ def parse_submission(body: dict[str, Any], *, is_sync: bool) -> Submission:
     job_input, webhook = body.get("input"), body.get("webhook")
     if not isinstance(job_input, dict):
         raise InvalidBody("input: a JSON object is required")
-    if webhook is not None and not _is_http_url(webhook):
+    if webhook is not None and not str(webhook).startswith(("http://", "https://")):
         raise InvalidBody("webhook: an http or https URL is required")
     return Submission(job_input, _parse_policy(body.get("policy")), webhook, is_sync)
-
-
-def _is_http_url(value: object) -> bool:
-    return isinstance(value, str) and value.startswith(("http://", "https://"))
 
 
 def _parse_policy(given: object) -> ExecutionPolicy:
@@ -336,11 +308,8 @@ def _parse_policy(given: object) -> ExecutionPolicy:
         raise InvalidBody(f"{name}: {first['msg']}") from exc
 
 
-_ENDED = {EventKind.COMPLETED, EventKind.FAILED, EventKind.CANCELLED, EventKind.TIMED_OUT}
-
-
 class Webhooks:
-    """Delivers the webhooks of one queue, as tasks of the running event loop."""
+    """Deliver the webhooks of one queue, as tasks of the running event loop."""
 
     def __init__(self, queue: JobQueue) -> None:
         self._queue = queue
@@ -348,7 +317,7 @@ class Webhooks:
 
     def on_event(self, event: Event) -> None:
         """Start a delivery if the event ends a job."""
-        if event.kind in _ENDED and event.job_id is not None:
+        if event.kind in FINAL_EVENTS.values() and event.job_id is not None:
             task = asyncio.get_running_loop().create_task(self._deliver(event.job_id))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -365,12 +334,12 @@ class Webhooks:
             return
         if job.submission.webhook is None:
             return
-        document, rules = job.to_wire(), self._queue.rules
-        for attempt in range(1 + rules.webhook_retries):
+        document, config = job.to_wire(), self._queue.config
+        for attempt in range(1 + config.webhook_retries):
             if attempt:
-                await asyncio.sleep(rules.webhook_interval_s)
+                await asyncio.sleep(config.webhook_interval_s)
             if await asyncio.to_thread(
-                _post, job.submission.webhook, document, rules.webhook_timeout_s
+                _post, job.submission.webhook, document, config.webhook_timeout_s
             ):
                 self._queue.events.append(EventKind.WEBHOOK_DELIVERED, job_id)
                 return
@@ -419,7 +388,7 @@ class WorkerSide:
         jobs = await self._take(request, int(size))
         return JSONResponse([_handed(job) for job in jobs]) if jobs else Response(status_code=204)
 
-    async def _take(self, request: Request, count: int) -> list[JobRecord]:
+    async def _take(self, request: Request, count: int) -> list[Job]:
         worker_id = request.path_params["worker_id"]
         return await self._poll(request, lambda: self._queue.take(worker_id, count)) or []
 
@@ -432,14 +401,14 @@ class WorkerSide:
     async def _poll(self, request: Request, attempt: Callable[[], T]) -> T | None:
         """Hold the request open, but not for a worker that is to leave."""
         is_retired = self._queue.is_retired(request.path_params["worker_id"])
-        hold_s = HURRIED_POLL_S if is_retired else self._queue.rules.take_poll_s
+        hold_s = HURRIED_POLL_S if is_retired else self._queue.config.take_poll_s
         return await self._changes.poll(request, attempt, hold_s)
 
     async def done(self, request: Request) -> Response:
         """Take a result, or progress: the SDK posts both here."""
         worker_id, job_id = request.path_params["worker_id"], request.path_params["job_id"]
         try:
-            body = await read_json(request, self._queue.rules.max_result_bytes)
+            body = await read_json(request, self._queue.config.max_result_bytes)
         except (InvalidBody, PayloadTooLarge) as exc:
             self._queue.events.append(EventKind.REFUSED_RESULT, job_id, worker_id, str(exc))
             raise
@@ -453,7 +422,7 @@ class WorkerSide:
 
     async def stream(self, request: Request) -> Response:
         """Take a part of a generator's output; it shows as progress."""
-        body = await read_json(request, self._queue.rules.max_result_bytes)
+        body = await read_json(request, self._queue.config.max_result_bytes)
         worker_id, job_id = request.path_params["worker_id"], request.path_params["job_id"]
         self._queue.progress(worker_id, job_id, body.get("output"))
         return Response()
@@ -464,22 +433,19 @@ class WorkerSide:
         return Response()
 
 
-def _handed(job: JobRecord) -> dict[str, object]:
+def _handed(job: Job) -> dict[str, object]:
     return {"id": job.job_id, "input": job.submission.input}
 
 
-TICK_S = 0.1
-
-
 def create_app(
-    queue: JobQueue, changes: Changes, traffic: Traffic, endpoint_id: str, api_key: str
+    queue: JobQueue, changes: Changes, rate_limits: RateLimits, endpoint_id: str, api_key: str
 ) -> Starlette:
     """Return the app that serves `queue`.
 
     Args:
         queue: The rules; called in the app's event loop only.
         changes: Woken by each event of the queue.
-        traffic: Counts clients' requests, and refuses too many.
+        rate_limits: Counts clients' requests, and refuses too many.
         endpoint_id: RunPod's name of the endpoint.
         api_key: What clients have to present.
     """
@@ -494,7 +460,7 @@ def create_app(
         ticking.cancel()
         webhooks.stop()
 
-    clients = ClientSide(queue, changes, traffic, api_key)
+    clients = ClientSide(queue, changes, rate_limits, api_key)
     sides = clients.routes() + WorkerSide(queue, changes).routes()
     return Starlette(
         routes=[Mount(f"/v2/{endpoint_id}", routes=sides)],

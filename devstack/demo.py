@@ -1,8 +1,8 @@
-"""One recording through everything, on this machine: ``python -m devstack.demo``.
+"""Transcribe one recording through the whole stack on this machine: ``python -m devstack.demo``.
 
-Starts the stack, puts the real telephone conversation that pyannote.audio ships into S3,
-submits it with the real edge client, prints its progress, the summary and the transcript, and
-leaves nothing running. Exit code 0 when the transcript is there.
+It starts the stack, puts the telephone conversation that pyannote.audio ships into S3, submits it
+with the edge client, and prints progress, summary and transcript. The exit code is 0 when the
+transcript is there; nothing is left running.
 """
 
 from __future__ import annotations

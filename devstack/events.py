@@ -1,4 +1,4 @@
-"""The ordered log of what happened in the queue: what tests count and people read.
+"""Keep the ordered log of the queue's events, for tests and people.
 
 An event never holds an input, an output or a URL, so the log can be kept and shown.
 """

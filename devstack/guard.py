@@ -1,9 +1,8 @@
-"""Ends what the stack started if the stack itself is killed.
+"""Clean up after a stack that is killed.
 
-A process of its own holds the reading end of a pipe. When the stack dies, even by SIGKILL,
-the pipe ends, and the guard kills the process groups and removes the paths it was told of.
-Unlike PR_SET_PDEATHSIG this reaches grandchildren (the SDK's heartbeat process outlives a
-killed parent), needs no code between fork and exec, and works outside Linux.
+The guard is a process that reads a pipe from the stack. When the stack dies, even by SIGKILL, the
+pipe ends, and the guard kills the process groups and removes the paths that it was told of. Unlike
+PR_SET_PDEATHSIG this reaches grandchildren: the SDK's heartbeat process outlives a killed parent.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 
@@ -35,9 +33,7 @@ class Guard:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._process.stdin is not None:
             self._process.stdin.close()
         self._process.wait()

@@ -1,4 +1,4 @@
-"""A child process with a session of its own, so that all it started can be ended with it."""
+"""Run a child process in a session of its own, so that its descendants end with it."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ class ChildProcess:
 
     @property
     def has_exited(self) -> bool:
-        """Whether the process itself is over."""
+        """Whether the process itself has exited."""
         return self._process.poll() is not None
 
     def wait(self) -> int:
-        """Wait for the process to exit, end what it left behind, return its exit code."""
+        """Wait for the process to exit, kill the rest of its group, return its exit code."""
         code = self._process.wait()
         with self._lock:
             if not self._is_over:
@@ -75,11 +75,11 @@ class ChildProcess:
         return code
 
     def terminate(self) -> None:
-        """Ask the process to leave."""
+        """Send the process SIGTERM."""
         self._process.terminate()
 
     def stop(self, grace_s: float) -> None:
-        """Ask the process to leave, and end its whole group after `grace_s` at the latest."""
+        """Send SIGTERM, and kill the whole group after `grace_s` at the latest."""
         self.terminate()
         try:
             self._process.wait(grace_s)

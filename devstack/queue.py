@@ -5,16 +5,8 @@
        │  └─worker silent──┘  └─cancel─► CANCELLED              │
        └──────────────────── retry (FAILED, TIMED_OUT) ─────────┘
 
-A job that outlives its `ttl` is gone, whether it waits or runs; one that ended is gone when
-its retention is over. Calls raise `JobNotFound` for both, and `NotRetryable`.
-
-The numbers of RunPod's queue, each of which a test may shrink.
-
+A job is gone once its `ttl` has passed, waiting or running, or its retention after it ended.
 Sources: docs.runpod.io (serverless: endpoints, job states, webhooks) and the SDK's source.
-
-What the queue knows about one job, when it is due, and how `/status` shows it.
-
-Who the workers are: last heard of when, retired or not, and what they should stop.
 """
 
 from __future__ import annotations
@@ -36,7 +28,7 @@ MB = 1_000_000
 
 
 @dataclass(frozen=True)
-class RateRule:
+class RateLimit:
     """The most requests of one kind in a window, and at one moment."""
 
     per_window: int
@@ -44,7 +36,7 @@ class RateRule:
 
 
 @dataclass(frozen=True)
-class QueueRules:
+class QueueConfig:
     """Limits and intervals of the queue; the defaults are RunPod's where RunPod has one.
 
     Attributes:
@@ -79,18 +71,18 @@ class QueueRules:
     webhook_interval_s: float = 10.0
     webhook_timeout_s: float = 5.0
     rate_window_s: float = 10.0
-    run_rate: RateRule = RateRule(1000, 200)
-    status_rate: RateRule = RateRule(2000, 400)
-    cancel_rate: RateRule = RateRule(100, 20)
-    purge_rate: RateRule = RateRule(2, 2)
+    run_rate: RateLimit = RateLimit(1000, 200)
+    status_rate: RateLimit = RateLimit(2000, 400)
+    cancel_rate: RateLimit = RateLimit(100, 20)
+    purge_rate: RateLimit = RateLimit(2, 2)
 
 
-class Lapse(Enum):
-    """Why time alone changes a job."""
+class Timeout(Enum):
+    """What ends or changes a job by time alone."""
 
     TTL = auto()
-    EXECUTION_TIMEOUT = auto()
-    WORKER_SILENT = auto()
+    EXECUTION = auto()
+    WORKER_SILENCE = auto()
     RETENTION = auto()
 
 
@@ -105,7 +97,7 @@ class Submission:
 
 
 @dataclass
-class JobRecord:
+class Job:
     """One job. Times are seconds of the queue's clock.
 
     Attributes:
@@ -131,7 +123,7 @@ class JobRecord:
         self.started_s = now_s
 
     def queue_again(self) -> None:
-        """Forget the run so far; the submission's clock goes on."""
+        """Reset the job for another run; its `ttl` keeps running."""
         self.state = JobState.IN_QUEUE
         self.worker_id = self.started_s = self.finished_s = None
         self.output = self.error = None
@@ -144,29 +136,25 @@ class JobRecord:
         self.output = output
         self.error = error if error is None or isinstance(error, str) else json.dumps(error)
 
-    def due(self, rules: QueueRules, worker_seen_s: float) -> tuple[float, Lapse]:
+    def due(self, config: QueueConfig, worker_seen_s: float) -> tuple[float, Timeout]:
         """Return when time next changes the job, and how.
 
         Args:
-            rules: The queue's limits.
+            config: The queue's limits.
             worker_seen_s: When the job's worker was last heard of.
         """
         if self.finished_s is not None:
             is_sync = self.submission.is_sync
-            kept_s = rules.sync_retention_s if is_sync else rules.retention_s
-            return self.finished_s + kept_s, Lapse.RETENTION
+            kept_s = config.sync_retention_s if is_sync else config.retention_s
+            return self.finished_s + kept_s, Timeout.RETENTION
         policy = self.submission.policy
-        ttl = (self.submitted_s + policy.ttl_ms / 1000, Lapse.TTL)
-        if self.started_s is None:
-            return ttl
-        timeout_s = self.started_s + policy.execution_timeout_ms / 1000
-        silent_s = max(worker_seen_s, self.started_s) + rules.worker_silence_s
-        candidates = [
-            ttl,
-            (timeout_s, Lapse.EXECUTION_TIMEOUT),
-            (silent_s, Lapse.WORKER_SILENT),
-        ]
-        return min(candidates, key=lambda candidate: candidate[0])
+        times_s = {Timeout.TTL: self.submitted_s + policy.ttl_ms / 1000}
+        if self.started_s is not None:
+            times_s[Timeout.EXECUTION] = self.started_s + policy.execution_timeout_ms / 1000
+            heard_s = max(worker_seen_s, self.started_s)
+            times_s[Timeout.WORKER_SILENCE] = heard_s + config.worker_silence_s
+        first = min(times_s, key=lambda timeout: times_s[timeout])
+        return times_s[first], first
 
     def to_wire(self) -> dict[str, Any]:
         """Return what `/status` answers; fields without a value are left out."""
@@ -184,13 +172,11 @@ class JobRecord:
 
 
 def _elapsed_ms(from_s: float | None, to_s: float | None) -> int | None:
-    if from_s is None or to_s is None:
-        return None
-    return round((to_s - from_s) * 1000)
+    return None if from_s is None or to_s is None else round((to_s - from_s) * 1000)
 
 
-class Roster:
-    """The workers of one endpoint.
+class WorkerRegistry:
+    """The workers of one endpoint: when each was last heard of, and what it should stop.
 
     Args:
         silence_s: A worker not heard of for so long counts as lost.
@@ -201,11 +187,11 @@ class Roster:
         self._silence_s = silence_s
         self._clock = clock
         self._seen_s: dict[str, float] = {}
-        self._retired: set[str] = set()
+        self.retired: set[str] = set()
         self._stops: defaultdict[str, list[str]] = defaultdict(list)
 
     def hear(self, worker_id: str) -> bool:
-        """Note that the worker lives; return whether it is new."""
+        """Note the time of a worker's ping; return whether the worker is new."""
         is_new = worker_id not in self._seen_s
         self._seen_s[worker_id] = self._clock()
         return is_new
@@ -217,17 +203,8 @@ class Roster:
     def alive(self) -> set[str]:
         """Return the workers that can take jobs."""
         since_s = self._clock() - self._silence_s
-        return {worker for worker, seen_s in self._seen_s.items() if seen_s > since_s} - (
-            self._retired
-        )
-
-    def retire(self, worker_id: str) -> None:
-        """Give the worker no more jobs: it asked to be started afresh."""
-        self._retired.add(worker_id)
-
-    def is_retired(self, worker_id: str) -> bool:
-        """Whether the worker asked to be started afresh."""
-        return worker_id in self._retired
+        recent = {worker for worker, seen_s in self._seen_s.items() if seen_s > since_s}
+        return recent - self.retired
 
     def send_stop(self, worker_id: str, job_id: str) -> None:
         """Have the worker told to stop the job."""
@@ -235,15 +212,14 @@ class Roster:
 
     def drop_stop(self, worker_id: str, job_id: str) -> None:
         """Forget a stop that was meant for an earlier run of the job on this worker."""
-        if job_id in self._stops.get(worker_id, []):
-            self._stops[worker_id].remove(job_id)
+        self._stops[worker_id] = [other for other in self._stops[worker_id] if other != job_id]
 
     def collect_stops(self, worker_id: str) -> list[str]:
         """Return the jobs that the worker should stop, each once."""
         return self._stops.pop(worker_id, [])
 
 
-_FINAL_EVENTS = {
+FINAL_EVENTS = {
     JobState.COMPLETED: EventKind.COMPLETED,
     JobState.FAILED: EventKind.FAILED,
     JobState.CANCELLED: EventKind.CANCELLED,
@@ -260,50 +236,48 @@ class NotRetryable(ValueError):
 
 
 class JobQueue:
-    """All jobs of one endpoint, and who works on them.
+    """All jobs of one endpoint, and their workers.
 
     Args:
-        events: Where everything that happens is written.
-        rules: Limits and intervals.
+        events: The log that every change is written to.
+        config: Limits and intervals.
         clock: Seconds, never falling.
     """
 
     def __init__(
         self,
         events: EventLog,
-        rules: QueueRules | None = None,
+        config: QueueConfig | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.events = events
-        self.rules = rules or QueueRules()
+        self.config = config or QueueConfig()
         self._clock = clock
-        self._jobs: dict[str, JobRecord] = {}
+        self._jobs: dict[str, Job] = {}
         self._waiting: deque[str] = deque()
-        self._roster = Roster(self.rules.worker_silence_s, clock)
+        self._workers = WorkerRegistry(self.config.worker_silence_s, clock)
         self._ended: Counter[JobState] = Counter()
         self._requeues = 0
         self._next_due_s = inf
 
-    # The client's side.
-
-    def submit(self, submission: Submission) -> JobRecord:
+    def submit(self, submission: Submission) -> Job:
         """Queue a job and return it."""
         job_id = f"sync-{uuid.uuid4()}" if submission.is_sync else f"{uuid.uuid4()}-u1"
-        job = JobRecord(job_id, submission, self._clock())
+        job = Job(job_id, submission, self._clock())
         self._jobs[job_id] = job
         self._waiting.append(job_id)
         self._watch(job)
         self.events.append(EventKind.SUBMITTED, job_id)
         return job
 
-    def find(self, job_id: str) -> JobRecord:
+    def find(self, job_id: str) -> Job:
         """Return the job, or raise `JobNotFound`."""
         self.tick()
         if job_id not in self._jobs:
             raise JobNotFound(job_id)
         return self._jobs[job_id]
 
-    def cancel(self, job_id: str) -> JobRecord:
+    def cancel(self, job_id: str) -> Job:
         """Cancel a job that has not ended; its worker is told to stop."""
         job = self.find(job_id)
         if not job.state.is_final:
@@ -311,7 +285,7 @@ class JobQueue:
             self._finish(job, JobState.CANCELLED)
         return job
 
-    def retry(self, job_id: str) -> JobRecord:
+    def retry(self, job_id: str) -> Job:
         """Queue a failed job again under its id, with a new `ttl`."""
         job = self.find(job_id)
         if job.state not in (JobState.FAILED, JobState.TIMED_OUT):
@@ -323,16 +297,16 @@ class JobQueue:
     def purge(self) -> int:
         """Drop every waiting job; return how many. Running jobs go on."""
         self.tick()
-        dropped = list(self._waiting)
-        for job_id in dropped:
+        waiting = list(self._waiting)
+        for job_id in waiting:
             self._drop(self._jobs[job_id], EventKind.PURGED)
-        return len(dropped)
+        return len(waiting)
 
     def health(self) -> dict[str, dict[str, int]]:
         """Return the counts that `/health` shows."""
         self.tick()
         busy = {job.worker_id for job in self._running()}
-        alive = self._roster.alive()
+        alive = self._workers.alive()
         return {
             "jobs": {
                 "completed": self._ended[JobState.COMPLETED],
@@ -344,22 +318,20 @@ class JobQueue:
             "workers": {"idle": len(alive - busy), "running": len(alive & busy)},
         }
 
-    # The worker's side.
-
     def ping(self, worker_id: str) -> None:
-        """Note that the worker lives; a job that it has lost stays lost."""
+        """Note that the worker is alive; a job that was taken from it is not given back."""
         self.tick()
-        if self._roster.hear(worker_id):
+        if self._workers.hear(worker_id):
             self.events.append(EventKind.WORKER_JOINED, worker_id=worker_id)
 
-    def take(self, worker_id: str, count: int = 1) -> list[JobRecord]:
+    def take(self, worker_id: str, count: int = 1) -> list[Job]:
         """Hand up to `count` waiting jobs to the worker, oldest first."""
         self.ping(worker_id)
-        taken: list[JobRecord] = []
+        taken: list[Job] = []
         while self._waiting and len(taken) < count and not self.is_retired(worker_id):
             job = self._jobs[self._waiting.popleft()]
             job.start(worker_id, self._clock())
-            self._roster.drop_stop(worker_id, job.job_id)
+            self._workers.drop_stop(worker_id, job.job_id)
             self._watch(job)
             self.events.append(EventKind.TAKEN, job.job_id, worker_id)
             taken.append(job)
@@ -386,64 +358,58 @@ class JobQueue:
         return True
 
     def retire(self, worker_id: str) -> None:
-        """Give the worker no more jobs: it asked to be started afresh."""
-        self._roster.retire(worker_id)
+        """Give the worker no more jobs: it asked to be restarted."""
+        self._workers.retired.add(worker_id)
         self.events.append(EventKind.WORKER_REFRESH, worker_id=worker_id)
 
     def is_retired(self, worker_id: str) -> bool:
-        """Whether the worker asked to be started afresh."""
-        return self._roster.is_retired(worker_id)
+        """Whether the worker asked to be restarted."""
+        return worker_id in self._workers.retired
 
     def collect_stops(self, worker_id: str) -> list[str]:
         """Return the jobs that the worker should stop, each once."""
         self.tick()
-        return self._roster.collect_stops(worker_id)
-
-    # Time.
+        return self._workers.collect_stops(worker_id)
 
     def tick(self) -> None:
-        """Apply what the clock alone decides: every other call starts with it."""
+        """Apply the timeouts that are due; every other call starts with this."""
         now_s = self._clock()
         if now_s < self._next_due_s:
             return
         self._next_due_s = inf
         for job in list(self._jobs.values()):
-            due_s, lapse = self._due(job)
+            due_s, timeout = self._due(job)
             if due_s <= now_s:
-                self._lapse(job, lapse)
+                self._time_out(job, timeout)
             if job.job_id in self._jobs:
                 self._watch(job)
 
-    def _lapse(self, job: JobRecord, lapse: Lapse) -> None:
-        match lapse:
-            case Lapse.TTL:
+    def _time_out(self, job: Job, timeout: Timeout) -> None:
+        match timeout:
+            case Timeout.TTL:
                 self._drop(job, EventKind.EXPIRED)
-            case Lapse.RETENTION:
+            case Timeout.RETENTION:
                 self._drop(job, EventKind.FORGOTTEN)
-            case Lapse.EXECUTION_TIMEOUT:
+            case Timeout.EXECUTION:
                 self._leave(job)
                 self._finish(job, JobState.TIMED_OUT, error="executionTimeout exceeded")
-            case Lapse.WORKER_SILENT:
+            case Timeout.WORKER_SILENCE:
                 self._leave(job)
                 self._queue_again(job, EventKind.REQUEUED, first=True)
 
-    def _due(self, job: JobRecord) -> tuple[float, Lapse]:
-        return job.due(self.rules, self._roster.seen_s(job.worker_id))
+    def _due(self, job: Job) -> tuple[float, Timeout]:
+        return job.due(self.config, self._workers.seen_s(job.worker_id))
 
-    def _watch(self, job: JobRecord) -> None:
+    def _watch(self, job: Job) -> None:
         self._next_due_s = min(self._next_due_s, self._due(job)[0])
 
-    # Moves.
-
-    def _finish(
-        self, job: JobRecord, state: JobState, output: Any = None, error: Any = None
-    ) -> None:
+    def _finish(self, job: Job, state: JobState, output: Any = None, error: Any = None) -> None:
         job.finish(state, self._clock(), output, error)
         self._ended[state] += 1
         self._watch(job)
-        self.events.append(_FINAL_EVENTS[state], job.job_id, job.worker_id)
+        self.events.append(FINAL_EVENTS[state], job.job_id, job.worker_id)
 
-    def _queue_again(self, job: JobRecord, kind: EventKind, *, first: bool = False) -> None:
+    def _queue_again(self, job: Job, kind: EventKind, *, first: bool = False) -> None:
         worker_id = job.worker_id
         job.queue_again()
         self._requeues += 1
@@ -451,26 +417,25 @@ class JobQueue:
         self._watch(job)
         self.events.append(kind, job.job_id, worker_id)
 
-    def _drop(self, job: JobRecord, kind: EventKind) -> None:
+    def _drop(self, job: Job, kind: EventKind) -> None:
         self._leave(job)
         del self._jobs[job.job_id]
         self.events.append(kind, job.job_id, job.worker_id)
 
-    def _leave(self, job: JobRecord) -> None:
+    def _leave(self, job: Job) -> None:
         """Take the job from where it waits, or tell its worker to stop."""
         if job.state is JobState.IN_QUEUE:
             self._waiting.remove(job.job_id)
         elif job.state is JobState.IN_PROGRESS and job.worker_id is not None:
-            self._roster.send_stop(job.worker_id, job.job_id)
+            self._workers.send_stop(job.worker_id, job.job_id)
             self.events.append(EventKind.STOP_SENT, job.job_id, job.worker_id)
 
-    def _held(self, worker_id: str, job_id: str) -> JobRecord | None:
+    def _held(self, worker_id: str, job_id: str) -> Job | None:
         """Return the job if this worker runs it now."""
         self.tick()
         job = self._jobs.get(job_id)
-        if job is None or job.state is not JobState.IN_PROGRESS:
-            return None
-        return job if job.worker_id == worker_id else None
+        is_held = job and job.state is JobState.IN_PROGRESS and job.worker_id == worker_id
+        return job if is_held else None
 
-    def _running(self) -> list[JobRecord]:
+    def _running(self) -> list[Job]:
         return [job for job in self._jobs.values() if job.state is JobState.IN_PROGRESS]

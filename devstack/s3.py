@@ -1,4 +1,8 @@
-"""SeaweedFS as S3 on loopback: SigV4, expiry, signed headers and conditional writes, enforced."""
+"""Run SeaweedFS as S3 on loopback, with one bucket and random keys.
+
+It enforces SigV4, expiry, signed headers and conditional writes. Raises `StartFailed`, which names
+the log, and `StartInterrupted`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,6 @@ import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from devstack.guard import Guard, remove
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 REGION = "us-east-1"
 READY_TIMEOUT_S = 60.0
 START_ATTEMPTS = 3
-SOCKETS = Path("/tmp")  # noqa: S108 -- SeaweedFS asks nobody
+SOCKETS = Path("/tmp")  # noqa: S108 -- SeaweedFS puts them there
 LISTENERS = ("master", "volume", "filer", "s3")
 
 
@@ -82,12 +85,10 @@ class S3Server:
                     undo.pop_all()
                     return self
                 if not self._process.has_exited:
-                    break  # it runs and does not answer: other ports would not help
+                    break  # it runs but does not answer: other ports would not help
         raise StartFailed(f"SeaweedFS did not start: see {self._log}")
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop()
 
     def client(self) -> S3Client:
@@ -129,7 +130,7 @@ class S3Server:
         return ChildProcess(command, env, self._state, self._log, self._guard)
 
     def _options(self, config: Path) -> list[str]:
-        """Return options that keep every listener on loopback and every report at home."""
+        """Return options that keep every listener on loopback and send no telemetry."""
         ports = self._ports
         return [
             "-ip=127.0.0.1",
@@ -169,7 +170,7 @@ class S3Server:
 
     def _stop(self) -> None:
         if self._process is not None:
-            # Told nicely it takes 15 s; what it acknowledged is with the kernel already.
+            # A graceful stop takes 15 s; the kernel has all acknowledged writes already.
             self._process.stop(grace_s=0)
         for path in self._sockets():
             remove(path)

@@ -1,4 +1,4 @@
-"""Serves the queue on a free loopback port, in a thread of this process."""
+"""Serve the queue on a free loopback port, in a thread of this process."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ import socket
 import threading
 from collections.abc import Callable
 from time import monotonic, sleep
-from types import TracebackType
 from typing import Self
 
 import uvicorn
 
-from devstack.api import Changes, Traffic, create_app
+from devstack.api import Changes, RateLimits, create_app
 from devstack.events import EventLog
-from devstack.queue import JobQueue, QueueRules
+from devstack.queue import JobQueue, QueueConfig
 
-HANDOVER_S = 0.2
-"""An answer on loopback is read in less, however busy the machine."""
+HANDOVER_S = 0.2  # an answer on loopback is read in less, however busy the machine
 
 
 class QueueServer:
@@ -26,16 +24,16 @@ class QueueServer:
     Args:
         endpoint_id: RunPod's name of the endpoint.
         api_key: What clients have to present.
-        rules: Limits and intervals.
+        config: Limits and intervals.
         events: The log to write to.
-        clock: What the rules go by, in seconds; it never falls.
+        clock: Seconds, never falling.
     """
 
     def __init__(
         self,
         endpoint_id: str,
         api_key: str,
-        rules: QueueRules | None = None,
+        config: QueueConfig | None = None,
         events: EventLog | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -45,9 +43,9 @@ class QueueServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._socket = _listen(0)
         self._port: int = self._socket.getsockname()[1]
-        queue = JobQueue(self.events, rules, clock)
-        self.traffic = Traffic(queue.rules, clock)
-        self._app = create_app(queue, self._changes, self.traffic, endpoint_id, api_key)
+        queue = JobQueue(self.events, config, clock)
+        self.rate_limits = RateLimits(queue.config, clock)
+        self._app = create_app(queue, self._changes, self.rate_limits, endpoint_id, api_key)
         self._server: uvicorn.Server
         self._thread: threading.Thread
 
@@ -65,20 +63,18 @@ class QueueServer:
         self._start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release_polls()
         self._stop()
 
     def restart(self, down_s: float) -> None:
-        """Go away, as a front end that fails: connections are cut and refused; the jobs stay.
+        """Cut and refuse connections for a while, like a failing front end; jobs are kept.
 
-        What is cut is anything but the handing over of a job: its worker would never hear of it,
-        and the job would stay at work until its timeout.
+        A job that is being handed over is not cut off: its worker would never learn of it, and it
+        would stay IN_PROGRESS until its timeout.
 
         Args:
-            down_s: For how long, in seconds; workers and clients find the same port afterwards.
+            down_s: How long, in seconds; the port is the same afterwards.
         """
         self._changes.is_paused = True
         threading.Event().wait(HANDOVER_S)
@@ -115,16 +111,16 @@ class QueueServer:
         self._loop = None
 
     def _call(self, callback: Callable[[], None]) -> None:
-        """Have the server's own thread do something, if it runs."""
+        """Call back in the server's own thread, if it runs."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(callback)
 
     def _cut(self) -> None:
-        """Refuse and end every connection, at one moment of the event loop."""
+        """Refuse new connections and end all others, in one step of the event loop."""
         for server in self._server.servers:
             server.close()
         self._end_connections()
-        # One that was being accepted just now is known a moment later.
+        # A connection that was being accepted appears a moment later.
         asyncio.get_running_loop().call_later(0.05, self._end_connections)
 
     def _end_connections(self) -> None:
@@ -136,7 +132,7 @@ class QueueServer:
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:
-        self._changes.notify()  # what waits from now on waits in this loop
+        self._changes.notify()  # requests wait in this loop from now on
         self._loop = asyncio.get_running_loop()
         await self._server.serve(sockets=[self._socket])
 

@@ -1,6 +1,7 @@
-"""The whole development stack: S3, queue and workers, started together and ended together.
+"""Start S3, queue and workers together as one development stack, and end them together.
 
-The file that tells an edge client where the stack is: plain `KEY=value` lines.
+`Stack.env` tells an edge client where they are; `write_env_file` writes it as `KEY=value` lines.
+Raises `StartFailed` where a part does not start.
 """
 
 from __future__ import annotations
@@ -14,12 +15,11 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from devstack.events import Event, EventKind, EventLog, write_json_lines
 from devstack.guard import Guard
-from devstack.queue import QueueRules
+from devstack.queue import QueueConfig
 from devstack.s3 import REGION, S3Server
 from devstack.server import QueueServer
 from devstack.workers import WorkerPool, worker_environment
@@ -52,7 +52,7 @@ class Stack:
         models: What the workers get as MODELS_DIR.
         worker_command: What a worker runs, from the repository root.
         worker_env: More variables for the workers.
-        rules: Limits and intervals of the queue.
+        config: Limits and intervals of the queue.
         ping_interval_s: How often a worker says that it lives.
         grace_s: How long workers may finish their jobs at the end.
         stopping: Set it to give up while the stack starts.
@@ -66,7 +66,7 @@ class Stack:
         models: Path = ROOT / "models",
         worker_command: Sequence[str] = (sys.executable, "handler.py"),
         worker_env: Mapping[str, str] | None = None,
-        rules: QueueRules | None = None,
+        config: QueueConfig | None = None,
         ping_interval_s: int = 2,
         grace_s: float = 30.0,
         stopping: threading.Event | None = None,
@@ -74,7 +74,7 @@ class Stack:
         self.logs = logs.absolute()
         self._worker_count, self._worker_command = workers, worker_command
         self._worker_env = {"MODELS_DIR": str(models.absolute()), **(worker_env or {})}
-        self._data, self._rules = data, rules or QueueRules()
+        self._data, self._config = data, config or QueueConfig()
         self._ping_interval_s, self._grace_s = ping_interval_s, grace_s
         self._stopping = stopping or threading.Event()
         self._api_key = f"rpa_{secrets.token_hex(20)}"
@@ -87,7 +87,7 @@ class Stack:
 
     @property
     def env(self) -> dict[str, str]:
-        """What an edge client needs to know, by the names it reads."""
+        """The variables that an edge client reads."""
         return {
             "AWS_ENDPOINT_URL_S3": self.s3.url,
             "AWS_ACCESS_KEY_ID": self.s3.access_key_id,
@@ -105,26 +105,20 @@ class Stack:
             self._undo = undo.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._undo.close()
 
     def queue_events(self, *kinds: EventKind) -> list[Event]:
-        """Return what happened in the queue so far, or what of it is of these kinds."""
+        """Return the queue's events so far, all or those of these kinds."""
         return [event for event in self.queue.events.since() if not kinds or event.kind in kinds]
 
-    def restart_queue(self, down_s: float) -> None:
-        """Let the queue's HTTP go away for so many seconds; its jobs stay, as RunPod's would."""
-        self.queue.restart(down_s)
-
     def worker_pids(self) -> list[int]:
-        """Return the workers' processes that run now."""
+        """Return the process ids of the workers that run now."""
         return [worker.pid for worker in self.pool.workers if worker.pid is not None]
 
     @property
     def worker_tmp(self) -> Path:
-        """The workers' TMPDIR: what a job leaves behind is there."""
+        """The workers' TMPDIR, where a job would leave files behind."""
         return self.worker_home / "tmp"
 
     def _start(self, undo: ExitStack) -> None:
@@ -133,34 +127,16 @@ class Stack:
         undo.callback(shutil.rmtree, state, ignore_errors=True)
         self.guard.watch_path(state)
         self._prepare_logs()
-        self.s3 = undo.enter_context(self._create_s3(state))
-        self.queue = undo.enter_context(self._create_queue())
-        self.worker_home = state / "worker"
-        self.worker_home.mkdir()
-        self.pool = self._create_pool()
-        self.queue.events.listen(self.pool.on_event)
-        undo.enter_context(self.pool)
-
-    def _prepare_logs(self) -> None:
-        self.logs.mkdir(parents=True, exist_ok=True)
-        for old in [
-            self.logs / "s3.log",
-            self.logs / "queue.jsonl",
-            *self.logs.glob("worker-*.log"),
-        ]:
-            old.unlink(missing_ok=True)
-
-    def _create_s3(self, state: Path) -> S3Server:
         log = self.logs / "s3.log"
-        return S3Server(BUCKET, state, log, self.guard, self._stopping, self._data)
-
-    def _create_queue(self) -> QueueServer:
+        s3 = S3Server(BUCKET, state, log, self.guard, self._stopping, self._data)
+        self.s3 = undo.enter_context(s3)
         events = EventLog()
         events.listen(write_json_lines(self.logs / "queue.jsonl"))
-        return QueueServer(ENDPOINT_ID, self._api_key, self._rules, events)
-
-    def _create_pool(self) -> WorkerPool:
-        return WorkerPool(
+        queue = QueueServer(ENDPOINT_ID, self._api_key, self._config, events)
+        self.queue = undo.enter_context(queue)
+        self.worker_home = state / "worker"
+        self.worker_home.mkdir()
+        self.pool = WorkerPool(
             self._worker_count,
             self._worker_command,
             self._environment,
@@ -170,11 +146,15 @@ class Stack:
             self.queue.release_polls,
             self._grace_s,
         )
+        events.listen(self.pool.on_event)
+        undo.enter_context(self.pool)
+
+    def _prepare_logs(self) -> None:
+        self.logs.mkdir(parents=True, exist_ok=True)
+        for pattern in ("s3.log", "queue.jsonl", "worker-*.log"):
+            for old in self.logs.glob(pattern):
+                old.unlink()
 
     def _environment(self, worker_id: str) -> dict[str, str]:
-        return {
-            **worker_environment(
-                self.queue.endpoint_url, worker_id, self.worker_home, self._ping_interval_s
-            ),
-            **self._worker_env,
-        }
+        url, home = self.queue.endpoint_url, self.worker_home
+        return worker_environment(url, worker_id, home, self._ping_interval_s) | self._worker_env

@@ -1,4 +1,4 @@
-"""Runs N real workers (`python handler.py` under the SDK's loop) and keeps them running."""
+"""Run N real workers (`python handler.py` under the SDK's loop), and restart those that exit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from devstack.events import Event, EventKind
@@ -45,13 +44,13 @@ def worker_environment(
 
 
 class Worker:
-    """One worker that is started again whenever it ends, each time under a new id.
+    """One worker that is restarted whenever it exits, each time under a new id.
 
     Args:
         name: `worker-N`; the ids are `worker-N-1`, `worker-N-2` and so on.
         spawn: Starts the process for an id.
         log: Where a line goes for each start after the first.
-        grace_s: How long a worker may finish its job when it is told to leave.
+        grace_s: How long a worker may finish its job after SIGTERM.
     """
 
     def __init__(
@@ -77,17 +76,17 @@ class Worker:
         return None if process is None or process.has_exited else process.pid
 
     def start(self) -> None:
-        """Start the first process, and whatever watches it."""
+        """Start the first process, and the thread that restarts it."""
         self._start_process()
         self._thread.start()
 
     def refresh(self) -> None:
-        """Let the process leave and start a new one."""
+        """Stop the process; a new one is started."""
         if self._process is not None:
             self._process.stop(self._grace_s)
 
     def ask_to_stop(self) -> None:
-        """Tell the process to leave, and start none again."""
+        """Send the process SIGTERM, and start none again."""
         with self._lock:
             self._stopping.set()
             if self._process is not None:
@@ -137,7 +136,7 @@ class WorkerPool:
         logs: Folder of `worker-N.log`.
         guard: Ends the workers if this process dies.
         release_polls: Called while stopping, so that the SDK's open requests end.
-        grace_s: How long a worker may finish its job when it is told to leave.
+        grace_s: How long a worker may finish its job after SIGTERM.
     """
 
     def __init__(
@@ -170,9 +169,7 @@ class WorkerPool:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def stop(self) -> None:
@@ -185,7 +182,7 @@ class WorkerPool:
             worker.stop(deadline_s)
 
     def on_event(self, event: Event) -> None:
-        """Start a worker afresh that asked for it; listens to the queue, so it never waits."""
+        """Restart a worker that asked for it, in a thread: the queue's events are not held up."""
         if event.kind is not EventKind.WORKER_REFRESH:
             return
         for worker in self.workers:

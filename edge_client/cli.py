@@ -2,12 +2,6 @@
 
 Only click is imported here. What a command needs (boto3 above all) is imported when it runs, so
 that ``--help`` and usage errors answer at once.
-
-Options and arguments that several commands share, or that are many. click alone is imported.
-
-``edge-client batch``: its options. click alone is imported; see `edge_client.cli`.
-
-``edge-client webhook``: its options. click alone is imported; see `edge_client.cli`.
 """
 
 from __future__ import annotations
@@ -20,7 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from edge_client.errors import EdgeError
-from edge_client.text import Report
+from edge_client.text import Printer
 
 F = TypeVar("F", bound=Callable[..., Any])
 as_json_flag = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -84,7 +78,7 @@ def job_options(command: F) -> F:
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run at most N sessions.")
 @click.option("--stale/--no-stale", default=True, help="Run those whose recording is newer, too.")
-@click.option("--force", is_flag=True, help="Run sessions that are done, too, or have a job out.")
+@click.option("--force", is_flag=True, help="Run sessions that are done or in flight, too.")
 @click.option("--dry-run", is_flag=True, help="Show what would run; submit and write nothing.")
 @click.option(
     "--max-in-flight",
@@ -119,14 +113,13 @@ def batch(env_file: Path | None, /, as_json: bool, **options: Any) -> int:
     fails as `submit --wait` does. Any number of edge boxes can work on one bucket: claims in S3
     keep them from submitting a session twice, and after a crash any of them goes on.
 
-    Ctrl-C once submits no more and waits for the jobs that are out; twice leaves at once, and the
+    Ctrl-C once submits no more and waits for the jobs in flight; twice leaves at once, and the
     jobs go on. The same command resumes. Sessions that failed for good are not run again by
     themselves: see --retry-failed.
     """
     from edge_client.batch import run as batch_run
 
-    chosen = batch_run.Options(**batch_run.sorted_out(options))
-    return batch_run.batch(env_file, Report(as_json), chosen)
+    return batch_run.batch(env_file, Printer(as_json), batch_run.Options.of(options))
 
 
 @click.group(no_args_is_help=False)
@@ -159,7 +152,7 @@ def serve(env_file: Path | None, listen: str, secret_file: Path | None) -> int:
     """
     from edge_client.webhook import serve as serve_
 
-    return serve_.serve(env_file, Report(as_json=False), listen, secret_file)
+    return serve_.serve(env_file, Printer(as_json=False), listen, secret_file)
 
 
 @webhook.command()
@@ -174,12 +167,12 @@ def serve(env_file: Path | None, listen: str, secret_file: Path | None) -> int:
 def secret(base: str, as_json: bool) -> int:
     """Print a fresh secret, and the --webhook to use with it."""
     from edge_client.jobs.callback_url import PLACEHOLDER, checked
-    from edge_client.webhook.server import fresh
+    from edge_client.webhook.server import fresh_secret
 
-    value = fresh()
+    value = fresh_secret()
     url = checked(f"{base.rstrip('/')}/{value}/{PLACEHOLDER}", runpod_url="")
-    report = Report(as_json)
-    report.result(
+    printer = Printer(as_json)
+    printer.result(
         {"secret": value, "webhook": url},
         f"WEBHOOK_SECRET={value}\n# submit with: --webhook '{url}'",
     )
@@ -226,7 +219,7 @@ def presign(env_file: Path | None, session: str, expires_s: int | None, as_json:
     """Print the GET and the PUT URL of SESSION, ready for curl."""
     from edge_client import commands
 
-    return commands.presign(env_file, Report(as_json), session, expires_s)
+    return commands.presign(env_file, Printer(as_json), session, expires_s)
 
 
 @cli.command()
@@ -240,22 +233,19 @@ def presign(env_file: Path | None, session: str, expires_s: int | None, as_json:
 )
 @click.option("--wait", is_flag=True, help="Follow the job to its end, and recover what fails.")
 @wait_at_most
-@click.option("--force", is_flag=True, help="Submit although SESSION is done or has a job out.")
+@click.option("--force", is_flag=True, help="Submit although SESSION is done or its job in flight.")
 @as_json_flag
 @env_file_of_group
 def submit(
     env_file: Path | None,
     /,
     session: str,
-    webhook: str | None,
-    progress_file: bool,
     wait: bool,
     timeout_s: float | None,
-    force: bool,
     as_json: bool,
-    **wishes: Any,
+    **options: Any,
 ) -> int:
-    """Submit SESSION, unless it is done or its job is out.
+    """Submit SESSION, unless it is done or its job is in flight.
 
     A submission that RunPod refuses for the moment is tried again: RETRY_ATTEMPTS (3) times in
     all, after RETRY_DELAY_SECONDS (30), then twice that, and so on. With --wait the same count
@@ -266,17 +256,7 @@ def submit(
         raise click.UsageError("--timeout says how long to --wait: give both")
     from edge_client import commands
 
-    return commands.submit(
-        env_file,
-        Report(as_json),
-        session,
-        wishes,
-        webhook=webhook,
-        force=force,
-        progress_file=progress_file,
-        wait=wait,
-        timeout_s=timeout_s,
-    )
+    return commands.submit(env_file, Printer(as_json), session, wait, timeout_s, **options)
 
 
 @cli.command()
@@ -292,7 +272,7 @@ def wait(env_file: Path | None, session: str, timeout_s: float | None, as_json: 
     """
     from edge_client import commands
 
-    return commands.wait(env_file, Report(as_json), session, timeout_s)
+    return commands.wait(env_file, Printer(as_json), session, timeout_s)
 
 
 @cli.command()
@@ -303,7 +283,7 @@ def status(env_file: Path | None, what: str, as_json: bool) -> int:
     """Say what is known of a session or a job."""
     from edge_client import commands
 
-    return commands.status(env_file, Report(as_json), what)
+    return commands.status(env_file, Printer(as_json), what)
 
 
 @cli.command()
@@ -314,7 +294,7 @@ def cancel(env_file: Path | None, what: str, as_json: bool) -> int:
     """Cancel the job of a session, or a job."""
     from edge_client import commands
 
-    return commands.cancel(env_file, Report(as_json), what)
+    return commands.cancel(env_file, Printer(as_json), what)
 
 
 @cli.command()
@@ -324,7 +304,7 @@ def health(env_file: Path | None, as_json: bool) -> int:
     """Print how many workers and jobs the endpoint has."""
     from edge_client import commands
 
-    return commands.health(env_file, Report(as_json))
+    return commands.health(env_file, Printer(as_json))
 
 
 @cli.command()
@@ -334,7 +314,7 @@ def doctor(env_file: Path | None, as_json: bool) -> int:
     """Check settings, keys, bucket, clock and endpoint; name each fix."""
     from edge_client import commands
 
-    return commands.doctor(env_file, Report(as_json))
+    return commands.doctor(env_file, Printer(as_json))
 
 
 @cli.command()
@@ -348,7 +328,7 @@ def policy(env_file: Path | None, as_json: bool) -> int:
     """
     from edge_client import commands
 
-    return commands.policy(env_file, Report(as_json))
+    return commands.policy(env_file, Printer(as_json))
 
 
 @cli.command()
@@ -366,7 +346,7 @@ def render(env_file: Path | None, session: str, form: str) -> int:
     """Print the transcript of SESSION."""
     from edge_client import commands
 
-    return commands.render(env_file, Report(as_json=False), session, form)
+    return commands.render(env_file, Printer(as_json=False), session, form)
 
 
 cli.add_command(batch)
@@ -379,27 +359,27 @@ def run(argv: Sequence[str]) -> int:
     Args:
         argv: Without the program's name.
     """
-    report = Report("--json" in argv)
+    printer = Printer("--json" in argv)
     try:
         return int(cli.main(list(argv), prog_name="edge-client", standalone_mode=False) or 0)
     except EdgeError as exc:
         _trace(argv)
-        report.failure(exc.code, str(exc), exc.exit_code)
+        printer.failure(exc.code, str(exc), exc.exit_code)
         return exc.exit_code
     except click.ClickException as exc:
         context = getattr(exc, "ctx", None)
         path = context.command_path if context is not None else "edge-client"
-        report.failure("USAGE", f"{exc.format_message()} (see `{path} --help`)", 2)
+        printer.failure("USAGE", f"{exc.format_message()} (see `{path} --help`)", 2)
         return 2
     except (click.Abort, KeyboardInterrupt):
-        report.failure("INTERRUPTED", "interrupted", 130)
+        printer.failure("INTERRUPTED", "interrupted", 130)
         return 130
     except BrokenPipeError:
         return _without_stdout()
     except Exception as exc:  # noqa: BLE001 - the last line of defence: people see no traceback
         _trace(argv)
         text = f"unexpected {type(exc).__name__}: {exc}; --debug shows where: please report it"
-        report.failure("INTERNAL", text, 1)
+        printer.failure("INTERNAL", text, 1)
         return 1
 
 

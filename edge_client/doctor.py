@@ -1,16 +1,9 @@
-"""Checks what a submission stands on, and names the fix of each thing that is wrong.
+"""Checks keys, bucket, clock and endpoint, and prints the least IAM policy.
 
-Takes the settings; returns `Check`s. Nothing is written anywhere: the keys need no more than the
-other commands do.
-
-The least IAM policy for what the commands do on a bucket.
-
-Takes the bucket's name and region; returns the document, without a call. The keys that it is for
-sign the presigned URLs, too, so what the worker reads and writes through those is in it.
-
-``s3:ListBucket`` is more than listing: with it a missing key answers 404, without it 403, and S3
-asks for it as if the key were the prefix (what Ceph does "to match aws behavior":
-github.com/ceph/ceph/pull/68577). HEAD of the bucket has no prefix at all, so nothing here does it.
+Takes an `Edge`; returns `Check`s that name each fix, or the policy's document. Nothing is written.
+The policy allows ``s3:ListBucket``: without it a missing key answers 403, not 404. HEAD of the
+bucket has no prefix that a condition could narrow (github.com/ceph/ceph/pull/68577), so nothing
+here does it.
 """
 
 from __future__ import annotations
@@ -24,14 +17,13 @@ from xml.etree import ElementTree  # S3's own answer, a few hundred bytes
 
 import requests
 
-from edge_client import session as layout
 from edge_client.errors import EdgeError, NotConfigured, StorageRefused, Unreachable
-from edge_client.services import presign as signing
 from edge_client.services.edge import Edge
+from edge_client.services.presign import sign_urls
 from edge_client.session import USERS, Session
 from edge_client.settings import QUEUE, STORAGE
 
-PROBE = layout.Session(user=".edge-client-doctor", name="probe")
+PROBE = Session(user=".edge-client-doctor", name="probe")
 MAX_SKEW_S = 60.0
 """S3 refuses signatures 15 minutes off; a minute is already a clock that nobody looks after."""
 
@@ -45,7 +37,7 @@ class Check:
     detail: str
 
 
-def examine(edge: Edge) -> Iterator[Check]:
+def run_checks(edge: Edge) -> Iterator[Check]:
     """Yield the checks, in the order in which to fix them."""
     yield _guarded("settings", lambda: _settings(edge))
     keys = _guarded("AWS keys", lambda: _keys(edge))
@@ -56,7 +48,7 @@ def examine(edge: Edge) -> Iterator[Check]:
 
 def _storage(edge: Edge) -> Iterator[Check]:
     try:
-        headers = edge.bucket.describe(layout.USERS)
+        headers = edge.bucket.describe(USERS)
     except EdgeError as exc:
         yield Check("bucket", False, str(exc))
         yield from _skipped("list", "clock", "signature")
@@ -87,11 +79,10 @@ def _keys(edge: Edge) -> str:
     connection = edge.connection
     if not connection.temporary:
         return "long-lived"
-    if connection.keys_end is None:
+    ends = connection.keys_end()
+    if ends is None:
         return "temporary; nothing says when they end, and the URLs end with them"
-    if connection.keys_end <= edge.clock.now():
-        raise NotConfigured(f"they ended at {connection.keys_end:%Y-%m-%d %H:%M %Z}: renew them")
-    return f"temporary, until {connection.keys_end:%Y-%m-%d %H:%M %Z}; the URLs end with them"
+    return f"temporary, until {ends:%Y-%m-%d %H:%M %Z}; the URLs end with them"
 
 
 def _bucket(edge: Edge, headers: dict[str, str]) -> str:
@@ -102,7 +93,7 @@ def _bucket(edge: Edge, headers: dict[str, str]) -> str:
 
 
 def _listing(edge: Edge) -> str:
-    if edge.bucket.has_any(layout.USERS):
+    if edge.bucket.has_any(USERS):
         return "there are recordings under users/"
     return "nothing is under users/ yet"
 
@@ -122,7 +113,7 @@ def _clock(now: datetime, date: str | None) -> str:
 
 def _signature(edge: Edge) -> str:
     """Use a presigned GET of a key that is not there: 404 says that the signature is right."""
-    url = signing.sign(edge.connection, PROBE, 60).audio_url
+    url = sign_urls(edge.connection, PROBE, 60).audio_url
     try:
         answer = requests.get(url.reveal(), timeout=(5, 30), allow_redirects=False)
     except requests.RequestException as exc:

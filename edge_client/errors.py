@@ -29,6 +29,7 @@ Messages are one line and name the remedy; none holds a URL's query, a key or a 
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 
@@ -37,6 +38,11 @@ class EdgeError(Exception):
 
     code: ClassVar[str] = "FAILED"
     exit_code: ClassVar[int] = 1
+
+    def __init_subclass__(cls) -> None:
+        """Name the code after the class: ``AUDIO_NOT_FOUND``."""
+        if "code" not in vars(cls):
+            cls.code = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).upper()
 
 
 class BadUsage(EdgeError):
@@ -49,8 +55,6 @@ class BadUsage(EdgeError):
 class SessionAmbiguous(BadUsage):
     """Several users have a session of this name."""
 
-    code = "SESSION_AMBIGUOUS"
-
     def __init__(self, name: str, candidates: tuple[str, ...]) -> None:
         self.candidates = candidates
         listed = ", ".join(candidates[:5]) + (", …" if len(candidates) > 5 else "")
@@ -62,83 +66,62 @@ class SessionAmbiguous(BadUsage):
 class NotConfigured(EdgeError):
     """A setting is missing or malformed."""
 
-    code = "NOT_CONFIGURED"
     exit_code = 3
 
 
 class KeysEndTooSoon(NotConfigured):
     """Temporary AWS keys end before the job could have stored its transcript."""
 
-    code = "KEYS_END_TOO_SOON"
-
 
 class Unreachable(EdgeError):
     """S3 or RunPod gives no usable answer; nothing was changed there."""
 
-    code = "UNREACHABLE"
     exit_code = 3
 
 
 class StorageRefused(EdgeError):
     """S3 refuses these keys, or this bucket."""
 
-    code = "STORAGE_REFUSED"
     exit_code = 3
 
 
 class SessionNotFound(EdgeError):
     """No user has a session of this name."""
 
-    code = "SESSION_NOT_FOUND"
-
 
 class AudioNotFound(EdgeError):
     """The session holds no recording."""
-
-    code = "AUDIO_NOT_FOUND"
 
 
 class RecordingTooLong(EdgeError):
     """No presigned URL lives long enough for this recording."""
 
-    code = "RECORDING_TOO_LONG"
-
 
 class TranscriptInvalid(EdgeError):
     """``transcription.json`` is no transcript."""
-
-    code = "TRANSCRIPT_INVALID"
 
 
 class PreconditionFailed(EdgeError):
     """An object is not, or no longer, what the request assumed."""
 
-    code = "PRECONDITION_FAILED"
-
 
 class ClaimConflict(EdgeError):
     """The session's claim does not allow what was asked."""
-
-    code = "CLAIM_CONFLICT"
 
 
 class RunpodError(EdgeError):
     """RunPod answered, but not with what was asked for."""
 
-    code = "RUNPOD_ERROR"
-
 
 class Unauthorized(RunpodError):
     """RunPod does not accept the key."""
 
-    code = "UNAUTHORIZED"
     exit_code = 3
 
 
 class EndpointNotFound(RunpodError):
     """RunPod knows no such endpoint."""
 
-    code = "ENDPOINT_NOT_FOUND"
     exit_code = 3
 
 
@@ -150,8 +133,6 @@ class RateLimited(RunpodError):
         retry_after_s: Seconds to wait, where RunPod said so.
     """
 
-    code = "RATE_LIMITED"
-
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         self.retry_after_s = retry_after_s
         super().__init__(message)
@@ -160,35 +141,24 @@ class RateLimited(RunpodError):
 class JobNotFound(RunpodError):
     """RunPod has no such job, or has forgotten it."""
 
-    code = "JOB_NOT_FOUND"
-
 
 class RequestRefused(RunpodError):
     """RunPod answered 4xx."""
-
-    code = "REQUEST_REFUSED"
 
 
 class BadResponse(RunpodError):
     """RunPod's answer cannot be read."""
 
-    code = "BAD_RESPONSE"
-
 
 class AnswerLost(RunpodError):
     """A submission's answer never came: the job may or may not exist."""
 
-    code = "ANSWER_LOST"
-
 
 class WaitTimedOut(EdgeError):
-    """The job was still out when the waiting ended."""
-
-    code = "WAIT_TIMED_OUT"
+    """There was no transcript when the waiting ended."""
 
 
 class Interrupted(EdgeError):
     """The user pressed Ctrl-C."""
 
-    code = "INTERRUPTED"
     exit_code = 130

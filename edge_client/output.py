@@ -1,10 +1,7 @@
-"""Results as text for people and as objects for programs. Pure.
+"""Results as text for people and as objects for programs, and a job's progress on stderr.
 
-Writes results to stdout and everything else to stderr, as text or as one JSON object.
-
-How far a job is, shown on stderr: a live line on a terminal, plain lines when not.
-
-stdout is for results alone.
+Takes values of `edge_client.jobs`; returns text and JSON-ready dicts. `view_for` chooses how
+progress is shown: a live line on a terminal, plain lines elsewhere, nothing with ``--json``.
 """
 
 from __future__ import annotations
@@ -18,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.outcome import Outcome
-from edge_client.jobs.poll import Glimpse, View
+from edge_client.jobs.poll import JobProgress, View
 from edge_client.jobs.retry_policy import Result
 from edge_client.jobs.submit import State, Submission
 from edge_client.jobs.transcript import Delivered
@@ -73,7 +70,7 @@ def submission_as_text(sub: Submission) -> str:
         return f"already submitted: job {job} {by}; {wait} follows it"
     return (
         f"already submitted {by}, but RunPod's answer is not known, so its job may be running; "
-        f"{wait} looks for it, and submits again once it is certain that there is none"
+        f"{wait} looks for it, and submits again once there certainly is none"
     )
 
 
@@ -163,7 +160,7 @@ class QuietView:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def show(self, glimpse: Glimpse) -> None:
+    def show(self, seen: JobProgress) -> None:
         """Show nothing."""
 
     def note(self, message: str) -> None:
@@ -178,13 +175,13 @@ class PlainView(QuietView):
         super().__init__(stream)
         self._last: object = None
 
-    def show(self, glimpse: Glimpse) -> None:
+    def show(self, seen: JobProgress) -> None:
         """Print a line if there is news."""
-        step = None if glimpse.percent is None else int(glimpse.percent // STEP_PERCENT)
-        key = (glimpse.state, glimpse.stage, step)
+        step = None if seen.percent is None else int(seen.percent // STEP_PERCENT)
+        key = (seen.state, seen.stage, step)
         if key != self._last:
             self._last = key
-            self.note(words(glimpse))
+            self.note(progress_as_text(seen))
 
 
 class LiveView:
@@ -194,14 +191,14 @@ class LiveView:
         self._progress = progress
         self._task = progress.add_task("submitted", total=None, left="")
 
-    def show(self, glimpse: Glimpse) -> None:
+    def show(self, seen: JobProgress) -> None:
         """Update the line. Without a percentage the bar only pulses."""
         self._progress.update(
             self._task,
-            description=glimpse.stage or glimpse.state,
-            total=None if glimpse.percent is None else 100,
-            completed=glimpse.percent or 0,
-            left="" if glimpse.left_s is None else remaining(glimpse.left_s),
+            description=seen.stage or seen.state,
+            total=None if seen.percent is None else 100,
+            completed=seen.percent or 0,
+            left="" if seen.left_s is None else remaining(seen.left_s),
         )
 
     def note(self, message: str) -> None:
@@ -209,11 +206,11 @@ class LiveView:
         self._progress.console.print(message, markup=False, highlight=False)
 
 
-def words(glimpse: Glimpse) -> str:
+def progress_as_text(seen: JobProgress) -> str:
     """Return a state as a short plain line, such as ``transcribe 40 %``."""
-    percent = "" if glimpse.percent is None else f" {glimpse.percent:.0f} %"
-    left = "" if glimpse.left_s is None else f", {remaining(glimpse.left_s)}"
-    return f"{glimpse.stage or glimpse.state}{percent}{left}"
+    percent = "" if seen.percent is None else f" {seen.percent:.0f} %"
+    left = "" if seen.left_s is None else f", {remaining(seen.left_s)}"
+    return f"{seen.stage or seen.state}{percent}{left}"
 
 
 def remaining(left_s: float) -> str:
@@ -227,7 +224,7 @@ def remaining(left_s: float) -> str:
 
 @contextmanager
 def view_for(json: bool, stream: TextIO | None = None) -> Iterator[View]:
-    """Choose a view, and take it away again.
+    """Context manager: the progress display for this terminal.
 
     Args:
         json: The output is for a program.

@@ -1,33 +1,18 @@
-"""Where things are in the bucket.
+"""A session: one recording's prefix in the bucket, ``users/U/audio/sessions/S``, and its keys.
 
-A session is one prefix, ``users/U/audio/sessions/S``. `Session.parse` reads one; `resolve` also
-takes a bare name and looks for it under every user.
+`Session.parse` reads a prefix; `edge_client.services.edge` looks a bare name up. Raises `BadUsage`.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
 
-from edge_client.errors import BadUsage, SessionAmbiguous, SessionNotFound
+from edge_client.errors import BadUsage
 
 USERS = "users/"
 _PREFIX = re.compile(r"users/(?P<user>[^/]+)/audio/sessions/(?P<name>[^/]+)", re.DOTALL)
-_LOOKUPS_AT_ONCE = 8
-
-
-class Listing(Protocol):
-    """The two LIST calls that a lookup needs."""
-
-    def folders(self, prefix: str) -> Iterator[str]:
-        """Yield the prefixes one level below ``prefix``, each ending in a slash."""
-
-    def has_any(self, prefix: str) -> bool:
-        """Tell whether any key starts with ``prefix``."""
 
 
 @dataclass(frozen=True)
@@ -83,33 +68,3 @@ class Session:
 
     def __str__(self) -> str:
         return self.prefix
-
-
-def resolve(text: str, listing: Listing) -> Session:
-    """Turn what the user typed into a session.
-
-    A prefix is taken as it is, with no call; a bare name costs a LIST of the users and one
-    small LIST a user.
-
-    Raises:
-        BadUsage: Neither a session prefix nor a bare name.
-        SessionNotFound: No user has it.
-        SessionAmbiguous: Several have.
-    """
-    if "/" in text.strip("/") or not text.strip("/"):
-        return Session.parse(text)
-    found = _lookup(text.strip("/"), listing)
-    if not found:
-        raise SessionNotFound(
-            f"no user has a session {text!r}: check the name and COGNITO_S3_BUCKET"
-        )
-    if len(found) > 1:
-        raise SessionAmbiguous(text, tuple(s.prefix for s in found))
-    return found[0]
-
-
-def _lookup(name: str, listing: Listing) -> list[Session]:
-    candidates = [Session(f.split("/")[1], name) for f in listing.folders(USERS)]
-    with ThreadPoolExecutor(_LOOKUPS_AT_ONCE) as pool:
-        present = pool.map(lambda s: listing.has_any(s.prefix + "/"), candidates)
-        return [s for s, there in zip(candidates, present, strict=True) if there]

@@ -1,21 +1,22 @@
-"""The client's settings: environment first, then an env file.
+"""The client's settings: the environment, and under it an env file.
 
 Takes ``.env`` of the working directory (or ``--env-file``) and the environment; returns a frozen
-`Settings`; raises `NotConfigured` naming every variable that is missing or malformed.
+`Settings`; raises `NotConfigured` naming every variable that is missing or malformed. What the
+file adds is put into the environment of this process, where boto3 finds keys and profile itself.
 """
 
 from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -30,8 +31,8 @@ MAX_URL_EXPIRY_S = 604_800
 
 
 @dataclass(frozen=True)
-class Limits:
-    """The settings' bounds.
+class RetryLimits:
+    """How often a session is submitted, and how long the pauses are.
 
     Attributes:
         attempts: Submissions of one session in all, the first included.
@@ -67,22 +68,11 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(None, validation_alias="RUNPOD_API_KEY")
     runpod_url: str = Field("https://api.runpod.ai/v2", validation_alias="RUNPOD_ENDPOINT_BASE_URL")
     s3_url: str | None = Field(None, validation_alias="AWS_ENDPOINT_URL_S3")
-    profile: str | None = Field(None, validation_alias="AWS_PROFILE")
-    access_key_id: str | None = Field(None, validation_alias="AWS_ACCESS_KEY_ID")
-    secret_access_key: SecretStr | None = Field(None, validation_alias="AWS_SECRET_ACCESS_KEY")
-    session_token: SecretStr | None = Field(None, validation_alias="AWS_SESSION_TOKEN")
-    credentials_end: datetime | None = Field(
-        None,
-        validation_alias="AWS_CREDENTIAL_EXPIRATION",
-        description="Written by `aws configure export-credentials` beside temporary keys.",
-    )
-
     webhook_secret: SecretStr | None = Field(
         None,
         validation_alias="WEBHOOK_SECRET",
         description="In the path of `edge-client webhook serve`.",
     )
-
     retry_attempts: int = Field(3, validation_alias="RETRY_ATTEMPTS", ge=1, le=20)
     retry_delay_s: float = Field(30.0, validation_alias="RETRY_DELAY_SECONDS", ge=0, le=3600)
     lost_answer_s: float = Field(
@@ -93,7 +83,6 @@ class Settings(BaseSettings):
         description="How long an endpoint has to be idle to prove that a submission whose answer "
         "was lost is not there. RunPod's proxy cuts requests at 100 s.",
     )
-
     price_per_s: Decimal | None = Field(
         None,
         validation_alias="RUNPOD_PRICE_PER_SECOND",
@@ -115,6 +104,11 @@ class Settings(BaseSettings):
         if value is not None and not value.replace("-", "").replace("_", "").isalnum():
             raise ValueError("must be the bare id, such as abc123xyz")
         return value
+
+    @property
+    def retry(self) -> RetryLimits:
+        """How often, and after which pauses, jobs are submitted again."""
+        return RetryLimits(self.retry_attempts, self.retry_delay_s)
 
     def require(self, *names: str) -> None:
         """Check that settings have values.
@@ -160,29 +154,32 @@ def load(env_file: Path | None = None) -> Settings:
     """
     if env_file is not None and not env_file.is_file():
         raise NotConfigured(f"no env file {env_file}: check --env-file")
+    path = env_file or Path(".env")
     try:
-        settings = Settings(_env_file=env_file or Path(".env"))
+        _put_under_environment(dotenv_values(path, encoding="utf-8"))
+        settings = Settings()
     except ValidationError as exc:
         raise NotConfigured(_malformed(exc)) from None  # its cause would show the value
-    except (OSError, UnicodeDecodeError) as exc:
-        raise NotConfigured(f"cannot read {env_file or '.env'}: {type(exc).__name__}") from exc
-    for secret in (
-        settings.api_key,
-        settings.secret_access_key,
-        settings.session_token,
-        settings.webhook_secret,
-    ):
+    except (OSError, ValueError) as exc:
+        raise NotConfigured(f"cannot read {path}: {type(exc).__name__}") from exc
+    for secret in (settings.api_key, settings.webhook_secret):
         register(secret.get_secret_value() if secret else None)
-    return _one_source_of_keys(settings)
+    for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        register(os.environ.get(name))
+    return settings
+
+
+def _put_under_environment(values: Mapping[str, str | None]) -> None:
+    """Set what the environment does not say.
+
+    A session token of the file stays away from an access key of the environment.
+    """
+    has_keys = bool(os.environ.get("AWS_ACCESS_KEY_ID"))
+    for name, value in values.items():
+        if value and not os.environ.get(name) and not (has_keys and name == "AWS_SESSION_TOKEN"):
+            os.environ[name] = value
 
 
 def _malformed(exc: ValidationError) -> str:
     problems = [f"{error['loc'][0]}: {error['msg']}" for error in exc.errors(include_input=False)]
     return "malformed settings: " + "; ".join(problems)
-
-
-def _one_source_of_keys(settings: Settings) -> Settings:
-    """Keep an env file's session token away from the environment's access key."""
-    if os.environ.get("AWS_ACCESS_KEY_ID") and not os.environ.get("AWS_SESSION_TOKEN"):
-        return settings.model_copy(update={"session_token": None})
-    return settings

@@ -1,4 +1,4 @@
-"""Names, messages and amounts as text that is safe and short on any terminal. Pure.
+"""Text that is safe and short on any terminal, and `Printer`, which prints it.
 
 Keys in S3 are other people's: a name can hold escape sequences that rewrite a terminal, markup,
 and characters that turn a line around. Redaction is imported late: pydantic comes with it.
@@ -45,8 +45,8 @@ def audio_length(seconds: float) -> str:
     return f"{seconds / 3600:,.1f} h of audio"
 
 
-class Report:
-    """Where a command's words go.
+class Printer:
+    """Prints a command's result to stdout, everything else to stderr.
 
     Args:
         as_json: stdout gets exactly one object; people's text is left out.

@@ -1,17 +1,9 @@
-"""Build the image, print its size by layer and what of it nobody needs.
+"""Build the image, and print its layers and what nobody needs of it.
 
 ``python -m image.build`` reads ``PROFILE``, ``BASE_IMAGE``, ``TAG``, ``LANGUAGES``,
-``WHISPER_MODEL``, ``ENGINE`` from the environment, which is where ``make image VARIABLE=…`` puts
-them; ``BASE_IMAGE=debootstrap`` makes a base first. The token of the hub comes from
-``HF_TOKEN_FILE`` or ``HF_TOKEN``, as the builder has it, and is a build secret.
-
-A base for the image where no registry can be reached: Debian bookworm with its own Python 3.11.
-
-Takes the tools ``debootstrap`` and ``buildah``, and Debian's mirror from ``DEBIAN_MIRROR``, else
-debootstrap's own; leaves an image in buildah's storage. Development and tests use it; releases are
-built on the Dockerfile's own base, which has the same Debian and Python minor version.
-
-Raises `ImageError` naming the remedy.
+``WHISPER_MODEL``, ``ENGINE`` and the hub's token (``HF_TOKEN_FILE`` or ``HF_TOKEN``) from the
+environment. ``BASE_IMAGE=debootstrap`` makes a base first: Debian bookworm with its own Python
+3.11, from ``DEBIAN_MIRROR``, for machines that reach no registry. Raises `ImageError`.
 """
 
 from __future__ import annotations
@@ -21,68 +13,34 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from image.engine import ImageError, find_engine, run
+from image.engine import ImageError, exit_code, find_engine, run
+from image.listing import report
 from image.requirements import ROOT, write_secrets
-from tools.release import version
 
-NAME = "localhost/bucketscribe-base:bookworm"
-PACKAGES = "ca-certificates,python3,python3-venv"
+BUILD_ARGUMENTS = ("PROFILE", "LANGUAGES", "WHISPER_MODEL", "BASE_IMAGE")
+BASE = "localhost/bucketscribe-base:bookworm"
+BASE_PACKAGES = "ca-certificates,python3,python3-venv"
 NOT_SHIPPED = ("var/cache/apt/", "var/lib/apt/lists/", "var/log/", "dev/")
 
 
-def ensure_base() -> str:
-    """Return the base image's name; make the image first where there is none."""
-    if run("buildah", "images", "--quiet", "--filter", f"reference={NAME}"):
-        return NAME
-    if os.geteuid() != 0:
-        raise ImageError("debootstrap wants root: run `sudo make image` or set BASE_IMAGE")
-    with tempfile.TemporaryDirectory(prefix="image-base-") as folder:
-        root = Path(folder, "root")
-        mirror = os.environ.get("DEBIAN_MIRROR", "").split()
-        options = ("--variant=minbase", f"--include={PACKAGES}")
-        run("debootstrap", *options, "bookworm", str(root), *mirror)
-        archive = Path(folder, "root.tar")
-        _pack(root, archive)
-        _import(archive)
-    return NAME
-
-
-def _pack(root: Path, archive: Path) -> None:
-    """Pack the tree without what apt downloaded, as Debian's own images come."""
-
-    def kept(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-        return None if member.name.startswith(NOT_SHIPPED) and not member.isdir() else member
-
-    with tarfile.open(archive, "w") as tar:
-        for path in sorted(root.iterdir()):
-            tar.add(path, path.name, filter=kept)
-
-
-def _import(archive: Path) -> None:
-    container = run("buildah", "from", "scratch").strip()
-    try:
-        run("buildah", "add", "--quiet", container, str(archive), "/")
-        run("buildah", "config", "--cmd", "/bin/bash", container)
-        run("buildah", "commit", "--quiet", container, NAME)
-    finally:
-        run("buildah", "rm", container)
-
-
-BUILD_ARGUMENTS = ("PROFILE", "LANGUAGES", "WHISPER_MODEL", "BASE_IMAGE")
-DEBOOTSTRAP = "debootstrap"
+def version() -> str:
+    """Return the version of this tree, which stands in pyproject.toml alone."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return str(project["version"])
 
 
 @dataclass(frozen=True)
-class Order:
+class BuildOptions:
     """What to build.
 
     Attributes:
         tag: The image's name.
-        arguments: Of the Dockerfile.
+        arguments: Build arguments of the Dockerfile.
         secrets: `id=…,src=…` or `id=…,env=…` each.
     """
 
@@ -91,10 +49,10 @@ class Order:
     secrets: tuple[str, ...] = ()
 
 
-def read_order(environ: Mapping[str, str]) -> Order:
-    """Read the variables; the Dockerfile has defaults for all but the name."""
+def read_options(environ: Mapping[str, str]) -> BuildOptions:
+    """Read the variables; the Dockerfile has defaults for all but the image's name."""
     arguments = {name: environ[name] for name in BUILD_ARGUMENTS if environ.get(name)}
-    if arguments.get("BASE_IMAGE") == DEBOOTSTRAP:
+    if arguments.get("BASE_IMAGE") == "debootstrap":
         arguments["BASE_IMAGE"] = ensure_base()
     profile = arguments.get("PROFILE", "production")
     tag = environ.get("TAG") or f"localhost/bucketscribe:{version()}-{profile}"
@@ -104,50 +62,69 @@ def read_order(environ: Mapping[str, str]) -> Order:
     elif environ.get("HF_TOKEN"):
         token = ("id=hf_token,env=HF_TOKEN",)
     labels = {"VERSION": version(), "REVISION": environ.get("REVISION") or "unknown"}
-    return Order(tag, {**labels, **arguments}, token)
+    return BuildOptions(tag, {**labels, **arguments}, token)
 
 
-def build(engine: str, order: Order, context: Path = ROOT) -> None:
-    """Build it; the machine's package index and certificates are secrets of the build."""
-    with tempfile.TemporaryDirectory(prefix="image-") as folder:
-        secrets = (*write_secrets(Path(folder)), *order.secrets)
-        run(
-            *_command(engine, order, secrets),
-            str(context),
-            env={"DOCKER_BUILDKIT": "1"},
-            shown=True,
-        )
+def build(engine: str, options: BuildOptions, context: Path = ROOT) -> None:
+    """Build the image.
 
-
-def _command(engine: str, order: Order, secrets: Sequence[str]) -> list[str]:
-    command = [engine, "build", "--network", "host", "--tag", order.tag]
+    This machine's package index and certificates are secrets of the build.
+    """
+    command = [engine, "build", "--network", "host", "--tag", options.tag]
     if engine == "buildah":
-        # One layer a step; the format that keeps HEALTHCHECK.
+        # One layer a step, in the format that keeps HEALTHCHECK.
         command += ["--layers", "--force-rm", "--format", "docker"]
-    for name, value in order.arguments.items():
+    for name, value in options.arguments.items():
         command += ["--build-arg", f"{name}={value}"]
-    for secret in secrets:
-        command += ["--secret", secret]
-    return command
+    with tempfile.TemporaryDirectory(prefix="image-") as folder:
+        for secret in (*write_secrets(Path(folder)), *options.secrets):
+            command += ["--secret", secret]
+        run(*command, str(context), env={"DOCKER_BUILDKIT": "1"}, shown=True)
 
 
-def main() -> int:
-    """Build, and print what came of it."""
-    started = time.monotonic()
+def ensure_base() -> str:
+    """Return the base image's name; make the image first where there is none."""
+    if run("buildah", "images", "--quiet", "--filter", f"reference={BASE}"):
+        return BASE
+    if os.geteuid() != 0:
+        raise ImageError("debootstrap needs root: run `sudo make image`, or set BASE_IMAGE")
+    with tempfile.TemporaryDirectory(prefix="image-base-") as folder:
+        root, archive = Path(folder, "root"), Path(folder, "root.tar")
+        mirror = os.environ.get("DEBIAN_MIRROR", "").split()
+        packages = ("--variant=minbase", f"--include={BASE_PACKAGES}")
+        run("debootstrap", *packages, "bookworm", str(root), *mirror)
+        with tarfile.open(archive, "w") as tar:
+            for path in sorted(root.iterdir()):
+                tar.add(path, path.name, filter=_shipped)
+        _import(archive)
+    return BASE
+
+
+def _shipped(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """Leave out what apt downloaded, as Debian's own images do."""
+    return None if member.name.startswith(NOT_SHIPPED) and not member.isdir() else member
+
+
+def _import(archive: Path) -> None:
+    container = run("buildah", "from", "scratch").strip()
     try:
-        engine = find_engine(os.environ.get("ENGINE"))
-        order = read_order(os.environ)
-        build(engine, order)
-        print(f"{order.tag} built in {time.monotonic() - started:.0f} s")
-        if engine == "buildah":
-            from image.listing import report
+        run("buildah", "add", "--quiet", container, str(archive), "/")
+        run("buildah", "config", "--cmd", "/bin/bash", container)
+        run("buildah", "commit", "--quiet", container, BASE)
+    finally:
+        run("buildah", "rm", container)
 
-            print(report(order.tag))
-    except ImageError as exc:
-        print(f"image: {exc}", file=sys.stderr)
-        return 1
-    return 0
+
+def main() -> None:
+    """Build, and print how long it took and what is in it."""
+    started = time.monotonic()
+    engine = find_engine(os.environ.get("ENGINE"))
+    options = read_options(os.environ)
+    build(engine, options)
+    print(f"{options.tag} built in {time.monotonic() - started:.0f} s")
+    if engine == "buildah":
+        print(report(options.tag))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

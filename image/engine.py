@@ -1,6 +1,7 @@
-"""What builds images on this machine: buildah, or Docker whose daemon answers.
+"""Find what builds images on this machine: buildah, or Docker whose daemon answers.
 
-Raises `ImageError` naming the remedy where there is neither, or where a command fails.
+Also runs commands, and installs the Debian packages that the image's tests need
+(``python -m image.engine``, as root). Raises `ImageError`, which names the remedy.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-TOOLS = ("buildah", "debootstrap")
+PACKAGES = {"buildah": "buildah", "debootstrap": "debootstrap", "bwrap": "bubblewrap"}
 BUILDAH_ENV = {"BUILDAH_ISOLATION": "chroot"}
-INSTALL = "run `apt-get install buildah debootstrap`, or install Docker"
+INSTALL = f"run `apt-get install {' '.join(PACKAGES.values())}`, or install Docker"
 
 
 class ImageError(RuntimeError):
@@ -27,12 +28,13 @@ def find_engine(wanted: str | None = None) -> str:
         wanted: One of them, if the caller insists.
     """
     for name in (wanted,) if wanted else ("buildah", "docker"):
-        if shutil.which(name) and (name != "docker" or _answers()):
+        if shutil.which(name) and (name != "docker" or _daemon_answers()):
             return name
-    raise ImageError(f"{wanted or 'neither buildah nor a Docker daemon'} is not here: {INSTALL}")
+    missing = f"{wanted} is" if wanted else "neither buildah nor a Docker daemon is"
+    raise ImageError(f"{missing} not available: {INSTALL}")
 
 
-def _answers() -> bool:
+def _daemon_answers() -> bool:
     try:
         run("docker", "info")
     except ImageError:
@@ -40,48 +42,45 @@ def _answers() -> bool:
     return True
 
 
-def ensure_tools() -> None:
-    """Have buildah and debootstrap here, by apt where that can be; both want root."""
+def install_tools() -> None:
+    """Install buildah, debootstrap and bubblewrap by apt where they are missing."""
     if os.geteuid() != 0:
-        raise ImageError("buildah and debootstrap want root: run `sudo make test-image`")
-    missing = [name for name in TOOLS if shutil.which(name) is None]
+        raise ImageError("building and starting images needs root: run `sudo make test-image`")
+    missing = [package for tool, package in PACKAGES.items() if shutil.which(tool) is None]
     if not missing:
         return
     if shutil.which("apt-get") is None:
-        raise ImageError(f"{' and '.join(missing)} wanted: install them, there is no apt-get here")
+        raise ImageError(f"install {', '.join(missing)}: this machine has no apt-get to do it with")
     run("apt-get", "update", "--quiet")
     run("apt-get", "install", "--quiet", "--yes", "--no-install-recommends", *missing)
 
 
 def run(*command: str, env: Mapping[str, str] | None = None, shown: bool = False) -> str:
-    """Run a command and return what it printed.
+    """Run a command and return its standard output.
 
     Args:
         command: And its arguments.
         env: More variables.
         shown: Let it print instead; then an empty string is returned.
     """
+    pipe = None if shown else subprocess.PIPE
+    environ = {**os.environ, **BUILDAH_ENV, **(env or {})}
     try:
         done = subprocess.run(
-            command,
-            env={**os.environ, **BUILDAH_ENV, **(env or {})},
-            stdout=None if shown else subprocess.PIPE,
-            stderr=None if shown else subprocess.PIPE,
-            text=True,
-            check=False,
+            command, env=environ, stdout=pipe, stderr=pipe, text=True, check=False
         )
     except FileNotFoundError as exc:
-        raise ImageError(f"{command[0]} is not here: {INSTALL}") from exc
+        raise ImageError(f"{command[0]} is not installed: {INSTALL}") from exc
     if done.returncode:
-        said = (done.stderr or "").strip().splitlines()[-1:] or ["see above"]
-        raise ImageError(f"`{' '.join(command[:3])} …` ended with {done.returncode}: {said[0]}")
+        said = (done.stderr or "").strip().splitlines()[-1:] or ["see its output above"]
+        raise ImageError(f"`{' '.join(command[:3])} …` exited with {done.returncode}: {said[0]}")
     return done.stdout or ""
 
 
-def main() -> int:
-    """``python -m image.engine``: have the tools here, or say in a line what is wanted."""
+def exit_code(program: Callable[[], None]) -> int:
+    """Run a program; print an `ImageError` as one line and return 1, else return 0."""
     try:
-        ensure_tools()
+        program()
     except ImageError as exc:
         print(f"image: {exc}", file=sys.stderr)
         return 1
@@ -89,4 +88,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(install_tools))

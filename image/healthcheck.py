@@ -1,10 +1,8 @@
-"""What a container engine asks: exit code 0 while the worker can take a job.
+"""Tell a container engine whether the worker can take a job: exit code 0, or a line and 1.
 
-It runs in the image without anything but the standard library. A worker has no port to ask: it
-polls its queue, and RunPod hears of its life by the pings that it sends. So this looks at what a
-container engine cannot see by itself: whether process 1 is the handler and runs (not stopped,
-not a zombie), and whether the folder for recordings can be written to. It does not say that the
-models are loaded: a job that comes meanwhile waits for them.
+A worker listens on no port, so this checks that process 1 is the handler and runs (not stopped,
+not a zombie), and that the folder for recordings can be written to. It does not check that models
+are loaded: a job that comes before waits for them. It imports the standard library alone.
 """
 
 from __future__ import annotations

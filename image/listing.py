@@ -1,8 +1,8 @@
-"""What is in the image: its layers as `docker history` shows them, and each byte's reason.
+"""List the layers of an image in buildah's storage, and account for its bytes.
 
-Takes an image in buildah's storage; returns values and Markdown. The bytes that an image must
-hold are the files that its wheels' own records name, the models that ``profile.json`` names, our
-code and the base; what it has beyond is its excess.
+An image must hold the files that its wheels' own records name, the models that ``profile.json``
+names, our code and the base; what it has beyond these is its excess. `report` returns both as
+Markdown tables.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,9 @@ from typing import Any
 from image.engine import run
 
 FOLDERS = {"overlay": "overlay/{id}/diff", "vfs": "vfs/dir/{id}"}  # by buildah's storage driver
-CODE = ("app",)
-GROUPS = {"torch": ("torch-", "torchaudio-"), "CUDA libraries": ("nvidia_",)}
-OTHER_WHEELS = "other wheels"
-INDEX_SETTINGS = re.compile(r"if \[ -f \S+ \]; then \. \S+; fi && ")
+GROUPS = {"torch": ("torch-", "torchaudio-"), "CUDA libraries": ("nvidia_",), "other wheels": ("",)}
+# What buildah and the Dockerfile put before each step.
+PREFIXES = re.compile(r"/bin/sh -c |#\(nop\) |--mount=\S+ |if \[ -f \S+ \]; then \. \S+; fi && ")
 
 
 @dataclass(frozen=True)
@@ -43,46 +42,43 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Ledger:
+class Contents:
     """What an image holds, in bytes.
 
     Attributes:
-        must_hold: By reason.
+        needed: By reason.
         total: Of all layers.
         bytecode: Python's compiled files of the wheels, a part of the excess.
     """
 
-    must_hold: dict[str, int]
+    needed: dict[str, int]
     total: int
     bytecode: int
 
     @property
     def excess(self) -> float:
-        """What is there beyond what must be, as a part of the latter."""
-        wanted = sum(self.must_hold.values())
-        return (self.total - wanted) / wanted
+        """What is there beyond what is needed, as a fraction of the latter."""
+        needed = sum(self.needed.values())
+        return (self.total - needed) / needed
 
 
 def configuration(image: str) -> dict[str, Any]:
     """Return an image's configuration, with its history."""
-    told: dict[str, Any] = json.loads(run("buildah", "inspect", "--type", "image", image))
-    found: dict[str, Any] = told["Docker"]
-    return found
+    found: dict[str, Any] = json.loads(run("buildah", "inspect", "--type", "image", image))
+    docker: dict[str, Any] = found["Docker"]
+    return docker
 
 
 def list_layers(image: str) -> list[Layer]:
     """Return an image's layers, the base's first."""
-    told = configuration(image)
-    steps = [
-        step.get("created_by", "") for step in told["history"] if not step.get("empty_layer", False)
-    ]
+    found = configuration(image)
+    steps = [step.get("created_by", "") for step in found["history"] if not step.get("empty_layer")]
     store = json.loads(run("buildah", "info"))["store"]
     storage, driver = Path(store["GraphRoot"]), store["GraphDriverName"]
-    listed = storage / f"{driver}-layers" / "layers.json"
-    kept = json.loads(listed.read_text(encoding="utf-8"))
-    by_digest = {layer.get("diff-digest"): layer for layer in kept}
+    listed = (storage / f"{driver}-layers" / "layers.json").read_text(encoding="utf-8")
+    by_digest = {layer.get("diff-digest"): layer for layer in json.loads(listed)}
     layers = []
-    for number, digest in enumerate(told["rootfs"]["diff_ids"]):
+    for number, digest in enumerate(found["rootfs"]["diff_ids"]):
         layer = by_digest[digest]
         folder = storage / FOLDERS[driver].format(id=layer["id"])
         made_by = steps[number] if number < len(steps) else ""
@@ -92,7 +88,7 @@ def list_layers(image: str) -> list[Layer]:
 
 @contextmanager
 def mounted(image: str) -> Iterator[Path]:
-    """Show an image's files, in a container of their own that goes again."""
+    """Mount an image's files in a container that is removed afterwards."""
     container = run("buildah", "from", "--pull-never", image).strip()
     try:
         yield Path(run("buildah", "mount", container).strip())
@@ -100,75 +96,60 @@ def mounted(image: str) -> Iterator[Path]:
         run("buildah", "rm", container)
 
 
-def make_ledger(root: Path, layers: list[Layer], base_layers: int = 1) -> Ledger:
+def account(root: Path, layers: list[Layer]) -> Contents:
     """Add up what an image must hold.
 
     Args:
         root: Its files.
-        layers: Its layers.
-        base_layers: How many of them are the base's.
+        layers: Its layers; the first is the base.
     """
     packages = next((root / "opt/venv/lib").glob("python3*/site-packages"))
-    must_hold = {"base": sum(layer.size_bytes for layer in layers[:base_layers])}
-    must_hold |= _by_group(packages)
+    needed = {"base": layers[0].size_bytes} | dict.fromkeys(GROUPS, 0)
+    for name, size_bytes in _wheel_sizes(packages).items():
+        needed[next(group for group, starts in GROUPS.items() if name.startswith(starts))] += (
+            size_bytes
+        )
     profile = json.loads((root / "models/profile.json").read_text(encoding="utf-8"))
-    must_hold["models"] = sum(entry["bytes"] for entry in profile["files"].values())
-    must_hold["code"] = sum(
-        path.stat().st_size
-        for folder in CODE
-        for path in (root / folder).rglob("*")
-        if path.is_file() and path.suffix != ".pyc"
-    )
+    needed["models"] = sum(entry["bytes"] for entry in profile["files"].values())
+    code = [path for path in (root / "app").rglob("*") if path.is_file()]
+    needed["code"] = sum(path.stat().st_size for path in code if path.suffix != ".pyc")
     bytecode = sum(path.stat().st_size for path in packages.rglob("*.pyc"))
-    return Ledger(must_hold, sum(layer.size_bytes for layer in layers), bytecode)
+    return Contents(needed, sum(layer.size_bytes for layer in layers), bytecode)
 
 
-def wheel_sizes(packages: Path) -> dict[str, int]:
+def _wheel_sizes(packages: Path) -> Mapping[str, int]:
     """Return the bytes of each installed wheel, by the name of its metadata folder."""
     sizes = {}
     for record in packages.glob("*.dist-info/RECORD"):
         with record.open(encoding="utf-8", newline="") as rows:
             files = [packages / row[0] for row in csv.reader(rows) if row]
-        sizes[record.parent.name.removesuffix(".dist-info")] = sum(
+        sizes[record.parent.name] = sum(
             file.stat().st_size for file in files if file.is_file() and file.suffix != ".pyc"
         )
     return sizes
 
 
-def _by_group(packages: Path) -> dict[str, int]:
-    sums = dict.fromkeys([*GROUPS, OTHER_WHEELS], 0)
-    for name, size_bytes in wheel_sizes(packages).items():
-        group = next((g for g, starts in GROUPS.items() if name.startswith(starts)), OTHER_WHEELS)
-        sums[group] += size_bytes
-    return sums
+def report(image: str) -> str:
+    """Return the layers and the contents of an image as tables."""
+    layers = list_layers(image)
+    with mounted(image) as root:
+        return f"{describe_layers(layers)}\n\n{describe_contents(account(root, layers))}"
 
 
 def describe_layers(layers: list[Layer]) -> str:
     """Return the layers as a table, the last first, as `docker history` has them."""
-    lines = ["| size | made by |", "|---:|---|"]
-    for layer in reversed(layers):
-        lines.append(f"| {_megabytes(layer.size_bytes)} | `{_shortened(layer.made_by)}` |")
-    return "\n".join(lines)
+    rows = [f"| {_megabytes(x.size_bytes)} | `{_shortened(x.made_by)}` |" for x in layers[::-1]]
+    return "\n".join(["| size | made by |", "|---:|---|", *rows])
 
 
-def describe_ledger(ledger: Ledger) -> str:
-    """Return what must be there, what is there, and the excess."""
-    lines = ["| what it must hold | |", "|---|---:|"]
-    lines += [f"| {name} | {_megabytes(size)} |" for name, size in ledger.must_hold.items()]
-    lines += [
-        f"| together | {_megabytes(sum(ledger.must_hold.values()))} |",
-        f"| the image | {_megabytes(ledger.total)} |",
-        f"| excess, of it bytecode {_megabytes(ledger.bytecode)} | {ledger.excess:.1%} |",
-    ]
-    return "\n".join(lines)
-
-
-def report(image: str) -> str:
-    """Return both tables."""
-    layers = list_layers(image)
-    with mounted(image) as root:
-        ledger = make_ledger(root, layers)
-    return f"{describe_layers(layers)}\n\n{describe_ledger(ledger)}"
+def describe_contents(contents: Contents) -> str:
+    """Return what is needed, what is there, and the excess."""
+    rows = {name: _megabytes(size) for name, size in contents.needed.items()}
+    rows["together"] = _megabytes(sum(contents.needed.values()))
+    rows["the image"] = _megabytes(contents.total)
+    rows[f"excess, of it bytecode {_megabytes(contents.bytecode)}"] = f"{contents.excess:.1%}"
+    lines = [f"| {name} | {value} |" for name, value in rows.items()]
+    return "\n".join(["| what it must hold | |", "|---|---:|", *lines])
 
 
 def _megabytes(size_bytes: int) -> str:
@@ -176,9 +157,7 @@ def _megabytes(size_bytes: int) -> str:
 
 
 def _shortened(step: str, limit: int = 110) -> str:
-    words = [word for word in step.split() if not word.startswith("--mount=")]
-    text = " ".join(words).replace("/bin/sh -c ", "").replace("#(nop) ", "")
-    text = INDEX_SETTINGS.sub("", text)
+    text = PREFIXES.sub("", " ".join(step.split()))
     text = re.sub(r"(:[0-9a-f]{12})[0-9a-f]{52}", r"\1", text)
     text = text.replace("|", "\\|").replace("`", "'")
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,7 +1,7 @@
 """One process of `bench.cold_start`, which imports nothing before its clock runs.
 
-``python -m bench.speed.cold_process KIND MODELS AUDIO_URL RESULT_URL BEGAN`` prints seconds as
-JSON; BEGAN is the Unix time at which the process was asked for.
+``python -m bench.speed.cold_process MODELS BEGAN`` prints seconds as JSON; `image.start_times` runs
+it in the image, where nothing else of bench is.
 """
 
 from __future__ import annotations
@@ -13,101 +13,83 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
-def main() -> None:
-    """Measure."""
-    kind, models, audio_url, result_url, began = sys.argv[1:]
-    with contextlib.redirect_stdout(sys.stderr):
-        seconds = KINDS[kind](Path(models), float(began), audio_url, result_url)
-    print(json.dumps(seconds))
-
-
-def load_one_after_the_other(models: Path, began: float, *_: str) -> dict[str, float]:
+def load_one_after_the_other(models: Path, began: float) -> dict[str, float]:
     """Import and load as a worker does it that knows nothing better.
 
+    Args:
+        models: The models folder.
+        began: The Unix time at which the process was asked for.
+
     Returns:
-        Seconds by cause; together from the process's start to the last model.
+        Seconds by cause; together from `began` to the last model.
     """
-    clock = _Laps(began)
+    seconds: dict[str, float] = {}
+
+    def lap(cause: str) -> None:
+        seconds[cause] = time.time() - began - sum(seconds.values())
+
     profile = json.loads((models / "profile.json").read_text())
     os.environ.update(
         HF_HUB_OFFLINE="1",
         PYANNOTE_METRICS_ENABLED="0",
         NLTK_DATA=str((models / profile["nltk_data"]).resolve()),
     )
-    clock.lap("python")
+    lap("python")
+    _import_libraries(lap)
+    _load_models(models, profile, lap)
+    return seconds
+
+
+def _import_libraries(lap: Callable[[str], None]) -> None:
     import runpod  # noqa: F401
 
-    clock.lap("import the SDK")
+    lap("import the SDK")
     import torch  # noqa: F401
 
-    clock.lap("import torch")
-    import whisperx
+    lap("import torch")
     import whisperx.alignment
-    import whisperx.asr
+    import whisperx.asr  # noqa: F401
 
-    clock.lap("import whisperx")
+    lap("import whisperx")
+    import whisperx.diarize
+    import whisperx.vads  # noqa: F401
+
+    lap("import pyannote")
+
+
+def _load_models(models: Path, profile: dict[str, Any], lap: Callable[[str], None]) -> None:
+    import whisperx
     from whisperx.diarize import DiarizationPipeline
     from whisperx.vads import Pyannote
 
-    clock.lap("import pyannote")
     from worker.models.device import choose_device
     from worker.runtime import Runtime  # noqa: F401
     from worker.settings import WorkerSettings
 
     device = choose_device(WorkerSettings())
-    clock.lap("import the worker")
-    detector = Pyannote(
-        device.torch_device,
-        model_fp=str(models / profile["vad"]["path"]),
-        vad_onset=0.5,
-        vad_offset=0.363,
-    )
-    clock.lap("speech detector")
-    name = profile["whisper"]["default"]
-    whisperx.load_model(
-        str(models / profile["whisper"]["models"][name]["path"]),
-        device.name,
-        compute_type=device.compute_type,
-        vad_model=detector,
-    )
-    clock.lap("Whisper")
+    lap("import the worker")
+    segmentation = str(models / profile["vad"]["path"])
+    detector = Pyannote(device.torch_device, model_fp=segmentation, vad_onset=0.5, vad_offset=0.363)
+    lap("speech detector")
+    whisper = profile["whisper"]["models"][profile["whisper"]["default"]]
+    path, compute_type = str(models / whisper["path"]), device.compute_type
+    whisperx.load_model(path, device.name, compute_type=compute_type, vad_model=detector)
+    lap("Whisper")
     DiarizationPipeline(str(models / profile["diarization"]["path"]), device=device.torch_device)
-    clock.lap("diarization")
-    whisperx.load_align_model(
-        "en", device.name, model_name=str(models / profile["align"]["en"]["path"])
-    )
-    clock.lap("aligner")
-    return clock.seconds
+    lap("diarization")
+    aligner = str(models / profile["align"]["en"]["path"])
+    whisperx.load_align_model("en", device.name, model_name=aligner)
+    lap("aligner")
 
 
-def run_first_job(models: Path, _: float, audio_url: str, result_url: str) -> dict[str, float]:
-    """Get a worker ready, aligner included, and run its first job."""
-    from bench.speed.sides import Job, Worker
-
-    worker = Worker(models)
-    worker.models.load.aligner("en")
-    return {"first job": worker.run(Job(audio_url, result_url)).wall_s}
-
-
-class _Laps:
-    """A stop watch: each lap is the time since the one before."""
-
-    def __init__(self, began: float) -> None:
-        self._last = began
-        self.seconds: dict[str, float] = {}
-
-    def lap(self, cause: str) -> None:
-        now = time.time()
-        self.seconds[cause] = now - self._last
-        self._last = now
-
-
-KINDS: dict[str, Callable[..., dict[str, float]]] = {
-    "serial": load_one_after_the_other,
-    "ready": run_first_job,
-}
+def main() -> None:
+    """Measure, and print what was measured."""
+    with contextlib.redirect_stdout(sys.stderr):  # whisperx prints
+        seconds = load_one_after_the_other(Path(sys.argv[1]), float(sys.argv[2]))
+    print(json.dumps(seconds))
 
 
 if __name__ == "__main__":

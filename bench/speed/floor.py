@@ -1,19 +1,14 @@
 """What the bare model forwards of our own run cost, and how close the run comes to it.
 
-One process runs the job and records what goes into each forward; then each is done again, one
-after the other, with nothing around it. torch's are done in a process where CTranslate2 has never
-run, because both share one OpenMP pool. The *floor* is the sum at the number of threads that is
-fastest for the model. A run that overlaps its stages may beat it: so the *packed floor* is given
-too, the forwards at one thread each, spread over the cores without a gap.
-
-``python -m bench.speed.floor TASK.json`` is one of the processes.
+One process runs the job and records what goes into each forward; then each is done again, one after
+the other, torch's in a process where CTranslate2 has never run (both share one OpenMP pool). The
+*floor* takes each model at its fastest number of threads; the *packed floor*, which no run can
+beat, is all at one thread, spread over the cores without a gap.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -27,8 +22,8 @@ from bench.speed.measure import (
     around_forwards,
     synchronize,
 )
-from bench.speed.sides import Job, Worker
-from bench.speed.turns import WARM_UP_S, run_module
+from bench.speed.sides import Worker
+from bench.speed.turns import WARM_UP_S, run_process
 
 ROUNDS = 2
 Call = tuple[str, Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -36,21 +31,13 @@ Call = tuple[str, Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 def measure_floor(bench: Bench) -> dict[str, Any]:
     """Record our run on the meeting, and replay its forwards."""
-    recording = write_input(MEETING.name, bench.folder)
-    task = bench.folder / "floor-task.json"
+    recording, forwards = write_input(MEETING.name, bench.folder), bench.folder / "forwards.pt"
     with Storage(bench.folder) as storage:
-        document = {
-            "models": str(bench.models.resolve()),
-            "audio_url": storage.url(recording.name),
-            "result_url": storage.url("result-floor.json"),
-            "folder": str(bench.folder),
-        }
-        for mode in ("record", "replay"):
-            task.write_text(json.dumps(document | {"mode": mode}))
-            run_module("bench.speed.floor", task)
-    answers = [json.loads((bench.folder / f"floor-{m}.json").read_text()) for m in _ANSWERS]
-    by_threads = {n: answers[0][n] | answers[1][n] for n in answers[0]}
-    (bench.folder / "forwards.pt").unlink()
+        urls = storage.url(recording.name), storage.url("result-floor.json")
+        whisper = run_process(record, bench.models.resolve(), urls, forwards)
+    torch = run_process(replay_torch, forwards)
+    forwards.unlink()
+    by_threads = {threads: whisper[threads] | torch[threads] for threads in whisper}
     return summarise(by_threads, len(os.sched_getaffinity(0)))
 
 
@@ -72,32 +59,34 @@ def summarise(by_threads: dict[str, dict[str, float]], cores: int) -> dict[str, 
     }
 
 
-def record(task: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Run the job once warm and once watched; replay Whisper's forwards, keep torch's."""
+def record(models: Path, urls: tuple[str, str], forwards: Path) -> dict[str, dict[str, float]]:
+    """Run the job once warm and once watched; replay Whisper's forwards, store torch's."""
     import torch
 
-    worker = Worker(Path(task["models"]))
-    job = Job(task["audio_url"], task["result_url"])
-    worker.run(Job(job.audio_url, job.result_url, WARM_UP_S))
+    worker = Worker(models)
+    worker.run(*urls, WARM_UP_S)
     recorder = ForwardRecorder()
     with around_forwards(recorder):
-        worker.run(job)
-    ours = [call for call in recorder.calls if not _is_whisper(call)]
-    for model in {id(call[2][0]): call[2][0] for call in ours}.values():
+        worker.run(*urls)
+    calls: dict[bool, list[Call]] = {True: [], False: []}
+    for call in recorder.calls:
+        calls[call[0].startswith("Whisper.")].append(call)
+    for model in {id(model): model for _, _, (model, *_), _ in calls[False]}.values():
         _make_bare(model)
-    torch.save(ours, _forwards(task))
-    calls = [call for call in recorder.calls if _is_whisper(call)]
-    models = worker.models.load
-    folder = models.folder / models.profile.whisper.models[models.whisper_name].path
-    return {str(n): replay(_on_threads(calls, n, folder, models.device)) for n in _thread_counts()}
+    torch.save(calls[False], forwards)
+    loaded = worker.models
+    folder = loaded.folder / loaded.profile.whisper.models[loaded.whisper_name].path
+    return {
+        str(threads): replay(_on_threads(calls[True], threads, folder, loaded.device))
+        for threads in _thread_counts()
+    }
 
 
 def _make_bare(model: Any) -> None:
     """Take off what is not the model itself, so that it can be stored and done as it is.
 
     That is what splits batches over threads (`worker.models.cpu_lanes` puts it on instances), and
-    weight
-    norm, whose result is a constant outside of training.
+    weight norm, whose result is a constant outside of training.
     """
     from torch.nn.utils import parametrize
 
@@ -109,14 +98,14 @@ def _make_bare(model: Any) -> None:
         module._load_state_dict_pre_hooks.clear()  # noqa: SLF001 -- weight norm leaves one behind
 
 
-def replay_torch(task: dict[str, Any]) -> dict[str, dict[str, float]]:
+def replay_torch(forwards: Path) -> dict[str, dict[str, float]]:
     """Replay torch's forwards, in a process without CTranslate2."""
     from worker.models.imports import go_offline
 
     go_offline()
     import torch
 
-    calls = torch.load(_forwards(task), weights_only=False)
+    calls = torch.load(forwards, weights_only=False)
     seconds = {}
     for threads in _thread_counts():
         torch.set_num_threads(threads)
@@ -153,27 +142,5 @@ def _on_threads(calls: Iterable[Call], threads: int, folder: Path, device: Any) 
     return [(what, call, (model, *args[1:]), named) for what, call, args, named in calls]
 
 
-def _is_whisper(call: Call) -> bool:
-    return call[0].startswith("Whisper.")
-
-
 def _thread_counts() -> tuple[int, ...]:
     return tuple(dict.fromkeys((1, len(os.sched_getaffinity(0)))))
-
-
-def _forwards(task: dict[str, Any]) -> Path:
-    return Path(task["folder"]) / "forwards.pt"
-
-
-_ANSWERS = {"record": record, "replay": replay_torch}
-
-
-def main() -> None:
-    """Be one of the processes."""
-    task = json.loads(Path(sys.argv[1]).read_text())
-    answer = _ANSWERS[task["mode"]](task)
-    (Path(task["folder"]) / f"floor-{task['mode']}.json").write_text(json.dumps(answer))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,32 +1,23 @@
-"""What is transcribed against the clock, made from committed speech alone.
+"""What is transcribed against the clock, and the loopback storage that it is fetched from.
 
-Takes the recordings of ``bench/speech``; returns WAV files of 16 kHz mono PCM16, which is what
-the edge uploads. The utterances of the short dialogues are cut out and played again, in an order
-drawn from a seed, until the recording is long enough: no synthesiser is needed, and every
-machine measures the same samples.
-
-The folder that a benchmark works in: recordings, tasks, answers, models put together anew.
-
-Storage on loopback, in a process of its own: files out, at a given rate, and results in.
-
-``python -m bench.speed.inputs FOLDER`` serves ``GET /NAME`` from the folder and keeps
-``PUT /NAME`` in it; the port is the first line it prints. ``?rate=N`` holds a GET to N bytes a
-second. Every request is a line of ``requests.jsonl``, with Unix times of begin and end.
+Takes the committed recordings of bench/speech; returns WAV files of 16 kHz mono PCM16, as the edge
+uploads them. Long dialogues are the short ones' utterances, played again in an order drawn from a
+seed, so that every machine measures the same samples. ``python -m bench.speed.inputs FOLDER``
+serves a folder.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
@@ -45,6 +36,10 @@ from bench.corpus import (
 )
 from bench.dialogue import PAUSES_S, Line, Script, record
 
+GERMAN_SPEECH = SPEECH_DIR / "ausflug2.ogg"
+BLOCK_BYTES = 1 << 17
+LOG = "requests.jsonl"
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -54,23 +49,15 @@ class Bench:
         models: The models folder of the demo profile, with the multilingual model.
         folder: For everything that is written on the way.
         pairs: How many times each side runs, in turns.
-        found: What earlier parts measured, by part: the best threads are looked up in it.
     """
 
     models: Path
     folder: Path
     pairs: int
-    found: dict[str, Any]
 
 
 def derive_models(models: Path, into: Path, changes: dict[str, Any]) -> Path:
-    """Make a models folder that shares another one's files and changes its profile.
-
-    Args:
-        models: The folder to start from.
-        into: The new folder; what is in it stays.
-        changes: Entries that replace those of ``profile.json``.
-    """
+    """Make a models folder that shares another one's files, with other entries in its profile."""
     into.mkdir(parents=True, exist_ok=True)
     for entry in models.resolve().iterdir():
         link = into / entry.name
@@ -81,20 +68,8 @@ def derive_models(models: Path, into: Path, changes: dict[str, Any]) -> Path:
     return into
 
 
-GERMAN_SPEECH = SPEECH_DIR / "ausflug2.ogg"
-
-
 @dataclass(frozen=True)
-class Clip:
-    """One utterance, cut out of its recording."""
-
-    speaker: str
-    text: str
-    speech: Waveform
-
-
-@dataclass(frozen=True)
-class Recipe:
+class Dialogue:
     """How a long dialogue is put together.
 
     Attributes:
@@ -110,17 +85,20 @@ class Recipe:
     seed: int
 
 
-MEETING = Recipe("meeting", ("planning3", "standup2"), 310.0, 7)
-PANEL = Recipe("panel", ("handover2", "standup2", "planning3"), 330.0, 8)
-TRIAL = Recipe("trial", ("standup2",), 60.0, 6)
-LONG = Recipe("half-hour", ("planning3", "handover2", "standup2"), 1805.0, 9)
+MEETING = Dialogue("meeting", ("planning3", "standup2"), 310.0, 7)
+PANEL = Dialogue("panel", ("handover2", "standup2", "planning3"), 330.0, 8)
+LONG = Dialogue("half-hour", ("planning3", "handover2", "standup2"), 1805.0, 9)
 TELEPHONE = "telephone"
 GERMAN = "german"
-NAMES = (TELEPHONE, MEETING.name, PANEL.name, TRIAL.name, LONG.name, GERMAN)
 
 
 def write_input(name: str, folder: Path) -> Path:
-    """Write one of `NAMES` into a folder, unless it is there; return the file."""
+    """Write a recording into a folder, unless it is there; return the file.
+
+    Args:
+        name: Of a `Dialogue`, or `TELEPHONE` or `GERMAN`.
+        folder: Made where it does not exist.
+    """
     path = folder / f"{name}.wav"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -133,66 +111,53 @@ def _waveform(name: str) -> Waveform:
         return read_recording(telephone_sample().audio)
     if name == GERMAN:
         return read_recording(GERMAN_SPEECH)
-    recipes = {recipe.name: recipe for recipe in (MEETING, PANEL, LONG, TRIAL)}
-    return compose(recipes[name])[0]
+    dialogues = {dialogue.name: dialogue for dialogue in (MEETING, PANEL, LONG)}
+    return compose(dialogues[name])[0]
 
 
-def compose(recipe: Recipe) -> tuple[Waveform, tuple[Utterance, ...]]:
-    """Play clips one after the other until the recording is long enough.
+def compose(dialogue: Dialogue) -> tuple[Waveform, tuple[Utterance, ...]]:
+    """Play utterances one after the other until the recording is long enough.
 
     Returns:
         int16, shape (n_samples,), 16 kHz, and what is said in it.
     """
-    references = [load_reference(SPEECH_DIR / f"{name}.flac") for name in recipe.sources]
+    references = [load_reference(SPEECH_DIR / f"{name}.flac") for name in dialogue.sources]
     clips = [clip for reference in references for clip in cut(reference)]
-    script = _script(recipe, clips)
-    waveform, played = record(script, lambda _, index: clips[int(index)].speech)
-    return waveform, tuple(replace(one, text=clips[int(one.text)].text) for one in played)
+    order = _order(dialogue, [len(speech) / SAMPLE_RATE_HZ for _, speech in clips])
+    lines = tuple(Line(clips[index][0].speaker, str(index)) for index in order)
+    script = Script(dialogue.name, dialogue.seed, {line.speaker: "" for line in lines}, lines)
+    waveform, played = record(script, lambda _, index: clips[int(index)][1])
+    return waveform, tuple(replace(one, text=clips[int(one.text)][0].text) for one in played)
 
 
-def cut(reference: Reference) -> list[Clip]:
+def cut(reference: Reference) -> list[tuple[Utterance, Waveform]]:
     """Cut a recording's utterances out, in order; those that others talk into stay behind."""
-    samples = read_recording(reference.audio)
-    alone = [u for u in reference.utterances if not _is_overlapped(u, reference.utterances)]
-    return [Clip(u.speaker, u.text, samples[_index(u.start) : _index(u.end)]) for u in alone]
+    samples, said = read_recording(reference.audio), reference.utterances
+    alone = (u for u in said if sum(u.start < o.end and o.start < u.end for o in said) == 1)
+    times = ((u, round(u.start * SAMPLE_RATE_HZ), round(u.end * SAMPLE_RATE_HZ)) for u in alone)
+    return [(utterance, samples[start:end]) for utterance, start, end in times]
 
 
-def _script(recipe: Recipe, clips: Sequence[Clip]) -> Script:
-    """Return a script whose texts are the clips' numbers: told once in order, then shuffled."""
-    rng = np.random.default_rng(recipe.seed)
+def _order(dialogue: Dialogue, lengths_s: Sequence[float]) -> list[int]:
+    """Return the clips to play, by index: once in order, then shuffled again and again."""
+    rng = np.random.default_rng(dialogue.seed)
     order: list[int] = []
     played_s = 0.0
-    while played_s < recipe.duration_s:
-        turn = rng.permutation(len(clips)) if order else np.arange(len(clips))
+    while played_s < dialogue.duration_s:
+        turn = rng.permutation(len(lengths_s)) if order else np.arange(len(lengths_s))
         for index in turn.tolist():
             order.append(index)
-            played_s += len(clips[index].speech) / SAMPLE_RATE_HZ + sum(PAUSES_S) / 2
-            if played_s >= recipe.duration_s:
+            played_s += lengths_s[index] + sum(PAUSES_S) / 2
+            if played_s >= dialogue.duration_s:
                 break
-    lines = tuple(Line(clips[index].speaker, str(index)) for index in order)
-    return Script(recipe.name, recipe.seed, {clip.speaker: "" for clip in clips}, lines)
-
-
-def _is_overlapped(utterance: Utterance, others: Sequence[Utterance]) -> bool:
-    return any(
-        other is not utterance and other.start < utterance.end and utterance.start < other.end
-        for other in others
-    )
-
-
-def _index(seconds: float) -> int:
-    return round(seconds * SAMPLE_RATE_HZ)
-
-
-BLOCK_BYTES = 1 << 17
-LOG = "requests.jsonl"
+    return order
 
 
 class Storage:
-    """The server, as a context manager.
+    """Storage of a folder's files on loopback, in a process of its own; a context manager.
 
-    Args:
-        folder: What it serves and fills.
+    ``GET /NAME`` serves a file (``?rate=N`` at N bytes a second), ``PUT /NAME`` keeps one. Every
+    request is a line of the folder's `LOG`, with Unix times of begin and end.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -211,20 +176,13 @@ class Storage:
         self._port = self._process.stdout.readline().strip()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.terminate()
         self._process.communicate()
 
-    def url(self, name: str, rate: int | None = None) -> str:
-        """Return a file's URL.
-
-        Args:
-            name: In the folder.
-            rate: Bytes a second; None: as fast as it goes.
-        """
-        return f"http://127.0.0.1:{self._port}/{name}" + (f"?rate={rate}" if rate else "")
+    def url(self, name: str) -> str:
+        """Return a file's URL."""
+        return f"http://127.0.0.1:{self._port}/{name}"
 
     def requests(self) -> list[dict[str, float | str]]:
         """Return what was asked so far: ``method``, ``name``, ``began`` and ``ended``."""
@@ -232,77 +190,49 @@ class Storage:
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
 
-class _Handler(BaseHTTPRequestHandler):
-    folder: Path
+class _Handler(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         began = time.time()
-        path, rate = self._target()
-        if not path.is_file():
-            self.send_error(404)
-            return
-        size = path.stat().st_size
-        first, last = _range(self.headers.get("Range"), size)
-        self.send_response(206 if "Range" in self.headers else 200)
-        self.send_header("Content-Length", str(last - first))
-        self.send_header("Accept-Ranges", "bytes")
-        if "Range" in self.headers:
-            self.send_header("Content-Range", f"bytes {first}-{last - 1}/{size}")
-        self.end_headers()
-        self._send(path, first, last, rate)
-        self._log(path.name, began)
+        super().do_GET()
+        self._log(began)
 
     def do_PUT(self) -> None:
         began = time.time()
-        path, _ = self._target()
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        path.write_bytes(body)
-        self._log(path.name, began)  # before the answer: whoever got it finds the line
+        Path(self.translate_path(self.path)).write_bytes(body)
+        self._log(began)  # before the answer: whoever got it finds the line
         self.send_response(200)
         digest = hashlib.md5(body, usedforsecurity=False).hexdigest()
         self.send_header("ETag", f'"{digest}"')
         self.send_header("Content-Length", "0")
         self.end_headers()
 
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        """Send a file; each block waits for its time."""
+        rate = parse_qs(urlsplit(self.path).query).get("rate")
+        began, sent = time.monotonic(), 0
+        while block := source.read(BLOCK_BYTES):
+            outputfile.write(block)
+            sent += len(block)
+            if rate:
+                time.sleep(max(0.0, began + sent / float(rate[0]) - time.monotonic()))
+
     def log_message(self, *_: object) -> None:
         """Be quiet: `_log` writes what is needed."""
 
-    def _target(self) -> tuple[Path, float | None]:
-        parts = urlsplit(self.path)
-        rate = parse_qs(parts.query).get("rate")
-        return self.folder / Path(parts.path).name, float(rate[0]) if rate else None
-
-    def _send(self, path: Path, first: int, last: int, rate: float | None) -> None:
-        """Send a part of a file; each block waits for its time."""
-        began = time.monotonic()
-        with path.open("rb") as file:
-            file.seek(first)
-            sent = 0
-            while block := file.read(min(BLOCK_BYTES, last - first - sent)):
-                self.wfile.write(block)
-                sent += len(block)
-                if rate:
-                    time.sleep(max(0.0, began + sent / rate - time.monotonic()))
-
-    def _log(self, name: str, began: float) -> None:
+    def _log(self, began: float) -> None:
+        name = urlsplit(self.path).path.lstrip("/")
         line = {"method": self.command, "name": name, "began": began, "ended": time.time()}
-        with (self.folder / LOG).open("a") as log:
+        with (Path(self.directory) / LOG).open("a") as log:
             log.write(json.dumps(line) + "\n")
 
 
-def _range(header: str | None, size: int) -> tuple[int, int]:
-    """Return the first byte that is asked for and one past the last."""
-    found = re.fullmatch(r"bytes=(\d+)-(\d*)", header or "")
-    if found is None:
-        return 0, size
-    return int(found[1]), min(int(found[2]) + 1, size) if found[2] else size
-
-
 def main() -> None:
-    """Serve until terminated."""
-    _Handler.folder = Path(sys.argv[1])
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    """Serve until terminated; the first line printed is the port."""
+    handler = partial(_Handler, directory=sys.argv[1])
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     print(server.server_port, flush=True)
     server.serve_forever()
 

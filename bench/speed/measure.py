@@ -1,20 +1,9 @@
-"""The bare model forwards inside a run: what goes into them, and what comes out.
+"""What is measured, and how: model forwards, seconds, memory, the machine, medians of many runs.
 
-`around_forwards` sees each outermost call into a model: torch modules, the parts of a WeSpeaker
-or GE2E model that are called by name, and CTranslate2's encoder, decoder and language head. What
-is outermost is decided by context: stages that overlap do not hide each other's calls, and a
-forward that is split over threads (`worker.models.cpu_lanes`) is one.
-
-Clock and memory, as they have to be read around models.
-
-On CUDA a kernel that was started is not a kernel that has run: the clock is read after
-`synchronize`. Memory is the peak of this process and of its children, above what they held.
-
-What it was measured on: cores, memory, GPU, versions. No names of hosts.
-
-What many runs come to: medians, ratios of pairs, spread.
-
-Pure: takes seconds by run; returns frozen figures that JSON can hold.
+`around_forwards` sees each outermost call into a model. What is outermost is decided by context:
+stages that overlap do not hide each other's calls, and a forward that is split over threads
+(`worker.models.cpu_lanes`) is one. Clocks are read after `synchronize`, since on CUDA a kernel that
+was started is not a kernel that has run.
 """
 
 from __future__ import annotations
@@ -27,32 +16,26 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import psutil
 
 WHISPER_METHODS = ("encode", "generate", "detect_language")
 WESPEAKER_METHODS = ("compute_fbank", "forward_frames", "forward_embedding")
 GE2E_METHODS = ("mel_frames",)
+ENGINES = ("whisperx", "pyannote.audio", "faster-whisper", "ctranslate2")
+LIBRARIES = (*ENGINES, "torch", "transformers", "numpy")
+SAMPLE_S = 0.02
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
 
 
-class Around(Protocol):
-    """What is done around a forward: it has to call, and to return what that returned."""
-
-    def __call__(self, what: str, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
-        """Handle one forward.
-
-        Args:
-            what: The model's class, and the method where it is not its ``__call__``.
-            call: The forward; the model is its first argument.
-            args: For it.
-            named: For it.
-        """
+Around = Callable[..., Any]
+"""(name, forward, model, …) → what the forward returned; the name is the model's class, and the
+method where that is not ``__call__``."""
 
 
 @contextlib.contextmanager
@@ -152,11 +135,6 @@ def _copy(value: Any) -> Any:
     return value.detach().clone() if isinstance(value, torch.Tensor) else value
 
 
-SAMPLE_S = 0.02
-_STATUS = Path("/proc/self/status")
-_CLEAR = Path("/proc/self/clear_refs")
-
-
 def synchronize() -> None:
     """Wait for the GPU, where there is one."""
     import torch
@@ -175,28 +153,8 @@ def timed(stage: str, into: dict[str, float]) -> Iterator[None]:
     into[stage] = into.get(stage, 0.0) + time.perf_counter() - started
 
 
-@dataclass(frozen=True)
-class Peak:
-    """Memory of a block, in bytes.
-
-    Attributes:
-        before: Resident before it, children included.
-        peak: The most that was resident during it.
-        cuda: The most that torch held on the GPU, above what it held before; 0 without one.
-    """
-
-    before: int
-    peak: int
-    cuda: int
-
-    @property
-    def added(self) -> int:
-        """What the block needed above what was there."""
-        return self.peak - self.before
-
-
 class MemoryPeak:
-    """Watches resident memory while its block runs.
+    """Watches memory while its block runs.
 
     The kernel's own peak of this process (``VmHWM``, reset through ``clear_refs``) is exact;
     a thread samples the sum with its children, should there be any.
@@ -206,31 +164,37 @@ class MemoryPeak:
         self._process = psutil.Process()
         self._done = threading.Event()
         self._sampler = threading.Thread(target=self._sample, daemon=True)
-        self._most = 0
-        self._cuda_before = 0
 
     def __enter__(self) -> Self:
-        self._before = self._resident()
-        self._most = self._before
-        self._cuda_before = _cuda("memory_allocated")
-        if _cuda_is_there():
-            import torch
+        import torch
 
+        self._before = self._most = self._resident()
+        self._cuda_before = torch.cuda.memory_allocated()
+        if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         _CLEAR.write_text("5")
         self._sampler.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._done.set()
         self._sampler.join()
 
-    def read(self) -> Peak:
-        """Return the peak; after the block."""
-        cuda = _cuda("max_memory_allocated") - self._cuda_before
-        return Peak(self._before, max(self._most, _own_peak()), cuda)
+    def read(self) -> dict[str, float]:
+        """Return bytes; after the block.
+
+        Returns:
+            ``before`` (resident before it, children included), ``peak`` (the most that was
+            resident during it), ``added`` (their difference), ``cuda`` (the most that torch held
+            on the GPU, above what it held before; 0 without one).
+        """
+        import torch
+
+        lines = _STATUS.read_text().splitlines()
+        own = next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
+        peak = max(self._most, own)
+        cuda = torch.cuda.max_memory_allocated() - self._cuda_before
+        return {"before": self._before, "peak": peak, "added": peak - self._before, "cuda": cuda}
 
     def _sample(self) -> None:
         while not self._done.wait(SAMPLE_S):
@@ -244,89 +208,34 @@ class MemoryPeak:
         return total
 
 
-def _own_peak() -> int:
-    """Return this process's peak since the reset, in bytes."""
-    lines = _STATUS.read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
-
-
-def _cuda_is_there() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
-
-
-def _cuda(figure: str) -> int:
-    import torch
-
-    return int(getattr(torch.cuda, figure)()) if torch.cuda.is_available() else 0
-
-
-LIBRARIES = (
-    "whisperx",
-    "pyannote.audio",
-    "faster-whisper",
-    "ctranslate2",
-    "torch",
-    "transformers",
-    "numpy",
-)
-
-
 def describe() -> dict[str, Any]:
-    """Return the machine and the versions."""
+    """Return the machine, without its name, and the versions."""
+    import torch
+
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return {
         "cores": len(os.sched_getaffinity(0)),
-        "cpu": _cpu(),
+        "cpu": names[0] if names else platform.machine(),
         "ram_gib": round(psutil.virtual_memory().total / (1 << 30)),
-        "gpu": _gpu(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
         "versions": {library: version(library) for library in LIBRARIES},
     }
 
 
-def _cpu() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+Figure = dict[str, float]
 
 
-def _gpu() -> str | None:
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One thing measured several times.
-
-    Attributes:
-        median: Of all runs.
-        low: The smallest.
-        high: The largest.
-        runs: How many there were.
-    """
-
-    median: float
-    low: float
-    high: float
-    runs: int
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Figure:
-        """Sum up at least one value."""
-        return cls(
-            median=round(median(values), 4),
-            low=round(min(values), 4),
-            high=round(max(values), 4),
-            runs=len(values),
-        )
+def figure(values: Sequence[float]) -> Figure:
+    """Sum up what was measured at least once: ``median``, ``low``, ``high`` and ``runs``."""
+    ends = {"median": median(values), "low": min(values), "high": max(values)}
+    return {name: round(value, 4) for name, value in ends.items()} | {"runs": len(values)}
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> Figure:
     """Divide pair by pair, as they ran side by side: what slows both cancels out."""
-    return Figure.of([our / their for our, their in zip(ours, theirs, strict=True)])
+    return figure([our / their for our, their in zip(ours, theirs, strict=True)])
 
 
 def by_stage(runs: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
@@ -335,6 +244,6 @@ def by_stage(runs: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
     return {stage: [run.get(stage, 0.0) for run in runs] for stage in stages}
 
 
-def efficiency(floor_s: float, wall_s: float) -> float:
-    """Say which part of the wall time the bare model forwards need."""
-    return round(floor_s / wall_s, 4)
+def figures(runs: Sequence[Mapping[str, float]]) -> dict[str, Figure]:
+    """Sum up every stage."""
+    return {stage: figure(values) for stage, values in by_stage(runs).items()}

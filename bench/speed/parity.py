@@ -1,7 +1,7 @@
-"""Is it the same transcript? Ours against stock's, on the same weights.
+"""Whether ours is the same transcript as stock's, on the same weights.
 
-Pure: takes two `Heard`s; returns a `Parity`. What stock leaves without a time (ours spreads
-such words over their segment) is counted apart, because there is no time to compare.
+Takes two `Heard`s; returns a `Parity`. What stock leaves without a time (ours spreads such words
+over their segment) is counted apart, because there is no time to compare.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import Any
 
 from bench.corpus import Turn
 from bench.scoring import diarization_error
@@ -45,17 +44,6 @@ class Heard:
     turns: tuple[Turn, ...]
     language: str | None
 
-    @classmethod
-    def read(cls, document: dict[str, Any]) -> Heard:
-        """Read what `dataclasses.asdict` and JSON made of one."""
-        return cls(
-            segments=tuple(document["segments"]),
-            sentences=tuple(document["sentences"]),
-            words=tuple(Word(**word) for word in document["words"]),
-            turns=tuple(Turn(**turn) for turn in document["turns"]),
-            language=document["language"],
-        )
-
 
 @dataclass(frozen=True)
 class Parity:
@@ -89,13 +77,7 @@ class Parity:
 
 
 def compare(ours: Heard, stock: Heard, duration_s: float) -> Parity:
-    """Compare one recording.
-
-    Args:
-        ours: What our pipeline delivered.
-        stock: What whisperx returned.
-        duration_s: The recording's length: all of it counts for DER.
-    """
+    """Compare one recording; all of its `duration_s` counts for DER."""
     pairs = _pairs(ours.words, stock.words)
     timed = [(our, their) for our, their in pairs if None not in (their.start_s, their.end_s)]
     shifts = [_shift_s(our, their) for our, their in timed]

@@ -1,405 +1,54 @@
-"""docs/benchmarks.md from docs/benchmarks.json.
+"""docs/benchmarks.md from docs/benchmarks.json: what was asked for, and a table for each part.
 
-Pure: takes and returns documents; `bench.speed.__main__` reads and writes the files.
-
-What was asked for, and whether it is met.
-
-Takes the parts of ``docs/benchmarks.json``; a row whose part was not measured stays open.
-
-Markdown tables of what the parts measured: one function a section.
-
-Each takes its part of ``docs/benchmarks.json`` and returns lines.
+Takes and returns documents; `bench.speed.__main__` reads and writes the files. A part that was not
+measured is left out, and stays open among the targets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from bench.speed.inputs import MEETING, TELEPHONE
-from bench.speed.measure import efficiency
-
-Parts = Mapping[str, Any]
-ADDED_S = 0.3
-ADDED_SHARE = 0.02
-
-
-@dataclass(frozen=True)
-class Target:
-    """One row.
-
-    Attributes:
-        what: In words.
-        limit: The most that is allowed, or the least where `at_least`.
-        measure: Finds the figure in the parts; raises KeyError where it was not measured.
-        at_least: Whether more is better.
-    """
-
-    what: str
-    limit: float
-    measure: Callable[[Parts], float]
-    at_least: bool = False
-
-    def is_met(self, value: float) -> bool:
-        """Whether a figure is within the limit."""
-        return value >= self.limit if self.at_least else value <= self.limit
-
-
-def whole_job(parts: Parts) -> Any:
-    """Return the meeting's figures."""
-    return parts["english"]["recordings"][MEETING.name]
-
-
-def floor_share(parts: Parts, floor: str = "floor_s") -> float:
-    """Return which part of the meeting's wall time the bare forwards would need."""
-    return efficiency(parts["floor"][floor], whole_job(parts)["ours"]["wall_s"]["median"])
-
-
-def threads_in_words(threads: Mapping[str, Any]) -> str:
-    """Say what a setting is."""
-    whisper = threads["whisper"] or "4 (whisperx's own)"
-    torch = threads["torch"] or "the cores (its own)"
-    again = ", set again after each transcription" if threads["again"] else ""
-    return f"CTranslate2 {whisper}, torch {torch}{again}"
-
-
-TARGETS = (
-    Target(
-        "whole job, warm, demo weights, 5-minute dialogue, against stock as its README writes it",
-        0.40,
-        lambda parts: float(whole_job(parts)["ratio"]["median"]),
-    ),
-    Target(
-        "the same against stock with the best thread settings found for it",
-        0.55,
-        lambda parts: float(whole_job(parts)["tuned"]["ratio"]["median"]),
-    ),
-    Target(
-        "alignment without the model forward",
-        0.10,
-        lambda parts: float(
-            parts["stages"]["alignment"]["demo"]["without_forward"]["ratio"]["median"]
-        ),
-    ),
-    Target(
-        "alignment, whole stage, WAV2VEC2_BASE architecture",
-        0.60,
-        lambda parts: float(parts["stages"]["alignment"]["wav2vec2-base"]["ratio"]["median"]),
-    ),
-    Target(
-        "diarization, WeSpeaker ResNet34 architecture",
-        0.45,
-        lambda parts: float(parts["stages"]["diarization"]["ratio"]["median"]),
-    ),
-    Target(
-        "peak RSS of the job over the loaded models, 30-minute recording",
-        0.50,
-        lambda parts: float(parts["memory"]["ratio"]),
-    ),
-    Target("efficiency floor / wall, whole job", 0.85, floor_share, at_least=True),
-    Target(
-        "cold start to first result, against loading one after the other",
-        0.70,
-        lambda parts: float(parts["cold_start"]["ratio"]["median"]),
-    ),
-    Target(
-        "time with the download throttled to 20 MB/s, against max(download, compute)",
-        1.15,
-        lambda parts: float(parts["throttled"]["20 MB/s"]["ratio"]["median"]),
-    ),
-)
-
-
-def rows(parts: Parts) -> list[tuple[str, str, str, str]]:
-    """Return the table: what, limit, measured, whether it is met."""
-    return [*(_row(target, parts) for target in TARGETS), _overhead(parts)]
-
-
-def _row(target: Target, parts: Parts) -> tuple[str, str, str, str]:
-    limit = f"{'≥ ' if target.at_least else ''}{target.limit:.2f}"
-    try:
-        value = target.measure(parts)
-    except KeyError:
-        return target.what, limit, "–", "not measured"
-    return target.what, limit, f"{value:.3f}", "yes" if target.is_met(value) else "**no**"
-
-
-def _overhead(parts: Parts) -> tuple[str, str, str, str]:
-    """Handle the row with two limits: either will do, on every recording."""
-    what = "what handler, queue and delivery add to the pipeline's own wall time"
-    limit = f"{ADDED_SHARE:.0%} or {ADDED_S:g} s"
-    try:
-        found = [parts["overhead"][name] for name in (TELEPHONE, MEETING.name)]
-    except KeyError:
-        return what, limit, "–", "not measured"
-    measured = [(one["added_s"]["median"], one["added_share"]["median"]) for one in found]
-    is_met = all(seconds <= ADDED_S or share <= ADDED_SHARE for seconds, share in measured)
-    text = "; ".join(f"{seconds:.2f} s, {share:.1%}" for seconds, share in measured)
-    return what, limit, text, "yes" if is_met else "**no**"
-
+from bench.stock import BEST_THREADS
 
 Part = Mapping[str, Any]
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lay out a table: the first column to the left, the others to the right."""
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    return [f"| {' | '.join(row)} |" for row in (head, rule, *rows)]
-
-
-def whole_jobs(recordings: Mapping[str, Part]) -> list[str]:
-    """Seconds by step, stock and ours, and their ratio."""
-    lines: list[str] = []
-    for name, found in recordings.items():
-        lines += [f"### {name}, {found['duration_s']:.0f} s", ""]
-        steps = [
-            [step, *_sides(found, "steps_s", step), _ratio(found["ratio_by_step"].get(step))]
-            for step in dict.fromkeys([*found["stock"]["steps_s"], *found["ours"]["steps_s"]])
-        ]
-        whole = ["**whole job**", *_sides(found, "wall_s"), _ratio(found["ratio"])]
-        lines += table(("step", "stock s", "ours s", "ours / stock"), [*steps, whole])
-        if "tuned" in found:
-            tuned = found["tuned"]
-            seconds = _seconds(tuned["seconds"]["wall_s"])
-            lines += ["", f"Stock with its best threads: {seconds} s, {_ratio(tuned['ratio'])}."]
-        own = ", ".join(
-            f"{stage} {one['median']:.2f}" for stage, one in found["our_stages"].items()
-        )
-        lines += ["", f"Our own stages, seconds (those that overlap count twice): {own}.", ""]
-    return lines
-
-
-def parity(recordings: Mapping[str, Part]) -> list[str]:
-    """Whether the transcripts are the same."""
-    head = (
-        "recording",
-        "text",
-        "sentences",
-        "words",
-        "equal, ≤ 1 ms",
-        "largest shift s",
-        "speaker of the word",
-        "DER",
-        "speakers",
-        "every run alike",
-    )
-    return table(
-        head,
-        (
-            (
-                name,
-                _equal(one["text_equal"]),
-                _equal(one["sentences_equal"]),
-                f"{one['words']} ({one['untimed_words']} untimed)",
-                f"{one['words_equal']:.2%}",
-                f"{one['largest_shift_s']:g}",
-                f"{one['speakers_equal']:.2%}",
-                f"{one['der']:.4f}",
-                f"{one['speakers']} / {one['stock_speakers']}",
-                "yes" if found["same_every_time"] else "**no**",
-            )
-            for name, found in recordings.items()
-            for one in (found["parity"],)
-        ),
-    )
-
-
-def floor(parts: Part) -> list[str]:
-    """What the bare forwards cost, and how close the job comes."""
-    part = parts["floor"]
-    counts = list(part["by_threads_s"])
-    lines = table(
-        ("forward", *(f"{count} thread{'s' * (count != '1')} s" for count in counts)),
-        (
-            (f"`{model}`", *(f"{part['by_threads_s'][count][model]:.3f}" for count in counts))
-            for model in part["forwards_s"]
-        ),
-    )
-    text = f"Floor {part['floor_s']:.2f} s, packed floor {part['packed_floor_s']:.2f} s"
-    if "english" in parts:
-        shares = floor_share(parts), floor_share(parts, "packed_floor_s")
-        text += f": {shares[0]:.1%} and {shares[1]:.1%} of the wall time of the same job"
-    return [*lines, "", f"{text}."]
-
-
-def stages(part: Part) -> list[str]:
-    """Alignment and diarization alone."""
-    rows = []
-    for name, one in part["alignment"].items():
-        what = f"alignment, {name}, {one['audio_s']:.0f} s, {one['segments']} segments"
-        same = f"{one['parity']['words_equal']:.2%} of {one['parity']['words']} words"
-        rows.append((what, *_both(one), same))
-        if "without_forward" in one:
-            rows.append(
-                (f"alignment, {name}, without the forward", *_both(one["without_forward"]), "")
-            )
-    one = part["diarization"]
-    same = "turns equal" if one["turns_equal"] else f"DER {one['der']:.4f}"
-    rows.append(
-        (f"diarization, ResNet34 and PyanNet 10 s, {one['audio_s']:.0f} s", *_both(one), same)
-    )
-    lines = table(("stage", "stock s", "ours s", "ours / stock", "the same"), rows)
-    return [*lines, "", *_forward_shares(part["alignment"])]
-
-
-def _forward_shares(aligners: Mapping[str, Part]) -> list[str]:
-    """Say how much of stock's time no engine around the same forwards can save."""
-    shares = {
-        name: 1 - one["without_forward"]["stock"]["median"] / one["stock"]["median"]
-        for name, one in aligners.items()
-        if "without_forward" in one
-    }
-    text = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
-    return [f"Forwards in stock's alignment, which ours runs too: {text} of its time."]
-
-
-def memory(part: Part) -> list[str]:
-    """Peak above the loaded models."""
-    rows = [
-        (
-            side,
-            *(f"{part[side][key] / (1 << 20):.0f}" for key in ("before", "added", "cuda")),
-            f"{part[side]['wall_s']:.0f}",
-        )
-        for side in ("stock", "ours")
-    ]
-    rows.append(("ours / stock", "", f"{part['ratio']:.3f}", "", f"{part['wall_ratio']:.3f}"))
-    head = ("", "models loaded MiB", "added by the job MiB", "torch on CUDA MiB", "job s")
-    return table(head, rows)
-
-
-def cold_start(part: Part) -> list[str]:
-    """Moments of the worker, causes of loading one after the other."""
-    moments = [(what, _seconds(one)) for what, one in part["worker"].items()]
-    causes = [(what, _seconds(one)) for what, one in part["one after the other"].items()]
-    causes.append(("first job", _seconds(part["first job"])))
-    causes.append(("**first result**", _seconds(part["earlier first result"])))
-    return [
-        *table(("worker: moment", "s after the start"), moments),
-        "",
-        *table(("one after the other: cause", "s"), causes),
-        "",
-        f"Worker / one after the other: {_ratio(part['ratio'])}.",
-    ]
-
-
-def throttled(part: Part) -> list[str]:
-    """Jobs whose recording comes slowly."""
-    return table(
-        ("download", "takes s", "job s", "job, unlimited s", "job / the longer one"),
-        (
-            (
-                name,
-                f"{one['download_s']:.2f}",
-                _seconds(one["slow_s"]),
-                _seconds(one["unlimited_s"]),
-                _ratio(one["ratio"]),
-            )
-            for name, one in part.items()
-            if isinstance(one, Mapping) and "download_s" in one
-        ),
-    )
-
-
-def overhead(part: Part) -> list[str]:
-    """What is around the pipeline."""
-    return table(
-        ("recording", "pipeline s", "of the added: delivery s", "added s", "added"),
-        (
-            (
-                name,
-                _seconds(one["pipeline_s"]),
-                _seconds(one["deliver_s"]),
-                _seconds(one["added_s"]),
-                f"{one['added_share']['median']:.1%}",
-            )
-            for name, one in part.items()
-            if isinstance(one, Mapping) and "added_s" in one
-        ),
-    )
-
-
-def threads(part: Part) -> list[str]:
-    """What was tried for stock."""
-    return table(
-        ("threads", "s"),
-        ((threads_in_words(one["threads"]), f"{one['wall_s']:.1f}") for one in part["tried"]),
-    )
-
-
-def _sides(found: Part, *keys: str) -> list[str]:
-    return [_seconds(_dig(found[side], keys)) for side in ("stock", "ours")]
-
-
-def _dig(found: Any, keys: Sequence[str]) -> Any:
-    for key in keys:
-        found = found.get(key) if found else None
-    return found
-
-
-def _both(found: Part) -> tuple[str, str, str]:
-    return _seconds(found["stock"]), _seconds(found["ours"]), _ratio(found["ratio"])
-
-
-def _seconds(figure: Part | None) -> str:
-    if figure is None:
-        return "–"
-    text = f"{figure['median']:.2f}"
-    return text if figure["runs"] == 1 else f"{text} ({figure['low']:.2f}–{figure['high']:.2f})"
-
-
-def _ratio(figure: Part | None) -> str:
-    if figure is None:
-        return "–"
-    text = f"{figure['median']:.3f}"
-    return text if figure["runs"] == 1 else f"{text} ({figure['low']:.3f}–{figure['high']:.3f})"
-
-
-def _equal(is_equal: bool) -> str:
-    return "equal" if is_equal else "**differs**"
-
+ADDED_S = 0.3
+ADDED_SHARE = 0.02
 
 INTRODUCTION = """\
 # Benchmarks
 
-Written by `make bench` from [benchmarks.json](benchmarks.json); do not edit. Every figure is a
-median, with the lowest and the highest run in brackets; ratios are ours / stock, taken pair by
-pair, so less is faster.
+Written by `make bench` from [benchmarks.json](benchmarks.json); do not edit. Figures are medians,
+with the lowest and the highest run in brackets; ratios are ours / stock, taken pair by pair.
 
-- *Stock* is WhisperX's README recipe by its public functions alone (`bench/stock.py`): load_audio,
-  transcribe, align, DiarizationPipeline, assign_word_speakers; models warm, the aligner loaded
-  once, threads left alone. *Ours* is the worker's runtime with its real models; its time begins
-  with the job's input and ends when storage has the transcript.
+- *Stock* is WhisperX's README recipe (`bench/stock.py`), models warm, threads left alone. *Ours* is
+  the worker's runtime, from the job's input to the transcript in storage.
 - Both run on the same weights, number format and batch, in turns (A B A B), each time in a fresh
   process, after a warm-up on the beginning of the first recording.
-- There is no ffmpeg command where this runs: on both sides FFmpeg's libraries decode (PyAV), stock
-  from a file, ours after a fetch over HTTP on loopback. Both are inside the whole job, as *load*.
-- Recordings: `telephone` is pyannote.audio's sample, two people on a real line; `meeting`, `panel`
-  and `half-hour` are put together from the synthetic speech in `bench/speech` by a seed (the same
-  samples on every machine); `german` is synthetic too, with the multilingual model, and aligned
-  with the English aligner on both sides, since the demo profile has no German one.
+- On both sides FFmpeg's libraries decode (PyAV), stock from a file, ours after a fetch over HTTP on
+  loopback: the step *load*.
+- `telephone` is pyannote.audio's sample, two people on a real line; `meeting`, `panel` and
+  `half-hour` are made from the synthetic speech in `bench/speech`; `german` is synthetic too, with
+  the multilingual model and, on both sides, the English aligner, as the demo has no German one.
 """
-
 FLOOR = """\
-What goes into each model in our own run of `meeting`, done again with nothing around it, one
-after the other; torch's in a process without CTranslate2. The floor takes each forward at the
-number of threads that is fastest for it. A job that overlaps its stages can beat it, so the packed
-floor is given too: one thread each, spread over all cores without a gap, which no run can reach.
+What goes into each model in our own run of `meeting`, done again one after the other; torch's in a
+process without CTranslate2. The floor takes each model at its fastest number of threads. A job that
+overlaps its stages can beat it, but not the packed floor: one thread each, spread over all cores
+without a gap.
 """
 STAGES = """\
-After a whole job in the same process, as in a worker that has been at work. The architectures are
-those of production, their weights are seeded and random, since real ones cannot be had here; only
-PyanNet's are whisperx's own, turned from multi-label to powerset (`bench/speed/stages.py`).
+After a whole job in the same process. The architectures are those of production with seeded random
+weights, since real ones cannot be had here; only PyanNet's are whisperx's own, as powerset.
 """
 MEMORY = """\
 The kernel's peak of resident memory (and of child processes, were there any) during one job of
 half an hour, above what was resident once the models were loaded. Without a warm-up.
 """
 COLD = """\
-The worker is `handler.py`, given the telephone sample as its first job when it starts. *One after
-the other* is what loading costs with imports and models in sequence; the first job after that is
-the one of a worker that is ready. See `bench/cold_start.py`.
+The worker is `handler.py`, started with the telephone sample as its first job. *One after the
+other* is what imports and models cost in sequence, then the first job of a worker that is ready.
 """
 THROTTLED = """\
 One warm worker, `meeting`. *The longer one* is the download or the unlimited job. In the second
@@ -409,76 +58,281 @@ OVERHEAD = """\
 The development stack end to end: from the moment the queue has the job to the moment it has the
 answer, less the pipeline's own time in the same run without its delivery.
 """
-THREADS = """\
-Tried once, on a minute of speech, and used again on machines with as many cores. CTranslate2 and
-torch share one OpenMP pool and overwrite each other's number of threads.
-"""
+
+_MEETING = f"english / recordings / {MEETING.name}"
+_WHOLE = "whole job, warm, demo weights, 5-minute dialogue"
+_THREADS = f"CTranslate2 {BEST_THREADS.whisper_threads}, torch {BEST_THREADS.torch_threads}"
+_WITHOUT = "stages / alignment / demo / without_forward / ratio"
+_THROTTLED = "with the download throttled to 20 MB/s, against max(download, compute)"
+TARGETS: tuple[tuple[str, float, str], ...] = (
+    (f"{_WHOLE}, against stock as its README writes it", 0.40, f"{_MEETING} / ratio"),
+    (f"the same, stock with its best threads ({_THREADS})", 0.55, f"{_MEETING} / tuned / ratio"),
+    ("alignment without the model forward", 0.10, _WITHOUT),
+    ("alignment, WAV2VEC2_BASE architecture", 0.60, "stages / alignment / wav2vec2-base / ratio"),
+    ("diarization, WeSpeaker ResNet34 architecture", 0.45, "stages / diarization / ratio"),
+    ("peak RSS of the job over the loaded models, 30-minute recording", 0.50, "memory / ratio"),
+    ("cold start to first result, against one after the other", 0.70, "cold_start / ratio"),
+    (f"time {_THROTTLED}", 1.15, "throttled / 20 MB/s / ratio"),
+)
+"""What, the most that is allowed, and where among the parts the figure is (`dig`)."""
+LEAST_EFFICIENCY = 0.85
 
 
-def merge(document: Mapping[str, Any], part: str, measured: Mapping[str, Any]) -> dict[str, Any]:
+def merge(document: Part, part: str, measured: Part) -> dict[str, Any]:
     """Put what a part measured in the place of what the document has of it."""
     return {**document, "parts": {**document.get("parts", {}), part: dict(measured)}}
 
 
-def markdown(document: Mapping[str, Any]) -> str:
+def markdown(document: Part) -> str:
     """Lay out the whole page; parts that were not measured are left out."""
-    parts: Parts = document.get("parts", {})
+    parts: Part = document.get("parts", {})
     recordings = {
         name: found
         for part in ("english", "german")
         for name, found in parts.get(part, {}).get("recordings", {}).items()
     }
-    lines = [INTRODUCTION, *_machine(parts), "", "## What was asked for", "", *_asked(parts), ""]
+    asked = table(("what", "at most", "measured", "met?"), rows(parts))
+    lines = [INTRODUCTION, *_machine(parts), "", "## What was asked for", "", *asked, ""]
     if recordings:
-        lines += ["## Whole job", "", *whole_jobs(recordings)]
-        lines += ["## Parity", "", *parity(recordings), ""]
+        lines += ["## Whole job", "", *_whole_jobs(recordings)]
+        lines += ["## Parity", "", *_parity(recordings), ""]
     for part, title, text, lay_out in _SECTIONS:
         if part in parts:
             lines += [f"## {title}", "", text, *lay_out(parts), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _asked(parts: Parts) -> list[str]:
-    lines = table(("what", "at most", "measured", "met?"), rows(parts))
-    if "english" in parts:
-        threads = threads_in_words(parts["english"]["tuned_threads"])
-        lines += ["", f"Best threads found for stock: {threads}."]
-    return lines
+def rows(parts: Part) -> list[tuple[str, str, str, str]]:
+    """Return the rows of what was asked for: what, limit, measured, whether it is met."""
+    found = [_row(what, limit, dig(parts, path)) for what, limit, path in TARGETS]
+    share = floor_share(parts)
+    text, is_met = (f"{share:.3f}", share >= LEAST_EFFICIENCY) if share else (None, False)
+    what, limit = "efficiency floor / wall, whole job", f"≥ {LEAST_EFFICIENCY:.2f}"
+    return [*found, _answer(what, limit, text, is_met), _overhead(parts)]
 
 
-def _machine(parts: Parts) -> list[str]:
+def floor_share(parts: Part, floor: str = "floor_s") -> float | None:
+    """Return which part of the meeting's wall time the bare forwards would need, if measured."""
+    floor_s, wall_s = (
+        dig(parts, f"floor / {floor}"),
+        dig(parts, f"{_MEETING} / ours / wall_s"),
+    )
+    return round(floor_s / wall_s, 4) if floor_s and wall_s else None
+
+
+def dig(found: Any, path: str) -> Any:
+    """Follow names separated by `` / ``, to a figure's median; None where one is missing."""
+    for key in path.split(" / "):
+        found = found.get(key) if found else None
+    return found["median"] if isinstance(found, Mapping) else found
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lay out a table: the first column to the left, the others to the right."""
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return [f"| {' | '.join(row)} |" for row in (head, rule, *rows)]
+
+
+def _row(what: str, limit: float, value: float | None) -> tuple[str, str, str, str]:
+    is_met = value is not None and value <= limit
+    return _answer(what, f"{limit:.2f}", None if value is None else f"{value:.3f}", is_met)
+
+
+def _overhead(parts: Part) -> tuple[str, str, str, str]:
+    part = parts.get("overhead")
+    found = [part[name] for name in (TELEPHONE, MEETING.name)] if part else []
+    added = [(one["added_s"]["median"], one["added_share"]["median"]) for one in found]
+    text = "; ".join(f"{seconds:.2f} s, {share:.1%}" for seconds, share in added)
+    is_met = all(seconds <= ADDED_S or share <= ADDED_SHARE for seconds, share in added)
+    what = "what handler, queue and delivery add to the pipeline's own wall time"
+    return _answer(what, f"{ADDED_SHARE:.0%} or {ADDED_S:g} s", text or None, is_met)
+
+
+def _answer(what: str, limit: str, text: str | None, is_met: bool) -> tuple[str, str, str, str]:
+    return (what, limit, text, _met(is_met)) if text else (what, limit, "–", "not measured")
+
+
+def _machine(parts: Part) -> list[str]:
     """Name what it was measured on; once, where all parts have it in common."""
     by_machine: dict[str, list[str]] = {}
     for name, part in parts.items():
-        by_machine.setdefault(_in_words(part["machine"]), []).append(f"{name} {part['date']}")
-    lines = [f"Measured on {machine} Parts: {', '.join(m)}." for machine, m in by_machine.items()]
+        one = part["machine"]
+        versions = ", ".join(f"{library} {v}" for library, v in one["versions"].items())
+        words = (
+            f"{one['cores']} cores ({one['cpu']}), {one['ram_gib']} GiB, {one['gpu'] or 'no GPU'}; "
+            f"Python {one['python']}, {versions}."
+        )
+        by_machine.setdefault(words, []).append(f"{name} {part['date']}")
+    lines = [f"Measured on {words} Parts: {', '.join(m)}." for words, m in by_machine.items()]
     without = [name for name, part in parts.items() if not part["machine"]["gpu"]]
     if without:
         lines.append(f"\n**Measured on a CPU only so far:** {', '.join(without)}.")
     return lines
 
 
-def _in_words(machine: Mapping[str, Any]) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    gpu = machine["gpu"] or "no GPU"
-    return (
-        f"{machine['cores']} cores ({machine['cpu']}), {machine['ram_gib']} GiB, {gpu}; "
-        f"Python {machine['python']}, {versions}."
+def _whole_jobs(recordings: Mapping[str, Part]) -> list[str]:
+    """Seconds by step, stock and ours, and their ratio."""
+    lines: list[str] = []
+    for name, found in recordings.items():
+        stock, ours, by_step = found["stock"], found["ours"], found["ratio_by_step"]
+        figures = {
+            step: (stock["steps_s"].get(step), ours["steps_s"].get(step), by_step.get(step))
+            for step in [*stock["steps_s"], *ours["steps_s"]]
+        }
+        figures["**whole job**"] = stock["wall_s"], ours["wall_s"], found["ratio"]
+        steps = ((step, _seconds(s), _seconds(o), _ratio(r)) for step, (s, o, r) in figures.items())
+        lines += [f"### {name}, {found['duration_s']:.0f} s", ""]
+        lines += table(("step", "stock s", "ours s", "ours / stock"), steps)
+        if "tuned" in found:
+            seconds, ratio = found["tuned"]["seconds"]["wall_s"], found["tuned"]["ratio"]
+            lines += ["", f"Stock with its best threads: {_seconds(seconds)} s, {_ratio(ratio)}."]
+        own = ", ".join(f"{stage} {s['median']:.2f}" for stage, s in found["our_stages"].items())
+        lines += ["", f"Our own stages, seconds (those that overlap count twice): {own}.", ""]
+    return lines
+
+
+def _parity(recordings: Mapping[str, Part]) -> list[str]:
+    """Whether the transcripts are the same."""
+    head = ["recording", "text", "sentences", "words", "equal, ≤ 1 ms", "largest shift s"]
+    head += ["speaker of the word", "DER", "speakers", "every run alike"]
+    found = []
+    for name, recording in recordings.items():
+        one = recording["parity"]
+        texts = (one["text_equal"], one["sentences_equal"])
+        found.append(
+            (
+                name,
+                *("equal" if is_equal else "**differs**" for is_equal in texts),
+                f"{one['words']} ({one['untimed_words']} untimed)",
+                f"{one['words_equal']:.2%}",
+                f"{one['largest_shift_s']:g}",
+                f"{one['speakers_equal']:.2%}",
+                f"{one['der']:.4f}",
+                f"{one['speakers']} / {one['stock_speakers']}",
+                _met(recording["same_every_time"]),
+            )
+        )
+    return table(head, found)
+
+
+def _floor(parts: Part) -> list[str]:
+    """What the bare forwards cost, and how close the job comes."""
+    part = parts["floor"]
+    by_threads = part["by_threads_s"]
+    lines = table(
+        ("forward", *(f"{count} thread{'s' * (count != '1')} s" for count in by_threads)),
+        (
+            (f"`{model}`", *(f"{seconds[model]:.3f}" for seconds in by_threads.values()))
+            for model in part["forwards_s"]
+        ),
     )
+    text = f"Floor {part['floor_s']:.2f} s, packed floor {part['packed_floor_s']:.2f} s"
+    shares = floor_share(parts), floor_share(parts, "packed_floor_s")
+    if shares[0] and shares[1]:
+        text += f": {shares[0]:.1%} and {shares[1]:.1%} of the wall time of the same job"
+    return [*lines, "", f"{text}."]
 
 
-Section = tuple[str, str, str, Callable[[Parts], list[str]]]
-_SECTIONS: tuple[Section, ...] = (
-    ("floor", "Floor", FLOOR, floor),
-    ("stages", "Stages alone", STAGES, lambda parts: stages(parts["stages"])),
-    ("memory", "Memory", MEMORY, lambda parts: memory(parts["memory"])),
-    ("cold_start", "Cold start", COLD, lambda parts: cold_start(parts["cold_start"])),
-    ("throttled", "Slow downloads", THROTTLED, lambda parts: throttled(parts["throttled"])),
-    (
-        "overhead",
-        "Around the pipeline",
-        OVERHEAD,
-        lambda parts: overhead(parts["overhead"]),
-    ),
-    ("threads", "Stock's threads", THREADS, lambda parts: threads(parts["threads"])),
+def _stages(parts: Part) -> list[str]:
+    """Alignment and diarization alone, and what no engine around the same forwards can save."""
+    part, found, shares = parts["stages"], [], []
+    for name, one in part["alignment"].items():
+        what = f"alignment, {name}, {one['audio_s']:.0f} s, {one['segments']} segments"
+        same = f"{one['parity']['words_equal']:.2%} of {one['parity']['words']} words"
+        found.append((what, *_both(one), same))
+        if "without_forward" in one:
+            without = one["without_forward"]
+            found.append((f"alignment, {name}, without the forward", *_both(without), ""))
+            share = 1 - without["stock"]["median"] / one["stock"]["median"]
+            shares.append(f"{name} {share:.0%}")
+    one = part["diarization"]
+    what = f"diarization, ResNet34 and PyanNet 10 s, {one['audio_s']:.0f} s"
+    same = "turns equal" if one["turns_equal"] else f"DER {one['der']:.4f}"
+    found.append((what, *_both(one), same))
+    text = f"Forwards in stock's alignment, which ours runs too: {', '.join(shares)} of its time."
+    lines = table(("stage", "stock s", "ours s", "ours / stock", "the same"), found)
+    return [*lines, "", text]
+
+
+def _memory(parts: Part) -> list[str]:
+    """Peak above the loaded models."""
+    part = parts["memory"]
+    found = [
+        (
+            side,
+            *(f"{part[side][key] / (1 << 20):.0f}" for key in ("before", "added", "cuda")),
+            f"{part[side]['wall_s']:.0f}",
+        )
+        for side in ("stock", "ours")
+    ]
+    found.append(("ours / stock", "", f"{part['ratio']:.3f}", "", f"{part['wall_ratio']:.3f}"))
+    head = ("", "models loaded MiB", "added by the job MiB", "torch on CUDA MiB", "job s")
+    return table(head, found)
+
+
+def _cold_start(parts: Part) -> list[str]:
+    """Moments of the worker, causes of loading one after the other."""
+    part = parts["cold_start"]
+    causes = part["one after the other"] | {"first job": part["first job"]}
+    causes |= {"**first result**": part["earlier first result"]}
+    moments = ((what, _seconds(one)) for what, one in part["worker"].items())
+    return [
+        *table(("worker: moment", "s after the start"), moments),
+        "",
+        *table(("one after the other: cause", "s"), ((c, _seconds(s)) for c, s in causes.items())),
+        "",
+        f"Worker / one after the other: {_ratio(part['ratio'])}.",
+    ]
+
+
+def _throttled(parts: Part) -> list[str]:
+    """Jobs whose recording comes slowly."""
+    head = ("download", "takes s", "job s", "job, unlimited s", "job / the longer one")
+    found = []
+    for name, one in _figures(parts["throttled"], "download_s"):
+        seconds = _seconds(one["slow_s"]), _seconds(one["unlimited_s"])
+        found.append((name, f"{one['download_s']:.2f}", *seconds, _ratio(one["ratio"])))
+    return table(head, found)
+
+
+def _around_the_pipeline(parts: Part) -> list[str]:
+    """What is around the pipeline."""
+    head = ("recording", "pipeline s", "of the added: delivery s", "added s", "added")
+    found = []
+    for name, one in _figures(parts["overhead"], "added_s"):
+        seconds = (_seconds(one[key]) for key in ("pipeline_s", "deliver_s", "added_s"))
+        found.append((name, *seconds, f"{one['added_share']['median']:.1%}"))
+    return table(head, found)
+
+
+def _figures(part: Part, key: str) -> list[tuple[str, Part]]:
+    return [(name, one) for name, one in part.items() if isinstance(one, Mapping) and key in one]
+
+
+def _both(found: Part) -> tuple[str, str, str]:
+    return _seconds(found["stock"]), _seconds(found["ours"]), _ratio(found["ratio"])
+
+
+def _seconds(figure: Part | None, digits: int = 2) -> str:
+    if figure is None:
+        return "–"
+    median, low, high = (f"{figure[key]:.{digits}f}" for key in ("median", "low", "high"))
+    return median if figure["runs"] == 1 else f"{median} ({low}–{high})"
+
+
+def _ratio(figure: Part | None) -> str:
+    return _seconds(figure, 3)
+
+
+def _met(is_met: bool) -> str:
+    return "yes" if is_met else "**no**"
+
+
+_SECTIONS: tuple[tuple[str, str, str, Callable[[Part], list[str]]], ...] = (
+    ("floor", "Floor", FLOOR, _floor),
+    ("stages", "Stages alone", STAGES, _stages),
+    ("memory", "Memory", MEMORY, _memory),
+    ("cold_start", "Cold start", COLD, _cold_start),
+    ("throttled", "Slow downloads", THROTTLED, _throttled),
+    ("overhead", "Around the pipeline", OVERHEAD, _around_the_pipeline),
 )

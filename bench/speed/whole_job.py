@@ -1,9 +1,13 @@
-"""The whole job, warm: ours against stock, by step, with the parity of what came out."""
+"""The whole job, warm: ours against stock, by step, with the parity of what came out.
+
+Takes a `Bench`; returns one part of docs/benchmarks.json a function.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from bench.corpus import SAMPLE_RATE_HZ, read_recording
@@ -14,42 +18,39 @@ from bench.speed.inputs import (
     PANEL,
     TELEPHONE,
     Bench,
+    Storage,
     derive_models,
     write_input,
 )
-from bench.speed.measure import Figure, by_stage, ratios
-from bench.speed.parity import Heard, compare
-from bench.speed.turns import Subject, best_threads, take_turns
-from bench.stock import Recipe
+from bench.speed.measure import by_stage, figure, figures, ratios
+from bench.speed.parity import compare
+from bench.speed.sides import Run, by_step
+from bench.speed.turns import Subject, measure_peak, run_process, take_turns
+from bench.stock import BEST_THREADS, Recipe
 
-STOCK = "stock"
+STOCK, OURS = "stock", "ours"
 TUNED = "stock, best threads"
-OURS = "ours"
-Answers = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 def measure_quick(bench: Bench) -> dict[str, Any]:
     """Measure the telephone sample alone."""
-    subjects = tuple(
-        Subject(side, side, Recipe(), (TELEPHONE,), bench.models) for side in (STOCK, OURS)
-    )
-    answers = take_turns(subjects, bench.pairs, bench.folder)
-    return {"recordings": {TELEPHONE: compare_sides(answers, TELEPHONE, bench)}}
+    runs = _both(Recipe(), TELEPHONE, bench, bench.models)
+    return {"recordings": {TELEPHONE: compare_sides(runs, TELEPHONE, bench)}}
 
 
 def measure_english(bench: Bench) -> dict[str, Any]:
     """Measure telephone, meeting and panel; stock with its best threads on the meeting."""
     recordings = (TELEPHONE, MEETING.name, PANEL.name)
-    tuned = Recipe(threads=best_threads(bench))
     subjects = (
         Subject(STOCK, "stock", Recipe(), recordings, bench.models),
         Subject(OURS, "ours", Recipe(), recordings, bench.models),
-        Subject(TUNED, "stock", tuned, (MEETING.name,), bench.models),
+        Subject(TUNED, "stock", BEST_THREADS, (MEETING.name,), bench.models),
     )
-    answers = take_turns(subjects, bench.pairs, bench.folder)
-    measured = {name: compare_sides(answers, name, bench) for name in recordings}
-    measured[MEETING.name]["tuned"] = _tuned(answers, MEETING.name)
-    return {"recordings": measured, "tuned_threads": asdict(tuned.threads)}
+    runs = take_turns(subjects, bench.pairs, bench.folder)
+    measured = {name: compare_sides(runs, name, bench) for name in recordings}
+    tuned, ours = (runs[side][MEETING.name] for side in (TUNED, OURS))
+    measured[MEETING.name]["tuned"] = {"seconds": _seconds(tuned), **_ratios(ours, tuned)}
+    return {"recordings": measured}
 
 
 def measure_german(bench: Bench) -> dict[str, Any]:
@@ -60,22 +61,16 @@ def measure_german(bench: Bench) -> dict[str, Any]:
     profile_changes = {"align": {"de": {"path": "align/en", "name": "align-en-tiny"}}}
     models = derive_models(bench.models, bench.folder / "models-german", profile_changes)
     recipe = Recipe(whisper="base", align_language="de")
-    subjects = tuple(
-        Subject(side, side, recipe, (GERMAN,), models.absolute()) for side in (STOCK, OURS)
-    )
-    answers = take_turns(subjects, bench.pairs, bench.folder)
-    return {"recordings": {GERMAN: compare_sides(answers, GERMAN, bench)}}
+    runs = _both(recipe, GERMAN, bench, models.absolute())
+    return {"recordings": {GERMAN: compare_sides(runs, GERMAN, bench)}}
 
 
 def measure_memory(bench: Bench) -> dict[str, Any]:
     """Measure the peak of half an hour above the loaded models, once a side."""
-    subjects = tuple(
-        Subject(side, side, Recipe(), (LONG.name,), bench.models, watch_memory=True)
-        for side in (STOCK, OURS)
-    )
-    answers = take_turns(subjects, 1, bench.folder)
-    stock, ours = (answers[side][0]["memory"] for side in (STOCK, OURS))
-    cuda = ours["cuda"] / stock["cuda"] if stock["cuda"] else None
+    subjects = (Subject(side, side, Recipe(), (LONG.name,), bench.models) for side in (STOCK, OURS))
+    with Storage(bench.folder) as storage:
+        task = bench.folder, storage.url("")
+        stock, ours = (run_process(measure_peak, subject, *task) for subject in subjects)
     return {
         "recording": LONG.name,
         "duration_s": duration_s(LONG.name, bench),
@@ -83,25 +78,24 @@ def measure_memory(bench: Bench) -> dict[str, Any]:
         OURS: ours,
         "ratio": round(ours["added"] / stock["added"], 4),
         "wall_ratio": round(ours["wall_s"] / stock["wall_s"], 4),
-        "cuda_ratio": cuda,
     }
 
 
-def compare_sides(answers: Answers, name: str, bench: Bench) -> dict[str, Any]:
+def compare_sides(
+    runs: Mapping[str, Mapping[str, Sequence[Run]]], name: str, bench: Bench
+) -> dict[str, Any]:
     """Sum up one recording: seconds of each side, ratios by step, parity."""
-    stock, ours = ([answer["runs"][name] for answer in answers[side]] for side in (STOCK, OURS))
-    heard = Heard.read(ours[0]["heard"]), Heard.read(stock[0]["heard"])
+    stock, ours = (runs[side][name] for side in (STOCK, OURS))
     length_s = duration_s(name, bench)
     return {
         "duration_s": length_s,
         STOCK: _seconds(stock),
         OURS: _seconds(ours),
-        "our_stages": {s: asdict(Figure.of(v)) for s, v in _stages(ours, "stages_s").items()},
-        "ratio": asdict(ratios(_walls(ours), _walls(stock))),
-        "ratio_by_step": _ratios_by_step(ours, stock),
-        "parity": asdict(compare(*heard, length_s)),
+        "our_stages": figures([run.timings_s for run in ours]),
+        **_ratios(ours, stock),
+        "parity": asdict(compare(ours[0].heard, stock[0].heard, length_s)),
         "same_every_time": all(
-            run["heard"] == side[0]["heard"] for side in (stock, ours) for run in side
+            run.heard == side[0].heard for side in (stock, ours) for run in side
         ),
     }
 
@@ -112,30 +106,26 @@ def duration_s(name: str, bench: Bench) -> float:
     return round(len(samples) / SAMPLE_RATE_HZ, 3)
 
 
-def _tuned(answers: Answers, name: str) -> dict[str, Any]:
-    tuned, ours = ([answer["runs"][name] for answer in answers[side]] for side in (TUNED, OURS))
+def _both(recipe: Recipe, name: str, bench: Bench, models: Path) -> dict[str, dict[str, list[Run]]]:
+    subjects = tuple(Subject(side, side, recipe, (name,), models) for side in (STOCK, OURS))
+    return take_turns(subjects, bench.pairs, bench.folder)
+
+
+def _seconds(runs: Sequence[Run]) -> dict[str, Any]:
+    return {"wall_s": figure(_walls(runs)), "steps_s": figures(_steps(runs))}
+
+
+def _ratios(ours: Sequence[Run], stock: Sequence[Run]) -> dict[str, Any]:
+    our, their = by_stage(_steps(ours)), by_stage(_steps(stock))
     return {
-        "seconds": _seconds(tuned),
-        "ratio": asdict(ratios(_walls(ours), _walls(tuned))),
-        "ratio_by_step": _ratios_by_step(ours, tuned),
+        "ratio": ratios(_walls(ours), _walls(stock)),
+        "ratio_by_step": {s: ratios(our[s], their[s]) for s in their if s in our},
     }
 
 
-def _seconds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    steps = {step: asdict(Figure.of(v)) for step, v in _stages(runs, "steps_s").items()}
-    return {"wall_s": asdict(Figure.of(_walls(runs))), "steps_s": steps}
+def _steps(runs: Sequence[Run]) -> list[dict[str, float]]:
+    return [by_step(run.timings_s) for run in runs]
 
 
-def _ratios_by_step(
-    ours: Sequence[Mapping[str, Any]], stock: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    our, their = _stages(ours, "steps_s"), _stages(stock, "steps_s")
-    return {step: asdict(ratios(our[step], their[step])) for step in their if step in our}
-
-
-def _stages(runs: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[float]]:
-    return by_stage([run[key] for run in runs])
-
-
-def _walls(runs: Sequence[Mapping[str, Any]]) -> list[float]:
-    return [run["wall_s"] for run in runs]
+def _walls(runs: Sequence[Run]) -> list[float]:
+    return [run.wall_s for run in runs]

@@ -1,14 +1,8 @@
-"""The live table of a batch, on a terminal.
+"""Shows a batch: a live table on a terminal, plain lines in a log, JSON lines for programs.
 
-What every view of a batch does: it counts, writes the report, and sums up.
-
-The lines of counts and endings that the live table and the plain lines share. Pure.
-
-A batch as lines: for logs, and for programs.
-
-Chooses what a batch shows: a live table on a terminal, plain lines if not, JSON lines.
-
-stdout is for results alone; everything else goes to stderr.
+`BatchProgress` counts what it is told, writes the report, and passes the news to one of three
+writers. Results go to stdout, everything else to stderr. Names and messages are other people's:
+what reaches a stream is safe there. rich costs 0.1 s, so only a live table imports it.
 """
 
 from __future__ import annotations
@@ -20,120 +14,149 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
 from itertools import islice
-from typing import TextIO
-
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, TextIO
 
 from edge_client.batch.report import ReportFile, ReportLost, line_of
-from edge_client.batch.results import Job, Summary, Tally, summary_of
-from edge_client.batch.types import Item, Need, Record
+from edge_client.batch.results import DONE, FAILED, BatchStats, BatchSummary, JobInFlight
+from edge_client.batch.types import PlannedAction, PlannedSession, Record
 from edge_client.clock import Clock
 from edge_client.jobs.claim import Claim
-from edge_client.jobs.poll import Glimpse
-from edge_client.jobs.retry_policy import Result
+from edge_client.jobs.poll import JobProgress
 from edge_client.output import remaining
 from edge_client.session import Session
 from edge_client.text import audio_length, clock_time, safe_line, visible
 
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.live import Live
+    from rich.table import Table
 
-class CountingView:
-    """Counts, and shows nothing. A `BatchView`; the others are made of it.
+NOTE_CHARS = 800
+COUNTS_EVERY_S = 30.0
+REFRESHES_PER_S = 4
+WIDE, NARROW = 98, 64
+"""Columns from which there is a bar, and from which there are state and times."""
+_BAR_WIDTH = 16
+_ALWAYS_COUNTED = ("queued", "running", DONE, FAILED)
+
+
+class Writer:
+    """Shows the news of a batch, after they were counted. This one shows nothing."""
+
+    def submitted(self, session: Session, claim: Claim) -> None:
+        """Take a job that is in flight."""
+
+    def polled(self) -> None:
+        """Show the counts, if it is time."""
+
+    def ended(self, record: Record, is_as_listed: bool) -> None:
+        """Take a session's end; one that needed no work ends as it was listed."""
+
+    def note(self, message: str) -> None:
+        """Take one line."""
+
+
+class BatchProgress:
+    """Counts a batch and shows it; called from one thread at a time.
 
     Args:
-        clock: For spans and times of day.
+        stats: Counts.
+        writer: Shows.
+        clock: For spans.
         price_per_s: Of a GPU second.
         report: Gets a line for each session that ends.
     """
 
     def __init__(
         self,
+        stats: BatchStats,
+        writer: Writer,
         clock: Clock,
         price_per_s: Decimal | None = None,
         report: ReportFile | None = None,
     ) -> None:
-        self.tally = Tally(clock)
+        self.stats, self._writer = stats, writer
         self._clock, self._price_per_s, self._report = clock, price_per_s, report
         self._report_lost = 0
 
-    def listed(self, item: Item) -> None:
+    def listed(self, planned: PlannedSession) -> None:
         """Count a session of the listing."""
-        self.tally.listed(item)
+        self.stats.listed(planned)
 
     def listing_ended(self) -> None:
         """Know that the totals are final."""
-        self.tally.listing = False
+        self.stats.is_listing = False
 
     def submitted(self, session: Session, claim: Claim) -> None:
-        """Count a job that is out."""
-        self.tally.submitted(session, claim)
+        """Take a job that is in flight, newly submitted or found so."""
+        self.stats.submitted(session, claim)
+        self._writer.submitted(session, claim)
 
-    def show(self, session: Session, glimpse: Glimpse) -> None:
+    def polled(self, session: Session, progress: JobProgress) -> None:
         """Take what a poll saw."""
-        self.tally.show(session, glimpse)
+        self.stats.polled(session, progress)
+        self._writer.polled()
 
     def ended(self, record: Record) -> None:
-        """Count a session's end, and report it. A full disk does not end the batch."""
-        self.tally.ended(record)
-        if self._report is None:
-            return
-        try:
-            self._report.add(record)
-        except ReportLost as exc:
-            self._report_lost += 1
-            if self._report_lost == 1:
-                self.note(f"{exc}; the batch goes on")
+        """Take a session's end, and report it. A full disk does not end the batch."""
+        is_as_listed = self.stats.is_as_listed(record)
+        self.stats.ended(record)
+        if self._report is not None:
+            try:
+                self._report.add(record)
+            except ReportLost as exc:
+                self._report_lost += 1
+                if self._report_lost == 1:
+                    self.note(f"{exc}; the batch goes on")
+        self._writer.ended(record, is_as_listed)
 
     def note(self, message: str) -> None:
-        """Show nothing."""
+        """Tell the user something else."""
+        self._writer.note(message)
 
-    def summary(self, requests: Mapping[str, int] | None = None) -> Summary:
-        """Sum up, once, at the end: what is still in flight counts as out.
+    def summary(self, requests: Mapping[str, int] | None = None) -> BatchSummary:
+        """Sum up at the end; what is still in flight is counted as that.
 
         Args:
             requests: How many of each kind were made, such as ``{"LIST": 102}``.
         """
-        return summary_of(
-            self.tally, self._clock.monotonic(), self._price_per_s, requests, self._report_lost
+        self.stats.close()
+        wall_s = self._clock.monotonic() - self.stats.started_s
+        return BatchSummary(
+            self.stats, wall_s, self._price_per_s, requests or {}, self._report_lost
         )
 
 
-_ALWAYS = ("queued", "running", Result.DONE.value, Result.FAILED.value)
-
-
-def counts_line(tally: Tally) -> str:
+def counts_line(stats: BatchStats) -> str:
     """Return how many sessions are where, such as ``3 queued, 2 running, 40 done, 0 failed``."""
-    running = sum(job.is_running for job in tally.jobs.copy().values())
+    running = sum(job.is_running for job in stats.jobs.copy().values())
     counts = {
-        "waiting": len(tally.waiting),
-        "queued": len(tally.jobs) - running,
+        "waiting": len(stats.waiting),
+        "queued": len(stats.jobs) - running,
         "running": running,
-        Result.DONE.value: 0,
-        Result.FAILED.value: 0,
-        **tally.results.copy(),
-        "already done": tally.needs[Need.DONE],
+        DONE: 0,
+        FAILED: 0,
+        **stats.results.copy(),
+        "already done": stats.actions[PlannedAction.DONE],
     }
-    shown = {kind: count for kind, count in counts.items() if count or kind in _ALWAYS}
+    shown = {kind: count for kind, count in counts.items() if count or kind in _ALWAYS_COUNTED}
     return ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in shown.items())
 
 
-def totals_line(tally: Tally) -> str:
-    """Return what there is in all, and how long it still takes."""
-    listing = "so far, listing" if tally.listing else "in all"
-    parts = [f"{tally.found:,} sessions {listing}", f"{audio_length(tally.audio_s)} done"]
-    left_s = tally.left_s()
+def totals_line(stats: BatchStats) -> str:
+    """Return how many sessions there are, how much audio is done, and the remaining time."""
+    found = "found so far" if stats.is_listing else "in all"
+    parts = [f"{stats.found:,} sessions {found}", f"{audio_length(stats.audio_s)} done"]
+    left_s = stats.left_s()
     if left_s is not None:
-        parts.append(remaining(left_s) + (" for these" if tally.listing else ""))
+        parts.append(remaining(left_s) + (" for these" if stats.is_listing else ""))
     return ", ".join(parts)
 
 
 def ending_line(record: Record, encoding: str = "utf-8") -> str:
-    """Return how a session came out, as one line."""
+    """Return how a batch ended for a session, as one line."""
     head = f"{visible(record.result)}: {visible(record.session, encoding)}: "
-    if record.result != Result.DONE.value:
+    if record.result != DONE:
         code = f"{record.code}: " if record.code else ""
         return head + safe_line(code + record.message, encoding)
     parts = [
@@ -145,36 +168,74 @@ def ending_line(record: Record, encoding: str = "utf-8") -> str:
     return head + (safe_line(", ".join(filter(None, parts)), encoding) or "done")
 
 
-REFRESHES_PER_S = 4
-WIDE, NARROW = 98, 64
-"""Columns from which there is a bar, and from which there are state and times."""
-_BAR_WIDTH = 16
+class PlainWriter(Writer):
+    """A line for each session that is submitted or ends, and the counts now and then."""
+
+    def __init__(self, stream: TextIO, stats: BatchStats, clock: Clock) -> None:
+        self._stream, self._encoding = stream, stream.encoding or "utf-8"
+        self._stats, self._clock = stats, clock
+        self._counted_s = clock.monotonic()
+
+    def submitted(self, session: Session, claim: Claim) -> None:
+        """Print which job is in flight."""
+        again = f" (submission {len(claim.earlier) + 1})" if claim.earlier else ""
+        job = f"job {claim.job_id}" if claim.job_id else "its job is not known yet"
+        self._line(f"submitted: {visible(session.prefix, self._encoding)}: {job}{again}")
+
+    def polled(self) -> None:
+        """Print the counts if it is time; a poll itself gets no line."""
+        now_s = self._clock.monotonic()
+        if now_s - self._counted_s >= COUNTS_EVERY_S:
+            self._counted_s = now_s
+            self._line(f"{counts_line(self._stats)}; {totals_line(self._stats)}")
+
+    def ended(self, record: Record, is_as_listed: bool) -> None:
+        """Print how a session ended, if there was work: a log does not list the bucket."""
+        if not is_as_listed:
+            self._line(ending_line(record, self._encoding))
+        self.polled()
+
+    def note(self, message: str) -> None:
+        """Print one line."""
+        self._line(safe_line(message, self._encoding, NOTE_CHARS))
+
+    def _line(self, text: str) -> None:
+        self._stream.write(f"{self._clock.now():%Y-%m-%d %H:%M:%SZ} {text}\n")
+        self._stream.flush()
 
 
-class LiveView(CountingView):
+class JsonWriter(Writer):
+    """An object a line on ``out`` for each session that ends; notes alone go to ``stream``."""
+
+    def __init__(self, out: TextIO, stream: TextIO, clock: Clock) -> None:
+        self._out, self._stream, self._clock = out, stream, clock
+
+    def ended(self, record: Record, is_as_listed: bool) -> None:
+        """Print the report's line."""
+        self._out.write(line_of(record, self._clock))
+        self._out.flush()
+
+    def note(self, message: str) -> None:
+        """Print one line, beside the objects."""
+        line = safe_line(message, self._stream.encoding or "utf-8", NOTE_CHARS)
+        self._stream.write(f"{line}\n")
+        self._stream.flush()
+
+
+class LiveWriter(Writer):
     """A table of the jobs in flight, running ones first, above the counts.
 
-    rich's thread draws it four times a second, and reads the tally without a lock.
-
-    Args:
-        console: A terminal.
-        clock: For the times.
-        price_per_s: Of a GPU second.
-        report: Gets a line for each session that ends.
+    rich's thread draws it, and reads the counts without a lock.
     """
 
-    def __init__(
-        self,
-        console: Console,
-        clock: Clock,
-        price_per_s: Decimal | None = None,
-        report: ReportFile | None = None,
-    ) -> None:
-        super().__init__(clock, price_per_s, report)
+    def __init__(self, console: Console, stats: BatchStats, clock: Clock) -> None:
         self._console, self._encoding = console, console.encoding
+        self._stats, self._clock = stats, clock
 
     def live(self) -> Live:
         """Return what keeps the table in place while it is entered; it disappears at the end."""
+        from rich.live import Live
+
         return Live(
             console=self._console,
             get_renderable=lambda: self,
@@ -184,49 +245,52 @@ class LiveView(CountingView):
             vertical_overflow="crop",
         )
 
-    def ended(self, record: Record) -> None:
-        """Take a row away; what did not go well is said above the table."""
-        is_news = record.result != Result.DONE.value and not self.tally.is_as_listed(record)
-        super().ended(record)
-        if is_news:
-            self._say(ending_line(record, self._encoding))
+    def ended(self, record: Record, is_as_listed: bool) -> None:
+        """Print a line above the table for what did not go well."""
+        if record.result != DONE and not is_as_listed:
+            self._line(ending_line(record, self._encoding))
 
     def note(self, message: str) -> None:
         """Print one line above the table."""
-        self._say(safe_line(message, self._encoding, limit=800))
+        self._line(safe_line(message, self._encoding, NOTE_CHARS))
+
+    def _line(self, text: str) -> None:
+        from rich.text import Text
+
+        self._console.print(Text(text), soft_wrap=True)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw all of it, never higher than the terminal."""
-        footer = Text(f"{counts_line(self.tally)}\n{totals_line(self.tally)}")
+        from rich.text import Text
+
+        footer = Text(f"{counts_line(self._stats)}\n{totals_line(self._stats)}")
         height = len(footer.wrap(console, options.max_width))
-        rows = max(0, console.size.height - height - 3)
-        yield self._table(rows, options)
+        yield from self._table(max(0, console.size.height - height - 3), options)
         yield footer
 
-    def _say(self, line: str) -> None:
-        self._console.print(Text(line), soft_wrap=True)
+    def _table(self, rows: int, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Yield as many jobs as there is room for, and how many more there are."""
+        jobs = sorted(self._stats.jobs.copy().values(), key=lambda job: not job.is_running)
+        if rows and jobs:
+            columns = _columns(options.max_width)
+            table = _empty_table(columns, options.ascii_only)
+            for job in islice(jobs, rows):
+                cells = self._cells(job)
+                table.add_row(*(cells[name] for name, _ in columns))
+            yield table
+        yield f"and {len(jobs) - rows:,} more in flight" if len(jobs) > rows > 0 else ""
 
-    def _table(self, rows: int, options: ConsoleOptions) -> RenderableType:
-        """Return the heading, and as many jobs as there is room for."""
-        jobs = sorted(self.tally.jobs.copy().values(), key=lambda job: not job.is_running)
-        if not rows or not jobs:
-            return ""
-        columns = _columns(options.max_width)
-        table = _empty(columns, options.ascii_only)
-        for job in islice(jobs, rows):
-            cells = self._cells(job)
-            table.add_row(*(cells[name] for name, _ in columns))
-        more = f"and {len(jobs) - rows:,} more in flight" if len(jobs) > rows else ""
-        return Group(table, more)
+    def _cells(self, job: JobInFlight) -> dict[str, RenderableType]:
+        from rich.progress_bar import ProgressBar
+        from rich.text import Text
 
-    def _cells(self, job: Job) -> dict[str, RenderableType]:
-        glimpse, percent = job.glimpse, job.glimpse.percent
+        seen, percent = job.progress, job.progress.percent
         age_s = (self._clock.now() - job.submitted_at).total_seconds()
         left = "" if job.ends_at_s is None else remaining(job.ends_at_s - self._clock.monotonic())
         words = {
             "session": f"{job.session.user}/{job.session.name}",
-            "state": glimpse.state,
-            "stage": glimpse.stage or "",
+            "state": seen.state,
+            "stage": seen.stage or "",
             "%": "" if percent is None else f"{percent:.0f}",
             "time": clock_time(age_s),
             "left": left,
@@ -235,13 +299,15 @@ class LiveView(CountingView):
         return cells | {name: Text(visible(word, self._encoding)) for name, word in words.items()}
 
 
-def _empty(columns: list[tuple[str, int]], ascii_only: bool) -> Table:
+def _empty_table(columns: list[tuple[str, int]], ascii_only: bool) -> Table:
+    from rich.table import Table
+
     table = Table(box=None, expand=True, pad_edge=False, padding=(0, 2, 0, 0))
-    for name, least in columns:
+    for name, width in columns:
         table.add_column(
             name,
-            ratio=None if least else 1,
-            width=least or None,
+            ratio=None if width else 1,
+            width=width or None,
             no_wrap=True,
             overflow="crop" if ascii_only else "ellipsis",
             justify="right" if name in ("%", "time") else "left",
@@ -258,108 +324,15 @@ def _columns(width: int) -> list[tuple[str, int]]:
     return [("session", 0), ("state", 9), ("stage", 10), *bar, ("%", 3), *left]
 
 
-STATUS_EVERY_S = 30.0
-
-
-class PlainView(CountingView):
-    """A line for each session that is submitted or ends, and the counts now and then.
-
-    Args:
-        stream: Gets the lines.
-        clock: For each line's time, and the pause between two lines of counts.
-        price_per_s: Of a GPU second.
-        report: Gets a line for each session that ends.
-    """
-
-    def __init__(
-        self,
-        stream: TextIO,
-        clock: Clock,
-        price_per_s: Decimal | None = None,
-        report: ReportFile | None = None,
-    ) -> None:
-        super().__init__(clock, price_per_s, report)
-        self._stream, self._encoding = stream, stream.encoding or "utf-8"
-        self._counted_s = clock.monotonic()
-
-    def submitted(self, session: Session, claim: Claim) -> None:
-        """Print which job is out."""
-        super().submitted(session, claim)
-        again = f" (submission {len(claim.earlier) + 1})" if claim.earlier else ""
-        job = f"job {claim.job_id}" if claim.job_id else "its answer is not known"
-        self._line(f"submitted: {visible(session.prefix, self._encoding)}: {job}{again}")
-
-    def show(self, session: Session, glimpse: Glimpse) -> None:
-        """Print the counts if it is time; a poll itself is no news."""
-        super().show(session, glimpse)
-        self._counts_if_due()
-
-    def ended(self, record: Record) -> None:
-        """Print how a session came out, if there was work: a log is no list of the bucket."""
-        is_news = not self.tally.is_as_listed(record)
-        super().ended(record)
-        if is_news:
-            self._line(ending_line(record, self._encoding))
-        self._counts_if_due()
-
-    def note(self, message: str) -> None:
-        """Print one line."""
-        self._line(safe_line(message, self._encoding, limit=800))
-
-    def _counts_if_due(self) -> None:
-        now_s = self._clock.monotonic()
-        if now_s - self._counted_s >= STATUS_EVERY_S:
-            self._counted_s = now_s
-            self._line(f"{counts_line(self.tally)}; {totals_line(self.tally)}")
-
-    def _line(self, text: str) -> None:
-        self._stream.write(f"{self._clock.now():%Y-%m-%d %H:%M:%SZ} {text}\n")
-        self._stream.flush()
-
-
-class JsonLinesView(CountingView):
-    """An object a line for each session that ends; notes alone go to stderr.
-
-    Args:
-        out: Gets the objects.
-        stream: Gets the notes.
-        clock: For each object's ``at``.
-        price_per_s: Of a GPU second.
-        report: Gets a line for each session that ends.
-    """
-
-    def __init__(
-        self,
-        out: TextIO,
-        stream: TextIO,
-        clock: Clock,
-        price_per_s: Decimal | None = None,
-        report: ReportFile | None = None,
-    ) -> None:
-        super().__init__(clock, price_per_s, report)
-        self._out, self._stream = out, stream
-
-    def ended(self, record: Record) -> None:
-        """Print the report's line."""
-        super().ended(record)
-        self._out.write(line_of(record, self._clock))
-        self._out.flush()
-
-    def note(self, message: str) -> None:
-        """Print one line, beside the objects."""
-        self._stream.write(safe_line(message, self._stream.encoding or "utf-8", limit=800) + "\n")
-        self._stream.flush()
-
-
 @contextmanager
-def view_for_batch(
+def progress_for(
     as_json: bool,
     clock: Clock,
     price_per_s: Decimal | None = None,
     report: ReportFile | None = None,
     stream: TextIO | None = None,
-) -> Iterator[CountingView]:
-    """Choose a view, and take it away again.
+) -> Iterator[BatchProgress]:
+    """Show a batch as its output needs it: for a program, a terminal or a log.
 
     Args:
         as_json: The output is for a program.
@@ -368,24 +341,26 @@ def view_for_batch(
         report: Gets a line for each session that ends.
         stream: Instead of stderr.
     """
-    stream = stream or sys.stderr
+    stream, stats = stream or sys.stderr, BatchStats(clock)
     if as_json:
-        yield JsonLinesView(sys.stdout, stream, clock, price_per_s, report)
+        writer: Writer = JsonWriter(sys.stdout, stream, clock)
     elif stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
-        from rich.console import Console  # rich costs 0.1 s: only who has a terminal pays
+        from rich.console import Console
 
-        view = LiveView(Console(file=stream), clock, price_per_s, report)
-        with view.live():
-            yield view
+        table = LiveWriter(Console(file=stream), stats, clock)
+        with table.live():
+            yield BatchProgress(stats, table, clock, price_per_s, report)
+        return
     else:
-        yield PlainView(stream, clock, price_per_s, report)
+        writer = PlainWriter(stream, stats, clock)
+    yield BatchProgress(stats, writer, clock, price_per_s, report)
 
 
-def print_summary(summary: Summary, as_json: bool, out: TextIO | None = None) -> None:
-    """Print what a batch came to: people's lines, or an object under the key ``summary``.
+def print_summary(summary: BatchSummary, as_json: bool, out: TextIO | None = None) -> None:
+    """Print what a batch adds up to: people's lines, or an object under the key ``summary``.
 
     Args:
-        summary: After the view was taken away.
+        summary: After the progress display has ended.
         as_json: The last of the JSON lines.
         out: Instead of stdout.
     """

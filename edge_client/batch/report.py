@@ -1,8 +1,9 @@
-"""The report of a batch: JSON lines, one a session that ended; and who of it failed.
+"""The report of a batch: a line of JSON for each session that ended; and which of them failed.
 
-Takes a path; raises `BadUsage` before anything was submitted, if it is no good. A line is written
-at once and whole, so a killed batch loses at most the end of its last line. The next run marks
-such an end as torn, and goes on below it; several runs, and several boxes, can share a file.
+Takes a path and `Record`s. Raises `BadUsage` before anything is submitted if the file cannot be
+used, and `ReportLost` for a line that could not be written. A line is written at once and whole, so
+a killed batch loses at most the end of its last line. The next run marks such a line as torn, and
+appends below it; several runs, and several boxes, can share a file.
 """
 
 from __future__ import annotations
@@ -13,12 +14,11 @@ import stat
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 
 from pydantic import BaseModel, ValidationError
 
 from bucketscribe_contract.redact import one_line
-from edge_client.batch.types import Need, Record
+from edge_client.batch.types import PlannedAction, Record
 from edge_client.clock import Clock
 from edge_client.errors import BadUsage, EdgeError
 from edge_client.jobs.retry_policy import Result
@@ -26,9 +26,14 @@ from edge_client.session import Session
 from edge_client.text import visible
 
 TORN = " <- torn"
-"""What the next run writes after a line that was never finished. No JSON ends like this."""
+"""What the next run writes after a line that is not whole. No JSON ends like this."""
 NOT_RETRIED = frozenset(
-    [Result.DONE.value, Result.SKIPPED.value, Need.NOT_MERGED.value, Need.NO_AUDIO.value]
+    [
+        Result.DONE.value,
+        Result.SKIPPED.value,
+        PlannedAction.NOT_MERGED.value,
+        PlannedAction.NO_AUDIO.value,
+    ]
 )
 
 
@@ -45,7 +50,7 @@ def line_of(record: Record, clock: Clock) -> str:
 
 
 class ReportFile:
-    """Where the lines go. Created for its owner alone: messages name keys.
+    """The file; created for its owner alone, because messages name keys.
 
     Args:
         path: Appended to.
@@ -68,12 +73,7 @@ class ReportFile:
     def __enter__(self) -> ReportFile:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self._fd)
 
     def add(self, record: Record) -> None:
@@ -106,11 +106,11 @@ def _ends_torn(fd: int) -> bool:
 def failed_in(path: Path) -> tuple[Session, ...]:
     """Return the sessions whose last line says that there is something to try again.
 
-    That is any result but ``done``, ``skipped``, ``not_merged`` and ``no_audio``: ``out`` too,
-    whose job is then followed.
+    That is any result but ``done``, ``skipped``, ``not_merged`` and ``no_audio``. The job of a
+    session that is ``in_flight`` is then followed.
 
     Raises:
-        BadUsage: There is no such file, or a line that is no session's.
+        BadUsage: There is no such file, or a line is not a session's record.
     """
     failed: dict[Session, None] = {}
     for session, result in _lines(path):
@@ -137,8 +137,8 @@ def _lines(path: Path) -> Iterator[tuple[Session, str]]:
                     if line.endswith(f"{TORN}\n".encode()) or not line.endswith(b"\n"):
                         continue
                     raise BadUsage(
-                        f"--retry-failed {shown}: line {number} is no session's: give a file that "
-                        "`edge-client batch --report` wrote"
+                        f"--retry-failed {shown}: line {number} is not a session's record: give a "
+                        "file that `edge-client batch --report` wrote"
                     ) from None
     except OSError as exc:
         raise BadUsage(

@@ -1,25 +1,62 @@
-"""What the parts of a batch hand to each other: frozen values, and the view's protocol.
+"""The values that the parts of a batch hand to each other.
 
-scan ─ Found ─► triage ─ Item ─► engine ─ Record ─► view, report
+listing ─ ListedSession ─► plan ─ PlannedSession ─► engine ─ Record ─► progress, report
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
 
-from edge_client.jobs.claim import Claim, Held
-from edge_client.jobs.poll import Glimpse
+from edge_client.jobs.claim import Claim, StoredClaim, Wanted
+from edge_client.jobs.poll import PollInterval
 from edge_client.services.s3 import ObjectInfo
 from edge_client.session import Session
 
-OUT = "out"
-"""The result of a session whose job goes on; `Result` has those that are over."""
+IN_FLIGHT = "in_flight"
+"""The result of a session whose job goes on; `Result` has those of jobs that ended."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Filter:
+    """Which sessions a batch runs.
+
+    Attributes:
+        sessions: These only; their jobs are submitted although an earlier one failed for good.
+        user: Only this user's.
+        since: Only recordings that were uploaded at that moment or later; aware.
+        limit: At most so many sessions that need work.
+        stale: A transcript that is older than its recording counts as none.
+        force: Every session that has a recording is submitted.
+    """
+
+    sessions: tuple[Session, ...] = ()
+    user: str | None = None
+    since: datetime | None = None
+    limit: int | None = None
+    stale: bool = True
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How a batch is run.
+
+    Attributes:
+        wanted: What is asked of every job.
+        interval: How often a job is polled.
+        max_in_flight: Jobs of this box that are in flight at once.
+    """
+
+    wanted: Wanted
+    interval: Callable[[Claim], PollInterval]
+    max_in_flight: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ListedSession:
     """One session as LIST shows it.
 
     Attributes:
@@ -36,11 +73,10 @@ class Found:
     chunks: int = 0
 
 
-class Need(StrEnum):
-    """What a session needs of a batch.
+class PlannedAction(StrEnum):
+    """What a batch does with a session.
 
-    `SUBMIT` and `FOLLOW` are work; the others are counted, and `NOT_MERGED`, `NO_AUDIO`,
-    `FAILED_BEFORE` and `REFUSED` are named.
+    `SUBMIT` and `FOLLOW` are work. The others are counted, and all but `DONE` are named at the end.
     """
 
     SUBMIT = "submit"
@@ -54,38 +90,38 @@ class Need(StrEnum):
     @property
     def is_work(self) -> bool:
         """Whether a job is submitted or followed."""
-        return self in (Need.SUBMIT, Need.FOLLOW)
+        return self in (PlannedAction.SUBMIT, PlannedAction.FOLLOW)
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """One session, and what is to be done with it.
+class PlannedSession:
+    """One session, and what a batch does with it.
 
     Attributes:
         why: A few words for people: ``new``, ``the recording is newer than its transcript``.
         audio: As listed; None where there is none.
-        held: The claim as it was read, where it was; a submission replaces exactly this one.
+        held: The claim, where it was read; a submission replaces exactly this one.
     """
 
     session: Session
-    need: Need
+    action: PlannedAction
     why: str
     audio: ObjectInfo | None = None
-    held: Held | None = None
+    held: StoredClaim | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """How a session came out of a batch: one line of the report.
+    """How a batch ended for a session: one line of the report.
 
     Attributes:
         session: Its prefix.
-        result: A `verdict.Result`, a `Need` that is no work, or ``out``: its job goes on.
+        result: A `Result`, a `PlannedAction` that is no work, or ``in_flight``: its job goes on.
         message: One line for people.
         code: The worker's failure code, or how the last submission ended; None if done.
         submissions: How the session's submissions ended, oldest first.
         audio_s: The recording's length in seconds, where it is known.
-        gpu_s: Seconds that RunPod says the last job ran, else its transcript's own figure.
+        gpu_s: Seconds that the last job ran, by RunPod, else by its transcript.
         ended_at: ISO 8601, UTC.
     """
 
@@ -102,25 +138,3 @@ class Record:
     language: str | None = None
     warnings: tuple[str, ...] = ()
     ended_at: str = ""
-
-
-class BatchView(Protocol):
-    """Shows a batch; called from one thread at a time."""
-
-    def listed(self, item: Item) -> None:
-        """Take what the listing says of one more session."""
-
-    def listing_ended(self) -> None:
-        """Know that there are no more sessions: totals are final."""
-
-    def submitted(self, session: Session, claim: Claim) -> None:
-        """Take a job that is out, newly submitted or found out."""
-
-    def show(self, session: Session, glimpse: Glimpse) -> None:
-        """Take what a poll saw."""
-
-    def ended(self, record: Record) -> None:
-        """Take a session's end."""
-
-    def note(self, message: str) -> None:
-        """Tell the user something that is neither."""

@@ -1,7 +1,7 @@
-"""The URL that RunPod posts an ended job to.
+"""The URL that RunPod posts an ended job to; ``{session}`` in it becomes the session.
 
-A URL may hold the placeholder ``{session}``; our own receiver needs it, somebody else's may not.
-The claim keeps the URL as it was given, so that a resubmission from any box has it, too.
+The claim keeps the URL as it was given, so that a resubmission from any edge box has it, too.
+Raises `BadUsage` for a URL that RunPod could not call.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
-"""The claim of a session: ``transcription.job.json`` says which job is out for which audio.
+"""The claim of a session: ``transcription.job.json`` says which job runs for which recording.
 
 It is created with ``If-None-Match: *`` and changed with ``If-Match``, so of two edge boxes one
-loses, and knows it. It is written just before ``POST /run``: a claim without a job id means that
-a submission is on its way, or that its answer was lost.
+loses, and knows it (`ClaimConflict`). It is written just before ``POST /run``: a claim without a
+job id means that a submission is under way, or that its answer was lost.
 """
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, Self
@@ -15,8 +14,7 @@ from typing import Any, Literal, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from edge_client.errors import ClaimConflict, PreconditionFailed
-from edge_client.services.presign import Lifetimes
-from edge_client.services.s3 import Bucket, ObjectInfo
+from edge_client.services.s3 import Bucket
 from edge_client.session import Session
 
 GRACE = timedelta(minutes=5)
@@ -24,7 +22,7 @@ GRACE = timedelta(minutes=5)
 
 
 class Attempt(BaseModel):
-    """An earlier submission of the same recording, and how it ended (`recovery.name_of`)."""
+    """An earlier submission of the same recording, and how it ended (`retry_policy.cause_name`)."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -53,7 +51,7 @@ class Claim(BaseModel):
 
     Attributes:
         earlier: Submissions that this one follows, oldest first: the attempt counter.
-        ended: How it ended for good, once somebody was told. Anybody may submit anew then.
+        ended: How it ended for good, once that was reported. Anybody may submit anew then.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
@@ -73,36 +71,6 @@ class Claim(BaseModel):
     wanted: Wanted = Wanted()
     earlier: tuple[Attempt, ...] = ()
     ended: str | None = None
-
-    @classmethod
-    def of(
-        cls,
-        session: Session,
-        audio: ObjectInfo,
-        *,
-        request_id: str,
-        endpoint_id: str,
-        duration_s: float,
-        life: Lifetimes,
-        now: datetime,
-        wanted: Wanted,
-        earlier: tuple[Attempt, ...] = (),
-    ) -> Self:
-        """Claim ``session`` for the job that is about to be submitted."""
-        return cls(
-            session=session.prefix,
-            request_id=request_id,
-            endpoint_id=endpoint_id,
-            audio_etag=audio.etag,
-            audio_bytes=audio.size_bytes,
-            duration_s=duration_s,
-            submitted_at=now,
-            expires_at=now + timedelta(seconds=life.ttl_s),
-            submitted_by=socket.gethostname(),
-            execution_timeout_s=life.execution_timeout_s,
-            wanted=wanted,
-            earlier=earlier,
-        )
 
     @property
     def request_ids(self) -> tuple[str, ...]:
@@ -139,26 +107,32 @@ class Claim(BaseModel):
 
 
 @dataclass(frozen=True)
-class Held:
+class StoredClaim:
     """A claim as it is in S3. ``claim`` is None if the object is not one."""
 
     claim: Claim | None
     etag: str
 
 
-def read(bucket: Bucket, session: Session) -> Held | None:
+def read(bucket: Bucket, session: Session) -> StoredClaim | None:
     """Return the session's claim, None if it has none."""
     found = bucket.read(session.claim_key)
     if found is None:
         return None
     body, info = found
     try:
-        return Held(Claim.model_validate_json(body), info.etag)
+        return StoredClaim(Claim.model_validate_json(body), info.etag)
     except ValidationError:
-        return Held(None, info.etag)
+        return StoredClaim(None, info.etag)
 
 
-def store(bucket: Bucket, session: Session, claim: Claim, over: Held | None) -> Held:
+def current(bucket: Bucket, session: Session) -> Claim | None:
+    """Return the session's claim, None if it has no readable one."""
+    stored = read(bucket, session)
+    return stored.claim if stored is not None else None
+
+
+def store(bucket: Bucket, session: Session, claim: Claim, over: StoredClaim | None) -> StoredClaim:
     """Write a claim, in place of what was read before.
 
     Args:
@@ -173,20 +147,13 @@ def store(bucket: Bucket, session: Session, claim: Claim, over: Held | None) -> 
     body = claim.model_dump_json(indent=2).encode()
     try:
         if over is None:
-            return Held(claim, bucket.create(session.claim_key, body))
-        return Held(claim, bucket.replace(session.claim_key, body, over.etag))
+            return StoredClaim(claim, bucket.create(session.claim_key, body))
+        return StoredClaim(claim, bucket.replace(session.claim_key, body, over.etag))
     except PreconditionFailed as exc:
-        return _mine_after_all(bucket, session, claim, exc)
-
-
-def _mine_after_all(
-    bucket: Bucket, session: Session, claim: Claim, cause: PreconditionFailed
-) -> Held:
-    """Forgive botocore's own retry: its first try may have been stored and its answer lost."""
-    now_there = read(bucket, session)
-    if now_there is not None and now_there.claim == claim:
-        return now_there
-    raise ClaimConflict(
-        f"another edge box claimed {session} just now: `edge-client wait {session.quoted}` "
-        "follows its job"
-    ) from cause
+        there = read(bucket, session)
+        if there is not None and there.claim == claim:
+            return there  # botocore's own retry: its first try was stored, its answer lost
+        raise ClaimConflict(
+            f"another edge box claimed {session} just now: `edge-client wait {session.quoted}` "
+            "follows its job"
+        ) from exc

@@ -1,8 +1,7 @@
-"""Ends a session: turns a job's last status into an `Outcome` by looking at S3.
+"""How a job ended: its last status, checked against S3, as an `Outcome`.
 
-A transcript that the worker could not PUT is written here with the edge's own keys.
-
-What is said of a submission's end. Pure: `edge_client.jobs.reconcile` decides what is done.
+S3 decides, not RunPod. A transcript that the worker could not PUT travels in its answer;
+`store_rescued_transcript` writes it with the edge's own keys. S3's errors pass through.
 """
 
 from __future__ import annotations
@@ -14,12 +13,19 @@ import io
 import zlib
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Self
 
 from bucketscribe_contract import JobFailure, JobStatus, JobSummary, TranscriptForm, UploadFailed
 from edge_client.errors import TranscriptInvalid
 from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.claim import Claim
-from edge_client.jobs.retry_policy import Ending, Result, Step, Verdict, judge
+from edge_client.jobs.retry_policy import (
+    ClassifiedStatus,
+    Ending,
+    NextStep,
+    Result,
+    classify_status,
+)
 from edge_client.jobs.transcript import Delivered
 from edge_client.services.s3 import Bucket
 from edge_client.session import Session
@@ -54,58 +60,87 @@ class Outcome:
     answer: UploadFailed | None = field(default=None, repr=False)
     warning: str | None = None
 
+    @classmethod
+    def stored(cls, delivered: Delivered) -> Self:
+        """Return the end of a job whose transcript is in S3."""
+        return cls(Result.DONE, "the transcript is in S3", delivered)
+
     @property
     def cause(self) -> JobFailure | Ending | None:
-        """What the recovery table is asked about; None if there is nothing to recover."""
+        """What the retry policy is asked about; None if there is nothing to recover."""
         return self.ending or self.failure
 
+    @property
+    def text(self) -> str:
+        """The message, with the worker's code where it gave one."""
+        cause = self.cause
+        return f"{cause.code}: {self.message}" if isinstance(cause, JobFailure) else self.message
 
-def settle(bucket: Bucket, session: Session, claim: Claim, status: JobStatus | None) -> Outcome:
-    """Decide how a job ended, and store a transcript that its worker could not.
+    def with_expiry(self, claim: Claim, now: datetime) -> Outcome:
+        """Tell a job that RunPod forgot too early from one whose ttl is over."""
+        if self.ending is not Ending.FORGOTTEN or now < claim.expires_at:
+            return self
+        refused = "no job is in flight: RunPod refused the last submission; submit again"
+        over = (
+            f"the job expired at {claim.expires_at:%Y-%m-%d %H:%M} UTC and S3 has no transcript: "
+            "`edge-client doctor` tells whether workers come up; then submit again"
+        )
+        return replace(self, ending=Ending.EXPIRED, message=refused if claim.was_refused else over)
+
+    def with_count(self, step: NextStep, submissions: int) -> Outcome:
+        """Say how often it was tried, where that is why nothing more is done."""
+        if not step.used_up or submissions < 2:
+            return self
+        return replace(self, message=f"{self.message} (after {submissions} submissions)")
+
+    def as_reported(self, claim: Claim) -> Outcome:
+        """Repeat what was reported when the claim was closed: RunPod forgets the reason."""
+        if claim.ended is None or self.ending not in (Ending.FORGOTTEN, Ending.EXPIRED):
+            return self
+        return replace(self, result=Result.FAILED, message=claim.ended)
+
+
+def resolve_outcome(
+    bucket: Bucket, session: Session, claim: Claim, status: JobStatus | None
+) -> Outcome:
+    """Decide how a job ended. Stores nothing: see `store_rescued_transcript`.
+
+    S3 goes first: RunPod may have lost a result, run a job twice, or take a stored transcript
+    for one that was not (an answer to the PUT that got lost).
 
     Args:
         bucket: Where the transcript should be.
         session: Whose.
         claim: The job's claim: its ``request_id`` tells its transcript from others.
-        status: RunPod's last word, None if it has forgotten the job.
+        status: RunPod's last answer, None if it has forgotten the job.
     """
-    outcome = examine(bucket, session, claim, status)
-    return outcome if outcome.answer is None else take(bucket, session, outcome.answer)
-
-
-def examine(bucket: Bucket, session: Session, claim: Claim, status: JobStatus | None) -> Outcome:
-    """Decide how a job ended; as `settle`, but store nothing.
-
-    S3 goes first: RunPod may have lost a result, run a job twice, or take a stored transcript
-    for one that was not (an answer to the PUT that got lost).
-    """
-    verdict = judge(status)
-    if isinstance(verdict, JobSummary):
-        return _confirm(bucket, session, verdict)
+    classified = classify_status(status)
+    if isinstance(classified, JobSummary):
+        return _confirm(bucket, session, classified)
     found = transcripts.find_of_job(bucket, session, claim)
-    if found is not None and not _is_contradicted(bucket, session, verdict):
-        return Outcome(Result.DONE, "the transcript is in S3", found)
-    if isinstance(verdict, JobFailure):
-        return Outcome(Result.FAILED, verdict.message, failure=verdict)
-    if isinstance(verdict, UploadFailed):
+    if found is not None and not _is_contradicted(bucket, session, classified):
+        return Outcome.stored(found)
+    if isinstance(classified, JobFailure):
+        return Outcome(Result.FAILED, classified.message, failure=classified)
+    if isinstance(classified, UploadFailed):
         return Outcome(
             Result.LOST,
-            f"the worker could not store the transcript: {verdict.failure.message}",
+            f"the worker could not store the transcript: {classified.failure.message}",
             ending=Ending.UNDELIVERED,
-            answer=verdict,
+            answer=classified,
         )
-    return Outcome(verdict.result, verdict.message, ending=verdict.ending)
+    return Outcome(classified.result, classified.message, ending=classified.ending)
 
 
-def _is_contradicted(bucket: Bucket, session: Session, verdict: Verdict) -> bool:
+def _is_contradicted(bucket: Bucket, session: Session, classified: ClassifiedStatus) -> bool:
     """Whether S3 holds other bytes than the whole transcript that the answer brings.
 
     A shortened form proves nothing about the document in S3, which may be the whole one.
     """
-    if not isinstance(verdict, UploadFailed) or verdict.form is not TranscriptForm.COMPLETE:
+    if not isinstance(classified, UploadFailed) or classified.form is not TranscriptForm.COMPLETE:
         return False
     stored = bucket.read(session.result_key)
-    return stored is None or hashlib.sha256(stored[0]).hexdigest() != verdict.result.sha256
+    return stored is None or hashlib.sha256(stored[0]).hexdigest() != classified.result.sha256
 
 
 def _confirm(bucket: Bucket, session: Session, summary: JobSummary) -> Outcome:
@@ -121,7 +156,7 @@ def _confirm(bucket: Bucket, session: Session, summary: JobSummary) -> Outcome:
     )
 
 
-def take(bucket: Bucket, session: Session, answer: UploadFailed) -> Outcome:
+def store_rescued_transcript(bucket: Bucket, session: Session, answer: UploadFailed) -> Outcome:
     """Store the transcript inside a worker's answer, with the edge's own keys."""
     try:
         body = unpack(answer)
@@ -153,36 +188,3 @@ def unpack(answer: UploadFailed) -> bytes:
     if hashlib.sha256(body).hexdigest() != answer.result.sha256:
         raise TranscriptInvalid("the transcript in the job's output fails its checksum")
     return body
-
-
-def dated(outcome: Outcome, claim: Claim, now: datetime) -> Outcome:
-    """Tell a job that RunPod forgot too early from one whose time was over."""
-    if outcome.ending is not Ending.FORGOTTEN or now < claim.expires_at:
-        return outcome
-    refused = "nothing is out: RunPod refused the last submission; submit again"
-    over = (
-        f"the job's time was over at {claim.expires_at:%Y-%m-%d %H:%M} UTC and S3 has no "
-        "transcript: `edge-client doctor` tells whether workers come up; then submit again"
-    )
-    text = refused if claim.was_refused else over
-    return replace(outcome, ending=Ending.EXPIRED, message=text)
-
-
-def said(outcome: Outcome) -> str:
-    """Return the end in a few words, with the worker's code where it gave one."""
-    cause = outcome.cause
-    return f"{cause.code}: {outcome.message}" if isinstance(cause, JobFailure) else outcome.message
-
-
-def counted(outcome: Outcome, step: Step, submissions: int) -> Outcome:
-    """Say how often it was tried, where that is why nothing more is done."""
-    if not step.used_up or submissions < 2:
-        return outcome
-    return replace(outcome, message=f"{outcome.message} (after {submissions} submissions)")
-
-
-def as_reported(outcome: Outcome, claim: Claim) -> Outcome:
-    """Keep to what was said when the claim was closed: RunPod forgets the reason."""
-    if claim.ended is None or outcome.ending not in (Ending.FORGOTTEN, Ending.EXPIRED):
-        return outcome
-    return replace(outcome, result=Result.FAILED, message=claim.ended)

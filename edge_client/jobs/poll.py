@@ -1,21 +1,20 @@
-"""Looks at a job until it ends.
+"""Looks at one job until it ends: `Poller.look` returns the pause before the next look, or the end.
 
-Takes a job and a `View`; tells when to look next, in the end RunPod's last status. Looks after
-1 s at first, then ever more rarely, up to every 10 s; a change of the job's state begins that
-anew, and what its percentage says of its end decides as soon as it says something. A network that
-is away for a while does not end the waiting: the job goes on without us.
-
-How much longer a job takes, from how its percentage has grown. Pure.
+Looks after 1 s at first, then ever more rarely, up to every 10 s; a change of the job's state
+starts that anew, and an estimate of the time left, from the growth of its percentage, takes over
+as soon as there is one. Raises `Unreachable` when RunPod has not answered for five minutes.
 """
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from bucketscribe_contract import JobState, JobStatus, Progress
+from bucketscribe_contract.redact import one_line
 from edge_client.clock import Clock
 from edge_client.errors import JobNotFound, RateLimited, Unreachable
 
@@ -25,7 +24,7 @@ LEAST_PERCENT = 2.0
 ANOTHER_RUN_PERCENT = 10.0
 """RunPod's progress comes out of order at times: only so deep a fall is a job begun anew."""
 SMOOTHING = 0.3
-"""The weight of what the newest rate says: stages differ in pace, and people dislike jumps."""
+"""The weight of the newest rate: stages differ in speed, and people dislike jumps."""
 
 
 class Estimate:
@@ -73,7 +72,7 @@ LOOKS_FOR_ABSENCE = 3
 
 
 @dataclass(frozen=True)
-class Glimpse:
+class JobProgress:
     """What there is to see of a running job.
 
     Attributes:
@@ -90,14 +89,33 @@ class Glimpse:
 class View(Protocol):
     """Shows how far a job is."""
 
-    def show(self, glimpse: Glimpse) -> None:
+    def show(self, progress: JobProgress) -> None:
         """Take the latest state; called after every poll."""
 
     def note(self, message: str) -> None:
         """Tell the user something that is not progress."""
 
 
-def glimpse_of(status: JobStatus) -> Glimpse:
+class LogView:
+    """Logs what a session's reconciler has to say; no progress.
+
+    Args:
+        log: Where.
+        session: Whose lines they are: whoever names it chooses the name, so it is made safe.
+    """
+
+    def __init__(self, log: logging.Logger, session: object) -> None:
+        self._log, self._name = log, one_line(str(session))
+
+    def show(self, progress: JobProgress) -> None:
+        """Log nothing."""
+
+    def note(self, message: str) -> None:
+        """Log one line."""
+        self._log.info("%s: %s", self._name, message)
+
+
+def progress_of(status: JobStatus) -> JobProgress:
     """Read a status as progress. RunPod carries a running job's progress as its output."""
     state = "queued" if status.status is JobState.IN_QUEUE else "running"
     if status.status.is_final:
@@ -106,13 +124,13 @@ def glimpse_of(status: JobStatus) -> Glimpse:
         try:
             progress = Progress.model_validate(status.output)
         except ValueError:
-            return Glimpse(state)
-        return Glimpse(state, progress.stage.value, progress.percent)
-    return Glimpse(state)
+            return JobProgress(state)
+        return JobProgress(state, progress.stage.value, progress.percent)
+    return JobProgress(state)
 
 
-class Pace:
-    """Seconds between looks: growing, with jitter so that edge boxes do not march in step.
+class PollInterval:
+    """Seconds between looks: growing, with jitter so that edge boxes do not look at the same time.
 
     Args:
         first_s: The first pause, and the first after the job's state changed.
@@ -137,8 +155,7 @@ class Pace:
         """Return the pause before the next look.
 
         Args:
-            left_s: An estimate of what remains of the job: nobody has to look often before its
-                last quarter.
+            left_s: An estimate of what remains of the job: looks are rare before its last quarter.
         """
         pause_s = self._pause_s
         self._pause_s = min(self._longest_s, self._pause_s * GROWTH)
@@ -148,30 +165,32 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Over:
+class Finished:
     """The job ended. ``status`` is None if RunPod has no such job (any more)."""
 
     status: JobStatus | None
 
 
-class Poll:
+class Poller:
     """Looks at one job; remembers since when RunPod has been unreachable, or the job unknown.
 
     Args:
         ask: One GET of the job's status.
         view: Shows each answer.
         clock: Real, or a test's.
-        pace: How often.
+        interval: Between looks.
     """
 
-    def __init__(self, ask: Callable[[], JobStatus], view: View, clock: Clock, pace: Pace) -> None:
-        self._ask, self._view, self._clock, self._pace = ask, view, clock, pace
+    def __init__(
+        self, ask: Callable[[], JobStatus], view: View, clock: Clock, interval: PollInterval
+    ) -> None:
+        self._ask, self._view, self._clock, self._interval = ask, view, clock, interval
         self._state: JobState | None = None
         self._away_since: float | None = None
         self._absences = 0
         self._estimate = Estimate()
 
-    def look(self) -> Over | float:
+    def look(self) -> Finished | float:
         """Look once.
 
         Returns:
@@ -184,19 +203,21 @@ class Poll:
             status = self._ask()
         except JobNotFound:
             self._absences += 1
-            return Over(None) if self._absences >= LOOKS_FOR_ABSENCE else self._pace.next_s()
+            return (
+                Finished(None) if self._absences >= LOOKS_FOR_ABSENCE else self._interval.next_s()
+            )
         except (Unreachable, RateLimited) as exc:
-            return self._bear(exc)
+            return self._retry(exc)
         self._away_since, self._absences = None, 0
         if status.status is not self._state:
             self._state = status.status
-            self._pace.restart()
-        seen = glimpse_of(status)
+            self._interval.restart()
+        seen = progress_of(status)
         left_s = self._estimate.left_s(self._clock.monotonic(), seen.percent)
         self._view.show(replace(seen, left_s=left_s))
-        return Over(status) if status.status.is_final else self._pace.next_s(left_s)
+        return Finished(status) if status.status.is_final else self._interval.next_s(left_s)
 
-    def _bear(self, exc: Unreachable | RateLimited) -> float:
+    def _retry(self, exc: Unreachable | RateLimited) -> float:
         now = self._clock.monotonic()
         if self._away_since is None:
             self._away_since = now
@@ -204,4 +225,4 @@ class Poll:
         elif now - self._away_since > PATIENCE_S:
             raise exc
         asked_s = exc.retry_after_s if isinstance(exc, RateLimited) else None
-        return max(self._pace.next_s(), asked_s or 0.0)
+        return max(self._interval.next_s(), asked_s or 0.0)

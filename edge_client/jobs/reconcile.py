@@ -1,20 +1,9 @@
-"""Sees a session through, a step at a time: follows its job, and does what must follow its end.
+"""Follows a session to its end, a step at a time: `Reconciler.step` does what is due.
 
-Takes the claim of a job; each `Pursuit.step` does what is due and returns how long there is
-nothing to do, or the `End`. It never sleeps itself, so one process can pursue thousands
-(`edge_client.batch`), and one session alone is the same with a sleep in between
-(`edge_client.commands`). Whatever is done goes through the claim, so any edge box, or the same one
-after a crash, goes on where this one stopped: the claim holds what was asked for, how earlier
-submissions ended, and, once somebody was told of a failure, that it is over.
-
-Looks for a submission whose answer was lost, or never read.
-
-RunPod finds no job by a key of ours, so three things are looked at: the claim (the box that
-posted may have written the job's id by now), S3 (a transcript of this request), and the
-endpoint's ``/health``. Only an endpoint without a job in its queue or at work, for longer than
-any POST can still be on its way, proves that the submission is not there: it never was, or it
-ended without a transcript. Either way submitting again pays for nothing twice. See
-``docs/adr/0005-no-blind-second-submission.md``.
+Takes the claim of a job; returns the seconds until the next step, or the `End`; never sleeps, so
+one process can follow thousands. Everything goes through the claim in S3, so any edge box, or the
+same one after a crash, goes on where this one stopped. A submission whose answer was lost is looked
+for, never blindly repeated: docs/adr/0005-no-blind-second-submission.md.
 """
 
 from __future__ import annotations
@@ -30,9 +19,16 @@ from edge_client.errors import AnswerLost, ClaimConflict, EdgeError, Unreachable
 from edge_client.jobs import claim as claims
 from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.claim import Claim
-from edge_client.jobs.outcome import Outcome, as_reported, counted, dated, examine, said, take
-from edge_client.jobs.poll import Glimpse, Over, Pace, Poll, View
-from edge_client.jobs.retry_policy import TABLE, Do, Ending, Result, Step, name_of, next_step
+from edge_client.jobs.outcome import Outcome, resolve_outcome, store_rescued_transcript
+from edge_client.jobs.poll import Finished, JobProgress, Poller, PollInterval, View
+from edge_client.jobs.retry_policy import (
+    Ending,
+    NextStep,
+    Result,
+    StepKind,
+    cause_name,
+    next_step,
+)
 from edge_client.jobs.submit import ask, check_endpoint, resubmit
 from edge_client.services.edge import Edge
 from edge_client.session import Session
@@ -42,51 +38,43 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Sighting:
-    """What was found.
-
-    Attributes:
-        delivered: The transcript.
-        claim: The claim, which names a job or another submission by now.
-    """
+class SearchResult:
+    """What was found: a transcript, or a claim that names a job or another submission by now."""
 
     delivered: Delivered | None = None
     claim: Claim | None = None
 
 
-class Search:
-    """One look, to be repeated.
+def find_unconfirmed(
+    edge: Edge, session: Session, claim: Claim, began_s: float
+) -> SearchResult | None:
+    """Look once for a submission whose answer is not known.
+
+    RunPod finds no job by a key of ours. Only an endpoint without a job in its queue or at work,
+    for longer than any POST can be under way, proves that the submission is not there: it never
+    was, or it ended without a transcript. Either way submitting again pays for nothing twice.
 
     Args:
         edge: Settings and services.
         session: Whose submission.
         claim: Its claim, without a job's id.
+        began_s: The monotonic second of the first look. That the endpoint was idle before says
+            nothing: the POST may have been under way.
+
+    Returns:
+        What is found; empty if there certainly is no job; None if nothing is known yet.
     """
-
-    def __init__(self, edge: Edge, session: Session, claim: Claim) -> None:
-        self._edge, self._session, self._claim = edge, session, claim
-        self._began = edge.clock.monotonic()
-
-    def __call__(self) -> Sighting | None:
-        """Return what is found, None if nothing is known yet."""
-        quiet_s = self._quiet_for_s()  # before S3: a job that ends in between has stored by then
-        held = claims.read(self._edge.bucket, self._session)
-        if held is not None and held.claim is not None and held.claim != self._claim:
-            return Sighting(claim=held.claim)
-        found = transcripts.find_of_job(self._edge.bucket, self._session, self._claim)
-        if found is not None:
-            return Sighting(delivered=found)
-        if quiet_s is not None and quiet_s >= self._edge.settings.lost_answer_s:
-            return Sighting()
+    idle_since = edge.idle.since()  # before S3: a job that ends in between has stored by then
+    stored = claims.read(edge.bucket, session)
+    if stored is not None and stored.claim is not None and stored.claim != claim:
+        return SearchResult(claim=stored.claim)
+    found = transcripts.find_of_job(edge.bucket, session, claim)
+    if found is not None:
+        return SearchResult(delivered=found)
+    if idle_since is None:
         return None
-
-    def _quiet_for_s(self) -> float | None:
-        """Return for how long the endpoint has been quiet, counted from this search's beginning.
-
-        What was quiet before says nothing: the POST that is searched for may be under way.
-        """
-        since = self._edge.silence.since()
-        return None if since is None else self._edge.clock.monotonic() - max(since, self._began)
+    idle_s = edge.clock.monotonic() - max(idle_since, began_s)
+    return SearchResult() if idle_s >= edge.settings.lost_answer_s else None
 
 
 log = logging.getLogger(__name__)
@@ -119,7 +107,7 @@ class _Planned:
 Next = End | float
 
 
-class Pursuit:
+class Reconciler:
     """The submissions of one session, until there is a transcript or nothing more to do.
 
     Args:
@@ -127,7 +115,7 @@ class Pursuit:
         session: Which.
         claim: The job to begin with.
         view: Shows progress, and what is done.
-        pace: Makes the pace of looking at one submission.
+        interval: Makes the pauses between looks at one submission.
     """
 
     def __init__(
@@ -136,22 +124,23 @@ class Pursuit:
         session: Session,
         claim: Claim,
         view: View,
-        pace: Callable[[Claim], Pace] = lambda _: Pace(),
+        interval: Callable[[Claim], PollInterval] = lambda _: PollInterval(),
     ) -> None:
-        self._edge, self._session, self._view, self._pace = edge, session, view, pace
+        self._edge, self._session, self._view = edge, session, view
+        self._interval = interval
         self._planned: _Planned | None = None
         self._stores = self._reruns = 0
         self._status: JobStatus | None = None
-        self._pursue(claim)
+        self._follow(claim)
 
     @property
     def claim(self) -> Claim:
-        """The submission that is pursued now."""
+        """The submission that is followed now."""
         return self._claim
 
     @property
     def plans_submission(self) -> bool:
-        """Whether no job is out, and the next step that is due submits one."""
+        """Whether no job is in flight, and the next step that is due submits one."""
         return self._planned is not None
 
     def step(self) -> Next:
@@ -166,80 +155,81 @@ class Pursuit:
         """
         return self._act()
 
-    def _pursue(self, claim: Claim) -> Next:
-        """Turn to a submission; the first look at it is due."""
+    def _follow(self, claim: Claim) -> Next:
+        """Follow a submission; the first look at it is due."""
         self._claim, self._planned = claim, None
         self._act: Callable[[], Next] = self._begin
         return 0.0
 
     def _begin(self) -> Next:
         check_endpoint(self._edge, self._session, self._claim)
-        pace = self._pace(self._claim)
+        interval = self._interval(self._claim)
         if self._claim.job_id is None:
             if self._claim.ended is None:
                 self._view.note(
                     "the submission's answer is not known: looking for the job and in S3"
                 )
-            search = Search(self._edge, self._session, self._claim)
-            self._act = partial(self._search, search, pace)
+            self._act = partial(self._search, self._edge.clock.monotonic(), interval)
         else:
             look = partial(self._edge.api.status, self._claim.job_id)
-            self._act = partial(self._poll, Poll(look, self._view, self._edge.clock, pace))
+            self._act = partial(self._poll, Poller(look, self._view, self._edge.clock, interval))
         return self._act()
 
     def _is_over(self) -> bool:
-        """Whether the claim says that its job cannot be out any more: one look is enough."""
+        """Whether the claim says that its job is over: one look is enough."""
         return self._claim.ended is not None or not self._claim.is_alive(self._edge.clock.now())
 
-    def _poll(self, poll: Poll) -> Next:
+    def _poll(self, poll: Poller) -> Next:
         """Look at a job that has an id."""
-        seen = Over(ask(self._edge, self._claim.job_id or "")) if self._is_over() else poll.look()
+        seen = (
+            Finished(ask(self._edge, self._claim.job_id or "")) if self._is_over() else poll.look()
+        )
         if isinstance(seen, float):
             return seen
         self._status = seen.status
-        outcome = examine(self._edge.bucket, self._session, self._claim, seen.status)
-        return self._answer(dated(outcome, self._claim, self._edge.clock.now()))
+        outcome = resolve_outcome(self._edge.bucket, self._session, self._claim, seen.status)
+        return self._answer(outcome.with_expiry(self._claim, self._edge.clock.now()))
 
-    def _search(self, search: Search, pace: Pace) -> Next:
+    def _search(self, began_s: float, interval: PollInterval) -> Next:
         """Look for a submission without an answer."""
-        seen = search()
+        seen = find_unconfirmed(self._edge, self._session, self._claim, began_s)
         if seen is None:
             if not self._is_over():
-                self._view.show(Glimpse("waiting for a transcript in S3"))
-                return pace.next_s()
-            outcome = examine(self._edge.bucket, self._session, self._claim, None)
-            return self._answer(dated(outcome, self._claim, self._edge.clock.now()))
+                self._view.show(JobProgress("waiting for a transcript in S3"))
+                return interval.next_s()
+            outcome = resolve_outcome(self._edge.bucket, self._session, self._claim, None)
+            return self._answer(outcome.with_expiry(self._claim, self._edge.clock.now()))
         if seen.claim is not None:
-            return self._pursue(seen.claim)
+            return self._follow(seen.claim)
         if seen.delivered is not None:
-            return self._end(Outcome(Result.DONE, "the transcript is in S3", seen.delivered))
+            return self._end(Outcome.stored(seen.delivered))
         text = "RunPod has no job, and S3 no transcript, of a submission whose answer was lost"
         return self._answer(Outcome(Result.LOST, text, ending=Ending.UNANSWERED))
 
     def _answer(self, outcome: Outcome) -> Next:
-        """Do what the table says."""
+        """Do what the policy says."""
         claim, cause = self._claim, outcome.cause
         if cause is None or (claim.ended is not None and cause is not Ending.UNDELIVERED):
-            return self._end(as_reported(outcome, claim))
+            return self._end(outcome.as_reported(claim))
         earlier = [attempt.ended for attempt in claim.earlier]
-        step = next_step(TABLE, cause, earlier, self._edge.limits)
-        log.debug("%s: %s", name_of(cause), step)
-        deeds: dict[Do, Callable[[], Next]] = {
-            Do.SUBMIT: lambda: self._plan(outcome, step),
-            Do.TAKE: lambda: self._take(outcome),
-            Do.SKIP: lambda: self._end(replace(outcome, result=Result.SKIPPED)),
-            Do.REPORT: lambda: self._end(counted(outcome, step, len(earlier) + 1)),
+        step = next_step(cause, earlier, self._edge.settings.retry)
+        log.debug("%s: %s", cause_name(cause), step)
+        actions: dict[StepKind, Callable[[], Next]] = {
+            StepKind.SUBMIT: lambda: self._plan(outcome, step),
+            StepKind.STORE: lambda: self._store(outcome),
+            StepKind.SKIP: lambda: self._end(replace(outcome, result=Result.SKIPPED)),
+            StepKind.REPORT: lambda: self._end(outcome.with_count(step, len(earlier) + 1)),
         }
-        return deeds[step.do]()
+        return actions[step.kind]()
 
-    def _plan(self, outcome: Outcome, step: Step) -> Next:
+    def _plan(self, outcome: Outcome, step: NextStep) -> Next:
         """Let a submission follow, after a pause where there is one."""
         cause = outcome.cause
-        number, limit = len(self._claim.earlier) + 2, self._edge.limits.attempts
+        number, limit = len(self._claim.earlier) + 2, self._edge.settings.retry.attempts
         when = f" in {step.pause_s:.0f} s" if step.pause_s else ""
-        self._view.note(f"{said(outcome)}; submission {number} of {limit}{when}")
+        self._view.note(f"{outcome.text}; submission {number} of {limit}{when}")
         known_s = float((cause.needed_seconds or 0) if isinstance(cause, JobFailure) else 0)
-        ended = name_of(cause) if cause is not None else ""
+        ended = cause_name(cause) if cause is not None else ""
         at = self._edge.clock.monotonic() + step.pause_s
         return self._wait_for(_Planned(ended, step.longer, known_s, at))
 
@@ -249,7 +239,7 @@ class Pursuit:
         return max(0.0, planned.at - self._edge.clock.monotonic())
 
     def _submit(self, planned: _Planned) -> Next:
-        """Submit again; if another box did, or the answer is lost, pursue what there is."""
+        """Submit again; if another box did, or the answer is lost, follow what there is."""
         left_s = planned.at - self._edge.clock.monotonic()
         if left_s > 0:
             return left_s
@@ -266,32 +256,32 @@ class Pursuit:
         except (AnswerLost, ClaimConflict) as exc:
             self._view.note(str(exc))
             claim = self._claim_now(exc)
-        return self._pursue(claim)
+        return self._follow(claim)
 
     def _claim_now(self, cause: EdgeError) -> Claim:
-        held = claims.read(self._edge.bucket, self._session)
-        if held is None or held.claim is None:
+        claim = claims.current(self._edge.bucket, self._session)
+        if claim is None:
             raise cause
-        return held.claim
+        return claim
 
-    def _take(self, outcome: Outcome) -> Next:
+    def _store(self, outcome: Outcome) -> Next:
         """Store the transcript that came in the job's output; S3 may be away here, too."""
         if outcome.answer is None:
             raise AssertionError("UNDELIVERED comes with its answer")
-        self._act = partial(self._take, outcome)
+        self._act = partial(self._store, outcome)
         try:
-            stored = take(self._edge.bucket, self._session, outcome.answer)
+            stored = store_rescued_transcript(self._edge.bucket, self._session, outcome.answer)
         except Unreachable as exc:
-            return self._bear(exc)
+            return self._retry_store(exc)
         return self._answer(stored)
 
-    def _bear(self, exc: Unreachable) -> Next:
-        limits = self._edge.limits
+    def _retry_store(self, exc: Unreachable) -> Next:
+        retry = self._edge.settings.retry
         self._stores += 1
-        if self._stores >= limits.attempts:
+        if self._stores >= retry.attempts:
             self._stores = 0
             raise exc
-        pause_s = limits.pause_s(self._stores - 1)
+        pause_s = retry.pause_s(self._stores - 1)
         self._view.note(f"{exc}; storing the transcript again in {pause_s:.0f} s")
         return pause_s
 
@@ -309,7 +299,7 @@ class Pursuit:
     def _is_rerecorded(self, outcome: Outcome) -> bool:
         """Whether there is a recording, another than the job's; not for ever: who records on?"""
         audio = self._edge.bucket.head(self._session.audio_key)
-        if audio is None or self._reruns >= self._edge.limits.attempts:
+        if audio is None or self._reruns >= self._edge.settings.retry.attempts:
             return False
         if outcome.delivered is not None:
             return not outcome.delivered.is_of(audio, self._claim)
@@ -318,7 +308,7 @@ class Pursuit:
     def _close(self, outcome: Outcome) -> None:
         """Mark the claim: whoever submits this session now starts afresh."""
         cause = outcome.cause
-        text = f"{name_of(cause)}: {outcome.message}" if cause is not None else outcome.message
+        text = f"{cause_name(cause)}: {outcome.message}" if cause is not None else outcome.message
         self._claim = closed = self._claim.closed(text)
         held = claims.read(self._edge.bucket, self._session)
         if held is None or held.claim is None or held.claim.request_id != closed.request_id:

@@ -1,13 +1,9 @@
-"""What follows when a job ended without its transcript: one table, and the function that reads it.
+"""What a job's last status means, and what follows when it left no transcript. Pure.
 
-Takes how the job ended (the worker's `JobFailure`, or an `Ending` that RunPod's answer leaves)
-and how the submissions before it ended; returns a `Step`. Pure: `edge_client.commands` does what
-the step says. Every row is bounded: by its own ``tries``, and all rows together by the settings.
-
-What a job's last status means. Pure: S3 is looked at by `edge_client.jobs.outcome`.
-
-RunPod's answer alone never proves success: results are forgotten after 30 minutes, and a result
-that RunPod lost shows as COMPLETED without output (runpod-python issue 309).
+Takes RunPod's answer, or a `Cause` (the worker's `JobFailure`, or an `Ending`) with the causes of
+earlier submissions; returns a `ClassifiedStatus` or a `NextStep`, which
+`edge_client.jobs.reconcile` carries out. The answer alone never proves success: RunPod forgets
+results after 30 minutes, and shows a lost one as COMPLETED without output (runpod-python #309).
 """
 
 from __future__ import annotations
@@ -31,7 +27,7 @@ from bucketscribe_contract import (
     UploadFailed,
 )
 from bucketscribe_contract.redact import one_line
-from edge_client.settings import Limits
+from edge_client.settings import RetryLimits
 
 
 class Result(StrEnum):
@@ -60,7 +56,7 @@ class Ending(StrEnum):
 
 
 @dataclass(frozen=True)
-class Unproven:
+class Unconfirmed:
     """The status decides nothing: ``result`` holds unless S3 has the job's transcript."""
 
     result: Result
@@ -68,10 +64,10 @@ class Unproven:
     message: str
 
 
-Verdict = JobSummary | UploadFailed | JobFailure | Unproven
+ClassifiedStatus = JobSummary | UploadFailed | JobFailure | Unconfirmed
 
 
-def judge(status: JobStatus | None) -> Verdict:
+def classify_status(status: JobStatus | None) -> ClassifiedStatus:
     """Read a final status.
 
     Args:
@@ -80,24 +76,24 @@ def judge(status: JobStatus | None) -> Verdict:
     """
     if status is None:
         text = "RunPod has forgotten the job and S3 has no transcript of it"
-        return Unproven(Result.LOST, Ending.FORGOTTEN, text)
+        return Unconfirmed(Result.LOST, Ending.FORGOTTEN, text)
     if status.status is JobState.COMPLETED:
         return _completed(status.output)
     if status.status is JobState.FAILED:
         return _failed(status)
     if status.status is JobState.CANCELLED:
-        return Unproven(Result.CANCELLED, Ending.CANCELLED, "the job was cancelled")
+        return Unconfirmed(Result.CANCELLED, Ending.CANCELLED, "the job was cancelled")
     if status.status is JobState.TIMED_OUT:
         text = "RunPod ended the job at its executionTimeout, before its transcript"
-        return Unproven(Result.LOST, Ending.TIMED_OUT, text)
+        return Unconfirmed(Result.LOST, Ending.TIMED_OUT, text)
     text = (
         f"the job's time is over, though RunPod calls it {status.status.lower()}, and S3 has no "
         "transcript: `edge-client doctor` tells whether workers come up; then submit again"
     )
-    return Unproven(Result.LOST, Ending.EXPIRED, text)
+    return Unconfirmed(Result.LOST, Ending.EXPIRED, text)
 
 
-def _completed(output: Any) -> Verdict:
+def _completed(output: Any) -> ClassifiedStatus:
     for model in (JobSummary, UploadFailed):
         try:
             return model.model_validate(output, extra="ignore")  # a newer worker says more
@@ -105,17 +101,17 @@ def _completed(output: Any) -> Verdict:
             continue
     what = "without a result" if output is None else "with a result that is no summary"
     text = f"RunPod calls the job completed {what}, S3 has no transcript"
-    return Unproven(Result.LOST, Ending.NO_OUTPUT, text)
+    return Unconfirmed(Result.LOST, Ending.NO_OUTPUT, text)
 
 
-def _failed(status: JobStatus) -> Verdict:
+def _failed(status: JobStatus) -> ClassifiedStatus:
     text = status.error
     if text is None and isinstance(status.output, dict):
         text = status.output.get("error")
     try:
         return JobFailure.model_validate_json(text or "")
     except (ValidationError, TypeError):
-        return Unproven(Result.FAILED, Ending.CRASHED, f"the worker failed: {_readable(text)}")
+        return Unconfirmed(Result.FAILED, Ending.CRASHED, f"the worker failed: {_readable(text)}")
 
 
 def _readable(text: Any) -> str:
@@ -134,11 +130,11 @@ def _readable(text: Any) -> str:
 Cause = JobFailure | Ending
 
 
-class Do(StrEnum):
+class StepKind(StrEnum):
     """What the edge can do about a job that ended."""
 
     SUBMIT = "submit"
-    TAKE = "take"
+    STORE = "store"
     SKIP = "skip"
     REPORT = "report"
 
@@ -148,73 +144,64 @@ class Rule:
     """One row.
 
     Attributes:
-        do: What is done. `Do.SUBMIT` always signs anew and goes through the claim.
+        kind: What is done. `StepKind.SUBMIT` always signs anew and goes through the claim.
         tries: How often this very ending may be answered so; None: as often as the settings allow.
         pause: Back off first: the settings' delay, doubled each time.
         longer: Let the job, and so its URLs, live longer than the last one.
     """
 
-    do: Do
+    kind: StepKind
     tries: int | None = None
     pause: bool = False
     longer: bool = False
 
 
-TABLE: Mapping[Action | Ending, Rule] = {
-    Action.REPORT: Rule(Do.REPORT),
-    Action.SKIP: Rule(Do.SKIP),
-    Action.SIGN_AGAIN: Rule(Do.SUBMIT),
-    Action.SIGN_LONGER: Rule(Do.SUBMIT, longer=True),
-    Action.BACK_OFF: Rule(Do.SUBMIT, pause=True),
-    Action.SUBMIT_AGAIN: Rule(Do.SUBMIT),
-    Action.SUBMIT_AGAIN_ONCE: Rule(Do.SUBMIT, tries=1),
-    Ending.UNDELIVERED: Rule(Do.TAKE),
-    Ending.DAMAGED: Rule(Do.SUBMIT, tries=1),
-    Ending.UNSTORED: Rule(Do.SUBMIT, tries=1),
-    Ending.NO_OUTPUT: Rule(Do.SUBMIT, tries=1),
-    Ending.FORGOTTEN: Rule(Do.SUBMIT, tries=1),
-    Ending.CRASHED: Rule(Do.SUBMIT, tries=1),
-    Ending.TIMED_OUT: Rule(Do.SUBMIT, tries=1, longer=True),
-    Ending.UNANSWERED: Rule(Do.SUBMIT),
-    Ending.CANCELLED: Rule(Do.REPORT),
-    Ending.EXPIRED: Rule(Do.REPORT),
+POLICY: Mapping[Action | Ending, Rule] = {
+    Action.REPORT: Rule(StepKind.REPORT),
+    Action.SKIP: Rule(StepKind.SKIP),
+    Action.SIGN_AGAIN: Rule(StepKind.SUBMIT),
+    Action.SIGN_LONGER: Rule(StepKind.SUBMIT, longer=True),
+    Action.BACK_OFF: Rule(StepKind.SUBMIT, pause=True),
+    Action.SUBMIT_AGAIN: Rule(StepKind.SUBMIT),
+    Action.SUBMIT_AGAIN_ONCE: Rule(StepKind.SUBMIT, tries=1),
+    Ending.UNDELIVERED: Rule(StepKind.STORE),
+    Ending.DAMAGED: Rule(StepKind.SUBMIT, tries=1),
+    Ending.UNSTORED: Rule(StepKind.SUBMIT, tries=1),
+    Ending.NO_OUTPUT: Rule(StepKind.SUBMIT, tries=1),
+    Ending.FORGOTTEN: Rule(StepKind.SUBMIT, tries=1),
+    Ending.CRASHED: Rule(StepKind.SUBMIT, tries=1),
+    Ending.TIMED_OUT: Rule(StepKind.SUBMIT, tries=1, longer=True),
+    Ending.UNANSWERED: Rule(StepKind.SUBMIT),
+    Ending.CANCELLED: Rule(StepKind.REPORT),
+    Ending.EXPIRED: Rule(StepKind.REPORT),
 }
 
 
 @dataclass(frozen=True)
-class Step:
+class NextStep:
     """What to do next.
 
     Attributes:
-        do: The deed.
+        kind: What to do.
         pause_s: Seconds to wait before it.
         longer: As in `Rule`.
         used_up: A submission would have followed, but there were as many as are allowed.
     """
 
-    do: Do
+    kind: StepKind
     pause_s: float = 0.0
     longer: bool = False
     used_up: bool = False
 
 
-def name_of(cause: Cause) -> str:
+def cause_name(cause: Cause) -> str:
     """Return a cause's stable name, as claims keep it: a failure's code, or an ending."""
     return cause.code.value if isinstance(cause, JobFailure) else cause.value
 
 
 _MENDED_BY_TIME = frozenset(
     [code.value for code, rule in FAILURES.items() if rule.retryable]
-    + [
-        ending.value
-        for ending in (
-            Ending.FORGOTTEN,
-            Ending.NO_OUTPUT,
-            Ending.UNSTORED,
-            Ending.EXPIRED,
-            Ending.UNANSWERED,
-        )
-    ]
+    + ["forgotten", "no_output", "unstored", "expired", "unanswered"]  # of `Ending`
 )
 
 
@@ -225,33 +212,31 @@ def is_mended_by_time(ended: str) -> bool:
     time limit, breaks again, and costs money each time: that is for the user to say.
 
     Args:
-        ended: As a claim keeps it: `name_of` the cause, a colon, what people were told.
+        ended: As a claim keeps it: `cause_name` the cause, a colon, what people were told.
     """
     return ended.partition(":")[0] in _MENDED_BY_TIME
 
 
 def next_step(
-    table: Mapping[Action | Ending, Rule],
     cause: Cause,
     earlier: Sequence[str],
-    limits: Limits,
+    limits: RetryLimits,
     random_unit: Callable[[], float] = random.random,
-) -> Step:
+) -> NextStep:
     """Decide what follows.
 
     Args:
-        table: `TABLE`, or a test's.
         cause: How the last submission ended.
-        earlier: How those before it ended (`name_of`), oldest first.
+        earlier: How those before it ended (`cause_name`), oldest first.
         limits: Bounds for all rows.
         random_unit: Returns 0 to 1, for the jitter.
     """
-    rule = table[cause.action if isinstance(cause, JobFailure) else cause]
-    if rule.do is not Do.SUBMIT:
-        return Step(rule.do)
-    same = list(earlier).count(name_of(cause))
+    rule = POLICY[cause.action if isinstance(cause, JobFailure) else cause]
+    if rule.kind is not StepKind.SUBMIT:
+        return NextStep(rule.kind)
+    same = list(earlier).count(cause_name(cause))
     allowed = limits.attempts if rule.tries is None else rule.tries
     if same >= allowed or len(earlier) + 1 >= limits.attempts:
-        return Step(Do.REPORT, used_up=True)
+        return NextStep(StepKind.REPORT, used_up=True)
     pause_s = limits.pause_s(same, random_unit) if rule.pause else 0.0
-    return Step(Do.SUBMIT, pause_s, rule.longer)
+    return NextStep(StepKind.SUBMIT, pause_s, rule.longer)

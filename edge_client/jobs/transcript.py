@@ -1,13 +1,8 @@
-"""``transcription.json`` as the edge reads it.
+"""``transcription.json`` as the edge reads it, and as txt, srt or vtt.
 
 Takes the object's bytes; returns a `Document`; raises `TranscriptInvalid`. Only what is used here
-is looked at: a field or a warning that a newer worker adds must not make its work look undone,
-and the WhisperX JSON that the seed's pods wrote counts too.
-
-A transcript as text for people and players: txt, srt, vtt.
-
-Takes a `Document`; returns the whole text, ending in a newline. Sources: W3C WebVTT; SubRip as
-players read it (blank line after each cue, comma before the milliseconds).
+is looked at: a field that a newer worker adds must not make its work look undone, and plain
+WhisperX JSON counts, too. Sources: W3C WebVTT; SubRip as players read it.
 """
 
 from __future__ import annotations
@@ -23,16 +18,6 @@ from edge_client.errors import TranscriptInvalid
 from edge_client.jobs.claim import Claim
 from edge_client.services.s3 import Bucket, ObjectInfo
 from edge_client.session import Session
-
-
-@dataclass(frozen=True)
-class Line:
-    """A segment: times in seconds from the start of the recording."""
-
-    start_s: float
-    end_s: float
-    speaker: str | None
-    text: str
 
 
 @dataclass(frozen=True)
@@ -68,18 +53,47 @@ def _opaque(etag: str) -> str:
     return etag.removeprefix("W/").strip('"')
 
 
-@dataclass(frozen=True)
-class Document:
-    """A transcript."""
+_WIRE = ConfigDict(frozen=True, allow_inf_nan=False, populate_by_name=True)
 
-    lines: tuple[Line, ...]
-    speakers: tuple[str, ...]
-    duration_s: float
-    processing_s: float | None = None
+
+class Line(BaseModel):
+    """A segment: times in seconds from the start of the recording."""
+
+    model_config = _WIRE
+
+    start_s: float = Field(ge=0, alias="start")
+    end_s: float = Field(ge=0, alias="end")
+    text: str
+    speaker: str | None = None
+
+
+class Document(BaseModel):
+    """A transcript: what the edge needs of it; the rest is other readers' business."""
+
+    model_config = _WIRE
+
+    lines: tuple[Line, ...] = Field(alias="segments")
+    named_speakers: tuple[str, ...] | None = Field(None, alias="speakers")
     language: str | None = None
+    recording_s: float | None = Field(None, alias="duration_seconds")
+    processing_s: float | None = Field(None, alias="processing_time_seconds")
     warnings: tuple[str, ...] = ()
     request_id: str | None = None
     audio_etag: str | None = None
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """The speakers, in order; those of the lines where nothing names them."""
+        if self.named_speakers is not None:
+            return self.named_speakers
+        return tuple(sorted({line.speaker for line in self.lines if line.speaker}))
+
+    @property
+    def duration_s(self) -> float:
+        """The recording's length; the end of the last line where nothing says it."""
+        if self.recording_s is not None:
+            return self.recording_s
+        return max((line.end_s for line in self.lines), default=0.0)
 
     def delivered(self, size_bytes: int) -> Delivered:
         """Sum it up."""
@@ -109,30 +123,6 @@ def of_summary(summary: JobSummary) -> Delivered:
     )
 
 
-class _Segment(BaseModel):
-    start: float = Field(ge=0)
-    end: float = Field(ge=0)
-    text: str
-    speaker: str | None = None
-
-    model_config = ConfigDict(allow_inf_nan=False)
-
-
-class _Transcript(BaseModel):
-    """What the edge needs of a transcript; the rest is other readers' business."""
-
-    segments: tuple[_Segment, ...]
-    speakers: tuple[str, ...] | None = None
-    language: str | None = None
-    duration_seconds: float | None = None
-    processing_time_seconds: float | None = None
-    warnings: tuple[str, ...] = ()
-    request_id: str | None = None
-    audio_etag: str | None = None
-
-    model_config = ConfigDict(allow_inf_nan=False)
-
-
 def parse(body: bytes) -> Document:
     """Read a transcript.
 
@@ -140,25 +130,12 @@ def parse(body: bytes) -> Document:
         TranscriptInvalid: It is not JSON, or no transcript.
     """
     try:
-        doc = _Transcript.model_validate_json(body)
+        return Document.model_validate_json(body)
     except ValidationError as exc:
         where = ".".join(str(part) for part in exc.errors(include_input=False)[0]["loc"])
         raise TranscriptInvalid(
             "the transcript cannot be read" + (f" (see {where})" if where else ": it is not JSON")
         ) from None  # the cause would show its text
-    lines = tuple(Line(s.start, s.end, s.speaker, s.text) for s in doc.segments)
-    named = tuple(sorted({line.speaker for line in lines if line.speaker}))
-    ended_s = max((line.end_s for line in lines), default=0.0)
-    return Document(
-        lines=lines,
-        speakers=named if doc.speakers is None else doc.speakers,
-        duration_s=ended_s if doc.duration_seconds is None else doc.duration_seconds,
-        processing_s=doc.processing_time_seconds,
-        language=doc.language,
-        warnings=doc.warnings,
-        request_id=doc.request_id,
-        audio_etag=doc.audio_etag,
-    )
 
 
 def find_done(

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from edge_client import session as layout
-from edge_client import settings
 from edge_client.clock import Clock
-from edge_client.services import s3 as aws
-from edge_client.services.runpod import Limiter, Requests, RunpodApi, Silence
-from edge_client.services.s3 import Bucket
-from edge_client.settings import QUEUE, STORAGE, Limits, Settings
+from edge_client.errors import SessionAmbiguous, SessionNotFound
+from edge_client.services.runpod import IdleMonitor, RequestCounter, RunpodApi
+from edge_client.services.s3 import Bucket, Connection, connect
+from edge_client.session import USERS, Session
+from edge_client.settings import QUEUE, STORAGE, Settings, load
+
+_LOOKUPS_AT_ONCE = 8
 
 
 class Edge:
@@ -22,10 +24,12 @@ class Edge:
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self.settings = settings
         self.clock = clock or Clock()
-        self.requests = Requests()
+        self.requests = RequestCounter()
 
     @classmethod
-    def load(cls, env_file: Path | None, *, storage: bool = True, queue: bool = True) -> Edge:
+    def load(
+        cls, env_file: Path | None = None, *, storage: bool = True, queue: bool = True
+    ) -> Edge:
         """Read the settings and check that what a command needs is there.
 
         Args:
@@ -36,14 +40,14 @@ class Edge:
         Raises:
             NotConfigured: Naming everything that is missing, at once.
         """
-        edge = cls(settings.load(env_file))
+        edge = cls(load(env_file))
         edge.settings.require(*(STORAGE if storage else ()), *(QUEUE if queue else ()))
         return edge
 
     @cached_property
-    def connection(self) -> aws.Connection:
+    def connection(self) -> Connection:
         """The S3 client with what is known of its keys."""
-        connection = aws.connect(self.settings)
+        connection = connect(self.settings)
         self.requests.watch(connection.client)
         return connection
 
@@ -57,24 +61,41 @@ class Edge:
         """The endpoint."""
         self.settings.require(*QUEUE)
         endpoint_id, key = self.settings.endpoint_id or "", self.settings.api_key or SecretStr("")
-        return RunpodApi(
-            self.settings.runpod_url,
-            endpoint_id,
-            key,
-            Limiter(self.clock),
-            self.requests.count,
-        )
+        url = self.settings.runpod_url
+        return RunpodApi(url, endpoint_id, key, self.clock, self.requests)
 
     @cached_property
-    def silence(self) -> Silence:
+    def idle(self) -> IdleMonitor:
         """Since when the endpoint has had no job."""
-        return Silence(self.api, self.clock)
+        return IdleMonitor(self.api, self.clock)
 
-    @property
-    def limits(self) -> Limits:
-        """How often, and after which pauses, things are tried again."""
-        return Limits(self.settings.retry_attempts, self.settings.retry_delay_s)
+    def session(self, text: Session | str) -> Session:
+        """Turn what the user typed for SESSION into a session.
 
-    def session(self, text: str) -> layout.Session:
-        """Resolve what the user typed for SESSION."""
-        return layout.resolve(text, self.bucket)
+        A prefix is taken as it is, with no call; a bare name costs a LIST of the users and one
+        small LIST a user.
+
+        Raises:
+            BadUsage: Neither a session prefix nor a bare name.
+            SessionNotFound: No user has it.
+            SessionAmbiguous: Several have.
+        """
+        if isinstance(text, Session):
+            return text
+        name = text.strip("/")
+        if "/" in name or not name:
+            return Session.parse(text)
+        found = self._lookup(name)
+        if not found:
+            raise SessionNotFound(
+                f"no user has a session {name!r}: check the name and COGNITO_S3_BUCKET"
+            )
+        if len(found) > 1:
+            raise SessionAmbiguous(name, tuple(session.prefix for session in found))
+        return found[0]
+
+    def _lookup(self, name: str) -> list[Session]:
+        sessions = [Session(each.split("/")[1], name) for each in self.bucket.folders(USERS)]
+        with ThreadPoolExecutor(_LOOKUPS_AT_ONCE) as pool:
+            is_there = pool.map(lambda session: self.bucket.has_any(f"{session}/"), sessions)
+            return [session for session, there in zip(sessions, is_there, strict=True) if there]

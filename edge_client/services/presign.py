@@ -1,26 +1,8 @@
-"""The presigned URLs of a session.
+"""Presigned URLs, and how long a job, its place in RunPod's queue and its URLs live.
 
-Takes a session and a lifetime; returns `SignedUrls`. Signing needs no network. The PUT is signed
-for ``Content-Type: application/json``, so S3 refuses any other.
-
-How long a job may run, how long RunPod keeps it, how long its URLs live.
-
-The three agree, and follow from the recording's length:
-
-    executionTimeout = max(600 s, 300 s + 1.0 x duration)
-    ttl              = 7,200 s in the queue + executionTimeout, or more if the URLs live longer
-    URL expiry       = ttl + 900 s, at least PRESIGNED_URL_EXPIRY, at most 7 days
-
-RunPod's default of 10 minutes kills a 74-minute recording. A rented GPU took 892 s for one
-(the seed's figure, 0.2 of its length): a factor of 1.0 leaves five times that, and the 300 s
-cover a slow download. RunPod counts the ttl from the submission, so it covers queue and run. The
-900 s let the last PUT start at the end of the ttl, on clocks that differ by minutes.
-PRESIGNED_URL_EXPIRY is the knob for long queues: a larger value lengthens the ttl too.
-
-How long a recording is, from the first bytes of its object.
-
-Takes the first 64 KiB and the object's size; returns a `Length`. A WAV header gives the exact
-length; anything else is estimated from its size.
+Takes a session and its recording's length, which a WAV header gives exactly and an object's size
+roughly; returns `Lifetimes` and `SignedUrls`. Signing needs no network. Raises `BadUsage`,
+`RecordingTooLong`, `KeysEndTooSoon` and `NotConfigured`.
 """
 
 from __future__ import annotations
@@ -31,22 +13,24 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from urllib.parse import parse_qs, urlsplit
 
-from botocore.exceptions import BotoCoreError
-
 from bucketscribe_contract import ExecutionPolicy, PresignedUrl
 from bucketscribe_contract.wav import NotWav, parse_wav
-from edge_client.errors import BadUsage, KeysEndTooSoon, NotConfigured, RecordingTooLong
-from edge_client.services.s3 import Connection
+from edge_client.errors import BadUsage, KeysEndTooSoon, RecordingTooLong
+from edge_client.services.s3 import Connection, translated_key_errors
 from edge_client.session import Session
 
 STARTUP_S = 300
+"""Covers a slow download."""
 SPEED_FACTOR = 1.0
+"""Five times what a rented GPU took: 892 s for 4,447 s of audio. RunPod's default of 10 minutes
+kills such a job."""
 LIKELY_FACTOR = 0.4
-"""Twice what the seed's GPU took."""
+"""Twice what that GPU took."""
 KNOWN_FACTOR = 2.0
 MIN_EXECUTION_S = 600
 QUEUE_S = 7_200
 MARGIN_S = 900
+"""Lets the last PUT start at the end of the ttl, on clocks that differ by minutes."""
 MAX_URL_EXPIRY_S = 604_800
 """S3's limit for SigV4 URLs; RunPod's for executionTimeout and ttl is the same 7 days."""
 MAX_DURATION_S = (MAX_URL_EXPIRY_S - MARGIN_S - QUEUE_S - STARTUP_S) / SPEED_FACTOR
@@ -86,8 +70,15 @@ class Lifetimes:
         )
 
 
-def plan(duration_s: float, least_expiry_s: int, known_s: float = 0.0) -> Lifetimes:
+def plan_lifetimes(duration_s: float, least_expiry_s: int, known_s: float = 0.0) -> Lifetimes:
     """Compute the lifetimes of one job.
+
+    executionTimeout = max(600 s, 300 s + 1.0 x duration)
+    ttl              = 7,200 s in the queue + executionTimeout, or more if the URLs live longer
+    URL expiry       = ttl + 900 s, at least PRESIGNED_URL_EXPIRY, at most 7 days
+
+    RunPod counts the ttl from the submission: it covers queue and run. For long queues a larger
+    PRESIGNED_URL_EXPIRY lengthens it.
 
     Args:
         duration_s: The recording's length, finite and not negative.
@@ -144,7 +135,7 @@ class Length:
     source: LengthSource
 
 
-def length_of(head: bytes, object_bytes: int) -> Length:
+def recording_length(head: bytes, object_bytes: int) -> Length:
     """Tell a recording's length.
 
     Args:
@@ -175,7 +166,7 @@ class SignedUrls:
     progress_url: PresignedUrl | None = None
 
 
-def sign(
+def sign_urls(
     connection: Connection, session: Session, expires_s: int, *, progress: bool = False
 ) -> SignedUrls:
     """Sign a session's URLs.
@@ -205,12 +196,10 @@ def _presign_put(connection: Connection, key: str, expires_s: int) -> PresignedU
 def _presign(
     connection: Connection, method: str, params: dict[str, str], expires_s: int
 ) -> PresignedUrl:
-    try:
+    with translated_key_errors():
         url = connection.client.generate_presigned_url(
             method, Params={"Bucket": connection.bucket, **params}, ExpiresIn=expires_s
         )
-    except BotoCoreError as exc:
-        raise NotConfigured(f"cannot sign: {exc}: check the AWS keys") from exc
     return PresignedUrl(url)
 
 
@@ -229,7 +218,7 @@ def early_end(connection: Connection, expires_at: datetime) -> str | None:
     """
     if not connection.temporary:
         return None
-    ends = connection.current_end()
+    ends = connection.keys_end()
     if ends is None:
         return (
             "the AWS keys are temporary and nothing says when they end; the URLs end with them "
@@ -249,7 +238,7 @@ def within_keys(connection: Connection, life: Lifetimes, now: datetime) -> Lifet
     Raises:
         KeysEndTooSoon: They end before even a job that starts at once has likely ended.
     """
-    ends = connection.current_end()
+    ends = connection.keys_end()
     if ends is None:
         return life
     left_s = int((ends - now).total_seconds())

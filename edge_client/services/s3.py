@@ -1,12 +1,9 @@
-"""The bucket, as the few calls that the client makes.
+"""The bucket, as the few calls that the edge client makes.
 
-Takes keys; returns bytes and `ObjectInfo`. botocore's errors end here, as `StorageRefused`,
-`Unreachable`, `NotConfigured` or `PreconditionFailed`.
-
-Keys and an S3 client that signs as every S3 server accepts.
-
-SigV4 always and the region's own host: boto3's default gives some regions the legacy global
-host, which answers presigned URLs of new buckets with a redirect that breaks the signature.
+Takes settings and keys; returns bytes and `ObjectInfo`. botocore's errors become
+`StorageRefused`, `Unreachable`, `NotConfigured` or `PreconditionFailed`. Signs with SigV4 for the
+region's own host: boto3's default gives some regions the legacy global host, whose redirect
+breaks a presigned URL's signature.
 """
 
 from __future__ import annotations
@@ -50,29 +47,40 @@ CONNECTIONS = 32
 
 @dataclass(frozen=True)
 class Connection:
-    """An S3 client, and what is known of the keys behind it.
+    """An S3 client, and the keys behind it.
 
     Attributes:
         temporary: The keys come with a session token.
-        keys_end: When temporary keys stop working, if anybody said so.
     """
 
     client: S3Client
     bucket: str
-    temporary: bool
-    keys_end: datetime | None
-    credentials: Credentials | None = field(default=None, repr=False)
+    credentials: Credentials = field(repr=False)
+    temporary: bool = False
 
-    def current_end(self) -> datetime | None:
+    def keys_end(self) -> datetime | None:
         """Return when the keys that sign now stop working, None if never or unknown.
 
-        Keys that botocore fetched itself are renewed when their end is near: what was read at
-        the start is not true for ever.
+        botocore renews keys that it fetched itself, and keeps their end in this attribute only.
+
+        Raises:
+            NotConfigured: They ended.
         """
-        if not self.temporary or self.credentials is None:
-            return self.keys_end
-        self.credentials.get_frozen_credentials()
-        return _end_of(self.credentials) or self.keys_end
+        if not self.temporary:
+            return None
+        with translated_key_errors():
+            self.credentials.get_frozen_credentials()
+        return getattr(self.credentials, "_expiry_time", None)
+
+
+@contextmanager
+def translated_key_errors() -> Iterator[None]:
+    """Turn what botocore says about keys and profiles into `NotConfigured`."""
+    try:
+        yield
+    except (BotoCoreError, RuntimeError, ValueError) as exc:
+        text = f"AWS keys: {one_line(str(exc))}: renew them, or check AWS_PROFILE and ~/.aws"
+        raise NotConfigured(text) from exc
 
 
 def connect(settings: Settings) -> Connection:
@@ -83,39 +91,19 @@ def connect(settings: Settings) -> Connection:
     """
     settings.require(*STORAGE)
     bucket = settings.bucket or ""
-    try:
-        session = _session(settings)
+    with translated_key_errors():
+        session = boto3.Session(region_name=settings.region)
         credentials = session.get_credentials()
-    except BotoCoreError as exc:
-        raise NotConfigured(f"AWS keys: {exc}: check AWS_PROFILE and ~/.aws") from exc
+        client = session.client(
+            "s3", endpoint_url=settings.s3_url, config=_config(bucket, settings.s3_url is not None)
+        )
+        temporary = credentials is not None and credentials.token is not None  # renews, if it must
     if credentials is None:
         raise NotConfigured(
             "no AWS keys: put AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY into .env or the "
             "environment, or set AWS_PROFILE"
         )
-    client = session.client(
-        "s3", endpoint_url=settings.s3_url, config=_config(bucket, settings.s3_url is not None)
-    )
-    temporary = credentials.token is not None  # fetches, or renews, keys that botocore looks after
-    end = _end_of(credentials) or settings.credentials_end
-    return Connection(client, bucket, temporary, end if temporary else None, credentials)
-
-
-def _end_of(credentials: Credentials) -> datetime | None:
-    """Return when keys end that botocore fetched itself: it tells that in this attribute only."""
-    return getattr(credentials, "_expiry_time", None)
-
-
-def _session(settings: Settings) -> boto3.Session:
-    if settings.access_key_id and settings.secret_access_key:
-        token = settings.session_token
-        return boto3.Session(
-            aws_access_key_id=settings.access_key_id,
-            aws_secret_access_key=settings.secret_access_key.get_secret_value(),
-            aws_session_token=token.get_secret_value() if token else None,
-            region_name=settings.region,
-        )
-    return boto3.Session(profile_name=settings.profile, region_name=settings.region)
+    return Connection(client, bucket, credentials, temporary)
 
 
 def _config(bucket: str, custom_endpoint: bool) -> Config:
@@ -140,6 +128,7 @@ def _config(bucket: str, custom_endpoint: bool) -> Config:
     )
 
 
+_KEY_ERRORS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
 _ABSENT = ("404", "NoSuchKey", "NotFound")
 _CHANGED = ("412", "PreconditionFailed", "409", "ConditionalRequestConflict")
 
@@ -161,12 +150,10 @@ class Page:
     Attributes:
         objects: Up to 1,000, in the server's order: S3 sorts keys bytewise, SeaweedFS walks
             folders.
-        folders: Prefixes one level below the one that was asked for, each ending in a slash.
-        is_truncated: There is more, after the last of them.
+        is_truncated: There are more, after the last of them.
     """
 
     objects: tuple[ObjectInfo, ...]
-    folders: tuple[str, ...]
     is_truncated: bool
 
 
@@ -197,10 +184,7 @@ class Bucket:
         return body, ObjectInfo(key, answer["ETag"], len(body), answer["LastModified"])
 
     def read_head(self, key: str, first_bytes: int) -> tuple[bytes, ObjectInfo] | None:
-        """Return an object's first bytes and its description, with one ranged GET.
-
-        The object must not be empty: S3 answers 416.
-        """
+        """Return an object's first bytes and its description, with one ranged GET."""
         try:
             with _translated(f"GET {key}"):
                 answer = self._client.get_object(
@@ -209,6 +193,9 @@ class Bucket:
                 head = answer["Body"].read(first_bytes)
         except _Absent:
             return None
+        except _Empty:
+            info = self.head(key)
+            return None if info is None else (b"", info)
         whole = answer.get("ContentRange", "").rpartition("/")[2]  # bytes 0-65535/142000000
         size_bytes = int(whole) if whole.isdecimal() else len(head)
         return head, ObjectInfo(key, answer["ETag"], size_bytes, answer["LastModified"])
@@ -243,26 +230,23 @@ class Bucket:
             for page in pages.paginate(Bucket=self.name, Prefix=prefix, Delimiter="/"):
                 yield from (entry["Prefix"] for entry in page.get("CommonPrefixes", ()))
 
-    def list_page(self, prefix: str, after: str = "", *, delimiter: str = "") -> Page:
+    def list_page(self, prefix: str, after: str = "") -> Page:
         """Return the next up to 1,000 objects below ``prefix``, with one LIST call.
 
         Args:
             prefix: What their keys start with.
             after: Any string: only keys that the server sorts behind it. No token that could
                 expire between two pages.
-            delimiter: Keys that have it behind the prefix are rolled up into ``folders``.
         """
-        wanted: dict[str, Any] = {"StartAfter": after, "Delimiter": delimiter}
-        options = {name: value for name, value in wanted.items() if value}
+        start: dict[str, Any] = {"StartAfter": after} if after else {}
         with _translated(f"LIST {prefix}"):
-            page = self._client.list_objects_v2(Bucket=self.name, Prefix=prefix, **options)
+            page = self._client.list_objects_v2(Bucket=self.name, Prefix=prefix, **start)
         objects = (
             ObjectInfo(entry["Key"], entry["ETag"], entry["Size"], entry["LastModified"])
             for entry in page.get("Contents", ())
         )
-        folders = tuple(entry["Prefix"] for entry in page.get("CommonPrefixes", ()))
-        listed = Page(tuple(objects), folders, page["IsTruncated"])
-        if listed.is_truncated and not (listed.objects or listed.folders):
+        listed = Page(tuple(objects), page["IsTruncated"])
+        if listed.is_truncated and not listed.objects:
             raise StorageRefused(f"LIST {prefix}: S3 says that there is more, and shows nothing")
         return listed
 
@@ -294,6 +278,10 @@ class _Absent(EdgeError):
     """There is no such key, or no such bucket."""
 
 
+class _Empty(EdgeError):
+    """A range of an object without any bytes was asked for: S3 answers 416."""
+
+
 @contextmanager
 def _translated(what: str) -> Iterator[None]:
     """Turn botocore's errors into ours.
@@ -305,8 +293,8 @@ def _translated(what: str) -> Iterator[None]:
         yield
     except ClientError as exc:
         raise _refusal(exc, what) from exc
-    except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError) as exc:
-        raise NotConfigured(f"AWS keys: {one_line(str(exc))}") from exc
+    except (*_KEY_ERRORS, RuntimeError) as exc:  # botocore's only RuntimeError: the keys ended
+        raise NotConfigured(f"AWS keys: {one_line(str(exc))}: renew them") from exc
     except (HTTPClientError, NeverConnected) as exc:
         raise Unreachable(
             f"S3 does not answer ({type(exc).__name__} on {what}): check the network, "
@@ -323,6 +311,8 @@ def _refusal(exc: ClientError, what: str) -> EdgeError:
         return StorageRefused("no such bucket: check COGNITO_S3_BUCKET and AWS_REGION")
     if code in _ABSENT:
         return _Absent(f"{what}: not there")
+    if status == 416:
+        return _Empty(f"{what}: empty")
     if code in _CHANGED:
         return PreconditionFailed(f"{what}: somebody else changed it")
     if status >= 500 or code == "SlowDown":

@@ -1,21 +1,15 @@
-"""Finishes one session that RunPod called about, as a poller would: /status and S3 decide.
-
-`Finisher` is all that the receiver knows of it; `edge_client.webhook.serve` chooses which one.
-"""
+"""Finishes one session that RunPod called about, as a poller would: /status and S3 decide."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Protocol
 
 from bucketscribe_contract.redact import one_line
 from edge_client.errors import RateLimited, Unreachable
 from edge_client.jobs import claim as claims
-from edge_client.jobs.claim import Claim
-from edge_client.jobs.outcome import said
-from edge_client.jobs.poll import Glimpse
-from edge_client.jobs.reconcile import End, Pursuit
+from edge_client.jobs.poll import LogView
+from edge_client.jobs.reconcile import End, Reconciler
 from edge_client.jobs.retry_policy import Result
 from edge_client.services.edge import Edge
 from edge_client.session import Session
@@ -26,42 +20,25 @@ LOOKS = 4
 no such job, and a status that lags behind its callback catches up in the 4 s that they take."""
 
 
-class Finisher(Protocol):
-    """Brings a session on, as far as it goes without waiting."""
-
-    def finish(self, session: Session) -> float | None:
-        """Settle the session's job if it ended, and do what the recovery table says.
-
-        Called about anything: twice, late, for a session that is done, that nobody submitted,
-        that does not exist, or whose job still runs. Not called twice at a time for one session.
-
-        Returns:
-            Seconds after which to call it again, None if there is nothing more to do here.
-
-        Raises:
-            EdgeError: It cannot be finished from here.
-        """
-
-
 @dataclass
 class _Visit:
     """What is known of a session between two calls.
 
     Attributes:
-        pursuit: None until its claim could be read.
+        reconciler: None until its claim could be read.
         request_id: The submission that RunPod called about.
         looks: How often its job did not seem to have ended.
-        troubles: How often a service did not answer.
+        failures: How often a service did not answer.
     """
 
-    pursuit: Pursuit | None = None
+    reconciler: Reconciler | None = None
     request_id: str = ""
     looks: int = 0
-    troubles: int = 0
+    failures: int = 0
 
 
-class PursuitFinisher:
-    """Finishes sessions by `Pursuit`, a step a call: no thread sleeps through a pause.
+class Finisher:
+    """Brings sessions on, a `Reconciler` step a call: no thread sleeps through a pause.
 
     Args:
         edge: Settings and services; used from several threads.
@@ -72,82 +49,61 @@ class PursuitFinisher:
         self._visits: dict[Session, _Visit] = {}
 
     def finish(self, session: Session) -> float | None:
-        """As `Finisher.finish`."""
+        """Resolve the session's job if it ended, and do what the retry policy says.
+
+        Called about anything: twice, late, for a session that is done, that nobody submitted,
+        that does not exist, or whose job still runs. Not called twice at a time for one session.
+
+        Returns:
+            Seconds after which to call it again, None if there is nothing more to do here.
+
+        Raises:
+            EdgeError: It cannot be finished from here.
+        """
         visit = self._visits.pop(session, None) or _Visit()
         try:
             pause_s = self._bring_on(session, visit)
         except (Unreachable, RateLimited) as exc:
-            pause_s = self._bear(session, visit, exc)
+            visit.failures += 1
+            retry = self._edge.settings.retry
+            if visit.failures >= retry.attempts:
+                raise
+            pause_s = retry.pause_s(visit.failures - 1)
+            log.info("%s: %s; trying again in %.0f s", named(session), exc, pause_s)
         if pause_s is not None:
             self._visits[session] = visit
         return pause_s
 
     def _bring_on(self, session: Session, visit: _Visit) -> float | None:
-        if visit.pursuit is None:
-            claim = self._claim(session)
+        if visit.reconciler is None:
+            claim = claims.current(self._edge.bucket, session)
             if claim is None:
+                log.warning("%s: nothing was submitted, the call is ignored", named(session))
                 return None
-            visit.pursuit = Pursuit(self._edge, session, claim, _LogView(session))
+            if not claim.is_alive(self._edge.clock.now()):
+                log.info("%s: its job expired, the call is ignored", named(session))
+                return None
+            visit.reconciler = Reconciler(self._edge, session, claim, LogView(log, session))
             visit.request_id = claim.request_id
-        return self._step(session, visit, visit.pursuit)
+        return self._step(session, visit, visit.reconciler)
 
-    def _claim(self, session: Session) -> Claim | None:
-        """Return the claim of a job that can have ended just now."""
-        held = claims.read(self._edge.bucket, session)
-        if held is None or held.claim is None:
-            log.warning("%s: nothing was submitted for it, the call is ignored", named(session))
-            return None
-        if not held.claim.is_alive(self._edge.clock.now()):
-            log.info("%s: no job of it can be out any more, the call is ignored", named(session))
-            return None
-        return held.claim
-
-    def _step(self, session: Session, visit: _Visit, pursuit: Pursuit) -> float | None:
-        seen = pursuit.step()
+    def _step(self, session: Session, visit: _Visit, reconciler: Reconciler) -> float | None:
+        seen = reconciler.step()
         if isinstance(seen, End):
-            _log_end(session, seen)
+            level = logging.INFO if seen.outcome.result is Result.DONE else logging.WARNING
+            log.log(level, "%s: %s: %s", named(session), seen.outcome.result, seen.outcome.text)
             return None
-        if pursuit.claim.request_id != visit.request_id:
-            log.info("%s: job %s is out instead", named(session), pursuit.claim.job_id)
+        if reconciler.claim.request_id != visit.request_id:
+            log.info("%s: job %s replaced it", named(session), reconciler.claim.job_id)
             return None
-        if not pursuit.plans_submission:
+        if not reconciler.plans_submission:
             visit.looks += 1
             if visit.looks >= LOOKS:
                 log.info("%s: its job has not ended, it is left alone", named(session))
                 return None
         return seen
 
-    def _bear(self, session: Session, visit: _Visit, exc: Unreachable | RateLimited) -> float:
-        """Return when to try again, or give up with ``exc``: pollers go on."""
-        limits = self._edge.limits
-        visit.troubles += 1
-        if visit.troubles >= limits.attempts:
-            raise exc
-        pause_s = limits.pause_s(visit.troubles - 1)
-        log.info("%s: %s; trying again in %.0f s", named(session), exc, pause_s)
-        return pause_s
-
 
 def named(session: Session) -> str:
     """Return a session for a log line: whoever calls the receiver chooses the name."""
     return one_line(session.prefix)
-
-
-def _log_end(session: Session, end: End) -> None:
-    result = end.outcome.result
-    level = logging.INFO if result is Result.DONE else logging.WARNING
-    log.log(level, "%s: %s: %s", named(session), result, said(end.outcome))
-
-
-class _LogView:
-    """Writes what a pursuit says into the log."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def show(self, glimpse: Glimpse) -> None:
-        """Show nothing: a callback is about an end, not about progress."""
-
-    def note(self, message: str) -> None:
-        """Write one line."""
-        log.info("%s: %s", named(self._session), message)

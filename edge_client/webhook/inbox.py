@@ -1,9 +1,7 @@
-"""Sessions that RunPod called about, until they are settled: bounded, each only once.
+"""The sessions that RunPod called about, and the threads that finish them.
 
-Nothing is kept on disk. What a crash loses here is still in the claims, and `edge-client batch`
-or `wait` finds it there.
-
-The threads that finish the sessions in the inbox.
+The queue is bounded and holds each session once. Nothing is kept on disk: what a crash loses here
+is still in the claims, where `edge-client batch` or `wait` finds it.
 """
 
 from __future__ import annotations
@@ -18,6 +16,8 @@ from collections.abc import Callable
 from edge_client.errors import EdgeError
 from edge_client.session import Session
 from edge_client.webhook.finisher import Finisher, named
+
+log = logging.getLogger(__name__)
 
 
 class Inbox:
@@ -94,9 +94,6 @@ class Inbox:
         self._waiting.add(session)
         heapq.heappush(self._due, (self._monotonic() + in_s, next(self._order), session))
         self._changed.notify_all()  # each takes it, or learns how long to sleep for it
-
-
-log = logging.getLogger(__name__)
 
 
 class Settlers:

@@ -13,18 +13,17 @@ from edge_client.clock import Clock
 from edge_client.errors import EdgeError, WaitTimedOut
 from edge_client.services.edge import Edge
 from edge_client.settings import is_loopback_http
-from edge_client.text import Report
-from edge_client.webhook import server as secret
-from edge_client.webhook.finisher import Finisher, PursuitFinisher
+from edge_client.text import Printer
+from edge_client.webhook.finisher import Finisher
 from edge_client.webhook.inbox import Inbox, Settlers
-from edge_client.webhook.server import Receiver, Server
+from edge_client.webhook.server import Receiver, Secret, Server, load_secret
 
 CAPACITY = 10_000
 SETTLERS = 8
 GRACE_S = 20.0
 
 
-def serve(env_file: Path | None, report: Report, listen: str, secret_file: Path | None) -> int:
+def serve(env_file: Path | None, printer: Printer, listen: str, secret_file: Path | None) -> int:
     """Receive callbacks until a signal comes.
 
     Raises:
@@ -32,20 +31,15 @@ def serve(env_file: Path | None, report: Report, listen: str, secret_file: Path 
     """
     stop = threading.Event()
     edge = Edge(Edge.load(env_file).settings, Clock(sleep=_until(stop)))
-    its_secret = secret.load(secret_file, edge.settings.webhook_secret)
+    secret = load_secret(secret_file, edge.settings.webhook_secret)
     _ = edge.bucket, edge.api  # made once, before there are threads
     logging.getLogger("edge_client.webhook").setLevel(logging.INFO)
-    receive(its_secret, listen, finisher_of(edge), stop, report.note)
+    receive(secret, listen, Finisher(edge), stop, printer.note)
     return 0
 
 
-def finisher_of(edge: Edge) -> Finisher:
-    """Choose what finishes the sessions."""
-    return PursuitFinisher(edge)
-
-
 def receive(
-    its_secret: secret.Secret,
+    secret: Secret,
     listen: str,
     finisher: Finisher,
     stop: threading.Event,
@@ -54,7 +48,7 @@ def receive(
     """Serve until ``stop`` is set or a signal sets it; then let the settlers finish.
 
     Args:
-        its_secret: Of the receiver's path.
+        secret: Of the receiver's path.
         listen: ``HOST:PORT``.
         finisher: Finishes sessions.
         stop: Ends it.
@@ -71,7 +65,7 @@ def receive(
         ended.set()
         stop.set()
 
-    with _signals_set(stop), Server(Receiver(its_secret, inbox.offer), listen, end) as server:
+    with _signals_set(stop), Server(Receiver(secret, inbox.offer), listen, end) as server:
         settlers.start()
         say(f"listening on {server.url}")
         if not is_loopback_http(server.url):
@@ -101,7 +95,7 @@ def _until(stop: threading.Event) -> Callable[[float], None]:
 
 @contextmanager
 def _signals_set(stop: threading.Event) -> Iterator[None]:
-    """Have SIGTERM and SIGINT set ``stop``; the second one acts as it does without us."""
+    """Have SIGTERM and SIGINT set ``stop``; a second signal has its default effect."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def restore() -> None:

@@ -1,19 +1,9 @@
-"""The receiver's HTTP server, in a thread. TLS is the business of the proxy in front of it.
+"""The receiver of RunPod's callbacks: its secret, its answers, and an HTTP server in a thread.
 
-The secret in a webhook's path: RunPod signs nothing, so who knows it may call.
-
-Takes a file or a setting; raises `NotConfigured` for what is missing or too weak.
-
-What the receiver answers, as an ASGI application.
-
-    GET  /health                       200 while it runs
-    POST /…/SECRET/<encoded session>   200 queued, 503 no room: RunPod tries twice more
-    POST /…/SECRET                     400 to who knows the secret: the URL names no session
-    anything else                      404
-
-The path is decided on before any of the body is read. The body is read to its end, because a
-proxy takes an early answer for a failure, and is thrown away: see
-``docs/adr/0007-the-body-of-a-callback-is-never-trusted.md``.
+``POST /…/SECRET/<encoded session>`` answers 200 queued or 503 no room (RunPod tries twice more),
+``POST /…/SECRET`` 400, ``GET /health`` 200, anything else 404. The path decides, before any of the
+body is read; the body is thrown away (docs/adr/0007-the-body-of-a-callback-is-never-trusted.md),
+but read to its end: a proxy takes an early answer for a failure. TLS is that proxy's business.
 """
 
 from __future__ import annotations
@@ -74,12 +64,12 @@ class Secret:
         return same.index(True) if any(same) else None
 
 
-def fresh() -> str:
+def fresh_secret() -> str:
     """Return a new secret."""
     return secrets.token_urlsafe(FRESH_BYTES)
 
 
-def load(file: Path | None, setting: SecretStr | None) -> Secret:
+def load_secret(file: Path | None, setting: SecretStr | None) -> Secret:
     """Return the secret to use.
 
     Args:

@@ -17,10 +17,10 @@ from botocore.config import Config
 
 import devstack
 from devstack.stack import ROOT
-from tests.unit.devstack.conftest import is_running, wait_until
+from tests.fakes.queue_client import is_running, wait_until
 
 pytestmark = pytest.mark.e2e
-HANDLER = f"{sys.executable} {Path(__file__).with_name('echo_handler.py')}"
+HANDLER = f"{sys.executable} {Path(__file__).parents[1] / 'fakes/echo_worker.py'}"
 NAMES = [
     "AWS_ENDPOINT_URL_S3",
     "AWS_ACCESS_KEY_ID",

@@ -15,10 +15,10 @@ import pytest
 from devstack.events import EventKind
 from devstack.guard import Guard
 from devstack.process import ChildProcess
-from devstack.queue import QueueRules
+from devstack.queue import QueueConfig
 from devstack.server import QueueServer
 from devstack.workers import WorkerPool, worker_environment
-from tests.unit.devstack.conftest import (
+from tests.fakes.queue_client import (
     API_KEY,
     ENDPOINT_ID,
     QueueClient,
@@ -28,7 +28,7 @@ from tests.unit.devstack.conftest import (
 )
 
 pytestmark = pytest.mark.e2e
-HANDLER = Path(__file__).with_name("echo_handler.py")
+HANDLER = Path(__file__).parents[1] / "fakes" / "echo_worker.py"
 COMMAND = [sys.executable, str(HANDLER)]
 
 
@@ -41,8 +41,8 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pool(logs: Path) -> Iterator[tuple[QueueClient, WorkerPool]]:
     """Yield a queue and two workers on it."""
-    rules = QueueRules(worker_silence_s=4.0, take_poll_s=2.0)
-    with Guard() as guard, QueueServer(ENDPOINT_ID, API_KEY, rules) as server:
+    config = QueueConfig(worker_silence_s=4.0, take_poll_s=2.0)
+    with Guard() as guard, QueueServer(ENDPOINT_ID, API_KEY, config) as server:
         pool = WorkerPool(
             2,
             COMMAND,

@@ -23,7 +23,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A running stack with recordings; the folder of its .env."""
     folder = tmp_path_factory.mktemp("edge")
-    command = (sys.executable, "-m", "tests.unit.edge_client.stand_in_worker")
+    command = (sys.executable, "-m", "tests.fakes.worker_process", "sdk")
     with Stack(logs=folder / "logs", worker_command=command) as stack:
         write_env_file(folder / ".env", stack.env)
         s3 = stack.s3.client()
@@ -59,7 +59,7 @@ def test_doctor_finds_nothing(run: Run) -> None:
 
 
 def test_recording_becomes_a_transcript_once(run: Run) -> None:
-    done = run("submit", "ses sion+%41 ü", "--wait")
+    done = run("submit", "ses sion+%41 ü", "--hotwords", "progress", "--wait")
     assert done.returncode == 0, done.stderr
     assert "2 segments, 2 speakers" in done.stdout
     assert "transcribe 40 %" in done.stderr

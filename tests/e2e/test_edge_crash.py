@@ -65,7 +65,7 @@ class Drill:
 @pytest.fixture(scope="module")
 def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
     home = tmp_path_factory.mktemp("crash")
-    command = (sys.executable, "-m", "tests.unit.edge_client.stand_in_worker")
+    command = (sys.executable, "-m", "tests.fakes.worker_process", "sdk")
     with Stack(logs=home / "logs", worker_command=command) as stack:
         write_env_file(home / ".env", stack.env)
         s3 = stack.s3.client()
@@ -75,7 +75,7 @@ def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
 
 @pytest.mark.parametrize(
     ("worker", "submissions", "first_steps"),
-    [("brief", 1, 0), ("flaky", 2, 5)],  # before the first POST, the two are one
+    [("slow-3", 1, 0), ("flaky", 2, 5)],  # before the first POST, the two are one
 )
 def test_killed_after_any_step_the_same_command_ends_in_one_transcript(
     drill: Drill, worker: str, submissions: int, first_steps: int

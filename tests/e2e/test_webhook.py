@@ -17,18 +17,18 @@ import requests
 
 from devstack import Stack
 from devstack.events import EventKind
-from devstack.queue import QueueRules
+from devstack.queue import QueueConfig
 from devstack.stack import write_env_file
 from edge_client.jobs.callback_url import fill
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.transcript import parse
 from edge_client.session import Session
-from edge_client.webhook.server import fresh
+from edge_client.webhook.server import fresh_secret
 from tests.unit.edge_client.samples import wav
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 ROOT = Path(__file__).parents[2]
-SECRET = fresh()
+SECRET = fresh_secret()
 LYING = {"id": "x", "status": "COMPLETED", "output": {"status": "ok", "result": {"bytes": 1}}}
 
 
@@ -132,9 +132,9 @@ class Serving:
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     home = tmp_path_factory.mktemp("webhook")
-    command = (sys.executable, "-m", "tests.unit.edge_client.stand_in_worker")
-    rules = QueueRules(webhook_interval_s=0.2)
-    with Stack(logs=home / "logs", worker_command=command, rules=rules) as stack:
+    command = (sys.executable, "-m", "tests.fakes.worker_process", "sdk")
+    config = QueueConfig(webhook_interval_s=0.2)
+    with Stack(logs=home / "logs", worker_command=command, config=config) as stack:
         write_env_file(home / ".env", stack.env)
         s3 = stack.s3.client()
         yield Box(stack, home, s3)
@@ -159,7 +159,7 @@ def test_transcript_in_the_answer_reaches_s3(box: Box, serving: Serving) -> None
 
 
 def test_stored_transcript_needs_nothing_more(box: Box, serving: Serving) -> None:
-    session = box.submit("plain", "brief", serving.template)
+    session = box.submit("plain", "slow-3", serving.template)
     serving.until(lambda: f"{session}: done" in serving.said)
     assert box.is_done(session)
     assert json.loads(box.run("submit", session.prefix, "--json").stdout)["state"] == "already_done"
@@ -198,7 +198,7 @@ def test_forged_callback_changes_nothing(box: Box, serving: Serving) -> None:
     running = box.submit("running", "slow", serving.template)
     unknown = Session("u 1", "unknown")
     before = box.objects(running), box.events(EventKind.SUBMITTED)
-    assert serving.call(running, f"{serving.url}/hooks/{fresh()}/{{session}}") == 404
+    assert serving.call(running, f"{serving.url}/hooks/{fresh_secret()}/{{session}}") == 404
     assert f"{running}: called" not in serving.said
     for session in (running, unknown):  # the right secret and a lying body
         assert serving.call(session) == 200

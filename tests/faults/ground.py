@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from devstack import Stack
-from devstack.queue import QueueRules
+from devstack.queue import QueueConfig
 from devstack.stack import ENDPOINT_ID
 from tests.faults.orders import FOLDER_VARIABLE, Folder
 from tests.faults.proxy import Proxy
@@ -47,7 +47,7 @@ def common_ground() -> Iterator[Ground]:
                 "CPU_THREADS": "1",
                 "OMP_NUM_THREADS": "1",
             },
-            rules=QueueRules(worker_silence_s=WORKER_SILENCE_S),
+            config=QueueConfig(worker_silence_s=WORKER_SILENCE_S),
             ping_interval_s=1,
             grace_s=20.0,
         )

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from image.build import build, read_order
-from image.engine import ensure_tools
+from image.build import build, read_options
+from image.engine import install_tools
 from image.listing import Layer, configuration, list_layers, mounted
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +66,7 @@ def build_from(context: Path, tag: str = TAG) -> float:
     environ = {"PROFILE": "demo", "BASE_IMAGE": "debootstrap", "TAG": tag, "HF_TOKEN": SECRET}
     os.environ["HF_TOKEN"] = SECRET
     try:
-        build("buildah", read_order(environ), context)
+        build("buildah", read_options(environ), context)
     finally:
         del os.environ["HF_TOKEN"]
     return time.monotonic() - started
@@ -77,7 +77,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     """Build the image, and show its files; TEST_IMAGE names one that is built already."""
     tag = os.environ.get("TEST_IMAGE")
     if tag is None:
-        ensure_tools()
+        install_tools()
         sys.stdout.write(f"image built in {build_from(ROOT):.0f} s\n")
         tag = TAG
     config = configuration(tag)

@@ -10,20 +10,16 @@ from __future__ import annotations
 import base64
 import json
 import tempfile
+import tomllib
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
-from bench.corpus import (
-    SPEECH_DIR,
-    Utterance,
-    Waveform,
-    format_references,
-    format_rttm,
-    write_recording,
-)
-from bench.dialogue import Script, load_scripts, record
+from bench.corpus import SPEECH_DIR, Utterance, Waveform, write_recording
+from bench.dialogue import Line, Script, record
 from tools.speech.voices import speak
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 GREETING = "greeting"
 SHORT = "short"
 COMPACT = ("ausflug2",)
@@ -43,6 +39,15 @@ def main() -> None:
             write_dialogue(folder, script, waveform, utterances, encoding)
 
 
+def load_scripts(path: Path) -> dict[str, Script]:
+    """Read a file of scripts, one table each."""
+    tables = tomllib.loads(path.read_text())
+    return {
+        name: Script(name, t["seed"], t["voices"], tuple(Line(*line) for line in t["lines"]))
+        for name, t in tables.items()
+    }
+
+
 def write_dialogue(
     folder: Path,
     script: Script,
@@ -55,6 +60,20 @@ def write_dialogue(
     write_recording(audio, waveform, encoding=encoding)
     audio.with_suffix(".ref.json").write_text(format_references(utterances))
     audio.with_suffix(".rttm").write_text(format_rttm(script.name, utterances))
+
+
+def format_rttm(name: str, utterances: Iterable[Utterance]) -> str:
+    """Write each utterance as one RTTM line."""
+    return "".join(
+        f"SPEAKER {name} 1 {u.start:.3f} {u.end - u.start:.3f} <NA> <NA> {u.speaker} <NA> <NA>\n"
+        for u in utterances
+    )
+
+
+def format_references(utterances: Iterable[Utterance]) -> str:
+    """Write utterances as ``NAME.ref.json`` holds them, one a line."""
+    lines = ",\n".join(json.dumps(asdict(utterance)) for utterance in utterances)
+    return f"[\n{lines}\n]\n"
 
 
 def write_test_input(path: Path, waveform: Waveform) -> None:

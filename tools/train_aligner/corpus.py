@@ -1,20 +1,147 @@
-"""Utterances with the time of every letter, kept in one `.npz` file.
+"""Utterances with the time of every letter.
 
-Takes sentences and the two synthesizers; returns utterances. Which voice says what is drawn
-from a seeded generator, so a corpus can be made again.
+Takes sentences and the two synthesizers; which voice says what is drawn from a seeded generator.
+Letters are put on phones by a small HMM: phones do not go back, and which phone says which letter
+is learnt from all words at once (hard EM: Viterbi paths, then counts), without pronunciation rules.
 """
 
-import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tools.train_aligner.espeak import ACCENTS, VARIANTS, Espeak
-from tools.train_aligner.flite import HELD_OUT_VOICE, VOICES, Flite
-from tools.train_aligner.letters import Onset, learn_paths, onsets, shape_of
-from tools.train_aligner.speech import SAMPLE_RATE_HZ, Speech, Waveform
+from tools.train_aligner.speech import (
+    ESPEAK_ACCENTS,
+    ESPEAK_VARIANTS,
+    FLITE_VOICES,
+    HELD_OUT_VOICE,
+    SAMPLE_RATE_HZ,
+    Espeak,
+    Flite,
+    Phone,
+    Speech,
+    Waveform,
+    WordGroup,
+)
+
+ROUNDS = 5
+SKIPPED_PHONE = -2.5
+"""Log score of a phone that says no letter, such as the glide in "use"."""
+MAX_STEP = 3
+BOUNDARY = -4.0
+"""Log score of `|` under any phone: words spoken as one have no phone between them."""
+UNSEEN = math.log(0.05 / 20)
+MAX_COUNT = 20
+"""A frequent word counts at most this often, or "the" would decide everything."""
+
+Shape = tuple[str, tuple[str, ...]]
+Path = tuple[int, ...]
+Scores = dict[tuple[str, str], float]
+"""Log-probability of a letter given a phone."""
+
+
+@dataclass(frozen=True)
+class Onset:
+    """A label of the aligner and the time at which it begins."""
+
+    label: str
+    time_s: float
+
+
+def shape_of(group: WordGroup) -> Shape:
+    """Return what alike groups have in common: letters, and names of phones."""
+    return group.letters, tuple(phone.name for phone in group.phones)
+
+
+def learn_paths(groups: Iterable[WordGroup]) -> dict[Shape, Path]:
+    """Align the letters of every shape.
+
+    Args:
+        groups: All groups of a corpus, repetitions included.
+
+    Returns:
+        For each shape, the index of each letter's phone, ascending.
+    """
+    shapes = {s: min(n, MAX_COUNT) for s, n in Counter(map(shape_of, groups)).items()}
+    paths = {shape: _spread(shape) for shape in shapes}
+    for _ in range(ROUNDS):
+        scores = _score(paths, shapes)
+        paths = {shape: best_path(shape, scores) for shape in shapes}
+    return paths
+
+
+def onsets(group: WordGroup, path: Path) -> list[Onset]:
+    """Time the letters of a group; letters of one phone share it evenly; `|` closes the group."""
+    times = [_time(group.phones[phone], path, index) for index, phone in enumerate(path)]
+    times[0] = group.phones[0].start_s
+    letters = [Onset(c, t) for c, t in zip(group.letters, times, strict=True)]
+    return [*letters, Onset("|", group.phones[-1].end_s)]
+
+
+def best_path(shape: Shape, scores: Scores) -> Path:
+    """Find the best phone for each letter.
+
+    Args:
+        shape: n letters and m phones.
+        scores: Log-probability of a letter given a phone.
+
+    Returns:
+        n indices into the phones, ascending in steps of 0 to `MAX_STEP`.
+    """
+    letters, phones = shape
+    emission = np.array([[_emit(c, p, scores) for p in phones] for c in letters])
+    best = emission[0] + SKIPPED_PHONE * np.arange(len(phones))
+    steps: list[NDArray[np.int64]] = []
+    for row in emission[1:]:
+        arrivals = np.stack([_arrive(best, step) for step in range(MAX_STEP + 1)])
+        steps.append(arrivals.argmax(axis=0))
+        best = arrivals.max(axis=0) + row
+    last = int(np.argmax(best + SKIPPED_PHONE * np.arange(len(phones))[::-1]))
+    path = [last]
+    for step in reversed(steps):
+        path.append(path[-1] - int(step[path[-1]]))
+    return tuple(reversed(path))
+
+
+def _arrive(best: NDArray[np.float64], step: int) -> NDArray[np.float64]:
+    """Score arriving at each phone from `step` phones before."""
+    arrived = np.full_like(best, -1e9)
+    arrived[step:] = best[: len(best) - step] + SKIPPED_PHONE * max(0, step - 1)
+    return arrived
+
+
+def _emit(letter: str, phone: str, scores: Scores) -> float:
+    return BOUNDARY if letter == "|" else scores.get((letter, phone), UNSEEN)
+
+
+def _score(paths: dict[Shape, Path], weights: dict[Shape, int]) -> Scores:
+    """Turn paths into smoothed log-probabilities of letters given phones."""
+    pairs: Counter[tuple[str, str]] = Counter()
+    totals: Counter[str] = Counter()
+    for (letters, phones), path in paths.items():
+        weight = weights[letters, phones]
+        for letter, index in zip(letters, path, strict=True):
+            if letter != "|":
+                pairs[letter, phones[index]] += weight
+                totals[phones[index]] += weight
+    return {k: math.log((n + 0.05) / (totals[k[1]] + 1.5)) for k, n in pairs.items()}
+
+
+def _spread(shape: Shape) -> Path:
+    """Guess a first path: letters spread evenly over the phones."""
+    letters, phones = shape
+    return tuple(i * len(phones) // len(letters) for i in range(len(letters)))
+
+
+def _time(phone: Phone, path: Path, index: int) -> float:
+    """Return when letter `index` begins within the phone that it shares with its neighbours."""
+    first = path.index(path[index])
+    share = (index - first) / path.count(path[index])
+    return phone.start_s + (phone.end_s - phone.start_s) * share
+
 
 MAX_ROUNDS = 40
 """A corpus whose sentences are used up starts over, with other voices, at most this often."""
@@ -49,61 +176,36 @@ class Utterance:
         return len(self.waveform) / SAMPLE_RATE_HZ
 
 
-def synthesize_training(
-    sentences: list[str], flite_s: float, espeak_s: float, seed: int = 7
-) -> list[Utterance]:
-    """Speak sentences with both synthesizers until each has spoken long enough, in seconds."""
-    rng = np.random.default_rng(seed)
-    order = [sentences[i] for i in rng.permutation(len(sentences))]
+def synthesize(sentences: list[str], seconds: float | None) -> list[Utterance]:
+    """Speak sentences.
+
+    Args:
+        sentences: What to say.
+        seconds: Of training speech, half by each synthesizer; None: held-out speech, each sentence
+            with a training voice, with the held-out voice and with eSpeak.
+    """
+    rng = np.random.default_rng(7 if seconds else 8)
     flite, espeak = Flite(), Espeak()
-    spoken = [
-        *_speak_for(flite_s, order, _flite_say(flite, VOICES, (0.65, 1.2)), rng),
-        *_speak_for(espeak_s, order[::-1], _espeak_say(espeak), rng),
-    ]
-    return _time_letters(spoken)
-
-
-def synthesize_held_out(sentences: list[str], seed: int = 8) -> list[Utterance]:
-    """Speak held-out sentences: with training voices, with a held-out voice, with eSpeak."""
-    rng = np.random.default_rng(seed)
-    flite, espeak = Flite(), Espeak()
-    says = (
-        _flite_say(flite, VOICES, (0.75, 1.15)),
-        _flite_say(flite, (HELD_OUT_VOICE,), (0.75, 1.15)),
-        _espeak_say(espeak),
-    )
-    spoken = [say(text, rng) for text in sentences for say in says]
-    return _time_letters([(voice, speech) for voice, speech in spoken if speech])
-
-
-def save_corpus(utterances: list[Utterance], path: Path) -> None:
-    """Write utterances: one long waveform, and JSON for the rest."""
-    rows = [
-        {
-            "voice": u.voice,
-            "samples": len(u.waveform),
-            "onsets": [[o.label, round(o.time_s, 5)] for o in u.onsets],
-            "words": [asdict(word) for word in u.words],
-        }
-        for u in utterances
-    ]
-    waveform = np.concatenate([u.waveform for u in utterances])
-    np.savez(path, waveform=waveform, rows=np.array(json.dumps(rows)))
-
-
-def load_corpus(path: Path) -> list[Utterance]:
-    """Read what `save_corpus` wrote."""
-    with np.load(path) as stored:
-        waveform, rows = stored["waveform"], json.loads(str(stored["rows"]))
-    ends = np.cumsum([row["samples"] for row in rows])
+    spoken: list[tuple[str, Speech]]
+    if seconds:
+        order = [sentences[i] for i in rng.permutation(len(sentences))]
+        by_flite = _flite_say(flite, FLITE_VOICES, (0.65, 1.2))
+        spoken = [*_speak_for(seconds / 2, order, by_flite, rng)]
+        spoken += _speak_for(seconds / 2, order[::-1], _espeak_say(espeak), rng)
+    else:
+        voices = (FLITE_VOICES, (HELD_OUT_VOICE,))
+        says = [*(_flite_say(flite, v, (0.75, 1.15)) for v in voices), _espeak_say(espeak)]
+        everything = (say(text, rng) for text in sentences for say in says)
+        spoken = [(voice, speech) for voice, speech in everything if speech]
+    paths = learn_paths(group for _, speech in spoken for group in speech.groups)
     return [
         Utterance(
-            waveform[end - row["samples"] : end],
-            row["voice"],
-            tuple(Onset(label, time_s) for label, time_s in row["onsets"]),
-            tuple(TimedWord(**word) for word in row["words"]),
+            speech.waveform,
+            voice,
+            tuple(o for g in speech.groups for o in onsets(g, paths[shape_of(g)])),
+            _words(speech),
         )
-        for end, row in zip(ends, rows, strict=True)
+        for voice, speech in spoken
     ]
 
 
@@ -130,24 +232,12 @@ def _flite_say(flite: Flite, voices: tuple[str, ...], stretch: tuple[float, floa
 
 def _espeak_say(espeak: Espeak) -> Say:
     def say(text: str, rng: np.random.Generator) -> tuple[str, Speech | None]:
-        voice = f"{ACCENTS[rng.integers(len(ACCENTS))]}+{VARIANTS[rng.integers(len(VARIANTS))]}"
+        accent, variant = rng.choice(ESPEAK_ACCENTS), rng.choice(ESPEAK_VARIANTS)
         rate, pitch, spread = rng.integers((130, 20, 30), (231, 81, 81)).tolist()
+        voice = f"{accent}+{variant}"
         return voice, espeak.speak(text, voice, rate, pitch, spread)
 
     return say
-
-
-def _time_letters(spoken: list[tuple[str, Speech]]) -> list[Utterance]:
-    paths = learn_paths(group for _, speech in spoken for group in speech.groups)
-    return [
-        Utterance(
-            speech.waveform,
-            voice,
-            tuple(o for g in speech.groups for o in onsets(g, paths[shape_of(g)])),
-            _words(speech),
-        )
-        for voice, speech in spoken
-    ]
 
 
 def _words(speech: Speech) -> tuple[TimedWord, ...]:

@@ -1,5 +1,5 @@
 """The builder's fixtures."""
 
-from tests.unit.builder.conftest import demo_profile, hub, models_dir, no_sleep
+from tests.unit.builder.conftest import demo_profile, hub, models_dir
 
-__all__ = ["demo_profile", "hub", "models_dir", "no_sleep"]
+__all__ = ["demo_profile", "hub", "models_dir"]

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from builder.fetch_models import Bake
-from builder.pins import HubModel, HubProfile, Places, load_profile
+from builder.fetch_models import ProductionBuild
+from builder.pins import HubModel, HubProfile, Mirrors, load_profile
 from builder.verify_offline import main
-from tests.unit.builder.loopback_hub import TOKEN, LoopbackHub, commit_of
-from tests.unit.builder.stand_ins import sha256
+from tests.fakes.hub import TOKEN, Hub, commit_of
+from tests.unit.builder.tiny_profile import sha256
 from worker.models.folder import Profile
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def plain(kind: str, name: str, file: str, content: bytes, **more: object) -> Hu
 
 
 @pytest.fixture
-def production_dir(hub: LoopbackHub, models_dir: Path, tmp_path: Path, tiny_bundle: Any) -> Path:
+def production_dir(hub: Hub, models_dir: Path, tmp_path: Path, tiny_bundle: Any) -> Path:
     """Baked from a hub that has the demo's weights under production's names."""
     hub.repos |= {
         "whisper/x": contents(models_dir / "whisper" / "tiny.en"),
@@ -104,10 +104,11 @@ def production_dir(hub: LoopbackHub, models_dir: Path, tmp_path: Path, tiny_bund
     )
     real = load_profile("production")
     assert isinstance(real, HubProfile)
-    places = Places(hub=hub.url, torchaudio=f"{hub.url}/torchaudio", nltk=f"{hub.url}/nltk")
-    profile = HubProfile(places=places, packaged=real.packaged, models=models)
-    Bake(profile, models, tmp_path / "models", {"HF_TOKEN": TOKEN}, write=lambda _: None).run()
-    return tmp_path / "models"
+    mirrors = Mirrors(hub=hub.url, torchaudio=f"{hub.url}/torchaudio", nltk=f"{hub.url}/nltk")
+    profile = HubProfile(mirrors=mirrors, packaged=real.packaged, models=models)
+    into = tmp_path / "models"
+    ProductionBuild(profile, models, into, {"HF_TOKEN": TOKEN}, write=lambda _: None).run()
+    return into
 
 
 def test_production_folder_passes_and_the_worker_loads_its_bundle(

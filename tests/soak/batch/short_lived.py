@@ -1,10 +1,8 @@
 """The client with a short life: ``python -m tests.soak.batch.short_lived SECONDS batch …``.
 
-SIGKILL comes so many seconds after it has started to work, wherever it is then: in a request, or
-between two. What it imports is loaded before, else most moments would be in there.
+SIGKILL comes so many seconds after it has started to work, wherever it is then. What it imports is
+loaded before, else most moments would be in there.
 """
-
-from __future__ import annotations
 
 import os
 import signal

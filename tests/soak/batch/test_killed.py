@@ -1,80 +1,115 @@
-"""A batch that is killed again and again, and a queue that goes away: nothing is paid for twice."""
+"""A batch that is killed or interrupted, and a queue that goes away: no job is paid for twice."""
 
 from __future__ import annotations
 
 import random
 import signal
+import subprocess
 import threading
 import time
 
 import pytest
 
-from tests.soak.batch.conftest import Tell
-from tests.soak.batch.ground import Ground, sessions
+from tests.soak.batch.conftest import Box, Tell, sessions
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 KILLS = 30
 SESSIONS = 1_200
 SEED = 20261122
+IN_FLIGHT = 2
+SLOW_S = 12
+SLOW = sessions(5, f"--slow-{SLOW_S}")
 
 
-def kill_and_resume(place: Ground, chance: random.Random) -> list[int]:
+def kill_and_resume(box: Box) -> list[int]:
     """Kill a batch at random moments of its work, then let it end; return submissions after each.
 
     Stops killing when a batch ended before its time.
     """
-    after: list[int] = []
+    chance, after = random.Random(SEED), list[int]()  # noqa: S311 - to repeat it
     for _ in range(KILLS):
-        command = (f"{chance.uniform(0.0, 2.0):.3f}", "batch", "--max-in-flight", "40")
-        done = place.client(*command, module="tests.soak.batch.short_lived")
-        if done.returncode != -signal.SIGKILL:
+        lives_s = chance.uniform(0.001, 2.0)
+        ended = box.client("batch", "--max-in-flight", "40", lives_s=lives_s, code=None)
+        if ended != -signal.SIGKILL:
             break
-        after.append(len(place.submissions()))
-    done = place.client("batch")
-    assert done.returncode == 0, done.stdout + done.stderr
+        after.append(len(box.submissions()))
+    box.client("batch")
     return after
 
 
-def test_killed_at_thirty_moments_submits_each_session_once(place: Ground, tell: Tell) -> None:
-    """Each time the same command goes on where the last one was killed."""
-    all_sessions = sessions(SESSIONS)
-    place.record(all_sessions)
-    started = time.monotonic()
-    after = kill_and_resume(place, random.Random(SEED))  # noqa: S311 - to repeat it
-    lost = sum(claim.job_id is None for claim, _ in place.stored(all_sessions))
-    tell(
-        f"{len(after)} kills, {time.monotonic() - started:.0f} s in all; submissions after each: "
-        f"{after}; {len(place.submissions())} in all; {lost} answers lost and found in S3"
-    )
-    place.check_each_once(all_sessions, may_be_lost=True)
-    assert len(after) == KILLS
-
-
-def test_killed_while_the_queue_restarts_submits_each_session_once(
-    place: Ground, tell: Tell
+@pytest.mark.parametrize("queue_restarts", [False, True])
+def test_killed_at_thirty_moments_submits_each_session_once(
+    box: Box, tell: Tell, queue_restarts: bool
 ) -> None:
-    """What the queue took before it went away is never submitted again."""
+    """The same command goes on where the last was killed; what the queue took is never lost."""
     all_sessions = sessions(SESSIONS)
-    place.record(all_sessions)
+    box.record(all_sessions)
     chance, ended, restarts = random.Random(SEED + 1), threading.Event(), 0  # noqa: S311
 
     def restart_now_and_then() -> None:
         nonlocal restarts
-        while not ended.wait(chance.uniform(2.0, 6.0)):
-            place.stack.restart_queue(chance.uniform(0.1, 1.5))
+        while queue_restarts and not ended.wait(chance.uniform(2.0, 6.0)):
+            box.stack.queue.restart(chance.uniform(0.1, 1.5))
             restarts += 1
 
     restarting = threading.Thread(target=restart_now_and_then)
     restarting.start()
     started = time.monotonic()
     try:
-        after = kill_and_resume(place, random.Random(SEED))  # noqa: S311
+        after = kill_and_resume(box)
     finally:
         ended.set()
         restarting.join()
+    lost = sum(claim.job_id is None for claim, _ in box.stored(all_sessions))
     tell(
-        f"{len(after)} kills and {restarts} restarts in {time.monotonic() - started:.0f} s, "
-        f"submissions after each kill: {after}; {len(place.submissions())} in all"
+        f"{len(after)} kills and {restarts} restarts in {time.monotonic() - started:.0f} s; "
+        f"submissions after each kill: {after}; {len(box.submissions())} in all; {lost} answers "
+        "lost and found in S3"
     )
-    place.check_each_once(all_sessions, may_be_lost=True)
-    assert (len(after), restarts > 5) == (KILLS, True)
+    box.check_each_once(all_sessions, may_be_lost=True)
+    assert len(after) == KILLS
+    assert (restarts > 5) == queue_restarts
+
+
+def started(box: Box) -> subprocess.Popen[bytes]:
+    """Start a batch over slow sessions and return it once its first jobs are in flight."""
+    box.record(SLOW)
+    with (box.home / "batch.log").open("wb") as output:
+        batch = box.start(output, "batch", "--max-in-flight", str(IN_FLIGHT))
+    until = time.monotonic() + 60
+    while said(box).count(" submitted: ") < IN_FLIGHT:
+        assert batch.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return batch
+
+
+def said(box: Box) -> str:
+    return (box.home / "batch.log").read_text()
+
+
+def test_one_interrupt_waits_for_jobs_in_flight_and_the_next_batch_does_the_rest(box: Box) -> None:
+    batch = started(box)
+    batch.send_signal(signal.SIGINT)
+    assert batch.wait(90) == 130
+    assert len(box.submissions()) == IN_FLIGHT
+    assert "Not complete: 2 succeeded, 0 failed" in said(box)
+    assert "the same command resumes" in said(box)
+    box.client("batch")
+    box.check_each_once(SLOW)
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGINT] * 2, [signal.SIGTERM]])
+def test_batch_leaves_at_once_and_the_next_one_follows_its_jobs(
+    box: Box, signals: list[signal.Signals]
+) -> None:
+    batch = started(box)
+    left_at = time.monotonic()
+    for number in signals:
+        batch.send_signal(number)
+        time.sleep(0.2)
+    assert batch.wait(30) == 130
+    assert time.monotonic() - left_at < SLOW_S - 4
+    assert "in flight: 2 (the same command follows them)" in said(box)
+    box.client("batch")
+    box.check_each_once(SLOW)

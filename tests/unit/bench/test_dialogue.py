@@ -6,21 +6,17 @@ import numpy as np
 import pytest
 
 from bench.corpus import SAMPLE_RATE_HZ, SPEECH_DIR, Waveform
-from bench.dialogue import LEAD_S, PAUSES_S, Line, Script, load_scripts, record
-from tools.speech.voices import LOUDNESS_RMS, level, trim
+from bench.dialogue import LEAD_S, PAUSES_S, Line, Script, record
+from tools.speech.speak import load_scripts
 
-SCRIPT = Script(
-    name="small",
-    seed=3,
-    voices={"Ann": "low", "Bob": "high"},
-    lines=(
-        Line("Ann", "one"),
-        Line("Bob", "three"),
-        Line("Ann", "eleven", 0.25),
-        Line("Bob", "four", -0.002),
-    ),
-)
 AMPLITUDES = {"low": 1000, "high": 3000}
+LINES = (
+    Line("Ann", "one"),
+    Line("Bob", "three"),
+    Line("Ann", "eleven", 0.25),
+    Line("Bob", "four", -0.002),
+)
+SCRIPT = Script("small", 3, {"Ann": "low", "Bob": "high"}, LINES)
 
 
 def speak(voice: str, text: str) -> Waveform:
@@ -28,14 +24,15 @@ def speak(voice: str, text: str) -> Waveform:
     return np.full(len(text) * 160 + 1, AMPLITUDES[voice], dtype=np.int16)
 
 
-def test_utterances_sound_where_they_say() -> None:
+def test_utterances_sound_where_they_say_and_overlaps_are_added() -> None:
     """Loud from the first sample of each to its last, quiet one sample before."""
     waveform, utterances = record(SCRIPT, speak)
-    for utterance in utterances[:3]:
-        start = round(utterance.start * SAMPLE_RATE_HZ)
+    starts = [round(utterance.start * SAMPLE_RATE_HZ) for utterance in utterances]
+    for utterance, start in zip(utterances[:3], starts, strict=False):
         length = len(speak("low", utterance.text))
         assert abs(waveform[start : start + length]).min() > 800
         assert abs(int(waveform[start - 1])) < 100
+    assert waveform[starts[3] : starts[3] + 16].mean() == pytest.approx(4000, abs=50)
 
 
 def test_pauses_are_drawn_from_the_stated_range_unless_given() -> None:
@@ -47,50 +44,22 @@ def test_pauses_are_drawn_from_the_stated_range_unless_given() -> None:
     assert four.start - eleven.end == pytest.approx(-0.002)
 
 
-def test_overlapped_speech_is_added() -> None:
-    """Both voices are heard in the two milliseconds they share."""
-    waveform, utterances = record(SCRIPT, speak)
-    shared = round(utterances[3].start * SAMPLE_RATE_HZ)
-    assert waveform[shared : shared + 16].mean() == pytest.approx(4000, abs=50)
-
-
 def test_the_same_seed_gives_the_same_samples() -> None:
     """And another seed gives others."""
     waveform, utterances = record(SCRIPT, speak)
     again, utterances_again = record(SCRIPT, speak)
-    other, _ = record(Script("small", 4, SCRIPT.voices, SCRIPT.lines), speak)
+    other, _ = record(Script("small", 4, SCRIPT.voices, LINES), speak)
     assert utterances == utterances_again
     assert np.array_equal(waveform, again)
     assert not np.array_equal(waveform, other)
 
 
-def test_every_committed_script_can_be_cast() -> None:
-    """Each line's speaker has a voice."""
-    for script in load_scripts(SPEECH_DIR / "scripts.toml").values():
-        assert {line.speaker for line in script.lines} == set(script.voices)
-
-
-def test_trimming_cuts_silence_at_the_ends_only() -> None:
-    """A pause in the middle stays."""
-    silence, tone = np.zeros(800, np.int16), np.full(800, 5000, np.int16)
-    speech = np.concatenate([silence, tone, silence, tone, silence])
-    assert len(trim(speech)) == 2400
-
-
-def test_leveling_brings_voices_to_one_loudness_without_clipping() -> None:
-    """A click that would clip holds the rest down."""
-    quiet = np.tile(np.array([100, -100], np.int16), 500)
-    assert np.sqrt((level(quiet).astype(float) ** 2).mean()) == pytest.approx(
-        LOUDNESS_RMS, rel=0.01
-    )
-    quiet[0] = 5000
-    assert abs(level(quiet).astype(int)).max() == pytest.approx(30_000, abs=1)
-
-
-def test_scripts_are_read_with_and_without_pauses(tmp_path: Path) -> None:
-    """Two or three items a line."""
+def test_scripts_are_read_with_and_without_pauses_and_can_be_cast(tmp_path: Path) -> None:
+    """Two or three items a line; in the committed ones each line's speaker has a voice."""
     file = tmp_path / "scripts.toml"
     file.write_text(
         '[x]\nseed = 1\nvoices = { A = "flite:slt" }\nlines = [["A", "b"], ["A", "c", 1.5]]'
     )
     assert load_scripts(file)["x"].lines == (Line("A", "b"), Line("A", "c", 1.5))
+    for script in load_scripts(SPEECH_DIR / "scripts.toml").values():
+        assert {line.speaker for line in script.lines} == set(script.voices)

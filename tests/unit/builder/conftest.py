@@ -5,14 +5,15 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
 
 import pytest
+import stamina
+from huggingface_hub import constants
 
 from builder.fetch_models import fetch
 from builder.pins import PackageProfile, load_profile
-from tests.unit.builder.loopback_hub import LoopbackHub, serve
-from tests.unit.builder.stand_ins import fill
+from tests.fakes.hub import Hub, serve
+from tests.unit.builder.tiny_profile import fill
 
 
 @pytest.fixture(scope="session")
@@ -46,22 +47,21 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 @pytest.fixture
-def hub() -> Iterator[LoopbackHub]:
-    """A hub on loopback that has every file of the tiny production profile."""
-    hub = LoopbackHub()
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub that has every file of the tiny profile; nobody waits between attempts."""
+    monkeypatch.setattr("builder.download.constants", _SmallChunks())
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    hub = Hub()
     fill(hub)
-    with serve(hub) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serve(hub), stamina.set_testing(True, attempts=1000):
         yield hub
-        server.shutdown()
-        thread.join()
 
 
-@pytest.fixture
-def no_sleep() -> list[float]:
-    """What would have been slept: pass its `append` as `sleep`."""
-    return []
+class _SmallChunks:
+    """Passes settings on to huggingface_hub, with chunks as small as the files of the tests."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(constants, name, 10_000 if name == "DOWNLOAD_CHUNK_SIZE" else value)
 
 
 @pytest.fixture

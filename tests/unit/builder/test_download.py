@@ -1,181 +1,302 @@
-"""One file, over connections that break."""
+"""Files of a hub, over connections that break; listings; where the token goes."""
 
 from __future__ import annotations
 
 import errno
 from pathlib import Path
-from threading import Event
 
 import pytest
 
-from builder.download import ATTEMPTS, Cancelled, RemoteFile, download, list_files
+from builder.download import ATTEMPTS, Downloader, Listing, read_token
 from builder.errors import AccessDenied, DiskFull, Unreachable, WrongBytes
-from builder.pins import HubModel, Places
-from tests.unit.builder.loopback_hub import LoopbackHub, commit_of
-from tests.unit.builder.stand_ins import COMMUNITY, WEIGHTS_BYTES, WHISPER, noise
+from builder.folders import Digest
+from builder.pins import HubModel, Mirrors
+from tests.fakes.hub import TOKEN, Hub, commit_of, git_blob
+from tests.unit.builder.tiny_profile import (
+    COMMUNITY,
+    DUTCH,
+    GERMAN_FILE,
+    JAPANESE,
+    WEIGHTS_BYTES,
+    WHISPER,
+    noise,
+    sha256,
+)
 
-NAME = f"{WHISPER}/model.bin"
-
-
-def remote(hub: LoopbackHub, name: str = "model.bin") -> RemoteFile:
-    """Whisper's weights, as the hub lists them."""
-    model = HubModel(
-        kind="whisper", name="large-v3", licence="MIT", repo=WHISPER, revision=commit_of(WHISPER)
-    )
-    places = Places(hub=hub.url, torchaudio=hub.url, nltk=hub.url)
-    listing = list_files(model, places, None, no_wait)
-    return next(file for file in listing.files if file.name == name)
-
-
-def no_wait(seconds: float) -> None:
-    """Do not wait."""
-    del seconds
+WEIGHTS = f"{WHISPER}/model.bin"
+GERMAN = f"torchaudio/{GERMAN_FILE}"
 
 
-def fetch(file: RemoteFile, path: Path, stop: Event | None = None) -> int:
-    """Download, and return how many bytes were counted."""
-    counted: list[int] = []
-    stop = stop or Event()
-    download(file, path, None, on_bytes=counted.append, sleep=no_wait, stop=stop)
-    return sum(counted)
+@pytest.fixture
+def lines() -> list[str]:
+    """The build log."""
+    return []
 
 
-def test_cut_connection_is_gone_on_with(hub: LoopbackHub, tmp_path: Path) -> None:
-    """Three cuts: no byte is sent twice."""
-    content = hub.repos[WHISPER]["model.bin"]
-    hub.cuts[NAME] = [300_000, 200_000, 250_001]
-    assert fetch(remote(hub), tmp_path / "part") == len(content)
-    assert (tmp_path / "part").read_bytes() == content
-    assert hub.sent[NAME] == len(content)
-    ranges = [seen.range for seen in hub.bodies if seen.host == "localhost"]
-    assert ranges == [None, "bytes=300000-", "bytes=500000-", "bytes=750001-"]
-    assert len(hub.bodies) == 4 * 2  # each is redirected from the hub to its CDN
+@pytest.fixture
+def downloader(hub: Hub, tmp_path: Path, lines: list[str]) -> Downloader:
+    """Asks the hub, with a token."""
+    mirrors = Mirrors(hub=hub.url, torchaudio=f"{hub.url}/torchaudio", nltk=f"{hub.url}/nltk")
+    token = read_token({"HF_TOKEN": TOKEN})
+    return Downloader(tmp_path / "store", tmp_path / "older", mirrors, token, 2, lines.append)
 
 
-def test_connection_that_always_brings_something_is_not_given_up(
-    hub: LoopbackHub, tmp_path: Path
+def model(repo: str = DUTCH, **more: object) -> HubModel:
+    """A model of the hub, at the one revision that it has."""
+    kinds = {WHISPER: "whisper", COMMUNITY: "diarization"}
+    values = {"kind": kinds.get(repo, "align"), "name": "x", "licence": "y", "repo": repo}
+    return HubModel.model_validate(values | {"revision": commit_of(repo)} | more)
+
+
+def german(hub: Hub, **more: object) -> HubModel:
+    """A plain file."""
+    values = {"kind": "align", "name": "g", "licence": "y", "file": GERMAN_FILE}
+    pin = {
+        "torchaudio_bundle": "G",
+        "languages": ("de",),
+        "sha256": {GERMAN_FILE: sha256(hub.plain[GERMAN])},
+    }
+    return HubModel.model_validate(values | pin | more)
+
+
+def fetch(downloader: Downloader, wanted: HubModel) -> dict[str, bytes]:
+    """List and download a model; return the files' contents."""
+    found = downloader.fetch([downloader.list_files(wanted)])
+    return {to: path.read_bytes() for to, path in found.items()}
+
+
+def bodies(hub: Hub, name: str) -> list[str | None]:
+    """The ranges that were asked of a file's bytes."""
+    return [s.range for s in hub.seen if s.method == "GET" and s.path.endswith(name)]
+
+
+def names(listing: Listing) -> set[str]:
+    """The files of a listing."""
+    return {file.name for file in listing.files}
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, GERMAN])
+def test_cut_connection_is_resumed_as_long_as_something_arrives(
+    downloader: Downloader, hub: Hub, name: str
 ) -> None:
-    """However often it breaks."""
-    hub.cuts[NAME] = [40_000] * (2 * ATTEMPTS)
-    fetch(remote(hub), tmp_path / "part")
-    assert hub.sent[NAME] == WEIGHTS_BYTES
+    """However often it breaks; what had arrived in whole chunks is not sent again."""
+    hub.cuts[name] = [45_000] * (2 * ATTEMPTS)
+    wanted = model(WHISPER) if name == WEIGHTS else german(hub)
+    content = hub.repos[WHISPER]["model.bin"] if name == WEIGHTS else hub.plain[name]
+    assert content in fetch(downloader, wanted).values()
+    assert bodies(hub, name)[-1] == f"bytes={40_000 * 2 * ATTEMPTS}-"
+    assert hub.sent[name] < 1.1 * WEIGHTS_BYTES
 
 
-def test_reset_connection_is_gone_on_with(hub: LoopbackHub, tmp_path: Path) -> None:
-    """What was under way is lost with it, what was on the disk is not."""
-    hub.cuts[NAME], hub.resets = [600_000, 100_000], True
-    fetch(remote(hub), tmp_path / "part")
-    assert (tmp_path / "part").read_bytes() == hub.repos[WHISPER]["model.bin"]
-
-
-def test_earlier_run_is_gone_on_with(hub: LoopbackHub, tmp_path: Path) -> None:
-    """A part that another process left."""
-    content = hub.repos[WHISPER]["model.bin"]
-    (tmp_path / "part").write_bytes(content[:700_000])
-    assert fetch(remote(hub), tmp_path / "part") == len(content)
-    assert hub.sent[NAME] == len(content) - 700_000
-
-
-def test_part_that_is_already_whole_is_not_asked_for(hub: LoopbackHub, tmp_path: Path) -> None:
-    """A run that was ended between the last byte and the checksum."""
-    (tmp_path / "part").write_bytes(hub.repos[WHISPER]["model.bin"])
-    fetch(remote(hub), tmp_path / "part")
-    assert hub.bodies == []
-
-
-def test_server_without_ranges_begins_anew(hub: LoopbackHub, tmp_path: Path) -> None:
-    """A proxy that answers 200 to a range must not be appended."""
-    content = hub.repos[WHISPER]["model.bin"]
-    hub.cuts[NAME], hub.ignores_ranges = [500_000], True
-    assert fetch(remote(hub), tmp_path / "part") == len(content)
-    assert hub.sent[NAME] == 500_000 + len(content)
-    assert (tmp_path / "part").read_bytes() == content
-
-
-def test_part_longer_than_the_file_is_dropped(hub: LoopbackHub, tmp_path: Path) -> None:
-    """The server has no byte there."""
-    (tmp_path / "part").write_bytes(noise("other", WEIGHTS_BYTES + 1))
-    fetch(remote(hub), tmp_path / "part")
-    assert (tmp_path / "part").read_bytes() == hub.repos[WHISPER]["model.bin"]
+@pytest.mark.parametrize("name", [WEIGHTS, GERMAN])
+def test_connection_that_brings_nothing_is_given_up_and_the_next_run_resumes(
+    downloader: Downloader, hub: Hub, lines: list[str], name: str
+) -> None:
+    """In one line without the signed URL of the CDN; what arrived is kept."""
+    hub.cuts[name] = [500_000, *[0] * (ATTEMPTS - 1), *[0] * 100]
+    wanted = model(WHISPER) if name == WEIGHTS else german(hub)
+    with pytest.raises(Unreachable, match=f"{ATTEMPTS} times: check the network") as failure:
+        fetch(downloader, wanted)
+    assert len(lines) == ATTEMPTS
+    assert "s1gnature" not in f"{failure.value}{lines}"
+    hub.cuts.clear()
+    fetch(downloader, wanted)
+    assert bodies(hub, name)[-1] == "bytes=500000-"
 
 
 @pytest.mark.parametrize("name", ["model.bin", "config.json"])
-def test_wrong_bytes_are_refused_and_removed(hub: LoopbackHub, tmp_path: Path, name: str) -> None:
-    """SHA-256 of a large file, git's id of a small one."""
+def test_wrong_bytes_are_refused_and_removed(downloader: Downloader, hub: Hub, name: str) -> None:
+    """SHA-256 of a large file, git's id of a small one; another length never arrives."""
     content = hub.repos[WHISPER][name]
     hub.tampered[f"{WHISPER}/{name}"] = content[:-1] + b"\x00"
-    with pytest.raises(WrongBytes, match=rf"whisper/large-v3/{name} .*removed"):
-        fetch(remote(hub, name), tmp_path / "part")
-    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(WrongBytes, match=rf"whisper/x/{name} has .* it was removed"):
+        fetch(downloader, model(WHISPER))
+    assert not [p for p in downloader.store.rglob(name) if p.is_file()]
+    hub.tampered.clear()
+    assert content in fetch(downloader, model(WHISPER)).values()
 
 
-def test_wrong_length_is_refused_before_it_is_read(hub: LoopbackHub, tmp_path: Path) -> None:
-    """An error page has another length than weights."""
-    hub.tampered[NAME] = b"<html>Sign in to this hotel's network</html>"
-    with pytest.raises(WrongBytes, match="the server has 44 bytes, 900000 are expected"):
-        fetch(remote(hub), tmp_path / "part")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_connection_that_brings_nothing_is_given_up(hub: LoopbackHub, tmp_path: Path) -> None:
-    """What arrived before is kept for the next run."""
-    hub.cuts[NAME] = [500_000, *[0] * 100]
-    with pytest.raises(Unreachable, match=f"{ATTEMPTS} times"):
-        fetch(remote(hub), tmp_path / "part")
-    assert len([s for s in hub.bodies if s.host == "localhost"]) == ATTEMPTS
-    assert (tmp_path / "part").stat().st_size > 0
-
-
-def test_busy_server_is_waited_for(hub: LoopbackHub, tmp_path: Path) -> None:
-    """429 and 503 pass."""
-    file = remote(hub)
-    hub.busy = [429, 503, 500]
-    fetch(file, tmp_path / "part")
-    assert (tmp_path / "part").stat().st_size == WEIGHTS_BYTES
-
-
-def test_messages_hold_no_signed_query(hub: LoopbackHub, tmp_path: Path) -> None:
-    """The CDN's URL is a secret while it lives."""
-    hub.cuts[NAME] = [0] * 100
-    with pytest.raises(Unreachable) as failure:
-        fetch(remote(hub), tmp_path / "part")
-    assert "s1gnature" not in str(failure.value)
-    assert any(seen.host == "localhost" for seen in hub.bodies)
-
-
-def test_gated_file_without_token_names_the_licence(hub: LoopbackHub, tmp_path: Path) -> None:
-    """Should a pin forget to say that its model is gated."""
-    model = HubModel(
-        kind="diarization", name="c", licence="x", repo=COMMUNITY, revision=commit_of(COMMUNITY)
-    )
-    places = Places(hub=hub.url, torchaudio=hub.url, nltk=hub.url)
-    file = list_files(model, places, None, no_wait).files[0]
-    with pytest.raises(AccessDenied, match=f"https://huggingface.co/{COMMUNITY}.*HF_TOKEN"):
-        fetch(file, tmp_path / "part")
-
-
-def test_stop_ends_a_download(hub: LoopbackHub, tmp_path: Path) -> None:
-    """Another one failed: gigabytes are not waited for."""
-    stop = Event()
-    stop.set()
-    with pytest.raises(Cancelled):
-        fetch(remote(hub), tmp_path / "part", stop)
-
-
-def test_disk_that_fills_up_is_named(hub: LoopbackHub, small_disk: Path) -> None:
-    """A real full disk, met in the middle of a file."""
-    with pytest.raises(DiskFull, match=f"the disk of {small_disk} is full: free some space"):
-        fetch(remote(hub), small_disk / "part")
-
-
-def test_full_disk_is_named_wherever_tests_run(
-    hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", [WEIGHTS, GERMAN])
+@pytest.mark.parametrize("length", [44, WEIGHTS_BYTES + 1])
+def test_another_length_is_refused_and_does_not_spoil_the_next_run(
+    downloader: Downloader, hub: Hub, name: str, length: int
 ) -> None:
-    """The same, where nothing can be mounted."""
+    """A hotel's page instead of weights."""
+    wanted = model(WHISPER) if name == WEIGHTS else german(hub, file_bytes=WEIGHTS_BYTES)
+    hub.tampered[name] = noise("other", length)
+    with pytest.raises(Unreachable, match="does not arrive in the listed length"):
+        fetch(downloader, wanted)
+    hub.tampered.clear()
+    fetch(downloader, wanted)
 
-    def write(*_: object) -> None:
+
+def test_unpinned_file_never_begins_with_an_older_part(downloader: Downloader, hub: Hub) -> None:
+    """Nothing would tell that the beginning is of another file."""
+    hub.cuts[GERMAN] = [500_000, *[0] * 100]
+    with pytest.raises(Unreachable):
+        fetch(downloader, german(hub, sha256={}))
+    hub.cuts.clear()
+    hub.plain[GERMAN] = noise("newer", WEIGHTS_BYTES)
+    assert fetch(downloader, german(hub, sha256={}))[f"align/de/{GERMAN_FILE}"] == hub.plain[GERMAN]
+
+
+def test_busy_hub_is_waited_for_as_it_asks(
+    downloader: Downloader, hub: Hub, lines: list[str]
+) -> None:
+    """And given up at last; 429 and 503 alike."""
+    hub.busy = [429, 503]
+    fetch(downloader, model(WHISPER))
+    assert lines[0].endswith("answers 429: trying again in 7 s")
+    hub.busy = [503] * 1000
+    with pytest.raises(Unreachable, match="answers 503, 6 times"):
+        downloader.list_files(model(WHISPER))
+
+
+@pytest.mark.parametrize(
+    ("accepted", "token", "message"),
+    [
+        (True, None, "is gated: accept its licence at https://huggingface.co/.*HF_TOKEN"),
+        (False, TOKEN, "account may not have it: accept its licence"),
+        (True, "hf_other", "the hub rejects the token: give another"),
+    ],
+)
+def test_gated_model_says_what_is_wanted_before_gigabytes(
+    downloader: Downloader, hub: Hub, accepted: bool, token: str | None, message: str
+) -> None:
+    """The hub lists gated repositories to everybody and refuses only their files."""
+    hub.accepted = accepted
+    downloader.token = read_token({"HF_TOKEN": token} if token else {})
+    with pytest.raises(AccessDenied, match=message) as failure:
+        downloader.list_files(model(COMMUNITY, gated=True))
+    assert failure.value.exit_code == 3
+    assert hub.sent == {}
+
+
+def test_token_goes_to_the_hub_for_the_gated_model_and_nowhere_else(
+    downloader: Downloader, hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Not to the CDN; nothing of a home directory is sent, neither ~/.netrc nor a saved token."""
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1\nlogin me\npassword secret\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HF_TOKEN", "hf_somebody_elses")
+    wanted = (model(COMMUNITY, gated=True), model(WHISPER), german(hub))
+    downloader.fetch([downloader.list_files(one) for one in wanted])
+    with_token = [seen for seen in hub.seen if seen.authorization]
+    assert {(seen.host, seen.authorization) for seen in with_token} == {
+        ("127.0.0.1", f"Bearer {TOKEN}")
+    }
+    assert all(COMMUNITY in seen.path for seen in with_token)
+    assert any(seen.host == "localhost" and COMMUNITY in seen.path for seen in hub.seen)
+
+
+def test_disk_that_fills_up_is_named(
+    downloader: Downloader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Met in the middle of a file."""
+
+    def write(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("builder.download._write", write)
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", write)
     with pytest.raises(DiskFull, match="is full: free some space"):
-        fetch(remote(hub), tmp_path / "part")
+        fetch(downloader, model(WHISPER))
+
+
+def test_safetensors_are_preferred_and_what_the_worker_does_not_read_is_left(
+    downloader: Downloader,
+) -> None:
+    """The same weights twice would be a gigabyte more; no other framework's, no card."""
+    plain = {"config.json", "preprocessor_config.json", "vocab.json", "special_tokens_map.json"}
+    assert names(downloader.list_files(model(DUTCH))) == plain | {"model.safetensors"}
+    assert names(downloader.list_files(model(JAPANESE))) == plain | {"pytorch_model.bin"}
+
+
+def test_unpinned_model_is_listed_at_one_commit_with_checksums(
+    downloader: Downloader, hub: Hub
+) -> None:
+    """Not at `main`, which may move between two files."""
+    listing = downloader.list_files(model(DUTCH, revision=None))
+    assert listing.revision == commit_of(DUTCH)
+    digests = {file.name: file.digest for file in listing.files}
+    files = hub.repos[DUTCH]
+    assert digests["model.safetensors"] == Digest("sha256", sha256(files["model.safetensors"]))
+    assert digests["vocab.json"] == Digest("git", git_blob(files["vocab.json"]))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error", "message"),
+    [
+        ({"sha256": {"model.safetensors": "0" * 64}}, WrongBytes, "is listed with .*pinned is 000"),
+        ({"sha256": {"lost.bin": "0" * 64}}, Unreachable, r"has no lost\.bin"),
+        ({"revision": "f" * 40}, Unreachable, "is not on the hub .RevisionNotFound."),
+        ({"repo": "no/body"}, Unreachable, "is not on the hub .RepoNotFound."),
+    ],
+)
+def test_pin_that_the_hub_does_not_keep_is_named(
+    downloader: Downloader, wanted: dict[str, object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        downloader.list_files(model(**wanted))
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "message"),
+    [
+        ({"hello": "world"}, Unreachable, "check HF_ENDPOINT"),
+        ({"id": "x", "sha": "e" * 40}, WrongBytes, f"revision {'e' * 40}, not"),
+        ({"id": "x", "siblings": []}, Unreachable, "check HF_ENDPOINT"),
+    ],
+)
+def test_server_that_is_no_hub_or_answers_something_else_is_named(
+    downloader: Downloader,
+    hub: Hub,
+    answer: dict[str, object],
+    error: type[Exception],
+    message: str,
+) -> None:
+    hub.listing = answer
+    with pytest.raises(error, match=message):
+        downloader.list_files(model(DUTCH))
+
+
+def test_name_that_climbs_out_is_not_taken(downloader: Downloader, hub: Hub) -> None:
+    """A repository cannot write beside its folder."""
+    hub.repos[COMMUNITY]["segmentation/../../../x.bin"] = b"x"
+    assert not [name for name in names(downloader.list_files(model(COMMUNITY))) if ".." in name]
+
+
+def test_no_network_is_not_taken_for_a_finished_download(downloader: Downloader, hub: Hub) -> None:
+    """The client returns a folder that is there when it cannot ask."""
+    listing = downloader.list_files(model(WHISPER))
+    downloader.fetch([listing])["whisper/x/model.bin"].unlink()
+    hub.busy = [503] * 1000
+    with pytest.raises(Unreachable, match="sends no"):
+        downloader.fetch([listing])
+
+
+def test_token_comes_from_the_variable_then_a_named_file_then_the_secret(tmp_path: Path) -> None:
+    """What is set by hand is meant; it does not show itself in a traceback or a log."""
+    (tmp_path / "a").write_text("hf_file\n")
+    (tmp_path / "b").write_text("hf_mounted\n")
+    named = {"HF_TOKEN_FILE": str(tmp_path / "a")}
+    found = [
+        read_token({"HF_TOKEN": " hf_set\n"} | named, tmp_path / "b"),
+        read_token(named, tmp_path / "b"),
+        read_token({}, tmp_path / "b"),
+    ]
+    assert [x and x.get_secret_value() for x in found] == ["hf_set", "hf_file", "hf_mounted"]
+    assert "hf_" not in repr(found)
+    assert read_token({}, tmp_path / "none") is None
+
+
+@pytest.mark.parametrize("content", [None, "", "hf_one\nhf_two", "hf_ü"])
+def test_what_cannot_be_a_token_is_refused_without_showing_it(
+    tmp_path: Path, content: str | None
+) -> None:
+    """An HTTP library would print a header that it cannot send."""
+    if content is not None:
+        (tmp_path / "a").write_text(content)
+    with pytest.raises(AccessDenied, match="HF_TOKEN_FILE") as failure:
+        read_token({"HF_TOKEN_FILE": str(tmp_path / "a")})
+    assert "hf_" not in str(failure.value)

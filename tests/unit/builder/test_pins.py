@@ -1,4 +1,4 @@
-"""What is pinned, and what is refused because it is not."""
+"""What is pinned, what is refused because it is not, and where it may come from."""
 
 import tomllib
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from builder.assemble import locate
 from builder.errors import PinError
-from builder.pins import HubModel, HubProfile, PackageProfile, load_profile
+from builder.pins import HubModel, Mirrors, PackageProfile, load_profile
 
 ROOT = Path(__file__).parents[3]
 
@@ -48,16 +48,6 @@ def test_multilingual_model_is_chosen_only_when_asked_for() -> None:
     assert "base" in {m.name for m in demo().chosen(multilingual=True)}
 
 
-def test_production_names_the_entries_without_a_revision() -> None:
-    """What could change under our feet is not fetched, and is said by name."""
-    profile = load_profile("production")
-    assert isinstance(profile, HubProfile)
-    pinned = {m.name for m in profile.models if m.is_pinned}
-    assert {"large-v3", "community-1", "WAV2VEC2_ASR_BASE_960H"} <= pinned
-    assert "align xlsr-53-dutch" in profile.unpinned()
-    assert len(profile.unpinned()) + len(pinned) == len(profile.models)
-
-
 @pytest.mark.parametrize("revision", ["main", "v1.0", "EDAA852EC7E145841D8FFDB056A99866B5F0A478"])
 def test_revision_that_is_no_commit_is_refused(revision: str) -> None:
     """A branch or a tag moves."""
@@ -92,3 +82,20 @@ def test_unknown_key_in_the_file_is_named(tmp_path: Path) -> None:
     path.write_text(broken)
     with pytest.raises(PinError, match="language"):
         load_profile("demo", path)
+
+
+def test_mirror_replaces_one_url_and_this_machine_may_speak_http() -> None:
+    """Tests and caches do."""
+    mirrors = Mirrors(hub="https://hub.example", torchaudio="https://t.example", nltk="https://n.x")
+    changed = mirrors.overridden({"TORCHAUDIO_MODELS_URL": "http://127.0.0.1:8080/models/"})
+    assert changed == mirrors.model_copy(update={"torchaudio": "http://127.0.0.1:8080/models"})
+
+
+@pytest.mark.parametrize(
+    "url", ["http://hub.example", "ftp://hub.example", "hub.example", "https://u:p@hub.example"]
+)
+def test_mirror_that_would_get_the_token_in_the_clear_is_refused(url: str) -> None:
+    """Or record a password in the image."""
+    mirrors = Mirrors(hub="https://hub.example", torchaudio="https://t.example", nltk="https://n.x")
+    with pytest.raises(PinError, match="HF_ENDPOINT must be an https URL"):
+        mirrors.overridden({"HF_ENDPOINT": url})

@@ -5,19 +5,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import stamina
 
+from edge_client.services import runpod as runpod_
 from edge_client.services import s3 as aws
 from edge_client.services.edge import Edge
 from edge_client.settings import Settings, load
+from tests.fakes.servers import BUCKET, RunpodServer, S3Server
+from tests.unit.edge_client.jobs.scene import Scene
 from tests.unit.edge_client.samples import FakeClock
-from tests.unit.edge_client.servers import BUCKET, RunpodServer, S3Server
 
 KEY = "rpa_TESTKEY0123456789"
 
 
 @pytest.fixture(autouse=True)
 def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    before = dict(os.environ)
     for name in list(os.environ):
         if name.startswith(
             ("AWS_", "RUNPOD_", "COGNITO_", "PRESIGNED_", "RETRY_", "LOST_", "WEBHOOK_")
@@ -26,8 +28,11 @@ def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.chdir(tmp_path)
-    with stamina.set_testing(True, attempts=4, cap=True):
-        yield
+    at_once = runpod_.GET_RETRY.new(backoff_factor=0, backoff_jitter=0)
+    monkeypatch.setattr(runpod_, "GET_RETRY", at_once)
+    yield
+    os.environ.clear()  # the settings put what .env says into it
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")
@@ -98,3 +103,9 @@ def clock() -> FakeClock:
 def edge(env_file: Path, clock: FakeClock) -> Edge:
     """An edge box on the two servers."""
     return Edge(load(env_file), clock)
+
+
+@pytest.fixture
+def scene(edge: Edge, s3: S3Server, runpod: RunpodServer, clock: FakeClock) -> Scene:
+    """A session with a recording on it."""
+    return Scene(edge, s3, runpod, clock)

@@ -12,10 +12,11 @@ import pytest
 from bucketscribe_contract import TranscriptForm
 from edge_client import cli
 from edge_client.cli import run
+from tests.fakes.servers import Reply, RunpodServer, S3Server
 from tests.unit.edge_client.conftest import KEY
+from tests.unit.edge_client.jobs.scene import undelivered
 from tests.unit.edge_client.samples import SESSION, job, transcript, wav
-from tests.unit.edge_client.servers import Reply, RunpodServer, S3Server
-from tests.unit.edge_client.test_campaign import undelivered
+from tools.cli_reference import reference
 
 Capture = pytest.CaptureFixture[str]
 
@@ -57,17 +58,11 @@ def test_submit_and_wait_prints_the_summary(capsys: Capture) -> None:
         f"  read it: edge-client render {SESSION} --format txt\n"
     )
     assert err.splitlines()[1:] == ["completed"]
-
-
-@pytest.mark.usefixtures("finishing")
-def test_json_is_one_object_and_stderr_is_silent(capsys: Capture) -> None:
-    assert run(["submit", "s1", "--wait", "--json"]) == 0
+    assert run(["wait", "s1", "--json"]) == 0
     out, err = capsys.readouterr()
     facts = json.loads(out)
-    assert (facts["state"], facts["job_id"]) == ("done", "job-1")
+    assert (facts["state"], facts["job_id"], out.count("\n"), err) == ("done", "job-1", 1, "")
     assert facts["summary"]["segments_count"] == 1117
-    assert out.count("\n") == 1
-    assert err == ""
 
 
 @pytest.mark.usefixtures("recording")
@@ -112,6 +107,7 @@ def test_options_become_the_jobs_input(
     runpod.on("/run", Reply(job("IN_QUEUE")))
     options = ["--language", "de", "--no-diarize", "--min-speakers", "1", "--max-speakers", "3"]
     options += ["--num-speakers", "2", "--initial-prompt", "p", "--hotwords", "h"]
+    options += ["--strict", "--progress-file"]
     assert run(["submit", "s1", *options, "--webhook", "https://edge.example.com/h"]) == 0
     body = runpod.calls[0].body
     sent = {k: v for k, v in body["input"].items() if not k.endswith(("_url", "_id"))}
@@ -123,17 +119,10 @@ def test_options_become_the_jobs_input(
         "max_speakers": 3,
         "initial_prompt": "p",
         "hotwords": "h",
+        "strict": True,
     }
+    assert "transcription.progress.json" in body["input"]["progress_url"]
     assert body["webhook"] == "https://edge.example.com/h"
-
-
-@pytest.mark.usefixtures("recording")
-def test_strict_and_the_progress_file_are_asked_for(runpod: RunpodServer) -> None:
-    runpod.on("/run", Reply(job("IN_QUEUE")))
-    assert run(["submit", "s1", "--strict", "--progress-file"]) == 0
-    sent = runpod.calls[0].body["input"]
-    assert sent["strict"] is True
-    assert "transcription.progress.json" in sent["progress_url"]
 
 
 @pytest.mark.usefixtures("finishing")
@@ -226,14 +215,10 @@ def test_unexpected_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: C
     assert run(["health"]) == 1
     err = capsys.readouterr().err
     assert err.startswith("edge-client: unexpected ZeroDivisionError")
-    assert err.count("\n") == 1
-    assert "deadbeef" not in err
-
-
-def test_debug_shows_where(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    monkeypatch.setattr("edge_client.commands.health", lambda *_: 1 // 0)
+    assert (err.count("\n"), "deadbeef" in err) == (1, False)
     assert run(["--debug", "health"]) == 1
-    assert "Traceback" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert ("Traceback" in err, "deadbeef" in err) == (True, False)
 
 
 @pytest.mark.usefixtures("env_file")
@@ -243,31 +228,23 @@ def test_presign_prints_curl_lines(s3: S3Server, capsys: Capture) -> None:
     assert get.startswith("curl -f -o audio.wav 'http://")
     assert "-X PUT -H 'Content-Type: application/json'" in put
     assert "X-Amz-Expires=60" in get
-    assert s3.calls == []
-
-
-@pytest.mark.usefixtures("env_file")
-def test_presign_json_names_the_header(capsys: Capture) -> None:
     assert run(["presign", SESSION.prefix, "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["result_headers"] == {"Content-Type": "application/json"}
     assert facts["expires_in"] == 3600
     assert facts["result_url"].startswith("http://")
+    assert s3.calls == []
 
 
 @pytest.mark.usefixtures("recording")
 def test_render_prints_the_transcript(s3: S3Server, capsys: Capture) -> None:
+    assert run(["render", "s1"]) == 1
+    assert f"edge-client submit {SESSION} --wait" in capsys.readouterr().err
     s3.put(SESSION.result_key, transcript())
     assert run(["render", "s1"]) == 0
     assert run(["render", "s1", "--format", "vtt"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("00:00:00.00 - 00:00:01.50  SPEAKER_00  Hello.\nWEBVTT\n\n")
-
-
-@pytest.mark.usefixtures("recording")
-def test_render_without_a_transcript_names_the_command(capsys: Capture) -> None:
-    assert run(["render", "s1"]) == 1
-    assert f"edge-client submit {SESSION} --wait" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("recording")
@@ -328,3 +305,41 @@ def test_ctrl_c_tells_how_to_resume(runpod: RunpodServer, tmp_path: Path) -> Non
     assert child.returncode == 130
     assert err.splitlines()[-1].endswith(f"`edge-client wait {SESSION}` resumes")
     assert "Traceback" not in err
+
+
+def test_committed_reference_is_current() -> None:
+    committed = Path(cli.__file__).parent.parent / "docs" / "cli.md"
+    assert committed.read_text() == reference(), "python -m tools.cli_reference > docs/cli.md"
+
+
+def imported(statement: str) -> set[str]:
+    """The top-level packages that a statement imports, in a fresh interpreter."""
+    text = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", statement],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=Path(cli.__file__).parent.parent,
+    ).stderr
+    rows = [line.split("|")[2] for line in text.splitlines() if line.startswith("import time:")]
+    return {name.strip().split(".")[0] for name in rows[1:]}
+
+
+AWS = {"boto3", "botocore"}
+HEAVY = AWS | {"requests", "pydantic", "rich", "bucketscribe_contract"}
+FOREIGN = {"torch", "runpod", "numpy", "whisperx", "pyannote", "worker", "devstack"}
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import edge_client, edge_client.cli, edge_client.__main__", HEAVY),
+        *(
+            (f"from edge_client.cli import run; run({argv})", AWS)
+            for argv in (["--help"], ["submit", "--help"], ["submit"])
+        ),
+        ("import edge_client.commands, edge_client.batch.run, edge_client.webhook.serve", FOREIGN),
+    ],
+)
+def test_nothing_heavy_is_imported_before_it_is_needed(statement: str, absent: set[str]) -> None:
+    assert imported(statement) & absent == set()

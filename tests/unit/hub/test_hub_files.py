@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import tomllib
 from pathlib import Path
 from typing import Any
 
-import av
 import jsonschema
 import pytest
 import yaml
 
-from bucketscribe_contract import JobInput
 from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[3]
 HERE = Path(__file__).parent
-MAX_RUN_BYTES = 10_000_000  # RunPod's limit for /run
 
 
 def read(path: str) -> Any:
@@ -47,21 +42,6 @@ def test_files_have_the_shape_that_the_hub_reads(document: Any, schema: str) -> 
     jsonschema.validate(document, definition, jsonschema.Draft202012Validator)
 
 
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        ({"category": "speech"}, "speech"),
-        ({"typ": "serverless"}, "typ"),
-        ({"config": {**HUB["config"], "gpuIds": "RTX 4090"}}, "RTX 4090"),
-        ({"config": {**HUB["config"], "env": [{"key": "A"}]}}, "A"),
-    ],
-)
-def test_a_wrong_hub_file_is_noticed(change: dict[str, Any], named: str) -> None:
-    definition = json.loads((HERE / "hub.schema.json").read_text(encoding="utf-8"))
-    with pytest.raises(jsonschema.ValidationError, match=named):
-        jsonschema.validate({**HUB, **change}, definition)
-
-
 def test_every_variable_is_one_that_the_worker_reads() -> None:
     known = {name.upper() for name in WorkerSettings.model_fields}
     tested = {variable["key"] for variable in TESTS["config"]["env"]}
@@ -86,8 +66,7 @@ def test_a_field_that_is_left_empty_is_as_if_unset(
     assert getattr(settings(monkeypatch, {key: ""}), name) == default
 
 
-def test_the_presets_are_those_that_are_promised() -> None:
-    assert set(PRESETS) == {"accurate", "fast", "English"}
+def test_the_presets_are_the_models_that_are_offered() -> None:
     offered = {option["value"] for option in VARIABLES["WHISPER_MODEL"]["options"]}
     assert {defaults["WHISPER_MODEL"] for defaults in PRESETS.values()} == offered
 
@@ -107,20 +86,7 @@ def test_a_releases_image_has_the_models_of_all_presets() -> None:
     assert baked[0] == VARIABLES["WHISPER_MODEL"]["default"]
 
 
-@pytest.mark.parametrize("test", TESTS["tests"], ids=lambda test: str(test["name"]))
-def test_inputs_are_small_recordings_of_our_own(test: dict[str, Any]) -> None:
-    job = JobInput.model_validate(test["input"])
-    assert job.audio_url is None
-    assert test["input"]["audio_base64"] == read("test_input.json")["input"]["audio_base64"]
-    assert len(json.dumps(test["input"])) < 64 * 1024 < MAX_RUN_BYTES
-    with av.open(io.BytesIO(base64.b64decode(test["input"]["audio_base64"]))) as recording:
-        assert recording.streams.audio
-
-
-def test_a_worker_without_a_gpu_does_not_pass() -> None:
-    assert {"key": "DEVICE", "value": "cuda"} in TESTS["config"]["env"]
-
-
-def test_the_release_has_the_files_that_the_hub_wants() -> None:
-    for name in ("handler.py", "README.md"):
-        assert (ROOT / name).is_file()
+def test_nothing_that_is_shipped_takes_loopback_urls() -> None:
+    shipped = [*(ROOT / ".runpod").iterdir(), *(ROOT / "deploy").rglob("*"), ROOT / "Dockerfile"]
+    for path in shipped:
+        assert path.is_dir() or "ALLOW_LOOPBACK_URLS" not in path.read_text("utf-8"), path

@@ -1,4 +1,4 @@
-"""Forwards that are seen, remembered and done again."""
+"""Forwards that are seen, remembered and done again; what the stages alone are given."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+
+from bench.corpus import Utterance
 
 pytestmark = pytest.mark.models
 
@@ -90,3 +92,13 @@ def test_a_recorded_input_is_as_it_went_in() -> None:
     [(what, _, (model, given), _)] = recorder.calls
     assert (what, model, given.sum().item()) == ("Linear", layer, 2.0)
     assert replay(recorder.calls).keys() == {"Linear"}
+
+
+def test_segments_are_as_long_as_whispers_chunks() -> None:
+    """Up to 30 s each; those that end too late are left out."""
+    from bench.speed.stages import as_segments
+
+    said = [Utterance(10.0 * i, 10.0 * i + 9, "A", f"number {i}.") for i in range(7)]
+    found = as_segments(said, until_s=65.0)
+    assert [(s["start"], s["end"]) for s in found] == [(0.0, 29.0), (30.0, 59.0)]
+    assert found[0]["text"] == " number 0. number 1. number 2."

@@ -7,13 +7,24 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from bucketscribe_contract import FailureCode, JobFailure, Stage
 from edge_client.session import Session
+from tests.fakes.servers import RunpodServer, S3Server, send
 from tests.unit.edge_client.samples import transcript, wav
-from tests.unit.edge_client.servers import RunpodServer, S3Server, send
+
+LOOKS = 2
+"""At its second look a job is done."""
+
+
+class Job(NamedTuple):
+    """A job, and the how-many-th of its session it is."""
+
+    session: Session
+    request_id: str
+    number: int
 
 
 class Endpoint:
@@ -25,16 +36,16 @@ class Endpoint:
     Attributes:
         posts: How often each session was submitted.
         refuse: Called with (method, path); returns a status to refuse a request.
-        most_out: The most jobs that were out at once.
+        most_in_flight: The most jobs that were in flight at once.
     """
 
     def __init__(self, runpod: RunpodServer, s3: S3Server) -> None:
         self._s3, self._turn = s3, threading.Lock()
         self._numbers = itertools.count(1)
-        self._jobs: dict[str, tuple[Session, str, int]] = {}
+        self._jobs: dict[str, Job] = {}
+        self._looks: Counter[str] = Counter()
         self.posts: Counter[str] = Counter()
-        self.looks: Counter[str] = Counter()
-        self.most_out = 0
+        self.most_in_flight = 0
         self.release = threading.Event()
         self.refuse: Callable[[str, str], int | None] = lambda method, path: None
         runpod.answer = self.answer  # type: ignore[method-assign]
@@ -60,9 +71,9 @@ class Endpoint:
         session = Session.parse(key.removesuffix("/audio.wav"))
         job_id = f"job-{next(self._numbers)}"
         self.posts[session.name] += 1
-        self._jobs[job_id] = (session, body["input"]["request_id"], self.posts[session.name])
-        out = len(self._jobs) - sum(self.looks[j] >= 2 for j in self._jobs)
-        self.most_out = max(self.most_out, out)
+        self._jobs[job_id] = Job(session, body["input"]["request_id"], self.posts[session.name])
+        in_flight = sum(self._looks[job_id] < LOOKS for job_id in self._jobs)
+        self.most_in_flight = max(self.most_in_flight, in_flight)
         return {"id": job_id, "status": "IN_QUEUE"}
 
     def _look(self, path: str) -> dict[str, Any]:
@@ -71,22 +82,20 @@ class Endpoint:
         match = re.fullmatch(r"/(status|cancel)/(.+)", path)
         if match is None or match[2] not in self._jobs:
             return {}
-        job_id = match[2]
-        session, request_id, number = self._jobs[job_id]
-        self.looks[job_id] += 1
-        if self.looks[job_id] < 2 or (
-            session.name.startswith("slow") and not self.release.is_set()
-        ):
+        job_id, job = match[2], self._jobs[match[2]]
+        self._looks[job_id] += 1
+        is_held = job.session.name.startswith("slow") and not self.release.is_set()
+        if self._looks[job_id] < LOOKS or is_held:
             return {"id": job_id, "status": "IN_PROGRESS"}
-        return {"id": job_id, **self._end(session, request_id, number)}
+        return {"id": job_id, **self._end(job)}
 
-    def _end(self, session: Session, request_id: str, number: int) -> dict[str, Any]:
-        kind = session.name.split("-")[0]
+    def _end(self, job: Job) -> dict[str, Any]:
         codes = {"bad": FailureCode.AUDIO_UNREADABLE, "oom": FailureCode.OUT_OF_MEMORY}
-        if kind == "flaky" and number == 1:
+        if job.number == 1:
             codes["flaky"] = FailureCode.INTERNAL
-        if kind in codes:
-            failure = JobFailure.of(codes[kind], "it failed", Stage.TRANSCRIBE)
+        code = codes.get(job.session.name.split("-")[0])
+        if code is not None:
+            failure = JobFailure.of(code, "it failed", Stage.TRANSCRIBE)
             return {"status": "FAILED", "error": failure.model_dump_json()}
-        self._s3.put(session.result_key, transcript(request_id=request_id))
+        self._s3.put(job.session.result_key, transcript(request_id=job.request_id))
         return {"status": "COMPLETED", "executionTime": 1500}

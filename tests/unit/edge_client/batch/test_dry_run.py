@@ -1,45 +1,99 @@
 """The dry run: what would run, in lines and sums, and nothing but reading."""
 
+import contextlib
 import io
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edge_client.batch.dry_run import NAMED_AT_MOST, Forecast, Planned, dry_run, show, with_lengths
-from edge_client.batch.listing import Scope
-from edge_client.batch.plan import Wishes
-from edge_client.batch.types import Item, Need
+from edge_client.batch.dry_run import (
+    MeasuredSession,
+    Sums,
+    dry_run,
+    measure_all,
+    show,
+)
+from edge_client.batch.results import NAMED_AT_MOST
+from edge_client.batch.types import Filter, PlannedAction, PlannedSession
 from edge_client.errors import StorageRefused
-from edge_client.jobs.claim import Held
+from edge_client.jobs.claim import StoredClaim
 from edge_client.services.edge import Edge
 from edge_client.services.presign import Length, LengthSource
 from edge_client.services.s3 import ObjectInfo
 from edge_client.session import Session
-from tests.unit.edge_client.batch.sample_bucket import GOLDEN, fill, lines, printed
-from tests.unit.edge_client.samples import NOW, claim
-from tests.unit.edge_client.servers import RunpodServer, S3Server
+from tests.fakes.servers import RunpodServer, S3Server
+from tests.unit.edge_client.samples import NOW, claim, transcript, wav
+
+GOLDEN = Path(__file__).with_name("dry_run.txt")
+BEFORE, AFTER = NOW - timedelta(hours=1), NOW + timedelta(hours=1)
+SUBMIT, FOLLOW = PlannedAction.SUBMIT, PlannedAction.FOLLOW
 
 
-def test_the_golden_output(edge: Edge, s3: S3Server) -> None:
-    fill(s3)
-    assert printed(edge) == GOLDEN.read_text(encoding="utf-8")
+@pytest.fixture
+def full(s3: S3Server) -> S3Server:
+    """A bucket with a session of every kind."""
+
+    def record(user: str, name: str, seconds: float = 4) -> Session:
+        s3.put(Session(user, name).audio_key, wav(seconds))
+        return Session(user, name)
+
+    def submit(name: str, **changes: Any) -> None:
+        session = record("bob", name)
+        etag = s3.objects[session.audio_key].etag
+        made = claim(**({"session": session.prefix, "audio_etag": etag} | changes))
+        s3.put(session.claim_key, made.model_dump_json().encode())
+
+    record("ada", "new", 90)
+    record("ada", "ümläute + 100% (1)", 30)
+    record("ada", "escape \x1b[31m", 1)
+    s3.put(record("ada", "done", 2).result_key, transcript(), AFTER)
+    s3.put(record("bob", "replaced", 60).result_key, transcript(), BEFORE)
+    s3.put(record("bob", "transcript-empty", 2).result_key, b"", AFTER)
+    submit("in-flight", duration_s=600.0)
+    submit("unanswered", job_id=None)
+    submit("elsewhere", endpoint_id="ep2")
+    submit("failed", ended="AUDIO_UNREADABLE: no audio")
+    submit("away", ended="STORAGE_UNAVAILABLE: S3 away")
+    submit("over", submitted_at=BEFORE, expires_at=BEFORE)
+    for number in range(17):
+        s3.put(f"{Session('eve', 'chunks').prefix}/chunk-{number:03}.webm", b"c")
+    s3.put(f"{Session('eve', 'metadata-only').prefix}/metadata.json", b"{}")
+    s3.put(Session("eve", "empty").audio_key, b"")
+    s3.put(Session("eve", "no-wav").audio_key, b"OggS" * 1000)
+    return s3
 
 
-def test_nothing_is_written_or_posted(edge: Edge, s3: S3Server, runpod: RunpodServer) -> None:
-    fill(s3)
-    before = dict(s3.objects)
+def printed(edge: Edge, chosen: Filter | None = None, *, as_json: bool = False) -> str:
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        dry_run(edge, chosen or Filter(), as_json)
+    return out.getvalue()
+
+
+def lines(edge: Edge, chosen: Filter | None = None) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in printed(edge, chosen, as_json=True).splitlines()]
+
+
+def test_golden_output(edge: Edge, full: S3Server) -> None:
+    shown = printed(edge)
+    # to write it anew: GOLDEN.write_text(shown, encoding="utf-8")
+    assert shown == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_nothing_is_written_or_posted(edge: Edge, full: S3Server, runpod: RunpodServer) -> None:
+    before = dict(full.objects)
     printed(edge)
-    printed(edge, Wishes(force=True), as_json=True)
-    assert s3.objects == before
-    assert {method for method, _ in s3.calls} == {"GET"}
+    printed(edge, Filter(force=True), as_json=True)
+    assert full.objects == before
+    assert {method for method, _ in full.calls} == {"GET"}
     assert runpod.calls == []
 
 
-def test_json_says_the_same(edge: Edge, s3: S3Server) -> None:
-    fill(s3)
+def test_json_says_the_same(edge: Edge, full: S3Server) -> None:
     *sessions, last = lines(edge)
     found = {line["session"].rpartition("/")[2]: line for line in sessions}
     assert last["summary"]["sessions"] == {
@@ -56,7 +110,7 @@ def test_json_says_the_same(edge: Edge, s3: S3Server) -> None:
         "is_estimated": False,
         "job_id": None,
     }
-    assert found["out"]["job_id"] == "job-1"
+    assert found["in-flight"]["job_id"] == "job-1"
     assert (found["no-wav"]["audio_seconds"], found["no-wav"]["is_estimated"]) == (2.0, True)
     assert found["chunks"]["audio_seconds"] is None
     assert last["summary"]["audio_seconds"] == 193.0
@@ -64,150 +118,141 @@ def test_json_says_the_same(edge: Edge, s3: S3Server) -> None:
     assert last["summary"]["gpu_seconds_estimated"] == pytest.approx(0.2 * 193 + 15 * 8)
 
 
-def test_the_exit_code_tells_of_refusals(edge: Edge, s3: S3Server) -> None:
+def test_exit_code_tells_of_refusals(edge: Edge, s3: S3Server) -> None:
     s3.put(Session("u", "s").audio_key, b"x")
-    assert dry_run(edge, Scope(), Wishes(), as_json=False) == 0
-    typo = Scope(sessions=(Session("u", "typo"),))
-    assert dry_run(edge, typo, Wishes(), as_json=False) == 1
+    assert dry_run(edge, Filter(), as_json=False) == 0
+    assert dry_run(edge, Filter(sessions=(Session("u", "typo"),)), as_json=False) == 1
 
 
-def test_a_bucket_where_all_is_done_says_so(edge: Edge) -> None:
+def test_bucket_where_all_is_done_says_so(edge: Edge) -> None:
     assert printed(edge) == "No sessions pending transcription\nalready done: 0\n"
 
 
-def test_the_limit_is_said(edge: Edge, s3: S3Server) -> None:
-    fill(s3)
-    text = printed(edge, Wishes(limit=2))
+def test_limit_is_said(edge: Edge, full: S3Server) -> None:
+    text = printed(edge, Filter(limit=2))
     assert "would submit: 2 sessions, " in text
     assert text.endswith("the listing ended at --limit 2: there may be more\n")
-    assert lines(edge, Wishes(limit=2))[-1]["summary"]["ended_at_limit"] is True
-    assert "--limit" not in printed(edge, Wishes(limit=20))
+    assert lines(edge, Filter(limit=2))[-1]["summary"]["ended_at_limit"] is True
+    assert "--limit" not in printed(edge, Filter(limit=20))
 
 
-def test_a_recording_that_may_not_be_read_ends_it(edge: Edge, s3: S3Server) -> None:
-    fill(s3)
+def test_recording_that_cannot_be_read_ends_it_and_one_that_is_gone_is_estimated(
+    edge: Edge, s3: S3Server
+) -> None:
+    s3.put(Session("u", "s").audio_key, bytes(64_000))
+    s3.refuse = lambda method, key: (404, "NoSuchKey") if key.endswith("audio.wav") else None
+    (line, _) = lines(edge)
+    assert (line["audio_seconds"], line["is_estimated"]) == (2.0, True)
     s3.refuse = lambda method, key: (403, "AccessDenied") if key.endswith("audio.wav") else None
     with pytest.raises(StorageRefused, match="403"):
         printed(edge)
 
 
-def test_a_recording_that_goes_meanwhile_is_estimated(edge: Edge, s3: S3Server) -> None:
-    s3.put(Session("u", "s").audio_key, bytes(64_000))
-    s3.refuse = lambda method, key: (404, "NoSuchKey") if key.endswith("audio.wav") else None
-    (line, _) = lines(edge)
-    assert (line["audio_seconds"], line["is_estimated"]) == (2.0, True)
-
-
-def work(number: int, size_bytes: int = 100, need: Need = Need.SUBMIT, **more: Any) -> Item:
+def work(
+    number: int, size_bytes: int = 100, action: PlannedAction = SUBMIT, **more: Any
+) -> PlannedSession:
     session = Session("u", f"s{number}")
     audio = ObjectInfo(session.audio_key, '"e"', size_bytes, NOW)
-    return Item(session, need, "new", audio, **more)
+    return PlannedSession(session, action, "new", audio, **more)
 
 
-def exact(item: Item) -> Length:
+def exact(planned: PlannedSession) -> Length:
     """Ten bytes a second."""
-    assert item.audio is not None
-    return Length(item.audio.size_bytes / 10, LengthSource.HEADER)
+    assert planned.audio is not None
+    return Length(planned.audio.size_bytes / 10, LengthSource.HEADER)
 
 
-def test_the_first_recordings_are_measured_the_others_estimated_alike() -> None:
-    items = [work(number, 100 * (number + 1)) for number in range(6)]
-    asked: list[Item] = []
+def test_first_recordings_are_measured_the_others_estimated_alike() -> None:
+    sessions = [work(number, 100 * (number + 1)) for number in range(6)]
+    asked: list[PlannedSession] = []
 
-    def measure(item: Item) -> Length:
-        asked.append(item)
-        return exact(item)
+    def measure(planned: PlannedSession) -> Length:
+        asked.append(planned)
+        return exact(planned)
 
-    planned = list(with_lengths(items, measure, at_most=4))
-    assert [one.item for one in planned] == items
-    assert {item.session for item in asked} == {item.session for item in items[:4]}
-    assert [one.audio_s for one in planned] == [10, 20, 30, 40, 50, 60]
-    assert [one.is_about for one in planned] == [False] * 4 + [True] * 2
-
-
-def test_without_a_measured_one_the_seeds_recordings_are_assumed() -> None:
-    (planned,) = with_lengths([work(0, 64_000)], exact, at_most=0)
-    assert (planned.audio_s, planned.is_about) == (2.0, True)
+    found = list(measure_all(sessions, measure, at_most=4))
+    assert [each.planned for each in found] == sessions
+    assert {each.session for each in asked} == {each.session for each in sessions[:4]}
+    assert [each.audio_s for each in found] == [10, 20, 30, 40, 50, 60]
+    assert [each.is_about for each in found] == [False] * 4 + [True] * 2
 
 
-def test_a_length_that_is_guessed_sets_no_pace() -> None:
-    def measure(item: Item) -> Length:
-        return Length(7.0, LengthSource.ESTIMATE) if item.session.name == "s0" else exact(item)
+def test_length_that_is_guessed_sets_no_rate() -> None:
+    def measure(planned: PlannedSession) -> Length:
+        guess = Length(7.0, LengthSource.ESTIMATE)
+        return guess if planned.session.name == "s0" else exact(planned)
 
-    planned = list(with_lengths([work(0), work(1), work(2)], measure, at_most=2))
-    assert [(one.audio_s, one.is_about) for one in planned] == [(7, True), (10, False), (10, True)]
-
-
-def test_a_job_that_is_out_is_as_long_as_its_claim_says() -> None:
-    held = Held(claim(duration_s=33.0), '"c"')
-    (planned,) = with_lengths([work(0, need=Need.FOLLOW, held=held)], exact)
-    assert (planned.audio_s, planned.is_about) == (33.0, False)
+    found = measure_all([work(0), work(1), work(2)], measure, at_most=2)
+    assert [(each.audio_s, each.is_about) for each in found] == [(7, True), (10, False), (10, True)]
 
 
-def test_what_does_not_run_is_not_measured() -> None:
-    (planned,) = with_lengths([work(0, need=Need.FAILED_BEFORE)], lambda item: 1 / 0)
-    assert planned.audio_s is None
+HELD = StoredClaim(claim(duration_s=33.0), '"c"')
+
+
+@pytest.mark.parametrize(
+    ("planned", "audio_s", "is_about"),
+    [
+        (work(0, 64_000), 2.0, True),  # 32,000 bytes a second are assumed
+        (work(0, action=FOLLOW, held=HELD), 33.0, False),
+        (work(0, action=PlannedAction.FAILED_BEFORE), None, False),
+    ],
+)
+def test_what_is_not_measured_has_the_best_length_that_is_known(
+    planned: PlannedSession, audio_s: float | None, is_about: bool
+) -> None:
+    (found,) = measure_all([planned], lambda each: 1 / 0, at_most=0)
+    assert (found.audio_s, found.is_about) == (audio_s, is_about)
 
 
 def test_few_of_many_are_named() -> None:
-    forecast = Forecast()
+    sums = Sums()
     for number in range(NAMED_AT_MOST + 1000):
-        forecast.add(Planned(work(number, need=Need.NOT_MERGED)))
-    text = forecast.text()
+        sums.add(MeasuredSession(work(number, action=PlannedAction.NOT_MERGED)))
+    text = sums.text()
     assert text.count("users/") == NAMED_AT_MOST
     assert "not merged: 1,020 " in text
     assert "  and 1,000 more" in text
 
 
-def test_the_cost_is_there_if_the_price_is_known() -> None:
-    forecast = Forecast(price_per_s=Decimal("0.01"))
-    forecast.add(Planned(work(0), 25.0))
-    assert forecast.facts()["cost_estimated"] == pytest.approx(0.2)
-    assert "0.3 min, cost 0.20 (" in forecast.text()
-    assert Forecast().facts()["cost_estimated"] is None
-
-
-def test_long_spans_are_hours() -> None:
-    forecast = Forecast()
-    forecast.add(Planned(work(0), 360_000.0))
-    assert "would submit: 1 session, 100.0 h of audio" in forecast.text()
-    assert "GPU time, estimated: 20.0 h (" in forecast.text()
+def test_cost_is_there_if_the_price_is_known_and_long_spans_are_hours() -> None:
+    sums, free = Sums(price_per_s=Decimal("0.01")), Sums()
+    sums.add(MeasuredSession(work(0), 25.0))
+    free.add(MeasuredSession(work(0), 360_000.0))
+    assert sums.facts()["cost_estimated"] == pytest.approx(0.2)
+    assert "0.3 min, cost 0.20 (" in sums.text()
+    assert free.facts()["cost_estimated"] is None
+    assert "would submit: 1 session, 100.0 h of audio" in free.text()
+    assert "GPU time, estimated: 20.0 h (" in free.text()
 
 
 @pytest.mark.parametrize(
     ("size_bytes", "shown"),
-    [
-        (1, "1 B"),
-        (999, "999 B"),
-        (1000, "1.0 kB"),
-        (142_300_000, "142.3 MB"),
-        (5 * 10**12, "5,000.0 GB"),
-    ],
+    [(999, "999 B"), (1000, "1.0 kB"), (142_300_000, "142.3 MB"), (5 * 10**12, "5,000.0 GB")],
 )
 def test_sizes_are_short(size_bytes: int, shown: str) -> None:
     out = io.StringIO()
-    show([Planned(work(0, size_bytes), 1.0)], Forecast(), as_json=False, out=out)
+    show([MeasuredSession(work(0, size_bytes), 1.0)], Sums(), as_json=False, out=out)
     assert f"submit  {shown:>9}  " in out.getvalue()
 
 
 def test_lines_come_as_sessions_are_found() -> None:
     out = io.StringIO()
 
-    def planned() -> Iterator[Planned]:
+    def found() -> Iterator[MeasuredSession]:
         for number in range(3):
             assert out.getvalue().count("users/") == number
-            yield Planned(work(number), 1.0)
+            yield MeasuredSession(work(number), 1.0)
 
-    show(planned(), Forecast(), as_json=False, out=out)
+    show(found(), Sums(), as_json=False, out=out)
     assert out.getvalue().count("\n") == 1 + 3 + 4
 
 
-def test_a_terminal_without_unicode_gets_what_it_can_show() -> None:
+def test_terminal_without_unicode_gets_what_it_can_show() -> None:
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    item = Item(Session("ü", "s"), Need.SUBMIT, "new", work(0).audio)
-    show([Planned(item, 1.0)], Forecast(), as_json=False, out=out)
-    show([Planned(item, 1.0)], Forecast(), as_json=True, out=out)
+    planned = PlannedSession(Session("ü", "s"), SUBMIT, "new", work(0).audio)
+    for as_json in (False, True):
+        show([MeasuredSession(planned, 1.0)], Sums(), as_json, out)
     out.seek(0)
     text = out.read()
     assert "users/\\xfc/audio" in text
-    assert json.loads(text.splitlines()[-2])["session"] == item.session.prefix
+    assert json.loads(text.splitlines()[-2])["session"] == planned.session.prefix

@@ -1,18 +1,21 @@
 """``edge-client batch`` as a command: what it refuses, what it prints, how it exits."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from edge_client.batch import run as run_
-from edge_client.batch.engine import Stopping, Wish
+from edge_client.batch.run import parse_since
+from edge_client.batch.shutdown import Shutdown, ShutdownLevel
 from edge_client.cli import run
-from edge_client.jobs.poll import Pace
+from edge_client.errors import BadUsage
+from edge_client.jobs.poll import PollInterval
 from edge_client.session import Session
+from tests.fakes.servers import RunpodServer, S3Server
 from tests.unit.edge_client.batch.endpoint import Endpoint
-from tests.unit.edge_client.samples import claim, transcript
-from tests.unit.edge_client.servers import RunpodServer, S3Server
+from tests.unit.edge_client.samples import NOW, claim, transcript
 
 
 @pytest.fixture
@@ -20,7 +23,7 @@ def endpoint(
     env_file: Path, s3: S3Server, runpod: RunpodServer, monkeypatch: pytest.MonkeyPatch
 ) -> Endpoint:
     monkeypatch.setenv("RETRY_DELAY_SECONDS", "0")
-    monkeypatch.setattr(run_, "Pace", lambda *_, **__: Pace(0.01, 0.02))
+    monkeypatch.setattr(run_, "PollInterval", lambda *_, **__: PollInterval(0.01, 0.02))
     monkeypatch.setattr(runpod, "answer", runpod.answer)  # put back at the end
     return Endpoint(runpod, s3)
 
@@ -89,16 +92,9 @@ def test_failure_is_named_left_alone_by_the_next_batch_and_retried_when_asked(
     assert endpoint.posts["bad-1"] == 1
     assert run(["batch", "--retry-failed", str(report)]) == 1
     assert endpoint.posts == {"bad-1": 2, "s-1": 1}
-
-
-def test_nothing_that_failed_is_nothing_to_do(
-    endpoint: Endpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    endpoint.add("s-1")
-    report = tmp_path / "report.jsonl"
-    assert run(["batch", "--report", str(report)]) == 0
-    assert run(["batch", "--retry-failed", str(report)]) == 0
-    assert endpoint.posts.total() == 1
+    report.write_text(report.read_text().splitlines()[-1].replace("failed", "done") + "\n")
+    assert run(["batch", "--retry-failed", str(report)]) == 0, "there is nothing to retry"
+    assert endpoint.posts.total() == 3
 
 
 def test_json_is_a_line_a_session_and_the_summary(
@@ -134,19 +130,39 @@ def test_interrupt_exits_with_130_and_says_how_to_resume(
 ) -> None:
     endpoint.add("slow-1")
 
-    class Interrupted(Stopping):
-        """A user who was quick."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.wish = Wish.SUBMIT_NO_MORE
-
-    monkeypatch.setattr(run_, "Stopping", Interrupted)
+    quick = Shutdown()
+    quick.request(ShutdownLevel.SUBMIT_NO_MORE)
+    monkeypatch.setattr(run_, "Shutdown", lambda: quick)
     assert run(["batch"]) == 130
     assert "the same command resumes" in capsys.readouterr().err
     assert endpoint.posts == {}
 
 
 def test_with_webhooks_only_stragglers_are_looked_at() -> None:
-    assert run_.pace_of(True, claim(duration_s=1000.0)).next_s() > 300
-    assert run_.pace_of(False, claim(duration_s=1000.0)).next_s() < 2
+    assert run_.poll_interval(True, claim(duration_s=1000.0)).next_s() > 300
+    assert run_.poll_interval(False, claim(duration_s=1000.0)).next_s() < 2
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-10-01", "2026-10-01T00:00:00+00:00"),
+        ("2026-10-01T08:30", "2026-10-01T08:30:00+00:00"),
+        ("2026-10-01 08:30:05", "2026-10-01T08:30:05+00:00"),
+        ("2026-10-01T08:30:00Z", "2026-10-01T08:30:00+00:00"),
+        ("2026-10-01T08:30:00+02:00", "2026-10-01T06:30:00+00:00"),
+        ("7d", "2026-10-25T12:00:00+00:00"),
+        (" 12h ", "2026-11-01T00:00:00+00:00"),
+    ],
+)
+def test_since_is_utc_unless_it_says_otherwise_or_counts_from_now(text: str, moment: str) -> None:
+    assert parse_since(text, NOW) == datetime.fromisoformat(moment)
+    assert parse_since(text, NOW).tzinfo is not None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "7", "7w", "-1d", "2026-13-01", "999999d", "1.5h"]
+)
+def test_any_other_since_names_what_can_be_written(text: str) -> None:
+    with pytest.raises(BadUsage, match=r"--since .*7d, 12h"):
+        parse_since(text, NOW)

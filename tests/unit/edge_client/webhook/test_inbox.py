@@ -1,11 +1,15 @@
-"""The inbox: bounded, each session once, none at work twice at the same time."""
+"""The inbox: bounded, each session once, none at work twice; its threads outlive errors."""
 
 import queue
 import threading
+from collections.abc import Callable, Iterator
+
+import pytest
 
 from edge_client.session import Session
-from edge_client.webhook.inbox import Inbox
+from edge_client.webhook.inbox import Inbox, Settlers
 from tests.unit.edge_client.samples import FakeClock
+from tests.unit.edge_client.webhook.conftest import Recorder, break_down, refuse
 
 A, B, C = (Session("u", name) for name in "abc")
 
@@ -26,7 +30,7 @@ def test_full_inbox_takes_nothing_new_but_what_it_has() -> None:
     assert inbox.offer(C)
 
 
-def test_session_called_about_while_at_work_comes_again_afterwards() -> None:
+def test_session_called_about_while_at_work_comes_again_once_afterwards() -> None:
     inbox = Inbox(10)
     inbox.offer(A)
     inbox.take()
@@ -37,7 +41,7 @@ def test_session_called_about_while_at_work_comes_again_afterwards() -> None:
     assert inbox.take() is A
     inbox.release(A)
     assert inbox.offer(C)
-    assert inbox.take() is C  # A came again once, not for ever
+    assert inbox.take() is C
 
 
 def test_deferred_session_waits_and_a_call_does_not_hurry_it() -> None:
@@ -55,20 +59,7 @@ def test_deferred_session_waits_and_a_call_does_not_hurry_it() -> None:
     assert inbox.take() is A
 
 
-def test_taker_of_a_deferred_session_waits() -> None:
-    inbox = Inbox(10, FakeClock().monotonic)
-    inbox.offer(A)
-    inbox.take()
-    inbox.release(A, again_in_s=30.0)
-    taken: list[Session | None] = []
-    thread = threading.Thread(target=lambda: taken.append(inbox.take()))
-    thread.start()
-    inbox.close()
-    thread.join(5)
-    assert taken == [None]
-
-
-def test_taker_wakes_up_for_an_offer_and_for_the_end() -> None:
+def test_taker_wakes_up_for_an_offer_and_for_the_end_but_not_for_what_is_deferred() -> None:
     inbox = Inbox(10)
     taken: queue.Queue[Session | None] = queue.Queue()
 
@@ -80,6 +71,7 @@ def test_taker_wakes_up_for_an_offer_and_for_the_end() -> None:
     thread.start()
     inbox.offer(A)
     assert taken.get(timeout=5) is A
+    inbox.release(A, again_in_s=3600.0)
     inbox.close()
     assert taken.get(timeout=5) is None
     thread.join(5)
@@ -94,3 +86,61 @@ def test_closed_inbox_counts_what_it_leaves_and_takes_nothing() -> None:
     inbox.release(A, again_in_s=1.0)
     assert inbox.take() is None
     assert not inbox.offer(C)
+
+
+Start = Callable[[Recorder], Inbox]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start one settler for a finisher; return its inbox."""
+    started: list[tuple[Inbox, Settlers]] = []
+
+    def start(recorder: Recorder) -> Inbox:
+        inbox = Inbox(10)
+        started.append((inbox, Settlers(inbox, recorder, 1)))
+        started[-1][1].start()
+        return inbox
+
+    yield start
+    for inbox, settlers in started:
+        inbox.close()
+        assert settlers.join(5) == 0
+
+
+@pytest.mark.parametrize(("action", "has_traceback"), [(refuse, False), (break_down, True)])
+def test_session_that_cannot_be_finished_does_not_end_the_others(
+    start: Start,
+    action: Callable[[], None],
+    has_traceback: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    recorder = Recorder(action)
+    inbox = start(recorder)
+    inbox.offer(A)
+    inbox.offer(B)
+    recorder.wait_for(2)
+    assert recorder.calls == [A, B]
+    (record,) = caplog.records
+    assert A.prefix in record.message
+    assert bool(record.exc_info) is has_traceback
+
+
+def test_finisher_is_called_again_when_it_says_so(start: Start) -> None:
+    recorder = Recorder(lambda: 0.0)
+    start(recorder).offer(A)
+    recorder.wait_for(2)
+    assert recorder.calls == [A, A]
+
+
+def test_joining_waits_for_the_session_at_work_and_no_longer() -> None:
+    go_on = threading.Event()
+    recorder, inbox = Recorder(lambda: go_on.wait(10) and None), Inbox(10)
+    settlers = Settlers(inbox, recorder, 1)
+    settlers.start()
+    inbox.offer(A)
+    assert recorder.begun.acquire(timeout=10)
+    inbox.close()
+    assert settlers.join(0.01) == 1
+    go_on.set()
+    assert settlers.join(10) == 0

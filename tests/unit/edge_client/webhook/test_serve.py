@@ -1,4 +1,4 @@
-"""Receiver, inbox and settlers together; and how they end."""
+"""Receiver, inbox and settlers together; how they end, and what cannot be."""
 
 import logging
 import os
@@ -12,102 +12,15 @@ import pytest
 import requests
 
 from edge_client.cli import run
-from edge_client.errors import EdgeError, StorageRefused, WaitTimedOut
+from edge_client.errors import EdgeError, WaitTimedOut
 from edge_client.jobs.callback_url import fill
 from edge_client.session import Session
 from edge_client.webhook import serve
-from edge_client.webhook.inbox import Inbox, Settlers
+from edge_client.webhook.inbox import Inbox
 from edge_client.webhook.server import Secret, Server
-from tests.unit.edge_client.webhook.conftest import SECRET
+from tests.unit.edge_client.webhook.conftest import SECRET, Recorder
 
 A, B = Session("u", "a"), Session("u", "b")
-
-
-class Recorder:
-    """A finisher that does what it is told; releases `begun` and `seen` for each call."""
-
-    def __init__(self, *deeds: Callable[[], float | None]) -> None:
-        self.deeds, self.calls = list(deeds), list[Session]()
-        self.begun, self.seen = threading.Semaphore(0), threading.Semaphore(0)
-
-    def finish(self, session: Session) -> float | None:
-        """Do the next deed."""
-        self.calls.append(session)
-        self.begun.release()
-        try:
-            return self.deeds.pop(0)() if self.deeds else None
-        finally:
-            self.seen.release()
-
-    def wait_for(self, calls: int) -> None:
-        """Wait until it was called so often."""
-        for _ in range(calls):
-            assert self.seen.acquire(timeout=10)
-
-
-def refuse() -> None:
-    raise StorageRefused("S3 answers 403")
-
-
-def break_down() -> None:
-    raise ZeroDivisionError
-
-
-@pytest.fixture
-def settlers() -> Iterator[Callable[[Recorder], Inbox]]:
-    inboxes: list[tuple[Inbox, Settlers]] = []
-
-    def start(recorder: Recorder, count: int = 1) -> Inbox:
-        inbox = Inbox(10)
-        threads = Settlers(inbox, recorder, count)
-        threads.start()
-        inboxes.append((inbox, threads))
-        return inbox
-
-    yield start
-    for inbox, threads in inboxes:
-        inbox.close()
-        assert threads.join(5) == 0
-
-
-@pytest.mark.parametrize(("deed", "has_traceback"), [(refuse, False), (break_down, True)])
-def test_session_that_cannot_be_finished_does_not_end_the_others(
-    settlers: Callable[[Recorder], Inbox],
-    deed: Callable[[], None],
-    has_traceback: bool,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    recorder = Recorder(deed)
-    inbox = settlers(recorder)
-    inbox.offer(A)
-    inbox.offer(B)
-    recorder.wait_for(2)
-    assert recorder.calls == [A, B]
-    (record,) = caplog.records
-    assert A.prefix in record.message
-    assert bool(record.exc_info) is has_traceback
-
-
-def test_finisher_is_called_again_when_it_says_so(
-    settlers: Callable[[Recorder], Inbox],
-) -> None:
-    recorder = Recorder(lambda: 0.0)
-    settlers(recorder).offer(A)
-    recorder.wait_for(2)
-    assert recorder.calls == [A, A]
-
-
-def test_joining_waits_for_the_session_at_work_and_no_longer() -> None:
-    go_on = threading.Event()
-    recorder, inbox = Recorder(lambda: go_on.wait(10) and None), Inbox(10)
-    threads = Settlers(inbox, recorder, 1)
-    threads.start()
-    inbox.offer(A)
-    assert recorder.begun.acquire(timeout=10)
-    inbox.close()
-    assert threads.join(0.01) == 1
-    go_on.set()
-    assert threads.join(10) == 0
 
 
 class Service:
@@ -153,14 +66,6 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Recorder], Se
     for each in started:
         each.stop.set()
         each.thread.join(10)
-
-
-def test_call_reaches_the_finisher(service: Callable[[Recorder], Service]) -> None:
-    recorder = Recorder()
-    its = service(recorder)
-    assert its.call(A) == 200
-    recorder.wait_for(1)
-    assert recorder.calls == [A]
 
 
 def test_end_waits_for_what_is_at_work_and_counts_what_is_left(
@@ -224,13 +129,6 @@ def test_second_signal_acts_as_it_would_without_us(number: signal.Signals) -> No
         signal.raise_signal(number)
         assert stop.is_set()
         assert signal.getsignal(number) is before
-
-
-def test_signals_are_given_back_without_any() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with serve._signals_set(threading.Event()):
-        pass
-    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_end_cuts_pauses_short() -> None:

@@ -1,0 +1,93 @@
+"""ListObjectsV2 as S3 answers it, and as SeaweedFS does, over a dict of objects.
+
+S3 sorts whole keys bytewise; SeaweedFS walks folders, so ``a/`` comes before ``a b/`` there and
+after it in S3. Both take any string as ``start-after``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, Protocol
+from urllib.parse import quote_plus, unquote_plus
+from xml.sax.saxutils import escape
+
+Order = Callable[[str], Any]
+
+
+class Described(Protocol):
+    """What a listing tells of an object."""
+
+    body: bytes
+    modified_at: datetime
+
+    @property
+    def etag(self) -> str:
+        """Quoted."""
+
+
+def bytewise(key: str) -> Any:
+    """Sort as S3 does."""
+    return key.encode()
+
+
+def by_folders(key: str) -> Any:
+    """Sort as SeaweedFS does."""
+    return [part.encode() for part in key.split("/")]
+
+
+def page_of(
+    keys: Iterable[str], order: Order, prefix: str, after: str, delimiter: str, limit: int
+) -> tuple[list[str], list[str], bool]:
+    """Return one page: keys, common prefixes, and whether there are more.
+
+    ``after`` is a key or a common prefix of an earlier page, or any other string.
+    """
+    entries: dict[str, bool] = {}
+    for key in sorted((k for k in list(keys) if k.startswith(prefix)), key=order):
+        if after and order(key) <= order(after):
+            continue
+        head, cut, _ = key[len(prefix) :].partition(delimiter) if delimiter else ("", "", "")
+        name = prefix + head + cut if cut else key
+        if not (cut and name == after):
+            entries[name] = bool(cut)
+        if len(entries) > limit:
+            break
+    page = list(entries.items())[:limit]
+    found = [name for name, is_folder in page if not is_folder]
+    folders = [name for name, is_folder in page if is_folder]
+    return found, folders, len(entries) > limit
+
+
+def answer_to(
+    objects: Mapping[str, Described], query: Mapping[str, list[str]], page_keys: int
+) -> bytes:
+    """Answer a LIST; its continuation token is the last entry of its page."""
+    asked = {name: values[0] for name, values in query.items()}
+    after = unquote_plus(asked.get("continuation-token", "")) or asked.get("start-after", "")
+    limit = min(page_keys, int(asked.get("max-keys", "1000")))
+    page = page_of(
+        objects, bytewise, asked.get("prefix", ""), after, asked.get("delimiter", ""), limit
+    )
+    keys, folders, more = page
+    shown = quote_plus if asked.get("encoding-type") == "url" else escape
+    body = "".join(_entry(shown(key), objects[key]) for key in keys)
+    body += "".join(
+        f"<CommonPrefixes><Prefix>{shown(f)}</Prefix></CommonPrefixes>" for f in folders
+    )
+    if more:
+        last = max([*keys, *folders], key=bytewise, default="")
+        body += f"<NextContinuationToken>{quote_plus(last)}</NextContinuationToken>"
+    encoding = "<EncodingType>url</EncodingType>" if shown is quote_plus else ""
+    return (
+        f"<ListBucketResult>{encoding}<IsTruncated>{str(more).lower()}</IsTruncated>"
+        f"{body}</ListBucketResult>"
+    ).encode()
+
+
+def _entry(shown_key: str, stored: Described) -> str:
+    return (
+        f"<Contents><Key>{shown_key}</Key><LastModified>{stored.modified_at:%Y-%m-%dT%H:%M:%S}.000Z"
+        f"</LastModified><ETag>{escape(stored.etag)}</ETag><Size>{len(stored.body)}</Size>"
+        "</Contents>"
+    )

@@ -1,0 +1,109 @@
+"""A small client of the devstack's queue, a clock to set, and what a test asks of processes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from devstack.events import EventKind
+from devstack.server import QueueServer
+
+API_KEY = "rpa_test"
+ENDPOINT_ID = "endpoint"
+
+
+class FakeClock:
+    """Seconds that pass when told."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now_s
+
+    def pass_s(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now_s += seconds
+
+
+class QueueClient:
+    """Speaks both sides of the protocol to a queue server."""
+
+    def __init__(self, server: QueueServer) -> None:
+        self.server = server
+        self.session = requests.Session()
+        self.session.trust_env = False
+        self.session.headers["Authorization"] = f"Bearer {API_KEY}"
+
+    def call(self, verb: str, path: str, **options: Any) -> requests.Response:
+        """Send a request to the endpoint."""
+        return self.session.request(
+            verb, f"{self.server.endpoint_url}/{path}", **{"timeout": 30, **options}
+        )
+
+    def run(self, job_input: dict[str, Any] | None = None, **fields: Any) -> str:
+        """Submit a job and return its id."""
+        answer = self.call("POST", "run", json={"input": job_input or {}, **fields})
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["id"])
+
+    def status(self, job_id: str) -> dict[str, Any]:
+        """Return what /status answers."""
+        answer = self.call("GET", f"status/{job_id}")
+        return {"status": answer.status_code} if answer.status_code != 200 else answer.json()
+
+    def take(self, worker_id: str = "w") -> dict[str, Any] | None:
+        """Take a job as a worker does."""
+        answer = self.call("GET", f"job-take/{worker_id}?gpu=none&job_in_progress=0")
+        return answer.json() if answer.status_code == 200 else None
+
+    def done(self, job_id: str, body: Any, worker_id: str = "w") -> requests.Response:
+        """Post a result, as form data like the SDK does."""
+        return self.call(
+            "POST",
+            f"job-done/{worker_id}/{job_id}?gpu=none&isStream=false",
+            **({"data": body} if isinstance(body, bytes) else {"json": body}),
+        )
+
+    def kinds(self, job_id: str) -> list[EventKind]:
+        """Return what happened to a job, in order."""
+        return [event.kind for event in self.server.events.since() if event.job_id == job_id]
+
+
+def wait_until(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+    """Return the first true value of `condition`; fail when it takes too long."""
+    deadline_s = time.monotonic() + timeout_s
+    while time.monotonic() < deadline_s:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    pytest.fail(f"not within {timeout_s} s")
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process exists and is no zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def group_members(group_id: int) -> list[int]:
+    """Return the running processes of a process group."""
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+    return [pid for pid in pids if is_running(pid) and _group(pid) == group_id]
+
+
+def _group(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return None

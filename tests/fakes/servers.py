@@ -1,0 +1,221 @@
+"""Small real servers on loopback: an S3 that keeps objects in a dict, a RunPod that reads a script.
+
+They speak HTTP to the real boto3 and requests, so what is tested is what crosses the wire.
+"""
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.fakes import listing
+
+BUCKET = "recordings"
+FOLDERS_A_PAGE = 2
+"""Small, so that paging is always tested."""
+
+
+class LoopbackServer:
+    """An HTTP server in a thread; `answer` is called with each request."""
+
+    def __init__(self) -> None:
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else header and body wait 40 ms for each other
+
+            def handle_one(self) -> None:
+                length = int(self.headers.get("Content-Length") or 0)
+                outer.answer(self, self.rfile.read(length))
+
+            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_one
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._http.server_port}"
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,))
+
+    def __enter__(self) -> Any:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+    def answer(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        """Answer one request."""
+        raise NotImplementedError
+
+
+def send(request: BaseHTTPRequestHandler, status: int, body: bytes = b"", **headers: str) -> None:
+    request.send_response(status)
+    headers.setdefault("Content_Length", str(len(body)))
+    for name, value in headers.items():
+        request.send_header(name.replace("_", "-"), value)
+    request.end_headers()
+    if request.command != "HEAD":
+        request.wfile.write(body)
+
+
+@dataclass
+class Stored:
+    """An object."""
+
+    body: bytes
+    modified_at: datetime
+    content_type: str | None = None
+
+    @property
+    def etag(self) -> str:
+        """As S3 makes it: MD5, quoted."""
+        return f'"{hashlib.md5(self.body, usedforsecurity=False).hexdigest()}"'
+
+
+class S3Server(LoopbackServer):
+    """Path-style S3 with conditions, ranges and listings; any signature will do.
+
+    Attributes:
+        objects: Key to object.
+        refuse: Called with (method, key); returns (status, code) to fail a request.
+        calls: (method, key) of every request.
+        page_keys: The most keys of a LIST's page.
+        lists: The query of every LIST.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.objects: dict[str, Stored] = {}
+        self.refuse: Callable[[str, str], tuple[int, str] | None] = lambda method, key: None
+        self.calls: list[tuple[str, str]] = []
+        self.now = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
+        self.page_keys = 1000
+        self.lists: list[dict[str, str]] = []
+
+    def put(self, key: str, body: bytes, at: datetime | None = None) -> None:
+        """Store an object, as of ``at``."""
+        self.objects[key] = Stored(body, at or self.now)
+
+    def answer(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        """Answer one request."""
+        parts = urlsplit(request.path)
+        _, bucket, *rest = unquote(parts.path).split("/", 2)
+        key = rest[0] if rest else ""
+        self.calls.append((request.command, key))
+        refusal = self.refuse(request.command, key)
+        if bucket != BUCKET:
+            refusal = (404, "NoSuchBucket")
+        if refusal is not None:
+            self._error(request, *refusal)
+        elif not key:
+            self._bucket(request, parse_qs(parts.query))
+        elif request.command == "PUT":
+            self._put(request, key, body)
+        else:
+            self._get(request, key)
+
+    def _error(self, request: BaseHTTPRequestHandler, status: int, code: str) -> None:
+        send(request, status, f"<Error><Code>{code}</Code></Error>".encode())
+
+    def _put(self, request: BaseHTTPRequestHandler, key: str, body: bytes) -> None:
+        there = self.objects.get(key)
+        if request.headers.get("If-None-Match") == "*" and there is not None:
+            return self._error(request, 412, "PreconditionFailed")
+        wanted = request.headers.get("If-Match")
+        if wanted is not None and there is None:
+            return self._error(request, 404, "NoSuchKey")
+        if wanted is not None and there is not None and there.etag != wanted:
+            return self._error(request, 412, "PreconditionFailed")
+        self.objects[key] = Stored(body, self.now, request.headers.get("Content-Type"))
+        return send(request, 200, ETag=self.objects[key].etag)
+
+    def _get(self, request: BaseHTTPRequestHandler, key: str) -> None:
+        found = self.objects.get(key)
+        if found is None:
+            return self._error(request, 404, "NoSuchKey")
+        body, status = found.body, 200
+        headers = {"Last_Modified": format_datetime(found.modified_at, usegmt=True)}
+        if wanted := request.headers.get("Range"):
+            if not body:
+                return self._error(request, 416, "InvalidRange")
+            first, last = wanted.removeprefix("bytes=").split("-")
+            body, status = body[int(first) : int(last) + 1], 206
+            headers["Content_Range"] = (
+                f"bytes {first}-{int(first) + len(body) - 1}/{len(found.body)}"
+            )
+        return send(request, status, body, ETag=found.etag, **headers)
+
+    def _bucket(self, request: BaseHTTPRequestHandler, query: dict[str, list[str]]) -> None:
+        self.lists.append({name: values[0] for name, values in query.items()})
+        page_keys = FOLDERS_A_PAGE if "delimiter" in query else self.page_keys
+        body = listing.answer_to(self.objects, query, page_keys)
+        return send(request, 200, body, x_amz_bucket_region="eu-west-1")
+
+
+@dataclass
+class Call:
+    """A request that came in."""
+
+    method: str
+    path: str
+    body: Any
+    headers: dict[str, str]
+
+
+@dataclass
+class Reply:
+    """One scripted answer. ``drop``: close the connection after the request was read."""
+
+    body: Any = None
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    drop: bool = False
+
+
+class RunpodServer(LoopbackServer):
+    """Answers from scripts, one list of replies per path; the last reply repeats."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.script: dict[str, list[Reply]] = {}
+        self.calls: list[Call] = []
+
+    def on(self, path: str, *replies: Reply) -> None:
+        """Say what a path answers."""
+        self.script[path] = list(replies)
+
+    def count(self, path: str) -> int:
+        """Count the requests to a path."""
+        return sum(call.path == path for call in self.calls)
+
+    def answer(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        """Answer one request."""
+        path = request.path.removeprefix("/v2/ep1")
+        parsed = json.loads(body) if body else None
+        self.calls.append(Call(request.command, path, parsed, dict(request.headers)))
+        replies = self.script.get(path, [Reply(status=404)])
+        reply = replies.pop(0) if len(replies) > 1 else replies[0]
+        if reply.drop:
+            request.close_connection = True
+            return
+        payload = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+        send(request, reply.status, payload, **reply.headers)

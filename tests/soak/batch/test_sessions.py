@@ -1,0 +1,128 @@
+"""Sessions of every name and every end, thousands at once, and on several boxes."""
+
+from __future__ import annotations
+
+import json
+import time
+import unicodedata
+
+import pytest
+
+from devstack import EventKind
+from edge_client.session import Session
+from tests.soak.batch.conftest import Box, Tell, sessions
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+MAX_KEY_BYTES = 1024
+LONGEST_FILE = "/transcription.progress.json"
+# No backslash: SeaweedFS stores it as a slash.
+NAMES = [
+    "with a space",
+    " spaces around ",
+    "two  spaces",
+    "plus+plus",
+    "100%",
+    "a%20b",
+    "a%2Fb",
+    "a&b=c",
+    "quo'te\"s",
+    "semi;colon,comma:colon",
+    "(star*) ~ ! $ @",
+    "hash#query?x=1",
+    "<xml>&amp;",
+    "[brackets]{braces}|^`",
+    "tab\tand\nnew line",
+    unicodedata.normalize("NFC", "übung café"),
+    unicodedata.normalize("NFD", "übung café"),
+    "日本語の録音",
+    "🎙 emoji 👩‍🔬",
+    "..hidden",
+    "x" * 200,
+    "ü" * 100,
+]
+KINDS = ("fine", "fail", "flaky", "upload_failed", "slow-1")
+JOBS = 2_000
+BOXES = 3
+
+
+@pytest.mark.parametrize("user", ["u1", "user +%41 ü&'"])
+def test_every_name_becomes_a_transcript(box: Box, user: str) -> None:
+    """The longest key is as long as S3 takes; a second batch has nothing to do."""
+    room = MAX_KEY_BYTES - len(Session(user, "").prefix.encode()) - len(LONGEST_FILE)
+    all_sessions = [Session(user, name) for name in [*NAMES, "y" * room]]
+    box.record(all_sessions)
+    for _ in range(2):
+        box.client("batch")
+        box.check_each_once(all_sessions)
+
+
+def test_every_name_can_be_given_on_the_command_line(box: Box) -> None:
+    """As a bare name that is looked up; names that differ in normalisation are not mixed up."""
+    all_sessions = [Session("u1", name) for name in NAMES]
+    box.record(all_sessions)
+    box.client("batch", *(word for name in NAMES for word in ("--session", name)))
+    box.check_each_once(all_sessions)
+
+
+def test_every_end_is_reported_as_what_it_is(box: Box) -> None:
+    """What failed is named and makes the exit code 1; what could be mended was."""
+    all_sessions = [Session("u1", f"s--{kind}") for kind in KINDS]
+    box.record(all_sessions)
+    report = box.home / "report.jsonl"
+    box.client("batch", "--report", str(report), code=1)
+    records = {r["session"]: r for r in map(json.loads, report.read_text().splitlines())}
+    seen = {kind: records[s.prefix] for kind, s in zip(KINDS, all_sessions, strict=True)}
+    assert [seen[kind]["result"] for kind in KINDS] == ["done", "failed", "done", "done", "done"]
+    assert seen["fail"]["code"] == "AUDIO_UNREADABLE"
+    assert seen["flaky"]["submissions"] == ["STORAGE_UNAVAILABLE", "done"]
+    assert [len(seen[kind]["submissions"]) for kind in KINDS] == [1, 1, 2, 1, 1]
+    assert len(box.submissions()) == len(KINDS) + 1
+    assert box.missing(all_sessions) == [all_sessions[1].prefix]
+
+
+def test_check_of_each_once_sees_a_second_submission(box: Box) -> None:
+    """These tests depend on this check."""
+    twice = Session("u1", "s")
+    box.record([twice])
+    box.client("batch")
+    box.check_each_once([twice])
+    box.client("submit", twice.prefix, "--force", "--wait")
+    with pytest.raises(AssertionError):
+        box.check_each_once([twice])
+
+
+def test_two_thousand_jobs_take_few_connections_and_requests(box: Box, tell: Tell) -> None:
+    """RunPod's limits are kept, and each session is submitted once."""
+    all_sessions = sessions(JOBS)
+    box.record(all_sessions)
+    started = time.monotonic()
+    box.client("batch", "--max-in-flight", "300")
+    wall_s = time.monotonic() - started
+    seen = box.stack.queue.rate_limits.report()
+    asked = seen["requests"]
+    each = ", ".join(f"{count / JOBS:.3f} /{kind}" for kind, count in asked.items())
+    tell(
+        f"{wall_s:.0f} s, {JOBS / wall_s:.0f} jobs/s; {seen['connections']} connections; a "
+        f"session: {each}; fullest 10 s: {seen['most_in_window']}; at once: {seen['most_at_once']}"
+    )
+    box.check_each_once(all_sessions)
+    assert seen["refused"] == {}
+    assert seen["connections"] <= 20
+    assert sum(asked.values()) / JOBS < 6
+
+
+def test_three_boxes_submit_each_session_once(box: Box, tell: Tell) -> None:
+    """All three end well."""
+    all_sessions = sessions(500)
+    box.record(all_sessions)
+    started = time.monotonic()
+    logs = [box.home / f"box-{number}.log" for number in range(BOXES)]
+    batches = []
+    for log in logs:
+        with log.open("wb") as output:
+            batches.append(box.start(output, "batch"))
+    codes = [batch.wait(280) for batch in batches]
+    tell(f"{time.monotonic() - started:.0f} s for {len(all_sessions)} sessions on {BOXES} boxes")
+    assert codes == [0] * BOXES, "\n".join(log.read_text()[-2000:] for log in logs)
+    box.check_each_once(all_sessions)
+    assert len(box.stack.queue_events(EventKind.COMPLETED)) == len(all_sessions)

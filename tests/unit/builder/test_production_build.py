@@ -1,0 +1,319 @@
+"""A production folder of tiny files from a hub on loopback: complete, or as it was before."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from builder.errors import AccessDenied, DiskFull, FolderError, Unreachable, WrongBytes
+from builder.fetch_models import ProductionBuild, choose
+from tests.fakes.hub import TOKEN, Hub, commit_of
+from tests.unit.builder.tiny_profile import (
+    COMMUNITY,
+    DUTCH,
+    GERMAN_FILE,
+    PUNKT_FILE,
+    SMALLER,
+    TABLES,
+    WHISPER,
+    noise,
+    profile_of,
+    sha256,
+)
+from worker.models.folder import Profile
+
+ROOT = Path(__file__).parents[3]
+WEIGHTS = f"{WHISPER}/model.bin"
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    """The build log."""
+    return []
+
+
+@pytest.fixture
+def build(hub: Hub, tmp_path: Path, lines: list[str]) -> ProductionBuild:
+    """A build of everything."""
+    profile = profile_of(hub)
+    models = choose(profile, ("large-v3", "small.en"), ("ja", "nl", "de"), ["xlsr-53-dutch"])
+    environment = hub.environment(HF_TOKEN=TOKEN)
+    return ProductionBuild(profile, models, tmp_path / "models", environment, write=lines.append)
+
+
+def files_of(folder: Path) -> set[str]:
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+
+
+def beside(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.parent.iterdir())
+
+
+def test_whole_profile_is_fetched_and_laid_out(
+    build: ProductionBuild, hub: Hub, lines: list[str]
+) -> None:
+    """What the worker reads, nothing that it does not, every byte as the hub has it."""
+    assert "complete in" in build.run()
+    whisper = ("config.json", "model.bin", "tokenizer.json", "vocabulary.txt")
+    aligner = ("config.json", "preprocessor_config.json", "vocab.json", "special_tokens_map.json")
+    pipeline = {f"diarization/{name}" for name in hub.repos[COMMUNITY] if name != "README.md"}
+    assert files_of(build.into) == {
+        "profile.json",
+        *(f"whisper/{name}/{file}" for name in ("large-v3", "small.en") for file in whisper),
+        *(f"align/{language}/{file}" for language in ("ja", "nl") for file in aligner),
+        "align/ja/pytorch_model.bin",
+        "align/nl/model.safetensors",
+        f"align/de/{GERMAN_FILE}",
+        *pipeline,
+        "vad/pytorch_model.bin",
+        *(f"nltk_data/tokenizers/punkt_tab/{x}/{t}" for x in ("english", "german") for t in TABLES),
+    }
+    for name, repo in (("large-v3", WHISPER), ("small.en", SMALLER)):
+        for file in whisper:
+            assert (build.into / "whisper" / name / file).read_bytes() == hub.repos[repo][file]
+    assert beside(build.into) == ["models"]  # nor did NLTK's archive write beside it
+    assert "licence CC-BY-NC-4.0: VOXPOPULI_ASR_BASE_10K_DE" in lines
+    assert [line for line in lines if "not pinned" in line] == [
+        f'xlsr-53-dutch was not pinned; this build took revision = "{commit_of(DUTCH)}"'
+    ]
+
+
+def test_folder_says_what_is_where_and_what_it_was_made_from(
+    build: ProductionBuild, hub: Hub
+) -> None:
+    """As the worker reads it; revision, licence and checksums; an inventory of all files."""
+    build.run()
+    profile = Profile.read(build.into)
+    assert (profile.profile, profile.whisper.default) == ("production", "large-v3")
+    assert profile.whisper.models["small.en"].languages == ("en",)
+    assert {language: (a.kind, a.name) for language, a in profile.align.items()} == {
+        "ja": ("huggingface", "xlsr-53-japanese"),
+        "nl": ("huggingface", "xlsr-53-dutch"),
+        "de": ("torchaudio", "VOXPOPULI_ASR_BASE_10K_DE"),
+    }
+    paths = [profile.vad.path, profile.diarization.path, profile.nltk_data]
+    paths += [entry.path for entry in (*profile.align.values(), *profile.whisper.models.values())]
+    assert all((build.into / path).exists() for path in paths)
+    document = json.loads((build.into / "profile.json").read_text())
+    source = document["provenance"]["whisper/large-v3"]
+    assert (source["revision"], source["licence"]) == (commit_of(WHISPER), "MIT")
+    checksums = {entry["file"]: entry["sha256"] for entry in source["sources"]}
+    assert checksums["model.bin"] == sha256(hub.repos[WHISPER]["model.bin"])
+    assert document["provenance"]["align/nl"]["pinned"] is False
+    assert files_of(build.into) - set(document["files"]) == {"profile.json"}
+    assert hub.url not in json.dumps(document)
+
+
+def test_second_run_asks_nobody(build: ProductionBuild, hub: Hub) -> None:
+    """Not even with a token, nor for what is not pinned."""
+    build.run()
+    hub.seen.clear()
+    again = replace(build, environment=hub.environment())
+    assert again.run().endswith("is complete already")
+    assert hub.seen == []
+
+
+def test_damaged_file_alone_is_fetched_again(build: ProductionBuild, hub: Hub) -> None:
+    """And the archive that the folder does not keep."""
+    build.run()
+    damaged = build.into / "whisper" / "small.en" / "model.bin"
+    right = damaged.read_bytes()
+    damaged.write_bytes(b"x" + right[1:])
+    hub.sent.clear()
+    build.run()
+    assert damaged.read_bytes() == right
+    assert set(hub.sent) == {f"{SMALLER}/model.bin", f"nltk/{PUNKT_FILE}"}
+
+
+def test_another_language_does_not_fetch_the_rest_again(build: ProductionBuild, hub: Hub) -> None:
+    """A folder grows by what is new."""
+    replace(build, models=choose(build.profile, ("large-v3", "small.en"), ("ja",))).run()
+    hub.sent.clear()
+    build.run()
+    assert {name.rpartition("/")[0] for name in hub.sent} == {
+        DUTCH,
+        "torchaudio",
+        "nltk/tokenizers",
+    }
+
+
+def test_kept_downloads_serve_the_next_build(
+    build: ProductionBuild, hub: Hub, tmp_path: Path
+) -> None:
+    """A cache mount of a container build: the folder is gone, the downloads are not."""
+    kept = replace(build, downloads=tmp_path / "kept")
+    kept.run()
+    shutil.rmtree(kept.into)
+    hub.sent.clear()
+    kept.run()
+    assert (kept.into / "profile.json").is_file()
+    assert hub.sent == {}
+
+
+def test_failure_leaves_the_old_folder_and_the_next_run_fetches_what_is_missing(
+    build: ProductionBuild, hub: Hub, lines: list[str]
+) -> None:
+    """Gigabytes that arrived are not asked for twice; the file that was wrong is removed."""
+    replace(build, models=choose(build.profile, ("large-v3",), ("ja",))).run()
+    before = files_of(build.into)
+    german = f"torchaudio/{GERMAN_FILE}"
+    hub.tampered[german] = noise("evil", len(hub.plain[german]))
+    with pytest.raises(WrongBytes, match=GERMAN_FILE):
+        build.run()
+    assert files_of(build.into) == before
+    assert lines[-1].startswith(f"what arrived stays in {build.into.parent}")
+    assert beside(build.into) == [".models.downloads", "models"]
+    hub.tampered.clear()
+    hub.sent.clear()
+    build.run()
+    assert hub.sent[german] == len(hub.plain[german])
+    assert f"{SMALLER}/model.bin" not in hub.sent
+    assert beside(build.into) == ["models"]
+
+
+def test_nothing_is_fetched_that_could_not_be_completed(
+    build: ProductionBuild, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No token, somebody else's folder, a file that is gone, a disk that is too small."""
+    with pytest.raises(AccessDenied, match=f"accept its licence at .*{COMMUNITY}.*HF_TOKEN"):
+        replace(build, environment=hub.environment()).run()
+    thesis = build.into / "thesis.tex"
+    build.into.mkdir()
+    thesis.write_text("…")
+    with pytest.raises(FolderError, match="choose another folder"):
+        build.run()
+    assert hub.seen == []
+    thesis.unlink()
+    vocabulary = hub.repos[DUTCH].pop("vocab.json")
+    with pytest.raises(Unreachable, match=rf"{DUTCH} has no vocab\.json"):
+        build.run()
+    hub.repos[DUTCH]["vocab.json"] = vocabulary
+    tight = shutil.disk_usage(build.into.parent)._replace(free=1_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: tight)
+    with pytest.raises(DiskFull, match=r"2\.\d MB have to be downloaded .* has 1\.0 MB free"):
+        build.run()
+    assert hub.sent == {}
+    assert beside(build.into) == ["models"]
+
+
+@pytest.mark.filterwarnings("ignore:Not enough free disk space")
+def test_disk_that_fills_up_leaves_nothing(
+    build: ProductionBuild, hub: Hub, small_disk: Path
+) -> None:
+    """A real one, filled by somebody else once the build had found room: it gets it all back."""
+    free = shutil.disk_usage(small_disk).free
+    small = tuple(m for m in build.models[2:] if not m.torchaudio_bundle)
+
+    def fill_disk(name: str) -> None:
+        if name.endswith("pytorch_model.bin"):
+            left = shutil.disk_usage(small_disk).free
+            (small_disk / "ballast").write_bytes(bytes(max(left - 20_000, 0)))
+
+    hub.before_sending = fill_disk
+    del hub.repos[WHISPER], hub.repos[SMALLER]
+    with pytest.raises(DiskFull, match=f"the disk of {small_disk}.* is full"):
+        replace(build, into=small_disk / "models", models=small).run()
+    assert sorted(path.name for path in small_disk.iterdir()) == ["ballast"]
+    (small_disk / "ballast").unlink()
+    assert shutil.disk_usage(small_disk).free == free
+
+
+COMMAND = """
+import logging, sys
+from pathlib import Path
+from builder import fetch_models, pins
+logging.basicConfig(level=logging.DEBUG)
+profile = pins.HubProfile.model_validate_json(Path(sys.argv[1]).read_text())
+fetch_models.load_profile = lambda *_: profile
+sys.exit(fetch_models.main(sys.argv[2:]))
+"""
+
+
+@pytest.fixture
+def command(hub: Hub, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A whole build in a process of its own, by a secret file, with debugging logs."""
+    pins, secret, out = tmp_path / "pins.json", tmp_path / "secret", tmp_path / "out"
+    pins.write_text(profile_of(hub).model_dump_json())
+    secret.write_text(TOKEN + "\n")
+    options = ["--profile", "production", "--into", out / "models", "--downloads", out / "d"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    environment |= hub.environment(HF_TOKEN_FILE=str(secret), HF_HUB_OFFLINE="1")
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", COMMAND, pins, *options, "--languages", "ja,de"],
+        env=environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    yield process
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_token_is_in_no_output_file_or_process_list(
+    hub: Hub, tmp_path: Path, accepted: bool, command: subprocess.Popen[bytes]
+) -> None:
+    """Nor is a signed URL in what the client says; HF_HUB_OFFLINE makes no difference."""
+    hub.accepted = accepted
+    process_list: list[bytes] = []
+    lost = [WEIGHTS]
+
+    def watch(name: str) -> None:
+        process_list.extend(visible_of(command.pid))
+        if name in lost:
+            lost.remove(name)
+            raise ConnectionResetError("the client warns of it, with the URL")
+
+    hub.before_sending = watch
+    output, errors = command.communicate(timeout=120)
+    assert command.returncode == (0 if accepted else 3), errors
+    assert any(f"Bearer {TOKEN}" == seen.authorization for seen in hub.seen)
+    written = [p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()]
+    haystack = [output, errors, *written, *process_list]
+    assert not [True for straw in haystack if TOKEN.encode() in straw]
+    assert b"urllib3" in errors  # the libraries did log
+    assert lost == ([] if accepted else [WEIGHTS])
+    assert b"s1gnature" not in output + b"".join(
+        line for line in errors.splitlines() if b"urllib3" not in line
+    )
+    if accepted:
+        assert written
+        assert any(b"--languages" in straw for straw in process_list)
+    else:
+        assert COMMUNITY.encode() in errors.splitlines()[-1]
+
+
+def visible_of(pid: int) -> list[bytes]:
+    """What any process of this user can see of another."""
+    return [Path(f"/proc/{pid}/{file}").read_bytes() for file in ("cmdline", "environ")]
+
+
+def test_interrupt_ends_the_build_at_once_and_keeps_what_arrived(
+    hub: Hub, tmp_path: Path, command: subprocess.Popen[bytes]
+) -> None:
+    """While the server holds a file back that the client would wait for."""
+    held, released = Event(), Event()
+
+    def hold(name: str) -> None:
+        if name == WEIGHTS:
+            held.set()
+            released.wait(120)
+
+    hub.before_sending = hold
+    assert held.wait(120)
+    command.send_signal(signal.SIGINT)
+    errors = command.communicate(timeout=60)[1]
+    released.set()
+    assert command.returncode == 130
+    assert f"what arrived stays in {tmp_path / 'out' / 'd'}: run again to resume" in errors.decode()

@@ -1,0 +1,139 @@
+"""A production profile of tiny files, and the hub that has them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+
+from builder.pins import (
+    Distribution,
+    HubModel,
+    HubProfile,
+    Mirrors,
+    PackageProfile,
+    PinnedFile,
+    PinnedModel,
+)
+from tests.fakes.hub import Hub, commit_of
+
+WHISPER = "Systran/faster-whisper-large-v3"
+SMALLER = "Systran/faster-whisper-small.en"
+DUTCH = "jonatasgrosman/wav2vec2-large-xlsr-53-dutch"
+JAPANESE = "jonatasgrosman/wav2vec2-large-xlsr-53-japanese"
+COMMUNITY = "pyannote/speaker-diarization-community-1"
+GERMAN_FILE = "wav2vec2_voxpopuli_base_10k_asr_de.pt"
+PUNKT_FILE = "tokenizers/punkt_tab.zip"
+WEIGHTS_BYTES = 900_000
+TABLES = ("abbrev_types.txt", "sent_starters.txt", "collocations.tab", "ortho_context.tab")
+
+
+def noise(seed: str, count: int) -> bytes:
+    """Bytes that no two files share."""
+    return hashlib.shake_256(seed.encode()).digest(count)
+
+
+def sha256(content: bytes) -> str:
+    """The SHA-256 of bytes."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def punkt_zip() -> bytes:
+    """An archive as NLTK's, with something in it that does not belong."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for language in ("english", "german"):
+            for table in TABLES:
+                archive.writestr(f"punkt_tab/{language}/{table}", f"{language} {table}")
+        archive.writestr("punkt_tab/README", "read me")
+        archive.writestr("punkt_tab/../../escaped.txt", "out")
+    return buffer.getvalue()
+
+
+def fill(hub: Hub) -> None:
+    """Put every repository and plain file of the profile into a hub."""
+    tokenizer = noise("tokenizer", 4000)
+    for repo in (WHISPER, SMALLER):
+        hub.repos[repo] = {
+            "README.md": b"# a card",
+            ".gitattributes": b"*.bin filter=lfs",
+            "config.json": b"{}" + repo.encode(),
+            "model.bin": noise(repo, WEIGHTS_BYTES),
+            "tokenizer.json": tokenizer,
+            "vocabulary.txt": noise("vocabulary" + repo, 900),
+        }
+    for repo in (DUTCH, JAPANESE):
+        hub.repos[repo] = {
+            "config.json": b"{}" + repo.encode(),
+            "preprocessor_config.json": b"{}",
+            "vocab.json": noise("vocab" + repo, 300),
+            "special_tokens_map.json": b"{ }",
+            "pytorch_model.bin": noise(repo, 50_000),
+            "flax_model.msgpack": noise("flax", 999),
+            "language_model/lm.binary": noise("lm", 999),
+        }
+    hub.repos[DUTCH]["model.safetensors"] = noise("safe", 60_000)
+    hub.repos[COMMUNITY] = {
+        "README.md": b"# a card",
+        "config.yaml": b"pipeline: {}",
+        "segmentation/pytorch_model.bin": noise("segmentation", 30_000),
+        "embedding/pytorch_model.bin": noise("embedding", 40_000),
+        "plda/plda.npz": noise("plda", 2000),
+        "plda/xvec_transform.npz": noise("xvec", 2000),
+    }
+    hub.gated.add(COMMUNITY)
+    hub.plain[f"torchaudio/{GERMAN_FILE}"] = noise(GERMAN_FILE, WEIGHTS_BYTES)
+    hub.plain[f"nltk/{PUNKT_FILE}"] = punkt_zip()
+
+
+def profile_of(hub: Hub) -> HubProfile:
+    """The pins of what `fill` made; Dutch is not pinned."""
+    german, punkt = hub.plain[f"torchaudio/{GERMAN_FILE}"], hub.plain[f"nltk/{PUNKT_FILE}"]
+    weights = {"model.bin": sha256(hub.repos[WHISPER]["model.bin"])}
+    models = (
+        _repo("whisper", "large-v3", WHISPER, sha256=weights),
+        _repo("whisper", "small.en", SMALLER, languages=("en",)),
+        _repo("align", "xlsr-53-japanese", JAPANESE, languages=("ja",)),
+        _repo("align", "xlsr-53-dutch", DUTCH, languages=("nl",), revision=None),
+        _repo("diarization", "community-1", COMMUNITY, gated=True),
+        HubModel(
+            kind="align",
+            name="VOXPOPULI_ASR_BASE_10K_DE",
+            licence="CC-BY-NC-4.0",
+            languages=("de",),
+            torchaudio_bundle="VOXPOPULI_ASR_BASE_10K_DE",
+            file=GERMAN_FILE,
+            file_bytes=len(german),
+            sha256={GERMAN_FILE: sha256(german)},
+        ),
+        HubModel(
+            kind="nltk_data",
+            name="punkt_tab",
+            licence="Apache-2.0",
+            file=PUNKT_FILE,
+            file_bytes=len(punkt),
+            sha256={PUNKT_FILE: sha256(punkt)},
+        ),
+    )
+    nowhere = "https://hub.invalid"
+    mirrors = Mirrors(hub=nowhere, torchaudio=nowhere, nltk=nowhere)
+    return HubProfile(mirrors=mirrors, packaged=_packaged(), models=models)
+
+
+def _repo(kind: str, name: str, repo: str, **more: object) -> HubModel:
+    values = {"licence": "MIT", "revision": commit_of(repo)} | more
+    return HubModel.model_validate({"kind": kind, "name": name, "repo": repo, **values})
+
+
+def _packaged() -> PackageProfile:
+    """The speech detector, from this repository instead of from whisperx's 18 MB."""
+    config = PinnedFile(
+        package="builder",
+        file="align_en_tiny/config.json",
+        sha256="88f9cb5ebed208dc84077768d5b3c89d458fd99d5352b7a608673abd0e3980c9",
+        to="pytorch_model.bin",
+    )
+    detector = PinnedModel(kind="vad", name="detector", folder="vad", files=(config,))
+    return PackageProfile(
+        distributions={"builder": Distribution(version="0", licence="MIT")}, models=(detector,)
+    )

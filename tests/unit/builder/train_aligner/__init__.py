@@ -1,1 +1,0 @@
-"""The aligner's training, in parts small enough to check against brute force."""

@@ -1,0 +1,275 @@
+"""RunPod's rules, one at a time, on a clock that the test sets."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from bucketscribe_contract import ExecutionPolicy, JobState
+from devstack.queue import Job, JobNotFound, JobQueue, NotRetryable, Submission
+from tests.fakes.queue_client import FakeClock
+
+UUID = "[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}"
+
+
+def submit(queue: JobQueue, timeout_s: int = 600, ttl_s: int = 86_400) -> Job:
+    """Queue a job with this policy."""
+    policy = ExecutionPolicy(execution_timeout_ms=timeout_s * 1000, ttl_ms=ttl_s * 1000)
+    return queue.submit(Submission({"n": 1}, policy))
+
+
+def started(queue: JobQueue, worker_id: str = "w", timeout_s: int = 600) -> Job:
+    """Queue a job and have the worker take it."""
+    submit(queue, timeout_s)
+    return queue.take(worker_id)[0]
+
+
+def kinds(queue: JobQueue, job: Job) -> list[str]:
+    """Return what happened to the job."""
+    return [event.kind for event in queue.events.since() if event.job_id == job.job_id]
+
+
+def is_gone(queue: JobQueue, job: Job) -> bool:
+    """Whether the queue no longer knows the job."""
+    try:
+        return queue.find(job.job_id) is not job
+    except JobNotFound:
+        return True
+
+
+def test_ids_look_like_runpods(queue: JobQueue) -> None:
+    assert re.fullmatch(f"{UUID}-u1", submit(queue).job_id)
+    assert re.fullmatch(f"sync-{UUID}", queue.submit(Submission({}, is_sync=True)).job_id)
+
+
+def test_a_job_runs_through_its_states(queue: JobQueue, clock: FakeClock) -> None:
+    job = submit(queue)
+    assert job.to_wire() == {"id": job.job_id, "status": "IN_QUEUE"}
+    clock.pass_s(1.5)
+    assert queue.take("w") == [job]
+    assert queue.progress("w", job.job_id, {"percent": 5})
+    shown = {"id": job.job_id, "delayTime": 1500, "workerId": "w"}
+    assert job.to_wire() == {**shown, "status": "IN_PROGRESS", "output": {"percent": 5}}
+    clock.pass_s(0.25)
+    assert queue.finish("w", job.job_id, {"text": "x"})
+    ended = {"status": "COMPLETED", "executionTime": 250, "output": {"text": "x"}}
+    assert job.to_wire() == {**shown, **ended}
+    assert kinds(queue, job) == ["submitted", "taken", "progress", "completed"]
+
+
+@pytest.mark.parametrize(
+    ("output", "error", "shown"),
+    [
+        ({"partial": 1}, "bad", {"status": "FAILED", "error": "bad", "output": {"partial": 1}}),
+        (None, {"code": "X"}, {"status": "FAILED", "error": '{"code": "X"}'}),
+        (None, None, {"status": "COMPLETED"}),  # progress is no result (runpod-python#309)
+    ],
+)
+def test_an_end_shows_what_the_sdk_posted(
+    queue: JobQueue, output: Any, error: Any, shown: dict[str, Any]
+) -> None:
+    job = started(queue)
+    queue.progress("w", job.job_id, 1)
+    assert queue.finish("w", job.job_id, output, error)
+    found = job.to_wire()
+    assert {key: found.get(key) for key in ("status", "error", "output") if key in found} == shown
+
+
+def test_jobs_are_taken_oldest_first_and_never_twice(queue: JobQueue) -> None:
+    jobs = [submit(queue) for _ in range(5)]
+    assert queue.take("a", 2) == jobs[:2]
+    assert queue.take("b", 9) == jobs[2:]
+    assert queue.take("c") == []
+
+
+def test_execution_timeout_limits_the_run_alone_and_stops_the_worker(
+    queue: JobQueue, clock: FakeClock
+) -> None:
+    job = submit(queue, timeout_s=5)
+    clock.pass_s(100)
+    queue.take("w")
+    clock.pass_s(4.9)
+    queue.ping("w")
+    assert queue.find(job.job_id).state is JobState.IN_PROGRESS
+    clock.pass_s(0.1)
+    assert queue.find(job.job_id).state is JobState.TIMED_OUT
+    assert queue.collect_stops("w") == [job.job_id]
+    assert queue.collect_stops("w") == []
+    assert not queue.finish("w", job.job_id, "late")
+    assert queue.health()["jobs"]["failed"] == 1  # RunPod's /health does not count these apart
+    assert queue.retry(job.job_id).state is JobState.IN_QUEUE
+
+
+@pytest.mark.parametrize("is_running", [False, True])
+def test_ttl_counts_from_submission_and_leaves_nothing(
+    queue: JobQueue, clock: FakeClock, is_running: bool
+) -> None:
+    job = submit(queue, timeout_s=10, ttl_s=10)
+    clock.pass_s(3)
+    if is_running:
+        queue.take("w")
+    clock.pass_s(6.9)
+    queue.ping("w")
+    assert not is_gone(queue, job)
+    clock.pass_s(0.1)
+    assert is_gone(queue, job)
+    assert queue.collect_stops("w") == ([job.job_id] if is_running else [])
+    assert queue.take("w") == []
+    assert kinds(queue, job)[-1] == "expired"
+
+
+@pytest.mark.parametrize(("is_sync", "kept_s"), [(False, 1800), (True, 60)])
+def test_a_result_is_kept_for_a_while_after_the_end(
+    queue: JobQueue, clock: FakeClock, is_sync: bool, kept_s: int
+) -> None:
+    job = queue.submit(Submission({}, is_sync=is_sync))
+    clock.pass_s(8)
+    queue.cancel(job.job_id)
+    clock.pass_s(kept_s - 0.1)
+    assert not is_gone(queue, job)
+    clock.pass_s(0.1)
+    assert is_gone(queue, job)
+
+
+def test_a_silent_workers_job_goes_back_to_the_front(queue: JobQueue, clock: FakeClock) -> None:
+    job = started(queue)
+    submit(queue)
+    queue.progress("w", job.job_id, "half")
+    clock.pass_s(10)
+    shown = {"id": job.job_id, "status": "IN_QUEUE", "retries": 1}
+    assert queue.find(job.job_id).to_wire() == shown
+    assert queue.health()["jobs"]["retried"] == 1
+    assert queue.take("other") == [job]
+    assert not queue.finish("w", job.job_id, "from the lost worker")
+    assert queue.finish("other", job.job_id, "right")
+    assert job.output == "right"
+    assert kinds(queue, job)[-5:] == ["stop_sent", "requeued", "taken", "late_result", "completed"]
+
+
+def test_a_pinging_worker_keeps_its_job(queue: JobQueue, clock: FakeClock) -> None:
+    job = started(queue)
+    for _ in range(50):
+        clock.pass_s(9.9)
+        queue.ping("w")
+    assert queue.find(job.job_id).worker_id == "w"
+
+
+def test_a_worker_that_gets_its_lost_job_again_is_not_told_to_stop_it(
+    queue: JobQueue, clock: FakeClock
+) -> None:
+    job = started(queue)
+    clock.pass_s(10)
+    assert queue.take("w") == [job]
+    assert queue.collect_stops("w") == []
+
+
+def test_the_ttl_goes_on_when_a_job_goes_back(queue: JobQueue, clock: FakeClock) -> None:
+    job = submit(queue, timeout_s=15, ttl_s=15)
+    queue.take("w")
+    clock.pass_s(10)
+    assert not is_gone(queue, job)
+    clock.pass_s(5)
+    assert is_gone(queue, job)
+
+
+def test_the_first_result_stands(queue: JobQueue) -> None:
+    """The SDK's progress threads often post after the result."""
+    job = started(queue)
+    queue.finish("w", job.job_id, "first")
+    assert not queue.progress("w", job.job_id, "late")
+    assert not queue.finish("w", job.job_id, error="second")
+    assert (job.state, job.output) == (JobState.COMPLETED, "first")
+    assert kinds(queue, job)[-2:] == ["late_progress", "late_result"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "stops"),
+    [
+        ("waiting", JobState.CANCELLED, False),
+        ("running", JobState.CANCELLED, True),
+        ("finished", JobState.COMPLETED, False),
+    ],
+)
+def test_cancelling_stops_the_worker_that_runs_the_job(
+    queue: JobQueue, before: str, after: JobState, stops: bool
+) -> None:
+    job = submit(queue) if before == "waiting" else started(queue)
+    if before == "finished":
+        queue.finish("w", job.job_id, "x")
+    assert queue.cancel(job.job_id).state is after
+    assert queue.take("w") == []
+    assert queue.collect_stops("other") == []
+    assert queue.collect_stops("w") == ([job.job_id] if stops else [])
+    assert not queue.finish("w", job.job_id, "too late")
+
+
+def test_purge_drops_waiting_jobs_only(queue: JobQueue) -> None:
+    running = started(queue)
+    waiting = [submit(queue), submit(queue)]
+    assert queue.purge() == 2
+    assert queue.find(running.job_id).state is JobState.IN_PROGRESS
+    assert [is_gone(queue, job) for job in waiting] == [True, True]
+    assert queue.take("w") == []
+
+
+def test_a_failed_job_can_be_retried_with_a_new_ttl(queue: JobQueue, clock: FakeClock) -> None:
+    job = submit(queue, timeout_s=10, ttl_s=10)
+    queue.take("w")
+    queue.finish("w", job.job_id, error="bad")
+    clock.pass_s(9)
+    assert queue.retry(job.job_id).state is JobState.IN_QUEUE
+    clock.pass_s(9)
+    assert queue.take("w") == [job]
+    assert job.to_wire()["delayTime"] == 9000
+    assert "error" not in job.to_wire()
+
+
+@pytest.mark.parametrize("end", ["waiting", "running", "cancelled", "completed"])
+def test_other_jobs_cannot_be_retried(queue: JobQueue, end: str) -> None:
+    job = submit(queue)
+    if end in ("running", "completed"):
+        queue.take("w")
+    if end == "completed":
+        queue.finish("w", job.job_id, "x")
+    if end == "cancelled":
+        queue.cancel(job.job_id)
+    with pytest.raises(NotRetryable, match=job.state.value):
+        queue.retry(job.job_id)
+
+
+def test_health_counts_workers_that_are_neither_silent_nor_retired(
+    queue: JobQueue, clock: FakeClock
+) -> None:
+    queue.ping("silent")
+    clock.pass_s(10)
+    for output, error in [("x", None), (None, "bad")]:
+        queue.finish("w", started(queue).job_id, output, error)
+    started(queue)
+    submit(queue)
+    queue.ping("idle")
+    queue.retire("retired")
+    assert queue.take("retired") == []
+    assert queue.health() == {
+        "jobs": {"completed": 1, "failed": 1, "inProgress": 1, "inQueue": 1, "retried": 0},
+        "workers": {"idle": 1, "running": 1},
+    }
+
+
+def test_unknown_jobs_are_not_found(queue: JobQueue) -> None:
+    for call in (queue.find, queue.cancel, queue.retry):
+        with pytest.raises(JobNotFound):
+            call("nonesuch")
+    assert not queue.finish("w", "nonesuch", "x")
+
+
+def test_events_never_hold_inputs_outputs_or_urls(queue: JobQueue) -> None:
+    """The log may be kept: presigned URLs are secrets."""
+    secret = "hidden-value"
+    job = queue.submit(Submission({"audio_url": secret}, webhook=f"https://h/{secret}"))
+    queue.take("w")
+    queue.progress("w", job.job_id, secret)
+    queue.finish("w", job.job_id, secret, secret)
+    assert secret not in repr([event.to_wire() for event in queue.events.since()])
+    assert secret not in repr(job)

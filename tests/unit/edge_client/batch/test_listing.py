@@ -1,0 +1,246 @@
+"""Listing: every session once in any order, in few calls, and never far ahead of the consumer."""
+
+import threading
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_client.batch.listing import in_order, list_sessions
+from edge_client.batch.types import Filter, ListedSession
+from edge_client.errors import SessionNotFound, StorageRefused, Unreachable
+from edge_client.services.edge import Edge
+from edge_client.services.s3 import Bucket, ObjectInfo, Page
+from edge_client.session import Session
+from tests.fakes import listing
+from tests.fakes.servers import S3Server
+
+AT = datetime(2026, 11, 1, tzinfo=UTC)
+ORDERS = (listing.bytewise, listing.by_folders)
+ALL = Filter()
+
+
+class DictBucket(Bucket):
+    """A bucket's LIST without the network; fails after ``fails_after`` pages."""
+
+    def __init__(
+        self,
+        keys: set[str],
+        order: listing.Order = listing.bytewise,
+        page_keys: int = 1000,
+        fails_after: float = float("inf"),
+    ) -> None:
+        self.order, self.page_keys, self.fails_after = order, page_keys, fails_after
+        self.calls = 0
+        self.hold(keys)
+
+    def hold(self, keys: set[str]) -> None:
+        """Have these keys from now on."""
+        in_order = sorted(keys, key=self.order)
+        self.held = in_order, [self.order(key) for key in in_order]
+
+    def list_page(self, prefix: str, after: str = "") -> Page:
+        """Return a page."""
+        if self.calls >= self.fails_after:
+            raise Unreachable("S3 is away")
+        self.calls += 1
+        held, places = self.held
+        left = held[bisect_right(places, self.order(after)) if after else 0 :]
+        below = islice((key for key in left if key.startswith(prefix)), self.page_keys + 1)
+        keys, _, more = listing.page_of(below, self.order, prefix, after, "", self.page_keys)
+        infos = tuple(ObjectInfo(key, '"e"', 1, AT) for key in keys)
+        return Page(infos, more)
+
+
+def session_keys(user: str, names: list[str], *files: str) -> set[str]:
+    files = files or ("audio.wav",)
+    return {f"users/{user}/audio/sessions/{name}/{file}" for name in names for file in files}
+
+
+SPREAD = set().union(
+    *(session_keys(f"u{user:03}", [f"s{n}" for n in range(10)]) for user in range(300))
+)
+
+
+def test_session_is_its_three_objects_and_its_chunks(edge: Edge, s3: S3Server) -> None:
+    session = Session("u 1", "s+ü")
+    for number in range(3):
+        s3.put(f"{session.prefix}/chunk-{number:03}.webm", b"c")
+    for key in (session.audio_key, session.result_key, session.claim_key, session.progress_key):
+        s3.put(key, key.encode())
+    s3.put(f"{session.prefix}/metadata.json", b"{}")
+    head = edge.bucket.head
+    assert list(list_sessions(edge.bucket, ALL)) == [
+        ListedSession(
+            session,
+            audio=head(session.audio_key),
+            transcript=head(session.result_key),
+            claim=head(session.claim_key),
+            chunks=3,
+        )
+    ]
+
+
+names = st.text(st.sampled_from(" -0a~é\U00010000"), min_size=1, max_size=3)
+files = st.sampled_from(["audio.wav", "transcription.json", "chunk-1.webm", "x/y.png", ""])
+places = st.one_of(
+    st.builds("audio/sessions/{}/{}".format, names, files),
+    st.builds("audio/sessions/{}".format, names),
+    st.builds("audio/{}".format, names),
+    st.builds("{}/{}".format, names, names),
+)
+keys = st.sets(
+    st.one_of(st.builds("users/{}/{}".format, names, places), st.builds("users/{}".format, names)),
+    max_size=60,
+)
+
+
+@given(keys=keys, order=st.sampled_from(ORDERS), page_keys=st.integers(1, 7))
+@settings(max_examples=300, deadline=None)
+def test_every_session_comes_once(keys: set[str], order: listing.Order, page_keys: int) -> None:
+    listed = list(list_sessions(DictBucket(keys, order, page_keys), ALL))
+    wanted = Counter[str]()
+    for key in keys:
+        parts = key.split("/")
+        if len(parts) > 5 and parts[2:4] == ["audio", "sessions"]:
+            wanted["/".join(parts[:5])] += parts[5:] == ["chunk-1.webm"]
+    assert Counter(each.session.prefix for each in listed) == Counter(wanted.keys())
+    assert {each.session.prefix: each.chunks for each in listed} == dict(wanted)
+    with_audio = {f"{prefix}/audio.wav" for prefix in wanted} & keys
+    assert {each.audio.key for each in listed if each.audio} == with_audio
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("sizes", [[100] * 30, [2900] + [10] * 10, [1] * 3000])
+def test_calls_are_the_fewest_there_can_be(order: listing.Order, sizes: list[int]) -> None:
+    keys = set().union(
+        *(session_keys(f"u{u}", [f"s{n}" for n in range(size)]) for u, size in enumerate(sizes))
+    )
+    bucket = DictBucket(keys, order, page_keys=10)
+    assert len(list(list_sessions(bucket, ALL))) == len(keys)
+    assert bucket.calls == len(keys) / 10
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("junk", ["0/{}", "audio/a{}", "audio/z{}", "zzz/{}", "audio-old/{}"])
+def test_other_things_of_a_user_are_jumped_over(order: listing.Order, junk: str) -> None:
+    keys = {
+        f"users/{user}/{junk.format(f'{number:04}')}" for user in "abc" for number in range(1000)
+    }
+    sessions = set().union(*(session_keys(user, ["s1", "s2"]) for user in "ac"))
+    bucket = DictBucket(keys | sessions, order, page_keys=10)
+    assert len(list(list_sessions(bucket, ALL))) == 4
+    assert bucket.calls < 15
+
+
+def test_pages_are_listed_as_they_are_consumed() -> None:
+    bucket = DictBucket(SPREAD, page_keys=10)
+    listed = list_sessions(bucket, ALL)
+    assert next(listed).session == Session("u000", "s0")
+    assert bucket.calls == 1, "the first session comes after the first page"
+    assert len(list(islice(listed, 15))) == 15
+    assert bucket.calls == 2, "a slow consumer is never far behind"
+
+
+def test_slow_consumer_misses_nothing() -> None:
+    bucket = DictBucket(SPREAD, page_keys=10)
+    seen = []
+    for number, listed in enumerate(list_sessions(bucket, ALL)):
+        seen.append(listed.session)
+        if number == 1500:  # a user appears, a user goes
+            gone = session_keys("u299", [f"s{n}" for n in range(10)])
+            bucket.hold((SPREAD - gone) | session_keys("u149-", ["s0"]))
+    assert len(seen) == len(set(seen))
+    assert set(seen) >= {Session(f"u{user:03}", "s9") for user in range(299)}
+
+
+def test_errors_come_out_of_the_iterator(edge: Edge, s3: S3Server) -> None:
+    with pytest.raises(Unreachable, match="away"):
+        list(list_sessions(DictBucket(SPREAD, page_keys=10, fails_after=20), ALL))
+    s3.put("users/a", b"")
+    s3.page_keys = 0
+    with pytest.raises(StorageRefused, match="shows nothing"):
+        list(list_sessions(edge.bucket, ALL))
+    s3.refuse = lambda method, key: (403, "AccessDenied")
+    with pytest.raises(StorageRefused, match="403"):
+        next(list_sessions(edge.bucket, ALL))
+
+
+def test_named_sessions_cost_a_call_each_and_come_in_order() -> None:
+    bucket = DictBucket(SPREAD)
+    wanted = (Session("u200", "s3"), Session("u001", "s1"), Session("u200", "s3"), Session("u", ""))
+    listed = list(list_sessions(bucket, Filter(sessions=wanted)))
+    assert [each.session for each in listed] == [wanted[0], wanted[1], wanted[3]]
+    assert [each.audio is None for each in listed] == [False, False, True]
+    assert bucket.calls == 3
+
+
+def test_user_is_listed_alone_or_refused_by_name() -> None:
+    bucket = DictBucket(SPREAD, page_keys=4)
+    listed = list(list_sessions(bucket, Filter(user="u010")))
+    assert [each.session.name for each in listed] == [f"s{n}" for n in range(10)]
+    assert bucket.calls == 3
+    with pytest.raises(SessionNotFound, match=r"'nobody'.*--user"):
+        list(list_sessions(bucket, Filter(user="nobody")))
+
+
+def test_values_come_in_their_order() -> None:
+    later = threading.Event()
+
+    def slow() -> int:
+        assert later.wait(10)
+        return 0
+
+    def quick() -> int:
+        later.set()
+        return 1
+
+    assert list(in_order([partial(slow), partial(quick), 2], workers=2, ahead=9)) == [0, 1, 2]
+
+
+def test_value_that_is_there_does_not_wait_for_the_next() -> None:
+    drawn: list[int] = []
+    values = (drawn.append(number) or number for number in range(3))
+    for number in in_order(values, workers=1, ahead=9):
+        assert drawn == list(range(number + 1))
+
+
+def test_no_more_are_drawn_than_allowed() -> None:
+    go, drawn = threading.Event(), []
+
+    def slow() -> int:
+        assert go.wait(10)
+        return -1
+
+    def values() -> Iterator[int | partial[int]]:
+        yield partial(slow)
+        for number in range(100):
+            drawn.append(number)
+            if number == 3:
+                go.set()
+            yield number
+
+    made = in_order(values(), workers=1, ahead=5)
+    assert next(made) == -1
+    assert drawn == [0, 1, 2, 3]
+    assert list(made) == list(range(100))
+
+
+def test_failure_comes_in_its_place_and_closing_ends_the_threads() -> None:
+    def fails() -> int:
+        raise Unreachable("S3 is away")
+
+    made = in_order([1, partial(fails), 3], workers=1, ahead=9)
+    assert next(made) == 1
+    with pytest.raises(Unreachable):
+        next(made)
+    closed = in_order([partial(int), 2, 3], workers=1, ahead=1)
+    assert next(closed) == 0
+    closed.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("in-order")]

@@ -1,0 +1,300 @@
+"""What a batch does with a session: from the listing, from its claim, and in as few calls."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from edge_client.batch import plan as plan_
+from edge_client.batch.plan import ClaimedSession, from_listing, plan
+from edge_client.batch.types import Filter, ListedSession, PlannedAction, PlannedSession
+from edge_client.errors import StorageRefused
+from edge_client.jobs import claim as claims
+from edge_client.jobs.claim import GRACE, StoredClaim
+from edge_client.jobs.transcript import Delivered
+from edge_client.services.edge import Edge
+from edge_client.services.s3 import ObjectInfo
+from edge_client.session import Session
+from tests.fakes.servers import S3Server
+from tests.unit.edge_client.samples import NOW, SESSION, claim, transcript, wav
+
+ALL = Filter()
+KEEP_STALE, FORCE = Filter(stale=False), Filter(force=True)
+HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
+SUBMIT, FOLLOW, DONE = PlannedAction.SUBMIT, PlannedAction.FOLLOW, PlannedAction.DONE
+NOT_MERGED, NO_AUDIO = PlannedAction.NOT_MERGED, PlannedAction.NO_AUDIO
+FAILED_BEFORE, REFUSED = PlannedAction.FAILED_BEFORE, PlannedAction.REFUSED
+
+
+def stored(key: str, at: datetime = NOW, size_bytes: int = 100, etag: str = '"e1"') -> ObjectInfo:
+    return ObjectInfo(key, etag, size_bytes, at)
+
+
+AUDIO = stored(SESSION.audio_key)
+NO_BYTES = replace(AUDIO, size_bytes=0)
+LATER = stored(SESSION.result_key, NOW + HOUR)
+SAME_TIME = replace(LATER, modified_at=NOW)
+SECOND_EARLIER = replace(LATER, modified_at=NOW - SECOND)
+EARLIER = stored(SESSION.result_key, NOW - HOUR)
+EMPTY = replace(LATER, size_bytes=0)
+CLAIM = stored(SESSION.claim_key, NOW + 5 * SECOND)
+DELIVERED = Delivered(1, 1, 2.0, 0.5, "en", (), 100)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "audio", "transcript", "chunks", "action", "why"),
+    [
+        (ALL, AUDIO, None, 0, SUBMIT, "new"),
+        (ALL, AUDIO, SAME_TIME, 0, DONE, "done"),
+        (ALL, AUDIO, LATER, 0, DONE, "done"),
+        (ALL, AUDIO, SECOND_EARLIER, 0, SUBMIT, plan_.STALE),
+        (KEEP_STALE, AUDIO, EARLIER, 0, DONE, plan_.LEFT_STALE),
+        (KEEP_STALE, AUDIO, LATER, 0, DONE, "done"),
+        (ALL, AUDIO, EMPTY, 0, SUBMIT, plan_.EMPTY_TRANSCRIPT),
+        (KEEP_STALE, AUDIO, EMPTY, 0, SUBMIT, plan_.EMPTY_TRANSCRIPT),
+        (ALL, None, None, 1, NOT_MERGED, "1 chunk, no audio.wav yet"),
+        (FORCE, None, None, 1200, NOT_MERGED, "1,200 chunks, no audio.wav yet"),
+        (ALL, None, None, 0, NO_AUDIO, plan_.NO_RECORDING),
+        (FORCE, NO_BYTES, None, 0, NO_AUDIO, "audio.wav is empty: upload it again"),
+        (ALL, None, LATER, 3, DONE, "done; its recording is gone"),
+        (ALL, None, EMPTY, 3, NOT_MERGED, "3 chunks, no audio.wav yet"),
+        (FORCE, AUDIO, LATER, 0, SUBMIT, "forced"),
+    ],
+)
+def test_without_a_claim_the_listing_tells_everything(
+    chosen: Filter,
+    audio: ObjectInfo | None,
+    transcript: ObjectInfo | None,
+    chunks: int,
+    action: PlannedAction,
+    why: str,
+) -> None:
+    listed = ListedSession(SESSION, audio, transcript, None, chunks)
+    assert from_listing(listed, chosen) == PlannedSession(SESSION, action, why, audio)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "transcript", "claimed_s", "is_read"),
+    [
+        (ALL, None, 5, True),
+        (ALL, EARLIER, 5, True),
+        (ALL, EMPTY, 5, True),
+        (ALL, LATER, 5, False),
+        (ALL, LATER, 2, False),
+        (ALL, LATER, 1, True),  # the recording may have been replaced after the submission
+        (ALL, LATER, -3600, True),
+        (FORCE, LATER, 5, True),
+        (KEEP_STALE, EARLIER, 5, False),
+    ],
+)
+def test_claim_is_read_only_where_the_listing_cannot_tell(
+    chosen: Filter, transcript: ObjectInfo | None, claimed_s: int, is_read: bool
+) -> None:
+    written = stored(SESSION.claim_key, NOW + claimed_s * SECOND)
+    listed = ListedSession(SESSION, AUDIO, transcript, written)
+    assert (from_listing(listed, chosen) is None) == is_read
+
+
+ALIVE = {"expires_at": NOW + HOUR}
+OVER = {"submitted_at": NOW - 9 * HOUR, "expires_at": NOW - GRACE}
+LET_GO = {"submitted_at": NOW, "expires_at": NOW - GRACE}
+OTHER = {"audio_etag": '"e0"'}
+BAD = {"ended": "AUDIO_UNREADABLE: no audio in it"}
+AWAY = {"ended": "STORAGE_UNAVAILABLE: S3 was away"}
+
+
+def planned(
+    claimed: dict[str, Any] | None,
+    transcript: ObjectInfo | None = None,
+    *,
+    delivered: bool | None = None,
+    read: str | None = None,
+    chosen: Filter = ALL,
+    endpoint_id: str | None = "ep1",
+) -> tuple[PlannedAction, str]:
+    """Plan a session; ``delivered`` is None where its transcript must not be read."""
+
+    def find_of_job(_: object) -> Delivered | None:
+        assert delivered is not None, "the transcript need not be read"
+        return replace(DELIVERED, audio_etag=read) if delivered else None
+
+    held = None if claimed is None else StoredClaim(claim(**claimed), '"c1"')
+    listed = ListedSession(SESSION, AUDIO, transcript, CLAIM)
+    found = ClaimedSession(listed, AUDIO, held, chosen, endpoint_id, NOW, find_of_job).plan()
+    assert (found.audio, found.held) == (AUDIO, held)
+    return found.action, found.why
+
+
+@pytest.mark.parametrize(
+    ("claimed", "action", "why"),
+    [
+        (ALIVE, FOLLOW, plan_.IN_FLIGHT),
+        (ALIVE | {"job_id": None}, FOLLOW, plan_.UNANSWERED),
+        (ALIVE | OTHER, FOLLOW, plan_.IN_FLIGHT_FOR_ANOTHER),
+        (ALIVE | {"endpoint_id": "ep2"}, REFUSED, "RUNPOD_ENDPOINT_ID=ep2"),
+        ({"expires_at": NOW - GRACE + SECOND}, FOLLOW, plan_.IN_FLIGHT),
+        (OVER, SUBMIT, plan_.EXPIRED),
+        (OVER | {"endpoint_id": "ep2"}, SUBMIT, plan_.EXPIRED),
+        (LET_GO, SUBMIT, plan_.NOT_TAKEN),
+        (ALIVE | BAD, FAILED_BEFORE, BAD["ended"]),
+        (OVER | BAD, FAILED_BEFORE, BAD["ended"]),
+        (ALIVE | BAD | OTHER, SUBMIT, plan_.CHANGED_SINCE),
+        (ALIVE | AWAY, SUBMIT, "once more after STORAGE_UNAVAILABLE"),
+        (None, SUBMIT, "new"),
+    ],
+)
+def test_without_a_transcript_the_claim_decides(
+    claimed: dict[str, Any] | None, action: PlannedAction, why: str
+) -> None:
+    found, said = planned(claimed)
+    assert found is action
+    assert why in said
+
+
+@pytest.mark.parametrize(
+    ("claimed", "transcript", "delivered", "read", "action", "why"),
+    [
+        # newer by the listing
+        (ALIVE, LATER, None, None, DONE, "done"),
+        (ALIVE | OTHER, LATER, True, None, SUBMIT, plan_.CHANGED_MEANWHILE),
+        (ALIVE | OTHER, LATER, True, '"e0"', SUBMIT, plan_.CHANGED_MEANWHILE),
+        (ALIVE | OTHER, LATER, True, '"e1"', DONE, "done"),  # replaced before the worker read it
+        (OVER | OTHER, LATER, True, None, SUBMIT, plan_.CHANGED_MEANWHILE),
+        (OVER | OTHER, LATER, False, None, DONE, "done"),  # somebody else's, newer
+        (None, LATER, None, None, DONE, "done"),
+        # older by the listing
+        (ALIVE, EARLIER, True, None, DONE, "done"),  # the same bytes, uploaded again
+        (OVER, EARLIER, True, None, DONE, "done"),
+        (OVER, EARLIER, False, None, SUBMIT, plan_.STALE),
+        (ALIVE | OTHER, EARLIER, True, None, SUBMIT, plan_.STALE),  # that job has ended
+        (ALIVE | OTHER, EARLIER, False, None, FOLLOW, plan_.IN_FLIGHT_FOR_ANOTHER),
+        (OVER | OTHER, EARLIER, None, None, SUBMIT, plan_.STALE),
+        (ALIVE, EARLIER, False, None, FOLLOW, plan_.IN_FLIGHT),
+        (ALIVE | BAD, EARLIER, False, None, FAILED_BEFORE, BAD["ended"]),
+        (ALIVE | BAD | OTHER, EARLIER, None, None, SUBMIT, plan_.CHANGED_SINCE),
+        (None, EARLIER, None, None, SUBMIT, plan_.STALE),
+    ],
+)
+def test_transcript_is_judged_by_its_job(
+    claimed: dict[str, Any] | None,
+    transcript: ObjectInfo,
+    delivered: bool | None,
+    read: str | None,
+    action: PlannedAction,
+    why: str,
+) -> None:
+    assert planned(claimed, transcript, delivered=delivered, read=read) == (action, why)
+
+
+def test_what_failed_for_good_runs_where_the_user_says_so() -> None:
+    named = Filter(sessions=(SESSION,))
+    assert planned(ALIVE | BAD, chosen=named) == (SUBMIT, "once more after AUDIO_UNREADABLE")
+    assert planned(ALIVE | BAD, chosen=FORCE) == (SUBMIT, "forced")
+
+
+def test_box_without_an_endpoint_takes_every_job_for_one_in_flight() -> None:
+    assert planned(ALIVE | {"endpoint_id": "ep2"}, endpoint_id=None)[0] is FOLLOW
+
+
+def test_object_that_is_no_claim_is_refused_unless_forced() -> None:
+    listed, held = ListedSession(SESSION, AUDIO, None, CLAIM), StoredClaim(None, '"c1"')
+    session = ClaimedSession(listed, AUDIO, held, ALL, "ep1", NOW, lambda _: None)
+    assert (session.plan().action, session.plan().held) == (REFUSED, held)
+    assert "--force" in session.plan().why
+    assert replace(session, chosen=FORCE).plan().action is SUBMIT
+
+
+Go = Callable[..., list[PlannedSession]]
+
+
+@pytest.fixture
+def go(edge: Edge) -> Iterator[Go]:
+    """Plan all sessions of the bucket; no thread stays."""
+    yield lambda **chosen: list(plan(edge, Filter(**chosen)))
+    assert not [t for t in threading.enumerate() if t.name.startswith("in-order")]
+
+
+def actions(found: list[PlannedSession]) -> Counter[PlannedAction]:
+    return Counter(each.action for each in found)
+
+
+def put_claim(s3: S3Server, session: Session, **changes: object) -> None:
+    etag = s3.objects[session.audio_key].etag
+    written = claim(**({"session": session.prefix, "audio_etag": etag} | changes))
+    s3.put(session.claim_key, written.model_dump_json().encode())
+
+
+def test_bucket_costs_a_list_and_a_get_for_each_doubt(edge: Edge, s3: S3Server, go: Go) -> None:
+    for number in range(40):
+        session = Session("u", f"new-{number}")
+        s3.put(session.audio_key, wav())
+        done = Session("u", f"done-{number}")
+        s3.put(done.audio_key, wav(), NOW - HOUR)
+        s3.put(done.claim_key, b"{}", NOW - HOUR + timedelta(minutes=1))
+        s3.put(done.result_key, transcript())
+        flying = Session("u", f"flying-{number}")
+        s3.put(flying.audio_key, wav())
+        put_claim(s3, flying)
+    found = go()
+    assert actions(found) == {SUBMIT: 40, DONE: 40, FOLLOW: 40}
+    assert [i.session.name for i in found] == sorted(i.session.name for i in found)
+    methods = Counter((method, key.rpartition("/")[2]) for method, key in s3.calls)
+    assert methods == {("GET", ""): 1, ("GET", "transcription.job.json"): 40}
+    followed = next(each for each in found if each.action is FOLLOW)
+    assert followed.held == claims.read(edge.bucket, followed.session)
+
+
+def test_transcript_is_read_where_its_claim_leaves_a_doubt(s3: S3Server, go: Go) -> None:
+    s3.put(SESSION.audio_key, wav())
+    put_claim(s3, SESSION, audio_etag='"before"')
+    s3.put(SESSION.result_key, transcript(request_id="r1"))
+    assert actions(go()) == {SUBMIT: 1}
+    s3.put(SESSION.result_key, transcript(request_id="by other means"))
+    assert actions(go()) == {DONE: 1}
+
+
+def test_limit_counts_work_alone_and_ends_the_listing(s3: S3Server, go: Go) -> None:
+    s3.page_keys = 5
+    for number in range(100):
+        s3.put(Session("u1", f"s{number:03}").audio_key, wav())
+    s3.put(f"{Session('u0', 's').prefix}/chunk-001.webm", b"c")
+    assert actions(go(limit=3)) == {NOT_MERGED: 1, SUBMIT: 3}
+    assert len(s3.lists) < 12
+    assert go(limit=0) == []
+
+
+def test_older_recordings_and_other_users_are_left_out(s3: S3Server, go: Go) -> None:
+    s3.put(Session("u", "old").audio_key, wav(), NOW - SECOND)
+    s3.put(Session("u", "young").audio_key, wav(), NOW)
+    s3.put(f"{Session('u', 'parts').prefix}/chunk-001.webm", b"c", NOW - HOUR)
+    s3.put(Session("u2", "other").audio_key, wav(), NOW)
+    assert {each.session.name for each in go(since=NOW, user="u")} == {"young", "parts"}
+    assert len(go()) == 4
+
+
+def test_named_session_runs_although_it_failed_for_good(s3: S3Server, go: Go) -> None:
+    s3.put(SESSION.audio_key, wav())
+    put_claim(s3, SESSION, **BAD)
+    assert actions(go()) == {FAILED_BEFORE: 1}
+    assert actions(go(sessions=(SESSION,))) == {SUBMIT: 1}
+
+
+def test_named_session_that_is_not_there_is_refused(s3: S3Server, go: Go) -> None:
+    s3.put(f"{Session('u', 'parts').prefix}/chunk-001.webm", b"c")
+    s3.put(f"{Session('u', 'empty').prefix}/metadata.json", b"{}")
+    found = go(sessions=tuple(Session("u", name) for name in ("typo", "parts", "empty")))
+    assert [each.action for each in found] == [REFUSED, NOT_MERGED, REFUSED]
+    assert "check the session's name" in found[0].why
+    assert actions(go()) == {NOT_MERGED: 1, NO_AUDIO: 1}
+
+
+def test_claim_that_may_not_be_read_ends_the_listing(s3: S3Server, go: Go) -> None:
+    s3.put(SESSION.audio_key, wav())
+    put_claim(s3, SESSION)
+    s3.refuse = lambda method, key: (403, "AccessDenied") if key.endswith(".job.json") else None
+    with pytest.raises(StorageRefused, match="403"):
+        go()

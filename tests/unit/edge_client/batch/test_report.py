@@ -1,0 +1,132 @@
+"""The report: one line a session, whole or marked as torn, read by the next run."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from edge_client.batch.report import TORN, ReportFile, ReportLost, failed_in
+from edge_client.errors import BadUsage
+from tests.unit.edge_client.batch.samples import record, session
+from tests.unit.edge_client.samples import FakeClock
+
+
+def write(path: Path, clock: FakeClock, *results: tuple[int, str]) -> None:
+    with ReportFile(path, clock) as report:
+        for number, result in results:
+            report.add(record(session(number), result))
+
+
+def failed(path: Path) -> list[str]:
+    return [found.name for found in failed_in(path)]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "report.jsonl"
+
+
+def test_line_is_written_at_once_with_the_record_and_the_time(path: Path, clock: FakeClock) -> None:
+    with ReportFile(path, clock) as report:
+        report.add(
+            record(session(), "failed", message="two\nlines, Bearer abcdef", warnings=("A", "B"))
+        )
+        facts = json.loads(path.read_text())
+    assert next(iter(facts)) == "session"
+    assert facts["message"] == "two lines, Bearer ***"
+    assert facts["warnings"] == ["A", "B"]
+    assert facts["at"] == "2026-11-01T12:00:00+00:00"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+def test_torn_line_is_marked_by_the_next_run_and_read_past(
+    path: Path, clock: FakeClock, cut: int
+) -> None:
+    write(path, clock, (1, "failed"), (2, "failed"))
+    os.truncate(path, path.stat().st_size - cut)
+    is_whole_after_all = cut == 1
+    assert failed(path) == (["s1", "s2"] if is_whole_after_all else ["s1"])
+    write(path, clock, (3, "lost"), (1, "done"))
+    lines = path.read_text().splitlines()
+    assert [line.endswith(TORN) for line in lines] == [False, True, False, False]
+    assert failed(path)[-1] == "s3"
+    assert "s1" not in failed(path)
+
+
+def test_two_runs_can_write_to_one_file(path: Path, clock: FakeClock) -> None:
+    path.touch()  # an empty file needs no mark
+    with ReportFile(path, clock) as one, ReportFile(path, clock) as other:
+        for number in range(20):
+            (one if number % 2 else other).add(record(session(number)))
+    assert len([json.loads(line) for line in path.read_text().splitlines()]) == 20
+
+
+@pytest.mark.parametrize("where", ["missing/report", "."])
+def test_report_that_cannot_be_written_is_a_usage_error(
+    tmp_path: Path, clock: FakeClock, where: str
+) -> None:
+    with pytest.raises(BadUsage, match="give a file that can be written"):
+        ReportFile(tmp_path / where, clock)
+
+
+def test_line_that_is_not_whole_is_lost_and_marked(
+    path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_all = os.write
+    with ReportFile(path, clock) as report:
+        monkeypatch.setattr(os, "write", lambda fd, data: write_all(fd, data[:30]))
+        with pytest.raises(ReportLost, match="no room"):
+            report.add(record(session(1), "failed"))
+        monkeypatch.setattr(os, "write", write_all)
+        report.add(record(session(2), "failed"))
+    assert path.read_text().splitlines()[0].endswith(TORN)
+    assert failed(path) == ["s2"]
+
+
+def test_last_line_of_a_session_says_whether_it_is_tried_again(
+    path: Path, clock: FakeClock
+) -> None:
+    good = ["done", "skipped", "not_merged", "no_audio"]
+    bad = ["failed", "lost", "cancelled", "in_flight", "refused", "failed_before", "of later"]
+    write(path, clock, *enumerate([*good, *bad]))
+    assert failed(path) == [f"s{number}" for number in range(4, 11)]
+    write(path, clock, (4, "done"), (0, "failed"), (5, "lost"))
+    again = failed_in(path)
+    assert [found.name for found in again][-3:] == ["s10", "s0", "s5"]
+    with ReportFile(path, clock) as report:  # the same file can be appended to
+        report.add(record(again[-1], "done"))
+    assert failed(path)[-1] == "s0"
+    assert "s4" not in failed(path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"not json",
+        b"[]",
+        b"null",
+        b'{"result": "failed"}',
+        b'{"session": "users/u1/audio/sessions/s1"}',
+        b'{"session": "elsewhere", "result": "failed"}',
+        b'{"session": 3, "result": "failed"}',
+        b'{"session": "users/u1/audio/sessions/s1", "result": 1}',
+        b'{"session": "users/u1/aud',
+        b"\xff\xfe",
+        b"",
+    ],
+)
+def test_line_of_another_kind_is_an_error_that_names_it(
+    path: Path, clock: FakeClock, line: bytes
+) -> None:
+    write(path, clock, (1, "failed"))
+    path.write_bytes(path.read_bytes() + line + b"\n" + path.read_bytes())
+    with pytest.raises(BadUsage, match="line 2 is not a session's record"):
+        failed_in(path)
+
+
+def test_missing_report_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(BadUsage, match="No such file or directory: give the FILE"):
+        failed_in(tmp_path / "none")

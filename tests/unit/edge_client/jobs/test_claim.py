@@ -1,0 +1,59 @@
+"""Claims: of two edge boxes one wins, and the other knows it."""
+
+from datetime import timedelta
+
+import pytest
+
+from edge_client.errors import ClaimConflict
+from edge_client.jobs import claim as claims
+from edge_client.services.edge import Edge
+from tests.fakes.servers import S3Server
+from tests.unit.edge_client.samples import NOW, SESSION, claim
+
+
+def test_claim_survives_the_round_trip(edge: Edge) -> None:
+    held = claims.store(edge.bucket, SESSION, claim(), None)
+    assert claims.read(edge.bucket, SESSION) == held
+    assert held.claim == claim()
+
+
+def test_second_box_is_told_that_it_lost(edge: Edge) -> None:
+    claims.store(edge.bucket, SESSION, claim(), None)
+    with pytest.raises(ClaimConflict, match=f"edge-client wait {SESSION}"):
+        claims.store(edge.bucket, SESSION, claim(request_id="r2"), None)
+
+
+def test_of_two_takeovers_one_loses(edge: Edge) -> None:
+    stale = claims.store(edge.bucket, SESSION, claim(), None)
+    claims.store(edge.bucket, SESSION, claim(request_id="r2"), stale)
+    with pytest.raises(ClaimConflict):
+        claims.store(edge.bucket, SESSION, claim(request_id="r3"), stale)
+
+
+def test_own_claim_is_recognised_after_a_lost_answer(edge: Edge) -> None:
+    """Botocore repeats a PUT whose answer got lost, and then meets its own object."""
+    claims.store(edge.bucket, SESSION, claim(), None)
+    assert claims.store(edge.bucket, SESSION, claim(), None).claim == claim()
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[1]", b'{"version": 2}', b"\xff"])
+def test_foreign_object_is_held_without_a_claim(edge: Edge, s3: S3Server, body: bytes) -> None:
+    s3.put(SESSION.claim_key, body)
+    held = claims.read(edge.bucket, SESSION)
+    assert held is not None
+    assert held.claim is None
+
+
+def test_fields_of_a_newer_client_are_ignored() -> None:
+    text = claim().model_dump_json().replace("{", '{"attempt": 3, ', 1)
+    assert claims.Claim.model_validate_json(text) == claim()
+
+
+def test_claim_lives_as_long_as_its_job_and_the_clocks_differ() -> None:
+    end = NOW + timedelta(hours=2)
+    assert claim().is_alive(end + timedelta(minutes=4))
+    assert not claim().is_alive(end + timedelta(minutes=5))
+
+
+def test_released_claim_is_dead_at_once() -> None:
+    assert not claim().released(NOW).is_alive(NOW)

@@ -1,0 +1,126 @@
+"""The end of a job: S3 decides, and an undelivered transcript is delivered from here."""
+
+import base64
+import gzip
+import tracemalloc
+from typing import Any
+
+import pytest
+
+from bucketscribe_contract import FailureCode, JobFailure, JobStatus, Stage, TranscriptForm
+from edge_client.jobs.outcome import Outcome, resolve_outcome, store_rescued_transcript
+from edge_client.jobs.retry_policy import Result
+from edge_client.services.edge import Edge
+from tests.fakes.servers import S3Server
+from tests.unit.edge_client.jobs.scene import upload_failed
+from tests.unit.edge_client.samples import SESSION, claim, job, transcript
+
+SUMMARY = {
+    "segments_count": 7,
+    "speakers_count": 2,
+    "duration_seconds": 2.0,
+    "processing_time_seconds": 1.0,
+    "result": {"bytes": 5, "sha256": "0" * 64},
+    "timings": {},
+}
+
+
+def end(edge: Edge, state: str | None, **more: Any) -> Outcome:
+    status = None if state is None else JobStatus.model_validate(job(state, **more))
+    outcome = resolve_outcome(edge.bucket, SESSION, claim(), status)
+    if outcome.answer is not None:
+        return store_rescued_transcript(edge.bucket, SESSION, outcome.answer)
+    return outcome
+
+
+@pytest.mark.parametrize(
+    ("stored", "result", "said"),
+    [
+        (b"12345", Result.DONE, ""),
+        (b"1234", Result.LOST, "S3 has 4 bytes"),
+        (None, Result.LOST, "S3 has nothing"),
+    ],
+)
+def test_summary_is_believed_only_when_s3_agrees(
+    edge: Edge, s3: S3Server, stored: bytes | None, result: Result, said: str
+) -> None:
+    if stored is not None:
+        s3.put(SESSION.result_key, stored)
+    outcome = end(edge, "COMPLETED", output=SUMMARY)
+    assert outcome.result is result
+    assert said in outcome.message
+    assert (outcome.delivered is not None and outcome.delivered.segments_count == 7) is (not said)
+
+
+@pytest.mark.parametrize(
+    ("state", "otherwise"),
+    [
+        (None, Result.LOST),
+        ("COMPLETED", Result.LOST),
+        ("TIMED_OUT", Result.LOST),
+        ("CANCELLED", Result.CANCELLED),
+        ("FAILED", Result.FAILED),
+    ],
+)
+def test_transcript_of_this_submission_in_s3_is_success_whatever_runpod_says(
+    edge: Edge, s3: S3Server, state: str | None, otherwise: Result
+) -> None:
+    s3.put(SESSION.result_key, transcript())
+    assert end(edge, state).result is Result.DONE
+    s3.put(SESSION.result_key, transcript(request_id="another"))
+    assert end(edge, state).result is otherwise
+
+
+HOWDY = transcript().replace(b"Hello", b"Howdy")
+
+
+@pytest.mark.parametrize(
+    ("there", "form", "kept"),
+    [
+        (None, TranscriptForm.COMPLETE, transcript()),
+        (HOWDY, TranscriptForm.COMPLETE, transcript()),  # other bytes give way to the whole one
+        (HOWDY, TranscriptForm.WITHOUT_WORDS, HOWDY),  # but not to a shortened one
+    ],
+)
+def test_undelivered_transcript_is_stored_from_here(
+    edge: Edge, s3: S3Server, there: bytes | None, form: TranscriptForm, kept: bytes
+) -> None:
+    if there is not None:
+        s3.put(SESSION.result_key, there)
+    assert end(edge, "COMPLETED", output=upload_failed(form=form)).result is Result.DONE
+    stored = s3.objects[SESSION.result_key]
+    assert stored.body == kept
+    assert stored.content_type == ("application/json" if kept == transcript() else None)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        upload_failed(transcript_gzip_base64="!"),
+        upload_failed(transcript_gzip_base64="eA=="),
+        upload_failed(result={"bytes": 5, "sha256": "0" * 64}),
+        upload_failed(result={"bytes": len(transcript()), "sha256": "0" * 64}),
+        upload_failed(b"not a transcript"),
+    ],
+)
+def test_damaged_transcript_is_not_stored(edge: Edge, s3: S3Server, output: dict[str, Any]) -> None:
+    assert end(edge, "COMPLETED", output=output).result is Result.FAILED
+    assert s3.objects == {}
+
+
+def test_bomb_is_not_unpacked_beyond_its_promise(edge: Edge) -> None:
+    bomb = base64.b64encode(gzip.compress(bytes(50_000_000))).decode()
+    output = upload_failed(transcript_gzip_base64=bomb)
+    _ = edge.bucket  # botocore's models are no part of it
+    tracemalloc.start()
+    try:
+        assert end(edge, "COMPLETED", output=output).result is Result.FAILED
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_failure_keeps_the_workers_code(edge: Edge) -> None:
+    failure = JobFailure.of(FailureCode.AUDIO_UNREADABLE, "no audio in it", Stage.DECODE)
+    outcome = end(edge, "FAILED", error=failure.model_dump_json())
+    assert (outcome.result, outcome.failure) == (Result.FAILED, failure)

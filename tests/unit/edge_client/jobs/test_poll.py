@@ -1,0 +1,173 @@
+"""Looking at a job: how often, with how much patience, and how long it still takes."""
+
+import itertools
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bucketscribe_contract import JobState, JobStatus
+from edge_client.errors import JobNotFound, RateLimited, Unauthorized, Unreachable
+from edge_client.jobs.poll import (
+    Estimate,
+    Finished,
+    JobProgress,
+    Poller,
+    PollInterval,
+    progress_of,
+)
+from tests.unit.edge_client.samples import NOW, FakeClock, job
+
+QUEUED, RUNNING, DONE = (
+    JobStatus.model_validate(job(state)) for state in ("IN_QUEUE", "IN_PROGRESS", "COMPLETED")
+)
+GONE, AWAY = JobNotFound("gone"), Unreachable("no answer")
+
+
+def at(percent: float, stage: str = "align") -> JobStatus:
+    output = {"stage": stage, "percent": percent, "updated_at": NOW}
+    return JobStatus.model_validate(job("IN_PROGRESS", output=output))
+
+
+class Watcher:
+    """A view that remembers; and looks until the end."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.shown: list[JobProgress] = []
+        self.notes: list[str] = []
+        self.clock = clock
+
+    def show(self, progress: JobProgress) -> None:
+        """Remember."""
+        self.shown.append(progress)
+
+    def note(self, message: str) -> None:
+        """Remember."""
+        self.notes.append(message)
+
+    def watch(self, answers: Iterable[JobStatus | Exception]) -> JobStatus | None:
+        """Poll until the end, and return its status."""
+        left = iter(answers)
+
+        def ask() -> JobStatus:
+            answer = next(left)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        poller = Poller(ask, self, self.clock, PollInterval())
+        while not isinstance(seen := poller.look(), Finished):
+            self.clock.sleep(seen)
+        return seen.status
+
+
+@pytest.fixture
+def watcher(clock: FakeClock) -> Watcher:
+    return Watcher(clock)
+
+
+@pytest.mark.parametrize(("unit", "low", "high"), [(0.0, 0.8, 8.0), (1.0, 1.2, 12.0)])
+def test_pauses_grow_from_one_to_ten_seconds_with_jitter(
+    unit: float, low: float, high: float
+) -> None:
+    interval = PollInterval(random_unit=lambda: unit)
+    some = [interval.next_s() for _ in range(20)]
+    assert (some[0], some[-1]) == (pytest.approx(low), pytest.approx(high))
+    assert some == sorted(some)
+
+
+def test_looks_follow_the_estimated_end() -> None:
+    interval = PollInterval(longest_s=30.0, random_unit=lambda: 0.5)
+    assert [interval.next_s(left) for left in (600.0, 60.0, 8.0, 0.1)] == [30.0, 15.0, 2.0, 1.0]
+
+
+def test_a_job_that_leaves_the_queue_is_looked_at_often_again(watcher: Watcher) -> None:
+    watcher.watch([QUEUED] * 12 + [RUNNING] * 2 + [DONE])
+    assert max(watcher.clock.slept[:12]) > 5
+    assert watcher.clock.slept[12] < 1.5
+
+
+def test_final_status_ends_the_waiting(watcher: Watcher) -> None:
+    assert watcher.watch([RUNNING, RUNNING, DONE]) is DONE
+    assert [seen.state for seen in watcher.shown] == ["running", "running", "completed"]
+    assert len(watcher.clock.slept) == 2
+
+
+def test_three_404_in_a_row_are_forgetting_and_two_are_not(watcher: Watcher) -> None:
+    assert watcher.watch([RUNNING, GONE, GONE, GONE]) is None
+    assert watcher.watch([GONE, GONE, RUNNING, GONE, GONE, DONE]) is DONE
+
+
+def test_estimate_is_shown_once_there_is_a_rate(watcher: Watcher) -> None:
+    watcher.watch([*(at(percent) for percent in (10, 20, 30, 40, 50, 60)), DONE])
+    assert watcher.shown[0].left_s is None
+    expected_s = 40 * sum(watcher.clock.slept[:5]) / 50
+    assert watcher.shown[5].left_s == pytest.approx(expected_s, rel=0.5)
+
+
+def test_patience_starts_anew_whenever_runpod_answers_and_is_said_once(watcher: Watcher) -> None:
+    away = [AWAY] * 25  # some four minutes
+    assert watcher.watch([RUNNING, *away, RUNNING, *away, DONE]) is DONE
+    assert watcher.notes == ["no answer; the job goes on, trying again"] * 2
+
+
+def test_network_that_stays_away_ends_the_waiting(watcher: Watcher) -> None:
+    with pytest.raises(Unreachable):
+        watcher.watch(itertools.repeat(AWAY))
+    assert 300 < sum(watcher.clock.slept) < 330
+
+
+def test_refused_key_ends_the_waiting_at_once(watcher: Watcher) -> None:
+    with pytest.raises(Unauthorized):
+        watcher.watch([Unauthorized("")])
+    assert watcher.clock.slept == []
+
+
+def test_retry_after_is_slept(watcher: Watcher) -> None:
+    watcher.watch([RateLimited("slow down", 33.0), DONE])
+    assert 33.0 in watcher.clock.slept
+
+
+def test_progress_is_seen_and_does_not_hide_the_end() -> None:
+    assert progress_of(at(41.5, "transcribe")) == JobProgress("running", "transcribe", 41.5)
+    late = at(99, "deliver").model_copy(update={"status": JobState.COMPLETED})
+    assert progress_of(late) == JobProgress("completed")
+
+
+@pytest.mark.parametrize("output", [None, "text", {"stage": "new"}, {"percent": 5}])
+def test_foreign_progress_is_only_running(output: object) -> None:
+    status = JobStatus.model_validate(job("IN_PROGRESS", output=output))
+    assert progress_of(status) == JobProgress("running")
+
+
+@pytest.mark.parametrize(
+    ("looks", "left_s"),
+    [
+        ([(0, None)], None),
+        ([(0, 10), (4, 40)], None),  # too soon
+        ([(0, 10), (60, 11)], None),  # too little
+        ([(t, t) for t in range(0, 70, 10)], pytest.approx(40)),
+        ([(1000, 50), (1010, 60)], pytest.approx(40)),  # counted from when the waiter came
+        ([(0, 0), (10, 10), (11, 55)], pytest.approx(75, abs=14)),  # smoothed: alone it says 9
+        ([(0, 0), (50, 50), (60, 5)], None),  # another run
+        ([(0, 0), (50, 50), (60, 5), (70, 15)], pytest.approx(85)),
+        ([(0, 0), (50, 50), (51, 45)], pytest.approx(51, abs=5)),  # out of order, no other run
+    ],
+)
+def test_estimate_of_the_time_left(
+    looks: list[tuple[float, float | None]], left_s: float | None
+) -> None:
+    estimate = Estimate()
+    assert [estimate.left_s(now_s, percent) for now_s, percent in looks][-1] == left_s
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 600), st.floats(0, 100)), max_size=30))
+def test_estimate_is_never_negative_nor_a_number_out_of_nothing(
+    looks: list[tuple[float, float]],
+) -> None:
+    estimate, now_s = Estimate(), 0.0
+    for gone_s, percent in looks:
+        now_s += gone_s
+        left_s = estimate.left_s(now_s, percent)
+        assert left_s is None or 0 <= left_s < 600 * 30 * 100

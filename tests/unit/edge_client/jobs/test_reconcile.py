@@ -1,0 +1,442 @@
+"""Following a session to its end: what is submitted again, how often, and what is looked for."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+
+from bucketscribe_contract import FailureCode, TranscriptForm
+from edge_client import api
+from edge_client.clock import Clock
+from edge_client.errors import ClaimConflict, StorageRefused, Unreachable, WaitTimedOut
+from edge_client.jobs import claim as claims
+from edge_client.jobs.outcome import Outcome
+from edge_client.jobs.reconcile import SearchResult, find_unconfirmed
+from edge_client.jobs.retry_policy import Ending, Result
+from edge_client.jobs.submit import State, Submission
+from edge_client.services.runpod import is_idle
+from tests.fakes.servers import Reply
+from tests.unit.edge_client.jobs.scene import GONE, IDLE, Scene, expires_s, failed, undelivered
+from tests.unit.edge_client.samples import NOW, SESSION, claim, job, transcript, wav
+
+
+@pytest.fixture
+def out(scene: Scene) -> Scene:
+    """The scene with job-1 in flight."""
+    scene.held(wanted={"wishes": {"language": "de"}})
+    return scene
+
+
+@pytest.mark.parametrize(
+    ("end", "name"),
+    [
+        (failed(FailureCode.AUDIO_URL_EXPIRED), "AUDIO_URL_EXPIRED"),
+        (failed(FailureCode.OUT_OF_MEMORY), "OUT_OF_MEMORY"),
+        (failed(FailureCode.INTERNAL), "INTERNAL"),
+        (job("FAILED", error="worker exited"), "crashed"),
+        (job("TIMED_OUT"), "timed_out"),
+        (job("COMPLETED"), "no_output"),
+        (GONE, "forgotten"),
+        (undelivered(body=b"not a transcript"), "damaged"),
+    ],
+)
+def test_job_that_can_be_mended_is_submitted_again(out: Scene, end: Any, name: str) -> None:
+    out.ends(end)
+    out.done_by(2)
+    assert out.go().result is Result.DONE
+    now = out.stored()
+    assert (now.job_id, [a.ended for a in now.earlier]) == ("job-2", [name])
+    (post,) = out.posts
+    assert post["input"]["request_id"] == now.request_id != "r1"
+    assert post["input"]["language"] == "de"  # as was asked for at first
+    assert sum(out.clock.slept) < 5
+
+
+def test_storage_that_is_away_is_given_time(out: Scene) -> None:
+    out.ends(*[failed(FailureCode.STORAGE_UNAVAILABLE)] * 2)
+    out.done_by(3)
+    assert out.go().result is Result.DONE
+    first, second = (s for s in out.clock.slept if s > 12)
+    assert 24 <= first <= 36
+    assert 48 <= second <= 72
+
+
+def test_attempts_are_bounded_and_then_reported_once(out: Scene) -> None:
+    out.ends(*[failed(FailureCode.OUT_OF_MEMORY)] * 3)
+    outcome = out.go()
+    assert (outcome.result, outcome.message) == (Result.FAILED, "it failed (after 3 submissions)")
+    assert len(out.posts) == 2
+    assert out.stored().ended == "OUT_OF_MEMORY: it failed (after 3 submissions)"
+    assert out.go().failure is not None  # who looks again hears the same, and pays nothing
+    assert len(out.posts) == 2
+
+
+def test_count_goes_on_where_another_box_stopped(out: Scene) -> None:
+    out.held(earlier=[{"request_id": f"r-{n}", "ended": "OUT_OF_MEMORY"} for n in range(2)])
+    out.ends(failed(FailureCode.OUT_OF_MEMORY))
+    assert (out.go().result, out.posts) == (Result.FAILED, [])
+
+
+@pytest.mark.parametrize(
+    ("code", "result"),
+    [
+        (FailureCode.AUDIO_UNREADABLE, Result.FAILED),
+        (FailureCode.MODEL_UNAVAILABLE, Result.FAILED),
+        (FailureCode.AUDIO_NOT_FOUND, Result.SKIPPED),
+    ],
+)
+def test_what_no_second_job_mends_is_reported(
+    out: Scene, code: FailureCode, result: Result
+) -> None:
+    out.ends(failed(code))
+    assert (out.go().result, out.posts) == (result, [])
+    assert out.stored().ended == f"{code}: it failed"
+
+
+def test_reported_reason_survives_runpods_memory(out: Scene) -> None:
+    out.held(ended="AUDIO_UNREADABLE: no audio in it")
+    out.ends(GONE)
+    outcome = out.go()
+    assert (outcome.result, outcome.message) == (Result.FAILED, "AUDIO_UNREADABLE: no audio in it")
+    assert out.posts == []
+
+
+def test_urls_that_were_too_short_are_signed_for_longer(out: Scene) -> None:
+    out.ends(failed(FailureCode.RESULT_URL_EXPIRES_TOO_SOON, needed_s=50_000))
+    out.done_by(2)
+    out.go()
+    (post,) = out.posts
+    assert post["policy"]["executionTimeout"] == 100_000_000
+    assert expires_s(post["input"]["result_url"]) > 100_000
+
+
+def test_killed_job_is_given_twice_the_time_once(out: Scene) -> None:
+    out.held(execution_timeout_s=4000)
+    out.ends(job("TIMED_OUT"), job("TIMED_OUT"))
+    assert out.go().ending is Ending.TIMED_OUT
+    (post,) = out.posts
+    assert post["policy"]["executionTimeout"] == 8_000_000
+
+
+@pytest.mark.parametrize(
+    "end", [job("TIMED_OUT"), job("COMPLETED"), job("FAILED", error="x"), GONE, undelivered()]
+)
+def test_s3_is_asked_before_anything_is_paid_for(out: Scene, end: Any) -> None:
+    out.ends(end)
+    out.store_result()
+    stored = out.s3.objects[SESSION.result_key]
+    assert (out.go().result, out.posts) == (Result.DONE, [])
+    assert out.s3.objects[SESSION.result_key] is stored
+
+
+def test_late_transcript_of_an_earlier_submission_counts(out: Scene) -> None:
+    out.held(request_id="r2", earlier=[{"request_id": "r1", "ended": "timed_out"}])
+    out.ends(failed(FailureCode.STORAGE_UNAVAILABLE))
+    out.store_result(request_id="r1")
+    assert (out.go().result, out.posts) == (Result.DONE, [])
+
+
+def test_job_that_expired_is_reported_not_repeated(out: Scene) -> None:
+    out.held(submitted_at=NOW - timedelta(hours=3), expires_at=NOW - timedelta(seconds=1))
+    out.ends(GONE)
+    outcome = out.go()
+    assert (outcome.ending, out.posts) == (Ending.EXPIRED, [])
+    assert "edge-client doctor" in outcome.message
+
+
+def test_refused_submission_is_not_called_late(out: Scene) -> None:
+    out.held(**out.held(job_id=None).released(NOW).model_dump())
+    assert out.go().message.startswith("no job is in flight")
+    assert out.posts == []
+
+
+def test_other_box_that_went_on_is_followed(out: Scene) -> None:
+    theirs = out.stored().model_copy(update={"request_id": "r-theirs", "job_id": "job-7"})
+
+    def while_pausing(seconds: float) -> None:
+        out.clock.sleep(seconds)
+        out.s3.put(SESSION.claim_key, theirs.model_dump_json().encode())
+        out.store_result(request_id="r-theirs")
+
+    out.ends(failed(FailureCode.STORAGE_UNAVAILABLE))
+    out.runpod.on("/status/job-7", Reply(job("COMPLETED")))
+    out.edge.clock = Clock(out.clock.now, out.clock.monotonic, while_pausing)
+    assert (out.go().result, out.posts) == (Result.DONE, [])
+
+
+def test_lost_answer_is_submitted_again_once_the_endpoint_is_proven_idle(out: Scene) -> None:
+    out.held(job_id=None)
+    out.done_by(2)
+    assert out.go().result is Result.DONE
+    assert [a.ended for a in out.stored().earlier] == ["unanswered"]
+    assert len(out.posts) == 1
+    assert 120 <= sum(out.clock.slept) < 140
+
+
+def test_answer_lost_to_a_resubmission_is_looked_for_too(out: Scene) -> None:
+    out.ends(failed(FailureCode.INTERNAL))
+    out.runpod.on("/run", Reply(status=502), Reply(job("IN_QUEUE") | {"id": "job-2"}))
+    out.done_by(2)
+    assert out.go().result is Result.DONE
+    assert [a.ended for a in out.stored().earlier] == ["INTERNAL", "unanswered"]
+
+
+def test_timeout_ends_a_pause(out: Scene) -> None:
+    out.ends(failed(FailureCode.STORAGE_UNAVAILABLE))
+    with pytest.raises(WaitTimedOut, match=r"no job is in flight; .*edge-client wait"):
+        out.go(timeout_s=10)
+    assert sum(out.clock.slept) == pytest.approx(10)
+    assert out.posts == []
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        (TranscriptForm.COMPLETE, None),
+        (TranscriptForm.WITHOUT_SCORES, "no scores"),
+        (TranscriptForm.WITHOUT_WORDS, "no words"),
+    ],
+)
+def test_inline_transcript_is_stored_and_what_it_lacks_is_said(
+    out: Scene, form: TranscriptForm, said: str | None
+) -> None:
+    out.ends(undelivered(form))
+    outcome = out.go()
+    assert outcome.result is Result.DONE
+    assert out.s3.objects[SESSION.result_key].body == transcript()
+    assert (said or "") in (outcome.warning or "")
+    assert (outcome.warning is None) is (said is None)
+
+
+def test_recording_that_changed_while_its_job_ran_is_run_again(out: Scene) -> None:
+    out.ends(job("COMPLETED"))
+
+    def changes(method: str, key: str) -> None:
+        if out.runpod.count("/status/job-1") == 1 and SESSION.result_key not in out.s3.objects:
+            out.s3.put(SESSION.audio_key, wav(3))
+            out.store_result()
+        if out.runpod.count("/status/job-2"):
+            out.store_result(request_id=out.stored().request_id)
+
+    out.s3.refuse = changes
+    out.runpod.on("/status/job-2", Reply(job("COMPLETED")))
+    assert out.go().result is Result.DONE
+    assert len(out.posts) == 1
+    now = out.stored()
+    assert (now.job_id, now.earlier, now.audio_etag) == ("job-2", (), out.audio_etag)
+
+
+def test_recording_replaced_before_its_worker_read_it_is_not_run_again(out: Scene) -> None:
+    out.ends(job("COMPLETED"))
+    out.s3.put(SESSION.audio_key, wav(3))
+    out.store_result(audio_etag=out.audio_etag)
+    assert (out.go().result, out.posts) == (Result.DONE, [])
+
+
+def test_recording_replaced_after_its_worker_read_it_is_run_again(out: Scene) -> None:
+    out.ends(job("COMPLETED"), job("COMPLETED"))
+    out.store_result(audio_etag='"another"')
+
+    def stores(method: str, key: str) -> None:
+        if out.runpod.count("/status/job-2"):
+            claimed = out.stored()
+            out.store_result(request_id=claimed.request_id, audio_etag=claimed.audio_etag)
+
+    out.s3.refuse = stores
+    assert out.go().result is Result.DONE
+    assert len(out.posts) == 1
+
+
+def test_recording_that_never_stops_changing_ends_all_the_same(out: Scene) -> None:
+    seconds = iter(range(3, 1000))
+
+    def changes(method: str, key: str) -> None:
+        if (method, key) == ("HEAD", SESSION.audio_key):
+            out.s3.put(SESSION.audio_key, wav(next(seconds)))
+        out.store_result(request_id=out.stored().request_id)
+
+    out.s3.refuse = changes
+    out.ends(*[job("COMPLETED")] * 8)
+    assert out.go().result is Result.DONE
+    assert len(out.posts) == 3
+
+
+def test_inline_transcript_waits_for_s3(out: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: None)
+    out.ends(undelivered())
+    out.refuse_puts(SESSION.result_key, 4, (503, "SlowDown"))  # one call's own four tries
+    assert (out.go().result, out.posts) == (Result.DONE, [])
+    assert any(24 <= slept <= 36 for slept in out.clock.slept)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"), [((503, "x"), Unreachable), ((403, "AccessDenied"), StorageRefused)]
+)
+def test_inline_transcript_that_s3_never_takes_is_still_there_for_the_next_wait(
+    out: Scene,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: tuple[int, str],
+    error: type[Exception],
+) -> None:
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: None)
+    out.ends(undelivered())
+    out.refuse_puts(SESSION.result_key, 10_000, answer)
+    with pytest.raises(error):
+        out.go()
+    assert out.stored().ended is None
+    out.s3.refuse = lambda method, key: None
+    assert (out.go().result, out.posts) == (Result.DONE, [])
+
+
+def follow(scene: Scene, timeout_s: float | None = None, **changes: object) -> Outcome:
+    """Wait for a submission whose recording is gone and whose claim is nowhere but here."""
+    scene.s3.objects.pop(SESSION.audio_key, None)
+    submitted = Submission(State.SUBMITTED, SESSION, claim(**changes))
+    return api.wait(scene.edge, submitted, timeout_s=timeout_s).outcome
+
+
+def test_waiting_ends_when_the_job_must_be_dead(scene: Scene) -> None:
+    scene.ends(job("IN_QUEUE"))
+    outcome = follow(scene, expires_at=NOW + timedelta(seconds=60))
+    assert outcome.ending is Ending.EXPIRED
+    assert 60 + 300 <= sum(scene.clock.slept) < 60 + 300 + 12
+
+
+def test_timeout_tells_how_to_resume(scene: Scene) -> None:
+    scene.ends(job("IN_PROGRESS"))
+    with pytest.raises(WaitTimedOut, match=f"job goes on; `edge-client wait {SESSION}` resumes"):
+        follow(scene, timeout_s=30)
+
+
+def test_done_session_of_an_old_claim_needs_no_runpod(scene: Scene) -> None:
+    scene.store_result()
+    old = NOW - timedelta(days=1)
+    assert follow(scene, expires_at=old).result is Result.DONE
+    assert scene.runpod.calls == []
+
+
+def test_session_without_a_claim_is_done_if_its_transcript_is_there(scene: Scene) -> None:
+    with pytest.raises(ClaimConflict, match=f"edge-client submit {SESSION}"):
+        scene.go()
+    scene.store_result()
+    assert scene.go().result is Result.DONE
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"expires_at": NOW - timedelta(days=1)},
+        {"job_id": None, "expires_at": NOW + timedelta(seconds=10)},
+    ],
+)
+def test_old_claim_without_a_transcript_is_lost(scene: Scene, changes: dict[str, Any]) -> None:
+    scene.runpod.on("/health", GONE)
+    assert follow(scene, **changes).result is Result.LOST
+
+
+def test_lost_answer_is_looked_for_in_s3_and_is_not_lost_within_its_time(scene: Scene) -> None:
+    with pytest.raises(WaitTimedOut):
+        follow(scene, job_id=None, timeout_s=5)
+    scene.store_result()
+    scene.runpod.calls.clear()
+    scene.clock.sleep(1)
+    assert follow(scene, job_id=None).result is Result.DONE
+    assert [call.path for call in scene.runpod.calls] == ["/health"]
+
+
+def counts(queued: int = 0, at_work: int = 0, running: int = 0) -> dict[str, Any]:
+    return {
+        "jobs": {"completed": 7, "failed": 1, "inQueue": queued, "inProgress": at_work},
+        "workers": {"idle": 2, "running": running},
+    }
+
+
+Search = Callable[[], SearchResult | None]
+
+
+@pytest.fixture
+def search(scene: Scene) -> Search:
+    """One look for a submission without an answer."""
+    lost = scene.held(job_id=None)
+    began_s = scene.clock.monotonic()
+    return partial(find_unconfirmed, scene.edge, SESSION, lost, began_s)
+
+
+@pytest.mark.parametrize(
+    ("health", "idle"),
+    [
+        (counts(), True),
+        (counts(queued=1), False),
+        (counts(at_work=1), False),
+        (counts(running=1), False),
+        ({}, False),
+        ({"jobs": {"inQueue": 0, "inProgress": 0}}, False),
+        ({"jobs": {"inQueue": 0}, "workers": {"running": 0}}, False),
+        ({"jobs": None, "workers": []}, False),
+    ],
+)
+def test_only_zeros_that_are_said_are_idle(health: dict[str, Any], idle: bool) -> None:
+    assert is_idle(health) is idle
+
+
+@pytest.mark.parametrize(("request_id", "found"), [("r1", True), ("another", False)])
+def test_only_the_transcript_of_the_request_is_it(
+    scene: Scene, search: Search, request_id: str, found: bool
+) -> None:
+    scene.store_result(request_id=request_id)
+    seen = search()
+    assert (seen is not None and seen.delivered is not None) is found
+
+
+@pytest.mark.parametrize(
+    "noise", [None, Reply(counts(queued=1)), Reply(counts(at_work=1)), Reply(status=401), Reply({})]
+)
+def test_absence_takes_an_idle_endpoint_for_longer_than_a_post_can_be_on_its_way(
+    scene: Scene, search: Search, noise: Reply | None
+) -> None:
+    """And anything but idle starts the count anew."""
+    if noise is not None:
+        scene.runpod.on("/health", IDLE, noise, IDLE)
+        for _ in range(2):
+            assert search() is None
+            scene.clock.sleep(100)
+    assert search() is None
+    scene.clock.sleep(119)
+    assert search() is None
+    scene.clock.sleep(1)
+    assert search() == SearchResult()
+
+
+def test_job_that_ends_between_the_two_looks_is_not_missed(scene: Scene, search: Search) -> None:
+    """S3 is read after the queue: who reads it before sees neither job nor transcript."""
+    assert search() is None
+    scene.clock.sleep(500)
+
+    def stored_after_the_last_look_at_the_queue(method: str, key: str) -> None:
+        if scene.runpod.count("/health") == 2:
+            scene.store_result()
+
+    scene.s3.refuse = stored_after_the_last_look_at_the_queue
+    seen = search()
+    assert seen is not None
+    assert seen.delivered is not None
+
+
+def test_id_that_the_posting_box_wrote_meanwhile_is_followed(scene: Scene, search: Search) -> None:
+    theirs = scene.held(job_id="job-9")
+    assert search() == SearchResult(claim=theirs)
+    assert claims.current(scene.edge.bucket, SESSION) == theirs
+
+
+@pytest.mark.parametrize(
+    "health", [Reply(status=503), Reply(counts(queued=3, at_work=2, running=2))]
+)
+def test_busy_or_unreachable_queue_proves_nothing(
+    scene: Scene, search: Search, health: Reply
+) -> None:
+    scene.runpod.on("/health", health)
+    for _ in range(5):
+        assert search() is None
+        scene.clock.sleep(1000)

@@ -1,0 +1,222 @@
+"""What a job's last status means, what follows from every end, and how often."""
+
+import itertools
+import json
+from typing import Any
+
+import pytest
+
+from bucketscribe_contract import (
+    FAILURES,
+    Action,
+    FailureCode,
+    JobFailure,
+    JobStatus,
+    JobSummary,
+    Stage,
+    StoredResult,
+    UploadFailed,
+)
+from edge_client.jobs.retry_policy import (
+    POLICY,
+    Cause,
+    Ending,
+    NextStep,
+    Result,
+    RetryLimits,
+    StepKind,
+    Unconfirmed,
+    cause_name,
+    classify_status,
+    is_mended_by_time,
+    next_step,
+)
+from tests.unit.edge_client.samples import job
+
+LIMITS = RetryLimits(attempts=3, delay_s=30.0)
+ONCE, OFTEN = 1, 2  # resubmissions, of three submissions in all
+EXPECTED: dict[FailureCode | Ending, tuple[StepKind, int, bool, bool]] = {
+    # what is done, how often in a row, after a pause, with more time
+    FailureCode.INVALID_INPUT: (StepKind.REPORT, 0, False, False),
+    FailureCode.URL_NOT_ALLOWED: (StepKind.REPORT, 0, False, False),
+    FailureCode.AUDIO_URL_EXPIRED: (StepKind.SUBMIT, OFTEN, False, False),
+    FailureCode.RESULT_URL_EXPIRES_TOO_SOON: (StepKind.SUBMIT, OFTEN, False, True),
+    FailureCode.AUDIO_FORBIDDEN: (StepKind.REPORT, 0, False, False),
+    FailureCode.AUDIO_NOT_FOUND: (StepKind.SKIP, 0, False, False),
+    FailureCode.STORAGE_UNAVAILABLE: (StepKind.SUBMIT, OFTEN, True, False),
+    FailureCode.AUDIO_TRUNCATED: (StepKind.SUBMIT, ONCE, False, False),
+    FailureCode.AUDIO_TOO_LARGE: (StepKind.REPORT, 0, False, False),
+    FailureCode.AUDIO_TOO_LONG: (StepKind.REPORT, 0, False, False),
+    FailureCode.AUDIO_UNREADABLE: (StepKind.REPORT, 0, False, False),
+    FailureCode.OUT_OF_MEMORY: (StepKind.SUBMIT, OFTEN, False, False),
+    FailureCode.MODEL_UNAVAILABLE: (StepKind.REPORT, 0, False, False),
+    FailureCode.CANCELLED: (StepKind.REPORT, 0, False, False),
+    FailureCode.INTERNAL: (StepKind.SUBMIT, ONCE, False, False),
+    Ending.UNDELIVERED: (StepKind.STORE, 0, False, False),
+    Ending.DAMAGED: (StepKind.SUBMIT, ONCE, False, False),
+    Ending.UNSTORED: (StepKind.SUBMIT, ONCE, False, False),
+    Ending.NO_OUTPUT: (StepKind.SUBMIT, ONCE, False, False),
+    Ending.FORGOTTEN: (StepKind.SUBMIT, ONCE, False, False),
+    Ending.EXPIRED: (StepKind.REPORT, 0, False, False),
+    Ending.TIMED_OUT: (StepKind.SUBMIT, ONCE, False, True),
+    Ending.CANCELLED: (StepKind.REPORT, 0, False, False),
+    Ending.CRASHED: (StepKind.SUBMIT, ONCE, False, False),
+    Ending.UNANSWERED: (StepKind.SUBMIT, OFTEN, False, False),
+}
+ALL = list(EXPECTED)
+
+
+def cause(what: FailureCode | Ending) -> Cause:
+    return what if isinstance(what, Ending) else JobFailure.of(what, "", Stage.FETCH)
+
+
+def step(what: FailureCode | Ending, *earlier: str, limits: RetryLimits = LIMITS) -> NextStep:
+    return next_step(cause(what), earlier, limits, lambda: 0.5)
+
+
+def test_every_code_and_every_ending_has_its_row() -> None:
+    assert set(ALL) == {*FailureCode, *Ending}
+    assert set(POLICY) == {*Action, *Ending}
+    assert len(POLICY) == len(Action) + len(Ending)  # equal strings would share a row
+
+
+@pytest.mark.parametrize("what", ALL)
+def test_first_step(what: FailureCode | Ending) -> None:
+    do, _, pause, longer = EXPECTED[what]
+    assert step(what) == NextStep(do, 30.0 if pause else 0.0, longer)
+
+
+@pytest.mark.parametrize("what", ALL)
+def test_same_ending_in_a_row_is_answered_so_often_and_then_reported(
+    what: FailureCode | Ending,
+) -> None:
+    do, times, _, _ = EXPECTED[what]
+    name = cause_name(cause(what))
+    steps = [step(what, *[name] * before) for before in range(5)]
+    submitted = [s.kind is StepKind.SUBMIT for s in steps]
+    assert submitted == [True] * times + [False] * (5 - times)
+    assert {s.kind for s in steps if s.kind is not StepKind.SUBMIT} == {
+        do if not times else StepKind.REPORT
+    }
+    assert [s.used_up for s in steps] == [times > 0 and not done for done in submitted]
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 3, 7])
+@pytest.mark.parametrize("what", ALL)
+def test_no_mixture_of_endings_is_endless(what: FailureCode | Ending, attempts: int) -> None:
+    endings = itertools.cycle(cause_name(cause(other)) for other in ALL)
+    earlier = [next(endings) for _ in range(attempts - 1)]
+    assert step(what, *earlier, limits=RetryLimits(attempts, 1)).kind is not StepKind.SUBMIT
+
+
+def test_other_endings_do_not_use_up_a_try() -> None:
+    limits = RetryLimits(attempts=9, delay_s=1)
+    assert step(Ending.TIMED_OUT, "INTERNAL", "crashed", limits=limits).kind is StepKind.SUBMIT
+    assert step(Ending.TIMED_OUT, "timed_out", limits=limits).kind is StepKind.REPORT
+
+
+def test_action_of_the_wire_decides_not_our_own_list() -> None:
+    """A newer worker may know better what helps."""
+    failure = JobFailure.of(FailureCode.AUDIO_UNREADABLE, "", Stage.DECODE)
+    assert FAILURES[failure.code].action is Action.REPORT
+    newer = failure.model_copy(update={"action": Action.SUBMIT_AGAIN})
+    assert next_step(newer, (), LIMITS).kind is StepKind.SUBMIT
+
+
+def test_pauses_double_with_a_fifth_of_jitter() -> None:
+    limits, name = RetryLimits(attempts=9, delay_s=30), FailureCode.STORAGE_UNAVAILABLE
+    steps = [step(name, *[name.value] * n, limits=limits) for n in range(3)]
+    assert [s.pause_s for s in steps] == [30, 60, 120]
+    assert [LIMITS.pause_s(before, lambda: 0.5) for before in range(4)] == [30, 60, 120, 240]
+    assert LIMITS.pause_s(1, lambda: 0.0) == pytest.approx(48)
+    assert LIMITS.pause_s(1, lambda: 1.0) == pytest.approx(72)
+    assert len({LIMITS.pause_s(0) for _ in range(20)}) > 1
+
+
+MENDED_BY_TIME = {
+    FailureCode.AUDIO_URL_EXPIRED,
+    FailureCode.RESULT_URL_EXPIRES_TOO_SOON,
+    FailureCode.STORAGE_UNAVAILABLE,
+    FailureCode.AUDIO_TRUNCATED,
+    FailureCode.OUT_OF_MEMORY,
+    FailureCode.INTERNAL,
+    Ending.FORGOTTEN,
+    Ending.NO_OUTPUT,
+    Ending.UNSTORED,
+    Ending.EXPIRED,
+    Ending.UNANSWERED,
+}
+
+
+@pytest.mark.parametrize("cause", [*FailureCode, *Ending])
+def test_another_batch_tries_again_what_time_mends(cause: FailureCode | Ending) -> None:
+    assert is_mended_by_time(f"{cause.value}: what: happened") == (cause in MENDED_BY_TIME)
+
+
+def test_an_end_that_nobody_knows_is_left_alone() -> None:
+    assert not is_mended_by_time("STORAGE_UNAVAILABLE_2: x")
+    assert not is_mended_by_time("")
+
+
+FAILURE = JobFailure.of(FailureCode.AUDIO_NOT_FOUND, "no audio", Stage.FETCH)
+STORED = StoredResult(bytes=10, sha256="0" * 64)
+SUMMARY = JobSummary(
+    segments_count=1,
+    speakers_count=1,
+    duration_seconds=2.0,
+    processing_time_seconds=1.0,
+    result=STORED,
+    timings={},
+)
+UNDELIVERED = UploadFailed(failure=FAILURE, transcript_gzip_base64="eA==", result=STORED)
+
+
+def status(state: str, **more: Any) -> JobStatus:
+    return JobStatus.model_validate(job(state, **more))
+
+
+@pytest.mark.parametrize("newer", [{}, {"new_field": 1}])
+@pytest.mark.parametrize("answer", [SUMMARY, UNDELIVERED])
+def test_result_of_the_worker_is_read_and_what_a_newer_one_adds_passed_over(
+    answer: JobSummary | UploadFailed, newer: dict[str, int]
+) -> None:
+    output = answer.model_dump(mode="json", exclude_none=True) | newer
+    assert "error" not in output  # the SDK takes a key of that name out of an answer
+    assert classify_status(status("COMPLETED", output=output)) == answer
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"error": FAILURE.model_dump_json()}, {"output": {"error": FAILURE.model_dump_json()}}],
+)
+def test_failure_of_the_worker_is_read(more: dict[str, Any]) -> None:
+    assert classify_status(status("FAILED", **more)) == FAILURE
+
+
+@pytest.mark.parametrize(
+    ("last", "result"),
+    [
+        (None, Result.LOST),
+        *((status("COMPLETED", output=o), Result.LOST) for o in (None, {}, "x", {"a": 1}, [1])),
+        (status("TIMED_OUT"), Result.LOST),
+        (status("CANCELLED"), Result.CANCELLED),
+        (status("FAILED"), Result.FAILED),
+        (status("FAILED", error="worker exited"), Result.FAILED),
+    ],
+)
+def test_other_ends_are_unconfirmed(last: JobStatus | None, result: Result) -> None:
+    seen = classify_status(last)
+    assert isinstance(seen, Unconfirmed)
+    assert seen.result is result
+
+
+def test_traceback_of_a_crashed_handler_is_not_shown() -> None:
+    crash = {
+        "error_type": "<class 'ValueError'>",
+        "error_message": "cannot GET https://b/a?X-Amz-Signature=abc",
+        "error_traceback": "Traceback (most recent call last): ...",
+    }
+    seen = classify_status(status("FAILED", error=json.dumps(crash)))
+    assert isinstance(seen, Unconfirmed)
+    assert "cannot GET https://b/a?***" in seen.message
+    assert "Traceback" not in seen.message

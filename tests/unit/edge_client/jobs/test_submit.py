@@ -1,0 +1,313 @@
+"""Submissions: the claim first, the POST once, and no second one after a crash or beside a box."""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bucketscribe_contract import JobInput, RunRequest
+from edge_client.clock import Clock
+from edge_client.errors import (
+    AnswerLost,
+    AudioNotFound,
+    ClaimConflict,
+    EdgeError,
+    KeysEndTooSoon,
+    RateLimited,
+    RecordingTooLong,
+    RequestRefused,
+    Unauthorized,
+)
+from edge_client.jobs.callback_url import fill
+from edge_client.jobs.submit import State
+from edge_client.services import presign
+from edge_client.services.s3 import connect
+from edge_client.session import Session
+from edge_client.settings import load
+from edge_client.webhook.server import fresh_secret
+from tests.fakes.servers import Reply
+from tests.unit.edge_client.jobs.scene import Scene, expires_s
+from tests.unit.edge_client.samples import NOW, SESSION, claim, job
+
+
+def test_new_session_is_claimed_then_posted_once_in_six_calls(scene: Scene) -> None:
+    sub = scene.submit()
+    assert (sub.state, sub.claim) == (State.SUBMITTED, scene.stored())
+    (body,) = scene.posts
+    stored = scene.stored()
+    assert (stored.job_id, stored.audio_etag, stored.duration_s) == ("job-1", scene.audio_etag, 2)
+    assert stored.request_id == body["input"]["request_id"]
+    assert (body["input"]["language"], body["input"]["diarize"]) == ("en", False)
+    assert body["policy"]["executionTimeout"] == 600_000
+    assert stored.expires_at == NOW + timedelta(milliseconds=body["policy"]["ttl"])
+    for name in ("audio_url", "result_url"):
+        assert expires_s(body["input"][name]) * 1000 > body["policy"]["ttl"]
+    assert len(scene.s3.calls) + len(scene.runpod.calls) == 6
+
+
+def test_no_recording_is_said_before_anything_is_claimed(scene: Scene) -> None:
+    scene.s3.put(SESSION.audio_key, b"")
+    with pytest.raises(AudioNotFound, match="empty"):
+        scene.submit()
+    del scene.s3.objects[SESSION.audio_key]
+    with pytest.raises(AudioNotFound, match="no recording"):
+        scene.submit()
+    assert (scene.s3.objects, scene.runpod.calls) == ({}, [])
+
+
+def test_recording_that_no_url_outlives_is_not_claimed(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    week = presign.Length(604_800.0, presign.LengthSource.HEADER)
+    monkeypatch.setattr(presign, "recording_length", lambda head, size: week)
+    with pytest.raises(RecordingTooLong):
+        scene.submit()
+    assert SESSION.claim_key not in scene.s3.objects
+
+
+def test_done_session_is_submitted_by_force_alone(scene: Scene) -> None:
+    scene.store_result()
+    assert scene.submit().state is State.ALREADY_DONE
+    assert scene.runpod.calls == []
+    assert scene.submit(force=True).state is State.SUBMITTED
+
+
+@pytest.mark.parametrize("state", ["IN_QUEUE", "IN_PROGRESS", "RUNNING"])
+def test_job_in_flight_is_not_submitted_again(scene: Scene, state: str) -> None:
+    held = scene.held()
+    scene.ends(job(state))
+    sub = scene.submit()
+    assert (sub.state, sub.claim, scene.posts) == (State.ALREADY_SUBMITTED, held, [])
+
+
+ENDED = {
+    "failed": Reply(job("FAILED", error="x")),
+    "timed out": Reply(job("TIMED_OUT")),
+    "completed": Reply(job("COMPLETED")),
+    "cancelled": Reply(job("CANCELLED")),
+    "forgotten": Reply(status=404),
+}
+
+
+@pytest.mark.parametrize("follow", [False, True])
+@pytest.mark.parametrize("end", ENDED)
+def test_job_that_ended_without_a_transcript_is_replaced_or_left_to_who_follows(
+    scene: Scene, end: str, follow: bool
+) -> None:
+    scene.held()
+    scene.ends(ENDED[end])
+    sub = scene.submit(follow=follow)
+    if follow and end != "cancelled":
+        assert (sub.state, scene.posts) == (State.ALREADY_SUBMITTED, [])
+    else:
+        assert (sub.state, scene.stored().job_id) == (State.SUBMITTED, "job-2")
+        assert "job job-1 ended" in scene.said[0]
+
+
+def test_stale_claim_is_replaced_without_asking(scene: Scene) -> None:
+    scene.held(expires_at=NOW - timedelta(minutes=6))
+    assert scene.submit().state is State.SUBMITTED
+    assert scene.runpod.count("/status/job-1") == 0
+
+
+def test_closed_claim_is_replaced_without_asking(scene: Scene) -> None:
+    scene.held(ended="AUDIO_UNREADABLE: no audio in it")
+    assert scene.submit(follow=True).state is State.SUBMITTED
+    assert scene.stored().earlier == ()
+    assert "job-1 ended: AUDIO_UNREADABLE" in scene.said[0]
+    assert scene.runpod.count("/status/job-1") == 0
+
+
+def test_edge_clocks_that_differ_do_not_steal(scene: Scene) -> None:
+    scene.held()
+    scene.ends(job("IN_QUEUE"))
+    scene.clock.sleep(2 * 3600 + 240)  # four minutes past the claim's end, by this box's clock
+    assert scene.submit().state is State.ALREADY_SUBMITTED
+
+
+def test_claim_without_a_job_is_left_alone(scene: Scene) -> None:
+    scene.held(job_id=None)
+    assert (scene.submit().state, scene.runpod.calls) == (State.UNANSWERED, [])
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        ({"endpoint_id": "ep2"}, "RUNPOD_ENDPOINT_ID=ep2"),
+        ({"audio_etag": '"of the first audio"'}, "changed after"),
+    ],
+)
+def test_claim_that_forbids_a_submission_is_a_conflict(
+    scene: Scene, held: dict[str, str], said: str
+) -> None:
+    scene.held(**held)
+    scene.ends(job("IN_PROGRESS"))
+    with pytest.raises(ClaimConflict, match=said):
+        scene.submit()
+    assert scene.posts == []
+
+
+def test_force_cancels_the_job_it_replaces(scene: Scene) -> None:
+    scene.held()
+    scene.ends(job("IN_PROGRESS"))
+    scene.runpod.on("/cancel/job-1", Reply(job("CANCELLED")))
+    assert scene.submit(force=True).state is State.SUBMITTED
+    assert [c.path for c in scene.runpod.calls] == ["/status/job-1", "/cancel/job-1", "/run"]
+    assert scene.said == ["cancelled job job-1"]
+
+
+def test_foreign_claim_object_is_replaced_by_force_alone(scene: Scene) -> None:
+    scene.s3.put(SESSION.claim_key, b"{}")
+    with pytest.raises(ClaimConflict, match="--force"):
+        scene.submit()
+    assert scene.submit(force=True).state is State.SUBMITTED
+
+
+def test_lost_answer_keeps_the_claim_and_nobody_posts_again(scene: Scene) -> None:
+    scene.runpod.on("/run", Reply(drop=True))
+    with pytest.raises(AnswerLost, match=f"edge-client wait {SESSION}"):
+        scene.submit()
+    assert scene.submit().state is State.UNANSWERED
+    assert len(scene.posts) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "posts"),
+    [(401, Unauthorized, 1), (400, RequestRefused, 1), (429, RateLimited, 3)],
+)
+def test_refused_submission_frees_the_session(
+    scene: Scene, status: int, error: type[EdgeError], posts: int
+) -> None:
+    scene.runpod.on("/run", *[Reply(status=status)] * posts, Reply(job("IN_QUEUE")))
+    with pytest.raises(error):
+        scene.submit()
+    assert len(scene.posts) == posts
+    assert scene.submit().state is State.SUBMITTED
+
+
+def test_busy_queue_is_asked_again_after_what_it_says(scene: Scene) -> None:
+    busy = Reply(status=429, headers={"Retry-After": "77"})
+    scene.runpod.on("/run", busy, Reply(status=429), Reply(job("IN_QUEUE")))
+    assert scene.submit().state is State.SUBMITTED
+    assert scene.clock.slept[0] == 77
+    assert 48 <= scene.clock.slept[1] <= 72  # twice 30 s, a fifth more or less
+    assert "try 2 of 3 in 77 s" in scene.said[0]
+    assert scene.stored().job_id == "job-1"
+
+
+def test_another_box_may_submit_while_this_one_pauses(scene: Scene) -> None:
+    theirs = claim(request_id="of the other box", audio_etag=scene.audio_etag)
+
+    def sleep(seconds: float) -> None:
+        scene.s3.put(SESSION.claim_key, theirs.model_dump_json().encode())
+
+    scene.edge.clock = Clock(scene.clock.now, scene.clock.monotonic, sleep)
+    scene.runpod.on("/run", Reply(status=429), Reply(job("IN_QUEUE")))
+    with pytest.raises(ClaimConflict):
+        scene.submit()
+    assert len(scene.posts) == 1
+
+
+def test_other_box_that_claims_first_wins(scene: Scene) -> None:
+    def claimed_in_between(method: str, key: str) -> None:
+        if method == "PUT" and key == SESSION.claim_key and key not in scene.s3.objects:
+            scene.s3.put(key, claim(request_id="of the other box").model_dump_json().encode())
+
+    scene.s3.refuse = claimed_in_between
+    with pytest.raises(ClaimConflict, match="another edge box"):
+        scene.submit()
+    assert scene.runpod.calls == []
+
+
+def test_job_id_is_not_lost_with_its_claim(scene: Scene) -> None:
+    puts = iter([None, (403, "AccessDenied")])
+    scene.s3.refuse = lambda method, key: next(puts) if method == "PUT" else None
+    sub = scene.submit()
+    assert sub.claim is not None
+    assert sub.claim.job_id == "job-1"
+    assert "job job-1 is in flight, but its claim could not be updated" in scene.said[0]
+
+
+def with_keys_for(scene: Scene, left_s: int) -> None:
+    keys: Any = SimpleNamespace(
+        get_frozen_credentials=lambda: None, _expiry_time=NOW + timedelta(seconds=left_s)
+    )
+    connection = replace(scene.edge.connection, temporary=True, credentials=keys)
+    scene.edge.__dict__["connection"] = connection
+
+
+def test_keys_that_end_before_the_job_likely_does_are_refused_before_anything_is_claimed(
+    scene: Scene,
+) -> None:
+    with_keys_for(scene, 300)  # a recording of 2 s needs 301
+    with pytest.raises(KeysEndTooSoon, match="end at 2026-11-01 12:05:00 UTC.*renew") as caught:
+        scene.submit()
+    assert caught.value.exit_code == 3
+    assert (SESSION.claim_key in scene.s3.objects, scene.runpod.calls) == (False, [])
+
+
+def test_keys_that_end_early_but_not_too_early_are_said_and_shorten_everything(
+    scene: Scene,
+) -> None:
+    with_keys_for(scene, 301)
+    scene.submit()
+    assert "the AWS keys end at 2026-11-01 12:05:01 UTC" in scene.said[0]
+    (body,) = scene.posts
+    assert expires_s(body["input"]["result_url"]) == 301
+    assert body["policy"] == {"executionTimeout": 301_000, "ttl": 301_000, "lowPriority": False}
+
+
+def test_keys_that_outlive_the_urls_and_a_progress_file_are_no_news(scene: Scene) -> None:
+    with_keys_for(scene, 8700)
+    scene.submit(progress_file=True)
+    assert f"/{SESSION.progress_key}?" in scene.posts[0]["input"]["progress_url"]
+    assert scene.stored().wanted.progress_file is True
+    assert scene.said == []
+
+
+def test_request_over_two_kilobytes_is_said_and_sent(scene: Scene) -> None:
+    wishes = JobInput(audio_url="https://placeholder.invalid/", initial_prompt="x" * 2000)
+    assert scene.submit(wishes=wishes).state is State.SUBMITTED
+    assert "over our 2 KB" in scene.said[0]
+
+
+def test_claim_keeps_what_was_asked_for_and_no_url(scene: Scene) -> None:
+    scene.submit(webhook="https://edge.example.com/h")
+    assert json.loads(scene.s3.objects[SESSION.claim_key].body)["wanted"] == {
+        "wishes": {"language": "en", "diarize": False},
+        "webhook": "https://edge.example.com/h",
+        "progress_file": False,
+    }
+    assert b"X-Amz" not in scene.s3.objects[SESSION.claim_key].body
+
+
+def test_request_with_three_presigned_urls_is_under_2048_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {
+        "COGNITO_S3_BUCKET": "clouddrive-app-bucket",
+        "AWS_REGION": "us-east-2",
+        "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+        "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+    }.items():
+        monkeypatch.setenv(name, value)
+    session = Session("512b3590-30b1-707d-ed46-bf68df7b52d5", "session_2025-12-15T02_47_34_213Z")
+    urls = presign.sign_urls(connect(load()), session, 604_800)
+    job_input = JobInput(
+        audio_url=urls.audio_url,
+        result_url=urls.result_url,
+        progress_url=urls.result_url,
+        language="en",
+        diarize=False,
+        min_speakers=2,
+        max_speakers=10,
+        request_id="0" * 32,
+    )
+    webhook = fill(f"https://edge.example.com/webhook/{fresh_secret()}/{{session}}", session)
+    policy = presign.plan_lifetimes(74 * 60, 3600).policy()
+    body = json.dumps(RunRequest(input=job_input, policy=policy, webhook=webhook).to_wire())
+    assert len(body.encode()) < 2048
+    assert body.count("X-Amz-Signature=") == 3

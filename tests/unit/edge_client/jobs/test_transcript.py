@@ -1,0 +1,140 @@
+"""Transcripts: what counts as one, of which recording, and as text that breaks no player."""
+
+import json
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_client.errors import TranscriptInvalid
+from edge_client.jobs.transcript import (
+    Delivered,
+    Document,
+    Line,
+    as_srt,
+    as_txt,
+    as_vtt,
+    find_done,
+    find_of_job,
+    parse,
+)
+from edge_client.services.edge import Edge
+from tests.fakes.servers import S3Server
+from tests.unit.edge_client.samples import SESSION, claim, transcript
+
+
+def test_transcript_of_the_contract_is_read_and_what_a_newer_worker_adds_ignored() -> None:
+    body = transcript(warnings=["NEW_ONE"], new_field=1)
+    assert parse(body).delivered(len(body)) == Delivered(
+        segments_count=1,
+        speakers_count=1,
+        duration_s=2.0,
+        processing_s=0.5,
+        language="en",
+        warnings=("NEW_ONE",),
+        size_bytes=len(body),
+    )
+
+
+def test_plain_whisperx_json_counts() -> None:
+    segments = [{"start": 0.5, "end": 3, "text": " Hi", "speaker": "SPEAKER_01"}]
+    read = parse(json.dumps({"segments": segments, "language": "en"}).encode())
+    assert (read.speakers, read.duration_s, read.request_id) == (("SPEAKER_01",), 3.0, None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html>", b"[]", b"{}", b'{"segments": 1}', b'{"segments": [{"start": 0}]}',
+     b'{"segments": [{"start": NaN, "end": 1, "text": ""}]}', transcript()[:-20]],
+)  # fmt: skip
+def test_anything_else_is_invalid(body: bytes) -> None:
+    with pytest.raises(TranscriptInvalid):
+        parse(body)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_upset_the_reader(body: bytes) -> None:
+    with pytest.raises(TranscriptInvalid):
+        parse(body)
+
+
+def test_error_does_not_repeat_the_text() -> None:
+    with pytest.raises(TranscriptInvalid) as caught:
+        parse(b'{"segments": [{"start": 0, "end": 1, "text": ["secret words"]}]}')
+    assert "secret" not in f"{caught.value} {caught.value.__cause__}"
+    assert "segments.0.text" in str(caught.value)
+
+
+AUDIO_ETAG = '"0cc175b9c0f1b6a831c399e269772661"'
+OTHER = '"of another recording"'
+
+
+@pytest.mark.parametrize(
+    ("hours_later", "body", "claimed", "done"),
+    [
+        (1, transcript(), {"request_id": "other"}, True),
+        (-1, transcript(), {"request_id": "other"}, False),
+        (1, b"{", {"request_id": "other"}, False),
+        # the own job's: the recording that it read decides, not a clock
+        (-1, transcript(), {"audio_etag": AUDIO_ETAG}, True),
+        (1, transcript(), {"audio_etag": OTHER}, False),
+        (1, transcript(audio_etag=AUDIO_ETAG), {"audio_etag": OTHER}, True),
+        (1, transcript(audio_etag=f"W/{AUDIO_ETAG}"), {"audio_etag": OTHER}, True),
+        (1, transcript(audio_etag=AUDIO_ETAG.strip('"')), {"audio_etag": OTHER}, True),
+        (1, transcript(audio_etag=OTHER), {"audio_etag": AUDIO_ETAG}, False),
+    ],
+)
+def test_done_is_a_valid_transcript_of_the_recording_as_it_is(
+    edge: Edge, s3: S3Server, hours_later: int, body: bytes, claimed: dict[str, str], done: bool
+) -> None:
+    s3.put(SESSION.audio_key, b"a")
+    s3.put(SESSION.result_key, body, s3.now + timedelta(hours=hours_later))
+    audio = edge.bucket.head(SESSION.audio_key)
+    assert audio is not None
+    assert audio.etag == AUDIO_ETAG
+    assert (find_done(edge.bucket, SESSION, audio, claim(**claimed)) is not None) is done
+
+
+def test_only_the_own_submission_proves_a_job(edge: Edge, s3: S3Server) -> None:
+    s3.put(SESSION.result_key, transcript())
+    assert find_of_job(edge.bucket, SESSION, claim()) is not None
+    assert find_of_job(edge.bucket, SESSION, claim(request_id="r2")) is None
+
+
+def doc(*lines: tuple[float, float, str | None, str]) -> Document:
+    names = ("start_s", "end_s", "speaker", "text")
+    return Document(lines=tuple(Line(**dict(zip(names, line, strict=True))) for line in lines))
+
+
+DOC = doc(
+    (0.0, 1.5, "SPEAKER_00", " Hello & <welcome>."), (3661.2346, 3662.0, None, "a\n\nb --> c")
+)
+
+
+def test_txt_is_a_line_a_segment_with_times_and_speaker() -> None:
+    assert as_txt(DOC).splitlines() == [
+        "00:00:00.00 - 00:00:01.50  SPEAKER_00  Hello & <welcome>.",
+        "01:01:01.23 - 01:01:02.00              a b --> c",
+    ]
+    assert as_txt(doc((0, 1, None, "a"))) == "00:00:00.00 - 00:00:01.00  a\n"
+
+
+def test_subtitles_have_their_header_and_escapes() -> None:
+    assert as_srt(DOC) == (
+        "1\n00:00:00,000 --> 00:00:01,500\n[SPEAKER_00] Hello & <welcome>.\n"
+        "\n2\n01:01:01,235 --> 01:01:02,000\na b --> c\n"
+    )
+    assert as_vtt(DOC) == (
+        "WEBVTT\n"
+        "\n00:00:00.000 --> 00:00:01.500\n<v SPEAKER_00>Hello &amp; &lt;welcome&gt;.\n"
+        "\n01:01:01.235 --> 01:01:02.000\na b --&gt; c\n"
+    )
+
+
+@given(st.lists(st.text(), max_size=5))
+def test_no_text_makes_another_cue_and_none_is_still_a_file(texts: list[str]) -> None:
+    some = doc(*((i, i + 1, None, text) for i, text in enumerate(texts)))
+    assert as_vtt(some).count("-->") == as_srt(some).count(" --> 00:") == len(texts)
+    assert len(as_txt(some).splitlines()) == len(texts)
+    assert as_vtt(some).startswith("WEBVTT\n")

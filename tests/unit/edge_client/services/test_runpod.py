@@ -1,0 +1,238 @@
+"""RunPod's API: what is repeated, what never is, and which error each answer becomes."""
+
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from bucketscribe_contract import ExecutionPolicy, JobInput, JobState, RunRequest
+from edge_client.errors import (
+    AnswerLost,
+    BadResponse,
+    EdgeError,
+    EndpointNotFound,
+    JobNotFound,
+    RateLimited,
+    RequestRefused,
+    Unauthorized,
+    Unreachable,
+)
+from edge_client.services.runpod import CONNECTIONS, Kind, Rate, RequestCounter, RunpodApi
+from tests.fakes.servers import Reply, RunpodServer
+from tests.unit.edge_client.conftest import KEY
+from tests.unit.edge_client.samples import FakeClock, job
+
+
+@pytest.fixture
+def api(runpod: RunpodServer) -> RunpodApi:
+    return RunpodApi(f"{runpod.url}/v2/", "ep1", SecretStr(KEY))
+
+
+def request() -> RunRequest:
+    return RunRequest(
+        input=JobInput(audio_url="https://b.s3.amazonaws.com/a%20b?X-Amz-Signature=abc%2B"),
+        policy=ExecutionPolicy(execution_timeout_ms=600_000, ttl_ms=700_000),
+        webhook="https://edge.example.com/hook",
+    )
+
+
+def test_run_sends_policy_webhook_and_the_exact_url(api: RunpodApi, runpod: RunpodServer) -> None:
+    runpod.on("/run", Reply(job("IN_QUEUE")))
+    assert api.run(request()).id == "job-1"
+    (call,) = runpod.calls
+    assert call.headers["Authorization"] == f"Bearer {KEY}"
+    assert call.body == {
+        "input": {"audio_url": "https://b.s3.amazonaws.com/a%20b?X-Amz-Signature=abc%2B"},
+        "policy": {"executionTimeout": 600_000, "ttl": 700_000, "lowPriority": False},
+        "webhook": "https://edge.example.com/hook",
+    }
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(drop=True),
+        Reply(status=500),
+        Reply(status=524),
+        Reply(b"<html>"),
+        Reply({"ok": True}),
+    ],
+)
+def test_run_whose_answer_is_lost_is_never_repeated(
+    api: RunpodApi, runpod: RunpodServer, reply: Reply
+) -> None:
+    runpod.on("/run", reply)
+    with pytest.raises(AnswerLost):
+        api.run(request())
+    assert runpod.count("/run") == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(400, RequestRefused), (401, Unauthorized), (404, EndpointNotFound), (429, RateLimited)],
+)
+def test_refused_run_is_certain_not_lost(
+    api: RunpodApi, runpod: RunpodServer, status: int, error: type[EdgeError]
+) -> None:
+    runpod.on("/run", Reply(status=status))
+    with pytest.raises(error):
+        api.run(request())
+    assert runpod.count("/run") == 1
+
+
+def test_run_that_never_connected_is_unreachable_not_lost() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    api = RunpodApi(f"http://127.0.0.1:{port}/v2", "ep1", SecretStr(KEY))
+    with pytest.raises(Unreachable, match="RUNPOD_ENDPOINT_BASE_URL"):
+        api.run(request())
+
+
+def test_status_is_repeated_until_the_network_is_back(runpod: RunpodServer) -> None:
+    counter = RequestCounter()
+    api = RunpodApi(f"{runpod.url}/v2", "ep1", SecretStr(KEY), requests_made=counter)
+    runpod.on(
+        "/status/job-1",
+        Reply(drop=True),
+        Reply(status=502),
+        Reply(status=429, headers={"Retry-After": "0"}),
+        Reply(job("COMPLETED")),
+    )
+    assert api.status("job-1").status is JobState.COMPLETED
+    assert runpod.count("/status/job-1") == 4
+    assert counter.made() == {"/status": 4}
+
+
+def test_status_gives_up_in_the_end(api: RunpodApi, runpod: RunpodServer) -> None:
+    runpod.on("/status/job-1", Reply(status=503))
+    with pytest.raises(Unreachable, match="503"):
+        api.status("job-1")
+    assert runpod.count("/status/job-1") == 4
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (Reply(status=404), JobNotFound),
+        (Reply(status=401), Unauthorized),
+        (Reply(status=302, headers={"Location": "http://127.0.0.1:1/"}), RequestRefused),
+        (Reply(b"<html>"), BadResponse),
+        (Reply([1]), BadResponse),
+        (Reply({"id": "job-1", "status": "NEW_STATE"}), BadResponse),
+    ],
+)
+def test_certain_answers_are_not_repeated(
+    api: RunpodApi, runpod: RunpodServer, reply: Reply, error: type[EdgeError]
+) -> None:
+    runpod.on("/status/job-1", reply)
+    with pytest.raises(error):
+        api.status("job-1")
+    assert runpod.count("/status/job-1") == 1
+
+
+def test_pause_after_429_is_the_buckets(runpod: RunpodServer, clock: FakeClock) -> None:
+    api = RunpodApi(f"{runpod.url}/v2", "ep1", SecretStr(KEY), clock)
+    runpod.on(
+        "/status/job-1", Reply(status=429, headers={"Retry-After": "7.5"}), Reply(job("COMPLETED"))
+    )
+    api.status("job-1")
+    assert clock.slept == [7.5]
+
+
+def test_submission_whose_turn_is_far_off_is_not_sent(
+    runpod: RunpodServer, clock: FakeClock
+) -> None:
+    api = RunpodApi(f"{runpod.url}/v2", "ep1", SecretStr(KEY), clock)
+    runpod.on("/run", Reply(status=429, headers={"Retry-After": "60"}), Reply(job("IN_QUEUE")))
+    for wait_s in (60.0, 60.0):
+        with pytest.raises(RateLimited) as caught:
+            api.run(request())
+        assert caught.value.retry_after_s == wait_s
+    assert runpod.count("/run") == 1
+    clock.sleep(56.0)
+    assert api.run(request()).id == "job-1"
+    assert clock.slept == [56.0, 4.0]
+
+
+def test_health_counts_as_status_and_other_kinds_go_on(
+    runpod: RunpodServer, clock: FakeClock
+) -> None:
+    rates = dict.fromkeys(Kind, Rate(per_s=1, burst=1))
+    api = RunpodApi(f"{runpod.url}/v2", "ep1", SecretStr(KEY), clock, rates=rates)
+    runpod.on("/cancel/job-1", Reply(job("CANCELLED")))
+    runpod.on("/health", Reply({"jobs": {}}))
+    runpod.on("/status/job-1", Reply(job("COMPLETED")))
+    api.health()
+    api.cancel("job-1")
+    api.status("job-1")
+    assert clock.slept == [1.0]
+
+
+class PeerCounter(RunpodServer):
+    """Remembers its connections."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peers: set[tuple[str, int]] = set()
+
+    def answer(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        """Answer one request."""
+        self.peers.add(request.client_address)
+        super().answer(request, body)
+
+
+def test_many_threads_share_few_connections_and_no_cookies() -> None:
+    with PeerCounter() as runpod:
+        api = RunpodApi(f"{runpod.url}/v2", "ep1", SecretStr(KEY))
+        cookie = {"Set-Cookie": "server=7; Path=/"}
+        runpod.on("/status/job-1", Reply(job("COMPLETED"), headers=cookie))
+        with ThreadPoolExecutor(3 * CONNECTIONS) as pool:
+            states = [s.status for s in pool.map(api.status, ["job-1"] * 300)]
+        assert set(states) == {JobState.COMPLETED}
+        assert 1 <= len(runpod.peers) <= CONNECTIONS
+        assert not [call for call in runpod.calls if "Cookie" in call.headers]
+
+
+def test_retry_after_is_bounded(api: RunpodApi, runpod: RunpodServer) -> None:
+    runpod.on("/run", Reply(status=429, headers={"Retry-After": "86400"}))
+    with pytest.raises(RateLimited) as caught:
+        api.run(request())
+    assert caught.value.retry_after_s == 300
+
+
+def test_cancel_is_posted_once(api: RunpodApi, runpod: RunpodServer) -> None:
+    runpod.on("/cancel/job-1", Reply(status=503))
+    with pytest.raises(Unreachable):
+        api.cancel("job-1")
+    assert [(call.method, call.path) for call in runpod.calls] == [("POST", "/cancel/job-1")]
+
+
+def test_job_id_cannot_leave_its_path(api: RunpodApi, runpod: RunpodServer) -> None:
+    with pytest.raises(JobNotFound):
+        api.status("../health?x")
+    assert runpod.calls[0].path == "/status/..%2Fhealth%3Fx"
+
+
+def test_netrc_does_not_replace_the_key(
+    api: RunpodApi, runpod: RunpodServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password hush\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    runpod.on("/health", Reply({"jobs": {}, "workers": {}}))
+    api.health()
+    assert runpod.calls[0].headers["Authorization"] == f"Bearer {KEY}"
+
+
+def test_no_error_shows_key_or_signature(api: RunpodApi, runpod: RunpodServer) -> None:
+    text = f"bad https://b/a?X-Amz-Signature=abc Bearer {KEY}"
+    runpod.on("/run", Reply(text.encode(), status=400))
+    with pytest.raises(RequestRefused) as caught:
+        api.run(request())
+    assert "abc" not in str(caught.value)
+    assert KEY not in str(caught.value) + repr(api.__dict__)

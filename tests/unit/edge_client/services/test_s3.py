@@ -1,0 +1,116 @@
+"""The bucket: absent is None, changed is an error, everything else names its remedy."""
+
+import pytest
+
+from edge_client.errors import EdgeError, PreconditionFailed, StorageRefused, Unreachable
+from edge_client.services.edge import Edge
+from edge_client.services.s3 import Bucket
+from tests.fakes.servers import S3Server
+
+
+def test_objects_come_back_with_their_description(edge: Edge, s3: S3Server) -> None:
+    s3.put("ä +%", b"body")
+    body, info = edge.bucket.read("ä +%") or (b"", None)
+    assert body == b"body"
+    assert info == edge.bucket.head("ä +%")
+    assert (info.size_bytes, info.modified_at) == (4, s3.now)
+    assert (edge.bucket.head("k"), edge.bucket.read("k")) == (None, None)
+
+
+def test_head_of_an_object_is_one_ranged_get(edge: Edge, s3: S3Server) -> None:
+    s3.put("k", b"0123456789")
+    whole = edge.bucket.head("k")
+    assert edge.bucket.read_head("k", 4) == (b"0123", whole)
+    assert edge.bucket.read_head("k", 400) == (b"0123456789", whole)
+    assert edge.bucket.read_head("gone", 4) is None
+    assert len(s3.calls) == 4
+    s3.put("empty", b"")
+    assert edge.bucket.read_head("empty", 4) == (b"", edge.bucket.head("empty"))
+
+
+def test_create_refuses_to_overwrite(edge: Edge, s3: S3Server) -> None:
+    edge.bucket.create("k", b"1")
+    with pytest.raises(PreconditionFailed):
+        edge.bucket.create("k", b"2")
+    assert s3.objects["k"].body == b"1"
+    assert s3.objects["k"].content_type == "application/json"
+
+
+def test_replace_needs_the_same_object(edge: Edge, s3: S3Server) -> None:
+    etag = edge.bucket.create("k", b"1")
+    newer = edge.bucket.replace("k", b"2", etag)
+    with pytest.raises(PreconditionFailed):
+        edge.bucket.replace("k", b"3", etag)
+    s3.objects.clear()
+    with pytest.raises(PreconditionFailed):
+        edge.bucket.replace("k", b"4", newer)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "error", "said"),
+    [
+        ((403, "AccessDenied"), StorageRefused, "s3:ListBucket"),
+        ((404, "NoSuchBucket"), StorageRefused, "COGNITO_S3_BUCKET"),
+        ((403, "SignatureDoesNotMatch"), StorageRefused, "SignatureDoesNotMatch"),
+        ((409, "ConditionalRequestConflict"), PreconditionFailed, "somebody else"),
+    ],
+)
+def test_refusals_name_their_remedy(
+    edge: Edge, s3: S3Server, refusal: tuple[int, str], error: type[EdgeError], said: str
+) -> None:
+    s3.refuse = lambda method, key: refusal
+    with pytest.raises(error, match=said):
+        edge.bucket.write("k", b"1")
+
+
+def test_s3_that_stays_away_is_unreachable(
+    edge: Edge, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: None)
+    s3.refuse = lambda method, key: (503, "SlowDown")
+    with pytest.raises(Unreachable, match="503"):
+        edge.bucket.read("k")
+    assert len(s3.calls) == 4  # botocore's own retries
+
+
+def test_s3_that_is_down_is_unreachable(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: None)
+    away = Edge(edge.settings.model_copy(update={"s3_url": "http://127.0.0.1:1"}))
+    with pytest.raises(Unreachable, match="AWS_ENDPOINT_URL_S3"):
+        away.bucket.read("k")
+
+
+def test_missing_bucket_is_refused(edge: Edge) -> None:
+    other = Bucket(edge.connection.client, "other-bucket")
+    with pytest.raises(StorageRefused, match="no such bucket"):
+        other.has_any("users/")
+
+
+ODD_NAMES = ("a b", "ü+1", "50%20", "line\nbreak", "<&>", "\x0b", "n" * 200)
+
+
+def test_listed_objects_are_those_that_head_describes(edge: Edge, s3: S3Server) -> None:
+    for name in ODD_NAMES:
+        s3.put(f"p/{name}", name.encode())
+    page = edge.bucket.list_page("p/")
+    assert {info.key for info in page.objects} == {f"p/{name}" for name in ODD_NAMES}
+    assert list(page.objects) == [edge.bucket.head(info.key) for info in page.objects]
+    assert not page.is_truncated
+
+
+def test_a_listing_goes_on_after_any_key(edge: Edge, s3: S3Server) -> None:
+    s3.page_keys = 1
+    for name in ODD_NAMES:
+        s3.put(f"p/{name}", b"")
+    page = edge.bucket.list_page("p/")
+    seen = [page.objects[0].key]
+    while page.is_truncated:
+        page = edge.bucket.list_page("p/", seen[-1])
+        seen.append(page.objects[0].key)
+    assert sorted(seen) == sorted(f"p/{name}" for name in ODD_NAMES)
+
+
+def test_folders_are_rolled_up(edge: Edge, s3: S3Server) -> None:
+    for key in ("p/a/x", "p/a/y", "p/ü %/z", "p/file"):
+        s3.put(key, b"")
+    assert list(edge.bucket.folders("p/")) == ["p/a/", "p/ü %/"]

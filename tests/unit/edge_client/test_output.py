@@ -1,0 +1,78 @@
+"""Progress: a live line on a terminal, plain lines when not, nothing for programs."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from edge_client.jobs.poll import JobProgress
+from edge_client.output import (
+    LiveView,
+    PlainView,
+    QuietView,
+    live_progress,
+    progress_as_text,
+    view_for,
+)
+
+
+def test_plain_view_prints_only_news() -> None:
+    out = io.StringIO()
+    view = PlainView(out)
+    for percent in (None, 1.0, 2.0, 9.9, 10.0, 12.0, 55.0):
+        stage = None if percent is None else "transcribe"
+        view.show(JobProgress("running", stage, percent))
+    assert out.getvalue().splitlines() == [
+        "running", "transcribe 1 %", "transcribe 10 %", "transcribe 55 %"
+    ]  # fmt: skip
+
+
+def test_view_for_programs_shows_notes_alone() -> None:
+    out = io.StringIO()
+    with view_for(True, out) as view:
+        assert type(view) is QuietView
+        view.show(JobProgress("running"))
+        view.note("the network is away")
+    assert out.getvalue() == "the network is away\n"
+
+
+def test_live_line_shows_stage_percent_and_time() -> None:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=100)
+    with live_progress(console) as progress:
+        view = LiveView(progress)
+        view.show(JobProgress("queued"))
+        view.show(JobProgress("running", "transcribe", 40.0, 740.0))
+        progress.refresh()
+        view.note("[bold]not markup[/bold]")
+    text = out.getvalue()
+    for shown in ("transcribe", "40 %", "0:00:0", "about 12 min left", "[bold]not markup"):
+        assert shown in text
+
+
+def test_terminal_gets_the_live_line_and_a_pipe_plain_ones() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for stream, kind in ((Terminal(), LiveView), (io.StringIO(), PlainView)):
+        with view_for(False, stream) as view:
+            assert type(view) is kind
+
+
+@pytest.mark.parametrize(
+    ("percent", "left_s", "text"),
+    [
+        (None, None, "align"),
+        (70.4, None, "align 70 %"),
+        (70.4, 0, "align 70 %, about 5 s left"),
+        (70.4, 33, "align 70 %, about 35 s left"),
+        (70.4, 56, "align 70 %, about 1 min left"),
+        (70.4, 740, "align 70 %, about 12 min left"),
+        (70.4, 9000, "align 70 %, about 2.5 h left"),
+    ],
+)
+def test_progress_is_short_and_an_estimate_as_coarse_as_it_is_known(
+    percent: float | None, left_s: float | None, text: str
+) -> None:
+    assert progress_as_text(JobProgress("running", "align", percent, left_s)) == text

@@ -1,0 +1,262 @@
+"""The receiver over real HTTP: the path alone decides, the body never; and its secret."""
+
+import hmac
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import pytest
+from pydantic import SecretStr
+
+from bucketscribe_contract.redact import scrub
+from edge_client.errors import BadUsage, NotConfigured
+from edge_client.jobs.callback_url import fill
+from edge_client.session import Session
+from edge_client.webhook import server as receiver_
+from edge_client.webhook.server import Receiver, Secret, Server, fresh_secret, load_secret
+from tests.unit.edge_client.samples import SESSION
+from tests.unit.edge_client.webhook.conftest import SECRET, Desk
+
+Call = Callable[..., tuple[int, dict[str, str], bytes]]
+
+
+@pytest.fixture
+def server(desk: Desk) -> Iterator[Server]:
+    with Server(Receiver(Secret(SECRET), desk.offer), "127.0.0.1:0", lambda: None) as server:
+        yield server
+
+
+@pytest.fixture
+def call(server: Server) -> Call:
+    """Send one request, its path as it is."""
+
+    def call(
+        path: str, body: bytes | None = b"{}", method: str = "POST"
+    ) -> tuple[int, dict[str, str], bytes]:
+        connection = HTTPConnection(urlsplit(server.url).netloc, timeout=10)
+        connection.request(method, path, body)
+        answer = connection.getresponse()
+        headers = {name.lower(): value for name, value in answer.getheaders()}
+        seen = answer.status, headers, answer.read()
+        connection.close()
+        return seen
+
+    return call
+
+
+def path_of(session: Session, secret: str = SECRET, mount: str = "/hooks") -> str:
+    return urlsplit(fill(f"https://h.example{mount}/{secret}/{{session}}", session)).path
+
+
+@pytest.mark.parametrize("name", ["s1", "ses sion+%41 ü", "録音", "a?b#c&d=e", ".."])
+@pytest.mark.parametrize("mount", ["", "/hooks", "/a/b"])
+def test_call_with_the_secret_takes_the_session_in(
+    call: Call, desk: Desk, name: str, mount: str
+) -> None:
+    session = Session("u 1", name)
+    decoded = f"{mount}/{SECRET}/" + "/".join(map(quote, session.prefix.split("/")))
+    for path in (path_of(session, mount=mount), decoded):  # a proxy may decode the slashes
+        assert call(path)[0] == 200
+    assert desk.taken == [session.prefix] * 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"not json",
+        b"\xff\xfe",
+        b'{"id": "x", "status": "COMPLETED", "output": 1}',
+        b"[" * 9999,
+    ],
+)
+def test_body_is_of_no_consequence(call: Call, desk: Desk, body: bytes) -> None:
+    assert call(path_of(SESSION), body)[0] == 200
+    assert desk.taken == [SESSION.prefix]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", path_of(SESSION, secret=SECRET[:-1])),
+        ("POST", path_of(SESSION, secret=SECRET + "0")),
+        ("POST", path_of(SESSION, secret="0" * len(SECRET))),
+        ("POST", "/hooks/" + quote(SESSION.prefix, safe="")),
+        ("POST", "/"),
+        ("POST", "/health"),
+        ("GET", "/"),
+        ("GET", "/healthy"),
+        ("GET", path_of(SESSION)),
+        ("PUT", path_of(SESSION)),
+        ("DELETE", "/nowhere"),
+        ("POST", f"/?{SECRET}/{quote(SESSION.prefix, safe='')}"),
+    ],
+)
+def test_wrong_secret_is_answered_as_any_unknown_path(
+    call: Call, desk: Desk, method: str, path: str
+) -> None:
+    unknown = call("/unknown/path")
+    answer = call(path, method=method)
+    for seen in (unknown, answer):
+        seen[1].pop("date")
+    assert answer == unknown
+    assert (answer[0], desk.taken) == (404, [])
+
+
+def test_wrong_secret_is_answered_before_the_body_is_sent(server: Server) -> None:
+    with raw(server) as connection:
+        head = f"POST {path_of(SESSION, secret='x' * 16)} HTTP/1.1\r\nHost: h\r\n"
+        connection.sendall(f"{head}Content-Length: 1000000000\r\n\r\n".encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 404")
+
+
+def test_full_inbox_asks_runpod_to_call_again(call: Call, desk: Desk) -> None:
+    desk.has_room = False
+    assert call(path_of(SESSION))[0] == 503
+    desk.has_room = True
+    assert call(path_of(SESSION))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "rest", ["", "/", "/s1", "/users/u1/audio/sessions", f"/{quote('users/u/audio/sessions/')}"]
+)
+def test_url_without_session_is_explained_to_who_knows_the_secret(
+    call: Call, desk: Desk, rest: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    status, _, body = call(f"/hooks/{SECRET}{rest}")
+    assert (status, desk.taken) == (400, [])
+    assert b"{session}" in body
+    assert "names no session" in caplog.text
+
+
+def test_session_longer_than_any_key_is_refused(call: Call, desk: Desk) -> None:
+    assert call(path_of(Session("u", "x" * 1024)))[0] == 400
+    assert desk.taken == []
+
+
+def test_body_is_bounded(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiver_, "MAX_BODY_BYTES", 1000)
+    assert call(path_of(SESSION), b"x" * 1000)[0] == 200
+    assert call(path_of(SESSION), b"x" * 1001)[0] == 413
+
+
+def test_slow_body_ends_but_its_session_is_taken_in(
+    server: Server, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver_, "BODY_TIMEOUT_S", 0.05)
+    with raw(server) as connection:
+        head = f"POST {path_of(SESSION)} HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nabc"
+        connection.sendall(head.encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 408")
+    assert desk.taken == [SESSION.prefix]
+
+
+def test_health_answers(call: Call) -> None:
+    status, headers, body = call("/health", body=None, method="GET")
+    assert (status, body) == (200, b"ok\n")
+    assert headers["connection"] == "close"
+    assert "server" not in headers  # nobody needs to know what runs here
+
+
+def test_no_log_line_holds_the_secret_or_a_path(
+    call: Call, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "edge_client.webhook")
+    for path in (path_of(SESSION), f"/hooks/{SECRET}", path_of(SESSION, secret=SECRET + "1")):
+        call(path)
+    assert f"{SESSION.prefix}: called" in caplog.text
+    assert SECRET not in caplog.text
+    assert "/hooks" not in caplog.text
+
+
+def test_line_breaks_in_a_session_make_no_log_lines(
+    call: Call, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "edge_client.webhook")
+    assert call(path_of(Session("u", "s\nERROR forged")))[0] == 200
+    assert [record.message for record in caplog.records if "\n" in record.message] == []
+
+
+def test_end_of_the_server_is_told(desk: Desk) -> None:
+    ended = threading.Event()
+    with Server(Receiver(Secret(SECRET), desk.offer), "127.0.0.1:0", ended.set):
+        assert not ended.is_set()
+    assert ended.is_set()
+
+
+@pytest.mark.parametrize("listen", ["", "8787", ":8787", "127.0.0.1", "127.0.0.1:x", "h:70000"])
+def test_unreadable_address_is_a_usage_error(desk: Desk, listen: str) -> None:
+    with pytest.raises(BadUsage, match="HOST:PORT"):
+        Server(Receiver(Secret(SECRET), desk.offer), listen, lambda: None)
+
+
+def test_taken_address_names_the_remedy(desk: Desk) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        listen = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(NotConfigured, match="choose another port"):
+            Server(Receiver(Secret(SECRET), desk.offer), listen, lambda: None)
+
+
+def raw(server: Server) -> socket.socket:
+    parts = urlsplit(server.url)
+    return socket.create_connection((parts.hostname, parts.port), timeout=10)
+
+
+GOOD = "0123456789abcdef"
+
+
+@pytest.mark.parametrize("value", ["", "short", GOOD[:15], GOOD + "/", GOOD + "ü", "a" * 129])
+def test_weak_or_unfit_secret_is_refused_without_showing_it(value: str) -> None:
+    with pytest.raises(NotConfigured, match="webhook secret") as caught:
+        Secret(value)
+    assert not value or value not in str(caught.value)
+
+
+def test_secret_is_found_wherever_a_proxy_mounts_the_path() -> None:
+    secret = Secret(GOOD)
+    assert secret.place_in(["", "hooks", GOOD, "users"]) == 2
+    assert secret.place_in(["", GOOD]) == 1
+    for wrong in ([], [""], ["", GOOD[:-1]], ["", GOOD + "0"], ["", GOOD.upper()], ["\udcff"]):
+        assert secret.place_in(wrong) is None
+
+
+def test_every_segment_is_compared_in_constant_time_whatever_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    secret = Secret(GOOD)
+    compared: list[tuple[int, int]] = []
+    real = hmac.compare_digest
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((len(one), len(other)))
+        return real(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    for segments in (["", GOOD, "x"], ["", "0" * 16, "x"], ["", "", ""]):
+        compared.clear()
+        secret.place_in(segments)
+        assert compared == [(32, 32)] * 3
+
+
+def test_file_goes_before_the_setting(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text(GOOD + "\n")
+    assert load_secret(file, SecretStr("another-secret-of-24-ch")).place_in([GOOD]) == 0
+    assert load_secret(None, SecretStr(GOOD)).place_in([GOOD]) == 0
+
+
+def test_missing_secret_names_the_command_that_makes_one(tmp_path: Path) -> None:
+    for file in (None, tmp_path / "absent"):
+        with pytest.raises(NotConfigured, match="edge-client webhook secret"):
+            load_secret(file, None)
+
+
+def test_fresh_secrets_are_fit_differ_and_are_in_no_repr_and_no_log_line() -> None:
+    one, other = fresh_secret(), fresh_secret()
+    assert one != other
+    assert other not in repr(Secret(other))
+    assert other not in scrub(f"POST /hooks/{other}/x")
