@@ -1,34 +1,15 @@
-"""Segmentation: who of up to three local speakers is active in each frame of each window.
+"""Segmentation: int16 samples in, scores of up to three local speakers in each frame out.
 
-Takes int16 samples, all at once or as they arrive; gives scores in batches. Windows, their order
-and the odd last one are those of `pyannote.audio.Inference.slide`. The size of a batch moves
-scores by up to 2e-8 (measured): the matrix products inside the LSTM are split differently.
-
-How many windows go through a model at once.
-
-On a GPU as many as fit into its memory, which `worker.models.device` looks at when the models are
-loaded; the ladder of `worker.memory` halves them when that was too much after all. On a CPU few:
-what a window leaves behind in the first layers (2.6 MB in the segmentation network, 10 MB in
-ResNet34) then stays in the caches, and in less memory.
-
-Windows over a waveform: where they lie, and their samples.
-
-Takes int16 samples at 16 kHz; gives float32 batches on the model's device. Windows lie as
-`pyannote.audio.Inference.slide` lays them: one every ``hop`` samples while they are complete,
-then one more, filled up with zeros, if samples are left. No float32 copy of the whole waveform
-is ever made: 0.23 GB an hour.
-
-Frames: the clock that all windows of a recording share, and sums over it.
-
-`pyannote.audio.Inference.aggregate` adds windows into float32 sums in order; here the same sums
-are made in the same order, but of as many windows as there are so far, so that frames can be
-used as soon as no later window reaches them.
+Windows, their order and the odd last one are those of `pyannote.audio.Inference.slide`, the sums
+over them those of `Inference.aggregate`; samples may come in parts, and frames are given out as
+soon as no later window reaches them. The one module that knows pyannote's private attributes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,25 +17,36 @@ import numpy.typing as npt
 import torch
 from pyannote.audio import Inference
 
+from worker.types import SAMPLE_RATE_HZ, Samples
+
 if TYPE_CHECKING:
     from pyannote.audio.pipelines import SpeakerDiarization, VoiceActivityDetection
 
-from worker.types import SAMPLE_RATE_HZ, Samples
-
-SEGMENTED_ON_CPU = 8
-"""CPU time of a window of 5 s on one core: 18 ms in fours, 20 in eights, 23 in thirty-twos. With
-two lanes (`worker.models.cpu_lanes`) a batch is split in two."""
-EMBEDDED_ON_CPU = 8
-
-
-def segmentation_batch(device: torch.device, batch_size: int) -> int:
-    """Tell how many windows to segment at once, at most ``batch_size``."""
-    return min(batch_size, SEGMENTED_ON_CPU) if device.type == "cpu" else batch_size
+Scores = npt.NDArray[np.float32]
+Frames = npt.NDArray[np.int64]
+Weights = npt.NDArray[np.float64]
+WINDOWS_ON_CPU = 8
+"""What few windows leave behind in the first layers (2.6 MB each in the segmentation network, 10 MB
+in ResNet34) stays in a CPU's caches: 18 ms a window in fours, 20 in eights, 23 in thirty-twos."""
 
 
-def embedding_batch(device: torch.device, batch_size: int) -> int:
-    """Tell how many windows to embed at once, each under all its masks."""
-    return min(batch_size, EMBEDDED_ON_CPU) if device.type == "cpu" else batch_size
+def windows_at_once(device: torch.device, batch_size: int) -> int:
+    """Tell how many windows go through a model together, at most ``batch_size``.
+
+    Their number moves scores by up to 2e-8 (measured): an LSTM splits its products otherwise.
+    """
+    return min(batch_size, WINDOWS_ON_CPU) if device.type == "cpu" else batch_size
+
+
+def segmentation_of(pipeline: VoiceActivityDetection | SpeakerDiarization) -> Inference:
+    """Return a pipeline's segmentation."""
+    # upstream: pyannote.audio 4.0.7, no issue known; can go when it has a public name
+    return pipeline._segmentation
+
+
+def embedding_of(pipeline: SpeakerDiarization) -> Any:
+    """Return a diarization's speaker embedding."""
+    return pipeline._embedding  # upstream: as above
 
 
 @dataclass(frozen=True)
@@ -119,10 +111,6 @@ class WindowGrid:
         return on_host.to(device, non_blocking=True).to(torch.float32) / 32768
 
 
-Float32s = npt.NDArray[np.float32]
-Float64s = npt.NDArray[np.float64]
-
-
 @dataclass(frozen=True)
 class FrameGrid:
     """Frames of one length at one distance, the first at 0 s.
@@ -135,7 +123,7 @@ class FrameGrid:
     duration_s: float
     step_s: float
 
-    def closest(self, times_s: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    def closest(self, times_s: npt.ArrayLike) -> Frames:
         """Find the frames whose middles are closest to the times."""
         offsets = np.asarray(times_s, np.float64) - 0.5 * self.duration_s
         return np.rint(offsets / self.step_s).astype(np.int64)
@@ -145,7 +133,7 @@ class FrameGrid:
         start = frame * self.step_s
         return 0.5 * (start + (start + self.duration_s))
 
-    def first_of(self, windows: npt.ArrayLike, grid: WindowGrid) -> npt.NDArray[np.int64]:
+    def first_of(self, windows: npt.ArrayLike, grid: WindowGrid) -> Frames:
         """Find the frames that windows start at."""
         starts_s = np.asarray(windows, np.int64) * grid.step_s
         return self.closest(starts_s + 0.5 * self.duration_s)
@@ -169,7 +157,7 @@ class OverlapMean:
         weights: (n_frames,), of a window's frames.
     """
 
-    def __init__(self, grid: WindowGrid, frames: FrameGrid, weights: Float64s) -> None:
+    def __init__(self, grid: WindowGrid, frames: FrameGrid, weights: Weights) -> None:
         self._grid = grid
         self._frames = frames
         self._weights = weights
@@ -178,7 +166,7 @@ class OverlapMean:
         self._sums = np.zeros(0, np.float32)
         self._shares = np.zeros(0, np.float32)
 
-    def add(self, scores: Float32s) -> Float32s:
+    def add(self, scores: Scores) -> Scores:
         """Take the next windows; return the frames that no later window reaches.
 
         Args:
@@ -194,7 +182,7 @@ class OverlapMean:
         self._windows += n_windows
         return self._give(int(first[n_windows]))
 
-    def end(self, n_frames: int) -> Float32s:
+    def end(self, n_frames: int) -> Scores:
         """Return the frames that are left, up to a total of ``n_frames``."""
         self._grow(n_frames - self._given)
         return self._give(n_frames)
@@ -204,26 +192,13 @@ class OverlapMean:
         self._sums = np.concatenate([self._sums, more])
         self._shares = np.concatenate([self._shares, more])
 
-    def _give(self, until: int) -> Float32s:
+    def _give(self, until: int) -> Scores:
         ready = max(0, until - self._given)
-        shares: Float32s = np.maximum(self._shares[:ready], np.float32(1e-12))
-        means: Float32s = self._sums[:ready] / shares
+        shares: Scores = np.maximum(self._shares[:ready], np.float32(1e-12))
+        means: Scores = self._sums[:ready] / shares
         self._sums, self._shares = self._sums[ready:], self._shares[ready:]
         self._given += len(means)
         return means
-
-
-Scores = npt.NDArray[np.float32]
-
-
-def segmentation_of(pipeline: VoiceActivityDetection | SpeakerDiarization) -> Inference:
-    """Return a pipeline's segmentation, whose attribute pyannote keeps private."""
-    return pipeline._segmentation
-
-
-def embedding_of(pipeline: SpeakerDiarization) -> Any:
-    """Return a diarization's speaker embedding, whose attribute pyannote keeps private."""
-    return pipeline._embedding
 
 
 class Segmenter:
@@ -261,23 +236,15 @@ class Segmenter:
         done = 0
         for batch in (*stream.batches(samples), *stream.last_batches()):
             before_batch(done / total)
-            yield batch()
-            done += batch.n_windows
+            scores = batch()
+            yield scores
+            done += len(scores)
         before_batch(1.0)
 
     def score(self, samples: Samples, windows: npt.ArrayLike) -> Scores:
-        """Run the model on some windows of a waveform."""
+        """Run the model on some windows, (n,), of a waveform: (n, n_frames, n_speakers)."""
         scores: Scores = self._inference.infer(self.grid.cut(samples, windows, self.device))
         return scores
-
-
-class _Batch:
-    def __init__(self, segmenter: Segmenter, samples: Samples, first: int, n: int) -> None:
-        self._segmenter, self._samples, self._first, self.n_windows = segmenter, samples, first, n
-
-    def __call__(self) -> Scores:
-        windows = np.arange(self._first, self._first + self.n_windows)
-        return self._segmenter.score(self._samples, windows)
 
 
 class SegmentationStream:
@@ -297,24 +264,27 @@ class SegmentationStream:
         self._pending: Samples = np.zeros(0, np.int16)
         self._has_begun = False
 
-    def batches(self, samples: Samples) -> list[_Batch]:
+    def batches(self, samples: Samples) -> list[Callable[[], Scores]]:
         """Take more samples, (n,); return the batches that are full, each to be called."""
         self._pending = np.concatenate([self._pending, samples]) if self._pending.size else samples
         grid, size = self._segmenter.grid, self._batch_size
         full = grid.complete(len(self._pending)) // size
-        found = [_Batch(self._segmenter, self._pending, i * size, size) for i in range(full)]
+        found = [self._batch(i * size, size) for i in range(full)]
         self._pending = self._pending[full * size * grid.hop :]
         self._has_begun |= full > 0
         return found
 
-    def last_batches(self) -> list[_Batch]:
+    def last_batches(self) -> list[Callable[[], Scores]]:
         """Return what is left: complete windows, then the one that is filled up."""
-        grid, left = self._segmenter.grid, self._pending
-        complete = grid.complete(len(left))
-        found = [_Batch(self._segmenter, left, 0, complete)] if complete else []
-        if self._has_orphan(len(left)):
-            found.append(_Batch(self._segmenter, left, complete, 1))
+        n_left = len(self._pending)
+        complete = self._segmenter.grid.complete(n_left)
+        found = [self._batch(0, complete)] if complete else []
+        if self._has_orphan(n_left):
+            found.append(self._batch(complete, 1))
         return found
+
+    def _batch(self, first: int, n: int) -> Callable[[], Scores]:
+        return partial(self._segmenter.score, self._pending, np.arange(first, first + n))
 
     def _has_orphan(self, n_left: int) -> bool:
         """After a full batch, what it shares with the next window is no window of its own."""

@@ -1,16 +1,8 @@
-"""Whisper: 30 s of sound at a time to tokens to text, on CTranslate2.
+"""Whisper: chunks of up to 30 s of sound in, their text and scores out, on CTranslate2.
 
-The features, the prompt, the search and the score are those of ``whisperx.asr`` (3.8.6), so the
-text is too. What whisperx keeps on its pipeline between calls is an argument here.
-
-Rows of a batch do not touch each other: text and scores came out bit-identical for batches of 1
-to 16 in any order, int8 on a CPU (33 chunks of three recordings).
-
-Fit a job's prompt and hotwords into what Whisper can take.
-
-Whisper's context is 448 tokens for prompt and text together. faster-whisper cuts the prompt and
-the hotwords at 223 tokens each, silently, and both at once leave no room for the text; here they
-share one budget, and a cut is told.
+Features, prompt, search and score are those of ``whisperx.asr`` (3.8.6), so the text is too; what
+whisperx keeps on its pipeline between calls is an argument here. Rows of a batch do not touch each
+other: text and scores are bit-identical for any batch and order.
 """
 
 from __future__ import annotations
@@ -28,7 +20,12 @@ from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_ctranslate2_storage
 from whisperx.audio import N_SAMPLES, log_mel_spectrogram
 
+Samples = npt.NDArray[np.float32]
+BEAMS = 5
 MAX_PROMPT_TOKENS = 223
+"""Half of Whisper's context. faster-whisper cuts prompt and hotwords at so many each, silently,
+which leaves no room for the text; here both share one budget, and a cut is told."""
+_DEFAULT_MELS = 80
 
 
 @dataclass(frozen=True)
@@ -38,34 +35,6 @@ class Prompt:
     initial_prompt: str | None
     hotwords: str | None
     was_cut: bool
-
-
-def fit_prompt(
-    initial_prompt: str | None, hotwords: str | None, tokenizer: tokenizers.Tokenizer
-) -> Prompt:
-    """Return both texts within `MAX_PROMPT_TOKENS`: hotwords first, then the prompt's end."""
-    words = _encode(hotwords, tokenizer)
-    context = _encode(initial_prompt, tokenizer)
-    room = MAX_PROMPT_TOKENS - min(len(words), MAX_PROMPT_TOKENS)
-    if len(words) + len(context) <= MAX_PROMPT_TOKENS:
-        return Prompt(initial_prompt or None, hotwords or None, was_cut=False)
-    return Prompt(
-        initial_prompt=tokenizer.decode(context[len(context) - room :]).strip() or None,
-        hotwords=tokenizer.decode(words[:MAX_PROMPT_TOKENS]).strip() or None,
-        was_cut=True,
-    )
-
-
-def _encode(text: str | None, tokenizer: tokenizers.Tokenizer) -> list[int]:
-    if not text or not text.strip():
-        return []
-    ids: list[int] = tokenizer.encode(" " + text.strip(), add_special_tokens=False).ids
-    return ids
-
-
-Samples = npt.NDArray[np.float32]
-BEAMS = 5
-_DEFAULT_MELS = 80
 
 
 @dataclass(frozen=True)
@@ -167,3 +136,26 @@ class Whisper:
 
     def _encode(self, features: npt.NDArray[np.float32]) -> object:
         return self.model.model.encode(get_ctranslate2_storage(features), to_cpu=False)
+
+
+def fit_prompt(
+    initial_prompt: str | None, hotwords: str | None, tokenizer: tokenizers.Tokenizer
+) -> Prompt:
+    """Return both texts within `MAX_PROMPT_TOKENS`: hotwords first, then the prompt's end."""
+    words = _token_ids(hotwords, tokenizer)
+    context = _token_ids(initial_prompt, tokenizer)
+    room = MAX_PROMPT_TOKENS - min(len(words), MAX_PROMPT_TOKENS)
+    if len(words) + len(context) <= MAX_PROMPT_TOKENS:
+        return Prompt(initial_prompt or None, hotwords or None, was_cut=False)
+    return Prompt(
+        initial_prompt=tokenizer.decode(context[len(context) - room :]).strip() or None,
+        hotwords=tokenizer.decode(words[:MAX_PROMPT_TOKENS]).strip() or None,
+        was_cut=True,
+    )
+
+
+def _token_ids(text: str | None, tokenizer: tokenizers.Tokenizer) -> list[int]:
+    if not text or not text.strip():
+        return []
+    ids: list[int] = tokenizer.encode(" " + text.strip(), add_special_tokens=False).ids
+    return ids

@@ -1,13 +1,9 @@
-"""On a CPU: forward passes of one thread each, as many at once as there are cores.
+"""CPU lanes: forward passes of one thread each, as many at once as there are cores.
 
-CTranslate2 and torch share one OpenMP library. Its threads spin at every barrier, and two models
-that run at once take each other's cores for nothing: beside a Whisper of two threads torch needs
-2.3 to 3.3 times as long, on a busy machine 5 times (measured on 2 cores). With one thread a pass
-there are no barriers, the operating system shares the cores out, and the same work takes less
-processor time: diarization 32 s instead of 39, transcription 10 s instead of 14 (311 s of audio).
-
-All models share the cores: a pass waits until one is free. More at once would not end sooner, and
-each holds what it computes with: 310 MB for a batch of a small Whisper, 170 for an aligner.
+CTranslate2 and torch share one OpenMP library, whose threads spin at every barrier: beside a
+Whisper of two threads torch needs 2.3 to 3.3 times as long (on 2 cores). With one thread a pass
+there are no barriers. All models share the cores, and a pass waits until one is free: more at once
+would not end sooner, and each holds what it computes with (310 MB for a batch of a small Whisper).
 """
 
 from __future__ import annotations
@@ -73,6 +69,7 @@ class CpuLanes:
                     return whole(*arguments, **named)
             return self._in_parts(whole, rows, arguments, named)
 
+        # upstream: torch 2.8.0, no issue known; can go when a pass can be kept from its barriers
         setattr(module, method, forward)
 
     def _in_parts(

@@ -1,20 +1,8 @@
-"""Find the models folder: on a network volume, in RunPod's model cache, or baked into the image.
+"""Models folder: settings in, the first folder out that has each file of its ``profile.json``.
 
-Takes the settings; returns the first `ModelsFolder` that is complete, in this order:
-
-1. ``MODELS_VOLUME/models``: put on the endpoint's network volume;
-2. a repository of the model cache (``MODELS_VOLUME/huggingface-cache/hub``) that is such a folder;
-3. ``MODELS_DIR``: the image's own.
-
-Complete means that each file of ``profile.json`` is there in its size, but for Whisper models that
-were not asked for. A model that a folder lacks is taken from the model cache where that holds its
-very revision, whole: a folder is never used half, nor is a model.
-
-Raises `WorkerError` ``MODEL_UNAVAILABLE`` that says of each folder what it lacks.
-
-Read ``profile.json``: which models lie in the models folder, and where.
-
-``builder.fetch_models`` writes it. A folder without it is no models folder.
+``builder.fetch_models`` writes that file. A model that a folder lacks is taken from RunPod's model
+cache where that holds its very revision, whole: no folder, and no model, is used half. Raises
+`WorkerError` ``MODEL_UNAVAILABLE`` that says of each folder what it lacks.
 """
 
 from __future__ import annotations
@@ -30,6 +18,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from bucketscribe_contract import FailureCode, Stage
 from worker.errors import WorkerError
 from worker.settings import WorkerSettings
+
+_CACHE = Path("huggingface-cache", "hub")  # docs.runpod.io/serverless/endpoints/model-caching
+_NAMED = 3  # files that a message names
 
 
 class _Entry(BaseModel):
@@ -116,15 +107,6 @@ class Profile(_Entry):
             ) from exc
 
 
-def unavailable(message: str) -> WorkerError:
-    """Return the failure for weights that are missing or do not load."""
-    return WorkerError(FailureCode.MODEL_UNAVAILABLE, message, Stage.VALIDATE)
-
-
-_CACHE = Path("huggingface-cache", "hub")  # docs.runpod.io/serverless/endpoints/model-caching
-_NAMED = 3  # files that a message names
-
-
 @dataclass(frozen=True)
 class ModelsFolder:
     """A complete models folder.
@@ -149,8 +131,17 @@ class ModelsFolder:
         return f"models: {self.path} ({self.profile.profile}), Whisper {self.whisper_name}{cached}"
 
 
+def unavailable(message: str) -> WorkerError:
+    """Return the failure for weights that are missing or do not load."""
+    return WorkerError(FailureCode.MODEL_UNAVAILABLE, message, Stage.VALIDATE)
+
+
 def find_models(settings: WorkerSettings) -> ModelsFolder:
-    """Return the models folder to use.
+    """Return the first models folder that is complete.
+
+    They are looked at in this order: ``MODELS_VOLUME/models``, put on the endpoint's network
+    volume; a repository of the model cache (``MODELS_VOLUME/huggingface-cache/hub``) that is such a
+    folder; ``MODELS_DIR``, the image's own. Whisper models that were not asked for may be missing.
 
     Args:
         settings: Where to look, and which Whisper model is wanted.

@@ -1,12 +1,8 @@
-"""Speaker embeddings of the demo profile: GE2E behind a `pyannote.audio.Model`.
+"""GE2E: speaker embeddings of the demo profile, as a `pyannote.audio.Model`.
 
-Takes waveforms (batch, 1, samples), 16 kHz, float32, and optionally frame weights
-(batch, frames); returns unit-length embeddings (batch, 256). It lives in `worker` because
-the checkpoint that `builder` writes names this class, and the worker loads that checkpoint.
-
-The network and its front end follow resemblyzer 0.1.4 (`voice_encoder.py`, `audio.py`,
-`hparams.py`), after Wan et al., "Generalized End-to-End Loss for Speaker Verification"
-(arXiv:1710.10467).
+The checkpoint that `builder` writes names this class by its module. Network and front end follow
+resemblyzer 0.1.4 (`voice_encoder.py`, `audio.py`, `hparams.py`), after Wan et al., "Generalized
+End-to-End Loss for Speaker Verification" (arXiv:1710.10467).
 """
 
 from typing import Any

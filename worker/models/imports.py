@@ -1,19 +1,9 @@
-"""Import pyannote, whisperx and transformers without what they train, plot and report with.
+"""Imports of pyannote, whisperx and transformers: offline, and without what they train with.
 
-Their imports bring packages that no inference of ours calls: torchmetrics (and with it all of
-torchvision), torch's compiler (and with it SymPy), pandas, pyannote's metrics and optimizer: 5.5 of
-9 s of processor time here, under the interpreter's lock, so that no thread hides them. While they
-are imported, something empty stands in for these; afterwards whoever imports them gets the real
-ones, and so does who holds on to one of these modules. What is imported already stays as it is.
-
-A class that stands in may be subclassed, annotated with and asked about; called, it says so.
-`tests/unit/worker/test_light_imports.py` holds the list against a real job.
-
-Import this before torch, pyannote or whisperx: nothing is fetched, nothing is reported.
-
-pyannote reports durations and speaker counts to its maker unless told otherwise before its
-import, and so does onnxruntime, which faster-whisper and pyannote import (1.32 does, 1.24 has no
-code for it); the hubs are told that there is no network.
+Their imports bring packages that no inference of ours calls (torchmetrics with all of torchvision,
+torch's compiler with SymPy, pandas): 5.5 of 9 s of processor time, under the interpreter's lock.
+`light_imports` has something empty stand in for these meanwhile;
+`tests/models/worker/models/test_imports.py` holds the list against real jobs.
 """
 
 from __future__ import annotations
@@ -60,7 +50,62 @@ STOOD_IN_FOR: Mapping[str, Mapping[str, Callable[..., Any]]] = {
 }
 """Packages, with the functions of theirs that are called while others are imported."""
 
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "PYANNOTE_METRICS_ENABLED": "0",
+    "ORT_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
 _one_at_a_time = threading.Lock()
+
+
+def go_offline(nltk_data: Path | None = None) -> None:
+    """Have libraries that are imported from now on ask no hub, and report nothing.
+
+    pyannote reports durations and speaker counts to its maker unless told otherwise before its
+    import; so does onnxruntime from 1.32 on, which faster-whisper and pyannote import.
+
+    Args:
+        nltk_data: Where sentence splitters lie.
+    """
+    os.environ.update(_ENVIRONMENT)
+    if nltk_data is not None:
+        os.environ["NLTK_DATA"] = str(nltk_data)
+
+
+@contextmanager
+def light_imports() -> Iterator[None]:
+    """Have imports in the block, of any thread, find the stand-ins.
+
+    A class that stands in may be subclassed, annotated with and asked about; called, it says so.
+    Afterwards whoever imports the packages gets the real ones, and so does who holds on to one of
+    the stand-ins. What was imported before stays as it is.
+    """
+    # upstream: pyannote.audio 4.0.7, torch 2.8.0, transformers 4.57.6, no issue known; can go when
+    # they import what they train, plot and report with where it is used
+    with _one_at_a_time:
+        finder = _Finder()
+        absent = [name for name in ABSENT if name not in sys.modules]
+        sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # as Python documents
+        sys.meta_path.insert(0, finder)
+        try:
+            yield
+        finally:
+            sys.meta_path.remove(finder)
+            for name in absent:
+                del sys.modules[name]
+            for module in finder.made:
+                _forget(module)
+                module.step_aside()
+
+
+def _forget(module: _StandIn) -> None:
+    sys.modules.pop(module.__name__, None)
+    package, _, name = module.__name__.rpartition(".")
+    if package in sys.modules:
+        vars(sys.modules[package]).pop(name, None)
 
 
 class _Unused(type):
@@ -111,46 +156,3 @@ class _Finder(MetaPathFinder, Loader):
         assert isinstance(module, _StandIn)  # noqa: S101  # made above
         vars(module).update(STOOD_IN_FOR.get(module.__name__, {}))
         self.made.append(module)
-
-
-@contextmanager
-def light_imports() -> Iterator[None]:
-    """Have imports in the block, of any thread, find the stand-ins."""
-    with _one_at_a_time:
-        finder = _Finder()
-        absent = [name for name in ABSENT if name not in sys.modules]
-        sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # as Python documents
-        sys.meta_path.insert(0, finder)
-        try:
-            yield
-        finally:
-            sys.meta_path.remove(finder)
-            for name in absent:
-                del sys.modules[name]
-            for module in finder.made:
-                _forget(module)
-                module.step_aside()
-
-
-def _forget(module: _StandIn) -> None:
-    sys.modules.pop(module.__name__, None)
-    package, _, name = module.__name__.rpartition(".")
-    if package in sys.modules:
-        vars(sys.modules[package]).pop(name, None)
-
-
-_ENVIRONMENT = {
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "PYANNOTE_METRICS_ENABLED": "0",
-    "ORT_DISABLE_TELEMETRY": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
-
-
-def go_offline(nltk_data: Path | None = None) -> None:
-    """Set the process's environment; ``nltk_data`` is where sentence splitters lie."""
-    os.environ.update(_ENVIRONMENT)
-    if nltk_data is not None:
-        os.environ["NLTK_DATA"] = str(nltk_data)

@@ -1,9 +1,8 @@
-"""Load the models once per process, from a folder, with no network.
+"""Load: settings in, the models out, once a process, from a folder, with no network.
 
-What takes long goes side by side: CTranslate2 reads Whisper, the largest of all, in a thread
-without Python's lock, while pyannote is imported and its models are loaded.
-
-Raises `WorkerError` ``MODEL_UNAVAILABLE`` naming the model that is missing or does not load.
+CTranslate2 reads Whisper, the largest of all, in a thread without Python's lock, while pyannote is
+imported and its models are loaded. Raises `WorkerError` ``MODEL_UNAVAILABLE`` naming the model that
+is missing or does not load.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ class Models:
         profile: The folder's table of contents.
         device: What they run on.
         detector: Of speech.
-        whisper: The recogniser.
+        whisper: Of text.
         whisper_name: Its name in the profile.
         diarization: Tells speakers apart.
         shares_segmentation: Whether both of these look at windows with the same model, so that

@@ -25,10 +25,9 @@ from worker.engines.diarization.embeddings import Vectors, embed
 from worker.engines.diarization.turns import speaker_turns
 from worker.engines.segmentation import (
     Segmenter,
-    embedding_batch,
     embedding_of,
-    segmentation_batch,
     segmentation_of,
+    windows_at_once,
 )
 from worker.memory import give_back
 from worker.types import Diarization, Samples, SpeakerTurn, Waveform
@@ -83,7 +82,7 @@ def find_activity(
     """Run the pipeline's segmentation over a waveform; arguments as in `diarize`."""
     segmenter = Segmenter(segmentation_of(pipeline.model))
     recorder = recorder_for(pipeline, segmenter.grid.count(len(samples)))
-    batch = segmentation_batch(segmenter.device, batch_size)
+    batch = windows_at_once(segmenter.device, batch_size)
     for scores in segmenter.run(samples, batch, _step(token, on_progress)):
         recorder.add(scores)
     return recorder.activity()
@@ -129,7 +128,7 @@ def diarize_activity(
             waveform.samples,
             activity,
             pipeline.model,
-            embedding_batch(embedding_of(pipeline.model).device, batch_size),
+            windows_at_once(embedding_of(pipeline.model).device, batch_size),
             _step(token, on_progress),
         )
         give_back()  # a process for the dendrogram may need as much

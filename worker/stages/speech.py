@@ -24,8 +24,8 @@ from worker.engines.segmentation import (
     Scores,
     SegmentationStream,
     Segmenter,
-    segmentation_batch,
     segmentation_of,
+    windows_at_once,
 )
 from worker.types import SAMPLE_RATE_HZ, Samples, SpeechSpan
 
@@ -81,7 +81,7 @@ def speech_spans(
         token: As in `find_speech`.
         listener: As in `find_speech`.
     """
-    windows = SegmentationStream(segmenter, segmentation_batch(segmenter.device, batch_size))
+    windows = SegmentationStream(segmenter, windows_at_once(segmenter.device, batch_size))
     speech, n_samples = SpeechStream(segmenter), 0
 
     def heard(batch: Callable[[], Scores]) -> list[SpeechSpan]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bucketscribe_contract import FailureCode
-from tests.unit.worker.test_models_folder import make
+from tests.fakes.models_folder import make
 from worker.cancel import CancelToken
 from worker.errors import WorkerError
 from worker.host.health import Check

@@ -1,20 +1,8 @@
-"""Emissions: what an aligner hears in slices of a waveform, several at a time.
+"""Acoustic model: int16 slices of a waveform in, log-probabilities of each label in each frame out.
 
-One slice at a time gives whisperx's emissions to the bit, if torch has as many threads. In a
-batch, or with another number of threads, they are the same but for rounding (a logit moves by
-some 1e-6): the same products are added up in another order.
-
-A batch keeps a CUDA device busy. On a CPU it gains nothing; there slices go side by side in
-lanes of one thread each. Four slices of 12 s through WAV2VEC2_ASR_BASE_960H on 2 busy cores: one
-by one with 2 threads 16.9 s, in a batch 11.3 s, in 2 lanes 7.7 s; processor time 14.5, 12.4, 10.0.
-
-Which wav2vec2 models give the same emission for a padded recording as for a bare one.
-
-Padding is exact where every layer can be told what is padding: layer norm works frame by frame,
-attention takes a mask, and the zeros that stand for padded frames are what the positional
-convolution sees beyond the end of a bare recording. Two things break it: the group norm of the
-first layer, which takes its mean over all frames (error of a logit: up to 0.37 with zeros; here
-it is run on the frames that are not padding), and models that normalise their whole input.
+One slice at a time gives whisperx's emissions to the bit, if torch has as many threads. In a padded
+batch, or with other threads, the same products are added up in another order (a logit moves by some
+1e-6); a model for which padding is not known to be exact gets no batch.
 """
 
 from __future__ import annotations
@@ -36,8 +24,14 @@ from torchaudio.models.wav2vec2.model import Wav2Vec2Model
 from transformers import Wav2Vec2ForCTC
 from whisperx.utils import LANGUAGES_WITHOUT_SPACES
 
+from worker.engines import one_ahead
 from worker.engines.alignment.ctc import Emission
 from worker.types import SAMPLE_RATE_HZ
+
+Samples = npt.NDArray[np.int16]
+SHORTEST = 400
+"""Samples that wav2vec2 needs for a frame; whisperx pads what is shorter."""
+_UNIT = 30 * SAMPLE_RATE_HZ  # the longest segment that Whisper gives
 
 
 @dataclass(frozen=True)
@@ -52,81 +46,6 @@ class Aligner:
     def joiner(self) -> str:
         """What stands between words in this language."""
         return "" if self.metadata["language"] in LANGUAGES_WITHOUT_SPACES else " "
-
-
-def can_be_padded(model: nn.Module) -> bool:
-    """Whether padding is known to be exact for this model; where unsure, it is not.
-
-    Torchaudio's bundles that normalise their input are of another class than the bare model.
-    """
-    if isinstance(model, Wav2Vec2Model):
-        layers = model.encoder.transformer.layers
-        return all(isinstance(layer.attention, SelfAttention) for layer in layers)
-    if isinstance(model, Wav2Vec2ForCTC):
-        return not model.config.add_adapter
-    return False
-
-
-def count_frames(model: nn.Module, n_samples: int) -> int:
-    """Return how many frames of emission a paddable model gives for so many samples."""
-    return _after(_layers(model), n_samples)
-
-
-@contextmanager
-def first_norm_told(model: nn.Module, n_samples: Sequence[int]) -> Iterator[None]:
-    """Make the first layer's group norm, if the model has one, look at no padding.
-
-    Args:
-        model: One that can be padded. Nothing else may use it meanwhile.
-        n_samples: Of each recording in the batch.
-    """
-    first = _layers(model)[0]
-    norm = getattr(first, "layer_norm", None)
-    if not isinstance(norm, nn.GroupNorm):
-        yield
-        return
-    first.layer_norm = _RowByRow(norm, [_after([first], n) for n in n_samples])
-    try:
-        yield
-    finally:
-        first.layer_norm = norm
-
-
-class _RowByRow(nn.Module):
-    """Normalises each row of a batch by its own frames, with the kernel of an unpadded one."""
-
-    def __init__(self, norm: nn.GroupNorm, n_frames: Sequence[int]) -> None:
-        super().__init__()
-        self._norm, self._n_frames = norm, n_frames
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalise in place; padding stays as it is.
-
-        Args:
-            x: Shape (n_rows, n_channels, n_frames).
-        """
-        for row, n in zip(x, self._n_frames, strict=True):
-            row[:, :n] = self._norm(row[None, :, :n])[0]
-        return x
-
-
-def _layers(model: nn.Module) -> Any:
-    """Return the convolutions over time; both libraries name them alike."""
-    if isinstance(model, Wav2Vec2Model):
-        return model.feature_extractor.conv_layers
-    return model.wav2vec2.feature_extractor.conv_layers  # type: ignore[union-attr]
-
-
-def _after(layers: Any, n: int) -> int:
-    for layer in layers:
-        n = max(0, (n - layer.conv.kernel_size[0]) // layer.conv.stride[0] + 1)
-    return n
-
-
-Samples = npt.NDArray[np.int16]
-
-SHORTEST = 400  # samples that wav2vec2 needs for a frame; whisperx pads what is shorter
-_UNIT = 30 * SAMPLE_RATE_HZ  # the longest segment that Whisper gives
 
 
 @dataclass(frozen=True)
@@ -189,7 +108,9 @@ def emit(
 ) -> Iterator[tuple[int, Emission]]:
     """Give the index of a slice and its log-probabilities, shape (n_frames, n_labels).
 
-    The next batches run while the caller works on the last.
+    The next batches run while the caller works on the last. A batch keeps a CUDA device busy; on a
+    CPU slices go side by side, each in one thread: four of 12 s through WAV2VEC2_ASR_BASE_960H on
+    2 busy cores take 16.9 s one by one with 2 threads, 11.3 s in a batch, 7.7 s in 2 lanes.
 
     Args:
         slices: int16, shape (n_samples,) each.
@@ -199,7 +120,7 @@ def emit(
     """
     run = partial(_send, slices, model=model)
     if model.device.type == "cuda":
-        sent = _one_ahead(map(run, batches))
+        sent = one_ahead(map(run, batches))
     elif lanes > 1:
         sent = _side_by_side(run, batches, lanes)
     else:
@@ -208,13 +129,70 @@ def emit(
         yield from one.receive(model)
 
 
-def _one_ahead(sent: Iterable[_Sent]) -> Iterator[_Sent]:
-    """Give each batch after the next one is sent; sending waits for nothing on CUDA."""
-    waiting: list[_Sent] = []
-    for one in sent:
-        yield from waiting
-        waiting = [one]
-    yield from waiting
+@torch.inference_mode()
+def log_probabilities(
+    samples: torch.Tensor, n_samples: Sequence[int], model: AcousticModel
+) -> torch.Tensor:
+    """Run the model; return log-probabilities on the device, shape (n_rows, n_frames, n_labels).
+
+    Args:
+        samples: int16 on the host, shape (n_rows, width), zeros after each row's end.
+        n_samples: Length of each row. A single row of 400 samples or more is not padded.
+        model: The aligner's.
+    """
+    waveforms = _on_device(samples, model.device)
+    if len(n_samples) > 1:
+        with first_norm_told(model.module, n_samples):
+            logits = _run_padded(model, waveforms, n_samples)
+    else:
+        logits = _run_one(model, waveforms, n_samples[0])
+    return torch.log_softmax(logits, dim=-1)
+
+
+def can_be_padded(model: nn.Module) -> bool:
+    """Whether padding is known to be exact for this model; where unsure, it is not.
+
+    It is where every layer can be told what is padding: layer norm works frame by frame, attention
+    takes a mask, and zeros for padded frames are what the positional convolution sees beyond the
+    end of a bare recording. `first_norm_told` mends the first layer's group norm.
+
+    Torchaudio's bundles that normalise their input are of another class than the bare model.
+    """
+    if isinstance(model, Wav2Vec2Model):
+        layers = model.encoder.transformer.layers
+        return all(isinstance(layer.attention, SelfAttention) for layer in layers)
+    if isinstance(model, Wav2Vec2ForCTC):
+        return not model.config.add_adapter
+    return False
+
+
+def count_frames(model: nn.Module, n_samples: int) -> int:
+    """Return how many frames of emission a paddable model gives for so many samples."""
+    return _after(_layers(model), n_samples)
+
+
+@contextmanager
+def first_norm_told(model: nn.Module, n_samples: Sequence[int]) -> Iterator[None]:
+    """Make the first layer's group norm, if the model has one, look at no padding.
+
+    Its mean over all frames moves a logit by up to 0.37 when there are zeros among them.
+
+    Args:
+        model: One that can be padded. Nothing else may use it meanwhile.
+        n_samples: Of each recording in the batch.
+    """
+    first = _layers(model)[0]
+    norm = getattr(first, "layer_norm", None)
+    if not isinstance(norm, nn.GroupNorm):
+        yield
+        return
+    # upstream: torchaudio 2.8.0, transformers 4.57.6, no issue known; can go when their group norm
+    # takes a mask
+    first.layer_norm = _RowByRow(norm, [_after([first], n) for n in n_samples])
+    try:
+        yield
+    finally:
+        first.layer_norm = norm
 
 
 def _side_by_side(
@@ -274,26 +252,6 @@ def _silence(shape: tuple[int, int], pinned: bool) -> torch.Tensor:
     return torch.from_numpy(np.zeros(shape, np.int16))
 
 
-@torch.inference_mode()
-def log_probabilities(
-    samples: torch.Tensor, n_samples: Sequence[int], model: AcousticModel
-) -> torch.Tensor:
-    """Run the model; return log-probabilities on the device, shape (n_rows, n_frames, n_labels).
-
-    Args:
-        samples: int16 on the host, shape (n_rows, width), zeros after each row's end.
-        n_samples: Length of each row. A single row of 400 samples or more is not padded.
-        model: The aligner's.
-    """
-    waveforms = _on_device(samples, model.device)
-    if len(n_samples) > 1:
-        with first_norm_told(model.module, n_samples):
-            logits = _run_padded(model, waveforms, n_samples)
-    else:
-        logits = _run_one(model, waveforms, n_samples[0])
-    return torch.log_softmax(logits, dim=-1)
-
-
 def _on_device(samples: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Return samples in [-1, 1), float32, made where they are needed: half as much to copy.
 
@@ -323,3 +281,34 @@ def _run_padded(
     positions = torch.arange(waveforms.shape[1], device=waveforms.device)
     mask = (positions < lengths[:, None]).long()
     return model.module(waveforms, attention_mask=mask).logits  # type: ignore[no-any-return]
+
+
+class _RowByRow(nn.Module):
+    """Normalises each row of a batch by its own frames, with the kernel of an unpadded one."""
+
+    def __init__(self, norm: nn.GroupNorm, n_frames: Sequence[int]) -> None:
+        super().__init__()
+        self._norm, self._n_frames = norm, n_frames
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise in place; padding stays as it is.
+
+        Args:
+            x: Shape (n_rows, n_channels, n_frames).
+        """
+        for row, n in zip(x, self._n_frames, strict=True):
+            row[:, :n] = self._norm(row[None, :, :n])[0]
+        return x
+
+
+def _layers(model: nn.Module) -> Any:
+    """Return the convolutions over time; both libraries name them alike."""
+    if isinstance(model, Wav2Vec2Model):
+        return model.feature_extractor.conv_layers
+    return model.wav2vec2.feature_extractor.conv_layers  # type: ignore[union-attr]
+
+
+def _after(layers: Any, n: int) -> int:
+    for layer in layers:
+        n = max(0, (n - layer.conv.kernel_size[0]) // layer.conv.stride[0] + 1)
+    return n

@@ -1,17 +1,9 @@
-"""The best path of given tokens through an emission, compiled with numba.
+"""CTC: an emission and tokens in, their best path out, compiled with numba, without the GIL.
 
-The topology is that of whisperx (``whisperx/alignment.py``, after torchaudio's forced alignment
-tutorial), not that of ``torchaudio.functional.forced_align``: a token takes one frame, blanks may
-follow it. The same float32 operations in the same order give the same path.
-
-The compiled code is kept in ``NUMBA_CACHE_DIR``, or beside this file; where neither can be
-written, `warm` compiles it once per process. It runs without the GIL.
-
-Where numba keeps compiled code in an image: it begins with what the build compiled.
-
-numba uses a cache only where it may also write, and a worker may not write to its image. Named by
-``NUMBA_CACHE_LOCATOR_CLASSES``, this copies ``NUMBA_CACHE_DIR`` (under 0.1 MB) into the temporary
-folder first. Code for a CPU, a source or a numba of another kind is compiled as ever.
+The topology is that of whisperx (``whisperx/alignment.py``), not that of
+``torchaudio.functional.forced_align``: a token takes one frame, blanks may follow it. The same
+float32 operations in the same order give the same path. Compiled code is kept in the numba cache
+(``NUMBA_CACHE_DIR``, or beside this file); where there is none, `warm` compiles once a process.
 """
 
 from __future__ import annotations
@@ -24,17 +16,22 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from numba.core import config
 from numba.core.caching import UserProvidedCacheLocator
 
-logger = logging.getLogger(__name__)
-
 Emission = npt.NDArray[np.float32]
 Frames = npt.NDArray[np.int64]
+Fill = Callable[[Emission, Frames, int, Emission], None]
+Walk = Callable[[Emission, Emission, Frames, int, Frames, Emission], bool]
+F = TypeVar("F", Fill, Walk)
+
+logger = logging.getLogger(__name__)
+_lock = threading.Lock()
+_functions: list[tuple[Fill, Walk]] = []
 
 
 @dataclass(frozen=True)
@@ -135,29 +132,13 @@ def backtrack(
     return False
 
 
-_lock = threading.Lock()
-_functions: list[Callable[..., Any]] = []
-
-
-def _compiled() -> list[Callable[..., Any]]:
-    """Return both functions compiled; numba is imported here, for its import takes a second."""
-    with _lock:
-        if not _functions:
-            _functions.extend(_compile(function) for function in (fill_trellis, backtrack))
-    return _functions
-
-
-def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
-    import numba
-
-    try:
-        return numba.njit(nogil=True, cache=True)(function)  # type: ignore[no-any-return]
-    except RuntimeError:  # nowhere to keep it: a read-only file system without NUMBA_CACHE_DIR
-        return numba.njit(nogil=True)(function)  # type: ignore[no-any-return]
-
-
 class CopiedCacheLocator(UserProvidedCacheLocator):  # type: ignore[misc]  # numba is untyped
-    """`NUMBA_CACHE_DIR` where it can be written to, else a copy of it."""
+    """Numba cache that starts from the image's read-only copy.
+
+    numba uses a cache only where it may also write. Named by ``NUMBA_CACHE_LOCATOR_CLASSES``, this
+    takes ``NUMBA_CACHE_DIR`` where it can be written to, else a copy of it (under 0.1 MB) in the
+    temporary folder.
+    """
 
     @classmethod
     def from_function(cls, py_func: Any, py_file: str) -> Self | None:
@@ -172,6 +153,23 @@ class CopiedCacheLocator(UserProvidedCacheLocator):  # type: ignore[misc]  # num
         except OSError:
             return None
         return located
+
+
+def _compiled() -> tuple[Fill, Walk]:
+    """Return both functions compiled; numba is imported here, for its import takes a second."""
+    with _lock:
+        if not _functions:
+            _functions.append((_compile(fill_trellis), _compile(backtrack)))
+    return _functions[0]
+
+
+def _compile(function: F) -> F:
+    import numba
+
+    try:
+        return numba.njit(nogil=True, cache=True)(function)  # type: ignore[no-any-return]
+    except RuntimeError:  # nowhere to keep it: a read-only file system without NUMBA_CACHE_DIR
+        return numba.njit(nogil=True)(function)  # type: ignore[no-any-return]
 
 
 def _copied(baked: Path) -> Path:

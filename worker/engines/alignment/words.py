@@ -1,12 +1,9 @@
-"""From the times of characters to those of words and sentences, as whisperx derives them.
+"""Words: a segment's text and emission in, its sentences and words with times and scores out.
 
 Follows ``whisperx/alignment.py`` 3.8.6, lines 295-411, whose pandas operations are written out:
 ``min``, ``max`` and ``mean`` skip what has no time, ``interpolate(method="nearest")`` takes the
-earlier of two that are equally near, and ``groupby`` sorts, merges equals and drops NaN.
-
-Sentences of a text, by NLTK's Punkt tables, which are read once per language.
-
-One segment: its text, its slice of the waveform, and where the emission puts its words.
+earlier of two that are equally near, ``groupby`` sorts, merges equals and drops NaN. Raises
+LookupError where the models folder has no tables for sentences.
 """
 
 from __future__ import annotations
@@ -29,35 +26,6 @@ from worker.engines.alignment.labels import UNKNOWN, Alphabet, Characters, Label
 from worker.types import SAMPLE_RATE_HZ, TextSegment, Waveform
 
 Span = tuple[int, int]
-
-
-class _Counts(dict[str, int]):
-    """Counts that are 0 where there is none; NLTK's own would keep every word it ever sees."""
-
-    def __missing__(self, _: str) -> int:
-        return 0
-
-
-def split_sentences(text: str, language: str) -> list[Span]:
-    """Return where each sentence begins and ends in the text.
-
-    Args:
-        text: As Whisper gave it.
-        language: ISO 639-1; one without tables is split as English is, as whisperx does it.
-
-    Raises:
-        LookupError: The models folder has no tables.
-    """
-    return list(_splitter(PUNKT_LANGUAGES.get(language, "english")).span_tokenize(text))
-
-
-@cache
-def _splitter(name: str) -> PunktTokenizer:
-    splitter = nltk.tokenize.PunktTokenizer(name)
-    splitter._params.ortho_context = _Counts(splitter._params.ortho_context)
-    return splitter
-
-
 Times = list[float | None]
 
 
@@ -88,6 +56,49 @@ class PlacedSentence:
     start: float
     end: float
     words: tuple[PlacedWord, ...]
+
+
+def slice_of(waveform: Waveform, segment: TextSegment) -> slice | None:
+    """Return the segment's samples, or None where it begins after the waveform's end."""
+    if segment.start >= waveform.duration_s:
+        return None
+    return slice(int(segment.start * SAMPLE_RATE_HZ), int(segment.end * SAMPLE_RATE_HZ))
+
+
+def place_segment(
+    segment: TextSegment, characters: Characters, emission: Emission, alphabet: Alphabet
+) -> list[PlacedSentence]:
+    """Return the segment's sentences in order of time; none where its text cannot be placed.
+
+    Text may be missing, as it is in whisperx: where a sentence has no times, and where there are
+    fewer frames than characters.
+
+    Args:
+        segment: Text and times.
+        characters: Of its text, at least one.
+        emission: Of its samples, shape (n_frames, n_labels).
+        alphabet: The aligner's labels.
+    """
+    emission, tokens = _with_wildcard(emission, characters.tokens, alphabet.blank)
+    path = find_path(emission, tokens, alphabet.blank)
+    if path is None:
+        return []
+    times = _character_times(segment, path, characters, len(emission))
+    spans = split_sentences(segment.text, alphabet.language)
+    return place_sentences(segment.text, spans, times, alphabet.has_spaces)
+
+
+def split_sentences(text: str, language: str) -> list[Span]:
+    """Return where each sentence begins and ends in the text.
+
+    Args:
+        text: As Whisper gave it.
+        language: ISO 639-1; one without tables is split as English is, as whisperx does it.
+
+    Raises:
+        LookupError: The models folder has no tables.
+    """
+    return list(_splitter(PUNKT_LANGUAGES.get(language, "english")).span_tokenize(text))
 
 
 def place_sentences(
@@ -123,6 +134,39 @@ def fill_from_nearest(values: Sequence[float]) -> list[float]:
         return list(values)
     middles = [(a + b) / 2 for a, b in pairwise(known)]
     return [values[known[bisect_left(middles, i)]] for i in range(len(values))]
+
+
+def _with_wildcard(emission: Emission, tokens: Labels, blank: int) -> tuple[Emission, Labels]:
+    """Give unknown characters a label: as probable as the most probable that is not the blank."""
+    unknown = tokens == UNKNOWN
+    if not unknown.any():
+        return emission, tokens
+    best = np.delete(emission, blank, axis=1).max(axis=1, keepdims=True)
+    n_labels = emission.shape[1]
+    return np.concatenate([emission, best], axis=1), np.where(unknown, n_labels, tokens)
+
+
+def _character_times(
+    segment: TextSegment, path: TokenPath, characters: Characters, n_frames: int
+) -> CharacterTimes:
+    """Return each character's times and score.
+
+    The probabilities come from torch's ``exp``, and are added up by Python, as in whisperx:
+    NumPy's ``exp`` differs in the last bit of four numbers out of ten.
+    """
+    frame_s = (segment.end - segment.start) / n_frames
+    bounds: list[int] = path.bounds.tolist()
+    first = bounds[0]
+    probabilities: list[float] = torch.exp(torch.from_numpy(path.log_probabilities)).tolist()
+    empty: Times = [None] * len(segment.text)
+    times = CharacterTimes(empty, empty.copy(), empty.copy())
+    for k, position in enumerate(characters.positions):
+        start, end = bounds[k], bounds[k + 1]
+        score = sum(probabilities[start - first : end - first]) / (end - start)
+        times.starts[position] = round(start * frame_s + segment.start, 3)
+        times.ends[position] = round(end * frame_s + segment.start, 3)
+        times.scores[position] = round(score, 3)
+    return times
 
 
 class _Words:
@@ -199,64 +243,15 @@ def _merged(sentences: Sequence[PlacedSentence], joiner: str) -> Iterator[Placed
         yield PlacedSentence(text, start, end, tuple(w for s in group for w in s.words))
 
 
-def slice_of(waveform: Waveform, segment: TextSegment) -> slice | None:
-    """Return the segment's samples, or None where it begins after the waveform's end."""
-    if segment.start >= waveform.duration_s:
-        return None
-    return slice(int(segment.start * SAMPLE_RATE_HZ), int(segment.end * SAMPLE_RATE_HZ))
+class _Counts(dict[str, int]):
+    """Counts that are 0 where there is none; NLTK's own would keep every word it ever sees."""
+
+    def __missing__(self, _: str) -> int:
+        return 0
 
 
-def place_segment(
-    segment: TextSegment, characters: Characters, emission: Emission, alphabet: Alphabet
-) -> list[PlacedSentence]:
-    """Return the segment's sentences in order of time; none where its text cannot be placed.
-
-    Text may be missing, as it is in whisperx: where a sentence has no times, and where there are
-    fewer frames than characters.
-
-    Args:
-        segment: Text and times.
-        characters: Of its text, at least one.
-        emission: Of its samples, shape (n_frames, n_labels).
-        alphabet: The aligner's labels.
-    """
-    emission, tokens = _with_wildcard(emission, characters.tokens, alphabet.blank)
-    path = find_path(emission, tokens, alphabet.blank)
-    if path is None:
-        return []
-    times = _character_times(segment, path, characters, len(emission))
-    spans = split_sentences(segment.text, alphabet.language)
-    return place_sentences(segment.text, spans, times, alphabet.has_spaces)
-
-
-def _with_wildcard(emission: Emission, tokens: Labels, blank: int) -> tuple[Emission, Labels]:
-    """Give unknown characters a label: as probable as the most probable that is not the blank."""
-    unknown = tokens == UNKNOWN
-    if not unknown.any():
-        return emission, tokens
-    best = np.delete(emission, blank, axis=1).max(axis=1, keepdims=True)
-    n_labels = emission.shape[1]
-    return np.concatenate([emission, best], axis=1), np.where(unknown, n_labels, tokens)
-
-
-def _character_times(
-    segment: TextSegment, path: TokenPath, characters: Characters, n_frames: int
-) -> CharacterTimes:
-    """Return each character's times and score.
-
-    The probabilities come from torch's ``exp``, and are added up by Python, as in whisperx:
-    NumPy's ``exp`` differs in the last bit of four numbers out of ten.
-    """
-    frame_s = (segment.end - segment.start) / n_frames
-    bounds: list[int] = path.bounds.tolist()
-    first = bounds[0]
-    probabilities: list[float] = torch.exp(torch.from_numpy(path.log_probabilities)).tolist()
-    empty: Times = [None] * len(segment.text)
-    times = CharacterTimes(empty, empty.copy(), empty.copy())
-    for k, position in enumerate(characters.positions):
-        start, end = bounds[k], bounds[k + 1]
-        score = sum(probabilities[start - first : end - first]) / (end - start)
-        times.starts[position] = round(start * frame_s + segment.start, 3)
-        times.ends[position] = round(end * frame_s + segment.start, 3)
-        times.scores[position] = round(score, 3)
-    return times
+@cache
+def _splitter(name: str) -> PunktTokenizer:
+    splitter = nltk.tokenize.PunktTokenizer(name)
+    splitter._params.ortho_context = _Counts(splitter._params.ortho_context)
+    return splitter

@@ -1,16 +1,11 @@
-"""Who speaks when, computed in windows: pyannote's diarization with each window embedded once.
+"""Who speaks when: pyannote's diarization with each window embedded once, and stock's turns.
 
 The models, their parameters and the clustering rules are those of a loaded
-`pyannote.audio.pipelines.SpeakerDiarization`; what is done anew is the way to and from them, so
-that the turns are stock's and the work is not done three times:
+`pyannote.audio.pipelines.SpeakerDiarization`; the way to and from them is ours:
 
-    windows       where windows lie, and their samples, a slice at a time
-    segmentation  windows → scores of up to three local speakers, frame by frame
-    activity      scores → who is active in which window
-    embeddings    windows and their speakers' masks → one vector a (window, speaker)
-    clustering    vectors → one global speaker a (window, speaker)
-    reconstruct   local activity and global speakers → speaker turns
-    frames        the frames that windows share, and sums over them
-    batches       how many windows fit into memory
-    linkage       the dendrogram, in a process of its own
+    activity         scores of `worker.engines.segmentation` → who is active in which window
+    embeddings       windows and their speakers' masks → one vector a (window, speaker)
+    clustering       vectors → one global speaker a (window, speaker)
+    linkage_process  the dendrogram, in a process of its own
+    turns            local activity and global speakers → speaker turns
 """

@@ -1,8 +1,8 @@
-"""Activity: which local speaker is active in which frame of which window.
+"""Activity: scores batch by batch in, who is active in which frame of which window out.
 
-Takes scores batch by batch; keeps what later steps need and no more: a powerset model's scores
-are 0 or 1 and kept as bytes; those of other models stay float32, because the reconstruction
-ranks speakers by them, and their masks are made anew for the windows that are looked at.
+It keeps what later steps need and no more: a powerset model's scores are 0 or 1 and kept as bytes;
+those of other models stay float32, because speakers are ranked by them when turns are made, and
+their masks are made anew for the windows that are looked at.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from worker.engines.segmentation import FrameGrid, Scores, Segmenter, WindowGrid
 
 Masks = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
+KeptScores = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Activity:
 
     grid: WindowGrid
     frames: FrameGrid
-    scores: npt.NDArray[np.float32] | npt.NDArray[np.uint8]
+    scores: KeptScores
     threshold: float | None
     active_frames: Counts
     clean_frames: Counts
@@ -71,7 +72,7 @@ class ActivityRecorder:
         self._segmenter = segmenter
         self._threshold = None if segmenter.is_powerset else threshold
         self._expected = n_windows
-        self._scores: npt.NDArray[np.float32] | npt.NDArray[np.uint8] | None = None
+        self._scores: KeptScores | None = None
         self._n = 0
         self._active: list[Counts] = []
         self._clean: list[Counts] = []
@@ -102,7 +103,7 @@ class ActivityRecorder:
             clean_frames=np.concatenate(self._clean),
         )
 
-    def _room_for(self, scores: Scores) -> npt.NDArray[np.float32] | npt.NDArray[np.uint8]:
+    def _room_for(self, scores: Scores) -> KeptScores:
         needed = self._n + len(scores)
         old = self._scores
         if old is None or needed > len(old):
@@ -116,9 +117,7 @@ class ActivityRecorder:
         return self._scores
 
 
-def _masks(
-    scores: npt.NDArray[np.float32] | npt.NDArray[np.uint8], threshold: float | None
-) -> Masks:
+def _masks(scores: KeptScores, threshold: float | None) -> Masks:
     """Binarize as pyannote's `binarize` does with one threshold, off at first.
 
     A score that equals the threshold changes nothing: the frame is as the one before it.

@@ -1,17 +1,9 @@
-"""Clustering: which local speakers are the same person.
+"""Clustering: embeddings and activity in, one global speaker a (window, speaker) out.
 
-Takes embeddings and activity; returns one global speaker a (window, speaker). The rules are
-those of the loaded pipeline's own clustering object, and its own code, so that labels are
-stock's; only two things that it calls are ours: the dendrogram, which is made in another process
-(`link`), and the choice of embeddings to learn from, which needs counts of
-frames instead of all masks as float64.
-
-The dendrogram, without stopping the rest of the process.
-
-`scipy.cluster.hierarchy.linkage` holds Python's lock all the time: for 4000 vectors 1 s, for
-twice as many five times that, while transcription, progress and heartbeats stand still. Above
-`INLINE_VECTORS` it runs in a process of its own, with the same function and the same bits, and
-can be stopped.
+The rules, and the code, are those of the loaded pipeline's own clustering object, so that labels
+are stock's. Two things that it calls are ours: the dendrogram, made in a process of its own so that
+nothing else stands still, and the choice of embeddings to learn from, which needs counts of frames
+in place of all masks as float64. Raises ValueError where hints cannot be met.
 """
 
 from __future__ import annotations
@@ -35,78 +27,16 @@ from scipy.cluster import hierarchy
 from worker.engines.diarization.activity import Activity
 from worker.engines.diarization.embeddings import Vectors
 
-INLINE_VECTORS = 1000
-"""Up to here the lock is held for 0.08 s, and a process would take 0.5 s to start."""
-POLL_S = 0.1
-
-Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
-
-
-def link(
-    vectors: Floats, method: str, metric: str, check: Callable[[], None] = lambda: None
-) -> npt.NDArray[np.float64]:
-    """Link vectors as scipy does.
-
-    Args:
-        vectors: (n, dimension), n ≥ 2.
-        method: scipy's.
-        metric: scipy's.
-        check: Called every 0.1 s; may raise to stop.
-
-    Returns:
-        (n - 1, 4): scipy's dendrogram.
-
-    Raises:
-        ChildProcessError: The process ended early, most likely for lack of memory.
-    """
-    if len(vectors) <= INLINE_VECTORS:
-        return np.asarray(hierarchy.linkage(vectors, method=method, metric=metric))
-    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as answer:
-        np.save(given, np.array([method, metric]))
-        np.save(given, np.ascontiguousarray(vectors))
-        given.seek(0)
-        _run(given, answer, len(vectors), check)
-        answer.seek(0)
-        dendrogram: npt.NDArray[np.float64] = np.load(answer)
-    return dendrogram
-
-
-def _run(given: IO[bytes], answer: IO[bytes], n: int, check: Callable[[], None]) -> None:
-    """Run the process on files: no pipe can fill up while nobody reads."""
-    command = [sys.executable, "-P", str(Path(__file__).with_name("linkage_process.py"))]
-    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # linkage uses no more
-    with subprocess.Popen(  # noqa: S603  # our own file
-        command,
-        stdin=given,
-        stdout=answer,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | one_thread,
-    ) as process:
-        try:
-            code = _wait(process, check)
-        except BaseException:
-            process.kill()
-            raise
-    if code != 0:
-        raise ChildProcessError(
-            f"clustering {n} speaker embeddings ended early ({code}): it needs "
-            f"{8 * n * n / 1e9:.1f} GB of memory; send parts with clip"
-        )
-
-
-def _wait(process: subprocess.Popen[bytes], check: Callable[[], None]) -> int:
-    while True:
-        check()
-        try:
-            return process.wait(POLL_S)
-        except subprocess.TimeoutExpired:
-            continue
-
-
 SILENT = -2
 """The speaker of a row in which nobody speaks; pyannote's."""
 MIN_ACTIVE_SHARE = 0.2
 """Of a window's frames: a speaker heard alone for less is assigned, but not learnt from."""
+INLINE_VECTORS = 1000
+"""scipy's linkage holds Python's lock: for so many vectors 0.08 s, for 4,000 1 s, for twice as many
+five times that. Above this number a process makes the dendrogram, which takes 0.5 s to start."""
+POLL_S = 0.1
+
+Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -152,6 +82,35 @@ def cluster(
     return labels
 
 
+def link(
+    vectors: Floats, method: str, metric: str, check: Callable[[], None] = lambda: None
+) -> npt.NDArray[np.float64]:
+    """Link vectors as scipy does, with the same bits, and without holding up other threads.
+
+    Args:
+        vectors: (n, dimension), n ≥ 2.
+        method: scipy's.
+        metric: scipy's.
+        check: Called every 0.1 s; may raise to stop.
+
+    Returns:
+        (n - 1, 4): scipy's dendrogram.
+
+    Raises:
+        ChildProcessError: The process ended early, most likely for lack of memory.
+    """
+    if len(vectors) <= INLINE_VECTORS:
+        return np.asarray(hierarchy.linkage(vectors, method=method, metric=metric))
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as answer:
+        np.save(given, np.array([method, metric]))
+        np.save(given, np.ascontiguousarray(vectors))
+        given.seek(0)
+        _run(given, answer, len(vectors), check)
+        answer.seek(0)
+        dendrogram: npt.NDArray[np.float64] = np.load(answer)
+    return dendrogram
+
+
 class _WindowSums:
     """Stands in for the masks where upstream only sums them over a window's frames."""
 
@@ -161,11 +120,15 @@ class _WindowSums:
 
 def _with_our_parts(clustering: Any, activity: Activity, check: Callable[[], None]) -> Any:
     """Return a copy of a clustering object that calls our parts in place of its own."""
+    # upstream: pyannote.audio 4.0.7, no issue known; can go when linkage leaves Python's lock alone
+    # and filter_embeddings takes counts of frames
     stock = type(clustering)
+    linkage = {"linkage": partial(link, check=check)}
+    methods = {name: getattr(stock, name, None) for name in ("cluster", "__call__")}
     ours: dict[str, Any] = {
-        name: _calling(method, {"linkage": partial(_linkage, check=check)})
-        for name in ("cluster", "__call__")
-        if "linkage" in (method := getattr(stock, name, _no_method)).__code__.co_names
+        name: _calling(method, linkage)
+        for name, method in methods.items()
+        if method is not None and "linkage" in method.__code__.co_names
     }
     ours["filter_embeddings"] = staticmethod(partial(_to_learn_from, activity))
     changed = copy.copy(clustering)
@@ -173,11 +136,7 @@ def _with_our_parts(clustering: Any, activity: Activity, check: Callable[[], Non
     return changed
 
 
-def _no_method() -> None:
-    """Stand for a method that a class has not."""
-
-
-def _calling(method: Any, replaced: dict[str, Any]) -> FunctionType:
+def _calling(method: FunctionType, replaced: dict[str, Any]) -> FunctionType:
     """Return a method that sees other globals: nothing outside this copy changes."""
     return FunctionType(
         method.__code__,
@@ -186,12 +145,6 @@ def _calling(method: Any, replaced: dict[str, Any]) -> FunctionType:
         method.__defaults__,
         method.__closure__,
     )
-
-
-def _linkage(
-    vectors: Vectors, *, method: str, metric: str, check: Callable[[], None]
-) -> npt.NDArray[np.float64]:
-    return link(vectors, method, metric, check)
 
 
 def _to_learn_from(
@@ -203,3 +156,35 @@ def _to_learn_from(
     is_valid = ~np.isnan(vectors).any(axis=2)
     windows, speakers = np.nonzero(is_long & is_valid)
     return vectors[windows, speakers], windows, speakers
+
+
+def _run(given: IO[bytes], answer: IO[bytes], n: int, check: Callable[[], None]) -> None:
+    """Run the process on files: no pipe can fill up while nobody reads."""
+    command = [sys.executable, "-P", str(Path(__file__).with_name("linkage_process.py"))]
+    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # linkage uses no more
+    with subprocess.Popen(  # noqa: S603  # our own file
+        command,
+        stdin=given,
+        stdout=answer,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | one_thread,
+    ) as process:
+        try:
+            code = _wait(process, check)
+        except BaseException:
+            process.kill()
+            raise
+    if code != 0:
+        raise ChildProcessError(
+            f"clustering {n} speaker embeddings ended early ({code}): it needs "
+            f"{8 * n * n / 1e9:.1f} GB of memory; send parts with clip"
+        )
+
+
+def _wait(process: subprocess.Popen[bytes], check: Callable[[], None]) -> int:
+    while True:
+        check()
+        try:
+            return process.wait(POLL_S)
+        except subprocess.TimeoutExpired:
+            continue

@@ -1,9 +1,8 @@
-"""Embeddings: one vector for each speaker who is active in a window.
+"""Embeddings: a waveform and its `Activity` in, (n_windows, n_speakers, dimension) out.
 
-Takes the waveform and its `Activity`; returns (n_windows, n_speakers, dimension). The model runs
-once a window, with all its speakers' masks, and not at all where nobody speaks. Upstream
-(`SpeakerDiarization.get_embeddings`) runs it once a (window, speaker). A row whose speaker is
-silent holds what the model says of an empty mask, which no audio enters: finite, so that
+The model runs once a window, with all its speakers' masks, and not at all where nobody speaks;
+upstream (`SpeakerDiarization.get_embeddings`) runs it once a (window, speaker). The row of a silent
+speaker holds what the model says of an empty mask, which no audio enters: finite, so that
 clustering, which takes a minimum over all rows, never sees NaN.
 """
 
@@ -12,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,51 +19,16 @@ import torch
 from pyannote.audio import Model
 from torch import Tensor
 
+from worker.engines import one_ahead
 from worker.engines.diarization.activity import Activity, Masks
 from worker.engines.segmentation import embedding_of
 from worker.types import Samples
 
 Vectors = npt.NDArray[np.float32]
 Windows = npt.NDArray[np.int64]
-
-
-class Embedder(Protocol):
-    """Embeds each window (n, 1, samples) under each of its masks (n, speakers, frames)."""
-
-    def __call__(self, windows: Tensor, masks: Tensor) -> Tensor:
-        """Return (n, speakers, dimension), on the windows' device."""
-
-
-def embedder_of(embedding: Any) -> Embedder:
-    """Return the cheapest way to embed that a pipeline's embedding model offers.
-
-    Models of pyannote take many masks a window: their trunk sees none of them, and each is
-    pooled by itself (`pyannote.audio.models.blocks.pooling.StatsPool`).
-
-    Args:
-        embedding: A diarization's.
-    """
-    model = getattr(embedding, "model_", None)
-    if isinstance(model, Model):
-        return partial(_all_masks, model)
-    return partial(_row_by_row, embedding)
-
-
-def _all_masks(model: Model, windows: Tensor, masks: Tensor) -> Tensor:
-    vectors: Tensor = model(windows, weights=masks)
-    return vectors
-
-
-def _row_by_row(embedding: Any, windows: Tensor, masks: Tensor) -> Tensor:
-    """Embed with a model that takes one mask a window; only rows that have one are run."""
-    n, speakers, _ = masks.shape
-    flat = masks.flatten(0, 1)
-    rows = torch.nonzero(flat.any(dim=1)).flatten()
-    rows = rows if len(rows) else torch.zeros(1, dtype=torch.int64, device=masks.device)
-    found: Tensor = torch.from_numpy(embedding(windows[rows // speakers], masks=flat[rows]))
-    vectors = found.new_ones(n * speakers, found.shape[-1])
-    vectors[rows.cpu()] = found
-    return vectors.reshape(n, speakers, -1)
+Embedder = Callable[[Tensor, Tensor], Tensor]
+"""Embeds each window (n, 1, samples) under each of its masks (n, speakers, frames): (n, speakers,
+dimension), on the windows' device."""
 
 
 def embed(
@@ -97,7 +61,7 @@ def embed(
     with torch.inference_mode():
         vectors = _silent_rows(activity, embedder, device)
         batches = _batches(activity, batch_size, before_batch)
-        for windows, found in _one_behind(batches, launch):
+        for windows, found in one_ahead((batch, launch(batch)) for batch in batches):
             rows, is_active = vectors[windows], activity.active_frames[windows] > 0
             rows[is_active] = found.cpu().numpy()[is_active]
             vectors[windows] = rows
@@ -135,6 +99,21 @@ def chosen_masks(masks: Masks, least: int) -> Vectors:
     return np.ascontiguousarray(masks.transpose(0, 2, 1), dtype=np.float32)
 
 
+def embedder_of(embedding: Any) -> Embedder:
+    """Return the cheapest way to embed that a pipeline's embedding model offers.
+
+    Models of pyannote take many masks a window: their trunk sees none of them, and each is
+    pooled by itself (`pyannote.audio.models.blocks.pooling.StatsPool`).
+
+    Args:
+        embedding: A diarization's.
+    """
+    model = getattr(embedding, "model_", None)
+    if isinstance(model, Model):
+        return partial(_all_masks, model)
+    return partial(_row_by_row, embedding)
+
+
 def _silent_rows(activity: Activity, embedder: Embedder, device: torch.device) -> Vectors:
     """Fill all rows with the model's answer to an empty mask.
 
@@ -158,15 +137,18 @@ def _batches(
         yield occupied[first : first + batch_size]
 
 
-def _one_behind(
-    batches: Iterator[Windows], launch: Callable[[Windows], Tensor]
-) -> Iterator[tuple[Windows, Tensor]]:
-    """Start each batch before the one before it is read, so that a GPU does not wait for us."""
-    running: tuple[Windows, Tensor] | None = None
-    for windows in batches:
-        started = windows, launch(windows)
-        if running is not None:
-            yield running
-        running = started
-    if running is not None:
-        yield running
+def _all_masks(model: Model, windows: Tensor, masks: Tensor) -> Tensor:
+    vectors: Tensor = model(windows, weights=masks)
+    return vectors
+
+
+def _row_by_row(embedding: Any, windows: Tensor, masks: Tensor) -> Tensor:
+    """Embed with a model that takes one mask a window; only rows that have one are run."""
+    n, speakers, _ = masks.shape
+    flat = masks.flatten(0, 1)
+    rows = torch.nonzero(flat.any(dim=1)).flatten()
+    rows = rows if len(rows) else torch.zeros(1, dtype=torch.int64, device=masks.device)
+    found: Tensor = torch.from_numpy(embedding(windows[rows // speakers], masks=flat[rows]))
+    vectors = found.new_ones(n * speakers, found.shape[-1])
+    vectors[rows.cpu()] = found
+    return vectors.reshape(n, speakers, -1)

@@ -1,10 +1,9 @@
-"""Reconstruction: local activity and global speakers to speaker turns.
+"""Turns: local activity and global speakers in, speaker turns out.
 
-As upstream's `reconstruct`, `to_diarization` and `to_annotation`: each global speaker's scores
-are summed over windows, and in each frame the loudest ones win, as many as speak at once.
-Upstream lays out (n_windows, n_frames, n_speakers) float64 first; here each window is added as it
-is, into float32 sums in the same order, which is exact: rounding a float64 sum of two float32
-numbers gives their float32 sum.
+As upstream's `reconstruct`, `to_diarization` and `to_annotation`: each global speaker's scores are
+summed over windows, and in each frame the loudest ones win, as many as speak at once. Each window
+is added as it is into float32 sums, which is exact: rounding a float64 sum of two float32 numbers,
+as upstream does, gives their float32 sum.
 """
 
 from __future__ import annotations

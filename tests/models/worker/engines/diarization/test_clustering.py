@@ -108,9 +108,9 @@ def test_the_dendrogram_is_ours_to_make_and_stock_stays_as_it_was(
 
     asked = []
 
-    def spy(vectors: Any, *more: Any) -> Any:
+    def spy(vectors: Any, **more: Any) -> Any:
         asked.append(len(vectors))
-        return link(vectors, *more)
+        return link(vectors, **more)
 
     monkeypatch.setattr("worker.engines.diarization.clustering.link", spy)
     activity = activity_of(smooth_scores(0, 30, steps=150), StandIn(), 0.5)
