@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tools.release import version
 
-from image.build import read_options
+from image.build import read_options, version
 from image.engine import ImageError, exit_code, find_engine, install_tools, run
 
 TEXT = (Path(__file__).parents[3] / "Dockerfile").read_text(encoding="utf-8")
