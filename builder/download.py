@@ -8,7 +8,6 @@ with the SHA-256 or git id of the listed revision. Raises `AccessDenied`, `Unrea
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
 import sys
@@ -101,21 +100,15 @@ def read_token(environment: Mapping[str, str], secret: Path = BUILD_SECRET) -> S
     Raises:
         AccessDenied: A file that was named cannot be read, or what is there is no token.
     """
-    if found := environment.get("HF_TOKEN", "").strip():
-        return _check_token(found, "HF_TOKEN")
-    named = environment.get("HF_TOKEN_FILE")
-    if not named and not secret.is_file():
+    token, named = environment.get("HF_TOKEN", "").strip(), environment.get("HF_TOKEN_FILE")
+    source = "HF_TOKEN" if token else "HF_TOKEN_FILE" if named else str(secret)
+    if not token and not named and not secret.is_file():
         return None
-    source = "HF_TOKEN_FILE" if named else str(secret)
     try:
-        text = Path(named or secret).read_text(encoding="utf-8")
+        token = token or Path(named or secret).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as exc:
         raise AccessDenied(f"the token's file cannot be read ({source}): check its path") from exc
-    return _check_token(text.strip(), source)
-
-
-def _check_token(token: str, source: str) -> SecretStr:
-    """Refuse what could not be sent: an HTTP library would print it in its error."""
+    # What cannot be sent is refused here: an HTTP library would print it in its error.
     if not token or not all("!" <= character <= "~" for character in token):
         raise AccessDenied(f"{source} holds no token: give it one line, as the hub shows it")
     return SecretStr(token)
@@ -124,6 +117,7 @@ def _check_token(token: str, source: str) -> SecretStr:
 def _configure() -> None:
     """Have the hub's client report nothing, log no signed URL and use one protocol: HTTP."""
     constants.HF_HUB_DISABLE_TELEMETRY = constants.HF_HUB_DISABLE_XET = True
+    constants.HF_HUB_ENABLE_HF_TRANSFER = False  # it does not resume
     constants.DOWNLOAD_CHUNK_SIZE = 1 << 20  # what a cut costs at most; upstream: 10 MB
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it warns with signed URLs
     if not sys.stderr.isatty():
@@ -188,14 +182,14 @@ class Downloader:
         return listing
 
     def fetch(self, listings: Sequence[Listing]) -> dict[str, Path]:
-        """Have every file on the disk.
+        """Download the files that are missing.
 
         Returns:
             Where each file lies, by its path in the models folder.
 
         Raises:
-            DiskFull: There is not enough room; nothing was fetched, if that could be known before.
-            BuildError: A file could not be had; what arrived before stays in the store.
+            DiskFull: There is not enough room; nothing was downloaded, where that is known before.
+            BuildError: A file could not be downloaded; what arrived before stays in the store.
         """
         found = {f.to: p for x in listings for f in x.files if (p := self._have(x, f)) is not None}
         missing = [(x, [f for f in x.files if f.to not in found]) for x in listings]
@@ -271,7 +265,7 @@ class Downloader:
         partial.rename(target)
 
     def _persist(self, model: HubModel, attempt: Callable[[], T], folder: Path | None = None) -> T:
-        """Try again after interruptions, as long as `ATTEMPTS` in a row do not bring nothing.
+        """Try again after interruptions, until `ATTEMPTS` in a row brought nothing.
 
         Args:
             model: What is asked for.
@@ -313,14 +307,15 @@ class Downloader:
             cause = exc.__cause__ if isinstance(exc, LocalEntryNotFoundError) else exc
             host = urlsplit(getattr(getattr(cause, "request", None), "url", None) or "").netloc
             answer: requests.Response | None = getattr(cause, "response", None)
-            if folder and (type(cause) is OSError or _is(answer, {416})):
+            status = 0 if answer is None else answer.status_code
+            if folder and (type(cause) is OSError or status == 416):
                 _drop_partials(folder)  # longer than the file, or of something else
                 raise Interrupted(f"{model.name} does not arrive in the listed length") from exc
             if answer is None:
                 name = type(cause).__name__
                 raise Interrupted(f"{host or model.name} does not answer ({name})") from exc
-            if _is(answer, BUSY):
-                interrupted = Interrupted(f"{host} answers {answer.status_code}")
+            if status in BUSY:
+                interrupted = Interrupted(f"{host} answers {status}")
                 given = answer.headers.get("Retry-After", "")
                 interrupted.wait_s = min(float(given), 300.0) if given.isdigit() else None
                 raise interrupted from exc
@@ -334,7 +329,7 @@ class Downloader:
         page = f"https://huggingface.co/{model.repo}"
         if status == 404 or code == "RepoNotFound":
             what = code or "nothing there"
-            return Unreachable(f"{model.repo}: the hub has it not ({what}): look at {page}")
+            return Unreachable(f"{model.repo} is not on the hub ({what}): look at {page}")
         if not self._token_for(model):
             return AccessDenied(tell_gated(model))
         if code == "GatedRepo" or status == 403:
@@ -363,11 +358,10 @@ class Downloader:
         return next((path for path in here if file.digest.fits(path)), None)
 
     def _folder(self, listing: Listing) -> Path:
-        """Name a model's downloads so that two builds with other pins do not share them."""
+        """Name a model's downloads so that a part of another revision is not resumed."""
         model = listing.model
         pin = listing.revision or model.sha256.get(model.file or "", "unpinned")
-        origin = hashlib.sha256(f"{model.repo}{model.file}".encode()).hexdigest()
-        return self.store / f"{model.name}-{origin[:8]}-{pin[:12]}"
+        return self.store / f"{model.name}-{pin[:12]}"
 
     def _check_room(self, missing: list[tuple[Listing, list[RemoteFile]]]) -> None:
         needed = sum(file.size_bytes or 0 for _, files in missing for file in files)
@@ -375,7 +369,7 @@ class Downloader:
         free = shutil.disk_usage(self.store).free
         if needed > free:
             raise DiskFull(
-                f"{human(needed)} are to be fetched and {self.store.parent} has {human(free)} "
+                f"{human(needed)} have to be downloaded and {self.store.parent} has {human(free)} "
                 f"free: {REMEDY}"
             )
 
@@ -438,10 +432,6 @@ def _remote_file(model: HubModel, sibling: RepoSibling) -> RemoteFile:
 def _bytes_in(folder: Path | None, pattern: str = "*") -> int:
     files = folder.rglob(pattern) if folder else ()
     return sum(path.stat().st_size for path in files if path.is_file())
-
-
-def _is(answer: requests.Response | None, statuses: set[int]) -> bool:
-    return answer is not None and answer.status_code in statuses
 
 
 def _drop_partials(folder: Path) -> None:

@@ -86,7 +86,7 @@ class ProductionBuild:
         environment: Holds the token and other mirrors.
         downloads: Where downloads go and stay; None: beside the folder, removed when it is
             complete or the disk is full.
-        jobs: Files fetched at a time.
+        jobs: How many files of a model are downloaded at a time.
         write: Takes the lines of the build log.
     """
 

@@ -15,7 +15,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -179,14 +178,6 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-@dataclass(frozen=True)
-class Check:
-    """What to call a model, and how to find out whether it works."""
-
-    name: str
-    run: Callable[[], None]
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line tool and return its exit code."""
     parser = argparse.ArgumentParser(prog="verify_offline", description=__doc__.splitlines()[0])
@@ -196,7 +187,8 @@ def main(arguments: list[str] | None = None) -> int:
     failures = _check_files(folder, document)
     if document is not None and not failures:
         go_offline(folder / document["nltk_data"])
-        failures = [f for check in list_checks(folder, document) if (f := run_check(check))]
+        checks = list_checks(folder, document).items()
+        failures = [failure for check in checks if (failure := run_check(*check))]
     profile = document["profile"] if document else "demo"
     remedy = f"run `python -m builder.fetch_models --profile {profile} --into {folder}`"
     for failure in failures:
@@ -211,33 +203,22 @@ def _check_files(folder: Path, document: dict[str, Any] | None) -> list[str]:
     return [f"missing from {folder}, or changed: {', '.join(changed)}"] if changed else []
 
 
-def list_checks(folder: Path, document: dict[str, Any]) -> list[Check]:
-    """List a check for each model that `profile.json` names."""
-    sound = one_second()
-    whisper = document["whisper"]["models"]
-    vad, diarization = document["vad"], document["diarization"]
-    return [
-        Check("nltk_data", partial(check_splitters, folder / document["nltk_data"])),
-        *(
-            Check(f"whisper {name}", partial(check_whisper, folder / model["path"], sound))
-            for name, model in whisper.items()
-        ),
-        Check(f"vad {vad['name']}", partial(check_segmentation, folder / vad["path"], sound)),
-        *(
-            Check(
-                f"align {language} {model['name']}",
-                partial(check_aligner, folder, model, language, sound),
-            )
-            for language, model in document["align"].items()
-        ),
-        Check(
-            f"diarization {diarization['name']}",
-            partial(check_diarization, folder / diarization["path"], sound),
-        ),
-    ]
+def list_checks(folder: Path, document: dict[str, Any]) -> dict[str, Callable[[], None]]:
+    """Return a check for each model that `profile.json` names, by the model's name."""
+    sound, vad, diarization = one_second(), document["vad"], document["diarization"]
+    checks = {"nltk_data": partial(check_splitters, folder / document["nltk_data"])}
+    for name, model in document["whisper"]["models"].items():
+        checks[f"whisper {name}"] = partial(check_whisper, folder / model["path"], sound)
+    checks[f"vad {vad['name']}"] = partial(check_segmentation, folder / vad["path"], sound)
+    for language, model in document["align"].items():
+        name = f"align {language} {model['name']}"
+        checks[name] = partial(check_aligner, folder, model, language, sound)
+    name = f"diarization {diarization['name']}"
+    checks[name] = partial(check_diarization, folder / diarization["path"], sound)
+    return dict(checks)
 
 
-def run_check(check: Check) -> str | None:
+def run_check(name: str, check: Callable[[], None]) -> str | None:
     """Run one check with the network refused, and print its line.
 
     Returns:
@@ -247,13 +228,13 @@ def run_check(check: Check) -> str | None:
     failure = None
     with no_network() as attempts, _quiet():
         try:
-            check.run()
+            check()
         except Exception as exc:  # whatever a library raises is the finding that is reported
-            failure = f"{check.name} does not work: {type(exc).__name__}: {exc}"
+            failure = f"{name} does not work: {type(exc).__name__}: {exc}"
     if attempts:
-        failure = f"{check.name} tried to reach {', '.join(sorted(set(attempts)))}"
+        failure = f"{name} tried to reach {', '.join(sorted(set(attempts)))}"
     verdict = "FAILED" if failure else "ok"
-    print(f"{check.name:34s} {verdict:6s} {time.monotonic() - started:5.1f} s", flush=True)
+    print(f"{name:34s} {verdict:6s} {time.monotonic() - started:5.1f} s", flush=True)
     return failure
 
 

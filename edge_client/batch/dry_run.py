@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 from edge_client.batch.listing import in_order
 from edge_client.batch.plan import plan
+from edge_client.batch.results import NAMED_AT_MOST, WAV_BYTES_PER_S
 from edge_client.batch.types import Filter, PlannedAction, PlannedSession
 from edge_client.errors import AudioNotFound
 from edge_client.jobs.submit import read_recording
@@ -29,13 +30,10 @@ from edge_client.text import audio_length, clock_time, safe_line, visible
 MEASURED_AT_MOST = 500
 HEADERS_READ_AT_ONCE = 4
 DRAWN_AHEAD = 64
-WAV_BYTES_PER_S = 32_000.0
-"""16 kHz, 16 bits, mono: assumed until a recording was measured."""
 GPU_FACTOR = 0.2
 """A rented GPU took 892 s for 4,447 s of audio."""
 GPU_S_A_JOB = 15.0
 """Assumed: fetching the recording, storing the transcript. Cold starts are not in it."""
-NAMED_AT_MOST = 20
 _NAMED = {
     PlannedAction.NOT_MERGED: "not merged: {} (chunks, but no audio.wav yet)",
     PlannedAction.NO_AUDIO: "no audio: {}",

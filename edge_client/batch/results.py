@@ -26,7 +26,7 @@ from edge_client.text import audio_length, clock_time, safe_line, visible
 
 NAMED_AT_MOST = 20
 WAV_BYTES_PER_S = 32_000
-"""16 kHz, 16 bits, mono. Only the remaining time depends on it, until a claim tells the length."""
+"""16 kHz, 16 bits, mono: assumed until a recording's length is known."""
 LEAST_SPAN_S = 30.0
 """Before that, a batch's pace says nothing."""
 DONE, FAILED, SKIPPED = Result.DONE.value, Result.FAILED.value, Result.SKIPPED.value

@@ -150,12 +150,10 @@ class Page:
     Attributes:
         objects: Up to 1,000, in the server's order: S3 sorts keys bytewise, SeaweedFS walks
             folders.
-        folders: Prefixes one level below the one that was asked for, each ending in a slash.
-        is_truncated: There is more, after the last of them.
+        is_truncated: There are more, after the last of them.
     """
 
     objects: tuple[ObjectInfo, ...]
-    folders: tuple[str, ...]
     is_truncated: bool
 
 
@@ -232,26 +230,23 @@ class Bucket:
             for page in pages.paginate(Bucket=self.name, Prefix=prefix, Delimiter="/"):
                 yield from (entry["Prefix"] for entry in page.get("CommonPrefixes", ()))
 
-    def list_page(self, prefix: str, after: str = "", *, delimiter: str = "") -> Page:
+    def list_page(self, prefix: str, after: str = "") -> Page:
         """Return the next up to 1,000 objects below ``prefix``, with one LIST call.
 
         Args:
             prefix: What their keys start with.
             after: Any string: only keys that the server sorts behind it. No token that could
                 expire between two pages.
-            delimiter: Keys that have it behind the prefix are rolled up into ``folders``.
         """
-        wanted: dict[str, Any] = {"StartAfter": after, "Delimiter": delimiter}
-        options = {name: value for name, value in wanted.items() if value}
+        start: dict[str, Any] = {"StartAfter": after} if after else {}
         with _translated(f"LIST {prefix}"):
-            page = self._client.list_objects_v2(Bucket=self.name, Prefix=prefix, **options)
+            page = self._client.list_objects_v2(Bucket=self.name, Prefix=prefix, **start)
         objects = (
             ObjectInfo(entry["Key"], entry["ETag"], entry["Size"], entry["LastModified"])
             for entry in page.get("Contents", ())
         )
-        folders = tuple(entry["Prefix"] for entry in page.get("CommonPrefixes", ()))
-        listed = Page(tuple(objects), folders, page["IsTruncated"])
-        if listed.is_truncated and not (listed.objects or listed.folders):
+        listed = Page(tuple(objects), page["IsTruncated"])
+        if listed.is_truncated and not listed.objects:
             raise StorageRefused(f"LIST {prefix}: S3 says that there is more, and shows nothing")
         return listed
 

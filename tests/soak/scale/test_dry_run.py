@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,17 +46,6 @@ class Run:
         )
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    state = tmp_path_factory.mktemp("s3")
-    with (
-        Guard() as guard,
-        S3Server("many", state, state / "log", guard, threading.Event()) as server,
-    ):
-        server.client().create_bucket(Bucket="few")
-        yield server
-
-
 def dry_run(server: S3Server, bucket: str, sessions: int, folder: Path) -> Run:
     filled = fill(server, bucket, sessions, folder)
     env = {
@@ -82,22 +70,25 @@ def dry_run(server: S3Server, bucket: str, sessions: int, folder: Path) -> Run:
     return Run(filled, lines, **json.loads(figures.read_text(encoding="utf-8")))
 
 
-@pytest.fixture(scope="module")
-def few(server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return dry_run(server, "few", FEW, tmp_path_factory.mktemp("few"))
-
-
-@pytest.fixture(scope="module")
-def many(server: S3Server, few: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return dry_run(server, "many", MANY, tmp_path_factory.mktemp("many"))
-
-
-def test_figures(few: Run, many: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_finds_every_session_once_in_the_fewest_calls_and_flat_memory(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The figures are printed."""
+    log, stopping = tmp_path / "log", threading.Event()
+    with Guard() as guard, S3Server("many", tmp_path, log, guard, stopping) as server:
+        server.client().create_bucket(Bucket="few")
+        few = dry_run(server, "few", FEW, tmp_path)
+        many = dry_run(server, "many", MANY, tmp_path)
     with capsys.disabled():
         sys.stdout.write(f"\n{few}\n{many}\n")
+    check_sessions(many)
+    assert many.calls["ListObjectsV2"] == math.ceil(many.filled.keys / 1000)
+    assert many.peak_bytes < 200e6
+    assert abs(many.peak_bytes - few.peak_bytes) < 0.10 * few.peak_bytes
 
 
-def test_every_session_is_found_once(many: Run) -> None:
+def check_sessions(many: Run) -> None:
+    """Hold the lines of a dry run against the bucket that was made."""
     *sessions, last = many.lines
     kinds = {session_of(number).prefix: kind_of(number) for number in range(MANY)}
     pending = {prefix for prefix, kind in kinds.items() if kind not in ("claimed", "done")}
@@ -111,12 +102,3 @@ def test_every_session_is_found_once(many: Run) -> None:
         ("chunks", "not_merged", "2 chunks, no audio.wav yet"),
     }
     assert last["summary"]["sessions"]["done"] == MANY - len(pending)
-
-
-def test_list_calls_are_the_fewest_there_can_be(many: Run) -> None:
-    assert many.calls["ListObjectsV2"] == math.ceil(many.filled.keys / 1000)
-
-
-def test_memory_does_not_grow_with_the_bucket(few: Run, many: Run) -> None:
-    assert many.peak_bytes < 200e6
-    assert abs(many.peak_bytes - few.peak_bytes) < 0.10 * few.peak_bytes

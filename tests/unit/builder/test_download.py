@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.download import ATTEMPTS, Downloader, Listing, human, read_token
+from builder.download import ATTEMPTS, Downloader, Listing, read_token
 from builder.errors import AccessDenied, DiskFull, Unreachable, WrongBytes
 from builder.folders import Digest
 from builder.pins import HubModel, Mirrors
@@ -229,8 +229,8 @@ def test_unpinned_model_is_listed_at_one_commit_with_checksums(
     [
         ({"sha256": {"model.safetensors": "0" * 64}}, WrongBytes, "is listed with .*pinned is 000"),
         ({"sha256": {"lost.bin": "0" * 64}}, Unreachable, r"has no lost\.bin"),
-        ({"revision": "f" * 40}, Unreachable, "has it not .RevisionNotFound."),
-        ({"repo": "no/body"}, Unreachable, "has it not .RepoNotFound."),
+        ({"revision": "f" * 40}, Unreachable, "is not on the hub .RevisionNotFound."),
+        ({"repo": "no/body"}, Unreachable, "is not on the hub .RepoNotFound."),
     ],
 )
 def test_pin_that_the_hub_does_not_keep_is_named(
@@ -300,11 +300,3 @@ def test_what_cannot_be_a_token_is_refused_without_showing_it(
     with pytest.raises(AccessDenied, match="HF_TOKEN_FILE") as failure:
         read_token({"HF_TOKEN_FILE": str(tmp_path / "a")})
     assert "hf_" not in str(failure.value)
-
-
-@pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (3_087_284_237, "3.1 GB")]
-)
-def test_sizes_read_as_people_write_them(count: int, text: str) -> None:
-    """Decimal units, as disks and hubs give them."""
-    assert human(count) == text

@@ -29,7 +29,6 @@ from tests.unit.builder.tiny_profile import (
     noise,
     profile_of,
     sha256,
-    write_pins,
 )
 from worker.models.folder import Profile
 
@@ -201,7 +200,7 @@ def test_nothing_is_fetched_that_could_not_be_completed(
     hub.repos[DUTCH]["vocab.json"] = vocabulary
     tight = shutil.disk_usage(build.into.parent)._replace(free=1_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: tight)
-    with pytest.raises(DiskFull, match=r"2\.\d MB are to be fetched .* has 1\.0 MB free"):
+    with pytest.raises(DiskFull, match=r"2\.\d MB have to be downloaded .* has 1\.0 MB free"):
         build.run()
     assert hub.sent == {}
     assert beside(build.into) == ["models"]
@@ -231,24 +230,26 @@ def test_disk_that_fills_up_leaves_nothing(
 
 COMMAND = """
 import logging, sys
+from pathlib import Path
+from builder import fetch_models, pins
 logging.basicConfig(level=logging.DEBUG)
-from builder.fetch_models import main
-sys.exit(main(sys.argv[1:]))
+profile = pins.HubProfile.model_validate_json(Path(sys.argv[1]).read_text())
+fetch_models.load_profile = lambda *_: profile
+sys.exit(fetch_models.main(sys.argv[2:]))
 """
 
 
 @pytest.fixture
 def command(hub: Hub, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A whole build in a process of its own, by a secret file, with debugging logs."""
-    pins, secret, out = tmp_path / "pins.toml", tmp_path / "secret", tmp_path / "out"
-    write_pins(hub, pins)
+    pins, secret, out = tmp_path / "pins.json", tmp_path / "secret", tmp_path / "out"
+    pins.write_text(profile_of(hub).model_dump_json())
     secret.write_text(TOKEN + "\n")
-    options = ["--into", out / "models", "--downloads", out / "d", "--languages", "ja,de"]
+    options = ["--profile", "production", "--into", out / "models", "--downloads", out / "d"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
     environment |= hub.environment(HF_TOKEN_FILE=str(secret), HF_HUB_OFFLINE="1")
     process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", COMMAND, "--profile", "production", "--pins", pins]
-        + options,
+        [sys.executable, "-W", "error", "-c", COMMAND, pins, *options, "--languages", "ja,de"],
         env=environment,
         cwd=ROOT,
         stdout=subprocess.PIPE,
@@ -266,8 +267,15 @@ def test_token_is_in_no_output_file_or_process_list(
     """Nor is a signed URL in what the client says; HF_HUB_OFFLINE makes no difference."""
     hub.accepted = accepted
     process_list: list[bytes] = []
-    hub.before_sending = lambda name: process_list.extend(visible_of(command.pid))
-    hub.cuts[WEIGHTS] = [1]
+    lost = [WEIGHTS]
+
+    def watch(name: str) -> None:
+        process_list.extend(visible_of(command.pid))
+        if name in lost:
+            lost.remove(name)
+            raise ConnectionResetError("the client warns of it, with the URL")
+
+    hub.before_sending = watch
     output, errors = command.communicate(timeout=120)
     assert command.returncode == (0 if accepted else 3), errors
     assert any(f"Bearer {TOKEN}" == seen.authorization for seen in hub.seen)
@@ -275,6 +283,7 @@ def test_token_is_in_no_output_file_or_process_list(
     haystack = [output, errors, *written, *process_list]
     assert not [True for straw in haystack if TOKEN.encode() in straw]
     assert b"urllib3" in errors  # the libraries did log
+    assert lost == ([] if accepted else [WEIGHTS])
     assert b"s1gnature" not in output + b"".join(
         line for line in errors.splitlines() if b"urllib3" not in line
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from pathlib import Path
 
 from builder.pins import (
     Distribution,
@@ -138,32 +137,3 @@ def _packaged() -> PackageProfile:
     return PackageProfile(
         distributions={"builder": Distribution(version="0", licence="MIT")}, models=(detector,)
     )
-
-
-def write_pins(hub: Hub, path: Path) -> None:
-    """Write the tiny profile as a models.toml."""
-    profile = profile_of(hub)
-    tables = []
-    for model in profile.models:
-        fields = model.model_dump(exclude_none=True, exclude_defaults=True)
-        tables.append("\n".join(["[[production.models]]", *map(_toml, fields.items())]))
-    detector = profile.packaged.models[0].model_dump(exclude_none=True)
-    parts = [
-        "[demo]\nmodels = []\n[demo.distributions]",
-        "\n".join(["[production.mirrors]", *map(_toml, profile.mirrors.model_dump().items())]),
-        '[production.packaged.distributions]\nbuilder = {version="0", licence="MIT"}',
-        "\n".join(["[[production.packaged.models]]", *map(_toml, detector.items())]),
-    ]
-    path.write_text("\n".join([*parts, *tables]) + "\n")
-
-
-def _toml(item: tuple[str, object]) -> str:
-    return f"{item[0]} = {_value(item[1])}"
-
-
-def _value(value: object) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(f'"{k}" = {_value(v)}' for k, v in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    return str(value).lower() if isinstance(value, bool | int) else f'"{value}"'

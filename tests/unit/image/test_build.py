@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-from tools.release import version
 
 from image.build import read_options, version
 from image.engine import ImageError, exit_code, find_engine, install_tools, run

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from edge_client.batch.dry_run import (
-    NAMED_AT_MOST,
     MeasuredSession,
     Sums,
     dry_run,
     measure_all,
     show,
 )
+from edge_client.batch.results import NAMED_AT_MOST
 from edge_client.batch.types import Filter, PlannedAction, PlannedSession
 from edge_client.errors import StorageRefused
 from edge_client.jobs.claim import StoredClaim

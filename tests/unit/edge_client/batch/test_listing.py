@@ -45,7 +45,7 @@ class DictBucket(Bucket):
         in_order = sorted(keys, key=self.order)
         self.held = in_order, [self.order(key) for key in in_order]
 
-    def list_page(self, prefix: str, after: str = "", *, delimiter: str = "") -> Page:
+    def list_page(self, prefix: str, after: str = "") -> Page:
         """Return a page."""
         if self.calls >= self.fails_after:
             raise Unreachable("S3 is away")
@@ -53,11 +53,9 @@ class DictBucket(Bucket):
         held, places = self.held
         left = held[bisect_right(places, self.order(after)) if after else 0 :]
         below = islice((key for key in left if key.startswith(prefix)), self.page_keys + 1)
-        keys, folders, more = listing.page_of(
-            below, self.order, prefix, after, delimiter, self.page_keys
-        )
+        keys, _, more = listing.page_of(below, self.order, prefix, after, "", self.page_keys)
         infos = tuple(ObjectInfo(key, '"e"', 1, AT) for key in keys)
-        return Page(infos, tuple(folders), more)
+        return Page(infos, more)
 
 
 def session_keys(user: str, names: list[str], *files: str) -> set[str]:
