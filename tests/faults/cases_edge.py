@@ -10,8 +10,8 @@ from tests.faults.cases_queue import is_run
 from tests.faults.exchange import Exchange
 from tests.faults.scene import EdgeSaid, Scene
 
-STEPS = 10
-CLAIMED = 5
+STEPS = 9
+CLAIMED = 4
 """Steps until the session is claimed: whether the job was posted, only a quiet queue tells."""
 
 
