@@ -1,7 +1,7 @@
 """What crosses the wire between the edge box and the GPU worker: pydantic models only.
 
 Both sides import this package; it imports neither. JSON Schemas of the models are
-generated into ``docs/schemas`` by ``python -m tools.schemas``.
+generated into ``docs/schemas`` by ``make docs``.
 """
 
 from bucketscribe_contract.failures import (

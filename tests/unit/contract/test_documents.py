@@ -1,7 +1,6 @@
 """Summary, transcript, failures, policy, states: sizes, keys, limits, schemas."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,9 +23,6 @@ from bucketscribe_contract import (
     Word,
     WordTiming,
 )
-from tools.schemas import render
-
-SCHEMAS = Path(__file__).parents[3] / "docs" / "schemas"
 
 
 def summary(**changes: Any) -> JobSummary:
@@ -133,21 +129,3 @@ def test_final_states_are_told_from_running_ones() -> None:
 def test_a_status_ignores_what_runpod_adds() -> None:
     status = JobStatus.model_validate({"id": "j", "status": "COMPLETED", "retries": 2})
     assert status.output is None
-
-
-@pytest.mark.parametrize("name", sorted(render()))
-def test_published_schemas_are_current(name: str) -> None:
-    written = (SCHEMAS / name).read_text(encoding="utf-8")
-    assert written == render()[name], "run `make docs`"
-
-
-def test_the_documented_failure_table_is_the_real_one() -> None:
-    document = (SCHEMAS.parent / "architecture.md").read_text(encoding="utf-8")
-    for code, rule in FAILURES.items():
-        assert f"| `{code}` | {'yes' if rule.retryable else 'no'} | `{rule.action}` |" in document
-    for warning in WarningCode:
-        assert f"`{warning}`" in document
-
-
-def test_no_other_schema_is_published() -> None:
-    assert {path.name for path in SCHEMAS.iterdir()} == set(render())

@@ -16,7 +16,6 @@ from tests.fakes.servers import Reply, RunpodServer, S3Server
 from tests.unit.edge_client.conftest import KEY
 from tests.unit.edge_client.jobs.scene import undelivered
 from tests.unit.edge_client.samples import SESSION, job, transcript, wav
-from tools.cli_reference import reference
 
 Capture = pytest.CaptureFixture[str]
 
@@ -305,11 +304,6 @@ def test_ctrl_c_tells_how_to_resume(runpod: RunpodServer, tmp_path: Path) -> Non
     assert child.returncode == 130
     assert err.splitlines()[-1].endswith(f"`edge-client wait {SESSION}` resumes")
     assert "Traceback" not in err
-
-
-def test_committed_reference_is_current() -> None:
-    committed = Path(cli.__file__).parent.parent / "docs" / "cli.md"
-    assert committed.read_text() == reference(), "python -m tools.cli_reference > docs/cli.md"
 
 
 def imported(statement: str) -> set[str]:
