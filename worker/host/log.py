@@ -22,7 +22,7 @@ from typing import Any
 
 from bucketscribe_contract import Stage
 from bucketscribe_contract.redact import ScrubFilter
-from worker import memory as peaks
+from worker import memory
 
 _TERMINAL = "%(levelname)-7s| %(name)s | %(message)s"
 _LEVELS = {"WARNING": "WARN", "CRITICAL": "ERROR"}  # the SDK knows no others
@@ -107,7 +107,7 @@ class JobLog:
         self._stages: Mapping[Stage, float] = {}
         self._warnings: tuple[str, ...] = ()
         self.models_s = 0.0
-        peaks.begin()
+        memory.reset_peaks()
 
     def add(
         self, audio_s: float | None, stages: Mapping[Stage, float], warnings: tuple[str, ...]
@@ -149,7 +149,7 @@ class JobLog:
             "real_time_factor": round(work_s / audio_s, 4) if audio_s else None,
             "models_seconds": round(self.models_s, 2),
             "stages": {str(stage): round(spent, 2) for stage, spent in self._stages.items()},
-            **peaks.measured_mb(),
+            **memory.peaks_mb(),
             "warnings": list(self._warnings),
             "fresh_worker": bool(output.get("refresh_worker")),
         }

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bucketscribe_contract import JobInput
 from tests.recordings import short_speech
-from worker.cancel import CancelToken
+from worker.cancel import StageContext
 from worker.types import SAMPLE_RATE_HZ, SpeechSpan, Transcription, Waveform
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ def run(models: Models, batch_size: int = 2, **more: Any) -> Transcription:
     """Transcribe parts of the short speech."""
     from worker.stages.transcribe import transcribe
 
-    return transcribe(
-        SPEECH, SPANS, INLINE, models.whisper, batch_size, more.pop("token", CancelToken()), **more
-    )
+    progress = more.pop("on_progress", lambda _: None)
+    ctx = StageContext(progress=progress, batch_size=batch_size)
+    return transcribe(SPEECH, SPANS, INLINE, models.whisper, ctx, **more)
 
 
 @given(

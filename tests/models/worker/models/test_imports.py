@@ -22,7 +22,7 @@ from worker.models import imports
 if sys.argv[1] == "whole":
     imports.STOOD_IN_FOR, imports.ABSENT = {}, ()
 from bucketscribe_contract import JobInput
-from worker.cancel import CancelToken
+from worker.cancel import CancelToken, StageContext
 from worker.types import Waveform
 """
 JOB = """
@@ -41,7 +41,7 @@ embedding = fakes.small_embedding()
 pipeline = fakes.community(Path(sys.argv[2]), fakes.powerset_segmentation(), embedding)
 waveform = Waveform(telephone_speech()[: 15 * 16000])
 job = JobInput(audio_base64="", num_speakers=2)  # beyond VBx: KMeans, of scikit-learn
-turns = diarize(waveform, job, pipeline, 8, CancelToken()).turns
+turns = diarize(waveform, job, pipeline, StageContext(batch_size=8)).turns
 found = [[turn.start, turn.end, turn.speaker] for turn in turns] if embedding.seen else []
 """
 REPORT = """

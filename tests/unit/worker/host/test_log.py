@@ -24,7 +24,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter([100.0, 105.0, 105.0])
     monkeypatch.setattr(job_log.time, "perf_counter", lambda: next(seconds))
     monkeypatch.setattr(log_format.at_hand, "job_id", None)
-    monkeypatch.setattr(job_log.peaks, "measured_mb", lambda: {"rss_peak_mb": 812})
+    monkeypatch.setattr(job_log.memory, "peaks_mb", lambda: {"rss_peak_mb": 812})
 
 
 def a_job(*warnings: str) -> JobLog:
