@@ -90,7 +90,7 @@ def test_turns_of_a_telephone_conversation_are_stocks(models: Models) -> None:
     assert by_ours(models.diarization, samples, max_speakers=1) == alone
 
 
-@pytest.mark.parametrize("weights", ["trained", "random"])
+@pytest.mark.parametrize("weights", ["trained", pytest.param("random", marks=pytest.mark.soak)])
 def test_turns_of_community_1s_architecture_are_stocks(
     models: Models, tmp_path: Path, weights: str
 ) -> None:

@@ -79,7 +79,9 @@ def test_text_and_scores_are_whisperxs_to_the_bit(models: Models) -> None:
     assert [(segment.start, segment.end) for segment in segments] == TIMES
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 7, 50])
+@pytest.mark.parametrize(
+    "batch_size", [1, 7, *(pytest.param(size, marks=pytest.mark.soak) for size in (3, 50))]
+)
 def test_a_batch_changes_nothing_and_every_segment_is_handed_on_once(
     models: Models, batch_size: int
 ) -> None:

@@ -70,7 +70,13 @@ def run(script: str, how: str, argument: Path) -> tuple[Any, set[str]]:
     return printed["found"], {*STOOD_IN_FOR, *ABSENT} & {*printed["modules"]}
 
 
-@pytest.mark.parametrize("script", [JOB, COMMUNITY], ids=["demo job", "production diarization"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(JOB, id="demo job"),
+        pytest.param(COMMUNITY, id="production diarization", marks=pytest.mark.soak),
+    ],
+)
 def test_nothing_that_is_stood_in_for_is_needed_or_changes_anything(
     script: str, tmp_path: Path
 ) -> None:
