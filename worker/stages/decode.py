@@ -1,11 +1,8 @@
-"""Decode: whatever was recorded, into 16 kHz mono int16.
+"""Decode: any recording, to 16 kHz mono int16, mixed and resampled as whisperx's ffmpeg call does.
 
-Takes a `Recording`; returns a `Waveform`. PyAV carries FFmpeg's libraries, so no ffmpeg binary
-is needed, and the mix and the resampling are those of whisperx's ffmpeg call. A WAV file of
-16 kHz mono PCM16, which recorders for speech write, is the waveform already: it is only read.
-
-Raises `WorkerError`: ``AUDIO_UNREADABLE``, ``AUDIO_TRUNCATED``, ``AUDIO_TOO_LONG``,
-``INVALID_INPUT`` (a clip that starts after the recording's end).
+Takes a `Recording`; returns a `Waveform`. PyAV carries FFmpeg's libraries, so no ffmpeg binary is
+needed; a WAV file of 16 kHz mono PCM16 is only read. Raises `WorkerError`: ``AUDIO_UNREADABLE``,
+``AUDIO_TRUNCATED``, ``AUDIO_TOO_LONG``, ``INVALID_INPUT`` (a clip that starts after the end).
 """
 
 from __future__ import annotations
