@@ -15,7 +15,6 @@ import click
 from cogapp import Cog
 
 from bucketscribe_contract import (
-    FAILURES,
     ExecutionPolicy,
     JobFailure,
     JobInput,
@@ -29,7 +28,7 @@ from devstack.stack import ROOT
 from edge_client.cli import cli
 from tools import examples
 
-PAGES = ("README.md", "docs/architecture.md", "docs/batch.md", "docs/cli.md")
+PAGES = ("README.md", "docs/batch.md", "docs/cli.md")
 SCHEMAS = ROOT / "docs" / "schemas"
 PUBLISHED: dict[str, type[WireModel]] = {
     "job_input": JobInput,
@@ -59,15 +58,6 @@ def fields(name: str) -> None:
         meaning = its.get("description", "") + given
         rows.append(f"| `{field}` | {_type_of(its)} | {meaning.strip()} |")
     _print(*rows)
-
-
-def failures() -> None:
-    """Print the failure codes as a table."""
-    rows = [
-        f"| `{code}` | {'yes' if rule.retryable else 'no'} | `{rule.action}` |"
-        for code, rule in FAILURES.items()
-    ]
-    _print("| code | retryable | what the edge client does |", "|---|---|---|", *rows)
 
 
 def commands() -> None:
