@@ -330,7 +330,6 @@ def progress_for(
     clock: Clock,
     price_per_s: Decimal | None = None,
     report: ReportFile | None = None,
-    stream: TextIO | None = None,
 ) -> Iterator[BatchProgress]:
     """Show a batch as its output needs it: for a program, a terminal or a log.
 
@@ -339,9 +338,8 @@ def progress_for(
         clock: Real, or a test's.
         price_per_s: Of a GPU second, for the summary.
         report: Gets a line for each session that ends.
-        stream: Instead of stderr.
     """
-    stream, stats = stream or sys.stderr, BatchStats(clock)
+    stream, stats = sys.stderr, BatchStats(clock)
     if as_json:
         writer: Writer = JsonWriter(sys.stdout, stream, clock)
     elif stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
@@ -356,15 +354,14 @@ def progress_for(
     yield BatchProgress(stats, writer, clock, price_per_s, report)
 
 
-def print_summary(summary: BatchSummary, as_json: bool, out: TextIO | None = None) -> None:
+def print_summary(summary: BatchSummary, as_json: bool) -> None:
     """Print what a batch adds up to: people's lines, or an object under the key ``summary``.
 
     Args:
         summary: After the progress display has ended.
         as_json: The last of the JSON lines.
-        out: Instead of stdout.
     """
-    out = out or sys.stdout
+    out = sys.stdout
     if as_json:
         out.write(json.dumps({"summary": summary.facts()}) + "\n")
     else:

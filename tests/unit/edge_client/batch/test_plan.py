@@ -276,13 +276,6 @@ def test_older_recordings_and_other_users_are_left_out(s3: S3Server, go: Go) -> 
     assert len(go()) == 4
 
 
-def test_named_session_runs_although_it_failed_for_good(s3: S3Server, go: Go) -> None:
-    s3.put(SESSION.audio_key, wav())
-    put_claim(s3, SESSION, **BAD)
-    assert actions(go()) == {FAILED_BEFORE: 1}
-    assert actions(go(sessions=(SESSION,))) == {SUBMIT: 1}
-
-
 def test_named_session_that_is_not_there_is_refused(s3: S3Server, go: Go) -> None:
     s3.put(f"{Session('u', 'parts').prefix}/chunk-001.webm", b"c")
     s3.put(f"{Session('u', 'empty').prefix}/metadata.json", b"{}")
