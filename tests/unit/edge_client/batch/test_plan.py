@@ -20,6 +20,7 @@ from edge_client.services.edge import Edge
 from edge_client.services.s3 import ObjectInfo
 from edge_client.session import Session
 from tests.fakes.servers import S3Server
+from tests.unit.edge_client.batch.samples import put_claim
 from tests.unit.edge_client.samples import NOW, SESSION, claim, transcript, wav
 
 ALL = Filter()
@@ -220,12 +221,6 @@ def go(edge: Edge) -> Iterator[Go]:
 
 def actions(found: list[PlannedSession]) -> Counter[PlannedAction]:
     return Counter(each.action for each in found)
-
-
-def put_claim(s3: S3Server, session: Session, **changes: object) -> None:
-    etag = s3.objects[session.audio_key].etag
-    written = claim(**({"session": session.prefix, "audio_etag": etag} | changes))
-    s3.put(session.claim_key, written.model_dump_json().encode())
 
 
 def test_bucket_costs_a_list_and_a_get_for_each_doubt(edge: Edge, s3: S3Server, go: Go) -> None:
