@@ -43,6 +43,8 @@ _ALWAYS_COUNTED = ("queued", "running", DONE, FAILED)
 class Writer:
     """Shows the news of a batch, after they were counted. This one shows nothing."""
 
+    _encoding = "utf-8"
+
     def submitted(self, session: Session, claim: Claim) -> None:
         """Take a job that is in flight."""
 
@@ -53,7 +55,11 @@ class Writer:
         """Take a session's end; one that needed no work ends as it was listed."""
 
     def note(self, message: str) -> None:
-        """Take one line."""
+        """Show one line, safe on the stream."""
+        self._line(safe_line(message, self._encoding, NOTE_CHARS))
+
+    def _line(self, text: str) -> None:
+        """Write one line."""
 
 
 class BatchProgress:
@@ -195,10 +201,6 @@ class PlainWriter(Writer):
             self._line(ending_line(record, self._encoding))
         self.polled()
 
-    def note(self, message: str) -> None:
-        """Print one line."""
-        self._line(safe_line(message, self._encoding, NOTE_CHARS))
-
     def _line(self, text: str) -> None:
         self._stream.write(f"{self._clock.now():%Y-%m-%d %H:%M:%SZ} {text}\n")
         self._stream.flush()
@@ -209,16 +211,15 @@ class JsonWriter(Writer):
 
     def __init__(self, out: TextIO, stream: TextIO, clock: Clock) -> None:
         self._out, self._stream, self._clock = out, stream, clock
+        self._encoding = stream.encoding or "utf-8"
 
     def ended(self, record: Record, is_as_listed: bool) -> None:
         """Print the report's line."""
         self._out.write(line_of(record, self._clock))
         self._out.flush()
 
-    def note(self, message: str) -> None:
-        """Print one line, beside the objects."""
-        line = safe_line(message, self._stream.encoding or "utf-8", NOTE_CHARS)
-        self._stream.write(f"{line}\n")
+    def _line(self, text: str) -> None:
+        self._stream.write(f"{text}\n")
         self._stream.flush()
 
 
@@ -249,10 +250,6 @@ class LiveWriter(Writer):
         """Print a line above the table for what did not go well."""
         if record.result != DONE and not is_as_listed:
             self._line(ending_line(record, self._encoding))
-
-    def note(self, message: str) -> None:
-        """Print one line above the table."""
-        self._line(safe_line(message, self._encoding, NOTE_CHARS))
 
     def _line(self, text: str) -> None:
         from rich.text import Text
