@@ -15,7 +15,7 @@ import json
 import time
 import uuid
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from math import inf
@@ -49,14 +49,10 @@ class QueueConfig:
         take_poll_s: How long ``job-take`` and ``job-stop`` are held open. The SDK gives up
             after 90 s, and a worker told to stop waits for the open one to end.
         sync_wait_s: How long ``/runsync`` and ``/status-sync`` are held open.
-        webhook_retries: Further tries after a webhook's first answer was not 200.
-        webhook_interval_s: Time between two such tries.
-        webhook_timeout_s: Patience with one webhook request.
+        webhook_interval_s: Time between two tries of a webhook that did not answer 200.
         rate_window_s: The window of the rates.
-        run_rate: Of ``/run``; beyond it clients get 429, as with the others.
-        status_rate: Of ``/status``.
-        cancel_rate: Of ``/cancel``.
-        purge_rate: Of ``/purge-queue``; RunPod names no limit at one moment.
+        rates: By the first word of the path; beyond it clients get 429. RunPod names no limit
+            of ``/purge-queue`` at one moment.
     """
 
     max_run_bytes: int = 10 * MB
@@ -67,14 +63,16 @@ class QueueConfig:
     worker_silence_s: float = 10.0
     take_poll_s: float = 5.0
     sync_wait_s: float = 90.0
-    webhook_retries: int = 2
     webhook_interval_s: float = 10.0
-    webhook_timeout_s: float = 5.0
     rate_window_s: float = 10.0
-    run_rate: RateLimit = RateLimit(1000, 200)
-    status_rate: RateLimit = RateLimit(2000, 400)
-    cancel_rate: RateLimit = RateLimit(100, 20)
-    purge_rate: RateLimit = RateLimit(2, 2)
+    rates: Mapping[str, RateLimit] = field(
+        default_factory=lambda: {
+            "run": RateLimit(1000, 200),
+            "status": RateLimit(2000, 400),
+            "cancel": RateLimit(100, 20),
+            "purge-queue": RateLimit(2, 2),
+        }
+    )
 
 
 class Timeout(Enum):

@@ -9,15 +9,16 @@ from dataclasses import replace
 
 import pytest
 from pydantic import SecretStr
+from starlette.exceptions import HTTPException
 
-from devstack.api import RateLimits, TooManyRequests
+from devstack.api import RateLimits
 from devstack.queue import QueueConfig, RateLimit
 from devstack.server import QueueServer
 from edge_client.errors import JobNotFound
 from edge_client.services.runpod import CONNECTIONS, Kind, Rate, RunpodApi
 from tests.fakes.queue_client import API_KEY, ENDPOINT_ID, FakeClock, QueueClient
 
-CONFIG = QueueConfig(status_rate=RateLimit(per_window=5, at_once=2))
+CONFIG = QueueConfig(rates={"status": RateLimit(per_window=5, at_once=2)})
 
 
 def ask(rate_limits: RateLimits, times: int, kind: str = "status") -> None:
@@ -32,11 +33,11 @@ def test_the_window_slides(clock: FakeClock) -> None:
     ask(rate_limits, 3)
     clock.pass_s(6)
     ask(rate_limits, 2)
-    with pytest.raises(TooManyRequests):
+    with pytest.raises(HTTPException):
         ask(rate_limits, 1)
     clock.pass_s(4)
     ask(rate_limits, 3)
-    with pytest.raises(TooManyRequests):
+    with pytest.raises(HTTPException):
         ask(rate_limits, 1)
     ask(rate_limits, 9, "health")  # what has no limit is counted, too
     assert rate_limits.report()["requests"] == {"status": 10, "health": 9}
@@ -50,7 +51,7 @@ def test_requests_at_one_moment_are_limited_too(clock: FakeClock) -> None:
     with ExitStack() as open_requests:
         for _ in range(2):
             open_requests.enter_context(rate_limits.admit("status", "a client"))
-        with pytest.raises(TooManyRequests):
+        with pytest.raises(HTTPException):
             ask(rate_limits, 1)
     ask(rate_limits, 1)
     assert rate_limits.report()["most_at_once"] == {"status": 2}
@@ -67,7 +68,7 @@ def test_too_many_requests_are_answered_with_429(client: QueueClient) -> None:
 
 def hammer(limit: RateLimit, rate: Rate, times: int) -> dict[str, object]:
     """Ask for a job's state from 32 threads, in real time; return what the queue saw."""
-    config = replace(CONFIG, rate_window_s=1.0, status_rate=limit)
+    config = replace(CONFIG, rate_window_s=1.0, rates={"status": limit})
     with QueueServer(ENDPOINT_ID, API_KEY, config) as server:
         api = RunpodApi(server.base_url, ENDPOINT_ID, SecretStr(API_KEY), rates={Kind.STATUS: rate})
 
