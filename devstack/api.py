@@ -374,10 +374,7 @@ class Webhooks:
             task.cancel()
 
     async def _deliver(self, job_id: str) -> None:
-        try:
-            job = self._queue.find(job_id)
-        except JobNotFound:
-            return
+        job = self._queue.find(job_id)
         if job.submission.webhook is None:
             return
         document = job.to_wire()
@@ -406,12 +403,12 @@ def _post(url: str, document: dict[str, Any]) -> bool:
 def create_app(
     queue: JobQueue, changes: Changes, rate_limits: RateLimits, endpoint_id: str, api_key: str
 ) -> Starlette:
-    """Return the app that serves `queue`.
+    """Return the app that serves `queue`, which it calls in its event loop only.
 
     Args:
-        queue: The rules; called in the app's event loop only.
-        changes: Woken by each event of the queue.
-        rate_limits: Counts clients' requests, and refuses too many.
+        queue: Its events wake `changes`.
+        changes: Wakes the requests that are held open.
+        rate_limits: Refuses clients that ask too often.
         endpoint_id: RunPod's name of the endpoint.
         api_key: What clients have to present.
     """

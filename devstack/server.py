@@ -101,7 +101,9 @@ class QueueServer:
                 timeout_graceful_shutdown=2,
             )
         )
-        self._thread = threading.Thread(target=self._run, name="queue", daemon=True)
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve()), name="queue", daemon=True
+        )
         self._thread.start()
 
     def _stop(self) -> None:
@@ -127,9 +129,6 @@ class QueueServer:
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()
         self._changes.notify()
-
-    def _run(self) -> None:
-        asyncio.run(self._serve())
 
     async def _serve(self) -> None:
         self._changes.notify()  # requests wait in this loop from now on

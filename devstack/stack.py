@@ -19,6 +19,7 @@ from typing import Self
 
 from devstack.events import Event, EventKind, EventLog, write_json_lines
 from devstack.guard import Guard
+from devstack.process import ChildProcess
 from devstack.queue import QueueConfig
 from devstack.s3 import REGION, S3Server
 from devstack.server import QueueServer
@@ -136,16 +137,8 @@ class Stack:
         self.queue = undo.enter_context(queue)
         self.worker_home = state / "worker"
         self.worker_home.mkdir()
-        self.pool = WorkerPool(
-            self._worker_count,
-            self._worker_command,
-            self._environment,
-            ROOT,
-            self.logs,
-            self.guard,
-            self.queue.release_polls,
-            self._grace_s,
-        )
+        count, release_polls = self._worker_count, self.queue.release_polls
+        self.pool = WorkerPool(count, self._spawn, self.logs, release_polls, self._grace_s)
         events.listen(self.pool.on_event)
         undo.enter_context(self.pool)
 
@@ -155,6 +148,7 @@ class Stack:
             for old in self.logs.glob(pattern):
                 old.unlink()
 
-    def _environment(self, worker_id: str) -> dict[str, str]:
+    def _spawn(self, worker_id: str, log: Path) -> ChildProcess:
         url, home = self.queue.endpoint_url, self.worker_home
-        return worker_environment(url, worker_id, home, self._ping_interval_s) | self._worker_env
+        env = worker_environment(url, worker_id, home, self._ping_interval_s) | self._worker_env
+        return ChildProcess(self._worker_command, env, ROOT, log, self.guard)

@@ -70,13 +70,6 @@ def test_the_webhook_gets_what_status_shows_until_it_answers_200(
     assert "hidden" not in client.call("GET", "_events").text
 
 
-def test_a_cancelled_job_calls_its_webhook(client: QueueClient, receiver: Receiver) -> None:
-    job_id = client.run(webhook=receiver.url)
-    client.call("POST", f"cancel/{job_id}")
-    wait_until(lambda: receiver.bodies)
-    assert receiver.bodies[0]["status"] == "CANCELLED"
-
-
 @pytest.mark.parametrize("is_away", [False, True])
 def test_after_three_tries_it_is_over(
     client: QueueClient, receiver: Receiver, is_away: bool
