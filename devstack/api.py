@@ -1,6 +1,6 @@
 """Serve the queue over HTTP, to clients (/run, /status …) and to the SDK's worker loop.
 
-`create_app` returns both sides under `/v2/{endpoint}`. Clients get 401 without the key, 429 over a
+`QueueApi.app` has both sides under `/v2/{endpoint}`. Clients get 401 without the key, 429 over a
 rate limit, 413 and 400 for bodies that RunPod refuses, and webhooks when jobs end. Workers are
 trusted: the SDK may send a key of its own. After runpod 1.12.0, `rp_job.py`, `rp_http.py` and
 `rp_ping.py`.
@@ -176,17 +176,45 @@ class RateLimits:
 
 
 class QueueApi:
-    """Routes of one endpoint, relative to it; those of clients want `Authorization: Bearer KEY`."""
+    """HTTP in front of one queue; clients present `Authorization: Bearer KEY`.
 
-    def __init__(
-        self, queue: JobQueue, changes: Changes, rate_limits: RateLimits, api_key: str
-    ) -> None:
+    Args:
+        queue: Called in the app's event loop only; each of its events wakes open requests.
+        api_key: What clients have to present.
+        clock: Seconds, never falling.
+    """
+
+    def __init__(self, queue: JobQueue, api_key: str, clock: Callable[[], float]) -> None:
         self._queue = queue
-        self._changes = changes
-        self._rate_limits = rate_limits
         self._expected = f"Bearer {api_key}".encode()
+        self.changes = Changes()
+        self.rate_limits = RateLimits(queue.config, clock)
 
-    def client_routes(self) -> list[Route]:
+    def app(self, endpoint_id: str) -> Starlette:
+        """Return the app, with all routes under `/v2/{endpoint_id}`."""
+        webhooks = Webhooks(self._queue)
+        self._queue.events.listen(lambda _: self.changes.notify())
+        self._queue.events.listen(webhooks.on_event)
+
+        @asynccontextmanager
+        async def lifespan(_: Starlette) -> AsyncIterator[None]:
+            ticking = asyncio.get_running_loop().create_task(_tick(self._queue))
+            yield
+            ticking.cancel()
+            webhooks.stop()
+
+        routes = [*self._client_routes(), *self._worker_routes()]
+        return Starlette(
+            routes=[Mount(f"/v2/{endpoint_id}", routes=routes)],
+            exception_handlers={
+                HTTPException: lambda _, exc: _error(exc.status_code, exc.detail),
+                JobNotFound: lambda _, exc: _error(404, "job not found"),
+                NotRetryable: lambda _, exc: _error(400, str(exc)),
+            },
+            lifespan=lifespan,
+        )
+
+    def _client_routes(self) -> list[Route]:
         """Return what RunPod offers to clients, and two of our own: the log and the counts."""
         return [
             self._guarded("/run", self.run, "POST"),
@@ -201,7 +229,7 @@ class QueueApi:
             self._guarded("/_requests", self.requests),
         ]
 
-    def worker_routes(self) -> list[Route]:
+    def _worker_routes(self) -> list[Route]:
         """Return what the SDK's worker loop asks for."""
         return [
             Route("/job-take/{worker_id}", self.take),
@@ -219,7 +247,7 @@ class QueueApi:
             given = request.headers.get("Authorization", "").encode()
             if not secrets.compare_digest(given, self._expected):
                 raise HTTPException(401, "Unauthorized: send the API key")
-            with self._rate_limits.admit(path.split("/")[1], request.client):
+            with self.rate_limits.admit(path.split("/")[1], request.client):
                 return await handler(request)
 
         return Route(path, guarded, methods=[verb])
@@ -246,7 +274,7 @@ class QueueApi:
     async def _when_ended(self, request: Request, job_id: str) -> Response:
         job = self._queue.find(job_id)
         wait_s = self._queue.config.sync_wait_s
-        await self._changes.poll(request, lambda: job.state.is_final, wait_s)
+        await self.changes.poll(request, lambda: job.state.is_final, wait_s)
         return JSONResponse(self._queue.find(job_id).to_wire())
 
     async def cancel(self, request: Request) -> Response:
@@ -272,7 +300,7 @@ class QueueApi:
 
     async def requests(self, request: Request) -> Response:
         """Show the counts of requests and connections."""
-        return JSONResponse(self._rate_limits.report())
+        return JSONResponse(self.rate_limits.report())
 
     async def take(self, request: Request) -> Response:
         """Hand over one job, as soon as there is one."""
@@ -299,7 +327,7 @@ class QueueApi:
         """Hold the request open, but not for a worker that is to leave."""
         is_retired = self._queue.is_retired(request.path_params["worker_id"])
         hold_s = HURRIED_POLL_S if is_retired else self._queue.config.take_poll_s
-        return await self._changes.poll(request, attempt, hold_s)
+        return await self.changes.poll(request, attempt, hold_s)
 
     async def done(self, request: Request) -> Response:
         """Take a result, or progress: the SDK posts both here."""
@@ -398,42 +426,6 @@ def _post(url: str, document: dict[str, Any]) -> bool:
         except requests.RequestException:
             return False
         return answer.status_code == 200
-
-
-def create_app(
-    queue: JobQueue, changes: Changes, rate_limits: RateLimits, endpoint_id: str, api_key: str
-) -> Starlette:
-    """Return the app that serves `queue`, which it calls in its event loop only.
-
-    Args:
-        queue: Its events wake `changes`.
-        changes: Wakes the requests that are held open.
-        rate_limits: Refuses clients that ask too often.
-        endpoint_id: RunPod's name of the endpoint.
-        api_key: What clients have to present.
-    """
-    webhooks = Webhooks(queue)
-    queue.events.listen(lambda _: changes.notify())
-    queue.events.listen(webhooks.on_event)
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        ticking = asyncio.get_running_loop().create_task(_tick(queue))
-        yield
-        ticking.cancel()
-        webhooks.stop()
-
-    api = QueueApi(queue, changes, rate_limits, api_key)
-    routes = [*api.client_routes(), *api.worker_routes()]
-    return Starlette(
-        routes=[Mount(f"/v2/{endpoint_id}", routes=routes)],
-        exception_handlers={
-            HTTPException: lambda _, exc: _error(exc.status_code, exc.detail),
-            JobNotFound: lambda _, exc: _error(404, "job not found"),
-            NotRetryable: lambda _, exc: _error(400, str(exc)),
-        },
-        lifespan=lifespan,
-    )
 
 
 def _error(status: int, error: str) -> Response:

@@ -11,7 +11,7 @@ from typing import Self
 
 import uvicorn
 
-from devstack.api import Changes, RateLimits, create_app
+from devstack.api import QueueApi
 from devstack.events import EventLog
 from devstack.queue import JobQueue, QueueConfig
 
@@ -39,13 +39,13 @@ class QueueServer:
     ) -> None:
         self.endpoint_id = endpoint_id
         self.events = events or EventLog()
-        self._changes = Changes()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._socket = _listen(0)
         self._port: int = self._socket.getsockname()[1]
         queue = JobQueue(self.events, config, clock)
-        self.rate_limits = RateLimits(queue.config, clock)
-        self._app = create_app(queue, self._changes, self.rate_limits, endpoint_id, api_key)
+        api = QueueApi(queue, api_key, clock)
+        self.rate_limits, self._changes = api.rate_limits, api.changes
+        self._app = api.app(endpoint_id)
         self._server: uvicorn.Server
         self._thread: threading.Thread
 

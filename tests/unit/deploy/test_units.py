@@ -29,6 +29,11 @@ def read(unit: Path) -> configparser.RawConfigParser:
     return parser
 
 
+def exec_start(service: Path) -> str:
+    """Return what a service runs."""
+    return read(service)["Service"]["ExecStart"]
+
+
 def analyze(*arguments: str) -> str:
     """Return what `systemd-analyze` complains about."""
     command = [str(ANALYZE), *arguments]
@@ -56,7 +61,7 @@ def test_a_services_exposure_is_below_2_of_10() -> None:
 
 def test_the_receivers_command_line_is_the_edge_clients() -> None:
     """The end-to-end tests run that of the batch, and cron's."""
-    program, env_option, _, *arguments = read(SERVICES[1])["Service"]["ExecStart"].split()
+    program, env_option, _, *arguments = exec_start(SERVICES[1]).split()
     assert (program, env_option) == (INSTALLED, "--env-file")
     done = CliRunner().invoke(cli, [*arguments, "--help"])  # an unknown option comes first
     assert done.exit_code == 0, done.output

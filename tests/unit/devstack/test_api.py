@@ -155,12 +155,14 @@ def test_runsync_answers_with_the_result(client: QueueClient) -> None:
     assert client.call("GET", f"status-sync/{answer['id']}").json()["status"] == "IN_QUEUE"
 
 
-def test_purge_drops_what_waits(client: QueueClient) -> None:
-    job_id = client.run()
+def test_purge_drops_waiting_jobs_only(client: QueueClient) -> None:
+    running, waiting = client.run(), client.run()
+    client.take()
     assert client.call("GET", "health").json()["jobs"]["inQueue"] == 1
     assert client.call("POST", "purge-queue").json() == {"removed": 1, "status": "completed"}
+    assert client.status(running)["status"] == "IN_PROGRESS"
     for verb, path in (("GET", "status"), ("POST", "cancel"), ("POST", "retry")):
-        assert client.call(verb, f"{path}/{job_id}").status_code == 404
+        assert client.call(verb, f"{path}/{waiting}").status_code == 404
 
 
 def test_a_worker_that_asks_for_a_restart_gets_no_job(client: QueueClient) -> None:

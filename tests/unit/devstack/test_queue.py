@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -31,9 +30,11 @@ def kinds(queue: JobQueue, job: Job) -> list[str]:
 
 def is_gone(queue: JobQueue, job: Job) -> bool:
     """Whether the queue no longer knows the job."""
-    with suppress(JobNotFound):
-        return queue.find(job.job_id) is None
-    return True
+    try:
+        queue.find(job.job_id)
+    except JobNotFound:
+        return True
+    return False
 
 
 def test_a_job_runs_through_its_states(queue: JobQueue, clock: FakeClock) -> None:
@@ -131,16 +132,10 @@ def test_a_silent_workers_job_goes_back_to_the_front(queue: JobQueue, clock: Fak
     assert queue.take("other") == [job]
     assert not queue.finish("w", job.job_id, "from the lost worker")
     assert queue.finish("other", job.job_id, "right")
-    assert job.output == "right"
-    assert kinds(queue, job)[-5:] == ["stop_sent", "requeued", "taken", "late_result", "completed"]
-
-
-def test_a_pinging_worker_keeps_its_job(queue: JobQueue, clock: FakeClock) -> None:
-    job = started(queue)
-    for _ in range(50):
-        clock.pass_s(9.9)
-        queue.ping("w")
-    assert queue.find(job.job_id).worker_id == "w"
+    assert not queue.progress("other", job.job_id, "late")  # as the SDK's threads often post
+    assert (job.state, job.output) == (JobState.COMPLETED, "right")
+    happened = ["stop_sent", "requeued", "taken", "late_result", "completed", "late_progress"]
+    assert kinds(queue, job)[-6:] == happened
 
 
 def test_a_worker_that_gets_its_lost_job_again_is_not_told_to_stop_it(
@@ -150,16 +145,6 @@ def test_a_worker_that_gets_its_lost_job_again_is_not_told_to_stop_it(
     clock.pass_s(10)
     assert queue.take("w") == [job]
     assert queue.collect_stops("w") == []
-
-
-def test_the_first_result_stands(queue: JobQueue) -> None:
-    """The SDK's progress threads often post after the result."""
-    job = started(queue)
-    queue.finish("w", job.job_id, "first")
-    assert not queue.progress("w", job.job_id, "late")
-    assert not queue.finish("w", job.job_id, error="second")
-    assert (job.state, job.output) == (JobState.COMPLETED, "first")
-    assert kinds(queue, job)[-2:] == ["late_progress", "late_result"]
 
 
 @pytest.mark.parametrize(
@@ -181,14 +166,6 @@ def test_cancelling_stops_the_worker_that_runs_the_job(
     assert queue.collect_stops("other") == []
     assert queue.collect_stops("w") == ([job.job_id] if stops else [])
     assert not queue.finish("w", job.job_id, "too late")
-
-
-def test_purge_drops_waiting_jobs_only(queue: JobQueue) -> None:
-    running, waiting = started(queue), submit(queue)
-    assert queue.purge() == 1
-    assert queue.find(running.job_id).state is JobState.IN_PROGRESS
-    assert is_gone(queue, waiting)
-    assert queue.take("w") == []
 
 
 def test_a_failed_job_can_be_retried_with_a_new_ttl(queue: JobQueue, clock: FakeClock) -> None:

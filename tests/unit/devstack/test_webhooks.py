@@ -41,12 +41,10 @@ class Receiver:
 def receiver() -> Iterator[Receiver]:
     """Yield a receiver that is listening."""
     receiver = Receiver()
-    thread = threading.Thread(target=receiver.server.serve_forever, args=(0.02,))
-    thread.start()
-    yield receiver
-    receiver.server.shutdown()
-    receiver.server.server_close()
-    thread.join()
+    with receiver.server as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,)).start()
+        yield receiver
+        server.shutdown()
 
 
 def finish_with_webhook(client: QueueClient, url: str) -> str:
