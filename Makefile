@@ -6,7 +6,7 @@ MODELS_DIR ?= models
 PACKAGES := bucketscribe_contract worker edge_client builder devstack bench tools handler.py
 PINS := requirements/dev.txt requirements/uv.txt
 
-.PHONY: setup format lint types test unit e2e test-faults image test-image demo eval bench docs check requirements release release-notes push clean help
+.PHONY: setup format lint types test unit models e2e sentinels soak image test-image demo eval bench docs requirements release release-notes push clean help
 
 setup: $(VENV)/.installed $(MODELS_DIR)/profile.json ## install everything, assemble the demo models
 
@@ -38,15 +38,22 @@ types: setup
 	$(BIN)/mypy handler.py
 
 unit: setup
-	$(BIN)/pytest -m "not models and not e2e and not image"
+	$(BIN)/pytest tests/unit -n 2 --dist worksteal
 
-e2e: setup
-	$(BIN)/pytest -m "models or e2e"
+models: setup ## tests on the demo models
+	$(BIN)/pytest tests/models
 
-test-faults: setup ## everything that can break, broken; rewrites docs/faults.md
+e2e: setup ## tests on the development stack, with a real worker
+	$(BIN)/pytest tests/e2e
+
+sentinels: setup ## one fault of each kind
+	$(BIN)/python -m tests.faults --sentinels
+
+test: lint types unit models e2e sentinels ## what has to pass before a push; under ten minutes
+
+soak: setup ## all faults (rewrites docs/faults.md), batches and listings at scale, parity with stock
 	$(BIN)/python -m tests.faults
-
-test: lint types unit e2e test-faults test-image ## all that must hold
+	$(BIN)/pytest tests/soak
 
 image: setup ## PROFILE, BASE_IMAGE, TAG, LANGUAGES, WHISPER_MODEL, HF_TOKEN_FILE: build the worker's image
 	$(BIN)/python -m image.build

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from devstack.demo import telephone_sample
 from tests.recordings import short_speech, write_recording
 
 ROOT = Path(__file__).parents[2]
+SIGNATURE = re.compile(r"X-Amz-Signature(=|%3D)[0-9a-f]", re.IGNORECASE)
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"}
 
 
@@ -110,11 +112,28 @@ class Bench:
 
 @pytest.fixture(scope="session")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """The stack, its worker's models loading while the first tests wait."""
+    """The stack with one real worker; at its end nothing that people read may hold a secret."""
     with Stack(
         logs=tmp_path_factory.mktemp("logs"), worker_env={"MAX_AUDIO_BYTES": "9000000"}
-    ) as s:
-        yield Bench(s)
+    ) as stack:
+        bench = Bench(stack)
+        yield bench
+        _check_that_workers_see_no_aws_key(stack)
+        _check_that_nobody_reads_a_secret(bench)
+
+
+def _check_that_workers_see_no_aws_key(stack: Stack) -> None:
+    for pid in stack.worker_pids():
+        assert b"AWS_" not in Path(f"/proc/{pid}/environ").read_bytes()
+
+
+def _check_that_nobody_reads_a_secret(bench: Bench) -> None:
+    logs = [path for path in bench.stack.logs.rglob("*") if path.is_file()]
+    assert {"queue.jsonl", "s3.log", "worker-1.log"} <= {path.name for path in logs}
+    texts = [*bench.printed, *(path.read_text(errors="replace") for path in logs)]
+    for secret in (bench.stack.env["AWS_SECRET_ACCESS_KEY"], bench.stack.env["RUNPOD_API_KEY"]):
+        assert not [text for text in texts if secret in text]
+    assert not [text for text in texts if SIGNATURE.search(text)]
 
 
 @pytest.fixture(scope="session")

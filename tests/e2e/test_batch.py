@@ -9,14 +9,11 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
 from devstack import EventKind
 from edge_client.jobs.transcript import parse
 from edge_client.session import Session
 from tests.e2e.conftest import ROOT, Bench
 
-pytestmark = pytest.mark.e2e
 USER = "batch"
 SESSIONS = [Session(USER, f"s{number}") for number in range(3)]
 UNREADABLE = b"RIFF\x24\x00\x00\x00WAVE" + b"no audio in it " * 100

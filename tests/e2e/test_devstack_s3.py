@@ -16,7 +16,6 @@ from devstack.guard import Guard
 from devstack.s3 import S3Server, StartFailed, StartInterrupted
 from tests.fakes.queue_client import group_members, wait_until
 
-pytestmark = pytest.mark.e2e
 KEY = "users/ü ser+1/audio/sessions/a%20b/audio.wav"
 
 

@@ -19,7 +19,6 @@ import devstack
 from devstack.stack import ROOT
 from tests.fakes.queue_client import is_running, wait_until
 
-pytestmark = pytest.mark.e2e
 HANDLER = f"{sys.executable} {Path(__file__).parents[1] / 'fakes/echo_worker.py'}"
 NAMES = [
     "AWS_ENDPOINT_URL_S3",

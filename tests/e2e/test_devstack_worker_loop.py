@@ -27,7 +27,6 @@ from tests.fakes.queue_client import (
     wait_until,
 )
 
-pytestmark = pytest.mark.e2e
 HANDLER = Path(__file__).parents[1] / "fakes" / "echo_worker.py"
 COMMAND = [sys.executable, str(HANDLER)]
 

@@ -13,7 +13,6 @@ from devstack import Stack
 from devstack.stack import write_env_file
 from tests.unit.edge_client.samples import wav
 
-pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parent.parent.parent
 SESSION = "users/u 1/audio/sessions/ses sion+%41 ü"
 Run = Callable[..., subprocess.CompletedProcess[str]]

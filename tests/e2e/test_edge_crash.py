@@ -21,7 +21,7 @@ from devstack.stack import write_env_file
 from edge_client.jobs.transcript import parse
 from tests.unit.edge_client.samples import wav
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 ROOT = Path(__file__).parent.parent.parent
 SHORT = {"RETRY_DELAY_SECONDS": "0.2", "LOST_ANSWER_SECONDS": "2"}
 

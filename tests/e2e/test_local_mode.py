@@ -6,11 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.recordings import short_reference
-
-pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,27 +30,14 @@ def test_the_test_input_prints_a_transcript() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "'schema_version': 1" in done.stdout
     assert "SPEAKER_01" in done.stdout
-
-
-def test_a_job_on_the_command_line_is_run(tmp_path: Path) -> None:
-    given = json.loads((ROOT / "test_input.json").read_text())["input"]
-    job = {"input": {"audio_base64": given["audio_base64"], "diarize": False}}
-    done = run("--test_input", json.dumps(job))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "'speakers': []" in done.stdout
-
-
-def test_a_failing_job_exits_1_with_its_code() -> None:
-    done = run("--test_input", '{"input": {"audio_base64": "QQ==", "speed": 2}}')
-    assert done.returncode == 1
-    assert "speed: unknown field" in done.stdout
     assert short_reference().utterances[0].text not in done.stderr
 
 
-def test_on_runpod_the_jobs_line_is_json_under_its_id() -> None:
-    job = '{"id": "job-1", "input": {"audio_base64": "QQ==", "speed": 2}}'
-    done = run("--test_input", job, RUNPOD_ENDPOINT_ID="ep")
-    lines = [json.loads(line) for line in done.stderr.splitlines() if "worker.job" in line]
-    (line,) = lines
+def test_a_failing_job_exits_1_with_its_code_and_logs_json_on_runpod() -> None:
+    job = {"id": "job-1", "input": {"audio_base64": "QQ==", "speed": 2}}
+    done = run("--test_input", json.dumps(job), RUNPOD_ENDPOINT_ID="ep")
+    assert done.returncode == 1
+    assert "speed: unknown field" in done.stdout
+    (line,) = [json.loads(line) for line in done.stderr.splitlines() if "worker.job" in line]
     assert (line["requestId"], line["level"]) == ("job-1", "WARN")
     assert (line["status"], line["error"]) == ("failed", "INVALID_INPUT")

@@ -26,7 +26,7 @@ from edge_client.session import Session
 from edge_client.webhook.server import fresh_secret
 from tests.unit.edge_client.samples import wav
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).parents[2]
 SECRET = fresh_secret()
 LYING = {"id": "x", "status": "COMPLETED", "output": {"status": "ok", "result": {"bytes": 1}}}

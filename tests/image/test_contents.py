@@ -18,7 +18,7 @@ from image.listing import account, describe_contents, describe_layers, list_laye
 from image.requirements import read_left_out
 from tests.image.conftest import ROOT, SECRET, Image, build_from
 
-pytestmark = [pytest.mark.image, pytest.mark.timeout(1500)]
+pytestmark = pytest.mark.timeout(1500)
 
 COMPILERS = ("gcc", "cc", "g++", "clang", "make", "ld", "nvcc", "ptxas", "pip", "pip3", "uv")
 PUBLIC_INDEX = b".".join((b"pypi", b"org"))  # no committed file names a package index

@@ -10,7 +10,7 @@ import pytest
 
 from tests.image.conftest import ROOT, Image
 
-pytestmark = [pytest.mark.image, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 WHO = """
 import json, os, socket

@@ -15,7 +15,7 @@ from tests.e2e.conftest import Bench
 from tests.fakes.queue_client import wait_until
 from tests.image.conftest import Image
 
-pytestmark = [pytest.mark.image, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 SESSION = "users/512b3590-30b1-707d-ed46-bf68df7b52d5/audio/sessions"
 AUDIO = f"{SESSION}/one/audio.wav"

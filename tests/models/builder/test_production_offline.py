@@ -20,7 +20,6 @@ from worker.models.folder import Profile
 if TYPE_CHECKING:
     from torchaudio.pipelines import Wav2Vec2ASRBundle
 
-pytestmark = pytest.mark.models
 
 ENGLISH = Path(__file__).parents[3] / "builder" / "align_en_tiny"
 BUNDLE = "VOXPOPULI_ASR_BASE_10K_DE"

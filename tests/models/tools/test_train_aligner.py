@@ -8,8 +8,6 @@ import pytest
 from tools.train_aligner.corpus import Onset, TimedWord, Utterance, learn_paths, onsets, shape_of
 from tools.train_aligner.speech import Phone, WordGroup
 
-pytestmark = pytest.mark.models
-
 LETTERS = "ETAO"
 STEPS = 8
 

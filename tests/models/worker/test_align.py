@@ -18,7 +18,6 @@ from worker.types import Alignment, TextSegment, Transcription, Waveform
 if TYPE_CHECKING:
     from worker.engines.alignment.acoustic import Aligner
 
-pytestmark = pytest.mark.models
 
 SPEECH = Waveform(short_speech())
 SEGMENTS = (

@@ -17,7 +17,6 @@ from worker.types import Diarization, Waveform
 if TYPE_CHECKING:
     from worker.models.load import Models
 
-pytestmark = pytest.mark.models
 
 INLINE = JobInput(audio_base64="QQ==")
 Turns = list[tuple[float, float, str]]

@@ -21,8 +21,6 @@ from worker.stages.deliver import MAX_OUTPUT_BYTES, encode, upload_failed
 from worker.stages.fetch import clear_what_was_left, job_directory
 from worker.stages.validate import Speed, check_result_url
 
-pytestmark = pytest.mark.models  # worker.memory imports torch
-
 
 @pytest.mark.parametrize(
     ("error", "memory", "poison"),

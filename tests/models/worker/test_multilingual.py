@@ -15,8 +15,6 @@ from worker.cancel import CancelToken
 from worker.runtime import Runtime
 from worker.settings import WorkerSettings
 
-pytestmark = pytest.mark.models
-
 GERMAN = SHORT_SPEECH.with_name("german.flac")  # espeak-ng's voice, a sentence of our own
 
 

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from worker.models.load import Models
     from worker.pipeline import Job
 
-pytestmark = pytest.mark.models
 
 AUDIO = base64.b64encode(SHORT_SPEECH.read_bytes()).decode()
 MakeJob = Callable[..., "Job"]

@@ -17,7 +17,6 @@ from worker.types import SpeechSpan
 if TYPE_CHECKING:
     from worker.models.load import Models
 
-pytestmark = pytest.mark.models
 
 Spans = list[tuple[float, float, list[tuple[float, float]]]]
 

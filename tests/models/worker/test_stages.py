@@ -32,8 +32,6 @@ from worker.types import (
     Waveform,
 )
 
-pytestmark = pytest.mark.models
-
 SPEECH = Waveform(short_speech())
 SILENCE = Waveform(np.zeros(16_000 * 20, np.int16))
 INLINE = JobInput(audio_base64="QQ==")

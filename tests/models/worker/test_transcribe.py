@@ -18,7 +18,6 @@ from worker.types import SAMPLE_RATE_HZ, SpeechSpan, Transcription, Waveform
 if TYPE_CHECKING:
     from worker.models.load import Models
 
-pytestmark = pytest.mark.models
 
 SPEECH = Waveform(short_speech())
 INLINE = JobInput(audio_base64="QQ==")

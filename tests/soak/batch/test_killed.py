@@ -12,7 +12,7 @@ import pytest
 
 from tests.soak.batch.conftest import Box, Tell, sessions
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 KILLS = 30
 SESSIONS = 1_200
 SEED = 20261122

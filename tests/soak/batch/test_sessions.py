@@ -12,7 +12,7 @@ from devstack import EventKind
 from edge_client.session import Session
 from tests.soak.batch.conftest import Box, Tell, sessions
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 MAX_KEY_BYTES = 1024
 LONGEST_FILE = "/transcription.progress.json"
 # No backslash: SeaweedFS stores it as a slash.

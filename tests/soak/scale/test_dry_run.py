@@ -21,7 +21,7 @@ from devstack.guard import Guard
 from devstack.s3 import S3Server
 from tests.soak.scale.many_sessions import Filled, fill, kind_of, session_of
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 MANY = int(os.environ.get("SCALE_SESSIONS", "100000"))
 FEW = MANY // 10
 ROOT = Path(__file__).parents[3]

@@ -37,7 +37,6 @@ def test_takes_less_than_ten_megabytes() -> None:
     assert sum(path.stat().st_size for path in WEIGHTS.iterdir()) < 10_000_000
 
 
-@pytest.mark.models
 def test_words_are_found_far_better_than_by_spreading(row: Row) -> None:
     """The median and the 90th percentile of starts; ends are a little early: see the model card."""
     ours, naive = np.abs(row.starts), np.abs(row.naive_starts)
@@ -46,7 +45,6 @@ def test_words_are_found_far_better_than_by_spreading(row: Row) -> None:
     assert np.median(np.abs(row.ends)) < 0.06
 
 
-@pytest.mark.models
 def test_loads_as_float32_with_its_processor() -> None:
     """The weights are half precision on disk; a CPU computes in single."""
     model = Aligner(WEIGHTS).model

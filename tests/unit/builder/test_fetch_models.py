@@ -70,7 +70,6 @@ def test_folder_of_somebody_else_is_left_alone(
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-@pytest.mark.models
 def test_profile_json_says_where_everything_is_and_came_from(models_dir: Path) -> None:
     """The worker finds models by this file alone."""
     document = json.loads((models_dir / "profile.json").read_text())
@@ -96,7 +95,6 @@ def test_profile_json_says_where_everything_is_and_came_from(models_dir: Path) -
     assert set(document["files"]) <= found
 
 
-@pytest.mark.models
 def test_second_run_changes_nothing_and_says_so(
     models_dir: Path, demo_profile: PackageProfile
 ) -> None:
@@ -106,7 +104,6 @@ def test_second_run_changes_nothing_and_says_so(
     assert (models_dir / "profile.json").stat().st_mtime_ns == before
 
 
-@pytest.mark.models
 def test_folder_that_lost_a_file_is_assembled_again(
     copied_dir: Path, demo_profile: PackageProfile
 ) -> None:
@@ -117,7 +114,6 @@ def test_folder_that_lost_a_file_is_assembled_again(
     assert [path.name for path in copied_dir.parent.iterdir()] == ["models"]
 
 
-@pytest.mark.models
 def test_failure_leaves_the_old_folder_and_nothing_else(
     copied_dir: Path, demo_profile: PackageProfile
 ) -> None:

@@ -84,7 +84,6 @@ def test_folder_without_profile_is_refused(
     assert "builder.fetch_models --profile demo --into" in capsys.readouterr().err
 
 
-@pytest.mark.models
 def test_deleted_or_changed_files_are_named(
     copied_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -100,7 +99,6 @@ def test_deleted_or_changed_files_are_named(
     assert captured.out == ""
 
 
-@pytest.mark.models
 def test_assembled_folder_passes(models_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every model loads and runs with the network refused."""
     assert main([str(models_dir)]) == 0

@@ -40,8 +40,8 @@ def every(kind: type[EdgeError]) -> Iterator[type[EdgeError]]:
     [
         ("Failures of a job", FailureCode),
         ("Warnings of a job that succeeded", WarningCode),
-        ("Endings that no worker explains", Ending),
-        ("What a worker says", JobLog("job").facts({})),
+        ("Endings without a failure code", Ending),
+        ("The worker's log line", JobLog("job").facts({})),
     ],
 )
 def test_each_code_has_one_row_and_nothing_else_has(heading: str, codes: type[StrEnum]) -> None:

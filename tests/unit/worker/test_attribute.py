@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +15,6 @@ Span = st.tuples(Moment, Moment).map(sorted)
 SPEAKERS = ("SPEAKER_00", "SPEAKER_01", "SPEAKER_02")
 
 
-@pytest.mark.models
 @settings(deadline=None)  # the first one imports
 @given(
     st.lists(st.tuples(Span, st.sampled_from(SPEAKERS)), max_size=6),

@@ -106,7 +106,6 @@ class _Fetched:
     duration_s = 1.0
 
 
-@pytest.mark.models
 def test_libraries_that_set_their_own_level_stay_quiet() -> None:
     quieten()
     import lightning.pytorch

@@ -46,7 +46,6 @@ def test_bad_input_is_one_line_that_names_the_field(
     assert "5ec2e7" not in message
 
 
-@pytest.mark.models
 def test_a_missing_models_folder_names_its_remedy(runtime: Runtime) -> None:
     with pytest.raises(WorkerError, match="builder.fetch_models") as caught:
         runtime.run({"audio_url": URL}, CancelToken(), runtime.reporter(print))

@@ -7,11 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import pytest
-
 from bench.corpus import Utterance
-
-pytestmark = pytest.mark.models
 
 
 class Watch:

@@ -14,8 +14,6 @@ from pyannote.audio import Inference
 from tests.fakes.diarization import FRAME, StandIn, smooth_scores
 from worker.engines.segmentation import OverlapMean, SegmentationStream, Segmenter, WindowGrid
 
-pytestmark = pytest.mark.models
-
 SMALL = WindowGrid(10 / 16_000, 4 / 16_000)
 
 

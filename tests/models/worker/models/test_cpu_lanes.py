@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from worker.models.cpu_lanes import CpuLanes
 
-pytestmark = pytest.mark.models
-
 
 class Weighted(nn.Module):
     """Takes a batch, perhaps weights, and something that is no batch."""

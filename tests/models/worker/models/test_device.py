@@ -10,8 +10,6 @@ from worker.errors import WorkerError
 from worker.models.device import _cuda, choose_device, fitting, set_precision
 from worker.settings import WorkerSettings
 
-pytestmark = pytest.mark.models  # worker.models.device imports torch
-
 GIB = 1 << 30
 
 

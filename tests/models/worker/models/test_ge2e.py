@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 
 from worker.models.ge2e import GE2EEmbedding
 
-pytestmark = pytest.mark.models
-
 
 @pytest.fixture(scope="module")
 def model() -> GE2EEmbedding:

@@ -15,8 +15,6 @@ from bench.whole_path import ROOT
 from tests.recordings import SHORT_SPEECH
 from worker.models.imports import ABSENT, STOOD_IN_FOR
 
-pytestmark = pytest.mark.models
-
 SCRIPT = """
 import base64, json, sys
 from pathlib import Path

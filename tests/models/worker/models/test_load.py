@@ -15,8 +15,6 @@ from worker.errors import WorkerError
 from worker.models.load import Models, load_models
 from worker.settings import WorkerSettings
 
-pytestmark = pytest.mark.models
-
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Path:

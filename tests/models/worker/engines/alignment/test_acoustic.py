@@ -30,8 +30,6 @@ from worker.engines.alignment.acoustic import (
     plan_batches,
 )
 
-pytestmark = pytest.mark.models
-
 
 def model_on(device: str, module: nn.Module) -> AcousticModel:
     """The model as the engine takes it, on a device."""

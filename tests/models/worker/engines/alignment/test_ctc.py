@@ -13,8 +13,6 @@ from tests.fakes.ctc import BLANK, Emission, Problem, Tokens, problems
 from worker.engines.alignment import ctc
 from worker.engines.alignment.ctc import find_path
 
-pytestmark = pytest.mark.models
-
 Path = tuple[list[int], list[float]] | None
 
 

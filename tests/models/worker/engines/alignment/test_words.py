@@ -26,8 +26,6 @@ from worker.engines.alignment.words import (
 from worker.stages.align import _place
 from worker.types import TextSegment, Waveform
 
-pytestmark = pytest.mark.models
-
 SPEECH = Waveform(short_speech())
 
 SAYINGS = [

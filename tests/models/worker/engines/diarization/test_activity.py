@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyannote.audio.pipelines import SpeakerDiarization
 from pyannote.audio.utils.signal import binarize
 
 from tests.fakes.diarization import FRAME, StandIn, activity_of, smooth_scores
-
-pytestmark = pytest.mark.models
 
 
 @settings(deadline=None, max_examples=40)

@@ -23,8 +23,6 @@ from worker.engines.diarization import clustering as ours
 from worker.engines.diarization.clustering import SpeakerBounds, cluster, link
 from worker.errors import JobCancelled
 
-pytestmark = pytest.mark.models
-
 
 class Clusterer:
     """A pipeline that has nothing but its clustering."""

@@ -29,8 +29,6 @@ from worker.engines.diarization.embeddings import (
 from worker.engines.segmentation import WindowGrid, embedding_of
 from worker.models.ge2e import GE2EEmbedding
 
-pytestmark = pytest.mark.models
-
 
 def nothing(_: float) -> None:
     """Take progress."""

@@ -16,8 +16,6 @@ from pyannote.core import SlidingWindow, SlidingWindowFeature
 from tests.fakes.diarization import FRAME, StandIn, activity_of, smooth_scores
 from worker.engines.diarization.turns import loudest, speaker_turns
 
-pytestmark = pytest.mark.models
-
 
 def by_pyannote(
     feature: SlidingWindowFeature,

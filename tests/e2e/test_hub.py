@@ -10,8 +10,6 @@ import pytest
 from bucketscribe_contract import Transcript
 from tests.e2e.conftest import ROOT, Bench
 
-pytestmark = pytest.mark.e2e
-
 TESTS = json.loads((ROOT / ".runpod/tests.json").read_text(encoding="utf-8"))["tests"]
 
 

@@ -10,8 +10,6 @@ import requests
 
 from tests.e2e.conftest import Bench
 
-pytestmark = pytest.mark.e2e
-
 SESSION = "users/u/audio/sessions/secret"
 OTHER = "users/u/audio/sessions/other"
 JSON = {"Content-Type": "application/json"}

@@ -7,12 +7,8 @@ import shutil
 import time
 from pathlib import Path
 
-import pytest
-
 from devstack import Stack
 from devstack.events import EventKind
-
-pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
 

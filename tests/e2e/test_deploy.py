@@ -16,8 +16,6 @@ from tests.e2e.conftest import ROOT, Bench
 from tests.unit.deploy.test_units import CRON, INSTALLED, SERVICES, exec_start
 from tests.unit.docs.blocks import blocks
 
-pytestmark = pytest.mark.e2e
-
 BUCKET = "first-steps"
 SESSIONS = "users/me/audio/sessions"
 GIVEN = {  # what the blocks for elsewhere leave in the shell, by the stack's names
