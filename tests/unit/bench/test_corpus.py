@@ -43,32 +43,15 @@ CODECS = {
 RECORDINGS = [*load_folder(SPEECH_DIR), short_reference()]
 
 
-@pytest.mark.parametrize("rate_hz", [8_000, 16_000])
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_each_encoding_is_what_it_is_called_and_as_long(
-    encoding: str, rate_hz: int, tmp_path: Path
-) -> None:
-    """As FFmpeg's demuxers see it; what it sounds like, the worker's decoder tells."""
+def test_each_encoding_is_what_it_is_called(encoding: str, tmp_path: Path) -> None:
+    """As FFmpeg's demuxers see it; what it sounds like, the tests of the worker's decoder tell."""
     file = tmp_path / "speech"
-    write_recording(file, short_speech()[:: SAMPLE_RATE_HZ // rate_hz], rate_hz, encoding)
+    write_recording(file, short_speech()[::2], 8_000, encoding)
     with av.open(file) as container:
         stream = container.streams.audio[0]
         assert (container.format.name, stream.codec_context.name) == CODECS[encoding]
-        assert stream.rate == (48_000 if "opus" in encoding else rate_hz)
-    decoded = read_recording(file)
-    padding_s = 0.15 if rate_hz == SAMPLE_RATE_HZ else 0.3  # whole frames
-    assert abs(len(decoded) - len(short_speech())) < padding_s * SAMPLE_RATE_HZ
-    if encoding in {"wav", "flac"} and rate_hz == SAMPLE_RATE_HZ:
-        assert np.array_equal(decoded, short_speech())
-
-
-def test_stereo_keeps_its_channels_apart(tmp_path: Path) -> None:
-    file = tmp_path / "speech.wav"
-    write_recording(file, np.stack([short_speech(), np.zeros_like(short_speech())]))
-    with av.open(file) as container:
-        samples = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
-    assert np.array_equal(samples[0::2], short_speech())
-    assert not samples[1::2].any()
+        assert stream.rate == (48_000 if "opus" in encoding else 8_000)
 
 
 def test_the_same_speech_is_the_same_file(tmp_path: Path) -> None:

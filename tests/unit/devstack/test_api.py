@@ -14,7 +14,6 @@ from tests.fakes.queue_client import API_KEY, ENDPOINT_ID, FakeClock, QueueClien
 
 
 def test_clients_need_the_key(client: QueueClient) -> None:
-    """Every route of the client's side answers 401 otherwise."""
     routes = ["POST run", "POST runsync", "GET status/x", "GET status-sync/x", "POST cancel/x"]
     routes += ["POST retry/x", "POST purge-queue", "GET health", "GET _events"]
     for verb, path in (route.split() for route in routes):
@@ -86,7 +85,6 @@ BAD_REQUESTS: list[tuple[Any, str]] = [
 
 
 def test_a_bad_request_names_the_field(client: QueueClient) -> None:
-    """400, and nothing is queued."""
     for body, name in BAD_REQUESTS:
         answer = client.call("POST", "run", json=body)
         assert answer.status_code == 400
@@ -98,7 +96,6 @@ def test_a_bad_request_names_the_field(client: QueueClient) -> None:
 def test_the_worker_of_an_ended_job_is_told_to_stop(
     client: QueueClient, clock: FakeClock, end: str
 ) -> None:
-    """Time ends a job while nobody asks for it."""
     job_id = client.run(policy={"executionTimeout": 7000, "ttl": 60_000})
     client.take()
     if end == "CANCELLED":
@@ -137,7 +134,6 @@ def test_no_job_is_handed_to_a_closed_connection(client: QueueClient) -> None:
 
 
 def test_runsync_answers_with_the_result(client: QueueClient) -> None:
-    """The request stays open until the job ended."""
 
     def work() -> None:
         while (job := client.take()) is None:

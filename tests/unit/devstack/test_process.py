@@ -27,19 +27,14 @@ def guard() -> Iterator[Guard]:
         yield guard
 
 
-def spawn(script: str, folder: Path, guard: Guard) -> ChildProcess:
-    """Start a shell script that has started a process of its own."""
-    env = clean_environment(folder)
-    child = ChildProcess(["sh", "-c", script], env, folder, folder / "log", guard)
-    wait_until(lambda: len(group_members(child.pid)) >= 2)
-    return child
-
-
 @pytest.mark.parametrize(("script", "grace_s", "code"), [(FAMILY, 60, 3), (STUBBORN, 0.4, -9)])
 def test_stopping_a_child_ends_its_children_and_kills_it_after_its_grace(
     tmp_path: Path, guard: Guard, script: str, grace_s: float, code: int
 ) -> None:
-    child = spawn(script, tmp_path, guard)
+    child = ChildProcess(
+        ["sh", "-c", script], clean_environment(tmp_path), tmp_path, tmp_path / "log", guard
+    )
+    wait_until(lambda: len(group_members(child.pid)) >= 2)
     begin_s = time.monotonic()
     child.stop(grace_s)
     assert code == 3 or time.monotonic() - begin_s > 0.3
