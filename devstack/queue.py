@@ -168,18 +168,14 @@ class JobQueue:
     """All jobs of one endpoint, and their workers.
 
     Args:
-        events: The log that every change is written to.
         config: Limits and intervals.
         clock: Seconds, never falling.
     """
 
     def __init__(
-        self,
-        events: EventLog,
-        config: QueueConfig | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        self, config: QueueConfig | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.events = events
+        self.events = EventLog()
         self.config = config or QueueConfig()
         self._clock = clock
         self._jobs: dict[str, Job] = {}

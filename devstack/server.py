@@ -12,7 +12,6 @@ from typing import Self
 import uvicorn
 
 from devstack.api import QueueApi
-from devstack.events import EventLog
 from devstack.queue import JobQueue, QueueConfig
 
 HANDOVER_S = 0.2  # an answer on loopback is read in less, however busy the machine
@@ -25,7 +24,6 @@ class QueueServer:
         endpoint_id: RunPod's name of the endpoint.
         api_key: What clients have to present.
         config: Limits and intervals.
-        events: The log to write to.
         clock: Seconds, never falling.
     """
 
@@ -34,15 +32,14 @@ class QueueServer:
         endpoint_id: str,
         api_key: str,
         config: QueueConfig | None = None,
-        events: EventLog | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.endpoint_id = endpoint_id
-        self.events = events or EventLog()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._socket = _listen(0)
         self._port: int = self._socket.getsockname()[1]
-        queue = JobQueue(self.events, config, clock)
+        queue = JobQueue(config, clock)
+        self.events = queue.events
         api = QueueApi(queue, api_key, clock)
         self.rate_limits, self._changes = api.rate_limits, api.changes
         self._app = api.app(endpoint_id)

@@ -11,14 +11,13 @@ from typing import Self
 from devstack.events import Event, EventKind
 from devstack.process import ChildProcess, clean_environment
 
+PING_INTERVAL_MS = 1000
 FIRST_DELAY_S = 0.5
 MAX_DELAY_S = 30.0
 HEALTHY_S = 10.0
 
 
-def worker_environment(
-    endpoint_url: str, worker_id: str, home: Path, ping_interval_s: int
-) -> dict[str, str]:
+def worker_environment(endpoint_url: str, worker_id: str, home: Path) -> dict[str, str]:
     """Return what RunPod sets for a worker, pointed at the loopback queue.
 
     The SDK fills in `$ID` and `$RUNPOD_POD_ID` itself. Its system checks are skipped: they
@@ -33,7 +32,7 @@ def worker_environment(
         "RUNPOD_WEBHOOK_PING": f"{endpoint_url}/ping/$RUNPOD_POD_ID{query}",
         "RUNPOD_AI_API_KEY": "worker",
         "RUNPOD_POD_ID": worker_id,
-        "RUNPOD_PING_INTERVAL": str(ping_interval_s * 1000),
+        "RUNPOD_PING_INTERVAL": str(PING_INTERVAL_MS),
         "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true",
         "RUNPOD_SKIP_GPU_CHECK": "true",
         "RUNPOD_LOG_LEVEL": "INFO",

@@ -44,7 +44,7 @@ def pool(logs: Path) -> Iterator[tuple[QueueClient, WorkerPool]]:
     with Guard() as guard, QueueServer(ENDPOINT_ID, API_KEY, config) as server:
 
         def spawn(worker_id: str, log: Path) -> ChildProcess:
-            env = worker_environment(server.endpoint_url, worker_id, logs, 1)
+            env = worker_environment(server.endpoint_url, worker_id, logs)
             return ChildProcess(COMMAND, env, HANDLER.parent, log, guard)
 
         pool = WorkerPool(2, spawn, logs, server.release_polls, grace_s=20)
@@ -158,7 +158,7 @@ def test_stopping_lets_the_running_job_finish(tmp_path: Path) -> None:
         client = QueueClient(server)
         child = ChildProcess(
             COMMAND,
-            worker_environment(server.endpoint_url, "w", tmp_path, 1),
+            worker_environment(server.endpoint_url, "w", tmp_path),
             tmp_path,
             tmp_path / "log",
             guard,

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from bucketscribe_contract import ExecutionPolicy, JobState
-from devstack.events import EventKind, EventLog
+from devstack.events import EventKind
 from devstack.queue import JobNotFound, JobQueue, NotRetryable, QueueConfig, Submission
 from tests.fakes.queue_client import FakeClock
 
@@ -28,7 +28,7 @@ class AnyOrder(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = FakeClock()
-        self.queue = JobQueue(EventLog(self.clock), QueueConfig(retention_s=40), self.clock)
+        self.queue = JobQueue(QueueConfig(retention_s=40), self.clock)
         self.submitted: list[str] = []
         self.finals: dict[str, tuple[JobState, object]] = {}
 
