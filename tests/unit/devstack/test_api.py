@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from starlette.exceptions import HTTPException
 
-from devstack.queue import QueueConfig
+from devstack.api import RateLimits
+from devstack.events import EventKind
+from devstack.queue import QueueConfig, RateLimit
 from devstack.server import QueueServer
 from tests.fakes.queue_client import API_KEY, ENDPOINT_ID, FakeClock, QueueClient, wait_until
 
@@ -92,19 +98,16 @@ def test_a_bad_request_names_the_field(client: QueueClient) -> None:
     assert not client.server.events.since()
 
 
-@pytest.mark.parametrize("end", ["TIMED_OUT", "CANCELLED"])
-def test_the_worker_of_an_ended_job_is_told_to_stop(
-    client: QueueClient, clock: FakeClock, end: str
+def test_time_ends_a_job_while_nobody_asks_and_its_worker_is_told_to_stop(
+    client: QueueClient, clock: FakeClock
 ) -> None:
     job_id = client.run(policy={"executionTimeout": 7000, "ttl": 60_000})
     client.take()
-    if end == "CANCELLED":
-        client.call("POST", f"cancel/{job_id}")
     clock.pass_s(7)
     told = wait_until(lambda: client.call("GET", "job-stop/w?gpu=none").text)
     assert json.loads(told) == {"jobsToStop": [job_id]}
     assert client.call("GET", "job-stop/w?gpu=none").status_code == 204
-    assert client.status(job_id)["status"] == end
+    assert client.status(job_id)["status"] == "TIMED_OUT"
 
 
 def test_a_poll_is_held_open_until_there_is_a_job() -> None:
@@ -161,17 +164,6 @@ def test_purge_drops_waiting_jobs_only(client: QueueClient) -> None:
         assert client.call(verb, f"{path}/{waiting}").status_code == 404
 
 
-def test_a_worker_that_asks_for_a_restart_gets_no_job(client: QueueClient) -> None:
-    """`stopPod` retires this worker id; its result counts."""
-    job_id = client.run()
-    client.take()
-    client.done(job_id, {"output": 1, "stopPod": True})
-    assert client.status(job_id)["status"] == "COMPLETED"
-    client.run()
-    assert client.take() is None
-    assert client.take("fresh") is not None
-
-
 def test_events_are_served_in_order(client: QueueClient) -> None:
     """A program can count what happened from outside."""
     job_id = client.run()
@@ -182,3 +174,121 @@ def test_events_are_served_in_order(client: QueueClient) -> None:
     assert client.call("GET", "_events?since=2").json() == [events[2]]
     assert events[2]["job_id"] == job_id
     assert client.call("GET", "_events?since=x").status_code == 400
+
+
+LIMITED = QueueConfig(rates={"status": RateLimit(per_window=5, at_once=2)})
+
+
+def ask(rate_limits: RateLimits, times: int, kind: str = "status") -> None:
+    for _ in range(times):
+        with rate_limits.admit(kind, "a client"):
+            pass
+
+
+def test_the_window_slides(clock: FakeClock) -> None:
+    """What came ten seconds ago no longer counts, what came since does."""
+    rate_limits = RateLimits(LIMITED, clock)
+    ask(rate_limits, 3)
+    clock.pass_s(6)
+    ask(rate_limits, 2)
+    with pytest.raises(HTTPException):
+        ask(rate_limits, 1)
+    clock.pass_s(4)
+    ask(rate_limits, 3)
+    with pytest.raises(HTTPException):
+        ask(rate_limits, 1)
+    ask(rate_limits, 9, "health")  # what has no limit is counted, too
+    assert rate_limits.report()["requests"] == {"status": 10, "health": 9}
+    assert rate_limits.report()["refused"] == {"status": 2}
+    assert rate_limits.report()["most_in_window"] == {"status": 5, "health": 9}
+
+
+def test_requests_at_one_moment_are_limited_too(clock: FakeClock) -> None:
+    """One that is answered makes room."""
+    rate_limits = RateLimits(LIMITED, clock)
+    with ExitStack() as open_requests:
+        for _ in range(2):
+            open_requests.enter_context(rate_limits.admit("status", "a client"))
+        with pytest.raises(HTTPException):
+            ask(rate_limits, 1)
+    ask(rate_limits, 1)
+    assert rate_limits.report()["most_at_once"] == {"status": 2}
+
+
+def test_too_many_requests_are_answered_with_429(client: QueueClient) -> None:
+    """The clock stands still, so the window never ends."""
+    codes = [client.call("POST", "purge-queue").status_code for _ in range(3)]
+    assert codes == [200, 200, 429]
+    seen = client.call("GET", "_requests").json()
+    assert (seen["requests"]["purge-queue"], seen["refused"]) == (3, {"purge-queue": 1})
+    assert seen["connections"] == 1
+
+
+class Receiver(ThreadingHTTPServer):
+    """Answers with the statuses of `answers` in turn, then 200."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), WebhookHandler)
+        self.answers: list[int] = []
+        self.bodies: list[dict[str, Any]] = []
+        self.url = f"http://127.0.0.1:{self.server_port}/hook?secret=hidden"
+
+
+class WebhookHandler(BaseHTTPRequestHandler):
+    """What a `Receiver` does with a request."""
+
+    server: Receiver
+
+    def do_POST(self) -> None:
+        """Keep the body, and answer."""
+        self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(self.server.answers.pop(0) if self.server.answers else 200)
+        self.send_header("Location", "/elsewhere")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """Yield a receiver that is listening."""
+    with Receiver() as receiver:
+        threading.Thread(target=receiver.serve_forever, args=(0.02,)).start()
+        yield receiver
+        receiver.shutdown()
+
+
+def finish_with_webhook(client: QueueClient, url: str) -> str:
+    """Run a job that calls `url` when it ended."""
+    job_id = client.run(webhook=url)
+    client.take()
+    client.done(job_id, {"output": "x"})
+    return job_id
+
+
+@pytest.mark.parametrize("refusals", [[], [500], [204, 302]])
+def test_the_webhook_gets_what_status_shows_until_it_answers_200(
+    client: QueueClient, receiver: Receiver, refusals: list[int]
+) -> None:
+    """Its URL stays out of the log."""
+    receiver.answers = list(refusals)
+    job_id = finish_with_webhook(client, receiver.url)
+    wait_until(lambda: EventKind.WEBHOOK_DELIVERED in client.kinds(job_id))
+    assert receiver.bodies == [client.status(job_id)] * (len(refusals) + 1)
+    assert client.kinds(job_id)[3:] == ["webhook_refused"] * len(refusals) + ["webhook_delivered"]
+    assert "hidden" not in client.call("GET", "_events").text
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+def test_after_three_tries_it_is_over(
+    client: QueueClient, receiver: Receiver, is_away: bool
+) -> None:
+    """Two retries, as RunPod does; nothing listens on port 9."""
+    receiver.answers = [500] * 9
+    url = "http://127.0.0.1:9/" if is_away else receiver.url
+    job_id = finish_with_webhook(client, url)
+    wait_until(lambda: client.kinds(job_id).count(EventKind.WEBHOOK_REFUSED) == 3)
+    threading.Event().wait(0.3)
+    assert client.kinds(job_id)[3:] == ["webhook_refused"] * 3
+    assert client.status(job_id)["status"] == "COMPLETED"
