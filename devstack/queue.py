@@ -25,6 +25,7 @@ from bucketscribe_contract import ExecutionPolicy, JobState
 from devstack.events import EventKind, EventLog
 
 MB = 1_000_000
+FINAL_EVENTS = {state: EventKind(state.value.lower()) for state in JobState if state.is_final}
 
 
 @dataclass(frozen=True)
@@ -114,26 +115,6 @@ class Job:
     error: str | None = field(default=None, repr=False)
     retries: int = 0
 
-    def due(self, config: QueueConfig, worker_seen_s: float) -> tuple[float, Timeout]:
-        """Return when time next changes the job, and how.
-
-        Args:
-            config: The queue's limits.
-            worker_seen_s: When the job's worker was last heard of.
-        """
-        if self.finished_s is not None:
-            is_sync = self.submission.is_sync
-            kept_s = config.sync_retention_s if is_sync else config.retention_s
-            return self.finished_s + kept_s, Timeout.RETENTION
-        policy = self.submission.policy
-        times_s = {Timeout.TTL: self.submitted_s + policy.ttl_ms / 1000}
-        if self.started_s is not None:
-            times_s[Timeout.EXECUTION] = self.started_s + policy.execution_timeout_ms / 1000
-            heard_s = max(worker_seen_s, self.started_s)
-            times_s[Timeout.WORKER_SILENCE] = heard_s + config.worker_silence_s
-        first = min(times_s, key=lambda timeout: times_s[timeout])
-        return times_s[first], first
-
     def to_wire(self) -> dict[str, Any]:
         """Return what `/status` answers; fields without a value are left out."""
         fields = {
@@ -151,9 +132,6 @@ class Job:
 
 def _elapsed_ms(from_s: float | None, to_s: float | None) -> int | None:
     return None if from_s is None or to_s is None else round((to_s - from_s) * 1000)
-
-
-FINAL_EVENTS = {state: EventKind(state.value.lower()) for state in JobState if state.is_final}
 
 
 class JobNotFound(LookupError):
@@ -232,7 +210,8 @@ class JobQueue:
     def health(self) -> dict[str, dict[str, int]]:
         """Return the counts that `/health` shows."""
         self.tick()
-        busy = {job.worker_id for job in self._running()}
+        running = [job for job in self._jobs.values() if job.state is JobState.IN_PROGRESS]
+        busy = {job.worker_id for job in running}
         since_s = self._clock() - self.config.worker_silence_s
         alive = {worker for worker, seen_s in self._seen_s.items() if seen_s > since_s}
         alive -= self._retired
@@ -240,7 +219,7 @@ class JobQueue:
             "jobs": {
                 "completed": self._ended[JobState.COMPLETED],
                 "failed": self._ended[JobState.FAILED] + self._ended[JobState.TIMED_OUT],
-                "inProgress": len(self._running()),
+                "inProgress": len(running),
                 "inQueue": len(self._waiting),
                 "retried": self._requeues,
             },
@@ -331,7 +310,19 @@ class JobQueue:
                 self._queue_again(job, EventKind.REQUEUED, first=True)
 
     def _due(self, job: Job) -> tuple[float, Timeout]:
-        return job.due(self.config, self._seen_s.get(job.worker_id or "", -inf))
+        """Return when time next changes the job, and how."""
+        if job.finished_s is not None:
+            is_sync = job.submission.is_sync
+            kept_s = self.config.sync_retention_s if is_sync else self.config.retention_s
+            return job.finished_s + kept_s, Timeout.RETENTION
+        policy = job.submission.policy
+        times_s = {Timeout.TTL: job.submitted_s + policy.ttl_ms / 1000}
+        if job.started_s is not None:
+            times_s[Timeout.EXECUTION] = job.started_s + policy.execution_timeout_ms / 1000
+            heard_s = max(self._seen_s.get(job.worker_id or "", -inf), job.started_s)
+            times_s[Timeout.WORKER_SILENCE] = heard_s + self.config.worker_silence_s
+        first = min(times_s, key=lambda timeout: times_s[timeout])
+        return times_s[first], first
 
     def _watch(self, job: Job) -> None:
         self._next_due_s = min(self._next_due_s, self._due(job)[0])
@@ -374,6 +365,3 @@ class JobQueue:
         job = self._jobs.get(job_id)
         is_held = job and job.state is JobState.IN_PROGRESS and job.worker_id == worker_id
         return job if is_held else None
-
-    def _running(self) -> list[Job]:
-        return [job for job in self._jobs.values() if job.state is JobState.IN_PROGRESS]
