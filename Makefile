@@ -41,7 +41,7 @@ unit: setup
 	$(BIN)/pytest tests/unit -n 2 --dist worksteal
 
 models: setup ## tests on the demo models
-	$(BIN)/pytest tests/models
+	$(BIN)/pytest tests/models -m "not soak"
 
 e2e: setup ## tests on the development stack, with a real worker
 	$(BIN)/pytest tests/e2e
@@ -54,6 +54,7 @@ test: lint types unit models e2e sentinels ## what has to pass before a push; un
 soak: setup ## all faults (rewrites docs/faults.md), batches and listings at scale, parity with stock
 	$(BIN)/python -m tests.faults
 	$(BIN)/pytest tests/soak
+	$(BIN)/pytest tests/models -m soak
 
 image: setup ## PROFILE, BASE_IMAGE, TAG, LANGUAGES, WHISPER_MODEL, HF_TOKEN_FILE: build the worker's image
 	$(BIN)/python -m image.build

@@ -51,8 +51,8 @@ def run(job: dict[str, Any], token: CancelToken) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    from worker.host.job_loop import mend_job_loop
+    from worker.host.job_loop import patch_job_loop
 
     runtime.register_checks(runpod.serverless.register_fitness_check)
-    mend_job_loop()
+    patch_job_loop()
     runpod.serverless.start({"handler": handler})

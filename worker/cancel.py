@@ -1,10 +1,15 @@
-"""A job's way to stop: set by the queue's side, looked at between batches by the GPU's."""
+"""How a job is cancelled, and what each of its stages runs in.
+
+Takes a cancellation from the queue's side; the stages check for it between batches.
+Raises `JobCancelled`.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bucketscribe_contract import Stage
@@ -35,11 +40,41 @@ class CancelToken:
             raise JobCancelled(stage)
 
 
+def _ignore(_: float) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage runs in, beside its input.
+
+    Attributes:
+        cancel: Checked between batches.
+        progress: Takes the share of the stage that is done, in [0, 1].
+        batch_size: How many windows, spans or segments go through a model at once, at most.
+        lanes: On a CPU, how many forward passes of an aligner run side by side.
+    """
+
+    cancel: CancelToken = field(default_factory=CancelToken)
+    progress: Callable[[float], None] = _ignore
+    batch_size: int = 1
+    lanes: int = 1
+
+    def part(self, start: float, length: float) -> StageContext:
+        """Return the context of a part of the stage, which reports its share of the whole.
+
+        Args:
+            start: Where the part begins, in [0, 1].
+            length: How much of the stage it is.
+        """
+        return replace(self, progress=lambda done: self.progress(start + length * done))
+
+
 @contextmanager
 def checked_before_each_forward(
     token: CancelToken, stage: Stage, *modules: nn.Module
 ) -> Iterator[None]:
-    """Look at the token before every forward pass of the modules, so a stop takes one batch."""
+    """Check the token before every forward pass of the modules, so a job stops within a batch."""
 
     def check(*_: Any) -> None:
         token.check(stage)

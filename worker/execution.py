@@ -1,9 +1,8 @@
-"""How the stages of a job are run, whichever they are.
+"""Run a job's stages: threads, timings, smaller batches, degraded results.
 
-Timed and reported; in batches that fit into memory; and, where the text is worth delivering
-without what a stage adds, with less in place of a failure. Several threads may use one `Course`.
-
-Threads of one job, side by side: the first failure stops the others, none outlives the job.
+Takes functions that run a stage; returns what they return. `StageRunner` times and reports each
+stage, halves its batch where memory runs out, and replaces what an optional stage could not do.
+Raises `WorkerError`, and from a `TaskGroup` the failure that came first.
 """
 
 from __future__ import annotations
@@ -14,49 +13,51 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Self, TypeVar
 
 from bucketscribe_contract import FailureCode, Stage
-from worker.cancel import CancelToken
+from worker.cancel import CancelToken, StageContext
 from worker.errors import WorkerError
 from worker.host.progress import ProgressReporter
 from worker.memory import is_poisoned, with_smaller_batches
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
-_MOST = 4
+_MAX_THREADS = 4
 
 
-class Branches:
+class TaskGroup:
     """A ``with`` block in which a job has several threads.
 
-    Leaving it waits for all of them. What is raised then is the failure that came first, not the
-    cancellation that it caused elsewhere.
+    Leaving the block waits for all of them. It raises the failure that came first, not the
+    cancellations that followed from it.
 
     Args:
-        token: The job's; `Branches.token` is set with it, and when a branch fails.
+        token: The job's. `TaskGroup.token` is cancelled with it, and when a task fails.
     """
 
     def __init__(self, token: CancelToken) -> None:
-        self.token: CancelToken = _BranchToken(token)
+        self.token: CancelToken = _GroupToken(token)
         self._lock = threading.Lock()
         self._first: BaseException | None = None
 
     def __enter__(self) -> Self:
-        self._pool = ThreadPoolExecutor(_MOST, "branch")
+        self._pool = ThreadPoolExecutor(_MAX_THREADS, "task")
         return self
 
     def start(self, run: Callable[[], T]) -> Future[T]:
-        """Run a function in a thread of its own; it has to look at `Branches.token`."""
+        """Run a function in a thread of its own; it has to check `TaskGroup.token`."""
 
-        def branch() -> T:
+        def task() -> T:
             try:
                 return run()
             except BaseException as exc:
                 self._stop(exc)
                 raise
 
-        return self._pool.submit(branch)
+        return self._pool.submit(task)
 
     def __exit__(
         self,
@@ -77,7 +78,7 @@ class Branches:
         self.token.cancel()
 
 
-class _BranchToken(CancelToken):
+class _GroupToken(CancelToken):
     def __init__(self, job: CancelToken) -> None:
         super().__init__()
         self._job = job
@@ -87,33 +88,30 @@ class _BranchToken(CancelToken):
         return self._job.is_cancelled or super().is_cancelled
 
 
-logger = logging.getLogger(__name__)
-
-
-class Course:
-    """What is known of a job's stages so far.
+class StageRunner:
+    """Runs the stages of one job and keeps what is known of them. Several threads may use it.
 
     Args:
         progress: Told of every stage.
-        is_strict: Whether a failure stays one.
+        is_strict: Whether the job fails where it could be degraded.
     """
 
     def __init__(self, progress: ProgressReporter, is_strict: bool) -> None:
         self.is_poisoned = False
         self._progress = progress
         self._is_strict = is_strict
-        self._spent: dict[Stage, float] = {}
+        self._seconds: dict[Stage, float] = {}
         self._warnings: dict[Stage, tuple[str, ...]] = {}
         self._started = time.perf_counter()
 
     @property
     def timings(self) -> dict[Stage, float]:
-        """Seconds of each stage that was run; stages that overlap add up to more than the job."""
-        return {stage: round(self._spent[stage], 3) for stage in Stage if stage in self._spent}
+        """Seconds of each stage that ran; stages that overlap add up to more than the job."""
+        return {stage: round(self._seconds[stage], 3) for stage in Stage if stage in self._seconds}
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was done in smaller batches, in the order of the stages."""
+        """Which stages ran in smaller batches, in the order of the stages."""
         return sum((self._warnings.get(stage, ()) for stage in Stage), ())
 
     @property
@@ -122,34 +120,38 @@ class Course:
         return round(time.perf_counter() - self._started, 3)
 
     @contextmanager
-    def stage(self, stage: Stage, token: CancelToken) -> Iterator[Callable[[float], None]]:
-        """Time a stage, or one more part of it; gives what takes the share of it that is done."""
+    def stage(self, stage: Stage, token: CancelToken) -> Iterator[StageContext]:
+        """Time and report a stage, or one more part of it; gives the context that it runs in."""
         token.check(stage)
         self._progress.report(stage)
         started = time.perf_counter()
         try:
-            yield lambda share: self._progress.report(stage, share)
+            yield StageContext(token, lambda share: self._progress.report(stage, share))
         except Exception:
             self._progress.fail(stage)
             raise
         finally:
-            spent = time.perf_counter() - started
-            self._spent[stage] = self._spent.get(stage, 0.0) + spent
+            seconds = time.perf_counter() - started
+            self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
 
-    def in_batches(self, stage: Stage, batch_size: int, run: Callable[[int], T]) -> T:
-        """Run a stage in batches that fit into memory; a smaller one is a warning."""
-        result, warnings = with_smaller_batches(stage, batch_size, run)
+    def in_batches(
+        self, stage: Stage, ctx: StageContext, batch_size: int, run: Callable[[StageContext], T]
+    ) -> T:
+        """Run a stage in batches that fit into memory; a batch that was halved is a warning."""
+        result, warnings = with_smaller_batches(
+            stage, batch_size, lambda batch: run(replace(ctx, batch_size=batch))
+        )
         if warnings:
             self._warnings[stage] = warnings
         return result
 
     def or_degraded(self, stage: Stage, run: Callable[[], T], degraded: Callable[[], T]) -> T:
-        """Run a stage whose failure leaves the text worth delivering, unless the job is strict."""
+        """Run a stage without which the text is still worth delivering, unless it is strict."""
         try:
             return run()
         except WorkerError:
             raise
-        except Exception as exc:  # whatever it is: the text is paid for
+        except Exception as exc:  # any failure: the text is there and has cost GPU time
             logger.warning("%s failed: %s: %s", stage, type(exc).__name__, exc)
             self.is_poisoned = self.is_poisoned or is_poisoned(exc)
             if self._is_strict:

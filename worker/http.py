@@ -1,12 +1,8 @@
-"""HTTP to S3 by presigned URL, and what S3's refusals mean.
+"""HTTP to S3 by presigned URL: which URLs are allowed, one exchange, what S3's answers mean.
 
-The exact string that was signed goes on the wire: requests would re-quote it. Redirects are
-not followed: a presigned URL is valid for one host. Nothing raised here holds a URL's query.
-
-Which URLs a worker touches, and what a presigned URL says about its own life.
-
-The job input comes from outside: a URL into the worker's own network would turn it into a
-scanner of that network (SSRF), so every address a host resolves to must be public.
+The signed string is sent as it is (requests would quote it again), and redirects are not followed:
+a presigned URL is valid for one host. Every address that a host resolves to must be public (SSRF).
+Raises `WorkerError`; nothing raised holds a URL's query.
 """
 
 from __future__ import annotations

@@ -1,25 +1,8 @@
-"""Memory that runs out, and memory that creeps.
+"""Memory of the worker's process: when it runs out, what is returned, how much a job took.
 
-A stage that meets an out-of-memory error is run again with half its batch, down to 1. A CUDA
-error that poisons the process, and growth over jobs (whisperX #972), end in the worker asking
-RunPod for a fresh one. Imports no torch: a job's download goes on while that is imported.
-
-glibc's heap, kept from holding on to what stages are done with.
-
-Every thread that allocates gets an arena of its own, up to eight a core, and each keeps its high
-water: five minutes of audio on 2 cores made the process 1,080 MB larger; with two arenas, 660 (CPU,
-demo models). What is free in between is given back where one stage is over and another begins,
-and every two seconds while forward passes go on, which costs 1 % of a job's time in page faults
-(every half second: 4 %, after every pass: 10 %). Elsewhere than on glibc nothing is done.
-
-How much memory a job took at most: of the process, and of the GPU.
-
-The kernel keeps the highest resident size of a process (``VmHWM``) and forgets it when ``5`` is
-written to ``/proc/self/clear_refs`` (proc_pid_clear_refs(5)). Where it may not be written, a peak
-is that of the process so far.
-
-torch knows the peak of what torch took. CTranslate2 takes memory beside it and keeps it for later,
-so what the whole GPU holds at a job's end is about the peak of both.
+Takes functions that run a stage and halves their batch when they run out of memory; tells memory
+errors from CUDA errors after which the process is of no use. Raises `WorkerError`:
+``OUT_OF_MEMORY``. Imports no torch, so that a first job's download does not wait for it.
 """
 
 from __future__ import annotations
@@ -40,9 +23,16 @@ import psutil
 from bucketscribe_contract import FailureCode, Stage, WarningCode
 from worker.errors import WorkerError
 
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
 _M_ARENA_MAX = -8  # malloc.h
-_ARENAS = 2
-_REST_S = 2.0
+_ARENAS = 2  # five minutes of audio on 2 cores grow the process by 660 MB; with all arenas, 1,080
+_TRIM_INTERVAL_S = 2.0  # costs 1 % of a job's time; every half second 4 %
+_OUT = ("out of memory", "can't allocate memory", "bad_alloc", "failed to allocate")
+_POISONED = ("cuda error", "cuda failed", "device-side assert", "cublas_status", "cudnn_status")
+_NOISE_BYTES = 256 << 20
+_MB = 1_000_000
+_PROC = Path("/proc/self")
 
 
 def _of_glibc(name: str) -> ctypes._NamedFuncPointer | None:
@@ -50,38 +40,31 @@ def _of_glibc(name: str) -> ctypes._NamedFuncPointer | None:
 
 
 def use_few_arenas() -> None:
-    """Have all threads share few arenas; those that exist stay, so call it early."""
+    """Have all threads share few of glibc's arenas, each of which keeps its peak; call it early."""
     mallopt = _of_glibc("mallopt")
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, _ARENAS)
 
 
-def give_back() -> None:
-    """Return to the system what is free."""
+def trim_heap() -> None:
+    """Return the heap's free memory to the system; nothing is done without glibc."""
     malloc_trim = _of_glibc("malloc_trim")
     if malloc_trim is not None:
         malloc_trim(0)
 
 
 class Trimmer:
-    """Gives back now and then, however often it is asked to; any thread may ask."""
+    """Trims the heap at intervals, however often it is called, from any thread."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
 
     def __call__(self) -> None:
-        """Give back, unless that was done within the last two seconds."""
+        """Trim, unless that was done within the last two seconds."""
         now = time.monotonic()
-        if now - self._last > _REST_S:
+        if now - self._last > _TRIM_INTERVAL_S:
             self._last = now
-            give_back()
-
-
-logger = logging.getLogger(__name__)
-T = TypeVar("T")
-
-_OUT = ("out of memory", "can't allocate memory", "bad_alloc", "failed to allocate")
-_POISONED = ("cuda error", "cuda failed", "device-side assert", "cublas_status", "cudnn_status")
+            trim_heap()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -170,9 +153,6 @@ class Growth:
         )
 
 
-_NOISE_BYTES = 256 << 20
-
-
 def _reserved_bytes() -> int:
     return int(cuda.memory_reserved()) if (cuda := cuda_of_torch()) is not None else 0
 
@@ -183,12 +163,8 @@ def cuda_of_torch() -> Any:
     return cuda if cuda is not None and cuda.is_available() else None
 
 
-_MB = 1_000_000
-_PROC = Path("/proc/self")
-
-
-def begin() -> None:
-    """Forget the peaks so far."""
+def reset_peaks() -> None:
+    """Forget the peaks so far (``VmHWM``, proc_pid_clear_refs(5)), where that is permitted."""
     with contextlib.suppress(OSError):
         (_PROC / "clear_refs").write_text("5")
     cuda = cuda_of_torch()
@@ -196,8 +172,11 @@ def begin() -> None:
         cuda.reset_peak_memory_stats()
 
 
-def measured_mb() -> dict[str, int]:
-    """Return the peaks since then, in MB (10^6 bytes); CUDA's where there is a GPU."""
+def peaks_mb() -> dict[str, int]:
+    """Return the peaks since then, in MB (10^6 bytes); on a GPU also what all of it uses now.
+
+    CTranslate2 allocates beside torch and keeps what it has, so that is about the peak of both.
+    """
     with contextlib.suppress(OSError, RuntimeError):  # a GPU that failed tells nothing
         return _of_process() | _of_gpu()
     return {}

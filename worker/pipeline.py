@@ -2,14 +2,8 @@
 
 Takes a validated job input; returns the job's output. Raises `WorkerError`.
 
-This module is light (`worker.pipeline`), so that a fresh worker fetches its first recording while
-torch is imported and the models are loaded.
-
-Text on its way from transcription to alignment, batch by batch, and back into order.
-
-The stages that need the models, each imported when it is first run.
-
-`worker.pipeline` takes them from here, and is light: with what they import, torch would come first.
+This module imports no torch: the stages that need the models are imported when they first run, so
+that a fresh worker fetches its first recording while torch is imported and the models are loaded.
 """
 
 from __future__ import annotations
@@ -19,17 +13,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from bucketscribe_contract import FailureCode, JobInput, Segment, Stage, Transcript, WarningCode
-from worker.cancel import CancelToken
+from worker.cancel import CancelToken, StageContext
 from worker.errors import JobCancelled, WorkerError
-from worker.execution import Branches, Course
+from worker.execution import StageRunner, TaskGroup
 from worker.host.progress import ProgressReporter
-from worker.memory import give_back
+from worker.memory import trim_heap
 from worker.settings import WorkerSettings
 from worker.stages.decode import DecodeLimits, decode
 from worker.stages.deliver import (
@@ -37,11 +30,11 @@ from worker.stages.deliver import (
     Findings,
     compose,
     deliver,
-    summary_of,
-    upload_failed,
+    inline_fallback,
+    summarize,
 )
 from worker.stages.fetch import FILE, DownloadLimits, fetch, job_directory
-from worker.stages.stream import Arrival, NotFollowed
+from worker.stages.stream import NotStreamable, RecordingStream
 from worker.stages.validate import Speed, check_result_url
 from worker.types import (
     Alignment,
@@ -52,30 +45,34 @@ from worker.types import (
     TimedSegment,
     Transcription,
     Waveform,
+    letters,
 )
 
 if TYPE_CHECKING:
     from worker.engines.alignment.acoustic import Aligner
-    from worker.engines.diarization.activity import Activity, ActivityRecorder
+    from worker.engines.diarization.activity import Activity
     from worker.models.load import Models
 
 
-class Handover:
-    """Parts of a transcription, put by one thread and taken by another."""
+logger = logging.getLogger(__name__)
+
+
+class SegmentQueue:
+    """Takes parts of a transcription from one thread and gives them to another."""
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[Transcription | None] = SimpleQueue()
 
     def put(self, part: Transcription) -> None:
-        """Hand on some segments."""
+        """Add some segments."""
         self._queue.put(part)
 
     def close(self) -> None:
-        """Hand on nothing more."""
+        """Take that no more segments will come."""
         self._queue.put(None)
 
     def __iter__(self) -> Iterator[Transcription]:
-        """Give what has gathered since the last time, in order, until it is closed."""
+        """Give all segments since the last time, in order, until the queue is closed."""
         while (part := self._queue.get()) is not None:
             segments = list(part.segments)
             is_closed = False
@@ -110,56 +107,21 @@ def in_order(parts: Sequence[tuple[Transcription, Alignment]]) -> Alignment:
 
 def _of(segment: TextSegment, sentences: Iterator[TimedSegment]) -> list[TimedSegment]:
     """Take a segment's own sentences: those that hold its letters."""
-    left = _letters(segment.text)
+    left = len(letters(segment.text))
     found: list[TimedSegment] = []
     while left > 0 and (sentence := next(sentences, None)) is not None:
         found.append(sentence)
-        left -= _letters(sentence.text)
+        left -= len(letters(sentence.text))
     return found
-
-
-def _letters(text: str) -> int:
-    return len("".join(text.split()))
 
 
 def _time(segment: TextSegment) -> tuple[float, float]:
     return segment.start, segment.end
 
 
-def _late(module: str, name: str) -> Callable[..., Any]:
-    """Return a function that is imported when it is first called."""
-
-    def call(*arguments: Any, **named: Any) -> Any:
-        return getattr(import_module(module), name)(*arguments, **named)
-
-    return call
-
-
-find_speech: Callable[..., tuple[SpeechSpan, ...]] = _late("worker.stages.speech", "find_speech")
-transcribe: Callable[..., Transcription] = _late("worker.stages.transcribe", "transcribe")
-align: Callable[..., Alignment] = _late("worker.stages.align", "align")
-interpolate: Callable[..., Alignment] = _late("worker.stages.align", "interpolate")
-starting_batch_size: Callable[..., int] = _late(
-    "worker.engines.alignment.acoustic", "starting_batch_size"
-)
-diarize: Callable[..., Diarization] = _late("worker.stages.diarize", "diarize")
-recorder_for: Callable[..., ActivityRecorder] = _late("worker.stages.diarize", "recorder_for")
-attribute: Callable[..., tuple[Segment, ...]] = _late("worker.stages.attribute", "attribute")
-
-
-logger = logging.getLogger(__name__)
-
-
-def _part_of(
-    share: Callable[[float], None], start: float, length: float
-) -> Callable[[float], None]:
-    """Return what takes the share of a part that is done."""
-    return lambda done: share(start + length * done)
-
-
 @dataclass(frozen=True)
 class Speech:
-    """Where somebody speaks, and what diarization would find by looking at the same windows."""
+    """Where somebody speaks; and local activity, where diarization has the same segmentation."""
 
     spans: tuple[SpeechSpan, ...]
     activity: Activity | None
@@ -167,10 +129,16 @@ class Speech:
 
 @dataclass
 class Job:
-    """One job on its way through the stages; made for it, gone with it.
+    """One job on its way through the stages.
 
-    ``loaded`` may be a function that gives the models: it is called when the recording is there.
-    Where they are loaded already, speech is found while the recording arrives.
+    Attributes:
+        input: What the queue gave, validated.
+        loaded: The models, or a function that waits for them; then speech is found after the
+            recording has arrived, and not while it arrives.
+        settings: Of the worker.
+        token: Cancels the job.
+        progress: Told of every stage.
+        speed: Of this worker; learns from the job.
     """
 
     input: JobInput
@@ -179,88 +147,77 @@ class Job:
     token: CancelToken
     progress: ProgressReporter
     speed: Speed
-    course: Course = field(init=False)
+    runner: StageRunner = field(init=False)
     _arrived: float = field(default=0.0, init=False)
     audio_etag: str | None = field(default=None, init=False)
     audio_s: float | None = field(default=None, init=False)
     warnings: tuple[str, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
-        self.course = Course(self.progress, self.input.strict)
+        self.runner = StageRunner(self.progress, self.input.strict)
 
     def run(self) -> dict[str, Any]:
         """Go through the stages and return the job's output."""
         with job_directory() as folder:
-            waveform, speech = self._listen(folder)
-        findings = self._hear(waveform, speech)
-        with self.course.stage(Stage.ATTRIBUTE, self.token):
-            segments = attribute(findings.alignment, findings.diarization, waveform.offset_s)
+            waveform, speech = self._fetch_and_find_speech(folder)
+        findings = self._find_text_and_speakers(waveform, speech)
+        segments = self._attribute(findings, waveform.offset_s)
         document = compose(
             self.input,
             self.models,
             findings,
             segments,
             waveform.duration_s,
-            self.course.elapsed_s,
+            self.runner.elapsed_s,
         )
         self.speed.learn(waveform.duration_s, time.perf_counter() - self._arrived)
         self.warnings = document.warnings
-        return self._answer(document)
-
-    @property
-    def timings(self) -> dict[Stage, float]:
-        """Seconds by stage."""
-        return self.course.timings
-
-    @property
-    def is_poisoned(self) -> bool:
-        """Whether the GPU is of no use to this process any more."""
-        return self.course.is_poisoned
+        return self._deliver(document)
 
     @cached_property
     def models(self) -> Models:
         """The models; waits until they are loaded."""
         return self.loaded() if callable(self.loaded) else self.loaded
 
-    def _listen(self, folder: Path) -> tuple[Waveform, Speech]:
-        """Fetch and decode; find speech meanwhile where that can be, and afterwards elsewhere."""
-        with Branches(self.token) as branches:
-            arrival = Arrival(folder / FILE, branches.token)
-            follows = self.input.clip is None and not callable(self.loaded)
-            early = branches.start(lambda: self._follow(arrival)) if follows else None
+    def _fetch_and_find_speech(self, folder: Path) -> tuple[Waveform, Speech]:
+        """Fetch and decode; find speech meanwhile where the recording allows, else afterwards."""
+        with TaskGroup(self.token) as group:
+            stream = RecordingStream(folder / FILE, group.token)
+            can_stream = self.input.clip is None and not callable(self.loaded)
+            early = group.start(lambda: self._find_speech_early(stream)) if can_stream else None
             try:
-                waveform = self._fetch(folder, arrival, branches.token)
+                waveform = self._fetch(folder, stream, group.token)
             finally:
-                arrival.end()
-            with self.course.stage(Stage.SPEECH, branches.token):
+                stream.end()
+            with self.runner.stage(Stage.SPEECH, group.token) as ctx:
                 speech = early.result() if early else None
                 if speech is None:
-                    speech = self._find_speech([waveform.samples], branches.token)
-            give_back()
+                    speech = self._find_speech([waveform.samples], ctx)
+            trim_heap()
         return waveform, speech
 
-    def _follow(self, arrival: Arrival) -> Speech | None:
-        """Find speech in what arrives; None where that has to wait until all is there."""
+    def _find_speech_early(self, stream: RecordingStream) -> Speech | None:
+        """Find speech in a recording that still arrives; None where that is not possible."""
         try:
-            return self._find_speech(arrival, arrival.token)
-        except NotFollowed as exc:
-            logger.debug("speech is found afterwards: %s", exc)
+            return self._find_speech(stream, StageContext(stream.token))
+        except NotStreamable as exc:
+            logger.debug("speech is found when the recording is complete: %s", exc)
             return None
         except Exception:
             self.progress.fail(Stage.SPEECH)
             raise
 
-    def _fetch(self, folder: Path, arrival: Arrival, token: CancelToken) -> Waveform:
-        with self.course.stage(Stage.FETCH, token) as share:
-            limits = DownloadLimits(self.settings.max_audio_bytes)
-            recording = fetch(self.input, folder, limits, token, share, arrival.grow)
+    def _fetch(self, folder: Path, stream: RecordingStream, token: CancelToken) -> Waveform:
+        with self.runner.stage(Stage.FETCH, token) as ctx:
+            size = DownloadLimits(self.settings.max_audio_bytes)
+            recording = fetch(self.input, folder, size, ctx, stream.grow)
             self.audio_etag = recording.etag
-        with self.course.stage(Stage.DECODE, token) as share:
-            lengths = DecodeLimits(self._max_duration_s, self.input.clip)
-            waveform = decode(recording, lengths, token, share)
+        with self.runner.stage(Stage.DECODE, token) as ctx:
+            length = DecodeLimits(self._max_duration_s, self.input.clip)
+            waveform = decode(recording, length, ctx)
             self.audio_s = waveform.duration_s
         self._arrived = time.perf_counter()
-        _ = self.models  # how long a job takes is known when it is known what runs it
+        _ = self.models  # the speed to expect depends on the device that they are loaded on
         if self.input.result_url is not None:
             check_result_url(
                 self.input.result_url, waveform.duration_s, self.speed, recording.clock_skew_s
@@ -273,86 +230,85 @@ class Job:
         longest = self.settings.max_audio_seconds
         return longest if self.input.result_url else min(longest, self.settings.max_inline_seconds)
 
-    def _hear(self, waveform: Waveform, speech: Speech) -> Findings:
-        """Find what is said, when and by whom: who speaks while the text is still written."""
-        spans, activity = speech.spans, speech.activity
-        with Branches(self.token) as branches:
-            text = Handover()
-            diarization = branches.start(
-                lambda: self._diarize(waveform, spans, activity, branches.token)
-            )
-            alignment = branches.start(
-                lambda: self._align(waveform, text, len(spans), branches.token)
+    def _find_speech(self, parts: Iterable[Samples], ctx: StageContext) -> Speech:
+        from worker.stages.diarize import recorder_for
+        from worker.stages.speech import find_speech
+
+        models = self.models
+
+        def find(ctx: StageContext) -> Speech:
+            if not (models.shares_segmentation and self.input.diarize):
+                return Speech(find_speech(parts, models.detector, ctx), None)
+            recorder = recorder_for(models.diarization)
+            spans = find_speech(parts, models.detector, ctx, recorder.add)
+            return Speech(spans, recorder.activity() if spans else None)
+
+        return self.runner.in_batches(Stage.SPEECH, ctx, models.device.windows_batch_size, find)
+
+    def _find_text_and_speakers(self, waveform: Waveform, speech: Speech) -> Findings:
+        """Transcribe; meanwhile align what is transcribed already, and diarize."""
+        with TaskGroup(self.token) as group:
+            segments = SegmentQueue()
+            diarization = group.start(lambda: self._diarize(waveform, speech, group.token))
+            alignment = group.start(
+                lambda: self._align(waveform, segments, len(speech.spans), group.token)
             )
             try:
-                transcription = self._transcribe(waveform, spans, text, branches.token)
+                transcription = self._transcribe(waveform, speech.spans, segments, group.token)
             finally:
-                text.close()
-            give_back()
+                segments.close()
+            trim_heap()
             return Findings(
                 transcription,
                 alignment.result(),
                 diarization.result(),
-                self.course.warnings,
+                self.runner.warnings,
                 self.audio_etag,
             )
-
-    def _find_speech(self, parts: Iterable[Samples], token: CancelToken) -> Speech:
-        models = self.models
-        borrows = self.settings.speech_from_diarization and self.input.diarize
-        is_shared = borrows or (models.shares_segmentation and self.input.diarize)
-        finder = models.diarization if borrows else models.detector
-
-        def find(batch: int) -> Speech:
-            if not is_shared:
-                return Speech(find_speech(parts, finder, batch, token), None)
-            recorder = recorder_for(models.diarization)
-            spans = find_speech(parts, finder, batch, token, recorder.add)
-            return Speech(spans, recorder.activity() if spans else None)
-
-        return self.course.in_batches(Stage.SPEECH, models.device.windows_batch_size, find)
 
     def _transcribe(
         self,
         waveform: Waveform,
         spans: tuple[SpeechSpan, ...],
-        text: Handover,
+        segments: SegmentQueue,
         token: CancelToken,
     ) -> Transcription:
+        from worker.stages.transcribe import transcribe
+
         models = self.models
         found: dict[int, TextSegment] = {}
-        with self.course.stage(Stage.TRANSCRIBE, token) as share:
-            return self.course.in_batches(
+        with self.runner.stage(Stage.TRANSCRIBE, token) as ctx:
+            return self.runner.in_batches(
                 Stage.TRANSCRIBE,
+                ctx,
                 models.device.batch_size,
-                lambda batch: transcribe(
-                    waveform,
-                    spans,
-                    self.input,
-                    models.whisper,
-                    batch,
-                    token,
-                    share,
-                    text.put,
-                    found,
+                lambda ctx: transcribe(
+                    waveform, spans, self.input, models.whisper, ctx, segments.put, found
                 ),
             )
 
     def _align(
-        self, waveform: Waveform, text: Handover, count: int, token: CancelToken
+        self, waveform: Waveform, segments: SegmentQueue, count: int, token: CancelToken
     ) -> Alignment:
-        """Align segments as they come; all that have gathered meanwhile at once."""
+        """Align segments as they come; all that have come meanwhile together.
+
+        Args:
+            waveform: The recording.
+            segments: Of its text.
+            count: How many will come.
+            token: Cancels the stage.
+        """
         aligned: list[tuple[Transcription, Alignment]] = []
         aligner: Aligner | None = None
         done = 0
-        for part in text:
-            with self.course.stage(Stage.ALIGN, token) as share:
+        for part in segments:
+            with self.runner.stage(Stage.ALIGN, token) as ctx:
                 aligner = aligner if aligned else self._aligner(part.language)
-                step = _part_of(share, done / count, len(part.segments) / count)
-                aligned.append((part, self._align_part(waveform, part, aligner, token, step)))
+                ctx = ctx.part(done / count, len(part.segments) / count)
+                aligned.append((part, self._align_part(waveform, part, aligner, ctx)))
                 done += len(part.segments)
         if not aligned:
-            with self.course.stage(Stage.ALIGN, token):
+            with self.runner.stage(Stage.ALIGN, token):
                 pass
         return in_order(aligned)
 
@@ -361,16 +317,19 @@ class Job:
         waveform: Waveform,
         part: Transcription,
         aligner: Aligner | None,
-        token: CancelToken,
-        share: Callable[[float], None],
+        ctx: StageContext,
     ) -> Alignment:
-        device, lanes = self.models.device.torch_device, self.models.device.lanes
-        return self.course.or_degraded(
+        from worker.engines.alignment.acoustic import starting_batch_size
+        from worker.stages.align import align, interpolate
+
+        device = self.models.device
+        return self.runner.or_degraded(
             Stage.ALIGN,
-            lambda: self.course.in_batches(
+            lambda: self.runner.in_batches(
                 Stage.ALIGN,
-                starting_batch_size(device),
-                lambda batch: align(waveform, part, aligner, device, token, share, batch, lanes),
+                replace(ctx, lanes=device.lanes),
+                starting_batch_size(device.torch_device),
+                lambda ctx: align(waveform, part, aligner, ctx),
             ),
             lambda: interpolate(waveform, part, aligner.joiner if aligner else " "),
         )
@@ -387,42 +346,46 @@ class Job:
             raise WorkerError(FailureCode.MODEL_UNAVAILABLE, message, Stage.ALIGN)
         return aligner
 
-    def _diarize(
-        self,
-        waveform: Waveform,
-        spans: tuple[SpeechSpan, ...],
-        activity: Activity | None,
-        token: CancelToken,
-    ) -> Diarization:
-        if not (self.input.diarize and spans):
+    def _diarize(self, waveform: Waveform, speech: Speech, token: CancelToken) -> Diarization:
+        if not (self.input.diarize and speech.spans):
             return Diarization()
+        from worker.stages.diarize import diarize
+
         models, device = self.models, self.models.device
-        with self.course.stage(Stage.DIARIZE, token) as share, device.on_side_stream():
-            return self.course.or_degraded(
+        with self.runner.stage(Stage.DIARIZE, token) as ctx, device.on_side_stream():
+            return self.runner.or_degraded(
                 Stage.DIARIZE,
-                lambda: self.course.in_batches(
+                lambda: self.runner.in_batches(
                     Stage.DIARIZE,
+                    ctx,
                     device.windows_batch_size,
-                    lambda batch: diarize(
-                        waveform, self.input, models.diarization, batch, token, share, activity
+                    lambda ctx: diarize(
+                        waveform, self.input, models.diarization, ctx, speech.activity
                     ),
                 ),
                 lambda: Diarization((), (WarningCode.DIARIZATION_FAILED,)),
             )
 
-    def _answer(self, document: Transcript) -> dict[str, Any]:
+    def _attribute(self, findings: Findings, offset_s: float) -> tuple[Segment, ...]:
+        from worker.stages.attribute import attribute
+
+        with self.runner.stage(Stage.ATTRIBUTE, self.token):
+            return attribute(findings.alignment, findings.diarization, offset_s)
+
+    def _deliver(self, document: Transcript) -> dict[str, Any]:
         if self.input.result_url is None:
             self.progress.close()
             return document.model_dump(mode="json")
         encoded = EncodedTranscript.of(document)
         try:
-            with self.course.stage(Stage.DELIVER, self.token):
+            with self.runner.stage(Stage.DELIVER, self.token):
                 self.progress.close()
                 deliver(encoded, self.input.result_url)
         except JobCancelled:
             raise
-        except Exception as exc:  # whatever it is: the transcript is paid for
+        except Exception as exc:  # any failure: the transcript is there and has cost GPU time
             logger.warning("deliver: %s: %s", type(exc).__name__, exc)
-            return upload_failed(document, exc)
-        summary = summary_of(document, encoded.stored, self.timings, self.course.elapsed_s)
+            return inline_fallback(document, exc)
+        timings, elapsed_s = self.runner.timings, self.runner.elapsed_s
+        summary = summarize(document, encoded.stored, timings, elapsed_s)
         return summary.model_dump(mode="json", exclude_none=True)

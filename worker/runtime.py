@@ -1,4 +1,4 @@
-"""What a worker process keeps between jobs: its settings and its models."""
+"""Runtime: what a worker process keeps between jobs, its settings and its models."""
 
 from __future__ import annotations
 
@@ -150,10 +150,10 @@ class Runtime:
             self._must_recycle |= is_poisoned(exc)
             raise
         finally:
-            self._must_recycle |= running.is_poisoned or self._growth.is_too_much()
+            self._must_recycle |= running.runner.is_poisoned or self._growth.is_too_much()
             if self._log is not None:
-                warned = running.warnings or running.course.warnings
-                self._log.add(running.audio_s, running.timings, warned)
+                warned = running.warnings or running.runner.warnings
+                self._log.add(running.audio_s, running.runner.timings, warned)
 
     def finish(self, output: dict[str, Any]) -> dict[str, Any]:
         """Return the output as the SDK may post it, asking for a fresh worker where due.

@@ -28,9 +28,6 @@ class WorkerSettings(BaseSettings):
     windows_batch_size: int | None = Field(
         None, ge=1, description="Detection and diarization windows; 32 on a CPU."
     )
-    speech_from_diarization: bool = Field(
-        False, description="Find speech with the diarization's segmentation: one model less."
-    )
     cpu_threads: int | None = Field(None, ge=1, description="Cores to use; all there are.")
     max_audio_bytes: int = Field(4_000_000_000, ge=1)
     max_audio_seconds: float = Field(12 * 3600.0, gt=0)

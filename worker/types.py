@@ -1,4 +1,4 @@
-"""What stages hand to each other: frozen values, times in seconds on the waveform's clock."""
+"""Values that stages exchange: frozen, times in seconds on the waveform's clock."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ from bucketscribe_contract import WarningCode
 
 SAMPLE_RATE_HZ = 16_000
 Samples = npt.NDArray[np.int16]
+
+
+def letters(text: str) -> str:
+    """Return the text without its white space."""
+    return "".join(text.split())
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ from bench.speed.sides import Worker, load_stock, run_stock
 from bench.speed.turns import WARM_UP_S, run_process
 from bench.stock import Recipe
 from bucketscribe_contract import JobInput
-from worker.cancel import CancelToken
+from worker.cancel import StageContext
 from worker.types import TextSegment, Transcription
 from worker.types import Waveform as WorkerWaveform
 
@@ -283,10 +283,7 @@ class _Ours:
                 waveform,
                 Transcription(said, "en", None),
                 aligner,
-                device.torch_device,
-                CancelToken(),
-                batch_size=batch_size,
-                lanes=device.lanes,
+                StageContext(batch_size=batch_size, lanes=device.lanes),
             )
             return [[w.word, w.start, w.end] for s in found.segments for w in s.words]
 
@@ -299,7 +296,7 @@ class _Ours:
         batch_size = models.device.windows_batch_size
 
         def run() -> Rows:
-            found = diarize(waveform, job, models.diarization, batch_size, CancelToken())
+            found = diarize(waveform, job, models.diarization, StageContext(batch_size=batch_size))
             return sorted([turn.start, turn.end, turn.speaker] for turn in found.turns)
 
         return run

@@ -1,13 +1,15 @@
 """``python handler.py`` with stages that misbehave where the suite orders it.
 
-Patches the stages' names in ``worker.pipeline`` and the entrance of ``worker.runtime``, then runs
-``handler.py`` as it is, under the SDK's own loop. The product has no hook for any of this.
+Patches the stages in ``worker.pipeline`` and ``worker.stages`` and the entrance of
+``worker.runtime``, then runs ``handler.py`` as it is, under the SDK's own loop. The product has no
+hook for any of this.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import importlib
 import os
 import runpy
 import signal
@@ -29,9 +31,15 @@ from worker import http as storage  # noqa: E402
 from worker import pipeline, runtime  # noqa: E402
 from worker.cancel import CancelToken  # noqa: E402
 
-STAGES = (
-    "fetch", "decode", "find_speech", "transcribe", "align", "diarize", "attribute", "deliver",
-)  # fmt: skip
+LIGHT_STAGES = ("fetch", "decode", "deliver")
+MODEL_STAGES = {
+    "speech": "find_speech",
+    "transcribe": "transcribe",
+    "align": "align",
+    "diarize": "diarize",
+    "attribute": "attribute",
+}
+"""Modules of ``worker.stages`` that import torch, and their stages."""
 SHORT_STALL_S = 3.0
 folder = Folder(Path(os.environ[FOLDER_VARIABLE]))
 
@@ -77,6 +85,22 @@ def watched(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
     return watching
 
 
+def patching(find_speech: Callable[..., Any]) -> Callable[..., Any]:
+    """Patch the stages with models before the first of them runs, when torch is imported anyway."""
+
+    @functools.cache
+    def patch() -> None:
+        for module, stage in MODEL_STAGES.items():
+            found = importlib.import_module(f"worker.stages.{module}")
+            setattr(found, stage, watched(stage, getattr(found, stage)))
+
+    def run(*args: Any) -> Any:
+        patch()
+        return find_speech(*args)
+
+    return run
+
+
 def handed_over(get_job: Callable[..., Any]) -> Callable[..., Any]:
     """Be told to leave between the queue's handing over a job and the SDK's hearing of it."""
 
@@ -108,8 +132,9 @@ def note(what: str, into: str | None = None) -> None:
 
 def main() -> None:
     """Patch, then be ``handler.py``."""
-    for stage in STAGES:
+    for stage in LIGHT_STAGES:
         setattr(pipeline, stage, watched(stage, getattr(pipeline, stage)))
+    pipeline.Job._find_speech = patching(pipeline.Job._find_speech)  # type: ignore[method-assign]
     runtime.Runtime.run = noted(runtime.Runtime.run)  # type: ignore[method-assign]
     rp_scale.get_job = handed_over(rp_scale.get_job)
     storage.READ_STALL_S = SHORT_STALL_S  # patience is tested, not how long it lasts

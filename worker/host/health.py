@@ -1,11 +1,8 @@
-"""Is this worker fit for jobs? Asked once, at its start, before RunPod gives it one.
+"""Health checks that the SDK runs once, at the worker's start (runpod 1.12.0, ``rp_fitness``).
 
-`handler.py` hands the checks to the SDK (runpod 1.12.0, ``rp_fitness``): it runs them in ``start``,
-before the first job is asked for, only under RunPod's queue. What one raises it logs as one line,
-reports to RunPod (``status=unhealthy``), and ends the process with code 1: a job is never failed by
-a worker that could not do any. The models are read meanwhile, in a thread of `worker.runtime`.
-
-Each check returns, or raises `Unfit` with the remedy.
+Takes the settings; gives checks that return, or raise `Unhealthy` with the remedy. The SDK logs
+what a check raises, reports it to RunPod (``status=unhealthy``) and exits with 1, so that no job
+fails on a worker that cannot run any.
 """
 
 from __future__ import annotations
@@ -33,7 +30,7 @@ _BLOCK = bytes(1 << 20)
 _GPUS = "nvidia[0-9]*"
 
 
-class Unfit(Exception):
+class Unhealthy(Exception):
     """The worker can do no job; one line that names the remedy."""
 
 
@@ -61,13 +58,13 @@ def check_scratch(settings: WorkerSettings) -> None:
         with tempfile.TemporaryFile() as file:
             file.write(_BLOCK)
     except OSError as exc:
-        raise Unfit(
+        raise Unhealthy(
             f"{folder} cannot be written ({exc.strerror}): mount a writable folder there, or set "
             "TMPDIR to one"
         ) from exc
     free = psutil.disk_usage(str(folder)).free
     if free < settings.min_scratch_bytes:
-        raise Unfit(
+        raise Unhealthy(
             f"{folder} has {free:,} bytes free, MIN_SCRATCH_BYTES asks for "
             f"{settings.min_scratch_bytes:,}: give the endpoint a larger container disk"
         )
@@ -85,7 +82,7 @@ def check_models(find: Callable[[], ModelsFolder]) -> None:
     try:
         find()
     except WorkerError as exc:
-        raise Unfit(str(exc)) from exc
+        raise Unhealthy(str(exc)) from exc
 
 
 def check_gpu(settings: WorkerSettings, devices: Path = Path("/dev")) -> None:
@@ -106,12 +103,12 @@ def check_gpu(settings: WorkerSettings, devices: Path = Path("/dev")) -> None:
         from worker.models.device import NO_CUDA
 
         asked = "DEVICE=cuda" if settings.device == "cuda" else "the machine has a GPU"
-        raise Unfit(f"{asked}, but {NO_CUDA}")
+        raise Unhealthy(f"{asked}, but {NO_CUDA}")
     try:
         run_kernel(torch.device("cuda"))
     except RuntimeError as exc:
         said = (str(exc).splitlines() or [""])[0]
-        raise Unfit(
+        raise Unhealthy(
             f"the GPU does not run a kernel ({said}): choose another GPU type for the endpoint, "
             f"with a driver for CUDA {torch.version.cuda}"
         ) from exc

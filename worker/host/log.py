@@ -1,13 +1,8 @@
-"""One log line a job, at its end: how long it took, what it needed, how it ended.
+"""The worker's log: one line a job, JSON on RunPod and readable on a terminal.
 
-For people the line itself; for machines its ``facts`` (`worker.host.log`). Numbers, names of
-stages, codes and warnings only: no URL, no text that was said.
-
-The worker's log: JSON on RunPod, readable on a terminal; and who may write into it.
-
-On RunPod (``RUNPOD_ENDPOINT_ID`` is set) each line is an object with the SDK's own keys
-(runpod 1.12.0, ``rp_logger``): ``requestId``, ``message``, ``level``; its log viewer files lines by
-these. A record's ``facts`` come as more keys. Every line passes `ScrubFilter` first.
+On RunPod (``RUNPOD_ENDPOINT_ID`` is set) each line is an object with the SDK's own keys (runpod
+1.12.0, ``rp_logger``): ``requestId``, ``message``, ``level``; a record's ``facts`` are more keys.
+Lines hold numbers, stages, codes and warnings, no URL and no text; `ScrubFilter` sees all of them.
 """
 
 from __future__ import annotations
@@ -22,7 +17,7 @@ from typing import Any
 
 from bucketscribe_contract import Stage
 from bucketscribe_contract.redact import ScrubFilter
-from worker import memory as peaks
+from worker import memory
 
 _TERMINAL = "%(levelname)-7s| %(name)s | %(message)s"
 _LEVELS = {"WARNING": "WARN", "CRITICAL": "ERROR"}  # the SDK knows no others
@@ -41,13 +36,13 @@ _QUIET = {
 }
 
 
-class AtHand:
-    """The job that the process is at: one at a time, in several threads."""
+class CurrentJob:
+    """The job that the process runs; all its threads see it."""
 
     job_id: str | None = None
 
 
-at_hand = AtHand()
+current_job = CurrentJob()
 
 
 class JsonLines(logging.Formatter):
@@ -57,7 +52,7 @@ class JsonLines(logging.Formatter):
         """Return the line."""
         facts: dict[str, Any] = getattr(record, "facts", {})
         line = {
-            "requestId": at_hand.job_id,
+            "requestId": current_job.job_id,
             "message": f"{record.name} | {record.getMessage()}",
             "level": _LEVELS.get(record.levelname, record.levelname),
             **facts,
@@ -68,7 +63,7 @@ class JsonLines(logging.Formatter):
 def configure_logging() -> None:
     """Have the root logger write the worker's lines; the SDK, imported later, adds none of its own.
 
-    Libraries that log URLs or transcript text speak up only in need.
+    Libraries that log URLs or transcript text are limited to warnings or errors.
     """
     os.environ.setdefault("RUNPOD_LOG_LEVEL", "INFO")  # the SDK's default prints every input
     handler = logging.StreamHandler()
@@ -80,7 +75,7 @@ def configure_logging() -> None:
 
 
 def quieten() -> None:
-    """Set the levels of talkative libraries: of loggers that no import sets anew."""
+    """Raise the levels of loggers that no import sets again."""
     for name, level in _QUIET.items():
         logging.getLogger(name).setLevel(level)
     warnings.filterwarnings("ignore", message=r"\s*torchcodec is not installed")
@@ -90,29 +85,29 @@ logger = logging.getLogger("worker.job")
 
 
 class JobLog:
-    """What will be said of a job.
+    """Collects the facts of one job's log line.
 
     Args:
         job_id: RunPod's; None for a run without a queue that gives none.
 
     Attributes:
-        models_s: Seconds that it waited for the models: a worker's first job does.
+        models_s: Seconds that the job waited for the models.
     """
 
     def __init__(self, job_id: str | None) -> None:
-        at_hand.job_id = job_id
+        current_job.job_id = job_id
         self._job_id = job_id
         self._started = time.perf_counter()
         self._audio_s: float | None = None
         self._stages: Mapping[Stage, float] = {}
         self._warnings: tuple[str, ...] = ()
         self.models_s = 0.0
-        peaks.begin()
+        memory.reset_peaks()
 
     def add(
         self, audio_s: float | None, stages: Mapping[Stage, float], warnings: tuple[str, ...]
     ) -> None:
-        """Take note of how far the pipeline came.
+        """Note what the pipeline did.
 
         Args:
             audio_s: Length of what was transcribed; None if that is not known.
@@ -130,7 +125,7 @@ class JobLog:
         facts = self.facts(output)
         level = logging.WARNING if facts["error"] else logging.INFO
         logger.log(level, "%s", said(facts), extra={"facts": facts})
-        at_hand.job_id = None
+        current_job.job_id = None
 
     def facts(self, output: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the line says, by name.
@@ -149,7 +144,7 @@ class JobLog:
             "real_time_factor": round(work_s / audio_s, 4) if audio_s else None,
             "models_seconds": round(self.models_s, 2),
             "stages": {str(stage): round(spent, 2) for stage, spent in self._stages.items()},
-            **peaks.measured_mb(),
+            **memory.peaks_mb(),
             "warnings": list(self._warnings),
             "fresh_worker": bool(output.get("refresh_worker")),
         }

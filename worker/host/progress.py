@@ -1,8 +1,8 @@
-"""How far a job is, told at most every few seconds, and never after its result.
+"""Report a job's progress every few seconds, and never after its result.
 
-The SDK sends each progress update from a thread of its own, unordered, and RunPod takes one
-that arrives after the result for a job that still runs (runpod-python #250). So updates are
-throttled, never overlap, and `ProgressReporter.close` waits for the last one.
+The SDK sends each update from a thread of its own, unordered, and RunPod takes one that arrives
+after the result for a job that still runs (runpod-python #250). So updates are throttled, never
+overlap, and `ProgressReporter.close` waits for the last one.
 """
 
 from __future__ import annotations

@@ -1,30 +1,31 @@
 """Align: text segments to sentences whose words have times, as whisperx.align gives them.
 
-Takes a `Waveform` and a `Transcription`; returns an `Alignment`. It may move times and split
-segments into sentences; it never drops text. Where whisperx loses some (sentences without any
-time fall out of its ``groupby``), raises, or gives a word no time, the segment's own words are
-spread over the segment by length and marked interpolated.
-
-Segments know nothing of each other: the alignments of the parts of a transcription are the parts
-of its alignment, so that segments can be aligned while others are still transcribed. The engine
-is `worker.engines.alignment`.
+Takes a `Waveform` and a `Transcription`, or any part of it; returns an `Alignment`. It may move
+times and split segments into sentences; it never drops text. Where whisperx loses some, raises, or
+gives a word no time, the segment's words are spread over it by length, as interpolated.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 
-import torch
-
 from bucketscribe_contract import Stage, WarningCode
-from worker.cancel import CancelToken, checked_before_each_forward
+from worker.cancel import StageContext, checked_before_each_forward
 from worker.engines.alignment.acoustic import AcousticModel, Aligner, emit, plan_batches
 from worker.engines.alignment.labels import Alphabet
 from worker.engines.alignment.words import PlacedSentence, PlacedWord, place_segment, slice_of
-from worker.types import Alignment, TextSegment, TimedSegment, TimedWord, Transcription, Waveform
+from worker.types import (
+    Alignment,
+    TextSegment,
+    TimedSegment,
+    TimedWord,
+    Transcription,
+    Waveform,
+    letters,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +34,7 @@ def align(
     waveform: Waveform,
     transcription: Transcription,
     aligner: Aligner | None,
-    device: torch.device,
-    token: CancelToken,
-    on_progress: Callable[[float], None] = lambda _: None,
-    batch_size: int = 1,
-    lanes: int = 1,
+    ctx: StageContext,
 ) -> Alignment:
     """Return sentences with word times.
 
@@ -46,13 +43,9 @@ def align(
         transcription: Its text, or any part of it.
         aligner: Of the transcription's language; None: segments stay as they are, without
             words, and ``ALIGNMENT_UNAVAILABLE`` says so.
-        device: Where the aligner lives.
-        token: Looked at before every batch.
-        on_progress: Given the share of segments done, in [0, 1].
-        batch_size: 1: one segment at a time, with whisperx's times and scores to the bit. More:
-            as many as `worker.engines.alignment.acoustic.plan_batches` puts together.
-        lanes: On the CPU, segments that go through the model side by side, each with torch's
-            number of threads; batches are then of one.
+        ctx: Checked before every batch. With a batch size of 1 segments are aligned one at a
+            time, with whisperx's times and scores to the bit; with more, `plan_batches` groups
+            them. With several lanes, which are for the CPU, batches are of one.
     """
     segments = _spoken(transcription)
     if not segments:
@@ -60,12 +53,13 @@ def align(
     if aligner is None:
         plain = tuple(TimedSegment(s.start, s.end, s.text.strip()) for s in segments)
         return Alignment(plain, (WarningCode.ALIGNMENT_UNAVAILABLE,))
+    device = next(aligner.model.parameters()).device
     model = AcousticModel(aligner.model, aligner.metadata["type"], device)
     aligned: dict[int, list[TimedSegment]] = {}
-    with checked_before_each_forward(token, Stage.ALIGN, aligner.model):
-        for i, sentences in _place(waveform, segments, aligner, model, batch_size, lanes):
+    with checked_before_each_forward(ctx.cancel, Stage.ALIGN, aligner.model):
+        for i, sentences in _place(waveform, segments, aligner, model, ctx):
             aligned[i] = _complete(segments[i], sentences, aligner.joiner)
-            on_progress(len(aligned) / len(segments))
+            ctx.progress(len(aligned) / len(segments))
     return _in_order(waveform, segments, aligned, aligner.joiner)
 
 
@@ -90,8 +84,7 @@ def _place(
     segments: Sequence[TextSegment],
     aligner: Aligner,
     model: AcousticModel,
-    batch_size: int = 1,
-    lanes: int = 1,
+    ctx: StageContext,
 ) -> Iterator[tuple[int, list[PlacedSentence]]]:
     """Give each segment's index and sentences, in any order; text may be missing from them."""
     alphabet = Alphabet.of(aligner.metadata)
@@ -101,8 +94,8 @@ def _place(
     yield from ((i, []) for i in set(range(len(segments))) - set(heard))
     slices = [waveform.samples[parts[i]] for i in heard]
     lengths = [len(samples) for samples in slices]
-    batches = plan_batches(lengths, batch_size if lanes == 1 else 1, model)
-    for k, emission in emit(slices, batches, model, lanes):
+    batches = plan_batches(lengths, ctx.batch_size if ctx.lanes == 1 else 1, model)
+    for k, emission in emit(slices, batches, model, ctx.lanes):
         i = heard[k]
         yield i, place_segment(segments[i], characters[i], emission, alphabet)
 
@@ -152,21 +145,17 @@ def _timed_word(word: PlacedWord) -> TimedWord:
 
 
 def _holds_all(text: str, sentences: Sequence[TimedSegment]) -> bool:
-    wanted = _letters(text)
-    in_text = _letters("".join(s.text for s in sentences))
-    in_words = _letters("".join(w.word for s in sentences for w in s.words))
+    wanted = letters(text)
+    in_text = letters("".join(s.text for s in sentences))
+    in_words = letters("".join(w.word for s in sentences for w in s.words))
     return in_text == wanted == in_words
-
-
-def _letters(text: str) -> str:
-    return "".join(text.split())
 
 
 def _spread(segment: TextSegment, duration_s: float, joiner: str) -> TimedSegment:
     start = min(segment.start, duration_s)
     end = max(start, min(segment.end, duration_s))
     text = segment.text.strip()
-    words = text.split() if joiner else list(_letters(text))
+    words = text.split() if joiner else list(letters(text))
     return TimedSegment(start, end, text, _spread_words(words, start, end, joiner))
 
 

@@ -1,16 +1,13 @@
-"""Decode: whatever was recorded, into 16 kHz mono int16.
+"""Decode: any recording, to 16 kHz mono int16, mixed and resampled as whisperx's ffmpeg call does.
 
-Takes a `Recording`; returns a `Waveform`. PyAV carries FFmpeg's libraries, so no ffmpeg binary
-is needed, and the mix and the resampling are those of whisperx's ffmpeg call. A WAV file of
-16 kHz mono PCM16, which recorders for speech write, is the waveform already: it is only read.
-
-Raises `WorkerError`: ``AUDIO_UNREADABLE``, ``AUDIO_TRUNCATED``, ``AUDIO_TOO_LONG``,
-``INVALID_INPUT`` (a clip that starts after the recording's end).
+Takes a `Recording`; returns a `Waveform`. PyAV carries FFmpeg's libraries, so no ffmpeg binary is
+needed; a WAV file of 16 kHz mono PCM16 is only read. Raises `WorkerError`: ``AUDIO_UNREADABLE``,
+``AUDIO_TRUNCATED``, ``AUDIO_TOO_LONG``, ``INVALID_INPUT`` (a clip that starts after the end).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import av
@@ -18,7 +15,7 @@ import numpy as np
 
 from bucketscribe_contract import Clip, FailureCode, Stage
 from bucketscribe_contract.wav import HEAD_BYTES, NotWav, WavHeader, parse_wav
-from worker.cancel import CancelToken
+from worker.cancel import StageContext
 from worker.errors import WorkerError
 from worker.types import SAMPLE_RATE_HZ, Recording, Samples, Waveform
 
@@ -68,27 +65,25 @@ class DecodeLimits:
 def decode(
     recording: Recording,
     limits: DecodeLimits,
-    token: CancelToken,
-    on_progress: Callable[[float], None] = lambda _: None,
+    ctx: StageContext,
 ) -> Waveform:
     """Decode the recording, or the clip of it that the limits name.
 
     Args:
         recording: Any container of `FORMATS`, any codec, rate and number of channels.
         limits: What may be decoded.
-        token: Looked at between frames.
-        on_progress: Given the share decoded, in [0, 1], where the length is declared.
+        ctx: Checked between frames; told the share decoded where the length is declared.
     """
     if recording.bytes == 0:
         raise _unreadable("the recording is empty (0 bytes)")
     header = _check_riff(recording)
     if header is not None and header.is_waveform(SAMPLE_RATE_HZ):
-        return _read_plain(recording, header, limits, token)
+        return _read_plain(recording, header, limits, ctx)
     try:
-        samples, channels = _read(recording, limits, token, on_progress, "mono")
+        samples, channels = _read(recording, limits, ctx, "mono")
         if channels > 1 and _rms(samples) < _NEARLY_SILENT:
             # channels of opposite phase cancel out in a mono mix: one of them is the recording
-            samples, _ = _read(recording, limits, token, on_progress, "stereo")
+            samples, _ = _read(recording, limits, ctx, "stereo")
     except av.error.FFmpegError as exc:
         raise _unreadable(f"no decodable audio ({exc.strerror})") from exc
     samples.setflags(write=False)
@@ -112,10 +107,10 @@ def _check_riff(recording: Recording) -> WavHeader | None:
 
 
 def _read_plain(
-    recording: Recording, header: WavHeader, limits: DecodeLimits, token: CancelToken
+    recording: Recording, header: WavHeader, limits: DecodeLimits, ctx: StageContext
 ) -> Waveform:
     """Read the samples that are wanted, and no others."""
-    token.check(Stage.DECODE)
+    ctx.cancel.check(Stage.DECODE)
     stored = max(recording.bytes - header.data_offset, 0) // 2
     n_samples = min((header.data_bytes or 0) // 2, stored)
     stop = min(limits.stop if limits.stop is not None else n_samples, n_samples)
@@ -134,8 +129,7 @@ def _read_plain(
 def _read(
     recording: Recording,
     limits: DecodeLimits,
-    token: CancelToken,
-    on_progress: Callable[[float], None],
+    ctx: StageContext,
     layout: str,
 ) -> tuple[Samples, int]:
     """Return the samples and how many channels they were mixed from."""
@@ -148,12 +142,12 @@ def _read(
             limits.check(declared_s or 0.0)
         buffer, position = bytearray(), 0
         for block in _mono_blocks(container, layout):
-            token.check(Stage.DECODE)
+            ctx.cancel.check(Stage.DECODE)
             buffer += _wanted(block, position, limits).tobytes()
             position += len(block)
             limits.check(len(buffer) / 2 / SAMPLE_RATE_HZ)
             if declared_s:
-                on_progress(min(position / SAMPLE_RATE_HZ / declared_s, 1.0))
+                ctx.progress(min(position / SAMPLE_RATE_HZ / declared_s, 1.0))
             if limits.stop is not None and position >= limits.stop:
                 break
         else:

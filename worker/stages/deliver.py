@@ -1,22 +1,8 @@
-"""Compose the transcript document from what the stages found, and sum it up.
+"""Deliver: compose the document, store it with the presigned PUT, or return it in the output.
 
-Encode documents strictly, and put paid work into a job's output when S3 refuses it.
-
-What the SDK cannot encode it silently never posts, and the job hangs until it is killed
-(facts of runpod 1.12.0): so every output passes through here before it is returned.
-
-Deliver: the transcript into S3, by presigned PUT.
-
-Takes the encoded transcript and the result URL; returns nothing when S3 has it. A 200 is not
-enough: where the ETag is an MD5, it must be that of what was sent.
-
-Raises `WorkerError` ``STORAGE_UNAVAILABLE`` when it has not, after `ATTEMPTS` tries where
-another one can help. The pipeline then puts the transcript into the job's output.
-
-A transcript that S3 did not take, in the job's output: the largest form that fits.
-
-The GPU work is done and paid for. RunPod takes outputs of 10 MB; a day of speech compresses to
-less, and where it does not, scores go first, then words.
+Takes what the stages found; returns the document, its encoding, the job's summary and, if S3
+refuses the document, an output that carries it. Raises `WorkerError`: ``STORAGE_UNAVAILABLE`` when
+S3 does not have it after `ATTEMPTS` tries.
 """
 
 from __future__ import annotations
@@ -94,6 +80,8 @@ def encode(output: dict[str, Any]) -> bytes:
 def checked_output(output: dict[str, Any]) -> dict[str, Any]:
     """Return the output as the queue will see it.
 
+    runpod 1.12.0 never posts an output that it cannot encode, and the job hangs until its timeout.
+
     Raises:
         ValueError: It is not strict JSON, or larger than `MAX_OUTPUT_BYTES`.
     """
@@ -106,21 +94,21 @@ def checked_output(output: dict[str, Any]) -> dict[str, Any]:
 
 ATTEMPTS = 4
 CONTENT_TYPE = "application/json"
-_RESCUED = "the transcript is in the job's output"
+_FALLBACK = "the transcript is in the job's output"
 
 
-class _Passing(WorkerError):
-    """S3 may take it on the next try."""
+class _Transient(WorkerError):
+    """Another try may succeed."""
 
 
 def deliver(transcript: EncodedTranscript, result_url: PresignedUrl) -> None:
-    """PUT the document.
+    """PUT the document; a 200 counts only with the MD5 of what was sent, where the ETag is one.
 
     Args:
         transcript: What is stored, byte for byte.
         result_url: Signed with the content type ``application/json``.
     """
-    for attempt in stamina.retry_context(on=_Passing, attempts=ATTEMPTS, timeout=None):
+    for attempt in stamina.retry_context(on=_Transient, attempts=ATTEMPTS, timeout=None):
         with attempt:
             _put(transcript.body, result_url)
 
@@ -136,13 +124,15 @@ def _put(body: bytes, url: PresignedUrl) -> None:
                 return
             code, message = error_text(response)
     except WorkerError as exc:
-        raise _Passing(exc.code, f"{exc}; {_RESCUED}", exc.stage) from exc
+        raise _Transient(exc.code, f"{exc}; {_FALLBACK}", exc.stage) from exc
     said = f"S3 answered {status} {code} {message}".strip()
-    passing = status >= requests.codes.server_error or status == requests.codes.too_many_requests
-    kind = _Passing if passing else WorkerError
+    is_transient = (
+        status >= requests.codes.server_error or status == requests.codes.too_many_requests
+    )
+    kind = _Transient if is_transient else WorkerError
     raise kind(
         FailureCode.STORAGE_UNAVAILABLE,
-        f"{said}; {_RESCUED}",
+        f"{said}; {_FALLBACK}",
         Stage.DELIVER,
     )
 
@@ -221,10 +211,10 @@ def _model_names(job: JobInput, models: Models, language: str | None) -> dict[st
     return {stage.value: name for stage, name in names.items()}
 
 
-def summary_of(
+def summarize(
     document: Transcript, stored: StoredResult, timings: Mapping[Stage, float], elapsed_s: float
 ) -> JobSummary:
-    """Return what the job's output says of a transcript that is in S3.
+    """Return the job's output when its transcript is in S3.
 
     Args:
         document: The transcript.
@@ -246,10 +236,10 @@ def summary_of(
     )
 
 
-def upload_failed(
+def inline_fallback(
     document: Transcript, error: Exception, max_bytes: int = MAX_OUTPUT_BYTES
 ) -> dict[str, Any]:
-    """Return the output that carries the transcript.
+    """Return the output that carries the transcript, in the largest form that RunPod takes.
 
     Args:
         document: What could not be stored.

@@ -18,7 +18,7 @@ from pyannote.audio.pipelines.utils.diarization import set_num_speakers
 from whisperx.diarize import DiarizationPipeline
 
 from bucketscribe_contract import JobInput, Stage, WarningCode
-from worker.cancel import CancelToken
+from worker.cancel import StageContext
 from worker.engines.diarization.activity import Activity, ActivityRecorder
 from worker.engines.diarization.clustering import SpeakerBounds, cluster
 from worker.engines.diarization.embeddings import Vectors, embed
@@ -29,20 +29,17 @@ from worker.engines.segmentation import (
     segmentation_of,
     windows_at_once,
 )
-from worker.memory import give_back
+from worker.memory import trim_heap
 from worker.types import Diarization, Samples, SpeakerTurn, Waveform
 
 Hints = dict[str, int]
-Progress = Callable[[float], None]
 
 
 def diarize(
     waveform: Waveform,
     job: JobInput,
     pipeline: DiarizationPipeline,
-    batch_size: int,
-    token: CancelToken,
-    on_progress: Progress = lambda _: None,
+    ctx: StageContext,
     activity: Activity | None = None,
 ) -> Diarization:
     """Return the speaker turns, ordered by start.
@@ -51,39 +48,21 @@ def diarize(
         waveform: The recording.
         job: Speaker hints.
         pipeline: Loaded once per process.
-        batch_size: Windows that go through segmentation at once; fewer are embedded at once.
-        token: Looked at between batches of windows.
-        on_progress: Given the share of the work done, in [0, 1].
-        activity: What speech detection's own segmentation found, where both use the same.
+        ctx: Checked between batches of windows; fewer are embedded at once than are segmented.
+        activity: Local activity, if speech detection used the same segmentation.
     """
     if activity is not None:
-        return diarize_activity(waveform, activity, job, pipeline, batch_size, token, on_progress)
-    activity = find_activity(
-        waveform.samples, pipeline, batch_size, token, lambda share: on_progress(share / 2)
-    )
-    return diarize_activity(
-        waveform,
-        activity,
-        job,
-        pipeline,
-        batch_size,
-        token,
-        lambda share: on_progress((1 + share) / 2),
-    )
+        return diarize_activity(waveform, activity, job, pipeline, ctx)
+    activity = find_activity(waveform.samples, pipeline, ctx.part(0.0, 0.5))
+    return diarize_activity(waveform, activity, job, pipeline, ctx.part(0.5, 0.5))
 
 
-def find_activity(
-    samples: Samples,
-    pipeline: DiarizationPipeline,
-    batch_size: int,
-    token: CancelToken,
-    on_progress: Progress = lambda _: None,
-) -> Activity:
+def find_activity(samples: Samples, pipeline: DiarizationPipeline, ctx: StageContext) -> Activity:
     """Run the pipeline's segmentation over a waveform; arguments as in `diarize`."""
     segmenter = Segmenter(segmentation_of(pipeline.model))
     recorder = recorder_for(pipeline, segmenter.grid.count(len(samples)))
-    batch = windows_at_once(segmenter.device, batch_size)
-    for scores in segmenter.run(samples, batch, _step(token, on_progress)):
+    batch = windows_at_once(segmenter.device, ctx.batch_size)
+    for scores in segmenter.run(samples, batch, partial(_step, ctx)):
         recorder.add(scores)
     return recorder.activity()
 
@@ -105,9 +84,7 @@ def diarize_activity(
     activity: Activity,
     job: JobInput,
     pipeline: DiarizationPipeline,
-    batch_size: int,
-    token: CancelToken,
-    on_progress: Progress = lambda _: None,
+    ctx: StageContext,
 ) -> Diarization:
     """Return the speaker turns of a waveform whose local activity is known.
 
@@ -116,9 +93,7 @@ def diarize_activity(
         activity: From `find_activity`, or from a recorder that listened to speech detection.
         job: Speaker hints.
         pipeline: Loaded once per process.
-        batch_size: As `diarize` has it.
-        token: Looked at between batches, and while clustering goes on.
-        on_progress: Given the share of windows embedded, in [0, 1].
+        ctx: Checked between batches and during clustering; told the share of windows embedded.
     """
     speaking = activity.speakers_per_frame()
     hints = _hints(job)
@@ -128,23 +103,20 @@ def diarize_activity(
             waveform.samples,
             activity,
             pipeline.model,
-            windows_at_once(embedding_of(pipeline.model).device, batch_size),
-            _step(token, on_progress),
+            windows_at_once(embedding_of(pipeline.model).device, ctx.batch_size),
+            partial(_step, ctx),
         )
-        give_back()  # a process for the dendrogram may need as much
-        check = partial(token.check, Stage.DIARIZE)
+        trim_heap()  # a process for the dendrogram may need as much
+        check = partial(ctx.cancel.check, Stage.DIARIZE)
         found = _Found(activity, speaking, vectors, pipeline.model, check)
         turns = found.turns_or_unhinted(hints)
     met = _meets(hints, len({turn.speaker for turn in turns}))
     return Diarization(turns, () if met else (WarningCode.SPEAKER_HINTS_UNMET,))
 
 
-def _step(token: CancelToken, on_progress: Progress) -> Progress:
-    def step(share: float) -> None:
-        token.check(Stage.DIARIZE)
-        on_progress(share)
-
-    return step
+def _step(ctx: StageContext, share: float) -> None:
+    ctx.cancel.check(Stage.DIARIZE)
+    ctx.progress(share)
 
 
 def _hints(job: JobInput) -> Hints:

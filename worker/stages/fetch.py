@@ -1,26 +1,9 @@
-"""One object from S3 to a file, through resets, stalls and errors, from where it stopped.
+"""Fetch: the recording, from a presigned URL or the request itself, into the job's directory.
 
-A broken transfer goes on with ``Range`` and ``If-Match`` on the ETag, so bytes that arrived are
-not paid for twice and never mixed with those of another version; without an ETag that can be
-matched (RFC 9110, 13.1.1: a weak one cannot) it starts over. Length and, where the ETag is one,
-MD5 are verified.
-
-What S3's refusal of a GET means for the job.
-
-Fetch: the recording, from a presigned URL or the request itself, into the job's directory.
-
-Takes the job input and a directory; returns a `Recording`. Streams in blocks, so memory stays
-flat and the size cap holds while bytes arrive.
-
-Raises `WorkerError`: ``AUDIO_URL_EXPIRED``, ``AUDIO_FORBIDDEN``, ``AUDIO_NOT_FOUND``,
-``STORAGE_UNAVAILABLE``, ``AUDIO_TRUNCATED``, ``AUDIO_TOO_LARGE``, ``URL_NOT_ALLOWED``,
-``INVALID_INPUT`` (undecodable base64), ``INTERNAL`` (a full disk).
-
-The temporary directory of a job: gone with it, also when the process was killed.
-
-A killed process leaves its directory behind; the next one that starts in the same container
-removes it. The name holds the process's id: in a container that is 1 every time, so what bears
-this process's own id was left by an earlier one.
+Takes the job input and a directory; returns a `Recording`. Raises `WorkerError`:
+``AUDIO_URL_EXPIRED``, ``AUDIO_FORBIDDEN``, ``AUDIO_NOT_FOUND``, ``STORAGE_UNAVAILABLE``,
+``AUDIO_TRUNCATED``, ``AUDIO_TOO_LARGE``, ``URL_NOT_ALLOWED``, ``INVALID_INPUT`` (undecodable
+base64), ``INTERNAL`` (a full disk).
 """
 
 from __future__ import annotations
@@ -45,13 +28,13 @@ import requests
 import stamina
 
 from bucketscribe_contract import AUDIO_ETAG_PATTERN, FailureCode, JobInput, PresignedUrl, Stage
-from worker.cancel import CancelToken
+from worker.cancel import StageContext
 from worker.errors import WorkerError
 from worker.http import clock_skew_s, error_text, exchange, expires_at, stored_md5
 from worker.types import Recording
 
 
-def refusal(url: PresignedUrl, response: requests.Response) -> WorkerError:
+def map_refusal(url: PresignedUrl, response: requests.Response) -> WorkerError:
     """Return the failure for a response that is no recording.
 
     Args:
@@ -62,23 +45,19 @@ def refusal(url: PresignedUrl, response: requests.Response) -> WorkerError:
     code, message = error_text(response)
     said = f"S3 answered {status} {code} {message}".strip()
     if status == requests.codes.not_found:
-        return _refused(FailureCode.AUDIO_NOT_FOUND, f"no recording at {url.masked}: {said}")
+        return _failed(FailureCode.AUDIO_NOT_FOUND, f"no recording at {url.masked}: {said}")
     if status >= requests.codes.server_error or status == requests.codes.too_many_requests:
-        return _refused(FailureCode.STORAGE_UNAVAILABLE, f"{said}; submit again later")
+        return _failed(FailureCode.STORAGE_UNAVAILABLE, f"{said}; submit again later")
     if status < requests.codes.bad_request:
         remedy = "sign it for the bucket's own region"
-        return _refused(FailureCode.URL_NOT_ALLOWED, f"audio_url redirects ({said}); {remedy}")
+        return _failed(FailureCode.URL_NOT_ALLOWED, f"audio_url redirects ({said}); {remedy}")
     ends = expires_at(url)
     now = datetime.now(UTC) + timedelta(seconds=clock_skew_s(response))
     if "expired" in f"{code} {message}".lower() or (ends and ends <= now):
         ended = f" It ended {ends:%Y-%m-%dT%H:%M:%SZ}." if ends else ""
-        return _refused(FailureCode.AUDIO_URL_EXPIRED, f"{said}.{ended} Sign audio_url again")
+        return _failed(FailureCode.AUDIO_URL_EXPIRED, f"{said}.{ended} Sign audio_url again")
     remedy = "check the signature and the signer's s3:GetObject permission"
-    return _refused(FailureCode.AUDIO_FORBIDDEN, f"{said}; {remedy}")
-
-
-def _refused(code: FailureCode, message: str) -> WorkerError:
-    return WorkerError(code, message, Stage.FETCH)
+    return _failed(FailureCode.AUDIO_FORBIDDEN, f"{said}; {remedy}")
 
 
 BLOCK_BYTES = 1 << 18  # a reset loses the block at hand
@@ -119,16 +98,14 @@ class Download:
         url: Presigned GET.
         path: Where the bytes go.
         limits: What it may cost.
-        token: Looked at between blocks.
-        on_progress: Given the share that has arrived, in [0, 1].
-        on_stored: Given how many bytes stand in the file; fewer than before when it begins anew.
+        ctx: Of the stage; checked between blocks.
+        on_stored: Given how many bytes the file has; fewer than before when it begins anew.
     """
 
     url: PresignedUrl
     path: Path
     limits: DownloadLimits
-    token: CancelToken
-    on_progress: Callable[[float], None] = lambda _: None
+    ctx: StageContext
     on_stored: Callable[[int], None] = lambda _: None
     _received: int = 0
     _declared: int = 0
@@ -179,7 +156,7 @@ class Download:
         if status == requests.codes.requested_range_not_satisfiable and self._received:
             raise self._truncated()
         if status != requests.codes.ok:
-            raise refusal(self.url, response)
+            raise map_refusal(self.url, response)
         self._received = 0
         self._declared = int(response.headers.get("Content-Length") or 0)
         self._etag = etag
@@ -193,7 +170,7 @@ class Download:
             file.truncate(self._received)
             self.on_stored(self._received)
             for block in response.iter_content(BLOCK_BYTES):
-                self.token.check(Stage.FETCH)
+                self.ctx.cancel.check(Stage.FETCH)
                 self.limits.check_size(self._received + len(block))
                 if time.monotonic() - self._started > self.limits.total_s:
                     raise _failed(
@@ -204,7 +181,7 @@ class Download:
                 file.flush()
                 self._received += len(block)
                 self.on_stored(self._received)
-                self.on_progress(self._received / max(self._declared, self._received))
+                self.ctx.progress(self._received / max(self._declared, self._received))
 
     def _verify(self) -> None:
         if self._received < self._declared:
@@ -247,8 +224,7 @@ def fetch(
     job: JobInput,
     into: Path,
     limits: DownloadLimits,
-    token: CancelToken,
-    on_progress: Callable[[float], None] = lambda _: None,
+    ctx: StageContext,
     on_stored: Callable[[int], None] = lambda _: None,
 ) -> Recording:
     """Bring the recording into the directory ``into``.
@@ -257,14 +233,13 @@ def fetch(
         job: Names the source.
         into: The job's temporary directory.
         limits: What it may cost.
-        token: Looked at between blocks.
-        on_progress: Given the share that has arrived, in [0, 1].
-        on_stored: As `Download` has it.
+        ctx: Checked between blocks.
+        on_stored: As in `Download`.
     """
     path = into / FILE
     if job.audio_url is None:
         return _unpack(job.audio_base64 or "", path, limits)
-    return Download(job.audio_url, path, limits, token, on_progress, on_stored).run()
+    return Download(job.audio_url, path, limits, ctx, on_stored).run()
 
 
 def _unpack(text: str, path: Path, limits: DownloadLimits) -> Recording:
@@ -282,7 +257,11 @@ _PREFIX = "bucketscribe-"
 
 @contextmanager
 def job_directory() -> Iterator[Path]:
-    """Give an empty directory, and remove it with all that is in it."""
+    """Give an empty directory, and remove it with all that is in it.
+
+    A killed process leaves its directory behind. The name holds the process's id, in a container
+    1 every time, so a directory with this process's own id was left by an earlier one.
+    """
     with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as folder:
         yield Path(folder)
 

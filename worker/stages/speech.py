@@ -12,12 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
-from pyannote.audio import Inference
-from whisperx.diarize import DiarizationPipeline
 from whisperx.vads import Pyannote
 
 from bucketscribe_contract import Stage
-from worker.cancel import CancelToken
+from worker.cancel import StageContext
 from worker.engines.segmentation import (
     FrameGrid,
     OverlapMean,
@@ -41,51 +39,41 @@ Listener = Callable[[Scores], None]
 
 def find_speech(
     arriving: Iterable[Samples],
-    finder: Pyannote | DiarizationPipeline,
-    batch_size: int,
-    token: CancelToken,
+    detector: Pyannote,
+    ctx: StageContext,
     listener: Listener = lambda _: None,
 ) -> tuple[SpeechSpan, ...]:
     """Return the spans with speech.
 
     Args:
         arriving: Consecutive parts of the waveform, each (n_samples,).
-        finder: whisperx's voice activity detector, for stock's spans; or a diarization, whose
-            segmentation hears speech too, to run one model less.
-        batch_size: Windows that go through the model at once.
-        token: Looked at before every batch of windows.
-        listener: Given the scores of every batch of windows, for whoever can use them too.
+        detector: whisperx's voice activity detector.
+        ctx: Checked before every batch of windows.
+        listener: Given the scores of every batch of windows.
     """
-    segmenter = Segmenter(_segmentation_of(finder))
-    return tuple(speech_spans(arriving, segmenter, batch_size, token, listener))
-
-
-def _segmentation_of(finder: Pyannote | DiarizationPipeline) -> Inference:
-    is_detector = isinstance(finder, Pyannote)
-    return segmentation_of(finder.vad_pipeline) if is_detector else segmentation_of(finder.model)
+    segmenter = Segmenter(segmentation_of(detector.vad_pipeline))
+    return tuple(speech_spans(arriving, segmenter, ctx, listener))
 
 
 def speech_spans(
     arriving: Iterable[Samples],
     segmenter: Segmenter,
-    batch_size: int,
-    token: CancelToken,
+    ctx: StageContext,
     listener: Listener = lambda _: None,
 ) -> Iterator[SpeechSpan]:
     """Give each span as soon as it is known.
 
     Args:
         arriving: As in `find_speech`.
-        segmenter: Whose windows are looked at.
-        batch_size: As in `find_speech`.
-        token: As in `find_speech`.
+        segmenter: Gives the scores.
+        ctx: As in `find_speech`.
         listener: As in `find_speech`.
     """
-    windows = SegmentationStream(segmenter, windows_at_once(segmenter.device, batch_size))
+    windows = SegmentationStream(segmenter, windows_at_once(segmenter.device, ctx.batch_size))
     speech, n_samples = SpeechStream(segmenter), 0
 
     def heard(batch: Callable[[], Scores]) -> list[SpeechSpan]:
-        token.check(Stage.SPEECH)
+        ctx.cancel.check(Stage.SPEECH)
         scores = batch()
         listener(scores)
         return speech.add(scores)

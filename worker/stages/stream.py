@@ -1,8 +1,8 @@
-"""A recording that still arrives: its samples while the rest is on its way.
+"""Stream: the samples of a recording while its download is still running.
 
-Takes from the download how much of its file is there; gives the samples of a WAV file of 16 kHz
-mono PCM16, which needs no decoder. Any other recording, and one whose download has to begin anew,
-is `NotFollowed`: it is looked at when it is whole.
+Takes from the download how many bytes its file has; gives the samples of a WAV file of 16 kHz mono
+PCM16, which needs no decoder. Raises `NotStreamable` for any other recording, and when the download
+begins anew.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _LEAST_BYTES = SAMPLE_RATE_HZ * SAMPLE_BYTES
 _CANCEL_S = 0.2
 
 
-class NotFollowed(Exception):
-    """The samples cannot be had, or do not count, before the recording is whole."""
+class NotStreamable(Exception):
+    """The samples cannot be read, or do not count, before the download is complete."""
 
 
-class Arrival:
-    """One recording on its way; iterated over, it gives its samples from the start each time.
+class RecordingStream:
+    """One recording that is downloading; iterating gives its samples from the start each time.
 
     Args:
         path: Where the download puts it.
-        token: Looked at while waiting.
+        token: Checked while waiting.
     """
 
     def __init__(self, path: Path, token: CancelToken) -> None:
@@ -60,7 +60,7 @@ class Arrival:
         """Give consecutive parts of the waveform, each (n_samples,), as they come.
 
         Raises:
-            NotFollowed: Also for parts that were given already.
+            NotStreamable: Also for parts that were given already.
             JobCancelled: By the token.
         """
         header = self._header()
@@ -78,15 +78,15 @@ class Arrival:
     def _header(self) -> WavHeader:
         stored = self._wait(HEAD_BYTES)
         if not stored:
-            raise NotFollowed("nothing arrived")
+            raise NotStreamable("nothing arrived")
         with self._path.open("rb") as file:
             head = file.read(min(stored, HEAD_BYTES))
         try:
             header = parse_wav(head)
         except NotWav as exc:
-            raise NotFollowed(str(exc)) from exc
+            raise NotStreamable(str(exc)) from exc
         if not header.is_waveform(SAMPLE_RATE_HZ):
-            raise NotFollowed("it has to be decoded")
+            raise NotStreamable("it has to be decoded")
         return header
 
     def _read(self, offset: int, start: int, stop: int) -> Samples:
@@ -103,5 +103,5 @@ class Arrival:
                 self.token.check(Stage.SPEECH)
                 self._changed.wait(_CANCEL_S)
             if self._is_void:
-                raise NotFollowed("the download began anew")
+                raise NotStreamable("the download began anew")
             return self._stored

@@ -1,17 +1,8 @@
-"""Transcribe: speech spans to text, in batches that several threads bring to Whisper.
+"""Transcribe: speech spans to text, in batches that several threads give to Whisper.
 
 Takes a `Waveform` and its `SpeechSpan`s; returns a `Transcription` with one segment a span, as
-whisperx would, and hands each batch on as soon as it is text.
-
-Spans go in longest first: a batch takes as long as its longest text, and what is left at the end
-is short. While Whisper decodes a batch, another thread computes the next one's features.
-
-Raises `WorkerError`: ``INVALID_INPUT`` for a language that the model does not speak.
-
-Tell a recording's language from its speech.
-
-Stock whisperx looks at the raw first 30 s, and leading silence or music gives it a wrong
-language. Here the spans that hold most speech vote.
+whisperx would, and gives each batch's segments as soon as they are decoded. Raises `WorkerError`:
+``INVALID_INPUT`` for a language that the model does not know.
 """
 
 from __future__ import annotations
@@ -23,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from itertools import pairwise
 
 from bucketscribe_contract import FailureCode, JobInput, Stage, WarningCode
-from worker.cancel import CancelToken
+from worker.cancel import StageContext
 from worker.engines.whisper import DecodingOptions, Samples, Whisper, fit_prompt
 from worker.errors import WorkerError
 from worker.types import SAMPLE_RATE_HZ, SpeechSpan, TextSegment, Transcription, Waveform
@@ -36,6 +27,8 @@ def detect_language(
     waveform: Waveform, spans: Sequence[SpeechSpan], whisper: Whisper
 ) -> tuple[str, float]:
     """Return the language and its probability, averaged over speech.
+
+    Stock whisperx uses the raw first 30 s, where leading silence or music gives a wrong language.
 
     Args:
         waveform: The recording.
@@ -63,9 +56,7 @@ def transcribe(
     spans: Sequence[SpeechSpan],
     job: JobInput,
     whisper: Whisper,
-    batch_size: int,
-    token: CancelToken,
-    on_progress: Callable[[float], None] = lambda _: None,
+    ctx: StageContext,
     on_text: Callable[[Transcription], None] = lambda _: None,
     found: dict[int, TextSegment] | None = None,
 ) -> Transcription:
@@ -76,9 +67,7 @@ def transcribe(
         spans: Where somebody speaks.
         job: Language, prompt and hotwords.
         whisper: Loaded once per process.
-        batch_size: Spans decoded at once, at most, by all runs of the model together.
-        token: Looked at before every batch.
-        on_progress: Given the share of spans done, in [0, 1].
+        ctx: Checked before every batch; its batch size is shared by all runs of the model.
         on_text: Given each batch's segments when they are there, in order within the batch.
         found: Segments by the number of their span, from an earlier try that ran out of memory;
             filled, so that the next one does the rest.
@@ -86,24 +75,24 @@ def transcribe(
     _check_language(job.language, whisper)
     if not spans:
         return Transcription((), None, None)
-    token.check(Stage.TRANSCRIBE)
+    ctx.cancel.check(Stage.TRANSCRIBE)
     found = {} if found is None else found
     language, probability = _choose_language(waveform, spans, job.language, whisper)
     prompt = fit_prompt(job.initial_prompt, job.hotwords, whisper.model.hf_tokenizer)
     options = whisper.decoding_options(language, prompt)
 
     def run(numbers: Sequence[int]) -> dict[int, TextSegment]:
-        token.check(Stage.TRANSCRIBE)
+        ctx.cancel.check(Stage.TRANSCRIBE)
         return _decode(waveform, spans, numbers, whisper, options)
 
     def take(segments: dict[int, TextSegment]) -> None:
-        token.check(Stage.TRANSCRIBE)
+        ctx.cancel.check(Stage.TRANSCRIBE)
         found.update(segments)
-        on_progress(len(found) / len(spans))
+        ctx.progress(len(found) / len(spans))
         on_text(Transcription(tuple(segments.values()), language, probability))
 
     left = [number for number in range(len(spans)) if number not in found]
-    batches = plan_batches(spans, left, max(1, batch_size // whisper.runs), whisper.runs)
+    batches = plan_batches(spans, left, max(1, ctx.batch_size // whisper.runs), whisper.runs)
     _side_by_side(run, batches, whisper.runs, take)
     warnings = (WarningCode.PROMPT_TOO_LONG,) if prompt.was_cut else ()
     return Transcription(
@@ -114,7 +103,7 @@ def transcribe(
 def plan_batches(
     spans: Sequence[SpeechSpan], numbers: Sequence[int], batch_size: int, runs: int
 ) -> list[list[int]]:
-    """Sort spans into batches, longest first.
+    """Sort spans into batches, longest first: a batch takes as long as its longest text.
 
     Args:
         spans: All spans.

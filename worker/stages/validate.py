@@ -1,14 +1,8 @@
-"""Will the result URL live long enough? Asked before any GPU work.
-
-A presigned PUT that dies while the GPU works loses what was paid for. How long a recording takes
-is its length times what this worker has measured so far; what time it is, S3 says.
-
-Validate: what the queue gave, into the contract's job input.
+"""Validate: what the queue gave, into the contract's job input; and whether its result URL lasts.
 
 Takes the raw ``input``; returns a `JobInput` whose URLs this worker's policy allows. Imports
-nothing heavy: a job that fails here costs no model.
-
-Raises `WorkerError`: ``INVALID_INPUT`` naming each field, ``URL_NOT_ALLOWED``.
+nothing heavy. Raises `WorkerError`: ``INVALID_INPUT`` naming each field, ``URL_NOT_ALLOWED``, and
+before any GPU work ``RESULT_URL_EXPIRES_TOO_SOON``.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pytest
 from bucketscribe_contract import WarningCode
 from tests.fakes.alignment import Aligners, stock_sentences
 from tests.recordings import short_speech
-from worker.cancel import CancelToken
+from worker.cancel import CancelToken, StageContext
 from worker.errors import JobCancelled
 from worker.types import Alignment, TextSegment, Transcription, Waveform
 
@@ -37,13 +37,10 @@ def aligner(aligners: Aligners) -> Aligner:
 
 def align(aligner: Aligner, *segments: TextSegment, **more: Any) -> Alignment:
     """Run the stage."""
-    import torch
-
     from worker.stages.align import align as stage
 
-    token = more.pop("token", CancelToken())
     text = Transcription(segments, "en", None)
-    return stage(SPEECH, text, aligner, torch.device("cpu"), token, **more)
+    return stage(SPEECH, text, aligner, StageContext(**more))
 
 
 def test_times_and_scores_are_those_of_whisperx(aligner: Aligner) -> None:
@@ -133,13 +130,13 @@ def test_a_cancelled_job_starts_no_further_forward(aligner: Aligner, lanes: int)
         token.cancel()
 
     with hooked(aligner, cancel), pytest.raises(JobCancelled):
-        align(aligner, *SEGMENTS * 5, token=token, lanes=lanes)
+        align(aligner, *SEGMENTS * 5, cancel=token, lanes=lanes)
     assert len(begun) <= 2 * lanes
 
 
 def test_progress_goes_up_to_the_end(aligner: Aligner) -> None:
     shares: list[float] = []
-    align(aligner, *SEGMENTS, on_progress=shares.append)
+    align(aligner, *SEGMENTS, progress=shares.append)
     assert shares == sorted(shares)
     assert len(shares) == len(SEGMENTS)
     assert shares[-1] == 1.0
@@ -147,10 +144,8 @@ def test_progress_goes_up_to_the_end(aligner: Aligner) -> None:
 
 def test_the_recording_is_not_copied(aligner: Aligner) -> None:
     recording = Waveform(short_speech())
-    import torch
-
     from worker.stages.align import align as stage
 
     text = Transcription(SEGMENTS, "en", None)
-    stage(recording, text, aligner, torch.device("cpu"), CancelToken())
+    stage(recording, text, aligner, StageContext())
     assert "float32" not in vars(recording)

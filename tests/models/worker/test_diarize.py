@@ -10,7 +10,7 @@ import pytest
 
 from bucketscribe_contract import JobInput, WarningCode
 from tests.recordings import short_speech, telephone_speech
-from worker.cancel import CancelToken
+from worker.cancel import CancelToken, StageContext
 from worker.errors import JobCancelled
 from worker.types import Diarization, Waveform
 
@@ -39,7 +39,7 @@ def stage(pipeline: Any, samples: Any, batch_size: int = 32, **hints: int) -> Di
     from worker.stages.diarize import diarize
 
     job = JobInput.model_validate({"audio_base64": "QQ=="} | hints)
-    return diarize(Waveform(samples), job, pipeline, batch_size, CancelToken())
+    return diarize(Waveform(samples), job, pipeline, StageContext(batch_size=batch_size))
 
 
 def plain(diarization: Diarization) -> Turns:
@@ -90,7 +90,7 @@ def test_turns_of_a_telephone_conversation_are_stocks(models: Models) -> None:
     assert by_ours(models.diarization, samples, max_speakers=1) == alone
 
 
-@pytest.mark.parametrize("weights", ["trained", "random"])
+@pytest.mark.parametrize("weights", ["trained", pytest.param("random", marks=pytest.mark.soak)])
 def test_turns_of_community_1s_architecture_are_stocks(
     models: Models, tmp_path: Path, weights: str
 ) -> None:
@@ -162,11 +162,11 @@ def test_what_speech_detection_heard_is_not_computed_again(models: Models) -> No
     assert same_segmentation(
         segmentation_of(detector.vad_pipeline), segmentation_of(pipeline.model)
     )
-    waveform, token = Waveform(short_speech()), CancelToken()
+    waveform, ctx = Waveform(short_speech()), StageContext(batch_size=32)
     recorder = recorder_for(pipeline)
-    find_speech([waveform.samples], detector, 32, token, recorder.add)
-    shared = diarize_activity(waveform, recorder.activity(), INLINE, pipeline, 32, token)
-    assert shared == diarize(waveform, INLINE, pipeline, 32, token)
+    find_speech([waveform.samples], detector, ctx, recorder.add)
+    shared = diarize_activity(waveform, recorder.activity(), INLINE, pipeline, ctx)
+    assert shared == diarize(waveform, INLINE, pipeline, ctx)
     assert shared.turns
 
 
@@ -192,7 +192,8 @@ def test_progress_rises_from_nothing_to_all(models: Models) -> None:
     from worker.stages.diarize import diarize
 
     shares: list[float] = []
-    diarize(Waveform(short_speech()), INLINE, models.diarization, 1, CancelToken(), shares.append)
+    ctx = StageContext(progress=shares.append)
+    diarize(Waveform(short_speech()), INLINE, models.diarization, ctx)
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0.0, 1.0)
     assert len(set(shares)) >= 4
@@ -210,5 +211,7 @@ def test_a_cancelled_job_stops_before_its_next_batch(models: Models, calls: int)
             token.cancel()
 
     with pytest.raises(JobCancelled):
-        diarize(Waveform(short_speech()), INLINE, models.diarization, 1, token, cancel_later)
+        diarize(
+            Waveform(short_speech()), INLINE, models.diarization, StageContext(token, cancel_later)
+        )
     assert len(shares) == calls

@@ -17,7 +17,7 @@ import pytest
 from bucketscribe_contract import FailureCode, PresignedUrl, Segment, Stage, Transcript, Word
 from worker.errors import WorkerError
 from worker.memory import Growth, is_out_of_memory, is_poisoned, with_smaller_batches
-from worker.stages.deliver import MAX_OUTPUT_BYTES, encode, upload_failed
+from worker.stages.deliver import MAX_OUTPUT_BYTES, encode, inline_fallback
 from worker.stages.fetch import clear_what_was_left, job_directory
 from worker.stages.validate import Speed, check_result_url
 
@@ -158,11 +158,11 @@ def test_the_largest_form_that_fits_is_sent() -> None:
     whole = document(5000)
     sizes = {}
     for limit in (MAX_OUTPUT_BYTES, 150_000, 50_000):
-        output = upload_failed(whole, error, limit)
+        output = inline_fallback(whole, error, limit)
         assert len(encode(output)) <= limit
         sizes[output["form"]] = output
     assert list(sizes) == ["complete", "without_scores", "without_words"]
     bare = json.loads(gzip.decompress(base64.b64decode(output["transcript_gzip_base64"])))
     assert bare["segments"][0]["text"] == whole.segments[0].text
     with pytest.raises(WorkerError, match="too large"):
-        upload_failed(whole, error, 10_000)
+        inline_fallback(whole, error, 10_000)

@@ -17,7 +17,7 @@ import pytest
 from bucketscribe_contract import FailureCode, JobInput, Stage, Transcript, UploadFailed, WordTiming
 from tests.fakes.worker import Answer, LoopbackS3
 from tests.recordings import SHORT_SPEECH, short_speech, write_recording
-from worker.cancel import CancelToken
+from worker.cancel import CancelToken, StageContext
 from worker.engines.segmentation import segmentation_of
 from worker.errors import JobCancelled, WorkerError
 from worker.host.progress import ProgressReporter
@@ -71,7 +71,7 @@ def test_a_job_takes_its_stages_in_order(make_job: MakeJob, undisturbed: Transcr
     job = make_job()
     document = Transcript.model_validate(job.run())
     assert document.segments == undisturbed.segments
-    assert list(job.timings) == [
+    assert list(job.runner.timings) == [
         Stage.FETCH,
         Stage.DECODE,
         Stage.SPEECH,
@@ -154,7 +154,7 @@ def test_a_failure_in_what_arrived_is_the_speech_stages(
 
     fetching = Throttled([content], lambda size: size < 120_000 or failed.wait(9))
     monkeypatch.setattr("worker.pipeline.fetch", fetching)
-    monkeypatch.setattr("worker.pipeline.find_speech", broken_search)
+    monkeypatch.setattr("worker.stages.speech.find_speech", broken_search)
     job = make_job()
     with pytest.raises(RuntimeError, match="illegal memory"):
         job.run()
@@ -200,10 +200,10 @@ def test_each_stage_goes_on_with_a_smaller_batch(
 @pytest.mark.parametrize(
     ("stage", "where"),
     [
-        (Stage.SPEECH, "worker.pipeline.find_speech"),
-        (Stage.TRANSCRIBE, "worker.pipeline.transcribe"),
-        (Stage.ALIGN, "worker.pipeline.align"),
-        (Stage.DIARIZE, "worker.pipeline.diarize"),
+        (Stage.SPEECH, "worker.stages.speech.find_speech"),
+        (Stage.TRANSCRIBE, "worker.stages.transcribe.transcribe"),
+        (Stage.ALIGN, "worker.stages.align.align"),
+        (Stage.DIARIZE, "worker.stages.diarize.diarize"),
     ],
 )
 def test_a_batch_of_one_that_does_not_fit_is_out_of_memory(
@@ -226,11 +226,11 @@ def broken(*_: Any, **__: Any) -> None:
 def test_a_failed_alignment_delivers_interpolated_words(
     make_job: MakeJob, undisturbed: Transcript, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.pipeline.align", broken)
+    monkeypatch.setattr("worker.stages.align.align", broken)
     job = make_job()
     document = Transcript.model_validate(job.run())
     assert document.warnings == ("ALIGNMENT_FAILED",)
-    assert job.is_poisoned
+    assert job.runner.is_poisoned
     words = [word for segment in document.segments for word in segment.words]
     assert {word.timing for word in words} == {WordTiming.INTERPOLATED}
     expected = [word.word for segment in undisturbed.segments for word in segment.words]
@@ -241,7 +241,7 @@ def test_a_failed_alignment_delivers_interpolated_words(
 def test_a_failed_diarization_delivers_the_text(
     make_job: MakeJob, undisturbed: Transcript, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.pipeline.diarize", broken)
+    monkeypatch.setattr("worker.stages.diarize.diarize", broken)
     document = Transcript.model_validate(make_job().run())
     assert document.warnings == ("DIARIZATION_FAILED",)
     assert document.speakers == ()
@@ -252,7 +252,7 @@ def test_a_failed_diarization_delivers_the_text(
 def test_a_strict_job_fails_instead(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    monkeypatch.setattr(f"worker.pipeline.{stage}", broken)
+    monkeypatch.setattr(f"worker.stages.{stage}.{stage}", broken)
     with pytest.raises(WorkerError, match="strict") as caught:
         make_job(strict=True).run()
     assert (caught.value.code, caught.value.stage) == (FailureCode.INTERNAL, stage)
@@ -279,60 +279,31 @@ def test_what_speech_detection_saw_serves_the_diarization(
     assert Transcript.model_validate(make_job().run()).segments == undisturbed.segments
 
 
-def test_diarization_can_find_the_speech_instead_of_the_detector(
-    make_job: MakeJob, models: Models, undisturbed: Transcript, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With one model less; whose windows are other ones here, so that its own are seen to be."""
-    from pyannote.audio import Inference
-
-    from tests.fakes.diarization import powerset_segmentation
-
-    like = powerset_segmentation(segmentation_of(models.detector.vad_pipeline).model)
-    own = Inference(like, duration=10.0, step=1.0, skip_aggregation=True)
-    monkeypatch.setitem(models.diarization.model._inferences, "_segmentation", own)
-    monkeypatch.setattr(models, "shares_segmentation", False)
-    monkeypatch.setattr(segmentation_of(models.detector.vad_pipeline), "infer", broken)
-    with pytest.raises(RuntimeError):
-        make_job().run()
-    job = make_job()
-    job.settings = job.settings.model_copy(update={"speech_from_diarization": True})
-    document = Transcript.model_validate(job.run())
-    assert " ".join(s.text for s in document.segments) == " ".join(
-        s.text for s in undisturbed.segments
-    )
-    without_speakers = make_job(diarize=False)
-    without_speakers.settings = job.settings
-    with pytest.raises(RuntimeError):  # then the diarization does not run, and the detector does
-        without_speakers.run()
-
-
 def test_diarization_and_alignment_go_on_while_text_is_written(
     make_job: MakeJob, undisturbed: Transcript, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The transcription ends only when the other two have begun."""
-    from worker import pipeline
+    from worker.stages import align, diarize, transcribe
 
-    begun = {name: threading.Event() for name in ("align", "diarize")}
+    begun = {"align": threading.Event(), "diarize": threading.Event()}
 
-    def noted(name: str) -> Callable[..., Any]:
-        stage = getattr(pipeline, name)
-
+    def noted(name: str, stage: Callable[..., Any]) -> Callable[..., Any]:
         def run(*given: Any) -> Any:
             begun[name].set()
             return stage(*given)
 
         return run
 
-    transcribe = pipeline.transcribe
+    run_transcribe = transcribe.transcribe
 
     def waiting(*given: Any) -> Any:
-        found = transcribe(*given)
+        found = run_transcribe(*given)
         assert all(event.wait(20) for event in begun.values())
         return found
 
-    for name in begun:
-        monkeypatch.setattr(pipeline, name, noted(name))
-    monkeypatch.setattr(pipeline, "transcribe", waiting)
+    monkeypatch.setattr(align, "align", noted("align", align.align))
+    monkeypatch.setattr(diarize, "diarize", noted("diarize", diarize.diarize))
+    monkeypatch.setattr(transcribe, "transcribe", waiting)
     assert Transcript.model_validate(make_job().run()).segments == undisturbed.segments
 
 
@@ -340,25 +311,25 @@ def test_diarization_and_alignment_go_on_while_text_is_written(
 def test_a_failure_beside_the_transcription_ends_it(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    from worker import pipeline
+    from worker.stages import transcribe
 
-    transcribe = pipeline.transcribe
+    run_transcribe = transcribe.transcribe
 
     def endless(*given: Any) -> None:
-        transcribe(*given)
-        token: CancelToken = given[5]
+        run_transcribe(*given)
+        ctx: StageContext = given[4]
         while True:
-            token.check(Stage.TRANSCRIBE)
+            ctx.cancel.check(Stage.TRANSCRIBE)
             time.sleep(0.005)
 
-    monkeypatch.setattr(pipeline, "transcribe", endless)
-    monkeypatch.setattr(pipeline, stage, broken)
+    monkeypatch.setattr(transcribe, "transcribe", endless)
+    monkeypatch.setattr(f"worker.stages.{stage}.{stage}", broken)
     job = make_job(strict=True)
     with pytest.raises(WorkerError, match="strict") as caught:
         job.run()
     assert caught.value.stage == stage
     assert job.progress.stage == stage
-    assert job.is_poisoned
+    assert job.runner.is_poisoned
     names = {thread.name.split("_")[0] for thread in threading.enumerate()}
     assert not names & {"branch", "transcribe"}
 
@@ -369,7 +340,7 @@ def test_an_unforeseen_error_is_told_with_its_stage(
     def unforeseen(*_: Any) -> None:
         raise TypeError("what?")
 
-    monkeypatch.setattr("worker.pipeline.transcribe", unforeseen)
+    monkeypatch.setattr("worker.stages.transcribe.transcribe", unforeseen)
     job = make_job()
     with pytest.raises(TypeError, match="what"):
         job.run()
@@ -392,7 +363,7 @@ def test_a_result_url_that_would_die_is_refused_before_the_gpu(
     failure = caught.value.to_failure()
     assert failure.code is FailureCode.RESULT_URL_EXPIRES_TOO_SOON
     assert failure.needed_seconds == 39  # 30 s, and 1.5 times 5.5 s of audio at speed 1
-    assert Stage.SPEECH not in job.timings
+    assert Stage.SPEECH not in job.runner.timings
     assert s3.requests == []
 
 

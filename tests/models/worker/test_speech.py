@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.recordings import short_speech
-from worker.cancel import CancelToken
+from worker.cancel import CancelToken, StageContext
 from worker.errors import JobCancelled
 from worker.types import SpeechSpan
 
@@ -142,7 +142,7 @@ def test_spans_of_a_recording_are_stocks(models: Models, seconds: float) -> None
     from worker.stages.speech import find_speech
 
     samples = short_speech()[: round(seconds * 16_000)]
-    found = find_speech([samples], models.detector, 32, CancelToken())
+    found = find_speech([samples], models.detector, StageContext(batch_size=32))
     assert plain(found) == stock_spans(models, samples)
 
 
@@ -154,7 +154,7 @@ def test_spans_of_a_telephone_conversation_are_stocks(models: Models) -> None:
     expected = stock_spans(models, samples)
     assert expected
     for batch in (1, 7, 32):
-        found = find_speech([samples], models.detector, batch, CancelToken())
+        found = find_speech([samples], models.detector, StageContext(batch_size=batch))
         assert plain(found) == expected
 
 
@@ -168,8 +168,8 @@ def test_samples_may_arrive_in_parts(models: Models, cuts: list[int]) -> None:
 
     parts = np.split(short_speech(), sorted(cuts))
     segmenter = Segmenter(segmentation_of(models.detector.vad_pipeline))
-    found = tuple(speech_spans(parts, segmenter, 3, CancelToken()))
-    assert found == find_speech([short_speech()], models.detector, 3, CancelToken())
+    found = tuple(speech_spans(parts, segmenter, StageContext(batch_size=3)))
+    assert found == find_speech([short_speech()], models.detector, StageContext(batch_size=3))
     assert all(isinstance(span, SpeechSpan) for span in found)
 
 
@@ -183,8 +183,8 @@ def test_a_diarizations_own_segmentation_finds_speech_too(models: Models) -> Non
 
     like = powerset_segmentation(segmentation_of(models.detector.vad_pipeline).model)
     segmenter = Segmenter(Inference(like, duration=10.0, step=1.0, skip_aggregation=True))
-    (found,) = speech_spans([short_speech()], segmenter, 8, CancelToken())
-    (stock,) = find_speech([short_speech()], models.detector, 8, CancelToken())
+    (found,) = speech_spans([short_speech()], segmenter, StageContext(batch_size=8))
+    (stock,) = find_speech([short_speech()], models.detector, StageContext(batch_size=8))
     assert abs(found.start - stock.start) < 0.2
     assert abs(found.end - stock.end) < 0.2
 
@@ -200,5 +200,5 @@ def test_a_cancelled_job_stops_before_its_next_batch(models: Models) -> None:
         token.cancel()
 
     with pytest.raises(JobCancelled):
-        find_speech([short_speech()], models.detector, 1, token, listen)
+        find_speech([short_speech()], models.detector, StageContext(token), listen)
     assert len(heard) == 1

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bucketscribe_contract import FailureCode, JobInput, WarningCode
 from tests.recordings import short_reference, short_speech
-from worker.cancel import CancelToken
+from worker.cancel import CancelToken, StageContext
 from worker.engines.whisper import Whisper
 from worker.errors import JobCancelled, WorkerError
 from worker.models.load import Models
@@ -39,16 +39,16 @@ INLINE = JobInput(audio_base64="QQ==")
 
 def transcribe(models: Models, job: JobInput = INLINE, waveform: Waveform = SPEECH) -> Any:
     """Find speech and transcribe it."""
-    spans = find_speech([waveform.samples], models.detector, 32, CancelToken())
-    return transcribe_stage.transcribe(waveform, spans, job, models.whisper, 4, CancelToken())
+    spans = find_speech([waveform.samples], models.detector, StageContext(batch_size=32))
+    return transcribe_stage.transcribe(
+        waveform, spans, job, models.whisper, StageContext(batch_size=4)
+    )
 
 
 def align(models: Models, transcription: Transcription, waveform: Waveform = SPEECH) -> Alignment:
     """Align with the language's aligner."""
     aligner = models.aligner(transcription.language)
-    return align_stage.align(
-        waveform, transcription, aligner, models.device.torch_device, CancelToken()
-    )
+    return align_stage.align(waveform, transcription, aligner, StageContext())
 
 
 def letters(text: str) -> str:
@@ -88,12 +88,14 @@ def test_nothing_of_a_job_stays_in_whisper(models: Models) -> None:
     token = CancelToken()
     token.cancel()
     with pytest.raises(JobCancelled):
-        transcribe_stage.transcribe(SPEECH, _spans(models), prompted, models.whisper, 4, token)
+        transcribe_stage.transcribe(
+            SPEECH, _spans(models), prompted, models.whisper, StageContext(token)
+        )
     assert transcribe(models) == plain
 
 
 def _spans(models: Models) -> Any:
-    return find_speech([SPEECH.samples], models.detector, 32, CancelToken())
+    return find_speech([SPEECH.samples], models.detector, StageContext(batch_size=32))
 
 
 def test_a_prompt_reaches_whisper(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +199,7 @@ def test_a_language_without_aligner_keeps_segments_and_says_so(models: Models) -
 def diarize(models: Models, **hints: int) -> Diarization:
     """Diarize the short speech."""
     job = JobInput.model_validate({"audio_base64": "QQ=="} | hints)
-    return diarize_stage.diarize(SPEECH, job, models.diarization, 32, CancelToken())
+    return diarize_stage.diarize(SPEECH, job, models.diarization, StageContext(batch_size=32))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bucketscribe_contract import JobInput
 from tests.recordings import short_speech
-from worker.cancel import CancelToken
+from worker.cancel import StageContext
 from worker.types import SAMPLE_RATE_HZ, SpeechSpan, Transcription, Waveform
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ def run(models: Models, batch_size: int = 2, **more: Any) -> Transcription:
     """Transcribe parts of the short speech."""
     from worker.stages.transcribe import transcribe
 
-    return transcribe(
-        SPEECH, SPANS, INLINE, models.whisper, batch_size, more.pop("token", CancelToken()), **more
-    )
+    progress = more.pop("on_progress", lambda _: None)
+    ctx = StageContext(progress=progress, batch_size=batch_size)
+    return transcribe(SPEECH, SPANS, INLINE, models.whisper, ctx, **more)
 
 
 @given(
@@ -79,7 +79,9 @@ def test_text_and_scores_are_whisperxs_to_the_bit(models: Models) -> None:
     assert [(segment.start, segment.end) for segment in segments] == TIMES
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 7, 50])
+@pytest.mark.parametrize(
+    "batch_size", [1, 7, *(pytest.param(size, marks=pytest.mark.soak) for size in (3, 50))]
+)
 def test_a_batch_changes_nothing_and_every_segment_is_handed_on_once(
     models: Models, batch_size: int
 ) -> None:

@@ -12,13 +12,13 @@ from worker import memory as peaks
 
 def test_the_peak_is_that_since_the_beginning() -> None:
     before = np.ones(50_000_000, np.uint8)
-    with_it = peaks.measured_mb()["rss_peak_mb"]
+    with_it = peaks.peaks_mb()["rss_peak_mb"]
     del before
-    peaks.begin()
-    without = peaks.measured_mb()["rss_peak_mb"]
+    peaks.reset_peaks()
+    without = peaks.peaks_mb()["rss_peak_mb"]
     assert without < with_it - 25
     again = np.ones(80_000_000, np.uint8)
-    assert peaks.measured_mb()["rss_peak_mb"] > without + 40
+    assert peaks.peaks_mb()["rss_peak_mb"] > without + 40
     del again
 
 
@@ -38,22 +38,22 @@ def poisoned() -> Any:
 
 def test_a_gpus_peaks_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peaks, "cuda_of_torch", gpu)
-    measured = peaks.measured_mb()
+    measured = peaks.peaks_mb()
     assert (measured["cuda_torch_peak_mb"], measured["cuda_used_mb"]) == (3100, 4000)
 
 
 def test_a_gpu_that_nothing_ran_on_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     idle = gpu(is_initialized=lambda: False, reset_peak_memory_stats=poisoned)
     monkeypatch.setattr(peaks, "cuda_of_torch", lambda: idle)
-    peaks.begin()
-    assert list(peaks.measured_mb()) == ["rss_peak_mb"]
+    peaks.reset_peaks()
+    assert list(peaks.peaks_mb()) == ["rss_peak_mb"]
 
 
 def test_what_cannot_be_measured_is_left_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(peaks, "cuda_of_torch", lambda: gpu(mem_get_info=poisoned))
-    assert peaks.measured_mb() == {}
+    assert peaks.peaks_mb() == {}
     monkeypatch.setattr(peaks, "_PROC", tmp_path / "nonesuch")
-    peaks.begin()
-    assert peaks.measured_mb() == {}
+    peaks.reset_peaks()
+    assert peaks.peaks_mb() == {}

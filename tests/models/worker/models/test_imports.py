@@ -22,7 +22,7 @@ from worker.models import imports
 if sys.argv[1] == "whole":
     imports.STOOD_IN_FOR, imports.ABSENT = {}, ()
 from bucketscribe_contract import JobInput
-from worker.cancel import CancelToken
+from worker.cancel import CancelToken, StageContext
 from worker.types import Waveform
 """
 JOB = """
@@ -41,7 +41,7 @@ embedding = fakes.small_embedding()
 pipeline = fakes.community(Path(sys.argv[2]), fakes.powerset_segmentation(), embedding)
 waveform = Waveform(telephone_speech()[: 15 * 16000])
 job = JobInput(audio_base64="", num_speakers=2)  # beyond VBx: KMeans, of scikit-learn
-turns = diarize(waveform, job, pipeline, 8, CancelToken()).turns
+turns = diarize(waveform, job, pipeline, StageContext(batch_size=8)).turns
 found = [[turn.start, turn.end, turn.speaker] for turn in turns] if embedding.seen else []
 """
 REPORT = """
@@ -70,7 +70,13 @@ def run(script: str, how: str, argument: Path) -> tuple[Any, set[str]]:
     return printed["found"], {*STOOD_IN_FOR, *ABSENT} & {*printed["modules"]}
 
 
-@pytest.mark.parametrize("script", [JOB, COMMUNITY], ids=["demo job", "production diarization"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(JOB, id="demo job"),
+        pytest.param(COMMUNITY, id="production diarization", marks=pytest.mark.soak),
+    ],
+)
 def test_nothing_that_is_stood_in_for_is_needed_or_changes_anything(
     script: str, tmp_path: Path
 ) -> None:

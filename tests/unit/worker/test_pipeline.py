@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bucketscribe_contract import WarningCode
-from worker.pipeline import Handover, in_order
+from worker.pipeline import SegmentQueue, in_order
 from worker.types import Alignment, TextSegment, TimedSegment, Transcription
 
 
@@ -46,7 +46,7 @@ def test_what_an_alignment_has_too_much_is_kept() -> None:
 
 
 def test_what_has_gathered_comes_at_once_and_in_order() -> None:
-    handover = Handover()
+    handover = SegmentQueue()
     for start in (5, 1, 3):
         handover.put(Transcription((TextSegment(start, start + 1, "a", -0.1),), "en", None))
     parts = iter(handover)
@@ -56,7 +56,7 @@ def test_what_has_gathered_comes_at_once_and_in_order() -> None:
 
 
 def test_a_close_behind_the_last_part_is_seen() -> None:
-    handover = Handover()
+    handover = SegmentQueue()
     handover.put(Transcription((), "en", None))
     handover.close()
     assert len(list(handover)) == 1

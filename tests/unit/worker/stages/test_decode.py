@@ -8,7 +8,7 @@ import pytest
 from bench.corpus import Waveform as Samples
 from bucketscribe_contract import Clip, FailureCode
 from tests.recordings import ENCODINGS, short_speech, write_recording
-from worker.cancel import CancelToken
+from worker.cancel import CancelToken, StageContext
 from worker.errors import JobCancelled, WorkerError
 from worker.stages.decode import DecodeLimits, decode
 from worker.types import SAMPLE_RATE_HZ, Recording, Waveform
@@ -19,7 +19,7 @@ SECONDS = len(short_speech()) / SAMPLE_RATE_HZ
 def run(path: Path, max_duration_s: float = 3600.0, clip: Clip | None = None) -> Waveform:
     """Decode a file."""
     recording = Recording(path, path.stat().st_size)
-    return decode(recording, DecodeLimits(max_duration_s, clip), CancelToken())
+    return decode(recording, DecodeLimits(max_duration_s, clip), StageContext())
 
 
 def failure(path: Path, max_duration_s: float = 3600.0, clip: Clip | None = None) -> WorkerError:
@@ -170,4 +170,4 @@ def test_a_cancelled_job_stops_decoding(tmp_path: Path) -> None:
     token.cancel()
     recording = Recording(tmp_path / "r", (tmp_path / "r").stat().st_size)
     with pytest.raises(JobCancelled):
-        decode(recording, DecodeLimits(3600), token)
+        decode(recording, DecodeLimits(3600), StageContext(token))

@@ -11,7 +11,7 @@ import pytest
 
 from bucketscribe_contract import FailureCode, JobInput
 from tests.fakes.worker import Answer, LoopbackS3
-from worker.cancel import CancelToken
+from worker.cancel import CancelToken, StageContext
 from worker.errors import JobCancelled, WorkerError
 from worker.stages.fetch import BLOCK_BYTES, DownloadLimits, fetch
 from worker.types import Recording
@@ -22,7 +22,7 @@ LIMITS = DownloadLimits(LIMIT)
 
 def run(s3: LoopbackS3, folder: Path, path: str = "/b/k?X-Amz-Signature=5ec2e7") -> Recording:
     """Fetch from the loopback server."""
-    return fetch(JobInput(audio_url=s3.url(path)), folder, LIMITS, CancelToken())
+    return fetch(JobInput(audio_url=s3.url(path)), folder, LIMITS, StageContext())
 
 
 def failure(s3: LoopbackS3, folder: Path, path: str = "/b/k?X-Amz-Signature=5ec2e7") -> WorkerError:
@@ -43,7 +43,7 @@ def test_bytes_arrive_whole_and_progress_is_told(s3: LoopbackS3, tmp_path: Path)
         stored.append((size, (tmp_path / "recording").stat().st_size))
 
     job = JobInput(audio_url=s3.url())
-    recording = fetch(job, tmp_path, LIMITS, CancelToken(), shares.append, note)
+    recording = fetch(job, tmp_path, LIMITS, StageContext(progress=shares.append), note)
     assert stored == [(n * BLOCK_BYTES,) * 2 for n in range(4)]
     assert recording.path.read_bytes() == body
     assert recording.bytes == len(body)
@@ -138,12 +138,12 @@ def test_a_cancelled_job_stops_within_a_block(s3: LoopbackS3, tmp_path: Path) ->
     token = CancelToken()
     token.cancel()
     with pytest.raises(JobCancelled):
-        fetch(JobInput(audio_url=s3.url()), tmp_path, LIMITS, token)
+        fetch(JobInput(audio_url=s3.url()), tmp_path, LIMITS, StageContext(token))
 
 
 def test_inline_audio_is_unpacked(tmp_path: Path) -> None:
     job = JobInput(audio_base64=base64.b64encode(b"sound").decode())
-    assert fetch(job, tmp_path, LIMITS, CancelToken()).path.read_bytes() == b"sound"
+    assert fetch(job, tmp_path, LIMITS, StageContext()).path.read_bytes() == b"sound"
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_inline_audio_is_unpacked(tmp_path: Path) -> None:
 )
 def test_bad_inline_audio_has_its_code(tmp_path: Path, text: str, limit: int, code: str) -> None:
     with pytest.raises(WorkerError) as caught:
-        fetch(JobInput(audio_base64=text), tmp_path, DownloadLimits(limit), CancelToken())
+        fetch(JobInput(audio_base64=text), tmp_path, DownloadLimits(limit), StageContext())
     assert caught.value.code == code
 
 
@@ -251,7 +251,7 @@ def test_an_object_that_ends_before_its_declared_length_is_truncated(
 def test_a_download_that_takes_too_long_is_given_up(s3: LoopbackS3, tmp_path: Path) -> None:
     s3.answers = [Answer(body=BODY)]
     with pytest.raises(WorkerError, match="took over") as caught:
-        fetch(JobInput(audio_url=s3.url()), tmp_path, DownloadLimits(LIMIT, -1), CancelToken())
+        fetch(JobInput(audio_url=s3.url()), tmp_path, DownloadLimits(LIMIT, -1), StageContext())
     assert caught.value.code is FailureCode.STORAGE_UNAVAILABLE
 
 

@@ -5,7 +5,7 @@ import threading
 import time
 from typing import Any
 
-from worker.host.job_loop import _ask_at_once_for_the_next_job, _Stop
+from worker.host.job_loop import _ask_for_the_next_job_at_once, _Stop
 
 
 async def poll_until_stopped(stop: _Stop, poll: Any) -> Any:
@@ -57,7 +57,7 @@ def pauses_between_jobs(job_s: float, count: int, is_mended: bool) -> list[float
         pass
 
     if is_mended:
-        _ask_at_once_for_the_next_job(Scaler)
+        _ask_for_the_next_job_at_once(Scaler)
     taken: list[float] = []
     ended: list[float] = []
 

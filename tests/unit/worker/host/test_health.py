@@ -16,7 +16,7 @@ import psutil
 import pytest
 from runpod.serverless.modules import rp_fitness
 
-from worker.host.health import Unfit, check_gpu, check_models, check_scratch, checks
+from worker.host.health import Unhealthy, check_gpu, check_models, check_scratch, checks
 from worker.models.folder import ModelsFolder, unavailable
 from worker.settings import WorkerSettings
 
@@ -31,7 +31,9 @@ def lacking() -> ModelsFolder:
 
 def test_little_room_for_recordings_is_unfit(monkeypatch: pytest.MonkeyPatch) -> None:
     free_bytes(monkeypatch, 999)
-    with pytest.raises(Unfit, match="999 bytes free.*1,000: give the endpoint a larger container"):
+    with pytest.raises(
+        Unhealthy, match="999 bytes free.*1,000: give the endpoint a larger container"
+    ):
         check_scratch(WorkerSettings(min_scratch_bytes=1000))
     check_scratch(WorkerSettings(min_scratch_bytes=999, max_audio_bytes=999))
 
@@ -50,12 +52,12 @@ def test_a_folder_that_cannot_be_written_is_unfit(monkeypatch: pytest.MonkeyPatc
         raise OSError(30, os.strerror(30))
 
     monkeypatch.setattr("tempfile.TemporaryFile", read_only)
-    with pytest.raises(Unfit, match="Read-only file system.*set TMPDIR"):
+    with pytest.raises(Unhealthy, match="Read-only file system.*set TMPDIR"):
         check_scratch(WorkerSettings())
 
 
 def test_models_that_are_not_there_are_unfit_in_the_folders_own_words() -> None:
-    with pytest.raises(Unfit, match=r"not whole; make it anew with python -m builder\.fetch"):
+    with pytest.raises(Unhealthy, match=r"not whole; make it anew with python -m builder\.fetch"):
         check_models(lacking)
 
 
@@ -113,14 +115,16 @@ def test_a_gpu_that_torch_does_not_see_is_unfit(
     monkeypatch: pytest.MonkeyPatch, devices: Path, device: str, asked: str
 ) -> None:
     with_torch(monkeypatch, Torch(available=False))
-    with pytest.raises(Unfit, match=f"{asked}, but no CUDA; choose"):
+    with pytest.raises(Unhealthy, match=f"{asked}, but no CUDA; choose"):
         check_gpu(WorkerSettings(device=device), devices)
 
 
 def test_a_gpu_that_runs_no_kernel_is_unfit(monkeypatch: pytest.MonkeyPatch, devices: Path) -> None:
     said = "CUDA error: no kernel image is available\nCompile with TORCH_USE_CUDA_DSA"
     with_torch(monkeypatch, Torch(available=True, error=said))
-    with pytest.raises(Unfit, match="no kernel image is available.: choose another GPU") as caught:
+    with pytest.raises(
+        Unhealthy, match="no kernel image is available.: choose another GPU"
+    ) as caught:
         check_gpu(WorkerSettings(), devices)
     assert "\n" not in str(caught.value)
 
@@ -156,4 +160,4 @@ def test_the_sdk_runs_them_and_says_what_is_wrong_in_one_line(
     assert sdk == [1]
     failed = [line for line in capsys.readouterr().out.splitlines() if "failed" in line]
     assert len(failed) == 1
-    assert "models_are_complete | Unfit: MODELS_DIR is not whole; make it anew" in failed[0]
+    assert "models_are_complete | Unhealthy: MODELS_DIR is not whole; make it anew" in failed[0]

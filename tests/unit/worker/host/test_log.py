@@ -23,8 +23,8 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """A job that took 5 s and 812 MB."""
     seconds = iter([100.0, 105.0, 105.0])
     monkeypatch.setattr(job_log.time, "perf_counter", lambda: next(seconds))
-    monkeypatch.setattr(log_format.at_hand, "job_id", None)
-    monkeypatch.setattr(job_log.peaks, "measured_mb", lambda: {"rss_peak_mb": 812})
+    monkeypatch.setattr(log_format.current_job, "job_id", None)
+    monkeypatch.setattr(job_log.memory, "peaks_mb", lambda: {"rss_peak_mb": 812})
 
 
 def a_job(*warnings: str) -> JobLog:
@@ -101,7 +101,7 @@ def test_one_line_is_written_as_json_with_the_jobs_id(
     (line,) = (json.loads(line) for line in lines)
     assert (line["requestId"], line["job"], line["audio_seconds"]) == ("job-1", "job-1", 40.0)
     assert line["message"].startswith("worker.job | job job-1")
-    assert log_format.at_hand.job_id is None
+    assert log_format.current_job.job_id is None
 
 
 def test_nothing_of_a_transcript_or_a_url_gets_into_it() -> None:

@@ -13,7 +13,7 @@ from bench.corpus import write_recording
 from bucketscribe_contract.wav import HEAD_BYTES
 from worker.cancel import CancelToken
 from worker.errors import JobCancelled
-from worker.stages.stream import Arrival, NotFollowed
+from worker.stages.stream import NotStreamable, RecordingStream
 from worker.types import SAMPLE_RATE_HZ, Samples
 
 SOUND = np.random.default_rng(3).integers(-9000, 9000, 5 * SAMPLE_RATE_HZ).astype(np.int16)
@@ -25,7 +25,7 @@ class Download:
     def __init__(self, folder: Path, content: bytes) -> None:
         self.path, self.content = folder / "recording", content
         self.token = CancelToken()
-        self.arrival = Arrival(self.path, self.token)
+        self.arrival = RecordingStream(self.path, self.token)
 
     def bring(self, upto: int) -> None:
         """Let so many bytes be there."""
@@ -102,7 +102,7 @@ def test_a_download_that_begins_anew_is_not_followed(download: Download, when: s
         download.bring(len(download.content))
 
     download.bring(HEAD_BYTES + 100)
-    with pytest.raises(NotFollowed):
+    with pytest.raises(NotStreamable):
         list(follow())
 
 
@@ -110,7 +110,7 @@ def test_a_download_that_begins_anew_is_not_followed(download: Download, when: s
 def test_what_has_to_be_decoded_is_not_followed(tmp_path: Path, content: bytes) -> None:
     download = Download(tmp_path, content)
     download.bring_all()
-    with pytest.raises(NotFollowed):
+    with pytest.raises(NotStreamable):
         next(iter(download.arrival))
 
 
@@ -119,14 +119,14 @@ def test_other_rates_are_not_followed(download: Download) -> None:
     header[24:32] = np.array([8000, 16_000], "<u4").tobytes()
     download.content = bytes(header)
     download.bring_all()
-    with pytest.raises(NotFollowed, match="decoded"):
+    with pytest.raises(NotStreamable, match="decoded"):
         next(iter(download.arrival))
 
 
 def test_a_download_that_failed_before_its_first_byte_is_not_followed(tmp_path: Path) -> None:
-    arrival = Arrival(tmp_path / "never", CancelToken())
+    arrival = RecordingStream(tmp_path / "never", CancelToken())
     arrival.end()
-    with pytest.raises(NotFollowed):
+    with pytest.raises(NotStreamable):
         next(iter(arrival))
 
 

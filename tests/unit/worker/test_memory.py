@@ -11,7 +11,7 @@ from worker import memory as heap
 
 PROGRAM = """
 import resource
-from worker.memory import give_back, use_few_arenas
+from worker.memory import trim_heap, use_few_arenas
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
@@ -22,7 +22,7 @@ kept = blocks[-1]
 before = resident()
 del blocks
 held = resident()
-give_back()
+trim_heap()
 print(before - held, before - resident())
 """
 
@@ -39,7 +39,7 @@ def test_what_is_free_goes_back_to_the_system() -> None:
 def test_a_trimmer_rests_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
     now, given_back = [100.0], []
     monkeypatch.setattr(heap.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(heap, "give_back", lambda: given_back.append(now[0]))
+    monkeypatch.setattr(heap, "trim_heap", lambda: given_back.append(now[0]))
     trim = heap.Trimmer()
     for now[0] in (100.1, 101.9, 102.1, 102.2, 104.0, 104.2):
         trim()
