@@ -246,6 +246,11 @@ class WebhookHandler(BaseHTTPRequestHandler):
         self.send_header("Location", "/elsewhere")
         self.end_headers()
 
+    def do_GET(self) -> None:
+        """Please whoever follows a redirect."""
+        self.send_response(200)
+        self.end_headers()
+
     def log_message(self, *_: object) -> None:
         """Print nothing."""
 
