@@ -1,9 +1,7 @@
-"""Why a job failed, in a form that programs can act on.
+"""Failures and warnings of a job, and the base of every model on the wire.
 
 RunPod marks a job FAILED when the handler returns ``{"error": …}``; ours is the JSON text of
 a `JobFailure`. `FAILURES` says for each code whether a retry can help and what the edge does.
-
-The base of every model on the wire, and the limits of the wire itself.
 """
 
 from __future__ import annotations

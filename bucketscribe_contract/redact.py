@@ -1,9 +1,7 @@
-"""Keep bearer secrets out of everything that people read: text, log records, error lines.
+"""Mask secrets in text and in log records.
 
-A presigned URL's query is the permission itself. `scrub` masks it, keys and registered secrets in
-any text; the filter and the formatter do so for log records.
-
-Redact.
+A presigned URL's query is a bearer secret. `scrub` masks queries, keys and registered secrets in
+any text; the filter and the formatter mask them in log records. Raises nothing.
 """
 
 from __future__ import annotations

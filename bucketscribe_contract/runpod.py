@@ -1,8 +1,6 @@
 """RunPod's queue as both sides see it: job states, execution policy, request and status.
 
 Names and limits are RunPod's (docs.runpod.io, serverless/endpoints); times are milliseconds.
-
-How far a job is: RunPod's progress and the file behind ``progress_url`` have this shape.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def _of_glibc(name: str) -> ctypes._NamedFuncPointer | None:
     return getattr(ctypes.CDLL(None), name, None)
 
 
-def use_few_arenas() -> None:
+def limit_arenas() -> None:
     """Have all threads share few of glibc's arenas, each of which keeps its peak; call it early."""
     mallopt = _of_glibc("mallopt")
     if mallopt is not None:
@@ -53,7 +53,7 @@ def trim_heap() -> None:
         malloc_trim(0)
 
 
-class Trimmer:
+class HeapTrimmer:
     """Trims the heap at intervals, however often it is called, from any thread."""
 
     def __init__(self) -> None:
@@ -115,7 +115,7 @@ def with_smaller_batches(
         else:
             reduced = (f"{WarningCode.BATCH_REDUCED}: {stage} {batch}",)
             return result, reduced if batch < batch_size else ()
-        release()
+        _empty_caches()
         if batch == 1:
             message = "memory ran out with a batch of 1; use a larger GPU or send parts with clip"
             raise WorkerError(FailureCode.OUT_OF_MEMORY, message, stage) from failed
@@ -123,18 +123,17 @@ def with_smaller_batches(
         logger.warning("%s: memory ran out, going on with a batch of %d", stage, batch)
 
 
-def release() -> None:
-    """Give freed memory back to the device."""
+def _empty_caches() -> None:
     gc.collect()
     if (cuda := cuda_of_torch()) is not None:
         cuda.empty_cache()
 
 
-class Growth:
-    """Watches memory over jobs.
+class MemoryGrowth:
+    """Compares memory after each job with the first job's.
 
     Args:
-        share: Growth over the first job's that is too much; 0.5 is half as much again.
+        share: Growth that is too much; 0.5 is half as much again.
     """
 
     def __init__(self, share: float) -> None:

@@ -14,16 +14,16 @@ from bucketscribe_contract import FailureCode, JobInput, Stage
 from worker.cancel import CancelToken
 from worker.errors import WorkerError
 from worker.host.health import Check, checks
-from worker.host.log import JobLog, quieten
-from worker.host.progress import ProgressReporter, Sink, awaiting_threads, into_url
+from worker.host.log import JobLog, quiet_libraries
+from worker.host.progress import ProgressReporter, Sink, joining_threads, put_to_url
 from worker.http import UrlPolicy
-from worker.memory import Growth, is_poisoned, use_few_arenas
+from worker.memory import MemoryGrowth, is_poisoned, limit_arenas
 from worker.models.folder import ModelsFolder, find_models
 from worker.models.imports import go_offline
 from worker.pipeline import Job
 from worker.settings import WorkerSettings
 from worker.stages.deliver import checked_output
-from worker.stages.fetch import clear_what_was_left
+from worker.stages.fetch import remove_stale_directories
 from worker.stages.validate import Speed, validate
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
-_SPEED_ON_CPU, _SPEED_ON_CUDA = 1.0, 0.1  # seconds a second of audio, until a job has told
+_SPEED_ON_CPU, _SPEED_ON_CUDA = 1.0, 0.1  # seconds a second of audio, before the first job
 
 
 class Runtime:
@@ -42,14 +42,14 @@ class Runtime:
     """
 
     def __init__(self, settings: WorkerSettings | None = None) -> None:
-        use_few_arenas()
+        limit_arenas()
         self.settings = settings or WorkerSettings()
         self._models: Models | None = None
         self._found: ModelsFolder | None = None
         self._log: JobLog | None = None
         self._loading = threading.Lock()
         self._speed = Speed(_SPEED_ON_CPU)
-        self._growth = Growth(self.settings.recycle_growth)
+        self._growth = MemoryGrowth(self.settings.recycle_growth)
         self._must_recycle = False
         self._turn = threading.Lock()
         self._url_policy = UrlPolicy(
@@ -81,7 +81,7 @@ class Runtime:
         go_offline()
         from worker.models.load import load_models
 
-        quieten()
+        quiet_libraries()
         models = load_models(self.settings, self.find_models())
         if models.device.name == "cuda":
             self._speed.seconds_per_second = _SPEED_ON_CUDA
@@ -106,11 +106,11 @@ class Runtime:
             register(check)
 
     def load_early(self) -> None:
-        """Begin to load the models; if they do not load, each job tries and answers so.
+        """Load the models in a thread; if they do not load, each job tries again and fails.
 
-        Where they are not even there, that is the fitness check's to tell.
+        A missing models folder is reported by the health check.
         """
-        left = clear_what_was_left()
+        left = remove_stale_directories()
         if left:
             logger.info("removed %d directories that killed processes left", left)
         with suppress(WorkerError):
@@ -132,7 +132,7 @@ class Runtime:
         progress.report(Stage.VALIDATE)
         job = validate(raw, self._url_policy)
         if job.progress_url is not None:
-            progress.add(into_url(job.progress_url))
+            progress.add(put_to_url(job.progress_url))
         with self._turn:
             self.find_models()  # without models nothing is worth fetching
             return self._run(job, token, progress)
@@ -156,7 +156,7 @@ class Runtime:
                 self._log.add(running.audio_s, running.runner.timings, warned)
 
     def finish(self, output: dict[str, Any]) -> dict[str, Any]:
-        """Return the output as the SDK may post it, asking for a fresh worker where due.
+        """Return the output as the SDK may post it, asking for a fresh worker where one is needed.
 
         Raises:
             ValueError: The output is not strict JSON, or too large; then the job is not over.
@@ -171,7 +171,7 @@ class Runtime:
         return checked
 
     def begin(self, job_id: str | None, send: Callable[[dict[str, Any]], Any]) -> ProgressReporter:
-        """Turn to a job; `finish` ends it.
+        """Start the log of a job, which `finish` closes; return what reports its progress.
 
         Args:
             job_id: RunPod's.
@@ -183,5 +183,5 @@ class Runtime:
     def reporter(self, send: Callable[[dict[str, Any]], Any]) -> ProgressReporter:
         """Return a reporter that sends through the SDK; a local run has nobody to send to."""
         on_runpod = "RUNPOD_WEBHOOK_POST_OUTPUT" in os.environ
-        sinks: list[Sink] = [awaiting_threads(send)] if on_runpod else []
+        sinks: list[Sink] = [joining_threads(send)] if on_runpod else []
         return ProgressReporter(sinks, self.settings.progress_interval_seconds)

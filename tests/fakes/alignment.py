@@ -20,7 +20,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
 from worker.engines.alignment.acoustic import Aligner
 from worker.engines.alignment.words import PlacedSentence, PlacedWord
-from worker.host.log import quieten
+from worker.host.log import quiet_libraries
 from worker.settings import WorkerSettings
 from worker.types import TextSegment, Waveform
 
@@ -44,7 +44,7 @@ class Aligners:
 @pytest.fixture(scope="session")
 def aligners() -> Aligners:
     """The demo's English aligner; torchaudio's and transformers' group norm; and no spaces."""
-    quieten()
+    quiet_libraries()
     folder = WorkerSettings().models_dir
     nltk.data.path.insert(0, str(folder / "nltk_data"))
     torch.manual_seed(0)

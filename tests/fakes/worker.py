@@ -12,7 +12,7 @@ import pytest
 import stamina
 
 from bucketscribe_contract import PresignedUrl
-from worker.host.log import quieten
+from worker.host.log import quiet_libraries
 from worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def models() -> Models:
     """The demo models, as a worker loads them."""
     from worker.models.load import load_models
 
-    quieten()
+    quiet_libraries()
     return load_models(WorkerSettings())
 
 

@@ -28,7 +28,7 @@ _QUIET = {
     "matplotlib": logging.WARNING,
     "urllib3": logging.WARNING,
     # Its warnings quote the text they could not align. The level of "whisperx" itself is set back,
-    # and a handler of its own added, when it is imported, which is after `quieten`.
+    # and a handler of its own added, when it is imported, which is after `quiet_libraries`.
     "whisperx.alignment": logging.ERROR,
     "whisperx.asr": logging.ERROR,
     "whisperx.diarize": logging.ERROR,
@@ -71,10 +71,10 @@ def configure_logging() -> None:
     handler.setFormatter(JsonLines() if on_runpod else logging.Formatter(_TERMINAL))
     handler.addFilter(ScrubFilter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    quieten()
+    quiet_libraries()
 
 
-def quieten() -> None:
+def quiet_libraries() -> None:
     """Raise the levels of loggers that no import sets again."""
     for name, level in _QUIET.items():
         logging.getLogger(name).setLevel(level)

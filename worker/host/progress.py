@@ -120,7 +120,7 @@ class ProgressReporter:
             sink(update)
 
 
-def into_url(url: PresignedUrl) -> Sink:
+def put_to_url(url: PresignedUrl) -> Sink:
     """Return a sink that PUTs each update; a refusal is logged, the job goes on."""
 
     def put(update: dict[str, Any]) -> None:
@@ -134,7 +134,7 @@ def into_url(url: PresignedUrl) -> Sink:
     return put
 
 
-def awaiting_threads(send: Sink) -> Sink:
+def joining_threads(send: Sink) -> Sink:
     """Return a sink that waits for the threads that ``send`` starts and gives no handle to."""
 
     def send_and_wait(update: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from worker.memory import Trimmer
+from worker.memory import HeapTrimmer
 
 Forward = Callable[..., Tensor]
 # a lane that waited for a lane would wait for ever
@@ -37,7 +37,7 @@ class CpuLanes:
         self.count = count
         self._cores = threading.BoundedSemaphore(count)
         self._pool = ThreadPoolExecutor(count, "lane")
-        self._trim = Trimmer()
+        self._trim = HeapTrimmer()
 
     @contextmanager
     def core(self) -> Iterator[None]:

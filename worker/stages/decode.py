@@ -32,7 +32,7 @@ _NEARLY_SILENT = 33.0  # RMS of int16 samples: -60 dBFS
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """What may be decoded.
+    """Limits of what is decoded.
 
     Attributes:
         max_duration_s: Longest waveform.

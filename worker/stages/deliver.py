@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 MAX_OUTPUT_BYTES = 10_000_000
 """What RunPod takes as a job's output (docs: 10 MB)."""
+ATTEMPTS = 4
+CONTENT_TYPE = "application/json"
+_FALLBACK = "the transcript is in the job's output"
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,6 @@ def checked_output(output: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"an output of {len(body)} bytes exceeds RunPod's {MAX_OUTPUT_BYTES}")
     checked: dict[str, Any] = json.loads(body)
     return checked
-
-
-ATTEMPTS = 4
-CONTENT_TYPE = "application/json"
-_FALLBACK = "the transcript is in the job's output"
 
 
 class _Transient(WorkerError):
@@ -155,16 +153,6 @@ class Findings:
     warnings: tuple[str, ...]
     audio_etag: str | None = None
 
-    @property
-    def all_warnings(self) -> tuple[str, ...]:
-        """The warnings of every stage, in order."""
-        return (
-            self.transcription.warnings
-            + self.alignment.warnings
-            + self.diarization.warnings
-            + self.warnings
-        )
-
 
 def compose(
     job: JobInput,
@@ -185,7 +173,9 @@ def compose(
         elapsed_s: Since the job was taken.
     """
     speakers = {s.speaker for s in segments} | {w.speaker for s in segments for w in s.words}
-    silent = () if segments else (WarningCode.NO_SPEECH,)
+    warnings: tuple[str, ...] = () if segments else (WarningCode.NO_SPEECH,)
+    for found in (findings.transcription, findings.alignment, findings.diarization):
+        warnings += found.warnings
     language = findings.transcription.language
     return Transcript(
         segments=segments,
@@ -195,7 +185,7 @@ def compose(
         duration_seconds=round(duration_s, 3),
         processing_time_seconds=elapsed_s,
         models=_model_names(job, models, language),
-        warnings=silent + findings.all_warnings,
+        warnings=warnings + findings.warnings,
         request_id=job.request_id,
         audio_etag=findings.audio_etag,
     )

@@ -33,6 +33,12 @@ from worker.errors import WorkerError
 from worker.http import clock_skew_s, error_text, exchange, expires_at, stored_md5
 from worker.types import Recording
 
+FILE = "recording"
+BLOCK_BYTES = 1 << 18  # a reset loses the current block
+ATTEMPTS = 8
+_RESERVE_BYTES = 64 << 20
+_PREFIX = "bucketscribe-"
+
 
 def map_refusal(url: PresignedUrl, response: requests.Response) -> WorkerError:
     """Return the failure for a response that is no recording.
@@ -60,14 +66,9 @@ def map_refusal(url: PresignedUrl, response: requests.Response) -> WorkerError:
     return _failed(FailureCode.AUDIO_FORBIDDEN, f"{said}; {remedy}")
 
 
-BLOCK_BYTES = 1 << 18  # a reset loses the block at hand
-ATTEMPTS = 8
-_RESERVE_BYTES = 64 << 20
-
-
 @dataclass(frozen=True)
 class DownloadLimits:
-    """What a download may cost.
+    """Limits of a download.
 
     Attributes:
         max_bytes: Largest object.
@@ -92,13 +93,13 @@ class _Interrupted(WorkerError):
 
 @dataclass
 class Download:
-    """A transfer and how far it came.
+    """A download and its state, which lets another attempt continue it.
 
     Args:
         url: Presigned GET.
         path: Where the bytes go.
-        limits: What it may cost.
-        ctx: Of the stage; checked between blocks.
+        limits: Of its size and time.
+        ctx: Checked between blocks.
         on_stored: Given how many bytes the file has; fewer than before when it begins anew.
     """
 
@@ -115,7 +116,7 @@ class Download:
     _started: float = field(default_factory=time.monotonic)
 
     def run(self) -> Recording:
-        """Bring the whole object, or raise what the last attempt met."""
+        """Download the whole object, or raise the last attempt's failure."""
         for attempt in stamina.retry_context(
             on=_Interrupted, attempts=ATTEMPTS, timeout=self.limits.total_s, wait_max=15.0
         ):
@@ -143,7 +144,7 @@ class Download:
         self._verify()
 
     def _accept(self, response: requests.Response) -> None:
-        """Take the response as the object's beginning, or as its continuation."""
+        """Check whether the response is the object's beginning, or its continuation."""
         self._skew_s = clock_skew_s(response)
         status = response.status_code
         etag = response.headers.get("ETag", "")
@@ -217,9 +218,6 @@ def _failed(code: FailureCode, message: str) -> WorkerError:
     return WorkerError(code, message, Stage.FETCH)
 
 
-FILE = "recording"
-
-
 def fetch(
     job: JobInput,
     into: Path,
@@ -227,12 +225,12 @@ def fetch(
     ctx: StageContext,
     on_stored: Callable[[int], None] = lambda _: None,
 ) -> Recording:
-    """Bring the recording into the directory ``into``.
+    """Store the recording in the directory ``into``.
 
     Args:
         job: Names the source.
         into: The job's temporary directory.
-        limits: What it may cost.
+        limits: Of its size and time.
         ctx: Checked between blocks.
         on_stored: As in `Download`.
     """
@@ -252,9 +250,6 @@ def _unpack(text: str, path: Path, limits: DownloadLimits) -> Recording:
     return Recording(path, size)
 
 
-_PREFIX = "bucketscribe-"
-
-
 @contextmanager
 def job_directory() -> Iterator[Path]:
     """Give an empty directory, and remove it with all that is in it.
@@ -266,18 +261,19 @@ def job_directory() -> Iterator[Path]:
         yield Path(folder)
 
 
-def clear_what_was_left() -> int:
+def remove_stale_directories() -> int:
     """Remove the directories of dead processes; call it before the first job.
 
     Returns:
         How many there were.
     """
-    left = [path for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*") if _is_left(path)]
-    for path in left:
+    folders = Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*")
+    stale = [path for path in folders if _is_stale(path)]
+    for path in stale:
         shutil.rmtree(path, ignore_errors=True)
-    return len(left)
+    return len(stale)
 
 
-def _is_left(path: Path) -> bool:
+def _is_stale(path: Path) -> bool:
     pid = path.name.removeprefix(_PREFIX).split("-")[0]
     return pid.isdigit() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid)))

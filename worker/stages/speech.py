@@ -8,7 +8,7 @@ span is known as soon as the next one begins.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +30,7 @@ from worker.types import SAMPLE_RATE_HZ, Samples, SpeechSpan
 CHUNK_S = 30
 ONSET = 0.500
 OFFSET = 0.363
-SHORTEST_S = 1e-6
-"""pyannote.core's `Segment` counts anything shorter as empty."""
+_SHORTEST_S = 1e-6  # pyannote.core's `Segment` counts anything shorter as empty
 
 Region = tuple[float, float]
 Listener = Callable[[Scores], None]
@@ -52,39 +51,24 @@ def find_speech(
         listener: Given the scores of every batch of windows.
     """
     segmenter = Segmenter(segmentation_of(detector.vad_pipeline))
-    return tuple(speech_spans(arriving, segmenter, ctx, listener))
-
-
-def speech_spans(
-    arriving: Iterable[Samples],
-    segmenter: Segmenter,
-    ctx: StageContext,
-    listener: Listener = lambda _: None,
-) -> Iterator[SpeechSpan]:
-    """Give each span as soon as it is known.
-
-    Args:
-        arriving: As in `find_speech`.
-        segmenter: Gives the scores.
-        ctx: As in `find_speech`.
-        listener: As in `find_speech`.
-    """
     windows = SegmentationStream(segmenter, windows_at_once(segmenter.device, ctx.batch_size))
     speech, n_samples = SpeechStream(segmenter), 0
+    found: list[SpeechSpan] = []
 
-    def heard(batch: Callable[[], Scores]) -> list[SpeechSpan]:
+    def score(batch: Callable[[], Scores]) -> None:
         ctx.cancel.check(Stage.SPEECH)
         scores = batch()
         listener(scores)
-        return speech.add(scores)
+        found.extend(speech.add(scores))
 
     for part in arriving:
         n_samples += len(part)
         for batch in windows.batches(part):
-            yield from heard(batch)
+            score(batch)
     for batch in windows.last_batches():
-        yield from heard(batch)
-    yield from speech.end(n_samples)
+        score(batch)
+    found += speech.end(n_samples)
+    return tuple(found)
 
 
 class SpeechStream:
@@ -166,7 +150,7 @@ class _Regions:
                 self._begin(score)
             elif self._is_active:
                 ended = self._go_on(score)
-                if ended is not None and ended[1] - ended[0] > SHORTEST_S:
+                if ended is not None and ended[1] - ended[0] > _SHORTEST_S:
                     found.append(ended)
             elif score > self._onset:
                 self._start, self._is_active = self._now, True
@@ -175,7 +159,7 @@ class _Regions:
 
     def end(self) -> Region | None:
         """Return the region that the recording's end cuts off."""
-        is_one = self._is_active and self._now - self._start > SHORTEST_S
+        is_one = self._is_active and self._now - self._start > _SHORTEST_S
         return (self._start, self._now) if is_one else None
 
     def _begin(self, score: float) -> None:

@@ -19,8 +19,7 @@ from worker.cancel import CancelToken
 from worker.types import SAMPLE_RATE_HZ, Samples
 
 SAMPLE_BYTES = 2
-_LEAST_BYTES = SAMPLE_RATE_HZ * SAMPLE_BYTES
-"""A second: so much is worth a look."""
+_LEAST_BYTES = SAMPLE_RATE_HZ * SAMPLE_BYTES  # a second
 _CANCEL_S = 0.2
 
 

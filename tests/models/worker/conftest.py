@@ -5,6 +5,7 @@ from worker.models.imports import go_offline, light_imports
 
 go_offline()
 with light_imports():
+    import worker.stages.diarize  # noqa: F401
     from tests.fakes.alignment import aligners
 
 __all__ = ["aligners", "models", "no_sleep_between_retries", "s3"]

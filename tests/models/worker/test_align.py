@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from bucketscribe_contract import WarningCode
 from tests.fakes.alignment import Aligners, stock_sentences
-from tests.recordings import short_speech
+from tests.recordings import short_reference, short_speech
 from worker.cancel import CancelToken, StageContext
+from worker.engines.alignment.acoustic import Aligner
 from worker.errors import JobCancelled
-from worker.types import Alignment, TextSegment, Transcription, Waveform
-
-if TYPE_CHECKING:
-    from worker.engines.alignment.acoustic import Aligner
-
+from worker.stages.align import align as stage
+from worker.types import Alignment, TextSegment, TimedSegment, Transcription, Waveform, letters
 
 SPEECH = Waveform(short_speech())
 SEGMENTS = (
@@ -35,10 +36,8 @@ def aligner(aligners: Aligners) -> Aligner:
     return aligners.demo
 
 
-def align(aligner: Aligner, *segments: TextSegment, **more: Any) -> Alignment:
+def align(aligner: Aligner | None, *segments: TextSegment, **more: Any) -> Alignment:
     """Run the stage."""
-    from worker.stages.align import align as stage
-
     text = Transcription(segments, "en", None)
     return stage(SPEECH, text, aligner, StageContext(**more))
 
@@ -74,6 +73,77 @@ def test_what_whisperx_gives_up_is_interpolated_and_said_so(
 def test_a_segment_that_begins_at_the_end_is_not_heard(aligner: Aligner, start: float) -> None:
     assert align(aligner, TextSegment(start, 91.0, "a", -0.1)).warnings != ()
     assert align(aligner, TextSegment(SPEECH.duration_s - 0.01, 91.0, "a", -0.1)).warnings == ()
+
+
+ODD_TEXTS = [
+    "1234",
+    "3. 4. 5.",
+    " It costs $5,000.50! Or 7% less?",
+    "привет мир. да",
+    "你好，世界。",
+    "a",
+    ".",
+    " … ",
+    "Hello.\n\nWorld",
+    "x" * 700,
+    "Mr. Smith went to Washington D.C. He left.",
+    "\u200b",
+    "e\u0301tude | <pad> <unk> [pad]",
+    "A. 7. B. 8. C.",
+]
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS)
+@pytest.mark.parametrize("times", [(0.0, 5.0), (2.0, 2.01), (5.4, 5.9), (6.0, 7.0)])
+def test_odd_text_at_odd_times_is_kept(
+    aligner: Aligner, text: str, times: tuple[float, float]
+) -> None:
+    assert_kept(aligner, text, times)
+
+
+@given(
+    text=st.text(max_size=80)
+    | st.lists(st.sampled_from(["Well.", "5", "no", "Dr.", "?", "$3.", "são"])).map(" ".join),
+    start=st.floats(0, 7),
+    length=st.floats(0.01, 5),
+)
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_no_text_is_ever_lost(aligner: Aligner, text: str, start: float, length: float) -> None:
+    assert_kept(aligner, text, (start, start + length))
+
+
+def assert_kept(aligner: Aligner, text: str, times: tuple[float, float]) -> None:
+    """Align one segment: all its letters are in the sentences and in the words, with times."""
+    alignment = align(aligner, TextSegment(*times, text, -0.1))
+    assert letters("".join(s.text for s in alignment.segments)) == letters(text)
+    words = [word for segment in alignment.segments for word in segment.words]
+    assert letters("".join(word.word for word in words)) == letters(text)
+    for timed in [*alignment.segments, *words]:
+        assert math.isfinite(timed.start)
+        assert math.isfinite(timed.end)
+        assert timed.start <= timed.end
+
+
+def test_a_language_without_aligner_keeps_segments_and_says_so() -> None:
+    found = align(None, TextSegment(0, 2, " Hallo Welt.", -0.1))
+    assert found.warnings == (WarningCode.ALIGNMENT_UNAVAILABLE,)
+    assert found.segments == (TimedSegment(0, 2, "Hallo Welt."),)
+
+
+def test_no_text_is_no_alignment(aligner: Aligner) -> None:
+    assert align(aligner) == Alignment(())
+
+
+def test_sentences_begin_where_they_are_spoken(aligner: Aligner) -> None:
+    spoken = short_reference().utterances
+    whole = TextSegment(0.0, SPEECH.duration_s, " ".join(u.text for u in spoken), -0.1)
+    found = align(aligner, whole)
+    assert [s.start for s in found.segments] == pytest.approx([u.start for u in spoken], abs=0.15)
+    assert all(word.score is not None for s in found.segments for word in s.words)
 
 
 @pytest.mark.parametrize("cut", range(1, len(SEGMENTS)))
@@ -144,8 +214,6 @@ def test_progress_goes_up_to_the_end(aligner: Aligner) -> None:
 
 def test_the_recording_is_not_copied(aligner: Aligner) -> None:
     recording = Waveform(short_speech())
-    from worker.stages.align import align as stage
-
     text = Transcription(SEGMENTS, "en", None)
     stage(recording, text, aligner, StageContext())
     assert "float32" not in vars(recording)

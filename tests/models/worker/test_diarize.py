@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 
 from bucketscribe_contract import JobInput, WarningCode
+from tests.fakes.diarization import (
+    community,
+    powerset_segmentation,
+    resnet34,
+    small_embedding,
+)
 from tests.recordings import short_speech, telephone_speech
 from worker.cancel import CancelToken, StageContext
+from worker.engines.segmentation import Segmenter, same_segmentation, segmentation_of
 from worker.errors import JobCancelled
+from worker.models.load import Models
+from worker.stages.diarize import diarize, diarize_activity, recorder_for
+from worker.stages.speech import find_speech
 from worker.types import Diarization, Waveform
-
-if TYPE_CHECKING:
-    from worker.models.load import Models
-
 
 INLINE = JobInput(audio_base64="QQ==")
 Turns = list[tuple[float, float, str]]
@@ -36,8 +42,6 @@ def by_ours(pipeline: Any, samples: Any, batch_size: int = 32, **hints: int) -> 
 
 def stage(pipeline: Any, samples: Any, batch_size: int = 32, **hints: int) -> Diarization:
     """Run the stage."""
-    from worker.stages.diarize import diarize
-
     job = JobInput.model_validate({"audio_base64": "QQ=="} | hints)
     return diarize(Waveform(samples), job, pipeline, StageContext(batch_size=batch_size))
 
@@ -80,6 +84,25 @@ def test_turns_with_hints_are_stocks(models: Models, hints: dict[str, int]) -> N
     assert by_ours(models.diarization, samples, **hints) == expected
 
 
+@pytest.mark.parametrize(
+    ("hints", "speakers", "met"),
+    [
+        ({"num_speakers": 1}, 1, True),
+        ({"max_speakers": 1}, 1, True),
+        ({"num_speakers": 2}, 2, True),
+        ({"min_speakers": 60}, None, False),
+        ({"num_speakers": 60}, None, False),
+    ],
+)
+def test_hints_are_met_or_told(
+    models: Models, hints: dict[str, int], speakers: int | None, met: bool
+) -> None:
+    found = stage(models.diarization, short_speech(), **hints)
+    assert found.turns
+    assert speakers in (None, len({turn.speaker for turn in found.turns}))
+    assert (WarningCode.SPEAKER_HINTS_UNMET not in found.warnings) is met
+
+
 def test_turns_of_a_telephone_conversation_are_stocks(models: Models) -> None:
     samples = telephone_speech()
     expected = by_stock(models.diarization, samples)
@@ -95,13 +118,6 @@ def test_turns_of_community_1s_architecture_are_stocks(
     models: Models, tmp_path: Path, weights: str
 ) -> None:
     """A 10 s powerset PyanNet, a WeSpeaker ResNet34 and VBx; the ResNet's weights are random."""
-    from tests.fakes.diarization import (
-        community,
-        powerset_segmentation,
-        resnet34,
-    )
-    from worker.engines.segmentation import segmentation_of
-
     like = segmentation_of(models.detector.vad_pipeline).model
     trained = powerset_segmentation(like) if weights == "trained" else powerset_segmentation()
     pipeline = community(tmp_path, trained, resnet34())
@@ -112,13 +128,6 @@ def test_turns_of_community_1s_architecture_are_stocks(
 
 
 def test_turns_of_vbx_on_a_longer_recording_are_stocks(models: Models, tmp_path: Path) -> None:
-    from tests.fakes.diarization import (
-        community,
-        powerset_segmentation,
-        small_embedding,
-    )
-    from worker.engines.segmentation import segmentation_of
-
     like = segmentation_of(models.detector.vad_pipeline).model
     pipeline = community(tmp_path, powerset_segmentation(like), small_embedding())
     samples = telephone_speech()
@@ -130,8 +139,6 @@ def test_turns_of_vbx_on_a_longer_recording_are_stocks(models: Models, tmp_path:
 def test_hints_that_cannot_be_met_cost_no_second_pass(
     models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from worker.engines.segmentation import Segmenter
-
     seen = []
     score = Segmenter.score
 
@@ -154,10 +161,6 @@ def _refuse_hints(n: int, num_clusters: Any, min_clusters: Any, max_clusters: An
 
 
 def test_what_speech_detection_heard_is_not_computed_again(models: Models) -> None:
-    from worker.engines.segmentation import same_segmentation, segmentation_of
-    from worker.stages.diarize import diarize, diarize_activity, recorder_for
-    from worker.stages.speech import find_speech
-
     detector, pipeline = models.detector, models.diarization
     assert same_segmentation(
         segmentation_of(detector.vad_pipeline), segmentation_of(pipeline.model)
@@ -176,8 +179,6 @@ def test_other_weights_are_told_apart(models: Models) -> None:
     import torch
     from pyannote.audio import Inference
 
-    from worker.engines.segmentation import same_segmentation, segmentation_of
-
     ours = segmentation_of(models.detector.vad_pipeline)
     changed = copy.deepcopy(ours.model)
     same = Inference(changed, duration=5.0, step=0.5)
@@ -189,8 +190,6 @@ def test_other_weights_are_told_apart(models: Models) -> None:
 
 
 def test_progress_rises_from_nothing_to_all(models: Models) -> None:
-    from worker.stages.diarize import diarize
-
     shares: list[float] = []
     ctx = StageContext(progress=shares.append)
     diarize(Waveform(short_speech()), INLINE, models.diarization, ctx)
@@ -201,8 +200,6 @@ def test_progress_rises_from_nothing_to_all(models: Models) -> None:
 
 @pytest.mark.parametrize("calls", [1, 2, 4, 5])
 def test_a_cancelled_job_stops_before_its_next_batch(models: Models, calls: int) -> None:
-    from worker.stages.diarize import diarize
-
     token, shares = CancelToken(), []
 
     def cancel_later(share: float) -> None:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.recordings import short_speech
+from tests.fakes.diarization import FRAME, StandIn, powerset_segmentation, smooth_scores
+from tests.recordings import short_speech, telephone_speech
 from worker.cancel import CancelToken, StageContext
+from worker.engines.segmentation import Segmenter, segmentation_of
 from worker.errors import JobCancelled
+from worker.models.load import Models
+from worker.stages.speech import SpeechStream, _Regions, _Spans, find_speech
 from worker.types import SpeechSpan
-
-if TYPE_CHECKING:
-    from worker.models.load import Models
-
 
 Spans = list[tuple[float, float, list[tuple[float, float]]]]
 
@@ -31,8 +31,6 @@ def by_whisperx(feature: Any, n_samples: int, chunk_s: float) -> Spans:
     from pyannote.audio import Inference
     from pyannote.core import Segment
     from whisperx.vads import Pyannote
-
-    from tests.fakes.diarization import FRAME, StandIn
 
     feature.data = np.max(feature.data, axis=-1, keepdims=True)
     scores = Inference.aggregate(feature, FRAME, hamming=True, missing=0.0)
@@ -54,9 +52,6 @@ def by_whisperx(feature: Any, n_samples: int, chunk_s: float) -> Spans:
 def test_spans_are_those_of_whisperx(
     seed: int, extra: int, n_windows: int, batch: int, chunk_s: float, level: float
 ) -> None:
-    from tests.fakes.diarization import StandIn, smooth_scores
-    from worker.stages.speech import SpeechStream
-
     rng = np.random.default_rng(seed)
     loudness = np.repeat(rng.normal(level, 1, n_windows // 9 + 1), 9)[:n_windows, None, None]
     scores = np.clip(smooth_scores(seed, n_windows) * 0.5 + loudness * 0.4, 0, 1)
@@ -78,9 +73,6 @@ def test_hysteresis_and_cuts_are_those_of_whisperx(scores: list[float], longest:
     from pyannote.core import SlidingWindowFeature
     from whisperx.vads.pyannote import Binarize
 
-    from tests.fakes.diarization import FRAME, StandIn
-    from worker.stages.speech import _Regions
-
     rounded = np.array(scores, np.float32)
     stock = Binarize(onset=0.5, offset=0.363, max_duration=longest)
     timeline = stock(SlidingWindowFeature(rounded[:, None], FRAME)).get_timeline()
@@ -96,8 +88,6 @@ def test_regions_are_joined_as_whisperx_joins_them(steps: list[int], chunk_s: in
     from whisperx.diarize import Segment
     from whisperx.vads.vad import Vad
 
-    from worker.stages.speech import _Spans
-
     edges = np.cumsum(steps, dtype=float).tolist()
     regions = list(zip(edges[::2], edges[1::2], strict=False))
     stock = Vad.merge_chunks([Segment(*region) for region in regions], chunk_s, 0.5, None)
@@ -107,9 +97,6 @@ def test_regions_are_joined_as_whisperx_joins_them(steps: list[int], chunk_s: in
 
 
 def test_a_span_comes_before_the_recording_ends() -> None:
-    from tests.fakes.diarization import StandIn
-    from worker.stages.speech import SpeechStream
-
     stand_in: Any = StandIn()
     stream = SpeechStream(stand_in)
     scores = np.zeros((400, 293, 3), np.float32)
@@ -120,9 +107,6 @@ def test_a_span_comes_before_the_recording_ends() -> None:
 
 
 def test_nothing_heard_is_nothing_found() -> None:
-    from tests.fakes.diarization import StandIn
-    from worker.stages.speech import SpeechStream
-
     stand_in: Any = StandIn()
     assert SpeechStream(stand_in).end(0) == []
 
@@ -139,17 +123,12 @@ def stock_spans(models: Models, samples: Any) -> Spans:
 
 @pytest.mark.parametrize("seconds", [0.01, 1.0, 5.0, 5.4, 5.5])
 def test_spans_of_a_recording_are_stocks(models: Models, seconds: float) -> None:
-    from worker.stages.speech import find_speech
-
     samples = short_speech()[: round(seconds * 16_000)]
     found = find_speech([samples], models.detector, StageContext(batch_size=32))
     assert plain(found) == stock_spans(models, samples)
 
 
 def test_spans_of_a_telephone_conversation_are_stocks(models: Models) -> None:
-    from tests.recordings import telephone_speech
-    from worker.stages.speech import find_speech
-
     samples = telephone_speech()
     expected = stock_spans(models, samples)
     assert expected
@@ -163,35 +142,13 @@ def test_spans_of_a_telephone_conversation_are_stocks(models: Models) -> None:
 )
 @given(st.lists(st.integers(0, 87_000), max_size=4))
 def test_samples_may_arrive_in_parts(models: Models, cuts: list[int]) -> None:
-    from worker.engines.segmentation import Segmenter, segmentation_of
-    from worker.stages.speech import find_speech, speech_spans
-
     parts = np.split(short_speech(), sorted(cuts))
-    segmenter = Segmenter(segmentation_of(models.detector.vad_pipeline))
-    found = tuple(speech_spans(parts, segmenter, StageContext(batch_size=3)))
+    found = find_speech(parts, models.detector, StageContext(batch_size=3))
     assert found == find_speech([short_speech()], models.detector, StageContext(batch_size=3))
     assert all(isinstance(span, SpeechSpan) for span in found)
 
 
-def test_a_diarizations_own_segmentation_finds_speech_too(models: Models) -> None:
-    """One of windows of 10 s and sets of speakers: not stock's spans to the bit, but its speech."""
-    from pyannote.audio import Inference
-
-    from tests.fakes.diarization import powerset_segmentation
-    from worker.engines.segmentation import Segmenter, segmentation_of
-    from worker.stages.speech import find_speech, speech_spans
-
-    like = powerset_segmentation(segmentation_of(models.detector.vad_pipeline).model)
-    segmenter = Segmenter(Inference(like, duration=10.0, step=1.0, skip_aggregation=True))
-    (found,) = speech_spans([short_speech()], segmenter, StageContext(batch_size=8))
-    (stock,) = find_speech([short_speech()], models.detector, StageContext(batch_size=8))
-    assert abs(found.start - stock.start) < 0.2
-    assert abs(found.end - stock.end) < 0.2
-
-
 def test_a_cancelled_job_stops_before_its_next_batch(models: Models) -> None:
-    from worker.stages.speech import find_speech
-
     token = CancelToken()
     heard: list[Any] = []
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bucketscribe_contract import JobInput
-from tests.recordings import short_speech
-from worker.cancel import StageContext
-from worker.types import SAMPLE_RATE_HZ, SpeechSpan, Transcription, Waveform
-
-if TYPE_CHECKING:
-    from worker.models.load import Models
-
+from bucketscribe_contract import FailureCode, JobInput, WarningCode
+from tests.recordings import short_reference, short_speech
+from worker.cancel import CancelToken, StageContext
+from worker.engines.whisper import Whisper
+from worker.errors import JobCancelled, WorkerError
+from worker.models.load import Models
+from worker.stages.speech import find_speech
+from worker.stages.transcribe import plan_batches, transcribe
+from worker.types import SAMPLE_RATE_HZ, SpeechSpan, Transcription, Waveform, letters
 
 SPEECH = Waveform(short_speech())
 INLINE = JobInput(audio_base64="QQ==")
@@ -27,8 +28,6 @@ SPANS = tuple(SpeechSpan(start, end, ((start, end),)) for start, end in TIMES)
 
 def run(models: Models, batch_size: int = 2, **more: Any) -> Transcription:
     """Transcribe parts of the short speech."""
-    from worker.stages.transcribe import transcribe
-
     progress = more.pop("on_progress", lambda _: None)
     ctx = StageContext(progress=progress, batch_size=batch_size)
     return transcribe(SPEECH, SPANS, INLINE, models.whisper, ctx, **more)
@@ -43,8 +42,6 @@ def run(models: Models, batch_size: int = 2, **more: Any) -> Transcription:
 def test_batches_hold_each_span_once_and_the_longest_first(
     lengths: Sequence[float], batch_size: int, runs: int
 ) -> None:
-    from worker.stages.transcribe import plan_batches
-
     spans = [SpeechSpan(0.0, length, ()) for length in lengths]
     batches = plan_batches(spans, range(len(spans)), batch_size, runs)
     assert sorted(number for batch in batches for number in batch) == list(range(len(spans)))
@@ -53,6 +50,70 @@ def test_batches_hold_each_span_once_and_the_longest_first(
     for earlier, later in zip(batches, batches[1:], strict=False):
         assert min(spans[n].end for n in earlier) >= max(spans[n].end for n in later)
         assert abs(len(earlier) - len(later)) <= 1
+
+
+def of_spoken(models: Models, waveform: Waveform = SPEECH, **job: Any) -> Transcription:
+    """Find speech and transcribe it."""
+    spans = find_speech([waveform.samples], models.detector, StageContext(batch_size=32))
+    asked = JobInput.model_validate({"audio_base64": "QQ=="} | job)
+    return transcribe(waveform, spans, asked, models.whisper, StageContext(batch_size=4))
+
+
+def test_speech_becomes_its_words(models: Models) -> None:
+    said = letters(" ".join(u.text for u in short_reference().utterances)).lower()
+    heard = letters("".join(s.text for s in of_spoken(models).segments)).lower()
+    assert heard.replace("10", "ten").replace(",", "") == said.replace(",", "")
+
+
+def test_silence_has_no_text(models: Models) -> None:
+    silence = Waveform(np.zeros(16_000 * 20, np.int16))
+    assert of_spoken(models, silence) == Transcription((), None, None)
+
+
+@pytest.mark.parametrize("samples", [1, 159, 400, 1600])
+def test_the_shortest_recordings_go_through(models: Models, samples: int) -> None:
+    noise = np.random.default_rng(0).normal(0, 5000, samples).astype(np.int16)
+    of_spoken(models, Waveform(noise))
+
+
+def test_a_language_the_model_does_not_know_is_refused(models: Models) -> None:
+    with pytest.raises(WorkerError, match="English-only") as caught:
+        of_spoken(models, language="de")
+    assert caught.value.code is FailureCode.INVALID_INPUT
+
+
+def test_a_prompt_reaches_whisper_and_stays_in_its_job(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    decode = Whisper.decode
+
+    def spy(whisper: Any, chunks: Any, options: Any) -> Any:
+        given = options.tokenizer.tokenizer.decode(options.prompt, skip_special_tokens=False)
+        seen.append((given, options.tokenizer.language_code))
+        return decode(whisper, chunks, options)
+
+    plain = of_spoken(models)
+    monkeypatch.setattr(Whisper, "decode", spy)
+    of_spoken(models, initial_prompt="At sea.", hotwords="harbor")
+    start = "<|startoftranscript|><|notimestamps|>"
+    assert seen == [("<|startofprev|> harbor At sea." + start, "en")]
+    assert of_spoken(models) == plain
+
+
+def test_a_cancelled_job_decodes_nothing(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = CancelToken()
+    token.cancel()
+    monkeypatch.setattr(Whisper, "decode", None)
+    with pytest.raises(JobCancelled):
+        transcribe(SPEECH, SPANS, INLINE, models.whisper, StageContext(token))
+
+
+def test_a_long_prompt_is_cut_with_a_warning(models: Models) -> None:
+    prompt = "The ship sails at noon. " * 80
+    found = of_spoken(models, initial_prompt=prompt, hotwords="harbor")
+    assert found.warnings == (WarningCode.PROMPT_TOO_LONG,)
+    assert "harbor" in found.segments[0].text
 
 
 def test_text_and_scores_are_whisperxs_to_the_bit(models: Models) -> None:
@@ -104,8 +165,6 @@ def times_of(segment: Any) -> tuple[float, float]:
 def test_what_was_found_before_memory_ran_out_is_not_decoded_again(
     models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from worker.engines.whisper import Whisper
-
     decode, decoded = Whisper.decode, []
 
     def limited(whisper: Any, chunks: Any, options: Any) -> Any:
@@ -128,8 +187,6 @@ def test_what_was_found_before_memory_ran_out_is_not_decoded_again(
 
 
 def test_after_a_failure_no_batch_begins(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
-    from worker.engines.whisper import Whisper
-
     begun: list[int] = []
 
     def broken(*_: Any) -> None:

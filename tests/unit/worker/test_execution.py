@@ -87,4 +87,4 @@ def test_a_failure_here_does_not_cancel_the_job() -> None:
 def test_no_thread_is_left() -> None:
     with TaskGroup(CancelToken()) as branches:
         branches.start(lambda: None)
-    assert not [t for t in threading.enumerate() if t.name.startswith("branch")]
+    assert not [t for t in threading.enumerate() if t.name.startswith("task")]

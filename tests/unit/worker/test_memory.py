@@ -1,22 +1,118 @@
-"""The heap: what is free goes back to the system."""
+"""Memory: smaller batches, growth, trims of the heap, peaks of one job."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
-from worker import memory as heap
+from bucketscribe_contract import FailureCode, Stage
+from worker import memory
+from worker.errors import WorkerError
+from worker.memory import MemoryGrowth, is_out_of_memory, is_poisoned, with_smaller_batches
 
-PROGRAM = """
+
+@pytest.mark.parametrize(
+    ("error", "is_memory", "poison"),
+    [
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), True, False),
+        (RuntimeError("CUDA failed with error out of memory"), True, False),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), True, False),
+        (MemoryError("batch_size ( 32) is probably too large. "), True, False),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False, True),
+        (RuntimeError("CUDA error: device-side assert triggered"), False, True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), False, True),
+        (ValueError("out of memory of what was said"), False, False),
+        (RuntimeError("shapes do not match"), False, False),
+    ],
+)
+def test_errors_are_told_apart(error: Exception, is_memory: bool, poison: bool) -> None:
+    assert is_out_of_memory(error) is is_memory
+    assert is_poisoned(error) is poison
+
+
+def test_a_poisoned_cause_poisons() -> None:
+    error = WorkerError(FailureCode.INTERNAL, "strict", Stage.ALIGN)
+    error.__cause__ = RuntimeError("CUDA error: unspecified launch failure")
+    assert is_poisoned(error)
+
+
+def test_batches_are_halved_until_one_fits() -> None:
+    tried = []
+
+    def run(batch: int) -> str:
+        tried.append(batch)
+        if batch > 5:
+            raise RuntimeError("out of memory")
+        return "done"
+
+    assert with_smaller_batches(Stage.SPEECH, 32, run) == ("done", ("BATCH_REDUCED: speech 4",))
+    assert tried == [32, 16, 8, 4]
+
+
+def test_another_error_is_not_tried_again() -> None:
+    def run(_: int) -> None:
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        with_smaller_batches(Stage.SPEECH, 32, run)
+
+
+def gpu(**changes: Any) -> SimpleNamespace:
+    calls = {
+        "is_initialized": lambda: True,
+        "memory_reserved": lambda: 0,
+        "reset_peak_memory_stats": lambda: None,
+        "max_memory_reserved": lambda: 3_100_000_000,
+        "mem_get_info": lambda: (20_000_000_000, 24_000_000_000),
+    }
+    return SimpleNamespace(**(calls | changes))
+
+
+def poisoned() -> Any:
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+@pytest.mark.parametrize(
+    ("host_mb", "gpu_mb", "is_too_much"),
+    [(4000, 8000, False), (5900, 8000, False), (6100, 8000, True), (4000, 12_100, True)],
+)
+def test_growth_is_seen_against_the_first_job(
+    monkeypatch: pytest.MonkeyPatch, host_mb: int, gpu_mb: int, is_too_much: bool
+) -> None:
+    used_mb = [4000, 8000]
+    process = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=used_mb[0] * 1_000_000))
+    monkeypatch.setattr("psutil.Process", lambda: process)
+    monkeypatch.setattr(
+        memory, "cuda_of_torch", lambda: gpu(memory_reserved=lambda: used_mb[1] * 1_000_000)
+    )
+    growth = MemoryGrowth(share=0.5)
+    assert not growth.is_too_much()
+    used_mb[:] = host_mb, gpu_mb
+    assert growth.is_too_much() is is_too_much
+
+
+def output_of(program: str) -> list[int]:
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    return [int(word) for word in done.stdout.split()]
+
+
+def test_free_memory_goes_back_to_the_system() -> None:
+    without, with_it = output_of("""
 import resource
-from worker.memory import trim_heap, use_few_arenas
+from worker.memory import trim_heap, limit_arenas
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 
-use_few_arenas()
+limit_arenas()
 blocks = [bytearray(60_000) for _ in range(2000)]
 kept = blocks[-1]
 before = resident()
@@ -24,33 +120,16 @@ del blocks
 held = resident()
 trim_heap()
 print(before - held, before - resident())
-"""
-
-
-def test_what_is_free_goes_back_to_the_system() -> None:
-    said = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True
-    )
-    without, with_it = map(int, said.stdout.split())
+""")
     assert without < 20_000_000
     assert with_it > 100_000_000
 
 
-def test_a_trimmer_rests_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, given_back = [100.0], []
-    monkeypatch.setattr(heap.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(heap, "trim_heap", lambda: given_back.append(now[0]))
-    trim = heap.Trimmer()
-    for now[0] in (100.1, 101.9, 102.1, 102.2, 104.0, 104.2):
-        trim()
-    assert given_back == [102.1, 104.2]
-
-
 def test_threads_share_arenas() -> None:
-    program = """
+    (arenas,) = output_of("""
 import ctypes, re, tempfile, threading
-from worker.memory import use_few_arenas
-use_few_arenas()
+from worker.memory import limit_arenas
+limit_arenas()
 gate = threading.Barrier(6)
 def allocate():
     block = ctypes.CDLL(None).malloc(5000)
@@ -64,8 +143,50 @@ with tempfile.NamedTemporaryFile() as file:
     libc.malloc_info(0, stream)
     libc.fclose(stream)
     print(len(re.findall(rb"<heap nr", file.read())))
-"""
-    said = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert int(said.stdout) <= 2
+""")
+    assert arenas <= 2
+
+
+def test_the_heap_is_trimmed_at_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, trimmed = [100.0], []
+    monkeypatch.setattr(memory.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(memory, "trim_heap", lambda: trimmed.append(now[0]))
+    trim = memory.HeapTrimmer()
+    for now[0] in (100.1, 101.9, 102.1, 102.2, 104.0, 104.2):
+        trim()
+    assert trimmed == [102.1, 104.2]
+
+
+def test_a_peak_is_that_since_the_reset() -> None:
+    before = np.ones(50_000_000, np.uint8)
+    with_it = memory.peaks_mb()["rss_peak_mb"]
+    del before
+    memory.reset_peaks()
+    without = memory.peaks_mb()["rss_peak_mb"]
+    assert without < with_it - 25
+    again = np.ones(80_000_000, np.uint8)
+    assert memory.peaks_mb()["rss_peak_mb"] > without + 40
+    del again
+
+
+def test_a_gpus_peaks_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "cuda_of_torch", gpu)
+    measured = memory.peaks_mb()
+    assert (measured["cuda_torch_peak_mb"], measured["cuda_used_mb"]) == (3100, 4000)
+
+
+def test_a_gpu_that_nothing_ran_on_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    idle = gpu(is_initialized=lambda: False, reset_peak_memory_stats=poisoned)
+    monkeypatch.setattr(memory, "cuda_of_torch", lambda: idle)
+    memory.reset_peaks()
+    assert list(memory.peaks_mb()) == ["rss_peak_mb"]
+
+
+def test_what_cannot_be_measured_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(memory, "cuda_of_torch", lambda: gpu(mem_get_info=poisoned))
+    assert memory.peaks_mb() == {}
+    monkeypatch.setattr(memory, "_PROC", tmp_path / "nonesuch")
+    memory.reset_peaks()
+    assert memory.peaks_mb() == {}

@@ -15,7 +15,7 @@ from tests.fakes.models_folder import make
 from worker.cancel import CancelToken
 from worker.errors import WorkerError
 from worker.host.health import Check
-from worker.host.log import quieten
+from worker.host.log import quiet_libraries
 from worker.models.folder import unavailable
 from worker.runtime import Runtime
 from worker.settings import WorkerSettings
@@ -107,7 +107,7 @@ class _Fetched:
 
 
 def test_libraries_that_set_their_own_level_stay_quiet() -> None:
-    quieten()
+    quiet_libraries()
     import lightning.pytorch
     import whisperx.alignment
     import whisperx.vads.pyannote

@@ -8,7 +8,7 @@ import pytest
 
 from bucketscribe_contract import Progress, Stage
 from tests.fakes.worker import Answer, LoopbackS3
-from worker.host.progress import ProgressReporter, awaiting_threads, into_url
+from worker.host.progress import ProgressReporter, joining_threads, put_to_url
 
 
 class Clock:
@@ -119,7 +119,7 @@ def test_the_sdks_threads_are_waited_for() -> None:
     def like_runpod(_: dict[str, Any]) -> None:
         threading.Thread(target=_thread_target, daemon=True).start()
 
-    awaiting_threads(like_runpod)({})
+    joining_threads(like_runpod)({})
     assert done.is_set()
 
 
@@ -134,7 +134,7 @@ def test_the_progress_file_is_put_and_a_refusal_does_not_stop_the_job(
     s3: LoopbackS3, status: int
 ) -> None:
     s3.answers = [Answer(status)]
-    into_url(s3.url())({"stage": "fetch", "percent": 1.0, "updated_at": "2026-01-01T00:00:00Z"})
+    put_to_url(s3.url())({"stage": "fetch", "percent": 1.0, "updated_at": "2026-01-01T00:00:00Z"})
     method, _, headers, body = s3.requests[0]
     assert method == "PUT"
     assert headers["Content-Type"] == "application/json"

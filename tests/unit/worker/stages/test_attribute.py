@@ -46,3 +46,16 @@ def test_speakers_are_those_of_whisperx(turns: Any, segments: Any) -> None:
     assert [[w.speaker for w in s.words] for s in found] == [
         [w.get("speaker") for w in s["words"]] for s in wanted
     ]
+
+
+def test_whoever_overlaps_a_word_longest_spoke_it() -> None:
+    from worker.stages.attribute import attribute
+
+    words = (TimedWord("a", 0.0, 1.0, 0.5), TimedWord("b", 1.0, 2.0, None))
+    alignment = Alignment((TimedSegment(0.0, 2.0, "a b", words),))
+    turns = (SpeakerTurn(0.0, 0.9, "SPEAKER_01"), SpeakerTurn(0.8, 1.7, "SPEAKER_00"))
+    (segment,) = attribute(alignment, Diarization(turns), offset_s=10.0)
+    assert segment.speaker in ("SPEAKER_00", "SPEAKER_01")
+    assert [word.speaker for word in segment.words] == ["SPEAKER_01", "SPEAKER_00"]
+    assert [word.timing for word in segment.words] == ["aligned", "interpolated"]
+    assert (segment.start, segment.words[1].end) == (10.0, 12.0)

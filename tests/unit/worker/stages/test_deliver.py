@@ -1,14 +1,27 @@
-"""Deliver: the document is in S3, or the failure says that it is not."""
+"""Deliver: the document is in S3, or in an output that is strict JSON and small enough."""
 
+import base64
+import gzip
 import hashlib
 import json
+import random
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
-from bucketscribe_contract import FailureCode
+from bucketscribe_contract import FailureCode, Segment, Stage, Transcript, Word
 from tests.fakes.worker import Answer, LoopbackS3
 from worker.errors import WorkerError
-from worker.stages.deliver import ATTEMPTS, EncodedTranscript, deliver
+from worker.stages.deliver import (
+    ATTEMPTS,
+    MAX_OUTPUT_BYTES,
+    EncodedTranscript,
+    checked_output,
+    deliver,
+    encode,
+    inline_fallback,
+)
 
 DOCUMENT = EncodedTranscript(json.dumps({"text": "größer"}, ensure_ascii=False).encode())
 
@@ -54,3 +67,64 @@ def test_an_etag_that_is_no_md5_is_not_compared(s3: LoopbackS3) -> None:
     s3.answers = [Answer(headers=kms)]
     deliver(DOCUMENT, s3.url())
     assert len(s3.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), {1, 2}, datetime.now(UTC), object(), b"bytes"]
+)
+def test_what_is_no_json_is_refused(value: Any) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        checked_output({"value": value})
+
+
+def test_a_lone_surrogate_is_replaced_not_posted() -> None:
+    assert checked_output({"text": "a\ud800b"}) == {"text": "a?b"}
+
+
+def test_an_output_over_runpods_limit_is_refused() -> None:
+    with pytest.raises(ValueError, match="exceeds"):
+        checked_output({"text": "x" * MAX_OUTPUT_BYTES})
+
+
+def document(words: int) -> Transcript:
+    """A transcript that does not compress well."""
+    noise = random.Random(1)  # noqa: S311
+    spoken = tuple(
+        Word(
+            word="".join(noise.choices("abcdefghijklmnopqrstuvwxyz", k=8)),
+            start=i,
+            end=i + 1,
+            score=noise.random(),
+            speaker=None,
+            timing="aligned",
+        )
+        for i in range(words)
+    )
+    text = " ".join(word.word for word in spoken)
+    segment = Segment(id=0, start=0, end=words, text=text, speaker=None, words=spoken)
+    return Transcript(
+        segments=(segment,),
+        speakers=(),
+        language="en",
+        language_probability=None,
+        duration_seconds=words,
+        processing_time_seconds=1,
+        models={},
+    )
+
+
+def test_the_largest_form_that_fits_is_sent() -> None:
+    error = WorkerError(FailureCode.STORAGE_UNAVAILABLE, "S3 is away", Stage.DELIVER)
+    whole = document(5000)
+    sizes = {}
+    for limit in (MAX_OUTPUT_BYTES, 150_000, 50_000):
+        output = inline_fallback(whole, error, limit)
+        assert len(encode(output)) <= limit
+        sizes[output["form"]] = output
+    assert list(sizes) == ["complete", "without_scores", "without_words"]
+    body = gzip.decompress(base64.b64decode(output["transcript_gzip_base64"]))
+    assert output["result"] == {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+    bare = json.loads(body)
+    assert bare["segments"][0]["text"] == whole.segments[0].text
+    with pytest.raises(WorkerError, match="too large"):
+        inline_fallback(whole, error, 10_000)

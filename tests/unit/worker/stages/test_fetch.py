@@ -2,7 +2,10 @@
 
 import base64
 import hashlib
+import os
 import shutil
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -13,7 +16,13 @@ from bucketscribe_contract import FailureCode, JobInput
 from tests.fakes.worker import Answer, LoopbackS3
 from worker.cancel import CancelToken, StageContext
 from worker.errors import JobCancelled, WorkerError
-from worker.stages.fetch import BLOCK_BYTES, DownloadLimits, fetch
+from worker.stages.fetch import (
+    BLOCK_BYTES,
+    DownloadLimits,
+    fetch,
+    job_directory,
+    remove_stale_directories,
+)
 from worker.types import Recording
 
 LIMIT = 12 * BLOCK_BYTES
@@ -270,3 +279,24 @@ def test_s3s_clock_is_compared_with_ours(s3: LoopbackS3, tmp_path: Path) -> None
     ahead = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
     s3.answers = [Answer(body=b"sound", headers={"Date": ahead})]
     assert run(s3, tmp_path).clock_skew_s == pytest.approx(3600, abs=5)
+
+
+def test_directories_of_dead_processes_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    script = (
+        "import os, sys, tempfile; tempfile.tempdir = sys.argv[1]\n"
+        "from worker.stages.fetch import job_directory\n"
+        "with job_directory() as d: (d / 'x').write_bytes(b'1'); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
+    alive = tmp_path / f"bucketscribe-{os.getppid()}-alive"
+    for folder in (alive, tmp_path / "other"):
+        folder.mkdir()
+    assert len(list(tmp_path.glob("bucketscribe-*"))) == 2
+    assert remove_stale_directories() == 1
+    assert {path.name for path in tmp_path.iterdir()} == {alive.name, "other"}
+    with job_directory() as mine:
+        assert mine.is_dir()
+    assert not mine.exists()

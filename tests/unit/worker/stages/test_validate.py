@@ -1,14 +1,16 @@
-"""Validate: one line that names every field, and no value."""
+"""Validate: one line that names every field and no value; how long a result URL has to live."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from bucketscribe_contract import FailureCode
+from bucketscribe_contract import FailureCode, PresignedUrl
 from worker.cancel import CancelToken
 from worker.errors import WorkerError
 from worker.runtime import Runtime
 from worker.settings import WorkerSettings
+from worker.stages.validate import Speed, check_result_url
 
 URL = "https://8.8.8.8/key?X-Amz-Signature=5ec2e7"
 
@@ -58,3 +60,31 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     settings = WorkerSettings()
     assert settings.allowed_url_hosts == ("amazonaws.com", ".example.org")
     assert settings.max_audio_seconds == 60
+
+
+def test_speed_is_learnt_from_recordings_that_are_long_enough() -> None:
+    speed = Speed(1.0)
+    speed.learn(audio_s=5, work_s=50)
+    assert speed.needed_s(100) == 180
+    speed.learn(audio_s=100, work_s=20)
+    assert speed.needed_s(100) == pytest.approx(60)
+    speed.learn(audio_s=100, work_s=120)
+    assert 0.2 < speed.seconds_per_second < 1.2
+
+
+def ends_in(seconds: float) -> PresignedUrl:
+    """A URL that ends then, by this machine's clock."""
+    signed = datetime.now(UTC) + timedelta(seconds=seconds - 100)
+    return PresignedUrl(f"https://h/k?X-Amz-Date={signed:%Y%m%dT%H%M%SZ}&X-Amz-Expires=100")
+
+
+def test_the_time_is_s3s() -> None:
+    speed = Speed(1.0)
+    check_result_url(ends_in(100), 10, speed)
+    check_result_url(ends_in(-1000), 10, speed, clock_skew_s=-1100)
+    with pytest.raises(WorkerError):
+        check_result_url(ends_in(100), 10, speed, clock_skew_s=90)
+
+
+def test_a_url_without_an_end_is_not_judged() -> None:
+    check_result_url(PresignedUrl("https://h/k?token=1"), 1e6, Speed(1.0))
