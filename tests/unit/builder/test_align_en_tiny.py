@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from bench.corpus import read_recording
-from tools.train_aligner.corpus import TimedWord
 from tools.train_aligner.evaluation import Aligner, Row, Segment, measure
+from tools.train_aligner.speech import Interval
 
 WEIGHTS = Path(__file__).parents[3] / "builder" / "align_en_tiny"
 DATA = Path(__file__).parent / "data"
@@ -21,7 +21,7 @@ DATA = Path(__file__).parent / "data"
 def spoken() -> Segment:
     """Three sentences in voices that the aligner was not trained on, with their word times."""
     known = json.loads((DATA / "spoken.words.json").read_text())
-    words = tuple(TimedWord(**word) for word in known)
+    words = [Interval(*word.values()) for word in known]
     return Segment(0.0, words[-1].end_s + 0.2, words)
 
 
