@@ -32,11 +32,6 @@ def row() -> Row:
     return measure("spoken", Aligner(WEIGHTS), sound, [spoken()])
 
 
-def test_takes_less_than_ten_megabytes() -> None:
-    """It is in git."""
-    assert sum(path.stat().st_size for path in WEIGHTS.iterdir()) < 10_000_000
-
-
 def test_words_are_found_far_better_than_by_spreading(row: Row) -> None:
     """The median and the 90th percentile of starts; ends are a little early: see the model card."""
     ours, naive = np.abs(row.starts), np.abs(row.naive_starts)
