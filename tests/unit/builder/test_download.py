@@ -36,7 +36,7 @@ def downloader(hub: Hub, tmp_path: Path, lines: list[str]) -> Downloader:
     """Asks the hub, with a token."""
     mirrors = Mirrors(hub=hub.url, torchaudio=f"{hub.url}/torchaudio", nltk=f"{hub.url}/nltk")
     token = read_token({"HF_TOKEN": TOKEN})
-    return Downloader(tmp_path / "store", tmp_path / "older", mirrors, token, 2, lines.append)
+    return Downloader(tmp_path / "store", tmp_path / "older", mirrors, token, lines.append)
 
 
 def model(repo: str = DUTCH, **more: object) -> HubModel:
