@@ -2,8 +2,6 @@
 
 A presigned URL's query is the permission itself. `scrub` masks it, keys and registered secrets in
 any text; the filter and the formatter do so for log records.
-
-Redact.
 """
 
 from __future__ import annotations
