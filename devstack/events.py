@@ -69,8 +69,7 @@ Listener = Callable[[Event], None]
 class EventLog:
     """An append-only list of events that others can listen to."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._events: list[Event] = []
         self._listeners: list[Listener] = []
 
@@ -86,7 +85,7 @@ class EventLog:
         detail: str | None = None,
     ) -> None:
         """Add an event and tell the listeners."""
-        event = Event(len(self._events), self._clock(), kind, job_id, worker_id, detail)
+        event = Event(len(self._events), time.time(), kind, job_id, worker_id, detail)
         self._events.append(event)
         for listener in self._listeners:
             listener(event)

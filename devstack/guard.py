@@ -38,11 +38,6 @@ class Guard:
             self._process.stdin.close()
         self._process.wait()
 
-    @property
-    def pid(self) -> int:
-        """The guard's own process."""
-        return self._process.pid
-
     def watch_group(self, group_id: int) -> None:
         """Kill the process group at the end."""
         self._tell(f"+group {group_id}")

@@ -15,7 +15,7 @@ import json
 import time
 import uuid
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from math import inf
@@ -25,6 +25,7 @@ from bucketscribe_contract import ExecutionPolicy, JobState
 from devstack.events import EventKind, EventLog
 
 MB = 1_000_000
+FINAL_EVENTS = {state: EventKind(state.value.lower()) for state in JobState if state.is_final}
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,10 @@ class QueueConfig:
         take_poll_s: How long ``job-take`` and ``job-stop`` are held open. The SDK gives up
             after 90 s, and a worker told to stop waits for the open one to end.
         sync_wait_s: How long ``/runsync`` and ``/status-sync`` are held open.
-        webhook_retries: Further tries after a webhook's first answer was not 200.
-        webhook_interval_s: Time between two such tries.
-        webhook_timeout_s: Patience with one webhook request.
+        webhook_interval_s: Time between two tries of a webhook that did not answer 200.
         rate_window_s: The window of the rates.
-        run_rate: Of ``/run``; beyond it clients get 429, as with the others.
-        status_rate: Of ``/status``.
-        cancel_rate: Of ``/cancel``.
-        purge_rate: Of ``/purge-queue``; RunPod names no limit at one moment.
+        rates: By the first word of the path; beyond it clients get 429. RunPod names no limit
+            of ``/purge-queue`` at one moment.
     """
 
     max_run_bytes: int = 10 * MB
@@ -67,14 +64,16 @@ class QueueConfig:
     worker_silence_s: float = 10.0
     take_poll_s: float = 5.0
     sync_wait_s: float = 90.0
-    webhook_retries: int = 2
     webhook_interval_s: float = 10.0
-    webhook_timeout_s: float = 5.0
     rate_window_s: float = 10.0
-    run_rate: RateLimit = RateLimit(1000, 200)
-    status_rate: RateLimit = RateLimit(2000, 400)
-    cancel_rate: RateLimit = RateLimit(100, 20)
-    purge_rate: RateLimit = RateLimit(2, 2)
+    rates: Mapping[str, RateLimit] = field(
+        default_factory=lambda: {
+            "run": RateLimit(1000, 200),
+            "status": RateLimit(2000, 400),
+            "cancel": RateLimit(100, 20),
+            "purge-queue": RateLimit(2, 2),
+        }
+    )
 
 
 class Timeout(Enum):
@@ -116,46 +115,6 @@ class Job:
     error: str | None = field(default=None, repr=False)
     retries: int = 0
 
-    def start(self, worker_id: str, now_s: float) -> None:
-        """Hand the job to a worker."""
-        self.state = JobState.IN_PROGRESS
-        self.worker_id = worker_id
-        self.started_s = now_s
-
-    def queue_again(self) -> None:
-        """Reset the job for another run; its `ttl` keeps running."""
-        self.state = JobState.IN_QUEUE
-        self.worker_id = self.started_s = self.finished_s = None
-        self.output = self.error = None
-        self.retries += 1
-
-    def finish(self, state: JobState, now_s: float, output: Any, error: Any) -> None:
-        """End the job; an error that is no string becomes JSON, as clients expect text."""
-        self.state = state
-        self.finished_s = now_s
-        self.output = output
-        self.error = error if error is None or isinstance(error, str) else json.dumps(error)
-
-    def due(self, config: QueueConfig, worker_seen_s: float) -> tuple[float, Timeout]:
-        """Return when time next changes the job, and how.
-
-        Args:
-            config: The queue's limits.
-            worker_seen_s: When the job's worker was last heard of.
-        """
-        if self.finished_s is not None:
-            is_sync = self.submission.is_sync
-            kept_s = config.sync_retention_s if is_sync else config.retention_s
-            return self.finished_s + kept_s, Timeout.RETENTION
-        policy = self.submission.policy
-        times_s = {Timeout.TTL: self.submitted_s + policy.ttl_ms / 1000}
-        if self.started_s is not None:
-            times_s[Timeout.EXECUTION] = self.started_s + policy.execution_timeout_ms / 1000
-            heard_s = max(worker_seen_s, self.started_s)
-            times_s[Timeout.WORKER_SILENCE] = heard_s + config.worker_silence_s
-        first = min(times_s, key=lambda timeout: times_s[timeout])
-        return times_s[first], first
-
     def to_wire(self) -> dict[str, Any]:
         """Return what `/status` answers; fields without a value are left out."""
         fields = {
@@ -175,58 +134,6 @@ def _elapsed_ms(from_s: float | None, to_s: float | None) -> int | None:
     return None if from_s is None or to_s is None else round((to_s - from_s) * 1000)
 
 
-class WorkerRegistry:
-    """The workers of one endpoint: when each was last heard of, and what it should stop.
-
-    Args:
-        silence_s: A worker not heard of for so long counts as lost.
-        clock: Seconds, never falling.
-    """
-
-    def __init__(self, silence_s: float, clock: Callable[[], float]) -> None:
-        self._silence_s = silence_s
-        self._clock = clock
-        self._seen_s: dict[str, float] = {}
-        self.retired: set[str] = set()
-        self._stops: defaultdict[str, list[str]] = defaultdict(list)
-
-    def hear(self, worker_id: str) -> bool:
-        """Note the time of a worker's ping; return whether the worker is new."""
-        is_new = worker_id not in self._seen_s
-        self._seen_s[worker_id] = self._clock()
-        return is_new
-
-    def seen_s(self, worker_id: str | None) -> float:
-        """Return when the worker was last heard of, -inf if never."""
-        return self._seen_s.get(worker_id or "", -inf)
-
-    def alive(self) -> set[str]:
-        """Return the workers that can take jobs."""
-        since_s = self._clock() - self._silence_s
-        recent = {worker for worker, seen_s in self._seen_s.items() if seen_s > since_s}
-        return recent - self.retired
-
-    def send_stop(self, worker_id: str, job_id: str) -> None:
-        """Have the worker told to stop the job."""
-        self._stops[worker_id].append(job_id)
-
-    def drop_stop(self, worker_id: str, job_id: str) -> None:
-        """Forget a stop that was meant for an earlier run of the job on this worker."""
-        self._stops[worker_id] = [other for other in self._stops[worker_id] if other != job_id]
-
-    def collect_stops(self, worker_id: str) -> list[str]:
-        """Return the jobs that the worker should stop, each once."""
-        return self._stops.pop(worker_id, [])
-
-
-FINAL_EVENTS = {
-    JobState.COMPLETED: EventKind.COMPLETED,
-    JobState.FAILED: EventKind.FAILED,
-    JobState.CANCELLED: EventKind.CANCELLED,
-    JobState.TIMED_OUT: EventKind.TIMED_OUT,
-}
-
-
 class JobNotFound(LookupError):
     """No such job: never submitted, expired, purged or forgotten."""
 
@@ -239,23 +146,21 @@ class JobQueue:
     """All jobs of one endpoint, and their workers.
 
     Args:
-        events: The log that every change is written to.
         config: Limits and intervals.
         clock: Seconds, never falling.
     """
 
     def __init__(
-        self,
-        events: EventLog,
-        config: QueueConfig | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        self, config: QueueConfig | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.events = events
+        self.events = EventLog()
         self.config = config or QueueConfig()
         self._clock = clock
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[str] = deque()
-        self._workers = WorkerRegistry(self.config.worker_silence_s, clock)
+        self._seen_s: dict[str, float] = {}  # by worker id: when it was last heard of
+        self._retired: set[str] = set()
+        self._stops: defaultdict[str, list[str]] = defaultdict(list)  # job ids by worker id
         self._ended: Counter[JobState] = Counter()
         self._requeues = 0
         self._next_due_s = inf
@@ -305,13 +210,16 @@ class JobQueue:
     def health(self) -> dict[str, dict[str, int]]:
         """Return the counts that `/health` shows."""
         self.tick()
-        busy = {job.worker_id for job in self._running()}
-        alive = self._workers.alive()
+        running = [job for job in self._jobs.values() if job.state is JobState.IN_PROGRESS]
+        busy = {job.worker_id for job in running}
+        since_s = self._clock() - self.config.worker_silence_s
+        alive = {worker for worker, seen_s in self._seen_s.items() if seen_s > since_s}
+        alive -= self._retired
         return {
             "jobs": {
                 "completed": self._ended[JobState.COMPLETED],
                 "failed": self._ended[JobState.FAILED] + self._ended[JobState.TIMED_OUT],
-                "inProgress": len(self._running()),
+                "inProgress": len(running),
                 "inQueue": len(self._waiting),
                 "retried": self._requeues,
             },
@@ -321,7 +229,9 @@ class JobQueue:
     def ping(self, worker_id: str) -> None:
         """Note that the worker is alive; a job that was taken from it is not given back."""
         self.tick()
-        if self._workers.hear(worker_id):
+        is_new = worker_id not in self._seen_s
+        self._seen_s[worker_id] = self._clock()
+        if is_new:
             self.events.append(EventKind.WORKER_JOINED, worker_id=worker_id)
 
     def take(self, worker_id: str, count: int = 1) -> list[Job]:
@@ -330,8 +240,10 @@ class JobQueue:
         taken: list[Job] = []
         while self._waiting and len(taken) < count and not self.is_retired(worker_id):
             job = self._jobs[self._waiting.popleft()]
-            job.start(worker_id, self._clock())
-            self._workers.drop_stop(worker_id, job.job_id)
+            job.state, job.worker_id = JobState.IN_PROGRESS, worker_id
+            job.started_s = self._clock()
+            if job.job_id in self._stops[worker_id]:  # meant for an earlier run
+                self._stops[worker_id].remove(job.job_id)
             self._watch(job)
             self.events.append(EventKind.TAKEN, job.job_id, worker_id)
             taken.append(job)
@@ -359,17 +271,17 @@ class JobQueue:
 
     def retire(self, worker_id: str) -> None:
         """Give the worker no more jobs: it asked to be restarted."""
-        self._workers.retired.add(worker_id)
+        self._retired.add(worker_id)
         self.events.append(EventKind.WORKER_REFRESH, worker_id=worker_id)
 
     def is_retired(self, worker_id: str) -> bool:
         """Whether the worker asked to be restarted."""
-        return worker_id in self._workers.retired
+        return worker_id in self._retired
 
     def collect_stops(self, worker_id: str) -> list[str]:
         """Return the jobs that the worker should stop, each once."""
         self.tick()
-        return self._workers.collect_stops(worker_id)
+        return self._stops.pop(worker_id, [])
 
     def tick(self) -> None:
         """Apply the timeouts that are due; every other call starts with this."""
@@ -398,20 +310,37 @@ class JobQueue:
                 self._queue_again(job, EventKind.REQUEUED, first=True)
 
     def _due(self, job: Job) -> tuple[float, Timeout]:
-        return job.due(self.config, self._workers.seen_s(job.worker_id))
+        """Return when time next changes the job, and how."""
+        if job.finished_s is not None:
+            is_sync = job.submission.is_sync
+            kept_s = self.config.sync_retention_s if is_sync else self.config.retention_s
+            return job.finished_s + kept_s, Timeout.RETENTION
+        policy = job.submission.policy
+        times_s = {Timeout.TTL: job.submitted_s + policy.ttl_ms / 1000}
+        if job.started_s is not None:
+            times_s[Timeout.EXECUTION] = job.started_s + policy.execution_timeout_ms / 1000
+            heard_s = max(self._seen_s.get(job.worker_id or "", -inf), job.started_s)
+            times_s[Timeout.WORKER_SILENCE] = heard_s + self.config.worker_silence_s
+        first = min(times_s, key=lambda timeout: times_s[timeout])
+        return times_s[first], first
 
     def _watch(self, job: Job) -> None:
         self._next_due_s = min(self._next_due_s, self._due(job)[0])
 
     def _finish(self, job: Job, state: JobState, output: Any = None, error: Any = None) -> None:
-        job.finish(state, self._clock(), output, error)
+        job.state, job.finished_s = state, self._clock()
+        job.output = output  # clients expect an error to be text
+        job.error = error if error is None or isinstance(error, str) else json.dumps(error)
         self._ended[state] += 1
         self._watch(job)
         self.events.append(FINAL_EVENTS[state], job.job_id, job.worker_id)
 
     def _queue_again(self, job: Job, kind: EventKind, *, first: bool = False) -> None:
+        """Reset the job for another run; its `ttl` keeps running."""
         worker_id = job.worker_id
-        job.queue_again()
+        job.state = JobState.IN_QUEUE
+        job.worker_id = job.started_s = job.finished_s = job.output = job.error = None
+        job.retries += 1
         self._requeues += 1
         self._waiting.appendleft(job.job_id) if first else self._waiting.append(job.job_id)
         self._watch(job)
@@ -427,7 +356,7 @@ class JobQueue:
         if job.state is JobState.IN_QUEUE:
             self._waiting.remove(job.job_id)
         elif job.state is JobState.IN_PROGRESS and job.worker_id is not None:
-            self._workers.send_stop(job.worker_id, job.job_id)
+            self._stops[job.worker_id].append(job.job_id)
             self.events.append(EventKind.STOP_SENT, job.job_id, job.worker_id)
 
     def _held(self, worker_id: str, job_id: str) -> Job | None:
@@ -436,6 +365,3 @@ class JobQueue:
         job = self._jobs.get(job_id)
         is_held = job and job.state is JobState.IN_PROGRESS and job.worker_id == worker_id
         return job if is_held else None
-
-    def _running(self) -> list[Job]:
-        return [job for job in self._jobs.values() if job.state is JobState.IN_PROGRESS]

@@ -13,7 +13,7 @@ import socket
 import sysconfig
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -160,7 +160,8 @@ class S3Server:
             if self._stopping.wait(0.1):
                 raise StartInterrupted
             try:
-                _create_bucket(client, self.bucket)
+                with suppress(client.exceptions.BucketAlreadyOwnedByYou):  # from an earlier run
+                    client.create_bucket(Bucket=self.bucket)
                 client.put_object(Bucket=self.bucket, Key=".ready", Body=b"ready")
                 client.delete_object(Bucket=self.bucket, Key=".ready")
             except (BotoCoreError, ClientError):
@@ -177,16 +178,8 @@ class S3Server:
 
     def _sockets(self) -> list[Path]:
         """Return the sockets that SeaweedFS makes and, killed, leaves behind."""
-        grpc = {name: self._ports.get(f"{name}.grpc") for name in LISTENERS}
-        return [SOCKETS / f"seaweedfs-{name}-grpc-{port}.sock" for name, port in grpc.items()]
-
-
-def _create_bucket(client: S3Client, bucket: str) -> None:
-    """Create the bucket; with `data` it may be there from an earlier run."""
-    try:
-        client.create_bucket(Bucket=bucket)
-    except client.exceptions.BucketAlreadyOwnedByYou:
-        return
+        ports = {name: self._ports.get(f"{name}.grpc") for name in LISTENERS}
+        return [SOCKETS / f"seaweedfs-{name}-grpc-{port}.sock" for name, port in ports.items()]
 
 
 def _find_weed() -> str:

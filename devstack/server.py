@@ -11,8 +11,7 @@ from typing import Self
 
 import uvicorn
 
-from devstack.api import Changes, RateLimits, create_app
-from devstack.events import EventLog
+from devstack.api import QueueApi
 from devstack.queue import JobQueue, QueueConfig
 
 HANDOVER_S = 0.2  # an answer on loopback is read in less, however busy the machine
@@ -25,7 +24,6 @@ class QueueServer:
         endpoint_id: RunPod's name of the endpoint.
         api_key: What clients have to present.
         config: Limits and intervals.
-        events: The log to write to.
         clock: Seconds, never falling.
     """
 
@@ -34,18 +32,17 @@ class QueueServer:
         endpoint_id: str,
         api_key: str,
         config: QueueConfig | None = None,
-        events: EventLog | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.endpoint_id = endpoint_id
-        self.events = events or EventLog()
-        self._changes = Changes()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._socket = _listen(0)
         self._port: int = self._socket.getsockname()[1]
-        queue = JobQueue(self.events, config, clock)
-        self.rate_limits = RateLimits(queue.config, clock)
-        self._app = create_app(queue, self._changes, self.rate_limits, endpoint_id, api_key)
+        queue = JobQueue(config, clock)
+        self.events = queue.events
+        api = QueueApi(queue, api_key, clock)
+        self.rate_limits, self._changes = api.rate_limits, api.changes
+        self._app = api.app(endpoint_id)
         self._server: uvicorn.Server
         self._thread: threading.Thread
 
@@ -101,7 +98,9 @@ class QueueServer:
                 timeout_graceful_shutdown=2,
             )
         )
-        self._thread = threading.Thread(target=self._run, name="queue", daemon=True)
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve()), name="queue", daemon=True
+        )
         self._thread.start()
 
     def _stop(self) -> None:
@@ -127,9 +126,6 @@ class QueueServer:
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()
         self._changes.notify()
-
-    def _run(self) -> None:
-        asyncio.run(self._serve())
 
     async def _serve(self) -> None:
         self._changes.notify()  # requests wait in this loop from now on

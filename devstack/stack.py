@@ -17,8 +17,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from devstack.events import Event, EventKind, EventLog, write_json_lines
+from devstack.events import Event, EventKind, write_json_lines
 from devstack.guard import Guard
+from devstack.process import ChildProcess
 from devstack.queue import QueueConfig
 from devstack.s3 import REGION, S3Server
 from devstack.server import QueueServer
@@ -53,7 +54,6 @@ class Stack:
         worker_command: What a worker runs, from the repository root.
         worker_env: More variables for the workers.
         config: Limits and intervals of the queue.
-        ping_interval_s: How often a worker says that it lives.
         grace_s: How long workers may finish their jobs at the end.
         stopping: Set it to give up while the stack starts.
     """
@@ -67,15 +67,13 @@ class Stack:
         worker_command: Sequence[str] = (sys.executable, "handler.py"),
         worker_env: Mapping[str, str] | None = None,
         config: QueueConfig | None = None,
-        ping_interval_s: int = 2,
         grace_s: float = 30.0,
         stopping: threading.Event | None = None,
     ) -> None:
         self.logs = logs.absolute()
         self._worker_count, self._worker_command = workers, worker_command
         self._worker_env = {"MODELS_DIR": str(models.absolute()), **(worker_env or {})}
-        self._data, self._config = data, config or QueueConfig()
-        self._ping_interval_s, self._grace_s = ping_interval_s, grace_s
+        self._data, self._config, self._grace_s = data, config, grace_s
         self._stopping = stopping or threading.Event()
         self._api_key = f"rpa_{secrets.token_hex(20)}"
         self._undo = ExitStack()
@@ -116,11 +114,6 @@ class Stack:
         """Return the process ids of the workers that run now."""
         return [worker.pid for worker in self.pool.workers if worker.pid is not None]
 
-    @property
-    def worker_tmp(self) -> Path:
-        """The workers' TMPDIR, where a job would leave files behind."""
-        return self.worker_home / "tmp"
-
     def _start(self, undo: ExitStack) -> None:
         self.guard = undo.enter_context(Guard())
         state = Path(tempfile.mkdtemp(prefix="devstack-"))
@@ -130,23 +123,14 @@ class Stack:
         log = self.logs / "s3.log"
         s3 = S3Server(BUCKET, state, log, self.guard, self._stopping, self._data)
         self.s3 = undo.enter_context(s3)
-        events = EventLog()
-        events.listen(write_json_lines(self.logs / "queue.jsonl"))
-        queue = QueueServer(ENDPOINT_ID, self._api_key, self._config, events)
-        self.queue = undo.enter_context(queue)
+        self.queue = QueueServer(ENDPOINT_ID, self._api_key, self._config)
+        self.queue.events.listen(write_json_lines(self.logs / "queue.jsonl"))
+        undo.enter_context(self.queue)
         self.worker_home = state / "worker"
         self.worker_home.mkdir()
-        self.pool = WorkerPool(
-            self._worker_count,
-            self._worker_command,
-            self._environment,
-            ROOT,
-            self.logs,
-            self.guard,
-            self.queue.release_polls,
-            self._grace_s,
-        )
-        events.listen(self.pool.on_event)
+        count, release_polls = self._worker_count, self.queue.release_polls
+        self.pool = WorkerPool(count, self._spawn, self.logs, release_polls, self._grace_s)
+        self.queue.events.listen(self.pool.on_event)
         undo.enter_context(self.pool)
 
     def _prepare_logs(self) -> None:
@@ -155,6 +139,7 @@ class Stack:
             for old in self.logs.glob(pattern):
                 old.unlink()
 
-    def _environment(self, worker_id: str) -> dict[str, str]:
-        url, home = self.queue.endpoint_url, self.worker_home
-        return worker_environment(url, worker_id, home, self._ping_interval_s) | self._worker_env
+    def _spawn(self, worker_id: str, log: Path) -> ChildProcess:
+        env = worker_environment(self.queue.endpoint_url, worker_id, self.worker_home)
+        env |= self._worker_env
+        return ChildProcess(self._worker_command, env, ROOT, log, self.guard)

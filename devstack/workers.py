@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
 from devstack.events import Event, EventKind
-from devstack.guard import Guard
 from devstack.process import ChildProcess, clean_environment
 
+PING_INTERVAL_MS = 1000
 FIRST_DELAY_S = 0.5
 MAX_DELAY_S = 30.0
 HEALTHY_S = 10.0
 
 
-def worker_environment(
-    endpoint_url: str, worker_id: str, home: Path, ping_interval_s: int
-) -> dict[str, str]:
+def worker_environment(endpoint_url: str, worker_id: str, home: Path) -> dict[str, str]:
     """Return what RunPod sets for a worker, pointed at the loopback queue.
 
     The SDK fills in `$ID` and `$RUNPOD_POD_ID` itself. Its system checks are skipped: they
@@ -34,7 +32,7 @@ def worker_environment(
         "RUNPOD_WEBHOOK_PING": f"{endpoint_url}/ping/$RUNPOD_POD_ID{query}",
         "RUNPOD_AI_API_KEY": "worker",
         "RUNPOD_POD_ID": worker_id,
-        "RUNPOD_PING_INTERVAL": str(ping_interval_s * 1000),
+        "RUNPOD_PING_INTERVAL": str(PING_INTERVAL_MS),
         "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true",
         "RUNPOD_SKIP_GPU_CHECK": "true",
         "RUNPOD_LOG_LEVEL": "INFO",
@@ -48,13 +46,13 @@ class Worker:
 
     Args:
         name: `worker-N`; the ids are `worker-N-1`, `worker-N-2` and so on.
-        spawn: Starts the process for an id.
-        log: Where a line goes for each start after the first.
+        spawn: Starts the process for an id, which prints to the log.
+        log: Also gets a line for each start after the first.
         grace_s: How long a worker may finish its job after SIGTERM.
     """
 
     def __init__(
-        self, name: str, spawn: Callable[[str], ChildProcess], log: Path, grace_s: float
+        self, name: str, spawn: Callable[[str, Path], ChildProcess], log: Path, grace_s: float
     ) -> None:
         self.name = name
         self.starts = 0
@@ -104,7 +102,7 @@ class Worker:
         with self._lock:
             if not self._stopping.is_set():
                 self.starts += 1
-                self._process = self._spawn(self.worker_id)
+                self._process = self._spawn(self.worker_id, self._log)
 
     def _keep_running(self) -> None:
         delay_s = FIRST_DELAY_S
@@ -115,14 +113,12 @@ class Worker:
             if self._stopping.is_set():
                 return
             delay_s = FIRST_DELAY_S if lived_s >= HEALTHY_S else delay_s
-            self._note(f"{self.worker_id} exited with {code} after {lived_s:.1f} s")
+            with self._log.open("a", encoding="utf-8") as lines:
+                text = f"{self.worker_id} exited with {code} after {lived_s:.1f} s"
+                lines.write(f"[devstack] {text}\n")
             self._stopping.wait(delay_s)
             delay_s = min(delay_s * 2, MAX_DELAY_S)
             self._start_process()
-
-    def _note(self, text: str) -> None:
-        with self._log.open("a", encoding="utf-8") as lines:
-            lines.write(f"[devstack] {text}\n")
 
 
 class WorkerPool:
@@ -130,11 +126,8 @@ class WorkerPool:
 
     Args:
         count: How many.
-        command: What each runs.
-        environment: Returns the variables for a worker id.
-        cwd: Where it runs.
+        spawn: Starts the process for a worker id, which prints to the log.
         logs: Folder of `worker-N.log`.
-        guard: Ends the workers if this process dies.
         release_polls: Called while stopping, so that the SDK's open requests end.
         grace_s: How long a worker may finish its job after SIGTERM.
     """
@@ -142,23 +135,14 @@ class WorkerPool:
     def __init__(
         self,
         count: int,
-        command: Sequence[str],
-        environment: Callable[[str], Mapping[str, str]],
-        cwd: Path,
+        spawn: Callable[[str, Path], ChildProcess],
         logs: Path,
-        guard: Guard,
         release_polls: Callable[[], None],
         grace_s: float,
     ) -> None:
         self._release_polls, self._grace_s = release_polls, grace_s
-        self.workers = []
-        for number in range(1, count + 1):
-            log = logs / f"worker-{number}.log"
-
-            def spawn(worker_id: str, log: Path = log) -> ChildProcess:
-                return ChildProcess(command, environment(worker_id), cwd, log, guard)
-
-            self.workers.append(Worker(f"worker-{number}", spawn, log, grace_s))
+        names = [f"worker-{number}" for number in range(1, count + 1)]
+        self.workers = [Worker(name, spawn, logs / f"{name}.log", grace_s) for name in names]
 
     def __enter__(self) -> Self:
         try:

@@ -36,17 +36,11 @@ def version() -> str:
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What to build.
-
-    Attributes:
-        tag: The image's name.
-        arguments: Build arguments of the Dockerfile.
-        secrets: `id=…,src=…` or `id=…,env=…` each.
-    """
+    """The image's name, build arguments, and secrets as `id=…,src=…` or `id=…,env=…`."""
 
     tag: str
     arguments: Mapping[str, str]
-    secrets: tuple[str, ...] = ()
+    secrets: tuple[str, ...]
 
 
 def read_options(environ: Mapping[str, str]) -> BuildOptions:
@@ -66,10 +60,7 @@ def read_options(environ: Mapping[str, str]) -> BuildOptions:
 
 
 def build(engine: str, options: BuildOptions, context: Path = ROOT) -> None:
-    """Build the image.
-
-    This machine's package index and certificates are secrets of the build.
-    """
+    """Build the image; this machine's package index and certificates are secrets of the build."""
     command = [engine, "build", "--network", "host", "--tag", options.tag]
     if engine == "buildah":
         # One layer a step, in the format that keeps HEALTHCHECK.

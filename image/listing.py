@@ -26,14 +26,7 @@ PREFIXES = re.compile(r"/bin/sh -c |#\(nop\) |--mount=\S+ |if \[ -f \S+ \]; then
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer.
-
-    Attributes:
-        digest: Of its uncompressed tar.
-        size_bytes: Of that tar.
-        folder: Where buildah keeps its files.
-        made_by: The Dockerfile's step.
-    """
+    """The digest and size of its uncompressed tar, its files' folder, its Dockerfile step."""
 
     digest: str
     size_bytes: int
@@ -106,9 +99,8 @@ def account(root: Path, layers: list[Layer]) -> Contents:
     packages = next((root / "opt/venv/lib").glob("python3*/site-packages"))
     needed = {"base": layers[0].size_bytes} | dict.fromkeys(GROUPS, 0)
     for name, size_bytes in _wheel_sizes(packages).items():
-        needed[next(group for group, starts in GROUPS.items() if name.startswith(starts))] += (
-            size_bytes
-        )
+        group = next(group for group, starts in GROUPS.items() if name.startswith(starts))
+        needed[group] += size_bytes
     profile = json.loads((root / "models/profile.json").read_text(encoding="utf-8"))
     needed["models"] = sum(entry["bytes"] for entry in profile["files"].values())
     code = [path for path in (root / "app").rglob("*") if path.is_file()]

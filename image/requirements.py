@@ -27,14 +27,9 @@ CERTIFICATES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 CA_BUNDLE = "/run/secrets/ca_bundle"
 UV_NAMES = {"index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX"}
 PASSED_ON = (
-    "HF_ENDPOINT",
-    "NLTK_DATA_URL",
-    "TORCHAUDIO_MODELS_URL",
-    "UV_DEFAULT_INDEX",
-    "UV_INDEX",
-    "UV_INDEX_URL",
-    "UV_EXTRA_INDEX_URL",
-)
+    "HF_ENDPOINT", "NLTK_DATA_URL", "TORCHAUDIO_MODELS_URL",
+    "UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL",
+)  # fmt: skip
 
 
 def write_secrets(folder: Path) -> list[str]:

@@ -1,7 +1,7 @@
 """One process of `bench.cold_start`, which imports nothing before its clock runs.
 
-``python -m bench.speed.cold_process MODELS BEGAN`` prints seconds as JSON; `image.start_times` runs
-it in the image, where nothing else of bench is.
+``python -m bench.speed.cold_process MODELS BEGAN`` prints seconds as JSON. It needs nothing else of
+bench, so that it runs in the image, too.
 """
 
 from __future__ import annotations

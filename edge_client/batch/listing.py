@@ -13,7 +13,8 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import groupby
-from typing import NamedTuple, TypeVar
+from operator import itemgetter
+from typing import TypeVar
 
 from edge_client.batch.types import Filter, ListedSession
 from edge_client.errors import SessionNotFound
@@ -70,32 +71,20 @@ def _look_up(bucket: Bucket, session: Session) -> ListedSession:
     return next(_below(bucket, f"{session.prefix}/"), ListedSession(session))
 
 
-class _Object(NamedTuple):
-    """An object of a session.
-
-    Attributes:
-        file: Its name in the session, such as ``audio.wav``.
-    """
-
-    session: Session
-    file: str
-    info: ObjectInfo
-
-
 def _below(bucket: Bucket, prefix: str) -> Iterator[ListedSession]:
     """Group the objects below a prefix: servers differ in order, but none splits a folder."""
-    for session, objects in groupby(_objects(bucket, prefix), key=lambda each: each.session):
+    for session, objects in groupby(_objects(bucket, prefix), key=itemgetter(0)):
         files: dict[str, ObjectInfo] = {}
         chunks = 0
-        for each in objects:
-            if each.file in _FILES:
-                files[_FILES[each.file]] = each.info
-            chunks += _CHUNK.fullmatch(each.file) is not None
+        for _, file, info in objects:
+            if file in _FILES:
+                files[_FILES[file]] = info
+            chunks += _CHUNK.fullmatch(file) is not None
         yield ListedSession(session, **files, chunks=chunks)
 
 
-def _objects(bucket: Bucket, prefix: str) -> Iterator[_Object]:
-    """Yield the sessions' objects; what else a user has is jumped over.
+def _objects(bucket: Bucket, prefix: str) -> Iterator[tuple[Session, str, ObjectInfo]]:
+    """Yield session, file name and object; what else a user has is jumped over.
 
     It may sort before or behind the sessions. Behind a key before them the next LIST starts at the
     sessions; if they came already, or there are none, it starts at the next user.
@@ -109,7 +98,7 @@ def _objects(bucket: Bucket, prefix: str) -> Iterator[_Object]:
                 continue
             user_listed = match["user"]
             if match["name"] is not None:
-                yield _Object(Session(match["user"], match["name"]), match["file"], info)
+                yield Session(match["user"], match["name"]), match["file"], info
         if not page.is_truncated:
             return
         after = page.objects[-1].key

@@ -43,6 +43,8 @@ _ALWAYS_COUNTED = ("queued", "running", DONE, FAILED)
 class Writer:
     """Shows the news of a batch, after they were counted. This one shows nothing."""
 
+    _encoding = "utf-8"
+
     def submitted(self, session: Session, claim: Claim) -> None:
         """Take a job that is in flight."""
 
@@ -53,7 +55,11 @@ class Writer:
         """Take a session's end; one that needed no work ends as it was listed."""
 
     def note(self, message: str) -> None:
-        """Take one line."""
+        """Show one line, safe on the stream."""
+        self._line(safe_line(message, self._encoding, NOTE_CHARS))
+
+    def _line(self, text: str) -> None:
+        """Write one line."""
 
 
 class BatchProgress:
@@ -195,10 +201,6 @@ class PlainWriter(Writer):
             self._line(ending_line(record, self._encoding))
         self.polled()
 
-    def note(self, message: str) -> None:
-        """Print one line."""
-        self._line(safe_line(message, self._encoding, NOTE_CHARS))
-
     def _line(self, text: str) -> None:
         self._stream.write(f"{self._clock.now():%Y-%m-%d %H:%M:%SZ} {text}\n")
         self._stream.flush()
@@ -209,16 +211,15 @@ class JsonWriter(Writer):
 
     def __init__(self, out: TextIO, stream: TextIO, clock: Clock) -> None:
         self._out, self._stream, self._clock = out, stream, clock
+        self._encoding = stream.encoding or "utf-8"
 
     def ended(self, record: Record, is_as_listed: bool) -> None:
         """Print the report's line."""
         self._out.write(line_of(record, self._clock))
         self._out.flush()
 
-    def note(self, message: str) -> None:
-        """Print one line, beside the objects."""
-        line = safe_line(message, self._stream.encoding or "utf-8", NOTE_CHARS)
-        self._stream.write(f"{line}\n")
+    def _line(self, text: str) -> None:
+        self._stream.write(f"{text}\n")
         self._stream.flush()
 
 
@@ -249,10 +250,6 @@ class LiveWriter(Writer):
         """Print a line above the table for what did not go well."""
         if record.result != DONE and not is_as_listed:
             self._line(ending_line(record, self._encoding))
-
-    def note(self, message: str) -> None:
-        """Print one line above the table."""
-        self._line(safe_line(message, self._encoding, NOTE_CHARS))
 
     def _line(self, text: str) -> None:
         from rich.text import Text
@@ -330,7 +327,6 @@ def progress_for(
     clock: Clock,
     price_per_s: Decimal | None = None,
     report: ReportFile | None = None,
-    stream: TextIO | None = None,
 ) -> Iterator[BatchProgress]:
     """Show a batch as its output needs it: for a program, a terminal or a log.
 
@@ -339,9 +335,8 @@ def progress_for(
         clock: Real, or a test's.
         price_per_s: Of a GPU second, for the summary.
         report: Gets a line for each session that ends.
-        stream: Instead of stderr.
     """
-    stream, stats = stream or sys.stderr, BatchStats(clock)
+    stream, stats = sys.stderr, BatchStats(clock)
     if as_json:
         writer: Writer = JsonWriter(sys.stdout, stream, clock)
     elif stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
@@ -356,15 +351,14 @@ def progress_for(
     yield BatchProgress(stats, writer, clock, price_per_s, report)
 
 
-def print_summary(summary: BatchSummary, as_json: bool, out: TextIO | None = None) -> None:
+def print_summary(summary: BatchSummary, as_json: bool) -> None:
     """Print what a batch adds up to: people's lines, or an object under the key ``summary``.
 
     Args:
         summary: After the progress display has ended.
         as_json: The last of the JSON lines.
-        out: Instead of stdout.
     """
-    out = out or sys.stdout
+    out = sys.stdout
     if as_json:
         out.write(json.dumps({"summary": summary.facts()}) + "\n")
     else:

@@ -176,11 +176,6 @@ class BatchStats:
         self._worked_s = 0.0
 
     @property
-    def already_done(self) -> int:
-        """Sessions that needed nothing."""
-        return self.actions[PlannedAction.DONE]
-
-    @property
     def waiting(self) -> tuple[str, ...]:
         """Sessions that were found and not submitted yet."""
         return tuple(session for session in self._open.copy() if session not in self.jobs)
@@ -342,7 +337,7 @@ class BatchSummary:
             "complete": self.is_complete,
             "exit_code": self.exit_code,
             "sessions_found": stats.found,
-            "already_done": stats.already_done,
+            "already_done": stats.actions[PlannedAction.DONE],
             "counts": dict(stats.results),
             "named": named,
             "audio_seconds": round(stats.audio_s, 3),
@@ -377,7 +372,8 @@ class BatchSummary:
 
     def _totals(self) -> list[str]:
         stats = self.stats
-        lines = [f"  already done: {stats.already_done:,}"] if stats.already_done else []
+        done = stats.actions[PlannedAction.DONE]
+        lines = [f"  already done: {done:,}"] if done else []
         if stats.pending:
             unknown = f" (unknown for {stats.gpu_unknown:,})" if stats.gpu_unknown else ""
             cost = "" if self.cost is None else f", cost {self.cost:,}"

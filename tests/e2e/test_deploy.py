@@ -78,11 +78,7 @@ def printed(bench: Bench, box: Path) -> str:
     """What the blocks that run here print, one shell for all of them."""
     stack = {**bench.stack.env, "COGNITO_S3_BUCKET": BUCKET}
     values = [f"{name}={shlex.quote(stack[its])}" for name, its in GIVEN.items()]
-    script = [
-        f"echo '### line {block.line}'\n{block.text}"
-        for block in blocks(ROOT / "docs/deploy.md")
-        if block.where == "here"
-    ]
+    script = [block.text for block in blocks(ROOT / "docs/deploy.md") if block.where == "here"]
     return bash(bench, box, "\n".join([*values, *script]))
 
 

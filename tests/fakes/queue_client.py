@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
+import psutil
 import pytest
 import requests
 
@@ -66,11 +68,8 @@ class QueueClient:
 
     def done(self, job_id: str, body: Any, worker_id: str = "w") -> requests.Response:
         """Post a result, as form data like the SDK does."""
-        return self.call(
-            "POST",
-            f"job-done/{worker_id}/{job_id}?gpu=none&isStream=false",
-            **({"data": body} if isinstance(body, bytes) else {"json": body}),
-        )
+        data = body if isinstance(body, bytes) else json.dumps(body)
+        return self.call("POST", f"job-done/{worker_id}/{job_id}?gpu=none", data=data)
 
     def kinds(self, job_id: str) -> list[EventKind]:
         """Return what happened to a job, in order."""
@@ -90,20 +89,17 @@ def wait_until(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
 def is_running(pid: int) -> bool:
     """Whether the process exists and is no zombie."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
         return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def group_members(group_id: int) -> list[int]:
     """Return the running processes of a process group."""
-    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
-    return [pid for pid in pids if is_running(pid) and _group(pid) == group_id]
 
+    def is_member(pid: int) -> bool:
+        with suppress(ProcessLookupError):
+            return os.getpgid(pid) == group_id
+        return False
 
-def _group(pid: int) -> int | None:
-    try:
-        return os.getpgid(pid)
-    except OSError:
-        return None
+    return [pid for pid in psutil.pids() if is_member(pid) and is_running(pid)]

@@ -48,7 +48,6 @@ def common_ground() -> Iterator[Ground]:
                 "OMP_NUM_THREADS": "1",
             },
             config=QueueConfig(worker_silence_s=WORKER_SILENCE_S),
-            ping_interval_s=1,
             grace_s=20.0,
         )
         with stack:
@@ -92,4 +91,4 @@ def secrets_in_logs(ground: Ground) -> list[str]:
 
 def files_left(ground: Ground) -> list[str]:
     """Return the jobs' folders that are still there."""
-    return sorted(path.name for path in ground.stack.worker_tmp.glob("bucketscribe-*"))
+    return sorted(path.name for path in (ground.stack.worker_home / "tmp").glob("bucketscribe-*"))

@@ -101,17 +101,13 @@ def test_no_secret_and_no_address_of_this_machine_is_in_any_layer(image: Image) 
     assert "AWS" not in json.dumps(image.config)
 
 
-def test_models_have_one_name_each_as_nltk_asks(image: Image) -> None:
-    counts = {path.stat().st_nlink for path in files_of(image.root / "models")}
-    assert counts == {1}
-
-
 def test_everything_can_be_read_by_the_worker_and_written_by_nobody_but_root(image: Image) -> None:
     for folder in ("app", "models", "opt"):
         for path in files_of(image.root / folder):
-            mode = path.stat()
-            assert (mode.st_uid, bool(mode.st_mode & stat.S_IROTH)) == (0, True), path
-            assert not mode.st_mode & stat.S_IWOTH, path
+            found = path.stat()
+            access = found.st_mode & (stat.S_IROTH | stat.S_IWOTH)
+            assert (found.st_uid, access) == (0, stat.S_IROTH), path
+            assert folder != "models" or found.st_nlink == 1, f"{path}: nltk refuses hard links"
 
 
 def test_changed_code_ships_its_own_layer_alone(image: Image, tmp_path: Path) -> None:
@@ -126,6 +122,5 @@ def test_changed_code_ships_its_own_layer_alone(image: Image, tmp_path: Path) ->
     before = [layer.digest for layer in image.layers]
     after = [layer.digest for layer in list_layers(tag)]
     run("buildah", "rmi", tag)
-    assert [a == b for a, b in zip(after, before, strict=True)] == [True] * (len(before) - 1) + [
-        False
-    ]
+    assert after[:-1] == before[:-1]
+    assert after[-1] != before[-1]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +12,7 @@ from bucketscribe_contract import JobSummary, Transcript
 from devstack import EventKind, Stack
 from devstack.demo import telephone_sample
 from tests.e2e.conftest import Bench
+from tests.fakes.queue_client import wait_until
 from tests.image.conftest import Image
 
 pytestmark = pytest.mark.timeout(600)
@@ -39,16 +38,6 @@ def log_of(bench: Bench) -> str:
     return (bench.stack.logs / "worker-1.log").read_text(encoding="utf-8")
 
 
-def wait_for(bench: Bench, kind: EventKind, job_id: str, timeout_s: float = 120) -> None:
-    """Wait until the queue has seen something happen to a job."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if job_id in [event.job_id for event in bench.stack.queue_events(kind)]:
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"job {job_id}: no {kind} within {timeout_s} s\n{log_of(bench)[-3000:]}")
-
-
 def test_a_session_becomes_a_transcript(bench: Bench) -> None:
     bench.edge_client("submit", f"{SESSION}/one", "--wait", "--json")
     document = Transcript.model_validate(bench.get_json(f"{SESSION}/one/transcription.json"))
@@ -59,23 +48,11 @@ def test_a_session_becomes_a_transcript(bench: Bench) -> None:
     JobSummary.model_validate(bench.result(claim["job_id"])["output"])
 
 
-def test_a_cancelled_job_stops_and_the_next_one_runs(bench: Bench) -> None:
-    url = bench.presign(AUDIO)
-    job_id = bench.submit({"audio_url": url})
-    wait_for(bench, EventKind.TAKEN, job_id)
-    bench.call("POST", f"cancel/{job_id}")
-    assert bench.result(job_id)["status"] == "CANCELLED"
-    output = bench.run({"audio_url": url, "diarize": False})["output"]
-    assert "Diane" in json.dumps(output)
-
-
 def test_a_worker_that_gets_sigterm_finishes_its_job_and_exits(bench: Bench) -> None:
     job_id = bench.submit({"audio_url": bench.presign(AUDIO)})
-    wait_for(bench, EventKind.TAKEN, job_id)
+    taken = bench.stack.queue_events
+    wait_until(lambda: job_id in [event.job_id for event in taken(EventKind.TAKEN)], 120)
     (starter,) = bench.stack.worker_pids()
     os.kill(starter, signal.SIGTERM)
     assert bench.result(job_id)["status"] == "COMPLETED"
-    deadline = time.monotonic() + 60
-    while "exited with" not in log_of(bench) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert "worker-1-1 exited with 0 after" in log_of(bench)
+    wait_until(lambda: "worker-1-1 exited with 0 after" in log_of(bench), 60)

@@ -172,6 +172,6 @@ def test_the_library_gives_the_same_stack(tmp_path: Path) -> None:
         assert stack.worker_pids() == [output["pid"]]
         done = stack.queue_events(devstack.EventKind.COMPLETED)
         assert [event.job_id for event in done] == [answer["id"]]
-        assert output["env"]["TMPDIR"] == str(stack.worker_tmp)
+        assert output["env"]["TMPDIR"] == str(stack.worker_home / "tmp")
         pids = stack.worker_pids()
     assert not [pid for pid in pids if is_running(pid)]

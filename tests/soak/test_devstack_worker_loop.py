@@ -42,16 +42,12 @@ def pool(logs: Path) -> Iterator[tuple[QueueClient, WorkerPool]]:
     """Yield a queue and two workers on it."""
     config = QueueConfig(worker_silence_s=4.0, take_poll_s=2.0)
     with Guard() as guard, QueueServer(ENDPOINT_ID, API_KEY, config) as server:
-        pool = WorkerPool(
-            2,
-            COMMAND,
-            lambda worker_id: worker_environment(server.endpoint_url, worker_id, logs, 1),
-            HANDLER.parent,
-            logs,
-            guard,
-            server.release_polls,
-            grace_s=20,
-        )
+
+        def spawn(worker_id: str, log: Path) -> ChildProcess:
+            env = worker_environment(server.endpoint_url, worker_id, logs)
+            return ChildProcess(COMMAND, env, HANDLER.parent, log, guard)
+
+        pool = WorkerPool(2, spawn, logs, server.release_polls, grace_s=20)
         server.events.listen(pool.on_event)
         client = QueueClient(server)
         with pool, client.session:
@@ -162,7 +158,7 @@ def test_stopping_lets_the_running_job_finish(tmp_path: Path) -> None:
         client = QueueClient(server)
         child = ChildProcess(
             COMMAND,
-            worker_environment(server.endpoint_url, "w", tmp_path, 1),
+            worker_environment(server.endpoint_url, "w", tmp_path),
             tmp_path,
             tmp_path / "log",
             guard,

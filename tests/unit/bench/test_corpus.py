@@ -2,7 +2,6 @@
 
 import base64
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,12 @@ from bench.corpus import (
     Reference,
     Turn,
     Utterance,
-    Waveform,
     load_folder,
     parse_rttm,
     parse_stm,
     read_recording,
     read_transcript,
     telephone_sample,
-    to_float32,
     write_recording,
 )
 from bucketscribe_contract.job_input import JobInput
@@ -44,47 +41,17 @@ CODECS = {
     "webm-opus": ("matroska,webm", "opus"),
 }
 RECORDINGS = [*load_folder(SPEECH_DIR), short_reference()]
-each_recording = pytest.mark.parametrize("recording", RECORDINGS, ids=lambda r: r.name)
 
 
-@cache
-def waveform_of(audio: Path) -> Waveform:
-    """Decode once."""
-    return read_recording(audio)
-
-
-def rms(waveform: Waveform) -> float:
-    """Root mean square, int16 units."""
-    return float(np.sqrt((waveform.astype(float) ** 2).mean()))
-
-
-@pytest.mark.parametrize("rate_hz", [8_000, 16_000])
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_each_encoding_is_what_it_is_called_and_as_long(
-    encoding: str, rate_hz: int, tmp_path: Path
-) -> None:
-    """As FFmpeg's demuxers see it; what it sounds like, the worker's decoder tells."""
+def test_each_encoding_is_what_it_is_called(encoding: str, tmp_path: Path) -> None:
+    """As FFmpeg's demuxers see it; what it sounds like, the tests of the worker's decoder tell."""
     file = tmp_path / "speech"
-    write_recording(file, short_speech()[:: SAMPLE_RATE_HZ // rate_hz], rate_hz, encoding)
+    write_recording(file, short_speech()[::2], 8_000, encoding)
     with av.open(file) as container:
         stream = container.streams.audio[0]
         assert (container.format.name, stream.codec_context.name) == CODECS[encoding]
-        assert stream.rate == (48_000 if "opus" in encoding else rate_hz)
-    decoded = read_recording(file)
-    padding_s = 0.15 if rate_hz == SAMPLE_RATE_HZ else 0.3  # whole frames
-    assert abs(len(decoded) - len(short_speech())) < padding_s * SAMPLE_RATE_HZ
-    if encoding in {"wav", "flac"} and rate_hz == SAMPLE_RATE_HZ:
-        assert np.array_equal(decoded, short_speech())
-
-
-def test_stereo_keeps_its_channels_apart(tmp_path: Path) -> None:
-    """Speech on the left, silence on the right."""
-    file = tmp_path / "speech.wav"
-    write_recording(file, np.stack([short_speech(), np.zeros_like(short_speech())]))
-    with av.open(file) as container:
-        samples = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
-    assert np.array_equal(samples[0::2], short_speech())
-    assert not samples[1::2].any()
+        assert stream.rate == (48_000 if "opus" in encoding else 8_000)
 
 
 def test_the_same_speech_is_the_same_file(tmp_path: Path) -> None:
@@ -92,13 +59,6 @@ def test_the_same_speech_is_the_same_file(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_recording(tmp_path / name, short_speech(), encoding="ogg-opus")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-
-
-def test_float_samples_are_what_whisperx_makes() -> None:
-    """``whisperx.audio.load_audio`` divides int16 by 32768."""
-    scaled = to_float32(np.array([-32768, 0, 16384], dtype=np.int16))
-    assert scaled.dtype == np.float32
-    assert scaled.tolist() == [-1.0, 0.0, 0.5]
 
 
 def test_missing_keys_and_nulls_read_alike() -> None:
@@ -133,7 +93,7 @@ def test_turns_are_runs_of_one_speakers_words_inside_a_segment() -> None:
     assert read_transcript({"segments": segments}).turns() == turns
 
 
-@each_recording
+@pytest.mark.parametrize("recording", RECORDINGS, ids=lambda r: r.name)
 def test_script_reference_and_rttm_say_the_same(recording: Reference) -> None:
     """A script that was changed without speaking it again is noticed."""
     script = load_scripts(SPEECH_DIR / "scripts.toml")[recording.name]
@@ -145,38 +105,7 @@ def test_script_reference_and_rttm_say_the_same(recording: Reference) -> None:
     assert tuple(Utterance(**u) for u in written) == recording.utterances
 
 
-@each_recording
-def test_utterances_sound_at_their_times_and_pauses_are_quiet(recording: Reference) -> None:
-    """Each forty times the noise; 5 ms after a start are loud, 5 ms before it are noise."""
-    waveform = waveform_of(recording.audio)
-    spoken = np.zeros(len(waveform), dtype=bool)
-    times = [[round(s * SAMPLE_RATE_HZ) for s in (u.start, u.end)] for u in recording.utterances]
-    for start, end in times:
-        spoken[start:end] = True
-    noise = rms(waveform[~spoken])
-    assert 1 < noise < 30
-    assert len(waveform) / SAMPLE_RATE_HZ > recording.utterances[-1].end + 0.3
-    for start, end in times:
-        assert rms(waveform[start:end]) > 40 * noise, start
-        if not spoken[start - 1]:
-            assert rms(waveform[start : start + 80]) > 40, start
-            assert rms(waveform[start - 80 : start]) < 30, start
-
-
-def test_the_recordings_have_speakers_overlaps_and_length_enough() -> None:
-    """Two and three speakers, three minutes, short overlaps; small enough to commit."""
-    assert {len(recording.speakers) for recording in RECORDINGS} == {2, 3}
-    assert sum(len(waveform_of(r.audio)) for r in RECORDINGS) > 180 * SAMPLE_RATE_HZ
-    assert sum(file.stat().st_size for file in SPEECH_DIR.iterdir()) < 6_000_000
-    planning = next(r for r in RECORDINGS if r.name == "planning3")
-    ahead = zip(planning.utterances, planning.utterances[1:], strict=False)
-    overlaps = [round(a.end - b.start, 3) for a, b in ahead if b.start < a.end]
-    assert len(overlaps) == 2
-    assert max(overlaps) <= 0.4
-
-
 def test_test_input_is_a_valid_job_of_a_few_seconds(tmp_path: Path) -> None:
-    """What `python handler.py` runs on a fresh machine."""
     job = json.loads((ROOT / "test_input.json").read_text())["input"]
     JobInput.model_validate(job)
     assert len(job["audio_base64"]) <= 40_000
@@ -184,19 +113,14 @@ def test_test_input_is_a_valid_job_of_a_few_seconds(tmp_path: Path) -> None:
     opus.write_bytes(base64.b64decode(job["audio_base64"], validate=True))
     waveform = read_recording(opus)
     assert 5 <= len(waveform) / SAMPLE_RATE_HZ <= 8
-    assert rms(waveform) > 1000
+    assert np.abs(waveform).mean() > 500
 
 
 def test_telephone_sample_is_found_without_importing_it() -> None:
     """Two women, thirteen utterances, ten turns; the wave file is 30 s."""
     sample = telephone_sample()
-    assert len(sample.utterances) == 13
-    assert len(sample.turns) == 10
-    assert len(sample.speakers) == 2
-    assert len(waveform_of(sample.audio)) == 30 * SAMPLE_RATE_HZ
-
-
-def test_stm_text_keeps_its_spaces_and_case() -> None:
-    """Everything after the fifth field is text."""
-    (utterance,) = parse_stm("talk 1 Ann 0.5 1.25 Oh, hello there.\n\n")
-    assert utterance == Utterance(0.5, 1.25, "Ann", "Oh, hello there.")
+    assert [len(x) for x in (sample.speakers, sample.utterances, sample.turns)] == [2, 13, 10]
+    assert len(read_recording(sample.audio)) == 30 * SAMPLE_RATE_HZ
+    assert parse_stm("talk 1 Ann 0.5 1.25 Oh, hello.\n\n") == (
+        Utterance(0.5, 1.25, "Ann", "Oh, hello."),
+    )

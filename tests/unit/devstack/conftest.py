@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from devstack.events import EventLog
 from devstack.queue import JobQueue, QueueConfig
 from devstack.server import QueueServer
 from tests.fakes.queue_client import API_KEY, ENDPOINT_ID, FakeClock, QueueClient
@@ -21,7 +20,7 @@ def clock() -> FakeClock:
 @pytest.fixture
 def queue(clock: FakeClock) -> JobQueue:
     """Return a queue on that clock."""
-    return JobQueue(EventLog(clock), QueueConfig(), clock)
+    return JobQueue(clock=clock)
 
 
 @pytest.fixture

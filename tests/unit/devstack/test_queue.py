@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
 
 from bucketscribe_contract import ExecutionPolicy, JobState
-from devstack.queue import Job, JobNotFound, JobQueue, NotRetryable, Submission
+from devstack.queue import Job, JobNotFound, JobQueue, Submission
 from tests.fakes.queue_client import FakeClock
-
-UUID = "[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}"
 
 
 def submit(queue: JobQueue, timeout_s: int = 600, ttl_s: int = 86_400) -> Job:
@@ -34,14 +31,10 @@ def kinds(queue: JobQueue, job: Job) -> list[str]:
 def is_gone(queue: JobQueue, job: Job) -> bool:
     """Whether the queue no longer knows the job."""
     try:
-        return queue.find(job.job_id) is not job
+        queue.find(job.job_id)
     except JobNotFound:
         return True
-
-
-def test_ids_look_like_runpods(queue: JobQueue) -> None:
-    assert re.fullmatch(f"{UUID}-u1", submit(queue).job_id)
-    assert re.fullmatch(f"sync-{UUID}", queue.submit(Submission({}, is_sync=True)).job_id)
+    return False
 
 
 def test_a_job_runs_through_its_states(queue: JobQueue, clock: FakeClock) -> None:
@@ -77,13 +70,6 @@ def test_an_end_shows_what_the_sdk_posted(
     assert {key: found.get(key) for key in ("status", "error", "output") if key in found} == shown
 
 
-def test_jobs_are_taken_oldest_first_and_never_twice(queue: JobQueue) -> None:
-    jobs = [submit(queue) for _ in range(5)]
-    assert queue.take("a", 2) == jobs[:2]
-    assert queue.take("b", 9) == jobs[2:]
-    assert queue.take("c") == []
-
-
 def test_execution_timeout_limits_the_run_alone_and_stops_the_worker(
     queue: JobQueue, clock: FakeClock
 ) -> None:
@@ -102,20 +88,22 @@ def test_execution_timeout_limits_the_run_alone_and_stops_the_worker(
     assert queue.retry(job.job_id).state is JobState.IN_QUEUE
 
 
-@pytest.mark.parametrize("is_running", [False, True])
+@pytest.mark.parametrize("state", ["waiting", "running", "gone back"])
 def test_ttl_counts_from_submission_and_leaves_nothing(
-    queue: JobQueue, clock: FakeClock, is_running: bool
+    queue: JobQueue, clock: FakeClock, state: str
 ) -> None:
-    job = submit(queue, timeout_s=10, ttl_s=10)
+    job = submit(queue, timeout_s=15, ttl_s=15)
     clock.pass_s(3)
-    if is_running:
+    if state != "waiting":
         queue.take("w")
-    clock.pass_s(6.9)
-    queue.ping("w")
-    assert not is_gone(queue, job)
+    clock.pass_s(6)
+    if state == "running":
+        queue.ping("w")
+    clock.pass_s(5.9)
+    assert queue.find(job.job_id).retries == (state == "gone back")
     clock.pass_s(0.1)
     assert is_gone(queue, job)
-    assert queue.collect_stops("w") == ([job.job_id] if is_running else [])
+    assert queue.collect_stops("w") == ([] if state == "waiting" else [job.job_id])
     assert queue.take("w") == []
     assert kinds(queue, job)[-1] == "expired"
 
@@ -144,16 +132,10 @@ def test_a_silent_workers_job_goes_back_to_the_front(queue: JobQueue, clock: Fak
     assert queue.take("other") == [job]
     assert not queue.finish("w", job.job_id, "from the lost worker")
     assert queue.finish("other", job.job_id, "right")
-    assert job.output == "right"
-    assert kinds(queue, job)[-5:] == ["stop_sent", "requeued", "taken", "late_result", "completed"]
-
-
-def test_a_pinging_worker_keeps_its_job(queue: JobQueue, clock: FakeClock) -> None:
-    job = started(queue)
-    for _ in range(50):
-        clock.pass_s(9.9)
-        queue.ping("w")
-    assert queue.find(job.job_id).worker_id == "w"
+    assert not queue.progress("other", job.job_id, "late")  # as the SDK's threads often post
+    assert (job.state, job.output) == (JobState.COMPLETED, "right")
+    happened = ["stop_sent", "requeued", "taken", "late_result", "completed", "late_progress"]
+    assert kinds(queue, job)[-6:] == happened
 
 
 def test_a_worker_that_gets_its_lost_job_again_is_not_told_to_stop_it(
@@ -163,25 +145,6 @@ def test_a_worker_that_gets_its_lost_job_again_is_not_told_to_stop_it(
     clock.pass_s(10)
     assert queue.take("w") == [job]
     assert queue.collect_stops("w") == []
-
-
-def test_the_ttl_goes_on_when_a_job_goes_back(queue: JobQueue, clock: FakeClock) -> None:
-    job = submit(queue, timeout_s=15, ttl_s=15)
-    queue.take("w")
-    clock.pass_s(10)
-    assert not is_gone(queue, job)
-    clock.pass_s(5)
-    assert is_gone(queue, job)
-
-
-def test_the_first_result_stands(queue: JobQueue) -> None:
-    """The SDK's progress threads often post after the result."""
-    job = started(queue)
-    queue.finish("w", job.job_id, "first")
-    assert not queue.progress("w", job.job_id, "late")
-    assert not queue.finish("w", job.job_id, error="second")
-    assert (job.state, job.output) == (JobState.COMPLETED, "first")
-    assert kinds(queue, job)[-2:] == ["late_progress", "late_result"]
 
 
 @pytest.mark.parametrize(
@@ -205,15 +168,6 @@ def test_cancelling_stops_the_worker_that_runs_the_job(
     assert not queue.finish("w", job.job_id, "too late")
 
 
-def test_purge_drops_waiting_jobs_only(queue: JobQueue) -> None:
-    running = started(queue)
-    waiting = [submit(queue), submit(queue)]
-    assert queue.purge() == 2
-    assert queue.find(running.job_id).state is JobState.IN_PROGRESS
-    assert [is_gone(queue, job) for job in waiting] == [True, True]
-    assert queue.take("w") == []
-
-
 def test_a_failed_job_can_be_retried_with_a_new_ttl(queue: JobQueue, clock: FakeClock) -> None:
     job = submit(queue, timeout_s=10, ttl_s=10)
     queue.take("w")
@@ -224,19 +178,6 @@ def test_a_failed_job_can_be_retried_with_a_new_ttl(queue: JobQueue, clock: Fake
     assert queue.take("w") == [job]
     assert job.to_wire()["delayTime"] == 9000
     assert "error" not in job.to_wire()
-
-
-@pytest.mark.parametrize("end", ["waiting", "running", "cancelled", "completed"])
-def test_other_jobs_cannot_be_retried(queue: JobQueue, end: str) -> None:
-    job = submit(queue)
-    if end in ("running", "completed"):
-        queue.take("w")
-    if end == "completed":
-        queue.finish("w", job.job_id, "x")
-    if end == "cancelled":
-        queue.cancel(job.job_id)
-    with pytest.raises(NotRetryable, match=job.state.value):
-        queue.retry(job.job_id)
 
 
 def test_health_counts_workers_that_are_neither_silent_nor_retired(
@@ -255,13 +196,6 @@ def test_health_counts_workers_that_are_neither_silent_nor_retired(
         "jobs": {"completed": 1, "failed": 1, "inProgress": 1, "inQueue": 1, "retried": 0},
         "workers": {"idle": 1, "running": 1},
     }
-
-
-def test_unknown_jobs_are_not_found(queue: JobQueue) -> None:
-    for call in (queue.find, queue.cancel, queue.retry):
-        with pytest.raises(JobNotFound):
-            call("nonesuch")
-    assert not queue.finish("w", "nonesuch", "x")
 
 
 def test_events_never_hold_inputs_outputs_or_urls(queue: JobQueue) -> None:

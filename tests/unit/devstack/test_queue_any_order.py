@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
-from hypothesis.stateful import (
-    Bundle,
-    RuleBasedStateMachine,
-    invariant,
-    rule,
-)
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from bucketscribe_contract import ExecutionPolicy, JobState
-from devstack.events import EventKind, EventLog
+from devstack.events import EventKind
 from devstack.queue import JobNotFound, JobQueue, NotRetryable, QueueConfig, Submission
 from tests.fakes.queue_client import FakeClock
 
@@ -32,7 +28,7 @@ class AnyOrder(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = FakeClock()
-        self.queue = JobQueue(EventLog(self.clock), QueueConfig(retention_s=40), self.clock)
+        self.queue = JobQueue(QueueConfig(retention_s=40), self.clock)
         self.submitted: list[str] = []
         self.finals: dict[str, tuple[JobState, object]] = {}
 
@@ -79,12 +75,14 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(job_id=jobs)
     def retry(self, job_id: str) -> None:
-        """A retry may change a final state."""
-        try:
-            self.queue.retry(job_id)
-            self.finals.pop(job_id, None)
-        except (JobNotFound, NotRetryable):
-            pass
+        """Only what failed or timed out goes back, with its end forgotten."""
+        before = self._state(job_id)
+        if before in (JobState.FAILED, JobState.TIMED_OUT):
+            assert self.queue.retry(job_id).state is JobState.IN_QUEUE
+            del self.finals[job_id]
+        else:
+            with pytest.raises(NotRetryable if before else JobNotFound):
+                self.queue.retry(job_id)
 
     @rule()
     def purge(self) -> None:

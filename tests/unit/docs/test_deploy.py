@@ -31,8 +31,8 @@ def test_each_block_says_where_it_runs_and_is_bash() -> None:
     fences = re.findall(r"^```(.+)$", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(ALL) == fences.count("sh") == len(fences) > 10
     for block in ALL:
-        assert block.where is not None, block
-        assert (block.needs is not None) is (block.where == "elsewhere"), block
+        assert block.where, block
+        assert bool(block.needs) is (block.where == "elsewhere"), block
         subprocess.run(["bash", "-n"], input=block.text, check=True, text=True)
 
 

@@ -9,20 +9,10 @@ import pytest
 
 from image import requirements
 from image.engine import ImageError
-from image.requirements import (
-    CA_BUNDLE,
-    PINS,
-    demo_pins,
-    image_pins,
-    index_settings,
-    pip_settings,
-    read_left_out,
-    split_pins,
-    without,
-    write_secrets,
-)
+from image.requirements import PINS, demo_pins, image_pins, index_settings, split_pins, without
 
 MIRROR = "https://mirror.example/simple"
+UV = {"UV_DEFAULT_INDEX": "https://uv.example"}
 TEXT = """\
 a==1 \\
     --hash=sha256:00 \\
@@ -51,7 +41,7 @@ def test_a_wheel_that_is_not_pinned_cannot_be_left_out() -> None:
 
 
 def test_nothing_that_the_worker_imports_by_name_is_left_out() -> None:
-    names = [name.replace("-", "_") for name in read_left_out()]
+    names = [name.replace("-", "_") for name in requirements.read_left_out()]
     assert len(names) == len(set(names))
     sources = [*(PINS.parent / "worker").rglob("*.py"), PINS.parent / "handler.py"]
     imported = {
@@ -63,14 +53,10 @@ def test_nothing_that_the_worker_imports_by_name_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("environ", "pip", "settings"),
+    ("uv", "pip", "settings"),
     [
         ({}, {"index-url": MIRROR}, {"PIP_INDEX_URL": MIRROR, "UV_DEFAULT_INDEX": MIRROR}),
-        (
-            {"UV_DEFAULT_INDEX": "https://uv.example"},
-            {"index-url": MIRROR},
-            {"PIP_INDEX_URL": MIRROR, "UV_DEFAULT_INDEX": "https://uv.example"},
-        ),
+        (UV, {"index-url": MIRROR}, {"PIP_INDEX_URL": MIRROR, **UV}),
         (  # folders of this machine say nothing inside the build
             {},
             {"extra-index-url": f"file:///srv/simple {MIRROR}", "find-links": "/srv/wheels"},
@@ -79,9 +65,9 @@ def test_nothing_that_the_worker_imports_by_name_is_left_out() -> None:
     ],
 )
 def test_pips_index_is_uvs_too(
-    environ: dict[str, str], pip: dict[str, str], settings: dict[str, str]
+    uv: dict[str, str], pip: dict[str, str], settings: dict[str, str]
 ) -> None:
-    assert index_settings(environ, pip) == settings
+    assert index_settings(uv, pip) == settings
 
 
 def test_pips_file_is_read_and_the_environment_wins(
@@ -91,10 +77,10 @@ def test_pips_file_is_read_and_the_environment_wins(
     file.write_text(f"[global]\nindex-url = {MIRROR}\nextra-index-url =\n  {MIRROR}/a\n  x=y\n")
     monkeypatch.setenv("PIP_CONFIG_FILE", str(file))
     monkeypatch.delenv("PIP_INDEX_URL", raising=False)
-    assert pip_settings()["index-url"] == MIRROR
-    assert pip_settings()["extra-index-url"].split() == [f"{MIRROR}/a", "x=y"]
+    assert requirements.pip_settings()["index-url"] == MIRROR
+    assert requirements.pip_settings()["extra-index-url"].split() == [f"{MIRROR}/a", "x=y"]
     monkeypatch.setenv("PIP_INDEX_URL", "https://env.example")
-    assert pip_settings()["index-url"] == "https://env.example"
+    assert requirements.pip_settings()["index-url"] == "https://env.example"
 
 
 def test_secrets_are_what_the_machine_has_and_name_nothing_of_it(
@@ -103,15 +89,15 @@ def test_secrets_are_what_the_machine_has_and_name_nothing_of_it(
     for name in (*requirements.PASSED_ON, *requirements.CERTIFICATES):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(requirements, "pip_settings", dict)
-    assert write_secrets(tmp_path) == []
+    assert requirements.write_secrets(tmp_path) == []
     bundle = tmp_path / "bundle.pem"
     bundle.write_text("-----BEGIN CERTIFICATE-----")
     monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
     monkeypatch.setattr(requirements, "pip_settings", lambda: {"index-url": f"{MIRROR}?a=$b"})
     settings = tmp_path / "package_index"
-    assert write_secrets(tmp_path) == [
+    assert requirements.write_secrets(tmp_path) == [
         f"id=ca_bundle,src={bundle}", f"id=package_index,src={settings}",
     ]  # fmt: skip
-    assert f"export SSL_CERT_FILE={CA_BUNDLE}\n" in settings.read_text()
+    assert f"export SSL_CERT_FILE={requirements.CA_BUNDLE}\n" in settings.read_text()
     assert f"export PIP_INDEX_URL='{MIRROR}?a=$b'\n" in settings.read_text()
     assert str(tmp_path) not in settings.read_text()

@@ -20,15 +20,9 @@ def fail() -> None:
 
 
 def test_a_process_is_a_fresh_one_and_raises_what_its_function_raised() -> None:
-    """With the worker's own text."""
     with pytest.raises(JobFailed, match="process") as failed:
         run_process(fail)
     assert str(failed.value) != f"process {os.getpid()}"
-
-
-def test_a_figure_holds_the_median_and_both_ends() -> None:
-    """One slow run moves the upper end alone."""
-    assert figure([2.0, 1.0, 9.0]) == {"median": 2.0, "low": 1.0, "high": 9.0, "runs": 3}
 
 
 def test_ratios_are_taken_pair_by_pair() -> None:
@@ -38,15 +32,11 @@ def test_ratios_are_taken_pair_by_pair() -> None:
         ratios([1.0, 2.0], [1.0])
 
 
-def test_a_stage_that_a_run_lacks_took_no_time() -> None:
-    """Every stage has as many values as there were runs."""
-    assert by_stage([{"a": 1.0}, {"a": 2.0, "b": 3.0}]) == {"a": [1.0, 2.0], "b": [0.0, 3.0]}
-
-
 def test_our_stages_add_up_to_the_steps_of_stock() -> None:
-    """Fetch and decode are what load_audio does."""
+    """Fetch and decode are what load_audio does; a stage that a run lacks took no time."""
     spent = {"fetch": 1.0, "decode": 2.0, "speech": 3.0, "transcribe": 4.0, "align": 5.0}
     assert by_step(spent) == {"load": 3.0, "transcribe": 7.0, "align": 5.0}
+    assert by_stage([{"a": 1.0}, {"a": 2.0, "b": 3.0}]) == {"a": [1.0, 2.0], "b": [0.0, 3.0]}
 
 
 def test_a_derived_models_folder_shares_files_and_changes_its_profile(tmp_path: Path) -> None:
@@ -69,7 +59,6 @@ def test_the_floor_takes_the_faster_number_of_threads_of_each_model() -> None:
 
 
 def test_cold_start_is_held_against_loading_and_then_the_first_job() -> None:
-    """Pair by pair."""
     found = cold_start.summarise(
         [{"first result": 6.0}, {"first result": 9.0}],
         [{"import": 5.0, "models": 3.0}, {"import": 6.0, "models": 2.0}],

@@ -1,7 +1,6 @@
 """What is transcribed against the clock, and the storage that it is fetched from."""
 
 import time
-from collections.abc import Iterator
 from hashlib import md5
 from pathlib import Path
 
@@ -9,12 +8,7 @@ import numpy as np
 import pytest
 import requests
 
-from bench.corpus import (
-    SAMPLE_RATE_HZ,
-    SPEECH_DIR,
-    load_reference,
-    read_recording,
-)
+from bench.corpus import SAMPLE_RATE_HZ, SPEECH_DIR, load_reference, read_recording
 from bench.speed.inputs import (
     GERMAN,
     MEETING,
@@ -26,8 +20,6 @@ from bench.speed.inputs import (
     cut,
     write_input,
 )
-
-BODY = bytes(range(256)) * 4096  # 1 MiB
 
 
 @pytest.mark.parametrize("dialogue", [MEETING, PANEL], ids=lambda d: d.name)
@@ -45,7 +37,6 @@ def test_dialogues_are_long_known_and_the_same_every_time(dialogue: Dialogue) ->
 
 
 def test_utterances_that_others_talk_into_are_left_out() -> None:
-    """They would carry the other voice along."""
     reference = load_reference(SPEECH_DIR / "planning3.flac")
     overlapping = {
         u.start
@@ -66,35 +57,19 @@ def test_an_input_is_written_once(tmp_path: Path) -> None:
     assert write_input(TELEPHONE, tmp_path).read_bytes() == b"kept"
 
 
-@pytest.fixture
-def storage(tmp_path: Path) -> Iterator[Storage]:
-    """A server with one file."""
-    (tmp_path / "speech.wav").write_bytes(BODY)
-    with Storage(tmp_path) as running:
-        yield running
-
-
-def test_a_file_comes_back(storage: Storage) -> None:
-    """With the length it has; what is not there is not found."""
-    response = requests.get(storage.url("speech.wav"), timeout=10)
-    assert response.content == BODY
-    assert response.headers["Content-Length"] == str(len(BODY))
-    assert requests.get(storage.url("other.wav"), timeout=10).status_code == 404
-
-
-def test_a_rate_is_kept(storage: Storage) -> None:
-    """1 MiB at 4 MiB a second takes a quarter of a second."""
-    started = time.monotonic()
-    requests.get(storage.url(f"speech.wav?rate={4 << 20}"), timeout=10)
-    assert time.monotonic() - started > 0.2
-
-
-def test_results_are_kept_and_every_request_is_told(storage: Storage) -> None:
-    """With Unix times, so that another process's clock can be compared."""
-    before = time.time()
-    answer = requests.put(storage.url("result.json"), data=b"{}", timeout=10)
-    assert answer.headers["ETag"] == f'"{md5(b"{}", usedforsecurity=False).hexdigest()}"'
-    assert (storage.folder / "result.json").read_bytes() == b"{}"
-    [request] = storage.requests()
+def test_storage_keeps_files_and_rates_and_tells_every_request(tmp_path: Path) -> None:
+    """1 MiB at 4 MiB a second; Unix times, so that another process's clock can be compared."""
+    body = bytes(range(256)) * 4096
+    (tmp_path / "speech.wav").write_bytes(body)
+    with Storage(tmp_path) as storage:
+        before = time.time()
+        response = requests.get(storage.url(f"speech.wav?rate={4 << 20}"), timeout=10)
+        assert time.time() - before > 0.2
+        assert (response.content, response.headers["Content-Length"]) == (body, str(len(body)))
+        assert requests.get(storage.url("other.wav"), timeout=10).status_code == 404
+        answer = requests.put(storage.url("result.json"), data=b"{}", timeout=10)
+        assert answer.headers["ETag"] == f'"{md5(b"{}", usedforsecurity=False).hexdigest()}"'
+        assert (tmp_path / "result.json").read_bytes() == b"{}"
+        request = storage.requests()[-1]
     assert (request["method"], request["name"]) == ("PUT", "result.json")
     assert before <= float(request["began"]) <= float(request["ended"]) <= time.time()

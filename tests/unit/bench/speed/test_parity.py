@@ -22,12 +22,6 @@ STOCK = Heard(
 )
 
 
-def shifted(seconds: float) -> Heard:
-    """Move the last word's end."""
-    word = replace(WORDS[-1], end_s=2.8 + seconds)
-    return replace(STOCK, words=(*WORDS[:-1], word))
-
-
 def test_equal_transcripts_are_equal_in_everything() -> None:
     """Words that stock has no time for are counted apart."""
     assert compare(STOCK, STOCK, 4.0) == Parity(
@@ -37,8 +31,8 @@ def test_equal_transcripts_are_equal_in_everything() -> None:
 
 @pytest.mark.parametrize(("shift_s", "equal"), [(0.001, 1.0), (0.0011, 0.666667)])
 def test_a_millisecond_is_the_same_time(shift_s: float, equal: float) -> None:
-    """What is more is another one."""
-    parity = compare(shifted(shift_s), STOCK, 4.0)
+    late = replace(WORDS[-1], end_s=2.8 + shift_s)
+    parity = compare(replace(STOCK, words=(*WORDS[:-1], late)), STOCK, 4.0)
     assert parity.words_equal == equal
     assert parity.largest_shift_s == pytest.approx(shift_s, abs=1e-9)
 
@@ -63,7 +57,6 @@ def test_one_word_that_differs(
 
 
 def test_other_text_is_not_equal() -> None:
-    """In a chunk of Whisper's, and in a sentence."""
     assert not compare(replace(STOCK, segments=(" Good.",)), STOCK, 4.0).text_equal
     assert not compare(replace(STOCK, sentences=("Good.",)), STOCK, 4.0).sentences_equal
     assert not compare(replace(STOCK, language="de"), STOCK, 4.0).language_equal

@@ -43,7 +43,6 @@ def test_the_committed_page_is_what_the_committed_figures_give(parts: dict[str, 
 def test_a_figure_at_its_limit_is_met_and_one_above_is_not(
     index: int, parts: dict[str, Any]
 ) -> None:
-    """In the row that says so, and in no other."""
     what, limit, path = TARGETS[index]
     set_figure(parts, path, limit)
     assert rows(parts)[index] == (what, f"{limit:.2f}", f"{limit:.3f}", "yes")
@@ -52,7 +51,6 @@ def test_a_figure_at_its_limit_is_met_and_one_above_is_not(
 
 
 def test_nothing_is_met_before_it_was_measured() -> None:
-    """And the page can be written."""
     assert {is_met for *_, is_met in rows({})} == {"not measured"}
     assert len(rows({})) == 10
     assert markdown({}).startswith("# Benchmarks")
@@ -74,14 +72,12 @@ def test_efficiency_is_of_the_same_job_and_more_is_better(parts: dict[str, Any])
 def test_either_limit_of_the_last_row_will_do(
     seconds: float, share: float, answer: str, parts: dict[str, Any]
 ) -> None:
-    """For each recording by itself."""
     set_figure(parts, "overhead / meeting / added_s", seconds)
     set_figure(parts, "overhead / meeting / added_share", share)
     assert rows(parts)[-1][-1] == answer
 
 
 def test_the_page_says_what_has_no_gpus_figures(parts: dict[str, Any]) -> None:
-    """A part that was measured on one is not among these."""
     for part in parts.values():
         part["machine"]["gpu"] = "A GPU"
     parts["floor"]["machine"]["gpu"] = None
@@ -89,7 +85,6 @@ def test_the_page_says_what_has_no_gpus_figures(parts: dict[str, Any]) -> None:
 
 
 def test_a_part_measured_again_replaces_itself_alone() -> None:
-    """The rest keeps its date."""
     document = {"parts": {"floor": {"date": "old"}, "memory": {"date": "old", "left": 1}}}
     merged = merge(document, "memory", {"date": "new"})
     assert merged == {"parts": {"floor": {"date": "old"}, "memory": {"date": "new"}}}

@@ -11,6 +11,7 @@ from edge_client.clock import Clock
 from edge_client.jobs.claim import Claim
 from edge_client.services.s3 import ObjectInfo
 from edge_client.session import Session
+from tests.fakes.servers import S3Server
 from tests.unit.edge_client.samples import NOW, claim
 
 PRICE = Decimal("0.0005")
@@ -35,6 +36,13 @@ def planned(
 def claim_of(which: Session, clock: Clock, **changes: Any) -> Claim:
     values = {"session": which.prefix, "submitted_at": clock.now(), "duration_s": 3600.0}
     return claim(**(values | changes))
+
+
+def put_claim(s3: S3Server, session: Session, **changes: object) -> None:
+    """Store a claim for the session's recording as it is."""
+    etag = s3.objects[session.audio_key].etag
+    written = claim(**({"session": session.prefix, "audio_etag": etag} | changes))
+    s3.put(session.claim_key, written.model_dump_json().encode())
 
 
 def record(which: Session, result: str = "done", **changes: Any) -> Record:

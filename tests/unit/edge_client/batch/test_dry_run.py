@@ -27,6 +27,7 @@ from edge_client.services.presign import Length, LengthSource
 from edge_client.services.s3 import ObjectInfo
 from edge_client.session import Session
 from tests.fakes.servers import RunpodServer, S3Server
+from tests.unit.edge_client.batch.samples import put_claim
 from tests.unit.edge_client.samples import NOW, claim, transcript, wav
 
 GOLDEN = Path(__file__).with_name("dry_run.txt")
@@ -43,10 +44,7 @@ def full(s3: S3Server) -> S3Server:
         return Session(user, name)
 
     def submit(name: str, **changes: Any) -> None:
-        session = record("bob", name)
-        etag = s3.objects[session.audio_key].etag
-        made = claim(**({"session": session.prefix, "audio_etag": etag} | changes))
-        s3.put(session.claim_key, made.model_dump_json().encode())
+        put_claim(s3, record("bob", name), **changes)
 
     record("ada", "new", 90)
     record("ada", "ümläute + 100% (1)", 30)

@@ -145,14 +145,6 @@ def test_failures_are_named_and_recovered_where_another_job_can_help(bench: Benc
     assert bench.shown.records["flaky-1"].submissions == ("INTERNAL", "done")
 
 
-def test_first_job_is_in_flight_before_the_listing_ends(bench: Bench) -> None:
-    def listing() -> Iterator[PlannedSession]:
-        yield from bench.after_first("s-1", lambda: None)
-        yield bench.session("s-2")
-
-    assert set(bench.run_listing(listing())) == {"s-1", "s-2"}
-
-
 def test_listing_is_not_drawn_further_ahead_than_there_is_room(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from edge_client.services.edge import Edge
 from edge_client.services.s3 import ObjectInfo
 from edge_client.session import Session
 from tests.fakes.servers import S3Server
+from tests.unit.edge_client.batch.samples import put_claim
 from tests.unit.edge_client.samples import NOW, SESSION, claim, transcript, wav
 
 ALL = Filter()
@@ -222,12 +223,6 @@ def actions(found: list[PlannedSession]) -> Counter[PlannedAction]:
     return Counter(each.action for each in found)
 
 
-def put_claim(s3: S3Server, session: Session, **changes: object) -> None:
-    etag = s3.objects[session.audio_key].etag
-    written = claim(**({"session": session.prefix, "audio_etag": etag} | changes))
-    s3.put(session.claim_key, written.model_dump_json().encode())
-
-
 def test_bucket_costs_a_list_and_a_get_for_each_doubt(edge: Edge, s3: S3Server, go: Go) -> None:
     for number in range(40):
         session = Session("u", f"new-{number}")
@@ -274,13 +269,6 @@ def test_older_recordings_and_other_users_are_left_out(s3: S3Server, go: Go) -> 
     s3.put(Session("u2", "other").audio_key, wav(), NOW)
     assert {each.session.name for each in go(since=NOW, user="u")} == {"young", "parts"}
     assert len(go()) == 4
-
-
-def test_named_session_runs_although_it_failed_for_good(s3: S3Server, go: Go) -> None:
-    s3.put(SESSION.audio_key, wav())
-    put_claim(s3, SESSION, **BAD)
-    assert actions(go()) == {FAILED_BEFORE: 1}
-    assert actions(go(sessions=(SESSION,))) == {SUBMIT: 1}
 
 
 def test_named_session_that_is_not_there_is_refused(s3: S3Server, go: Go) -> None:

@@ -1,5 +1,6 @@
 """What is shown of a batch: a table on any terminal, lines in a log, JSON lines for programs."""
 
+import contextlib
 import io
 import json
 import sys
@@ -128,7 +129,8 @@ def test_log_is_safe_on_every_stream(clock: FakeClock, encoding: str) -> None:
     batch.submitted(odd, claim_of(odd, clock))
     batch.ended(record(odd, "failed", message=NASTY))
     batch.note(f"{NASTY} Bearer abcdef")
-    print_summary(batch.summary(), as_json=False, out=out)
+    with contextlib.redirect_stdout(out):
+        print_summary(batch.summary(), as_json=False)
     assert out.text.count(NASTY_SEEN) == 3
     assert "\x1b" not in out.text
     assert "abcdef" not in out.text
@@ -136,28 +138,31 @@ def test_log_is_safe_on_every_stream(clock: FakeClock, encoding: str) -> None:
     assert (r"\u6f22" in out.text) == (encoding != "utf-8")
 
 
-def test_json_is_one_object_a_session_and_the_summary(clock: FakeClock) -> None:
-    out, stream = io.StringIO(), io.StringIO()
-    batch = BatchProgress(BatchStats(clock), JsonWriter(out, stream, clock), clock)
+def test_json_is_one_object_a_session_and_the_summary_and_notes_go_to_stderr(
+    clock: FakeClock, capsys: pytest.CaptureFixture[str]
+) -> None:
     odd = Session("u1", NASTY)
-    batch.listed(planned(odd))
-    batch.submitted(odd, claim_of(odd, clock))
-    batch.polled(odd, JobProgress("running"))
-    batch.note(f"away {NASTY}")
-    batch.ended(record(odd, "failed", code="CODE", submissions=("lost", "CODE")))
-    print_summary(batch.summary(), as_json=True, out=out)
-    assert out.getvalue().isascii()
-    facts, last = map(json.loads, out.getvalue().splitlines())
+    with progress_for(True, clock) as batch:
+        batch.listed(planned(odd))
+        batch.submitted(odd, claim_of(odd, clock))
+        batch.polled(odd, JobProgress("running"))
+        batch.note(f"away {NASTY}")
+        batch.ended(record(odd, "failed", code="CODE", submissions=("lost", "CODE")))
+        print_summary(batch.summary(), as_json=True)
+    out, err = capsys.readouterr()
+    assert out.isascii()
+    facts, last = map(json.loads, out.splitlines())
     assert (facts["session"], facts["result"], facts["code"]) == (odd.prefix, "failed", "CODE")
     assert facts["submissions"] == ["lost", "CODE"]
     assert facts["at"] == "2026-11-01T12:00:00+00:00"
     assert last["summary"]["failed"] == 1
-    assert stream.getvalue() == r"away [bold]\x1b[2J\x9b31m\u202e name" + "\n"
+    assert err == r"away [bold]\x1b[2J\x9b31m\u202e name" + "\n"
 
 
 def test_display_is_chosen_by_its_output(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     def chosen(stream: Any, as_json: bool = False) -> type[Writer]:
-        with progress_for(as_json, clock, PRICE, None, stream) as batch:
+        monkeypatch.setattr(sys, "stderr", stream)
+        with progress_for(as_json, clock, PRICE) as batch:
             return type(batch._writer)
 
     monkeypatch.setenv("TERM", "xterm")
@@ -166,18 +171,6 @@ def test_display_is_chosen_by_its_output(clock: FakeClock, monkeypatch: pytest.M
     assert chosen(Terminal(), as_json=True) is JsonWriter
     monkeypatch.setenv("TERM", "dumb")
     assert chosen(Terminal()) is PlainWriter
-
-
-def test_json_goes_to_stdout_and_notes_to_stderr(
-    clock: FakeClock, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with progress_for(True, clock) as batch:
-        batch.note("a note")
-        batch.ended(record(session()))
-        print_summary(batch.summary(), as_json=True)
-    out, err = capsys.readouterr()
-    assert [sorted(json.loads(line))[0] for line in out.splitlines()] == ["at", "summary"]
-    assert err == "a note\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")

@@ -68,17 +68,6 @@ def test_nothing_to_do_is_said(batch: BatchProgress) -> None:
     assert batch.summary().exit_code == 0
 
 
-def test_earlier_failures_count_and_have_a_remedy(batch: BatchProgress) -> None:
-    batch.listed(planned(session(), PlannedAction.FAILED_BEFORE, "OUT_OF_MEMORY: no room"))
-    batch.listing_ended()
-    assert batch.summary().text().splitlines() == [
-        "No sessions pending transcription",
-        "  failed before: 1 (--session, --retry-failed, --force or another recording run them)",
-        "    users/u1/audio/sessions/s1: OUT_OF_MEMORY: no room",
-    ]
-    assert batch.summary().exit_code == 1
-
-
 @pytest.mark.parametrize("action", [action for action in PlannedAction if not action.is_work])
 def test_session_that_ends_as_it_was_listed_counts_once(
     batch: BatchProgress, action: PlannedAction
