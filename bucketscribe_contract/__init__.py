@@ -4,55 +4,30 @@ Both sides import this package; it imports neither. JSON Schemas of the models a
 generated into ``docs/schemas`` by ``make docs``.
 """
 
-from bucketscribe_contract.failures import (
-    FAILURES,
-    MAX_SUMMARY_BYTES,
-    Action,
-    FailureCode,
-    FailureRule,
-    JobFailure,
-    Stage,
-    WarningCode,
-    WarningText,
-    WireModel,
-)
-from bucketscribe_contract.job_input import Clip, JobInput, PresignedUrl
-from bucketscribe_contract.runpod import ExecutionPolicy, JobState, JobStatus, Progress, RunRequest
-from bucketscribe_contract.summary import (
-    AUDIO_ETAG_PATTERN,
-    JobSummary,
-    StoredResult,
-    TranscriptForm,
-    UploadFailed,
-)
-from bucketscribe_contract.transcript import Segment, Transcript, Word, WordTiming
-
-__all__ = [
-    "AUDIO_ETAG_PATTERN",
-    "FAILURES",
-    "MAX_SUMMARY_BYTES",
-    "Action",
-    "Clip",
-    "ExecutionPolicy",
-    "FailureCode",
-    "FailureRule",
-    "JobFailure",
-    "JobInput",
-    "JobState",
-    "JobStatus",
-    "JobSummary",
-    "PresignedUrl",
-    "Progress",
-    "RunRequest",
-    "Segment",
-    "Stage",
-    "StoredResult",
-    "Transcript",
-    "TranscriptForm",
-    "UploadFailed",
-    "WarningCode",
-    "WarningText",
-    "WireModel",
-    "Word",
-    "WordTiming",
-]
+from bucketscribe_contract.failures import FAILURES as FAILURES
+from bucketscribe_contract.failures import MAX_SUMMARY_BYTES as MAX_SUMMARY_BYTES
+from bucketscribe_contract.failures import Action as Action
+from bucketscribe_contract.failures import FailureCode as FailureCode
+from bucketscribe_contract.failures import FailureRule as FailureRule
+from bucketscribe_contract.failures import JobFailure as JobFailure
+from bucketscribe_contract.failures import Stage as Stage
+from bucketscribe_contract.failures import WarningCode as WarningCode
+from bucketscribe_contract.failures import WarningText as WarningText
+from bucketscribe_contract.failures import WireModel as WireModel
+from bucketscribe_contract.job_input import Clip as Clip
+from bucketscribe_contract.job_input import JobInput as JobInput
+from bucketscribe_contract.job_input import PresignedUrl as PresignedUrl
+from bucketscribe_contract.runpod import ExecutionPolicy as ExecutionPolicy
+from bucketscribe_contract.runpod import JobState as JobState
+from bucketscribe_contract.runpod import JobStatus as JobStatus
+from bucketscribe_contract.runpod import Progress as Progress
+from bucketscribe_contract.runpod import RunRequest as RunRequest
+from bucketscribe_contract.summary import AUDIO_ETAG_PATTERN as AUDIO_ETAG_PATTERN
+from bucketscribe_contract.summary import JobSummary as JobSummary
+from bucketscribe_contract.summary import StoredResult as StoredResult
+from bucketscribe_contract.summary import TranscriptForm as TranscriptForm
+from bucketscribe_contract.summary import UploadFailed as UploadFailed
+from bucketscribe_contract.transcript import Segment as Segment
+from bucketscribe_contract.transcript import Transcript as Transcript
+from bucketscribe_contract.transcript import Word as Word
+from bucketscribe_contract.transcript import WordTiming as WordTiming

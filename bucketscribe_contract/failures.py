@@ -1,7 +1,8 @@
-"""Failures and warnings of a job, and the base of every model on the wire.
+"""Why a job failed, in a form that programs can act on.
 
 RunPod marks a job FAILED when the handler returns ``{"error": …}``; ours is the JSON text of
 a `JobFailure`. `FAILURES` says for each code whether a retry can help and what the edge does.
+`WireModel` is the base of every model on the wire.
 """
 
 from __future__ import annotations
@@ -124,15 +125,8 @@ class JobFailure(WireModel):
         cls, code: FailureCode, message: str, stage: Stage, needed_seconds: int | None = None
     ) -> JobFailure:
         """Build a failure whose ``retryable`` and ``action`` follow `FAILURES`."""
-        rule = FAILURES[code]
-        return cls(
-            code=code,
-            message=message[:600],
-            stage=stage,
-            retryable=rule.retryable,
-            action=rule.action,
-            needed_seconds=needed_seconds,
-        )
+        rule, text = FAILURES[code]._asdict(), message[:600]
+        return cls(code=code, message=text, stage=stage, needed_seconds=needed_seconds, **rule)
 
 
 class WarningCode(StrEnum):

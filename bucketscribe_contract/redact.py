@@ -1,7 +1,7 @@
-"""Mask secrets in text and in log records.
+"""Keep bearer secrets out of everything that people read: text, log records, error lines.
 
-A presigned URL's query is a bearer secret. `scrub` masks queries, keys and registered secrets in
-any text; the filter and the formatter mask them in log records. Raises nothing.
+A presigned URL's query is the permission itself. `scrub` masks it, keys and registered secrets in
+any text; the filter and the formatter do so for log records.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""RunPod's queue as both sides see it: job states, execution policy, request and status.
+"""RunPod's queue as both sides see it: job states, progress, execution policy, request, status.
 
 Names and limits are RunPod's (docs.runpod.io, serverless/endpoints); times are milliseconds.
 """
@@ -16,7 +16,7 @@ from bucketscribe_contract.job_input import JobInput
 
 
 class Progress(WireModel):
-    """Where a running job is."""
+    """Where a running job is: RunPod's progress, and the file behind ``progress_url``."""
 
     stage: Stage
     percent: float = Field(ge=0, le=100, description="Of the whole job, never falling.")
@@ -25,8 +25,6 @@ class Progress(WireModel):
 
 DAY_MS = 86_400_000
 MAX_POLICY_MS = 7 * DAY_MS
-MIN_EXECUTION_TIMEOUT_MS = 5_000
-MIN_TTL_MS = 10_000
 
 
 class JobState(StrEnum):
@@ -52,10 +50,8 @@ class ExecutionPolicy(WireModel):
     ``ttl`` counts from submission and kills running jobs too, so it covers queue and run.
     """
 
-    execution_timeout_ms: int = Field(
-        600_000, alias="executionTimeout", ge=MIN_EXECUTION_TIMEOUT_MS, le=MAX_POLICY_MS
-    )
-    ttl_ms: int = Field(DAY_MS, alias="ttl", ge=MIN_TTL_MS, le=MAX_POLICY_MS)
+    execution_timeout_ms: int = Field(600_000, alias="executionTimeout", ge=5_000, le=MAX_POLICY_MS)
+    ttl_ms: int = Field(DAY_MS, alias="ttl", ge=10_000, le=MAX_POLICY_MS)
     low_priority: bool = Field(False, alias="lowPriority")
 
     @model_validator(mode="after")

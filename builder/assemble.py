@@ -41,27 +41,22 @@ def locate(pin: PinnedFile, distributions: Mapping[str, Distribution]) -> Path:
         SourceError: Not installed, another version, missing from it, or other bytes.
     """
     if pin.package == REPOSITORY:
-        return _check_source(Path(__file__).parent / pin.file, pin, "restore it from git")
-    wanted = distributions[pin.package].version
-    remedy = f"run `pip install --force-reinstall --no-deps {pin.package}=={wanted}`"
-    try:
-        installed = distribution(pin.package)
-    except PackageNotFoundError as exc:
-        raise SourceError(f"{pin.package} is not installed: {remedy}") from exc
-    if installed.version != wanted:
-        raise SourceError(
-            f"{pin.package} {installed.version} is installed, pinned is {wanted}: {remedy}"
-        )
-    return _check_source(Path(str(installed.locate_file(pin.file))), pin, remedy)
-
-
-def _check_source(path: Path, pin: PinnedFile, remedy: str) -> Path:
+        path, remedy = Path(__file__).parent / pin.file, "restore it from git"
+    else:
+        wanted = distributions[pin.package].version
+        remedy = f"run `pip install --force-reinstall --no-deps {pin.package}=={wanted}`"
+        try:
+            installed = distribution(pin.package)
+        except PackageNotFoundError as exc:
+            raise SourceError(f"{pin.package} is not installed: {remedy}") from exc
+        if (found := installed.version) != wanted:
+            raise SourceError(f"{pin.package} {found} is installed, pinned is {wanted}: {remedy}")
+        path = Path(str(installed.locate_file(pin.file)))
     if not path.is_file():
         raise SourceError(f"{pin.package} has no {pin.file}: {remedy}")
-    if (found := sha256_of(path)) != pin.sha256:
-        raise SourceError(
-            f"{pin.file} of {pin.package} has SHA-256 {found}, pinned is {pin.sha256}: {remedy}"
-        )
+    if (digest := sha256_of(path)) != pin.sha256:
+        what = f"{pin.file} of {pin.package} has SHA-256 {digest}"
+        raise SourceError(f"{what}, pinned is {pin.sha256}: {remedy}")
     return path
 
 
@@ -173,17 +168,16 @@ def _describe_download(listing: Listing, found: Mapping[str, Path]) -> dict[str,
         "licence": listing.model.licence,
         "pinned": listing.model.is_pinned,
         "revision": listing.revision,
-        **describe_pin(listing.model),
+        "pin": pin_of(listing.model),
         "sources": [
             {"file": file.name, "sha256": sha256_of(found[file.to])} for file in listing.files
         ],
     }
 
 
-def describe_pin(model: HubModel) -> dict[str, Any]:
+def pin_of(model: HubModel) -> dict[str, Any]:
     """Say what must be the same for an older folder to do."""
-    included = {"repo", "revision", "file", "sha256", "torchaudio_bundle"}
-    return {"pin": model.model_dump(include=included)}
+    return model.model_dump(include={"repo", "revision", "file", "sha256", "torchaudio_bundle"})
 
 
 def is_complete(into: Path, profile: str, whisper: str, origins: Mapping[str, Any]) -> bool:
@@ -208,28 +202,20 @@ def is_complete(into: Path, profile: str, whisper: str, origins: Mapping[str, An
 
 def write_model(folder: Path, model: PinnedModel, profile: PackageProfile) -> None:
     """Make one model's folder, which does not exist yet, from its pinned files."""
-    folder.mkdir(parents=True)
-    for file in model.files:
-        source = locate(file, profile.distributions)
-        _write_file(source, folder / file.to, file, model)
     if model.kind == "diarization":
-        from builder.demo_diarization import write_config
-
-        write_config(folder)
-
-
-def _write_file(source: Path, target: Path, file: PinnedFile, model: PinnedModel) -> None:
-    """Copy or join a source, or convert it where the folder needs another format."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if model.kind == "nltk_data":
-        write_tables(source, target)
-    elif model.kind == "diarization" and file.to.startswith("embedding/"):
-        from builder.demo_diarization import write_embedding
-
-        write_embedding(source, target)
-    else:
-        with source.open("rb") as reader, target.open("ab") as writer:
-            shutil.copyfileobj(reader, writer, 1 << 20)
+        from builder import demo_diarization
+    for file in model.files:
+        source, target = locate(file, profile.distributions), folder / file.to
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if model.kind == "nltk_data":
+            write_tables(source, target)
+        elif model.kind == "diarization" and file.to.startswith("embedding/"):
+            demo_diarization.write_embedding(source, target)
+        else:
+            with source.open("rb") as reader, target.open("ab") as writer:
+                shutil.copyfileobj(reader, writer, 1 << 20)
+    if model.kind == "diarization":
+        demo_diarization.write_config(folder)
 
 
 def write_tables(module: Path, folder: Path) -> None:

@@ -35,18 +35,13 @@ params:
 def write_config(folder: Path) -> None:
     """Write `config.yaml` and the matrices that it refers to."""
     (folder / "config.yaml").write_text(CONFIG, encoding="utf-8")
-    write_identity_plda(folder / "plda")
-
-
-def write_identity_plda(folder: Path) -> None:
-    """Write PLDA matrices that change nothing.
-
-    pyannote.audio 4 loads them whatever the clustering; centroid clustering never uses them.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
+    # PLDA that changes nothing: pyannote.audio 4 loads it even though centroid clustering does not
+    # use it.
+    plda = folder / "plda"
+    plda.mkdir()
     zeros, identity = np.zeros(EMBEDDING_DIMENSION), np.eye(EMBEDDING_DIMENSION)
-    np.savez(folder / "xvec_transform.npz", mean1=zeros, mean2=zeros, lda=identity)
-    np.savez(folder / "plda.npz", mu=zeros, tr=identity, psi=np.ones(EMBEDDING_DIMENSION))
+    np.savez(plda / "xvec_transform.npz", mean1=zeros, mean2=zeros, lda=identity)
+    np.savez(plda / "plda.npz", mu=zeros, tr=identity, psi=np.ones(EMBEDDING_DIMENSION))
 
 
 def write_embedding(weights: Path, checkpoint: Path) -> None:

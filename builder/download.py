@@ -142,7 +142,6 @@ class Downloader:
         older: A models folder that an earlier run made, or that does not exist.
         mirrors: Where to download from.
         token: The hub's; sent to the hub alone, and for gated models alone.
-        jobs: How many files of a model are downloaded at a time.
         write: Takes the lines of the build log.
     """
 
@@ -150,7 +149,6 @@ class Downloader:
     older: Path
     mirrors: Mirrors
     token: SecretStr | None
-    jobs: int
     write: Callable[[str], object]
     _api: HfApi = field(init=False)
 
@@ -240,7 +238,7 @@ class Downloader:
             allow_patterns=[file.name for file in files],
             endpoint=self.mirrors.hub,
             token=self._token_for(listing.model),
-            max_workers=self.jobs,
+            max_workers=4,
             library_name="bucketscribe-builder",
         )
         for file in files:  # without a network, the client takes what is there for everything
@@ -376,21 +374,15 @@ class Downloader:
 
 def tell_gated(model: HubModel) -> str:
     """Say what a gated model needs."""
-    page = f"https://huggingface.co/{model.repo}"
     return (
-        f"{model.repo} is gated: accept its licence at {page}, then give a token of that account "
-        f"{HOW}"
+        f"{model.repo} is gated: accept its licence at https://huggingface.co/{model.repo}, "
+        f"then give a token of that account {HOW}"
     )
 
 
 def human(count: int) -> str:
-    """Write a number of bytes as people read it: 999 B, 1.5 MB, 3.1 GB."""
-    value, unit = float(count), "B"
-    for larger in ("kB", "MB", "GB"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, larger
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+    """Write a number of bytes as megabytes."""
+    return f"{count / 1e6:,.1f} MB"
 
 
 def _list(model: HubModel, info: ModelInfo) -> Listing:

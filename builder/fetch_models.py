@@ -24,11 +24,11 @@ from pydantic import SecretStr
 
 from builder.assemble import (
     DEMO_WHISPER,
-    describe_pin,
     describe_source,
     fill_demo,
     fill_production,
     is_complete,
+    pin_of,
 )
 from builder.download import Downloader, Listing, read_token, tell_gated
 from builder.errors import AccessDenied, BuildError, ChoiceError, DiskFull
@@ -86,7 +86,6 @@ class ProductionBuild:
         environment: Holds the token and other mirrors.
         downloads: Where downloads go and stay; None: beside the folder, removed when it is
             complete or the disk is full.
-        jobs: How many files of a model are downloaded at a time.
         write: Takes the lines of the build log.
     """
 
@@ -95,7 +94,6 @@ class ProductionBuild:
     into: Path
     environment: Mapping[str, str]
     downloads: Path | None = None
-    jobs: int = 4
     write: Callable[[str], object] = print
 
     def run(self) -> str:
@@ -105,28 +103,24 @@ class ProductionBuild:
             BuildError: It does not, and is as it was.
         """
         started = time.monotonic()
-        origins = {m.folder: describe_pin(m) for m in self.models}
+        origins = {m.folder: {"pin": pin_of(m)} for m in self.models}
         if is_complete(self.into, "production", self.models[0].name, origins):
             return f"{self.into} is complete already"
         check_ours(self.into)
-        token = self._token()
+        token = read_token(self.environment)
+        if token is None and (gated := [m for m in self.models if m.gated]):
+            raise AccessDenied(tell_gated(gated[0]))
         for licence in sorted({m.licence for m in self.models}):
             names = ", ".join(m.name for m in self.models if m.licence == licence)
             self.write(f"licence {licence}: {names}")
         self._build(token)
         return f"{self.into}: complete in {time.monotonic() - started:.0f} s"
 
-    def _token(self) -> SecretStr | None:
-        token = read_token(self.environment)
-        if token is None and (gated := [m for m in self.models if m.gated]):
-            raise AccessDenied(tell_gated(gated[0]))
-        return token
-
     def _build(self, token: SecretStr | None) -> None:
         """List everything, download what is missing, assemble."""
         store = self.downloads or self.into.with_name(f".{self.into.name}.downloads")
         mirrors = self.profile.mirrors.overridden(self.environment)
-        downloader = Downloader(store, self.into, mirrors, token, self.jobs, self.write)
+        downloader = Downloader(store, self.into, mirrors, token, self.write)
         listings = [downloader.list_files(model) for model in self.models]
         try:
             with _ended_by_interrupt(store):
@@ -198,9 +192,8 @@ def choose(
         ChoiceError: There is no such model, or it is not pinned and not allowed.
     """
     by_name = {m.name: m for m in profile.models if m.kind == "whisper"}
-    by_language = {
-        language: m for m in profile.models if m.kind == "align" for language in m.languages or ()
-    }
+    aligners = [m for m in profile.models if m.kind == "align"]
+    by_language = {language: m for m in aligners for language in m.languages or ()}
     if not whisper:
         raise ChoiceError("--whisper names no model: give at least one")
     chosen = (
@@ -257,8 +250,7 @@ def _run(options: argparse.Namespace) -> str:
         warnings.filterwarnings("ignore", message=r"\s*torchcodec is not installed")
         return fetch(profile, options.into, multilingual=options.with_multilingual)
     models = choose(profile, options.whisper, options.languages, options.allow_unpinned)
-    into, downloads, jobs = options.into, options.downloads, options.jobs
-    return ProductionBuild(profile, models, into, os.environ, downloads, jobs).run()
+    return ProductionBuild(profile, models, options.into, os.environ, options.downloads).run()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -272,11 +264,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="demo: also Whisper base, 99 languages (145 MB)",
     )
-    _add_production(parser.add_argument_group("production"))
-    return parser
-
-
-def _add_production(group: argparse._ArgumentGroup) -> None:
+    group = parser.add_argument_group("production")
     group.add_argument(
         "--whisper",
         type=_names,
@@ -304,20 +292,14 @@ def _add_production(group: argparse._ArgumentGroup) -> None:
         metavar="DIR",
         help="keep downloads here for the next build (a cache mount)",
     )
-    group.add_argument("--jobs", type=_count, default=4, metavar="N", help="files at a time (4)")
     group.add_argument(
         "--pins", type=Path, default=MODELS_TOML, metavar="FILE", help="another models.toml"
     )
+    return parser
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _count(text: str) -> int:
-    if not (text.isdigit() and int(text)):
-        raise argparse.ArgumentTypeError("a number above 0 is wanted")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -149,33 +149,21 @@ def no_network() -> Iterator[list[str]]:
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:
     if _attempts is None or not event.startswith("socket."):
         return
-    host = _host(event, arguments)
-    if host is not None and not _is_loopback(host):
-        _attempts.append(host)
-        raise NetworkUsed(f"tried to reach {host}")
-
-
-def _host(event: str, arguments: tuple[Any, ...]) -> str | None:
-    """Return the host that an event would talk to, or None if it talks to nobody."""
+    host: str | bytes | None = None
     if event == "socket.getaddrinfo":
-        return _text(arguments[0])
-    if event in {"socket.connect", "socket.sendto", "socket.sendmsg"}:
-        address = arguments[1]
-        return _text(address[0]) if isinstance(address, tuple) else None
-    return None
-
-
-def _text(host: str | bytes | None) -> str | None:
-    return host.decode("ascii", "replace") if isinstance(host, bytes) else host
+        host = arguments[0]
+    elif event in {"socket.connect", "socket.sendto", "socket.sendmsg"}:
+        host = arguments[1][0] if isinstance(arguments[1], tuple) else None
+    name = host.decode("ascii", "replace") if isinstance(host, bytes) else host
+    if name and not _is_loopback(name):
+        _attempts.append(name)
+        raise NetworkUsed(f"tried to reach {name}")
 
 
 def _is_loopback(host: str) -> bool:
-    if host in {"", "localhost"}:
-        return True
-    try:
+    with suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return host == "localhost"
 
 
 def main(arguments: list[str] | None = None) -> int:

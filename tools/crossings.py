@@ -109,19 +109,10 @@ def answer_jobs(example: Path, _: Path) -> None:
             )
 
 
-def started(mode: str, file: Path, checkout: Path, *arguments: str) -> list[str]:
-    """Return the command that does one of MODES in a process of its own."""
-    this = str(Path(__file__).resolve())
-    return [sys.executable, this, mode, str(file), str(checkout), *arguments]
-
-
 class Stack:
     """A checkout's development stack, with the worker that answers at once.
 
-    Args:
-        checkout: All is run in it, and its code wins over what is installed.
-        models: The checkout's demo models.
-        folder: For what is left behind; home of all processes.
+    All runs in the checkout, whose code wins over what is installed; `folder` is everybody's home.
     """
 
     def __init__(self, checkout: Path, models: Path, folder: Path) -> None:
@@ -134,7 +125,7 @@ class Stack:
     @contextmanager
     def up(self) -> Iterator[None]:
         """Start it, and end it."""
-        written, worker = self._folder / "env", started("answers", self._example, self._checkout)
+        written, worker = self._folder / "env", self._command("answers", self._example)
         command = [sys.executable, "-m", "devstack", "up", "--env-file", str(written)]
         command += ["--logs", str(self._folder), "--worker-command", shlex.join(worker)]
         server = subprocess.Popen(  # noqa: S603  the stack of the checkout that the user names
@@ -192,10 +183,15 @@ class Stack:
         where = {"Bucket": self._bucket.name, "Key": SESSION.format("job", name), **more}
         return str(self._bucket.meta.client.generate_presigned_url(method, Params=where))
 
+    def _command(self, mode: str, file: Path, *arguments: str) -> list[str]:
+        """Return the command that does one of MODES in a process of its own."""
+        this = str(Path(__file__).resolve())
+        return [sys.executable, this, mode, str(file), str(self._checkout), *arguments]
+
     def _run(self, mode: str, *arguments: str) -> Any:
         result = self._folder / "result"
         done = subprocess.run(  # noqa: S603  this very file
-            started(mode, result, self._checkout, *arguments),
+            self._command(mode, result, *arguments),
             cwd=self._checkout,
             env=self._env,
             capture_output=True,
@@ -215,11 +211,7 @@ def least(runs: list[dict[str, Any]]) -> dict[str, Any]:
 def crossings_of(checkout: Path, models: Path, recording: bytes, folder: Path) -> dict[str, Any]:
     """Return the crossings of `submit --wait`, of a `batch` of three sessions, of a warm job.
 
-    Args:
-        checkout: What is measured.
-        models: Its demo models.
-        recording: A WAV file.
-        folder: Empty, for what is left behind.
+    `models` are demo models, `recording` is a WAV file; `folder`, empty, is for what is left.
     """
     stack = Stack(checkout, models, folder)
     with stack.up():

@@ -10,7 +10,6 @@ import argparse
 import ast
 import importlib.util
 import io
-import json
 import subprocess
 import sys
 import tempfile
@@ -120,8 +119,8 @@ def layers(checkout: Path, package: str) -> dict[str, Any]:
     return {
         "floors": floors(arrows - set(upward)),
         "arrows": len(arrows),
-        "circles": sorted(circle for circle in circles if len(circle) > 1),
-        "back_up": upward,
+        "circles": sum(len(circle) > 1 for circle in circles),
+        "back_up": len(upward),
     }
 
 
@@ -159,20 +158,18 @@ def back_up(arrows: set[Arrow], run_time: set[Arrow]) -> list[Arrow]:
     raise AssertionError("without arrows there is no circle")
 
 
-def wav_of(recording: Path, into: Path) -> bytes:
-    """Return a recording of 16-bit mono samples as a WAV file."""
-    with av.open(str(recording)) as source, wave.open(str(into), "wb") as wav:
-        wav.setparams((1, 2, source.streams.audio[0].rate, 0, "NONE", ""))
-        for frame in source.decode(audio=0):
-            wav.writeframes(frame.to_ndarray().tobytes())
-    return into.read_bytes()
-
-
 def runs(checkout: Path, models: Path) -> dict[str, Any]:
     """Return what the three runs come through, with the lines of the files that they enter."""
-    with tempfile.TemporaryDirectory(prefix="structure-") as name:
-        recording = wav_of(RECORDING, Path(name, "recording.wav"))
-        counted = crossings_of(checkout, models, recording, Path(name))
+    with (
+        tempfile.TemporaryDirectory(prefix="structure-") as name,
+        av.open(str(RECORDING)) as source,
+    ):
+        recording = Path(name, "recording.wav")
+        with wave.open(str(recording), "wb") as wav:
+            wav.setparams((1, 2, source.streams.audio[0].rate, 0, "NONE", ""))
+            for frame in source.decode(audio=0):
+                wav.writeframes(frame.to_ndarray().tobytes())
+        counted = crossings_of(checkout, models, recording.read_bytes(), Path(name))
     for one, run in counted.items():
         texts = [(checkout / file).read_text(encoding="utf-8") for file in run["files"]]
         if not texts:
@@ -195,10 +192,7 @@ def table(figures: dict[str, Any]) -> str:
         rows += [
             (f"import floors of {one}", f"{its['floors']}"),
             (f"arrows between what stands in {one}'s top folder", f"{its['arrows']}"),
-            (
-                f"circles, arrows that run back up, {one}",
-                f"{len(its['circles'])}, {len(its['back_up'])}",
-            ),
+            (f"circles, arrows that run back up, {one}", f"{its['circles']}, {its['back_up']}"),
         ]
     for one, run in figures.get("runs", {}).items():
         rows += [
@@ -217,7 +211,6 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--checkout", type=Path, default=here, help="default: this one")
     parser.add_argument("--models", type=Path, help="demo models; default: the checkout's models/")
     parser.add_argument("--static-only", action="store_true", help="run nothing")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE, too")
     options = parser.parse_args(arguments)
     checkout = options.checkout.resolve()
     changed = " and changes" if git(checkout, "status", "--porcelain") else ""
@@ -230,8 +223,6 @@ def main(arguments: Sequence[str]) -> None:
     if not options.static_only:
         figures["runs"] = runs(checkout, (options.models or checkout / "models").resolve())
     sys.stdout.write(table(figures))
-    if options.json is not None:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.corpus import read_recording
-from tools.train_aligner.corpus import TimedWord, Utterance
-from tools.train_aligner.speech import HELD_OUT_VOICE, SAMPLE_RATE_HZ
+from tools.train_aligner.corpus import Utterance
+from tools.train_aligner.speech import HELD_OUT_VOICE, SAMPLE_RATE_HZ, Interval
 
 SEGMENT_S = 25.0
 """Utterances are joined into segments of up to this length, as Whisper hands them over."""
@@ -30,11 +30,11 @@ Sound = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Segment:
-    """What Whisper would hand over: a span and its words; NaN where a time is not known."""
+    """What Whisper would hand over: a span in seconds and its words."""
 
     start_s: float
     end_s: float
-    words: tuple[TimedWord, ...]
+    words: list[Interval]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,15 @@ class Row:
     starts: NDArray[np.float64]
     ends: NDArray[np.float64]
     naive_starts: NDArray[np.float64]
+
+    def __str__(self) -> str:
+        """Write the row for a Markdown table: median / 90th percentile in milliseconds."""
+        start, end, naive = (
+            "{:.0f} / {:.0f}".format(*np.percentile(np.abs(e) * 1000, (50, 90)))
+            for e in (self.starts, self.ends, self.naive_starts)
+        )
+        near = f"{np.mean(np.abs(self.starts) < 0.1):.1%}"
+        return f"| {self.name} | {len(self.starts)} | {start} | {end} | {near} | {naive} |"
 
 
 class Aligner:
@@ -60,26 +69,26 @@ class Aligner:
             "en", "cpu", model_name=str(folder), model_cache_only=True
         )
 
-    def align(self, sound: Sound, segment: Segment) -> list[TimedWord]:
-        """Return the segment's words with the times that were found."""
-        text = " ".join(word.word for word in segment.words)
+    def align(self, sound: Sound, segment: Segment) -> list[Interval]:
+        """Return the segment's words with their times; infinite where none was found."""
+        text = " ".join(word.label for word in segment.words)
         request = {"start": segment.start_s, "end": segment.end_s, "text": text}
         result: dict[str, Any] = self._align([request], self.model, self._metadata, sound, "cpu")
         found = [
-            TimedWord(w["word"], w.get("start", np.nan), w.get("end", np.nan))
+            Interval(w["word"], w.get("start", np.inf), w.get("end", np.inf))
             for w in result["word_segments"]
         ]
-        if [w.word for w in found] != text.split():
+        if [w.label for w in found] != text.split():
             raise ValueError(f"words were lost or moved in {text!r}")
         return found
 
 
-def spread(segment: Segment) -> list[TimedWord]:
+def spread(segment: Segment) -> list[Interval]:
     """Spread a segment's words over it by their number of letters: the naive baseline."""
-    lengths = np.array([len(word.word) + 1 for word in segment.words])
+    lengths = np.array([len(word.label) + 1 for word in segment.words])
     edges = np.concatenate([[0], np.cumsum(lengths)]) / (lengths.sum() - 1)
     times = segment.start_s + edges * (segment.end_s - segment.start_s)
-    return [TimedWord(w.word, times[i], times[i + 1]) for i, w in enumerate(segment.words)]
+    return [Interval(w.label, times[i], times[i + 1]) for i, w in enumerate(segment.words)]
 
 
 def measure(name: str, aligner: Aligner, sound: Sound, segments: Iterable[Segment]) -> Row:
@@ -88,14 +97,10 @@ def measure(name: str, aligner: Aligner, sound: Sound, segments: Iterable[Segmen
     for segment in segments:
         found = aligner.align(sound, segment)
         for known, ours, naive in zip(segment.words, found, spread(segment), strict=True):
-            start, end = _error(ours.start_s, known.start_s), _error(ours.end_s, known.end_s)
-            errors.append((start, end, naive.start_s - known.start_s))
-    starts, ends, naive_starts = (column[np.isfinite(column)] for column in np.array(errors).T)
-    return Row(name, starts, ends, naive_starts)
-
-
-def _error(found_s: float, known_s: float) -> float:
-    return MISSED_S if np.isnan(found_s) and np.isfinite(known_s) else found_s - known_s
+            starts = (ours.start_s - known.start_s, naive.start_s - known.start_s)
+            errors.append((starts[0], ours.end_s - known.end_s, starts[1]))
+    columns = (column[~np.isnan(column)] for column in np.array(errors).T)
+    return Row(name, *(np.nan_to_num(column, posinf=MISSED_S) for column in columns))
 
 
 def evaluate_corpus(folder: Path, utterances: list[Utterance]) -> list[Row]:
@@ -111,9 +116,7 @@ def evaluate_corpus(folder: Path, utterances: list[Utterance]) -> list[Row]:
 def evaluate_recordings(folder: Path, references: list[Path]) -> list[Row]:
     """Measure the first word's start and the last word's end of each utterance.
 
-    Args:
-        folder: The model folder.
-        references: `NAME.ref.json` files beside `NAME.flac`: start, end and text of utterances.
+    `references` are `NAME.ref.json` beside `NAME.flac`: start, end and text of utterances.
     """
     aligner, rows = Aligner(folder), []
     for path in references:
@@ -125,24 +128,10 @@ def evaluate_recordings(folder: Path, references: list[Path]) -> list[Row]:
     return rows
 
 
-def format_table(rows: list[Row]) -> str:
-    """Format rows as a Markdown table of milliseconds, median / 90th percentile."""
-    lines = ["| set | words | start | end | start within 100 ms | naive start |", "|---" * 6 + "|"]
-    for row in rows:
-        errors = (row.starts, row.ends, row.naive_starts)
-        start, end, naive = (
-            "{:.0f} / {:.0f}".format(*np.percentile(np.abs(e) * 1000, (50, 90))) for e in errors
-        )
-        near = f"{np.mean(np.abs(row.starts) < 0.1):.1%}"
-        lines.append(f"| {row.name} | {len(row.starts)} | {start} | {end} | {near} | {naive} |")
-    return "\n".join(lines)
-
-
 def _voice_set(utterance: Utterance) -> str:
     if utterance.voice == HELD_OUT_VOICE:
         return f"flite {HELD_OUT_VOICE}, voice and sentences new"
-    espeak = "+" in utterance.voice
-    return f"{'espeak-ng' if espeak else 'flite, training voices'}, sentences new"
+    return ("espeak-ng" if "+" in utterance.voice else "flite, training voices") + ", sentences new"
 
 
 def _converse(utterances: list[Utterance]) -> tuple[Sound, list[Segment]]:
@@ -155,8 +144,9 @@ def _converse(utterances: list[Utterance]) -> tuple[Sound, list[Segment]]:
         samples = slice(int(first_s * SAMPLE_RATE_HZ), int(last_s * SAMPLE_RATE_HZ))
         sound = utterance.waveform[samples].astype(np.float32)
         by_s = at_s - first_s
-        shifted = [TimedWord(w.word, w.start_s + by_s, w.end_s + by_s) for w in utterance.words]
-        spoken.append(shifted)
+        spoken.append(
+            [Interval(w.label, w.start_s + by_s, w.end_s + by_s) for w in utterance.words]
+        )
         pause = np.zeros(int(rng.uniform(0.15, 0.9) * SAMPLE_RATE_HZ), np.float32)
         parts += [sound / np.abs(sound).max() * 0.7, pause]
         at_s += (len(sound) + len(pause)) / SAMPLE_RATE_HZ
@@ -165,19 +155,19 @@ def _converse(utterances: list[Utterance]) -> tuple[Sound, list[Segment]]:
     return (whole + noise).astype(np.float32), list(_segments(spoken))
 
 
-def _known_edges(utterance: dict[str, Any]) -> list[TimedWord]:
+def _known_edges(utterance: dict[str, Any]) -> list[Interval]:
     """Know when an utterance starts and ends, and nothing of the words between."""
     words = utterance["text"].split()
-    starts = [utterance["start"], *[np.nan] * (len(words) - 1)]
-    ends = [*[np.nan] * (len(words) - 1), utterance["end"]]
-    return [TimedWord(*word) for word in zip(words, starts, ends, strict=True)]
+    unknown = [np.nan] * (len(words) - 1)
+    starts, ends = [utterance["start"], *unknown], [*unknown, utterance["end"]]
+    return list(map(Interval, words, starts, ends))
 
 
-def _segments(spoken: Iterable[list[TimedWord]]) -> Iterator[Segment]:
+def _segments(spoken: Iterable[list[Interval]]) -> Iterator[Segment]:
     """Pack utterances into segments of at most `SEGMENT_S`."""
-    words: list[TimedWord] = []
+    words: list[Interval] = []
     for utterance in [*spoken, []]:
         if words and (not utterance or utterance[-1].end_s - words[0].start_s > SEGMENT_S):
-            yield Segment(words[0].start_s - MARGIN_S, words[-1].end_s + MARGIN_S, tuple(words))
+            yield Segment(words[0].start_s - MARGIN_S, words[-1].end_s + MARGIN_S, words)
             words = []
         words = [*words, *utterance]

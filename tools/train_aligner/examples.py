@@ -50,7 +50,7 @@ def count_frames(n_samples: int) -> int:
 
 
 class Augmenter:
-    """Distorts sound in ways that leave every time in it as it was.
+    """Distorts sound; every time in it stays as it was.
 
     Args:
         utterances: What babble is mixed from.
@@ -59,8 +59,8 @@ class Augmenter:
 
     def __init__(self, utterances: list[Utterance], rng: np.random.Generator) -> None:
         self._rng = rng
-        coloured = [self._coloured_noise() for _ in range(12)]
-        self._noises = coloured + [self._babble(utterances) for _ in range(6)]
+        self._noises = [self._coloured_noise() for _ in range(12)]
+        self._noises += [self._babble(utterances) for _ in range(6)]
 
     def distort(self, sound: Sound) -> Sound:
         """Filter, reverberate, add noise, clip softly and set a level; same length."""
@@ -71,25 +71,23 @@ class Augmenter:
         if rng.random() < 0.85:
             noise = self._noises[rng.integers(len(self._noises))]
             start = rng.integers(len(noise) - len(sound))
-            sound = sound + noise[start : start + len(sound)] * rms * 10 ** (
-                -rng.uniform(5, 45) / 20
-            )
+            gain = 10 ** (-rng.uniform(5, 45) / 20)
+            sound = sound + noise[start : start + len(sound)] * rms * gain
         if rng.random() < 0.3:
             sound = np.tanh(sound / rms * rng.uniform(0.3, 0.8))
-        sound = self.set_level(sound)
+        sound = self._set_level(sound)
         if rng.random() < 0.1:
             sound = np.sign(sound) * np.round(np.sqrt(np.abs(sound)) * 127) ** 2 / 127**2
         return self._hiss(sound, 1e-4 * rng.random())
 
-    def set_level(self, sound: Sound) -> Sound:
-        """Give the peak a level between 0.05 and 1, alike likely on a logarithmic scale."""
-        level = np.exp(self._rng.uniform(np.log(0.05), 0))
-        scaled: Sound = (sound / (np.abs(sound).max() + 1e-6) * level).astype(np.float32)
-        return scaled
-
     def clean(self, sound: Sound) -> Sound:
         """Only set a level, over the faintest hiss."""
-        return self._hiss(self.set_level(sound), 3e-4)
+        return self._hiss(self._set_level(sound), 3e-4)
+
+    def _set_level(self, sound: Sound) -> Sound:
+        """Give the peak a level between 0.05 and 1, alike likely on a logarithmic scale."""
+        level = np.exp(self._rng.uniform(np.log(0.05), 0))
+        return np.asarray(sound / (np.abs(sound).max() + 1e-6) * level, np.float32)
 
     def _hiss(self, sound: Sound, amplitude: float) -> Sound:
         hiss = self._rng.standard_normal(len(sound)) * amplitude
@@ -103,16 +101,13 @@ class Augmenter:
         spectrum = np.fft.rfft(sound, length) * self._equalizer(hz) * self._band(hz)
         if self._rng.random() < 0.35:
             spectrum = spectrum * np.fft.rfft(self._room(), length)
-        filtered = np.fft.irfft(spectrum, length)
-        result: Sound = filtered[: len(sound)].astype(np.float32)
-        return result
+        return np.fft.irfft(spectrum, length)[: len(sound)].astype(np.float32)
 
     def _equalizer(self, hz: NDArray[np.float64]) -> NDArray[np.float64]:
         rng = self._rng
         gains_db = rng.uniform(-1, 1, len(EQUALIZER_HZ)) * rng.choice([2, 4, 7])
         tilt_db = rng.uniform(-3, 3) * 0.8 * np.log2(np.maximum(EQUALIZER_HZ, 100) / 1000)
-        gain: NDArray[np.float64] = 10 ** (np.interp(hz, EQUALIZER_HZ, gains_db + tilt_db) / 20)
-        return gain
+        return np.asarray(10 ** (np.interp(hz, EQUALIZER_HZ, gains_db + tilt_db) / 20))
 
     def _band(self, hz: NDArray[np.float64]) -> NDArray[np.float64]:
         rng = self._rng
@@ -141,8 +136,7 @@ class Augmenter:
         spectrum = np.fft.rfft(self._rng.standard_normal(NOISE_S * SAMPLE_RATE_HZ))
         slope = np.arange(1, len(spectrum) + 1) / len(spectrum)
         noise = np.fft.irfft(spectrum * slope ** -self._rng.uniform(0, 1))
-        unit: Sound = (noise / noise.std()).astype(np.float32)
-        return unit
+        return np.asarray(noise / noise.std(), np.float32)
 
     def _babble(self, utterances: list[Utterance]) -> Sound:
         babble = np.zeros(NOISE_S * SAMPLE_RATE_HZ)
@@ -151,17 +145,11 @@ class Augmenter:
             start = self._rng.integers(len(babble) - 1000)
             part = voice[: len(babble) - start] / (np.abs(voice).max() + 1)
             babble[start : start + len(part)] += part
-        unit: Sound = (babble / babble.std()).astype(np.float32)
-        return unit
+        return np.asarray(babble / babble.std(), np.float32)
 
 
 class Windows:
-    """Draws batches from a corpus, without end.
-
-    Args:
-        utterances: The corpus.
-        seed: Of everything that is drawn.
-    """
+    """Draws batches from a corpus, without end; everything is drawn from `seed`."""
 
     def __init__(self, utterances: list[Utterance], seed: int) -> None:
         self._rng = np.random.default_rng(seed)
@@ -170,40 +158,30 @@ class Windows:
         self._queue: list[int] = []
 
     def draw(self, strength: float) -> Batch:
-        """Draw a batch.
-
-        Args:
-            strength: Share of the stretches that are distorted, 0 to 1.
-        """
+        """Draw a batch, a share of `strength` (0 to 1) of it distorted."""
         count, seconds = BATCHES[self._rng.integers(len(BATCHES))]
         n_samples = int(seconds * SAMPLE_RATE_HZ)
-        windows = [self._window(n_samples, strength) for _ in range(count)]
-        labelled = [label_frames(events, n_samples) for _, events in windows]
+        sounds, labels = zip(
+            *(self._window(n_samples, strength) for _ in range(count)), strict=True
+        )
         return Batch(
-            torch.from_numpy(np.stack([sound for sound, _ in windows])),
-            torch.from_numpy(np.stack(labelled)),
-            [_sequence(labels) for labels in labelled],
+            torch.from_numpy(np.stack(sounds)),
+            torch.from_numpy(np.stack(labels)),
+            [_sequence(labels_of) for labels_of in labels],
         )
 
-    def _window(self, n_samples: int, strength: float) -> tuple[Sound, Events]:
-        sound, events = self._conversation(n_samples + int(self._rng.integers(3 * SAMPLE_RATE_HZ)))
-        start = self._start(sound, events, n_samples)
-        cut = np.zeros(n_samples, np.float32)
-        kept = sound[start : start + n_samples]
-        cut[: len(kept)] = kept
-        shifted = [(c, t - start / SAMPLE_RATE_HZ) for c, t in events]
-        is_distorted = self._rng.random() < strength
-        distort = self._augmenter.distort if is_distorted else self._augmenter.clean
-        return distort(cut), [(c, t) for c, t in shifted if t > -1 / SAMPLE_RATE_HZ]
-
-    def _start(self, sound: Sound, events: Events, n_samples: int) -> int:
-        """Start at the beginning, or right after some word: whisperx cuts segments there."""
-        last = len(sound) - n_samples
+    def _window(self, n_samples: int, strength: float) -> tuple[Sound, NDArray[np.int64]]:
+        """Cut from the beginning, or right after some word: whisperx cuts segments there."""
+        rng, start = self._rng, 0
+        sound, events = self._conversation(n_samples + int(rng.integers(3 * SAMPLE_RATE_HZ)))
         ends = [int(t * SAMPLE_RATE_HZ) for c, t in events if c == BOUNDARY]
-        fitting = [end for end in ends if end < last]
-        if not fitting or self._rng.random() >= 0.6:
-            return 0
-        return fitting[self._rng.integers(len(fitting))]
+        fitting = [end for end in ends if end < len(sound) - n_samples]
+        if fitting and rng.random() < 0.6:
+            start = fitting[rng.integers(len(fitting))]
+        shifted = [(c, t - start / SAMPLE_RATE_HZ) for c, t in events]
+        kept = [(c, t) for c, t in shifted if t > -1 / SAMPLE_RATE_HZ]
+        distort = self._augmenter.distort if rng.random() < strength else self._augmenter.clean
+        return distort(sound[start : start + n_samples]), label_frames(kept, n_samples)
 
     def _conversation(self, n_samples: int) -> tuple[Sound, Events]:
         """Join utterances, with pauses between them, to at least so many samples."""
@@ -226,12 +204,19 @@ class Windows:
         if not self._queue:
             self._queue = list(rng.permutation(len(self._utterances)))
         utterance = self._utterances[self._queue.pop()]
-        sound, events = _trim(utterance, rng.uniform(0, 0.08), rng.uniform(0.02, 0.15))
+        first, last = utterance.onsets[0][1], utterance.onsets[-1][1]
+        first = max(0, int((first - rng.uniform(0, 0.08)) * SAMPLE_RATE_HZ))
+        last = int((last + rng.uniform(0.02, 0.15)) * SAMPLE_RATE_HZ)
+        sound = (utterance.waveform[first:last] / 32768).astype(np.float32)
+        events = [(LABELS[label], t - first / SAMPLE_RATE_HZ) for label, t in utterance.onsets]
         spread_db = 8 if rng.random() < 0.5 else 2
         level = 0.1 * 10 ** (rng.uniform(-spread_db, spread_db) / 20)
         sound = sound / (np.sqrt(np.mean(sound**2)) + 1e-6) * level
         if rng.random() < 0.7:
-            sound, events = _change_speed(sound, events, rng.uniform(0.85, 1.18))
+            speed = rng.uniform(0.85, 1.18)
+            positions = np.arange(int(len(sound) / speed)) * speed
+            sound = np.interp(positions, np.arange(len(sound)), sound)
+            events = [(c, t / speed) for c, t in events]
         return sound.astype(np.float32), events
 
 
@@ -260,13 +245,9 @@ def label_frames(events: Events, n_samples: int) -> NDArray[np.int64]:
         if label == BOUNDARY and gap_s > PAUSE_S and frame + 1 < n_frames:
             frame += 1
             labels[frame] = label
-    return _without_leading_boundary(labels)
-
-
-def _without_leading_boundary(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Blank a `|` that closes a word before the stretch: nothing shows it to the network."""
+    # Nothing shows the network a `|` that closes a word before the stretch.
     letters = np.flatnonzero(labels > BOUNDARY)
-    labels[: letters[0] if len(letters) else len(labels)] = BLANK
+    labels[: letters[0] if len(letters) else n_frames] = BLANK
     return labels
 
 
@@ -274,17 +255,3 @@ def _sequence(labels: NDArray[np.int64]) -> list[int]:
     """Read labels as CTC does: repetitions merged, blanks left out."""
     changed = np.concatenate([[True], labels[1:] != labels[:-1]])
     return [int(label) for label in labels[changed] if label != BLANK]
-
-
-def _trim(utterance: Utterance, before_s: float, after_s: float) -> tuple[Sound, Events]:
-    onsets = utterance.onsets
-    first = max(0, int((onsets[0].time_s - before_s) * SAMPLE_RATE_HZ))
-    last = int((onsets[-1].time_s + after_s) * SAMPLE_RATE_HZ)
-    sound = (utterance.waveform[first:last] / 32768).astype(np.float32)
-    return sound, [(LABELS[o.label], o.time_s - first / SAMPLE_RATE_HZ) for o in onsets]
-
-
-def _change_speed(sound: Sound, events: Events, speed: float) -> tuple[Sound, Events]:
-    positions = np.arange(int(len(sound) / speed)) * speed
-    faster = np.interp(positions, np.arange(len(sound)), sound)
-    return faster.astype(np.float32), [(c, t / speed) for c, t in events]

@@ -42,10 +42,10 @@ Waveform = NDArray[np.int16]
 
 
 @dataclass(frozen=True)
-class Phone:
-    """A phone and its span in seconds from the start of the waveform."""
+class Interval:
+    """A phone or a word and its span in seconds; NaN where a time is not known."""
 
-    name: str
+    label: str
     start_s: float
     end_s: float
 
@@ -55,7 +55,7 @@ class WordGroup:
     """Words that share their phones: one word, or up to three that were spoken as one."""
 
     words: tuple[str, ...]
-    phones: tuple[Phone, ...]
+    phones: tuple[Interval, ...]
 
     @property
     def letters(self) -> str:
@@ -76,10 +76,10 @@ def letters_of(word: str) -> str:
     return re.sub(r"[^A-Z']", "", word.upper()).strip("'")
 
 
-def read_sentences(folder: Path = FORTUNES) -> list[str]:
+def read_sentences() -> list[str]:
     """Collect the sentences of fortune files that are spoken as they are written, each once."""
     found: dict[str, str] = {}
-    for path in sorted(folder.glob("*.u8")):
+    for path in sorted(FORTUNES.glob("*.u8")):
         for fortune in path.read_text(encoding="utf-8", errors="ignore").split("\n%"):
             for sentence in re.split(r"(?<=[.?!])\s+", " ".join(fortune.split())):
                 if _PLAIN.fullmatch(sentence) and not _SPOKEN_OTHERWISE.search(sentence):
@@ -150,22 +150,18 @@ class Flite:
             function = getattr(self._library, name)
             function.restype, function.argtypes = result, arguments
         self._library.flite_init()
-        self._voices = {name: self._register(name) for name in (*FLITE_VOICES, HELD_OUT_VOICE)}
-
-    def _register(self, voice: str) -> int:
-        library = _load(f"libflite_cmu_us_{voice}.so.1", "libflite1")
-        register = getattr(library, f"register_cmu_us_{voice}")
-        register.restype, register.argtypes = _POINTER, (_TEXT,)
-        handle: int = register(None)
-        return handle
+        self._voices: dict[str, int] = {}
+        for voice in (*FLITE_VOICES, HELD_OUT_VOICE):
+            library = _load(f"libflite_cmu_us_{voice}.so.1", "libflite1")
+            register = getattr(library, f"register_cmu_us_{voice}")
+            register.restype, register.argtypes = _POINTER, (_TEXT,)
+            self._voices[voice] = register(None)
 
     def speak(self, text: str, voice: str, stretch: float) -> Speech | None:
-        """Say a sentence; None where Flite's tokens are not the words as written.
+        """Say a sentence with durations times `stretch`.
 
-        Args:
-            text: One sentence.
-            voice: One of `FLITE_VOICES`, or `HELD_OUT_VOICE`.
-            stretch: Factor on durations; 1 is the voice's own pace.
+        Returns:
+            None where Flite's tokens are not the words as written.
         """
         handle = self._voices[voice]
         features = ctypes.cast(handle, ctypes.POINTER(_Voice)).contents.features
@@ -173,40 +169,41 @@ class Flite:
         utterance = self._library.flite_synth_text(text.encode(), handle)
         try:
             wave = self._library.utt_wave(utterance).contents
-            words, tokens = text.split(), list(self._tokens(utterance))
-            said = [
-                name in w and p and letters_of(w)
-                for w, (name, p) in zip(words, tokens, strict=False)
-            ]
-            if len(tokens) != len(words) or not all(said):
-                return None
             samples = np.ctypeslib.as_array(wave.samples, (wave.num_samples,)).copy()
-            groups = (WordGroup((w,), p) for w, (_, p) in zip(words, tokens, strict=True))
-            return Speech(samples, tuple(groups))
+            words, tokens = text.split(), list(self._tokens(utterance))
         finally:
             self._library.delete_utterance(utterance)
+        pairs = list(zip(words, tokens, strict=False))
+        if len(words) != len(tokens) or not all(
+            name in word and phones and letters_of(word) for word, (name, phones) in pairs
+        ):
+            return None
+        return Speech(samples, tuple(WordGroup((word,), phones) for word, (_, phones) in pairs))
 
-    def _tokens(self, utterance: int) -> Iterator[tuple[str, tuple[Phone, ...]]]:
+    def _tokens(self, utterance: int) -> Iterator[tuple[str, tuple[Interval, ...]]]:
         """Walk token → word → syllable → segment, and look up each segment's times."""
-        library, daughter = self._library, self._library.item_daughter
-        phones: dict[int, Phone] = {}
+        library = self._library
+        phones: dict[int, Interval] = {}
         end_s = 0.0
-        for segment in self._chain(utterance, b"Segment"):
+        for segment in self._items(utterance, b"Segment"):
             start_s, end_s = end_s, library.item_feat_float(segment, b"end")
             name = library.item_feat_string(segment, b"name").decode()
-            phones[segment] = Phone(name, start_s, end_s)
-        for token in self._chain(utterance, b"Token"):
-            words = [library.item_as(w, b"SylStructure") for w in self._siblings(daughter(token))]
-            syllables = [s for w in words if w for s in self._siblings(daughter(w))]
-            segments = [x for s in syllables for x in self._siblings(daughter(s))]
+            phones[segment] = Interval(name, start_s, end_s)
+        for token in self._items(utterance, b"Token"):
+            words = [library.item_as(w, b"SylStructure") for w in self._daughters(token)]
+            syllables = [s for w in words if w for s in self._daughters(w)]
+            segments = [x for s in syllables for x in self._daughters(s)]
             found = [phones[library.item_as(x, b"Segment")] for x in segments]
             yield library.item_feat_string(token, b"name").decode(), tuple(found)
 
-    def _chain(self, utterance: int, relation: bytes) -> Iterator[int]:
-        library = self._library
-        yield from self._siblings(library.relation_head(library.utt_relation(utterance, relation)))
+    def _items(self, utterance: int, relation: bytes) -> Iterator[int]:
+        relation_of = self._library.utt_relation(utterance, relation)
+        return self._from(self._library.relation_head(relation_of))
 
-    def _siblings(self, item: int | None) -> Iterator[int]:
+    def _daughters(self, item: int) -> Iterator[int]:
+        return self._from(self._library.item_daughter(item))
+
+    def _from(self, item: int | None) -> Iterator[int]:
         while item:
             yield item
             item = self._library.item_next(item)
@@ -235,13 +232,8 @@ _Samples, _Events = ctypes.POINTER(ctypes.c_short), ctypes.POINTER(_Event)
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, _Samples, ctypes.c_int, _Events)
 
 
-@dataclass(frozen=True)
-class _Mark:
-    """A phone or a word as eSpeak announces it: a phone by name, a word by place in the text."""
-
-    time_s: float
-    phone: str | None
-    character: int
+Mark = tuple[float, str | None, int]
+"""What eSpeak announces: the second, the name of a phone (None: a word), the place in the text."""
 
 
 class Espeak:
@@ -253,12 +245,12 @@ class Espeak:
             _AUDIO_OUTPUT_SYNCHRONOUS, 0, None, _PHONEME_EVENTS
         )
         self._blocks: list[Waveform] = []
-        self._marks: list[_Mark] = []
+        self._marks: list[Mark] = []
         self._callback = _Callback(self._receive)  # kept: ctypes does not hold a reference
         self._library.espeak_SetSynthCallback(self._callback)
 
     def speak(self, text: str, voice: str, rate: int, pitch: int, spread: int) -> Speech | None:
-        """Say a sentence; None where phones cannot be told apart by word.
+        """Say a sentence.
 
         Args:
             text: One sentence.
@@ -266,6 +258,9 @@ class Espeak:
             rate: Words a minute.
             pitch: 0 to 100.
             spread: Of the pitch, 0 (monotone) to 100.
+
+        Returns:
+            None where phones cannot be told apart by word.
         """
         self._blocks.clear()
         self._marks.clear()
@@ -291,13 +286,12 @@ class Espeak:
             if event.type in {_WORD_EVENT, _PHONEME_EVENT}:
                 is_phone = event.type == _PHONEME_EVENT
                 name = event.id.decode("utf-8", "replace") if is_phone else None
-                time_s, character = event.audio_position_ms / 1000, event.text_position - 1
-                self._marks.append(_Mark(time_s, name, character))
+                self._marks.append((event.audio_position_ms / 1000, name, event.text_position - 1))
             index += 1
         return 0
 
 
-def _group(text: str, marks: list[_Mark], end_s: float) -> tuple[WordGroup, ...] | None:
+def _group(text: str, marks: list[Mark], end_s: float) -> tuple[WordGroup, ...] | None:
     """Give each word its phones; a word without any joins the word before it."""
     words = list(re.finditer(r"\S+", text))
     phones = _phones_by_word([m.span() for m in words], marks, end_s)
@@ -313,19 +307,18 @@ def _group(text: str, marks: list[_Mark], end_s: float) -> tuple[WordGroup, ...]
 
 
 def _phones_by_word(
-    spans: list[tuple[int, int]], marks: list[_Mark], end_s: float
-) -> dict[int, list[Phone]] | None:
+    spans: list[tuple[int, int]], marks: list[Mark], end_s: float
+) -> dict[int, list[Interval]] | None:
     """Assign each phone to the word announced last; None if a word is not in the text."""
-    phones: dict[int, list[Phone]] = {}
+    phones: dict[int, list[Interval]] = {}
     word: int | None = None
-    for index, mark in enumerate(marks):
-        if mark.phone is None:
-            word = next((i for i, (a, b) in enumerate(spans) if a <= mark.character < b), None)
+    for index, (time_s, name, character) in enumerate(marks):
+        if name is None:
+            word = next((i for i, (a, b) in enumerate(spans) if a <= character < b), None)
             if word is None:
                 return None
-        elif word is not None and mark.phone and not mark.phone.startswith("_"):
-            until = next((m.time_s for m in marks[index + 1 :] if m.phone is not None), end_s)
-            if until > mark.time_s:
-                name = "espeak " + mark.phone
-                phones.setdefault(word, []).append(Phone(name, mark.time_s, until))
+        elif word is not None and name and not name.startswith("_"):
+            until_s = next((t for t, phone, _ in marks[index + 1 :] if phone is not None), end_s)
+            if until_s > time_s:
+                phones.setdefault(word, []).append(Interval("espeak " + name, time_s, until_s))
     return phones

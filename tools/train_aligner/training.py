@@ -7,7 +7,6 @@ three convolutions start as a filter bank; frame labels are learnt all along, CT
 
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,6 @@ from tools.train_aligner.examples import (
     VOCABULARY,
     Batch,
     Windows,
-    count_frames,
 )
 from tools.train_aligner.speech import SAMPLE_RATE_HZ
 
@@ -47,12 +45,11 @@ LABEL_WEIGHT = 1.5
 """Of frames that are not blank."""
 CTC_WEIGHT = 0.5
 EMA_DECAY = 0.9985
-LOG_EVERY = 25
 
 
-def build(seed: int = 0) -> nn.Module:
+def build() -> nn.Module:
     """Make an untrained network."""
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     model: nn.Module = Wav2Vec2ForCTC(_config())
     with torch.no_grad():
         _start_convolutions(model)
@@ -63,24 +60,18 @@ def build(seed: int = 0) -> nn.Module:
 def save(state: dict[str, torch.Tensor], folder: Path) -> None:
     """Write weights, half precision, as a folder for `whisperx.load_align_model`."""
     folder.mkdir(parents=True, exist_ok=True)
-    vocabulary = folder / "vocab.json"
+    vocabulary, config = folder / "vocab.json", folder / "config.json"
     vocabulary.write_text(json.dumps(LABELS), encoding="utf-8")
     tokenizer = Wav2Vec2CTCTokenizer(str(vocabulary), do_lower_case=False)
-    extractor = Wav2Vec2FeatureExtractor(
-        sampling_rate=SAMPLE_RATE_HZ, do_normalize=False, return_attention_mask=False
-    )
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=False)
     Wav2Vec2Processor(feature_extractor=extractor, tokenizer=tokenizer).save_pretrained(folder)
     model = Wav2Vec2ForCTC(_config())
     model.load_state_dict(state)
     model.half().save_pretrained(folder)
-    _declare_float32(folder / "config.json")
-
-
-def _declare_float32(path: Path) -> None:
-    """Have the half-precision weights loaded as float32, which is what a CPU computes in."""
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config.pop("torch_dtype", None)
-    path.write_text(json.dumps(config | {"dtype": "float32"}, indent=1), encoding="utf-8")
+    # What is stored in half precision is loaded as float32, which is what a CPU computes in.
+    values = json.loads(config.read_text(encoding="utf-8")) | {"dtype": "float32"}
+    values.pop("torch_dtype", None)
+    config.write_text(json.dumps(values, indent=1), encoding="utf-8")
 
 
 def _config() -> Wav2Vec2Config:
@@ -103,8 +94,6 @@ def _config() -> Wav2Vec2Config:
         layerdrop=0.0,
         apply_spec_augment=False,
         mask_time_prob=0.0,
-        ctc_loss_reduction="mean",
-        ctc_zero_infinity=True,
         **no_dropout,
     )
 
@@ -162,105 +151,75 @@ def _start_encoder(model: Any) -> None:
                 nn.init.xavier_uniform_(weight, 0.35 if into_residual else 1.0)
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """What depends on the share of the run that is over, 0 to 1."""
-
-    progress: float
-
-    def rate(self, step: int) -> float:
-        """Learning rate."""
-        fall = max(0.0, (self.progress - HOLD) / (1 - HOLD))
-        cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, fall)))
-        return PEAK_RATE * min(1.0, (step + 1) / WARM_UP_STEPS) * cosine
-
-    @property
-    def ctc(self) -> float:
-        """Weight of the CTC loss: none for the first tenth, all from 35 % on."""
-        return CTC_WEIGHT * min(1.0, max(0.0, (self.progress - 0.10) / 0.25))
-
-    @property
-    def strength(self) -> float:
-        """Share of distorted examples."""
-        return 0.15 + 0.75 * min(1.0, self.progress / 0.5)
-
-
-class Trainer:
-    """A network, its optimizer and the running average of its weights.
-
-    Args:
-        seed: Of the network's start.
-    """
-
-    def __init__(self, seed: int = 0) -> None:
-        self.model = build(seed)
-        self.average = {k: v.clone() for k, v in self.model.state_dict().items()}
-        self.steps = 0
-        matrices = [p for p in self.model.parameters() if p.ndim > 1]
-        vectors = [p for p in self.model.parameters() if p.ndim <= 1]
-        self._optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": 0.02}, {"params": vectors, "weight_decay": 0.0}],
-            betas=(0.9, 0.98),
-            eps=1e-7,
-        )
-        self._weights = torch.full((len(VOCABULARY),), LABEL_WEIGHT)
-        self._weights[BLANK] = 1.0
-
-    def step(self, batch: Batch, schedule: Schedule) -> float:
-        """Take one step and return the frame loss, which unlike the sum is comparable."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = schedule.rate(self.steps)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = self.model(batch.sound).logits
-        log_probs = logits.float().log_softmax(-1)
-        frame_loss = F.nll_loss(log_probs.flatten(0, 1), batch.labels.flatten(), self._weights)
-        loss = frame_loss + schedule.ctc * _ctc_loss(log_probs, batch)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        if torch.isfinite(norm):
-            self._optimizer.step()
-        self.steps += 1
-        self._update_average()
-        return frame_loss.item()
-
-    def _update_average(self) -> None:
-        decay = min(EMA_DECAY, (1 + self.steps) / (20 + self.steps))
-        for name, value in self.model.state_dict().items():
-            if value.dtype.is_floating_point:
-                self.average[name].lerp_(value, 1 - decay)
-
-
-def train(utterances: list[Utterance], steps: int, folder: Path, seed: int = 1) -> list[float]:
-    """Train a network from nothing, on one thread, and save its averaged weights.
+def train(utterances: list[Utterance], steps: int, folder: Path) -> list[float]:
+    """Train a network from nothing, on one thread, and save the running average of its weights.
 
     Args:
         utterances: The training corpus.
         steps: How long to train; the schedule follows them.
         folder: Where to save it, for `whisperx.load_align_model`.
-        seed: Of the batches.
 
     Returns:
-        The frame loss of every step.
+        The frame loss of every step, which unlike the sum is comparable.
     """
     torch.set_num_threads(1)
-    windows, trainer, losses = Windows(utterances, seed), Trainer(), list[float]()
+    windows, model, losses = Windows(utterances, seed=1), build(), list[float]()
+    average = {k: v.clone() for k, v in model.state_dict().items()}
+    optimizer = _optimizer(model)
     for step in range(steps):
-        schedule = Schedule(step / steps)
-        losses.append(trainer.step(windows.draw(schedule.strength), schedule))
-        if trainer.steps % LOG_EVERY == 0:
-            recent = sum(losses[-LOG_EVERY:]) / LOG_EVERY
-            print(f"step {trainer.steps} of {steps}  frame loss {recent:.3f}", flush=True)
-    save(trainer.average, folder)
+        progress = step / steps
+        batch = windows.draw(0.15 + 0.75 * min(1.0, progress / 0.5))
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, progress)
+        # CTC counts nothing for the first tenth, all from 35 % on.
+        ctc_weight = CTC_WEIGHT * min(1.0, max(0.0, (progress - 0.10) / 0.25))
+        losses.append(_step(model, optimizer, batch, ctc_weight))
+        decay = min(EMA_DECAY, (2 + step) / (21 + step))
+        for name, value in model.state_dict().items():
+            if value.dtype.is_floating_point:
+                average[name].lerp_(value, 1 - decay)
+        print(f"step {step + 1} of {steps}  frame loss {losses[-1]:.3f}", flush=True)
+    save(average, folder)
     return losses
 
 
-def _ctc_loss(log_probs: torch.Tensor, batch: Batch) -> torch.Tensor:
+def learning_rate(step: int, progress: float) -> float:
+    """Return the rate of a step: warm-up, a plateau, then a cosine; `progress` is 0 to 1."""
+    fall = max(0.0, (progress - HOLD) / (1 - HOLD))
+    cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fall))
+    return PEAK_RATE * min(1.0, (step + 1) / WARM_UP_STEPS) * cosine
+
+
+def _optimizer(model: nn.Module) -> torch.optim.Optimizer:
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": 0.02}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-7)
+
+
+def _step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, ctc_weight: float
+) -> float:
+    """Take one step and return the frame loss."""
+    weights = torch.full((len(VOCABULARY),), LABEL_WEIGHT)
+    weights[BLANK] = 1.0
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(batch.sound).logits
+    log_probs = logits.float().log_softmax(-1)
+    frame_loss = F.nll_loss(log_probs.flatten(0, 1), batch.labels.flatten(), weights)
+    loss = frame_loss + ctc_weight * _ctc_loss(log_probs, batch.sequences)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    if torch.isfinite(nn.utils.clip_grad_norm_(model.parameters(), 1.0)):
+        optimizer.step()
+    return frame_loss.item()
+
+
+def _ctc_loss(log_probs: torch.Tensor, sequences: list[list[int]]) -> torch.Tensor:
     """CTC loss a character."""
-    count, n_samples = batch.sound.shape
-    lengths = torch.tensor([len(sequence) for sequence in batch.sequences])
-    targets = torch.tensor([c for sequence in batch.sequences for c in sequence])
-    frames = torch.full((count,), count_frames(n_samples))
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
+    targets = torch.tensor([c for sequence in sequences for c in sequence])
+    frames = torch.full((len(sequences),), log_probs.shape[1])
     loss = F.ctc_loss(
         log_probs.transpose(0, 1), targets, frames, lengths, reduction="sum", zero_infinity=True
     )

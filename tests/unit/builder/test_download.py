@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
 import pytest
 
-from builder.download import ATTEMPTS, Downloader, Listing, read_token
-from builder.errors import AccessDenied, DiskFull, Unreachable, WrongBytes
+from builder.download import ATTEMPTS, Downloader, read_token
+from builder.errors import AccessDenied, Unreachable, WrongBytes
 from builder.folders import Digest
 from builder.pins import HubModel, Mirrors
 from tests.fakes.hub import TOKEN, Hub, commit_of, git_blob
@@ -16,7 +15,6 @@ from tests.unit.builder.tiny_profile import (
     COMMUNITY,
     DUTCH,
     GERMAN_FILE,
-    JAPANESE,
     WEIGHTS_BYTES,
     WHISPER,
     noise,
@@ -38,7 +36,7 @@ def downloader(hub: Hub, tmp_path: Path, lines: list[str]) -> Downloader:
     """Asks the hub, with a token."""
     mirrors = Mirrors(hub=hub.url, torchaudio=f"{hub.url}/torchaudio", nltk=f"{hub.url}/nltk")
     token = read_token({"HF_TOKEN": TOKEN})
-    return Downloader(tmp_path / "store", tmp_path / "older", mirrors, token, 2, lines.append)
+    return Downloader(tmp_path / "store", tmp_path / "older", mirrors, token, lines.append)
 
 
 def model(repo: str = DUTCH, **more: object) -> HubModel:
@@ -68,11 +66,6 @@ def fetch(downloader: Downloader, wanted: HubModel) -> dict[str, bytes]:
 def bodies(hub: Hub, name: str) -> list[str | None]:
     """The ranges that were asked of a file's bytes."""
     return [s.range for s in hub.seen if s.method == "GET" and s.path.endswith(name)]
-
-
-def names(listing: Listing) -> set[str]:
-    """The files of a listing."""
-    return {file.name for file in listing.files}
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, GERMAN])
@@ -190,28 +183,6 @@ def test_token_goes_to_the_hub_for_the_gated_model_and_nowhere_else(
     assert any(seen.host == "localhost" and COMMUNITY in seen.path for seen in hub.seen)
 
 
-def test_disk_that_fills_up_is_named(
-    downloader: Downloader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Met in the middle of a file."""
-
-    def write(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("huggingface_hub.file_download.http_get", write)
-    with pytest.raises(DiskFull, match="is full: free some space"):
-        fetch(downloader, model(WHISPER))
-
-
-def test_safetensors_are_preferred_and_what_the_worker_does_not_read_is_left(
-    downloader: Downloader,
-) -> None:
-    """The same weights twice would be a gigabyte more; no other framework's, no card."""
-    plain = {"config.json", "preprocessor_config.json", "vocab.json", "special_tokens_map.json"}
-    assert names(downloader.list_files(model(DUTCH))) == plain | {"model.safetensors"}
-    assert names(downloader.list_files(model(JAPANESE))) == plain | {"pytorch_model.bin"}
-
-
 def test_unpinned_model_is_listed_at_one_commit_with_checksums(
     downloader: Downloader, hub: Hub
 ) -> None:
@@ -225,45 +196,35 @@ def test_unpinned_model_is_listed_at_one_commit_with_checksums(
 
 
 @pytest.mark.parametrize(
-    ("wanted", "error", "message"),
+    ("wanted", "answer", "error", "message"),
     [
-        ({"sha256": {"model.safetensors": "0" * 64}}, WrongBytes, "is listed with .*pinned is 000"),
-        ({"sha256": {"lost.bin": "0" * 64}}, Unreachable, r"has no lost\.bin"),
-        ({"revision": "f" * 40}, Unreachable, "is not on the hub .RevisionNotFound."),
-        ({"repo": "no/body"}, Unreachable, "is not on the hub .RepoNotFound."),
+        ({"sha256": {"model.safetensors": "0" * 64}}, None, WrongBytes, "is listed with .*000"),
+        ({"sha256": {"lost.bin": "0" * 64}}, None, Unreachable, r"has no lost\.bin"),
+        ({"revision": "f" * 40}, None, Unreachable, "is not on the hub .RevisionNotFound."),
+        ({"repo": "no/body"}, None, Unreachable, "is not on the hub .RepoNotFound."),
+        ({}, {"hello": "world"}, Unreachable, "check HF_ENDPOINT"),
+        ({}, {"id": "x", "sha": "e" * 40}, WrongBytes, f"revision {'e' * 40}, not"),
+        ({}, {"id": "x", "siblings": []}, Unreachable, "check HF_ENDPOINT"),
     ],
 )
-def test_pin_that_the_hub_does_not_keep_is_named(
-    downloader: Downloader, wanted: dict[str, object], error: type[Exception], message: str
-) -> None:
-    with pytest.raises(error, match=message):
-        downloader.list_files(model(**wanted))
-
-
-@pytest.mark.parametrize(
-    ("answer", "error", "message"),
-    [
-        ({"hello": "world"}, Unreachable, "check HF_ENDPOINT"),
-        ({"id": "x", "sha": "e" * 40}, WrongBytes, f"revision {'e' * 40}, not"),
-        ({"id": "x", "siblings": []}, Unreachable, "check HF_ENDPOINT"),
-    ],
-)
-def test_server_that_is_no_hub_or_answers_something_else_is_named(
+def test_listing_that_does_not_keep_the_pin_is_refused(
     downloader: Downloader,
     hub: Hub,
-    answer: dict[str, object],
+    wanted: dict[str, object],
+    answer: dict[str, object] | None,
     error: type[Exception],
     message: str,
 ) -> None:
     hub.listing = answer
     with pytest.raises(error, match=message):
-        downloader.list_files(model(DUTCH))
+        downloader.list_files(model(**wanted))
 
 
 def test_name_that_climbs_out_is_not_taken(downloader: Downloader, hub: Hub) -> None:
     """A repository cannot write beside its folder."""
     hub.repos[COMMUNITY]["segmentation/../../../x.bin"] = b"x"
-    assert not [name for name in names(downloader.list_files(model(COMMUNITY))) if ".." in name]
+    listing = downloader.list_files(model(COMMUNITY))
+    assert not [file.name for file in listing.files if ".." in file.name]
 
 
 def test_no_network_is_not_taken_for_a_finished_download(downloader: Downloader, hub: Hub) -> None:

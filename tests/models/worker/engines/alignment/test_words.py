@@ -14,6 +14,7 @@ from whisperx.utils import interpolate_nans
 
 from tests.fakes.alignment import Aligners, stock_sentences
 from tests.recordings import short_speech
+from worker.cancel import StageContext
 from worker.engines.alignment.acoustic import AcousticModel, Aligner
 from worker.engines.alignment.words import (
     CharacterTimes,
@@ -56,7 +57,7 @@ many = settings(
 def placed(segments: list[TextSegment], aligner: Aligner) -> list[list[PlacedSentence]]:
     """What the engine gives for each segment, before any text is made up for."""
     model = AcousticModel(aligner.model, aligner.metadata["type"], torch.device("cpu"))
-    found = dict(_place(SPEECH, segments, aligner, model, 1))
+    found = dict(_place(SPEECH, segments, aligner, model, StageContext()))
     return [found[i] for i in range(len(segments))]
 
 

