@@ -9,10 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fakes.diarization import FRAME, StandIn, powerset_segmentation, smooth_scores
+from tests.fakes.diarization import FRAME, StandIn, smooth_scores
 from tests.recordings import short_speech, telephone_speech
 from worker.cancel import CancelToken, StageContext
-from worker.engines.segmentation import Segmenter, segmentation_of
 from worker.errors import JobCancelled
 from worker.models.load import Models
 from worker.stages.speech import SpeechStream, _Regions, _Spans, find_speech
