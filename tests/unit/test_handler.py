@@ -4,7 +4,6 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,10 +32,6 @@ def call() -> dict[str, Any]:
 def failure() -> JobFailure:
     """Run a job that must fail."""
     return JobFailure.model_validate_json(call()["error"])
-
-
-def test_it_stays_small() -> None:
-    assert len(Path(handler.__file__).read_text().splitlines()) < 60
 
 
 def test_a_worker_error_becomes_the_contracts_failure(runs: Callable[[Work], None]) -> None:

@@ -152,19 +152,17 @@ class JobLog:
 
 def said(facts: Mapping[str, Any]) -> str:
     """Return the line for people."""
-    error = f" {facts['error']}" if facts["error"] else ""
-    audio = ""
+    ending, took = facts["status"], f"{facts['seconds']} s"
+    if facts["error"]:
+        ending += f" {facts['error']}"
     if facts["audio_seconds"] is not None:
-        audio = f"{facts['audio_seconds']} s of audio in "
-    factor = ""
+        took = f"{facts['audio_seconds']} s of audio in {took}"
     if facts["real_time_factor"] is not None:
-        factor = f" ({facts['real_time_factor']} of real time)"
-    waited = ""
-    if facts["models_seconds"]:
-        waited = f"waited {facts['models_seconds']} s for the models"
+        took += f" ({facts['real_time_factor']} of real time)"
+    waited_s = facts["models_seconds"]
     parts = [
-        f"job {facts['job'] or '-'} {facts['status']}{error}: {audio}{facts['seconds']} s{factor}",
-        waited,
+        f"job {facts['job'] or '-'} {ending}: {took}",
+        f"waited {waited_s} s for the models" if waited_s else "",
         ", ".join(f"{stage} {spent}" for stage, spent in facts["stages"].items()),
         ", ".join(f"{name} {value}" for name, value in facts.items() if name.endswith("_mb")),
         f"warnings: {', '.join(facts['warnings'])}" if facts["warnings"] else "",

@@ -20,20 +20,20 @@ def work_until_stopped(token: CancelToken, begun: threading.Event) -> None:
         threading.Event().wait(0.001)
 
 
-def test_what_branches_give_is_given() -> None:
-    with TaskGroup(CancelToken()) as branches:
-        one, two = branches.start(lambda: 1), branches.start(lambda: 2)
+def test_tasks_return_their_results() -> None:
+    with TaskGroup(CancelToken()) as group:
+        one, two = group.start(lambda: 1), group.start(lambda: 2)
         assert one.result() + two.result() == 3
 
 
-def test_a_failure_in_the_block_stops_the_branch() -> None:
+def test_a_failure_in_the_block_stops_the_task() -> None:
     begun = threading.Event()
     ended: list[BaseException | None] = []
 
     def run() -> None:
-        with TaskGroup(CancelToken()) as branches:
-            branch = branches.start(lambda: work_until_stopped(branches.token, begun))
-            branch.add_done_callback(lambda future: ended.append(future.exception()))
+        with TaskGroup(CancelToken()) as group:
+            task = group.start(lambda: work_until_stopped(group.token, begun))
+            task.add_done_callback(lambda future: ended.append(future.exception()))
             begun.wait(5)
             raise ValueError("mine")
 
@@ -42,34 +42,34 @@ def test_a_failure_in_the_block_stops_the_branch() -> None:
     assert isinstance(ended[0], JobCancelled)
 
 
-def test_a_branchs_failure_stops_the_block_and_is_told_instead_of_the_cancellation() -> None:
+def test_a_tasks_failure_stops_the_block_and_is_raised_instead_of_the_cancellation() -> None:
     def broken() -> None:
-        raise ValueError("the branch's")
+        raise ValueError("the task's")
 
     def run() -> None:
-        with TaskGroup(CancelToken()) as branches:
-            branches.start(broken)
-            work_until_stopped(branches.token, threading.Event())
+        with TaskGroup(CancelToken()) as group:
+            group.start(broken)
+            work_until_stopped(group.token, threading.Event())
 
-    with pytest.raises(ValueError, match="the branch's"):
+    with pytest.raises(ValueError, match="the task's"):
         run()
 
 
-def test_a_failure_that_nobody_asks_for_is_told_too() -> None:
+def test_a_failure_that_nobody_asks_for_is_raised_too() -> None:
     def broken() -> None:
         raise ValueError("unasked")
 
-    with pytest.raises(ValueError, match="unasked"), TaskGroup(CancelToken()) as branches:
-        branches.start(broken)
+    with pytest.raises(ValueError, match="unasked"), TaskGroup(CancelToken()) as group:
+        group.start(broken)
 
 
-def test_the_jobs_cancellation_reaches_every_branch() -> None:
+def test_the_jobs_cancellation_reaches_every_task() -> None:
     job = CancelToken()
     begun = threading.Event()
 
     def run() -> None:
-        with TaskGroup(job) as branches:
-            branches.start(lambda: work_until_stopped(branches.token, begun))
+        with TaskGroup(job) as group:
+            group.start(lambda: work_until_stopped(group.token, begun))
             begun.wait(5)
             job.cancel()
 
@@ -85,6 +85,6 @@ def test_a_failure_here_does_not_cancel_the_job() -> None:
 
 
 def test_no_thread_is_left() -> None:
-    with TaskGroup(CancelToken()) as branches:
-        branches.start(lambda: None)
+    with TaskGroup(CancelToken()) as group:
+        group.start(lambda: None)
     assert not [t for t in threading.enumerate() if t.name.startswith("task")]

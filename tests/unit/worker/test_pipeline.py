@@ -1,4 +1,4 @@
-"""The handover: parts come in any order, the alignment is in the transcription's."""
+"""The queue of segments: parts come in any order, the alignment is in the transcription's."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ def test_parts_in_any_order_make_the_whole(texts: list[str], chance: random.Rand
     assert joined == aligned(whole)
 
 
-def test_what_an_alignment_has_too_much_is_kept() -> None:
+def test_sentences_beyond_the_last_segments_letters_are_kept() -> None:
     part = Transcription((TextSegment(0, 1, "a", -0.1),), "en", None)
     found = (TimedSegment(0, 1, "a"), TimedSegment(1, 2, "more"))
     assert in_order([(part, Alignment(found))]).segments == found
 
 
-def test_what_has_gathered_comes_at_once_and_in_order() -> None:
-    handover = SegmentQueue()
+def test_segments_since_the_last_time_come_together_in_order() -> None:
+    queue = SegmentQueue()
     for start in (5, 1, 3):
-        handover.put(Transcription((TextSegment(start, start + 1, "a", -0.1),), "en", None))
-    parts = iter(handover)
+        queue.put(Transcription((TextSegment(start, start + 1, "a", -0.1),), "en", None))
+    parts = iter(queue)
     assert [segment.start for segment in next(parts).segments] == [1, 3, 5]
-    threading.Timer(0.05, handover.close).start()
+    threading.Timer(0.05, queue.close).start()
     assert list(parts) == []
 
 
 def test_a_close_behind_the_last_part_is_seen() -> None:
-    handover = SegmentQueue()
-    handover.put(Transcription((), "en", None))
-    handover.close()
-    assert len(list(handover)) == 1
+    queue = SegmentQueue()
+    queue.put(Transcription((), "en", None))
+    queue.close()
+    assert len(list(queue)) == 1

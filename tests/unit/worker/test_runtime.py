@@ -53,7 +53,7 @@ def test_the_folder_that_is_used_is_told_once_and_those_passed_over(
     assert used == f"models: {baked} (production), Whisper large-v3"
 
 
-def test_models_that_are_not_there_are_left_to_the_fitness_check(
+def test_models_that_are_not_there_are_left_to_the_health_check(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     threads = threading.active_count()

@@ -1,4 +1,4 @@
-"""Fitness: each check names its remedy; what is not demanded is not checked."""
+"""Health: each check names its remedy; what is not demanded is not checked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def lacking() -> ModelsFolder:
     raise unavailable("MODELS_DIR is not whole; make it anew with python -m builder.fetch_models")
 
 
-def test_little_room_for_recordings_is_unfit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_little_room_for_recordings_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -> None:
     free_bytes(monkeypatch, 999)
     with pytest.raises(
         Unhealthy, match="999 bytes free.*1,000: give the endpoint a larger container"
@@ -47,7 +47,7 @@ def test_less_room_than_the_largest_recording_needs_is_told(
     assert "MAX_AUDIO_BYTES allows 2,000" in caplog.text
 
 
-def test_a_folder_that_cannot_be_written_is_unfit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_written_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -> None:
     def read_only() -> Any:
         raise OSError(30, os.strerror(30))
 
@@ -56,7 +56,7 @@ def test_a_folder_that_cannot_be_written_is_unfit(monkeypatch: pytest.MonkeyPatc
         check_scratch(WorkerSettings())
 
 
-def test_models_that_are_not_there_are_unfit_in_the_folders_own_words() -> None:
+def test_models_that_are_not_there_are_unhealthy_in_the_folders_own_words() -> None:
     with pytest.raises(Unhealthy, match=r"not whole; make it anew with python -m builder\.fetch"):
         check_models(lacking)
 
@@ -111,7 +111,7 @@ def test_a_gpu_that_is_there_runs_a_kernel(
 @pytest.mark.parametrize(
     ("device", "asked"), [("auto", "the machine has a GPU"), ("cuda", "DEVICE=cuda")]
 )
-def test_a_gpu_that_torch_does_not_see_is_unfit(
+def test_a_gpu_that_torch_does_not_see_is_unhealthy(
     monkeypatch: pytest.MonkeyPatch, devices: Path, device: str, asked: str
 ) -> None:
     with_torch(monkeypatch, Torch(available=False))
@@ -119,7 +119,9 @@ def test_a_gpu_that_torch_does_not_see_is_unfit(
         check_gpu(WorkerSettings(device=device), devices)
 
 
-def test_a_gpu_that_runs_no_kernel_is_unfit(monkeypatch: pytest.MonkeyPatch, devices: Path) -> None:
+def test_a_gpu_that_runs_no_kernel_is_unhealthy(
+    monkeypatch: pytest.MonkeyPatch, devices: Path
+) -> None:
     said = "CUDA error: no kernel image is available\nCompile with TORCH_USE_CUDA_DSA"
     with_torch(monkeypatch, Torch(available=True, error=said))
     with pytest.raises(
@@ -130,7 +132,7 @@ def test_a_gpu_that_runs_no_kernel_is_unfit(monkeypatch: pytest.MonkeyPatch, dev
 
 
 @pytest.mark.parametrize(("device", "has_gpu"), [("auto", False), ("cpu", True), ("cpu", False)])
-def test_where_no_gpu_is_demanded_torch_is_not_even_imported(
+def test_where_no_gpu_is_demanded_torch_is_not_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, devices: Path, device: str, has_gpu: bool
 ) -> None:
     torch = with_torch(monkeypatch, Torch(available=False))

@@ -11,7 +11,6 @@ import pytest
 
 from bucketscribe_contract import FailureCode, JobFailure, Stage
 from worker.host import log as job_log
-from worker.host import log as log_format
 from worker.host.log import JobLog, JsonLines, said
 
 STAGES = {Stage.FETCH: 0.014, Stage.TRANSCRIBE: 2.5}
@@ -23,7 +22,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """A job that took 5 s and 812 MB."""
     seconds = iter([100.0, 105.0, 105.0])
     monkeypatch.setattr(job_log.time, "perf_counter", lambda: next(seconds))
-    monkeypatch.setattr(log_format.current_job, "job_id", None)
+    monkeypatch.setattr(job_log.current_job, "job_id", None)
     monkeypatch.setattr(job_log.memory, "peaks_mb", lambda: {"rss_peak_mb": 812})
 
 
@@ -101,7 +100,7 @@ def test_one_line_is_written_as_json_with_the_jobs_id(
     (line,) = (json.loads(line) for line in lines)
     assert (line["requestId"], line["job"], line["audio_seconds"]) == ("job-1", "job-1", 40.0)
     assert line["message"].startswith("worker.job | job job-1")
-    assert log_format.current_job.job_id is None
+    assert job_log.current_job.job_id is None
 
 
 def test_nothing_of_a_transcript_or_a_url_gets_into_it() -> None:
@@ -142,7 +141,7 @@ def test_lines_are_json_on_runpod_only_and_scrubbed_on_both(
         monkeypatch.setenv("RUNPOD_ENDPOINT_ID", "ep")
     else:
         monkeypatch.delenv("RUNPOD_ENDPOINT_ID", raising=False)
-    log_format.configure_logging()
+    job_log.configure_logging()
     logging.getLogger("worker.x").warning("GET https://b/k?X-Amz-Signature=5ec2e7")
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("{") is on_runpod

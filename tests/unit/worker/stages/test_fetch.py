@@ -103,12 +103,7 @@ def test_every_refusal_has_its_code(
 ) -> None:
     s3.answers = [answer]
     assert failure(s3, tmp_path, path).code == code
-
-
-def test_a_refusal_is_not_asked_again(s3: LoopbackS3, tmp_path: Path) -> None:
-    s3.answers = [Answer(403, DENIED)]
-    failure(s3, tmp_path)
-    assert len(s3.requests) == 1
+    assert len(s3.requests) == (3 if code == "STORAGE_UNAVAILABLE" else 1)
 
 
 def test_a_passing_5xx_is_tried_again(s3: LoopbackS3, tmp_path: Path) -> None:
@@ -186,14 +181,10 @@ def test_a_broken_download_goes_on_where_it_stopped(
 ) -> None:
     arrived = int(len(BODY) * share) // BLOCK_BYTES * BLOCK_BYTES
     s3.answers = [cut_at(share), rest_from(arrived)]
-    assert run(s3, tmp_path).path.read_bytes() == BODY
+    recording = run(s3, tmp_path)
+    assert (recording.path.read_bytes(), recording.etag) == (BODY, ETAG)
     asked = s3.requests[1][2]
     assert (asked["Range"], asked["If-Match"]) == (f"bytes={arrived}-", ETAG)
-
-
-def test_it_is_told_which_version_was_read(s3: LoopbackS3, tmp_path: Path) -> None:
-    s3.answers = [cut_at(0.5), rest_from(len(BODY) // 2)]
-    assert run(s3, tmp_path).etag == ETAG
 
 
 @pytest.mark.parametrize("etag", ["", '"' + "e" * 64 + '"', '"\xfc"'])
