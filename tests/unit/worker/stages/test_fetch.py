@@ -97,6 +97,7 @@ SAYS_EXPIRED = b"<Error><Code>AccessDenied</Code><Message>Request has expired</M
         (Answer(429), "/b/k", "STORAGE_UNAVAILABLE"),
         (Answer(307, headers={"Location": "http://127.0.0.1:1/"}), "/b/k", "URL_NOT_ALLOWED"),
     ],
+    ids=["404", "expired", "ended", "denied", "old token", "503", "429", "redirect"],
 )
 def test_every_refusal_has_its_code(
     s3: LoopbackS3, tmp_path: Path, answer: Answer, path: str, code: str
