@@ -19,10 +19,12 @@ import requests
 from bucketscribe_contract import JobFailure
 from devstack import Stack
 from devstack.demo import telephone_sample
+from devstack.queue import QueueConfig
 from tests.recordings import short_speech, write_recording
 
 ROOT = Path(__file__).parents[2]
 SIGNATURE = re.compile(r"X-Amz-Signature(=|%3D)[0-9a-f]", re.IGNORECASE)
+UNREADABLE = b"RIFF\x24\x00\x00\x00WAVE" + b"no audio in it " * 100
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"}
 
 
@@ -37,10 +39,14 @@ class Bench:
         """Store an object."""
         self.stack.s3.client().put_object(Bucket=self.stack.s3.bucket, Key=key, Body=body)
 
+    def read(self, key: str) -> bytes:
+        """Read an object."""
+        found = self.stack.s3.client().get_object(Bucket=self.stack.s3.bucket, Key=key)
+        return found["Body"].read()
+
     def get_json(self, key: str) -> Any:
         """Read a JSON object."""
-        found = self.stack.s3.client().get_object(Bucket=self.stack.s3.bucket, Key=key)
-        return json.loads(found["Body"].read())
+        return json.loads(self.read(key))
 
     def etag(self, key: str) -> str:
         """Ask S3 which version of an object there is."""
@@ -55,11 +61,16 @@ class Bench:
             method, Params=params, ExpiresIn=expires_s
         )
 
+    @property
+    def env(self) -> dict[str, str]:
+        """The edge client's variables."""
+        return {**os.environ, **self.stack.env, "PYTHONPATH": str(ROOT)}
+
     def edge_client(self, *arguments: str, code: int = 0) -> str:
         """Run the real edge client; return what it printed on stdout."""
         done = subprocess.run(
             [sys.executable, "-m", "edge_client", *arguments],
-            env={**os.environ, **self.stack.env},
+            env=self.env,
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -114,10 +125,13 @@ class Bench:
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """The stack with one real worker; at its end nothing that people read may hold a secret."""
     with Stack(
-        logs=tmp_path_factory.mktemp("logs"), worker_env={"MAX_AUDIO_BYTES": "9000000"}
+        logs=tmp_path_factory.mktemp("logs"),
+        worker_env={"MAX_AUDIO_BYTES": "9000000"},
+        config=QueueConfig(webhook_interval_s=0.2),
     ) as stack:
         bench = Bench(stack)
         yield bench
+        assert list(stack.worker_home.rglob("bucketscribe-*")) == [], "jobs' files are left"
         _check_that_workers_see_no_aws_key(stack)
         _check_that_nobody_reads_a_secret(bench)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,11 +11,10 @@ from pathlib import Path
 from devstack import EventKind
 from edge_client.jobs.transcript import parse
 from edge_client.session import Session
-from tests.e2e.conftest import ROOT, Bench
+from tests.e2e.conftest import ROOT, UNREADABLE, Bench
 
 USER = "batch"
 SESSIONS = [Session(USER, f"s{number}") for number in range(3)]
-UNREADABLE = b"RIFF\x24\x00\x00\x00WAVE" + b"no audio in it " * 100
 
 
 def test_box_that_is_killed_loses_nothing_and_the_next_submits_each_session_once(
@@ -30,10 +28,8 @@ def test_box_that_is_killed_loses_nothing_and_the_next_submits_each_session_once
     assert "Complete: 3 succeeded, 0 failed" in said
     assert submissions(bench) - before == len(SESSIONS)
     for session in SESSIONS:
-        stored = bench.stack.s3.client().get_object(
-            Bucket=bench.stack.s3.bucket, Key=session.result_key
-        )
-        assert sum(len(line.text.split()) for line in parse(stored["Body"].read()).lines) > 5
+        lines = parse(bench.read(session.result_key)).lines
+        assert sum(len(line.text.split()) for line in lines) > 5
 
     # a replaced recording alone runs again, and one that cannot be read is named
     bench.put(SESSIONS[0].audio_key, short_wav + bytes(32_000))
@@ -53,9 +49,7 @@ def kill_after_first_submission(bench: Bench, log: Path) -> None:
     """Start a batch of one job at a time, and SIGKILL it once that is in flight."""
     command = [sys.executable, "-m", "edge_client", "batch", "--user", USER, "--max-in-flight", "1"]
     with log.open("wb") as output:
-        batch = subprocess.Popen(
-            command, env={**os.environ, **bench.stack.env}, cwd=ROOT, stderr=output
-        )
+        batch = subprocess.Popen(command, env=bench.env, cwd=ROOT, stderr=output)
     deadline = time.monotonic() + 60
     while " submitted: " not in log.read_text():
         assert batch.poll() is None, log.read_text()

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-import requests
 
 from bucketscribe_contract import MAX_SUMMARY_BYTES, JobSummary, Transcript
 from devstack import EventKind
-from tests.e2e.conftest import Bench
+from tests.e2e.conftest import UNREADABLE, Bench
+from tests.recordings import telephone_speech, write_recording
 
 USER = "users/512b3590-30b1-707d-ed46-bf68df7b52d5/audio/sessions"
 ODD = f"{USER}/séance 1+1 = 100%"
@@ -83,26 +85,49 @@ def test_progress_is_reported_before_the_result(bench: Bench, said: dict[str, An
     assert len(kinds) > 1
 
 
-def test_the_worker_leaves_no_file_behind(bench: Bench) -> None:
-    assert list(bench.stack.worker_home.rglob("bucketscribe-*")) == []
+def test_a_failed_job_ends_with_its_code(bench: Bench) -> None:
+    """`--debug` prints more, and like all that is printed no signature: the stack's end looks."""
+    bench.put(f"{USER}/unreadable/audio.wav", UNREADABLE)
+    command = ("submit", f"{USER}/unreadable", "--wait", "--json")
+    said = json.loads(bench.edge_client("--debug", *command, code=1))
+    assert said["failure"]["code"] == "AUDIO_UNREADABLE"
+
+
+def test_a_running_job_is_not_submitted_twice_and_can_be_cancelled(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """Afterwards the worker is free for the next job."""
+    prefix, recording = f"{USER}/long", tmp_path / "audio.wav"
+    write_recording(recording, np.tile(telephone_speech(), 8))
+    bench.put(f"{prefix}/audio.wav", recording.read_bytes())
+    job_id = json.loads(bench.edge_client("submit", prefix, "--json"))["job_id"]
+    while bench.call("GET", f"status/{job_id}").get("output") is None:
+        time.sleep(0.02)  # until the worker reports progress
+    again = json.loads(bench.edge_client("submit", prefix, "--json"))
+    assert again["state"] == "already_submitted"
+    bench.edge_client("wait", prefix, "--timeout", "1", code=1)
+    bench.edge_client("cancel", prefix)
+    assert json.loads(bench.edge_client("wait", prefix, "--json"))["state"] == "cancelled"
+    assert bench.failure({"audio_base64": "QQ=="}).code == "AUDIO_UNREADABLE"
+    ends = bench.stack.queue_events(EventKind.COMPLETED, EventKind.FAILED)
+    assert job_id not in [event.job_id for event in ends]
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 def test_curl_works_on_what_presign_prints(bench: Bench, tmp_path: Path, telephone: bytes) -> None:
-    urls = json.loads(bench.edge_client("presign", ODD, "--json"))
-    got = tmp_path / "audio.wav"
-    subprocess.run(["curl", "-sSf", "-o", str(got), urls["audio_url"]], check=True)
-    assert got.read_bytes() == telephone
-    put = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "-T", "-", urls["result_url"]]
-    for content_type, status in (("application/json", b"200"), ("text/plain", b"403")):
-        header = ["-H", f"Content-Type: {content_type}"]
-        done = subprocess.run([*put, *header], input=b"{}", capture_output=True, check=True)
-        assert done.stdout == status
+    def curl(arguments: list[str]) -> int:
+        return subprocess.run(arguments, cwd=tmp_path, check=False, capture_output=True).returncode
 
-
-def test_an_expired_url_gets_s3s_403(bench: Bench) -> None:
-    urls = json.loads(bench.edge_client("presign", ODD, "--expires", "1", "--json"))
+    get, put = curl_lines(bench.edge_client("presign", ODD))
+    (tmp_path / "transcription.json").write_text("{}")
+    assert curl(get) == 0
+    assert (tmp_path / "audio.wav").read_bytes() == telephone
+    assert curl(put) == 0
+    assert curl([word.replace("application/json", "text/plain") for word in put]) == 22
+    expired, _ = curl_lines(bench.edge_client("presign", ODD, "--expires", "1"))
     time.sleep(2.1)
-    answer = requests.get(urls["audio_url"], timeout=10)
-    assert answer.status_code == 403
-    assert "expired" in answer.text
+    assert curl(expired) == 22  # S3's 403
+
+
+def curl_lines(printed: str) -> list[list[str]]:
+    return [shlex.split(line) for line in printed.splitlines() if line.startswith("curl")]

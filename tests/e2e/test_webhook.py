@@ -1,104 +1,42 @@
-"""Jobs finished by `webhook serve` alone: SeaweedFS, the queue's own callbacks, the SDK's worker.
+"""Sessions finished by `webhook serve` alone: nobody waits for them, the queue calls back."""
 
-Nobody waits for these jobs: what ends in S3 was settled because the queue called.
-"""
+from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+import psutil
 import pytest
 import requests
 
-from devstack import Stack
 from devstack.events import EventKind
-from devstack.queue import QueueConfig
-from devstack.stack import write_env_file
 from edge_client.jobs.callback_url import fill
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.transcript import parse
 from edge_client.session import Session
 from edge_client.webhook.server import fresh_secret
-from tests.unit.edge_client.samples import wav
+from tests.e2e.conftest import UNREADABLE, Bench
 
-pytestmark = pytest.mark.timeout(300)
-ROOT = Path(__file__).parents[2]
+USER = "webhook +1"
 SECRET = fresh_secret()
 LYING = {"id": "x", "status": "COMPLETED", "output": {"status": "ok", "result": {"bytes": 1}}}
 
 
-class Box:
-    """An edge box: its folder with .env, and the stack that it talks to."""
+class Receiver:
+    """A running `webhook serve`."""
 
-    def __init__(self, stack: Stack, home: Path, s3: Any) -> None:
-        self.stack, self.home, self.s3 = stack, home, s3
-        self.bucket = stack.env["COGNITO_S3_BUCKET"]
-        self.env = {
-            "PYTHONPATH": str(ROOT),
-            "PATH": "",
-            "HOME": str(home),
-            "RETRY_DELAY_SECONDS": "0.2",
-            "WEBHOOK_SECRET": SECRET,
-        }
-
-    def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "edge_client", *argv],
-            cwd=self.home,
-            env=self.env,
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-
-    def submit(self, name: str, deed: str, template: str) -> Session:
-        """Upload a recording, and submit it."""
-        session = Session("u 1", name)
-        self.s3.put_object(Bucket=self.bucket, Key=session.audio_key, Body=wav(4))
-        done = self.run("submit", session.prefix, "--hotwords", deed, "--webhook", template)
-        assert done.returncode == 0, done.stderr
-        return session
-
-    def objects(self, session: Session) -> dict[str, tuple[str, Any]]:
-        """What is in S3 of a session: key to ETag and time."""
-        page = self.s3.list_objects_v2(Bucket=self.bucket, Prefix=session.prefix + "/")
-        return {o["Key"]: (o["ETag"], o["LastModified"]) for o in page.get("Contents", ())}
-
-    def is_done(self, session: Session) -> bool:
-        """Whether there is a transcript."""
-        return session.result_key in self.objects(session)
-
-    def read(self, key: str) -> bytes:
-        """Read an object."""
-        body: bytes = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
-        return body
-
-    def claim(self, session: Session) -> Claim:
-        """Read a claim."""
-        return Claim.model_validate_json(self.read(session.claim_key))
-
-    def events(self, kind: EventKind, job_id: str | None = None) -> int:
-        """Count what happened in the queue."""
-        return sum(job_id in (None, e.job_id) for e in self.stack.queue_events(kind))
-
-
-class Serving:
-    """A running ``webhook serve``."""
-
-    def __init__(self, box: Box, log: Path, listen: str = "127.0.0.1:0") -> None:
-        self.log = log
+    def __init__(self, bench: Bench, log: Path, listen: str = "127.0.0.1:0") -> None:
+        self._log = log
         with log.open("w") as stderr:
-            self.process = subprocess.Popen(
+            self._process = subprocess.Popen(
                 [sys.executable, "-m", "edge_client", "webhook", "serve", "--listen", listen],
-                cwd=box.home,
-                env=box.env,
+                env={**bench.env, "WEBHOOK_SECRET": SECRET},
+                cwd=log.parent,
                 stderr=stderr,
             )
         self.until(lambda: "listening on " in self.said)
@@ -108,119 +46,126 @@ class Serving:
     @property
     def said(self) -> str:
         """All that it logged."""
-        return self.log.read_text()
+        return self._log.read_text()
 
-    def until(self, holds: Callable[[], bool], limit_s: float = 60) -> None:
+    def until(self, holds: Callable[[], bool], limit_s: float = 120) -> None:
         """Wait until something holds, while it runs."""
         deadline = time.monotonic() + limit_s
         while not holds():
-            assert self.process.poll() is None, self.said
+            assert self._process.poll() is None, self.said
             assert time.monotonic() < deadline, self.said
             time.sleep(0.05)
 
-    def call(self, session: Session, template: str = "") -> int:
+    def call(self, session: Session, secret: str = SECRET) -> int:
         """Call as RunPod does, with a body that lies."""
-        url = fill(template or self.template, session)
+        url = fill(f"{self.url}/hooks/{secret}/{{session}}", session)
         return requests.post(url, json=LYING, timeout=10).status_code
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End it; return its exit code."""
-        self.process.send_signal(number)
-        return self.process.wait(30)
+        self._process.send_signal(number)
+        return self._process.wait(30)
 
 
 @pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
-    home = tmp_path_factory.mktemp("webhook")
-    command = (sys.executable, "-m", "tests.fakes.worker_process", "sdk")
-    config = QueueConfig(webhook_interval_s=0.2)
-    with Stack(logs=home / "logs", worker_command=command, config=config) as stack:
-        write_env_file(home / ".env", stack.env)
-        s3 = stack.s3.client()
-        yield Box(stack, home, s3)
-        s3.close()
-
-
-@pytest.fixture(scope="module")
-def serving(box: Box) -> Iterator[Serving]:
-    serving = Serving(box, box.home / "serve.log")
-    yield serving
-    code, said = serving.end(), serving.said
+def receiver(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
+    receiver = Receiver(bench, tmp_path_factory.mktemp("webhook") / "serve.log")
+    yield receiver
+    code, said = receiver.end(), receiver.said
+    bench.printed.append(said)
     assert (code, said.splitlines()[-1]) == (0, "stopped")
-    for secret in (SECRET, "/hooks", "X-Amz-", "Traceback"):
+    for secret in (SECRET, "/hooks", "Traceback"):
         assert secret not in said
 
 
-def test_transcript_in_the_answer_reaches_s3(box: Box, serving: Serving) -> None:
-    session = box.submit("ses sion+%41 ü", "upload_failed", serving.template)
-    serving.until(lambda: box.is_done(session))
-    assert len(parse(box.read(session.result_key)).lines) == 2
-    serving.until(lambda: f"{session}: done: the worker could not reach S3" in serving.said)
+def submit(bench: Bench, name: str, recording: bytes, template: str) -> Session:
+    """Upload a recording, and submit it."""
+    session = Session(USER, name)
+    bench.put(session.audio_key, recording)
+    bench.edge_client("submit", session.prefix, "--webhook", template)
+    return session
 
 
-def test_stored_transcript_needs_nothing_more(box: Box, serving: Serving) -> None:
-    session = box.submit("plain", "slow-3", serving.template)
-    serving.until(lambda: f"{session}: done" in serving.said)
-    assert box.is_done(session)
-    assert json.loads(box.run("submit", session.prefix, "--json").stdout)["state"] == "already_done"
+def objects(bench: Bench, session: Session) -> dict[str, str]:
+    """What S3 holds of a session: keys and ETags."""
+    s3 = bench.stack.s3
+    page = s3.client().list_objects_v2(Bucket=s3.bucket, Prefix=session.prefix + "/")
+    return {entry["Key"]: entry["ETag"] for entry in page.get("Contents", ())}
 
 
-def test_failing_job_is_recovered_by_another_with_the_same_webhook(
-    box: Box, serving: Serving
+def submissions(bench: Bench) -> int:
+    return len(bench.stack.queue_events(EventKind.SUBMITTED))
+
+
+@contextmanager
+def paused_workers(bench: Bench) -> Iterator[None]:
+    """Jobs that are submitted meanwhile do not end."""
+    workers = [psutil.Process(pid) for pid in bench.stack.worker_pids()]
+    for worker in workers:
+        worker.suspend()
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.resume()
+
+
+def test_transcript_is_reported_done_once_called_and_a_second_call_changes_nothing(
+    bench: Bench, receiver: Receiver, short_wav: bytes
 ) -> None:
-    before = box.events(EventKind.SUBMITTED)
-    session = box.submit("flaky", "flaky", serving.template)
-    serving.until(lambda: f"{session}: done" in serving.said)
-    assert box.is_done(session)
-    assert box.events(EventKind.SUBMITTED) - before == 2
-    claim = box.claim(session)
-    assert [attempt.ended for attempt in claim.earlier] == ["STORAGE_UNAVAILABLE"]
-    assert box.events(EventKind.WEBHOOK_DELIVERED, claim.job_id) == 1
-    assert box.events(EventKind.WEBHOOK_DELIVERED, claim.earlier[0].job_id) == 1
+    session = submit(bench, "ses sion+%41 ü", short_wav, receiver.template)
+    receiver.until(lambda: f"{session}: done" in receiver.said)
+    assert parse(bench.read(session.result_key)).lines
+    before = objects(bench, session), submissions(bench)
+    assert receiver.call(session) == 200
+    receiver.until(lambda: receiver.said.count(f"{session}: done") == 2)
+    assert (objects(bench, session), submissions(bench)) == before
 
 
-def test_failure_for_good_is_in_the_claim(box: Box, serving: Serving) -> None:
-    session = box.submit("bad", "fail", serving.template)
-    serving.until(lambda: f"{session}: failed" in serving.said)
-    assert (box.claim(session).ended or "").startswith("AUDIO_UNREADABLE")
+def test_failure_for_good_is_in_the_claim(bench: Bench, receiver: Receiver) -> None:
+    session = submit(bench, "unreadable", UNREADABLE, receiver.template)
+    receiver.until(lambda: f"{session}: failed" in receiver.said)
+    claim = Claim.model_validate_json(bench.read(session.claim_key))
+    assert (claim.ended or "").startswith("AUDIO_UNREADABLE")
+    assert [
+        event.job_id
+        for event in bench.stack.queue_events(EventKind.WEBHOOK_DELIVERED)
+        if event.job_id == claim.job_id
+    ] == [claim.job_id]
 
 
-def test_callback_that_comes_twice_changes_nothing(box: Box, serving: Serving) -> None:
-    session = box.submit("twice", "upload_failed", serving.template)
-    serving.until(lambda: f"{session}: done" in serving.said)
-    before = box.objects(session), box.events(EventKind.SUBMITTED)
-    assert serving.call(session) == 200
-    serving.until(lambda: serving.said.count(f"{session}: done") == 2)
-    assert (box.objects(session), box.events(EventKind.SUBMITTED)) == before
+def test_forged_callback_changes_nothing(
+    bench: Bench, receiver: Receiver, short_wav: bytes
+) -> None:
+    unknown = Session(USER, "unknown")
+    with paused_workers(bench):
+        running = submit(bench, "running", short_wav, receiver.template)
+        before = objects(bench, running), submissions(bench)
+        assert receiver.call(running, fresh_secret()) == 404
+        assert f"{running}: called" not in receiver.said
+        for session in (running, unknown):  # the right secret and a lying body
+            assert receiver.call(session) == 200
+        receiver.until(lambda: f"{running}: its job has not ended" in receiver.said)
+        receiver.until(lambda: f"{unknown}: nothing was submitted" in receiver.said)
+        assert (objects(bench, running), submissions(bench)) == before
+        assert objects(bench, unknown) == {}
+        bench.edge_client("cancel", running.prefix)
+    receiver.until(lambda: f"{running}: cancelled" in receiver.said)
 
 
-def test_forged_callback_changes_nothing(box: Box, serving: Serving) -> None:
-    running = box.submit("running", "slow", serving.template)
-    unknown = Session("u 1", "unknown")
-    before = box.objects(running), box.events(EventKind.SUBMITTED)
-    assert serving.call(running, f"{serving.url}/hooks/{fresh_secret()}/{{session}}") == 404
-    assert f"{running}: called" not in serving.said
-    for session in (running, unknown):  # the right secret and a lying body
-        assert serving.call(session) == 200
-    serving.until(lambda: f"{running}: its job has not ended" in serving.said)
-    serving.until(lambda: f"{unknown}: nothing was submitted" in serving.said)
-    assert (box.objects(running), box.events(EventKind.SUBMITTED)) == before
-    assert box.objects(unknown) == {}
-    assert box.run("cancel", running.prefix).returncode == 0
-    serving.until(lambda: f"{running}: cancelled" in serving.said)
+def test_what_a_killed_receiver_missed_is_found_by_wait(
+    bench: Bench, tmp_path: Path, short_wav: bytes
+) -> None:
+    first = Receiver(bench, tmp_path / "killed.log")
+    before = submissions(bench)
+    with paused_workers(bench):
+        session = submit(bench, "killed", short_wav, first.template)
+        assert first.end(signal.SIGKILL) == -signal.SIGKILL
+    bench.edge_client("wait", session.prefix)
+    assert session.result_key in objects(bench, session)
+    assert submissions(bench) - before == 1
 
-
-def test_what_a_killed_receiver_missed_is_found_by_wait(box: Box) -> None:
-    first = Serving(box, box.home / "killed.log")
-    before = box.events(EventKind.SUBMITTED)
-    session = box.submit("killed", "upload_failed", first.template)
-    assert first.end(signal.SIGKILL) == -signal.SIGKILL
-    waited = box.run("wait", session.prefix)
-    assert waited.returncode == 0, waited.stderr
-    assert box.is_done(session)
-    assert box.events(EventKind.SUBMITTED) - before == 1
-
-    again = Serving(box, box.home / "again.log", first.url.removeprefix("http://"))
-    session = box.submit("after", "upload_failed", first.template)
-    again.until(lambda: box.is_done(session))
+    again = Receiver(bench, tmp_path / "again.log", first.url.removeprefix("http://"))
+    session = submit(bench, "after", short_wav, first.template)
+    again.until(lambda: f"{session}: done" in again.said)
     assert again.end(signal.SIGINT) == 0

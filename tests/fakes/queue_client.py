@@ -1,16 +1,10 @@
-"""A small client of the devstack's queue, a clock to set, and what a test asks of processes."""
+"""A small client of the devstack's queue, and a clock to set."""
 
 from __future__ import annotations
 
 import json
-import os
-import time
-from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
-import psutil
-import pytest
 import requests
 
 from devstack.events import EventKind
@@ -74,32 +68,3 @@ class QueueClient:
     def kinds(self, job_id: str) -> list[EventKind]:
         """Return what happened to a job, in order."""
         return [event.kind for event in self.server.events.since() if event.job_id == job_id]
-
-
-def wait_until(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
-    """Return the first true value of `condition`; fail when it takes too long."""
-    deadline_s = time.monotonic() + timeout_s
-    while time.monotonic() < deadline_s:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    pytest.fail(f"not within {timeout_s} s")
-
-
-def is_running(pid: int) -> bool:
-    """Whether the process exists and is no zombie."""
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def group_members(group_id: int) -> list[int]:
-    """Return the running processes of a process group."""
-
-    def is_member(pid: int) -> bool:
-        with suppress(ProcessLookupError):
-            return os.getpgid(pid) == group_id
-        return False
-
-    return [pid for pid in psutil.pids() if is_member(pid) and is_running(pid)]

@@ -22,9 +22,9 @@ from tests.faults.cases_queue import EDGE_TO_QUEUE, WORKER_TO_QUEUE
 from tests.faults.cases_s3 import GETS, PUTS
 from tests.faults.cases_worker import KILLED, LEFT, STOPPED
 from tests.faults.ground import common_ground, files_left, secrets_in_logs
-from tests.faults.processes import processes_left
 from tests.faults.scene import Ground, Scene, scene
 from tests.faults.verify import aftermath, play
+from tests.processes import processes_left
 
 AT_ONCE = 5
 GROUPS = {

@@ -9,9 +9,9 @@ from tests.faults.cases_queue import is_run
 from tests.faults.cases_worker import STAGES
 from tests.faults.exchange import Exchange
 from tests.faults.orders import RUN, Order
-from tests.faults.processes import is_running
 from tests.faults.proxy import Rule, Trick
 from tests.faults.scene import Scene
+from tests.processes import is_running
 
 URL_LIFE_S = 10
 ALWAYS = 99
@@ -30,7 +30,9 @@ def ending_soon(scene: Scene) -> Trick:
 
     def trick(exchange: Exchange) -> None:
         body = json.loads(exchange.body)
-        body["input"]["result_url"] = scene.result_url(URL_LIFE_S)
+        body["input"]["result_url"] = scene.presign(
+            "transcription.json", URL_LIFE_S, ContentType="application/json"
+        )
         exchange.reply(exchange.forward(body=json.dumps(body).encode()))
 
     return trick

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 from tests.faults.case import Case, Done, Failed
 from tests.faults.exchange import Answer, Exchange
@@ -59,7 +61,13 @@ def wrong_signature(exchange: Exchange) -> None:
 
 def expired(scene: Scene) -> Trick:
     """Ask S3 with a signature that has ended."""
-    return lambda exchange: exchange.reply(exchange.forward(scene.expired_target(exchange)))
+
+    def trick(exchange: Exchange) -> None:
+        url = scene.presign("audio.wav", 1)
+        time.sleep(2.1)
+        exchange.reply(exchange.forward(f"{exchange.path}?{urlsplit(url).query}"))
+
+    return trick
 
 
 def deleted(scene: Scene) -> Trick:
@@ -127,11 +135,6 @@ def other_text(exchange: Exchange) -> None:
     """Let S3 store a readable transcript with another text, and say that all is well."""
     head, mark, text = exchange.body.partition(b'"text":"')
     exchange.reply(exchange.forward(body=head + mark + b"X" + text[1:]))
-
-
-def unreachable(exchange: Exchange) -> None:
-    """Break the connection at once."""
-    exchange.reset()
 
 
 def resumed(scene: Scene) -> str:
@@ -217,13 +220,13 @@ PUTS = [
     ),
     Case(
         "PUT: down for good, small transcript",
-        s3=lambda _: on_put(unreachable, math.inf),
+        s3=lambda _: on_put(Exchange.reset, math.inf),
         check=stored(4, 1),
     ),
     Case(
         "PUT: down for good, 20 MB transcript",
         Done(),
-        s3=lambda _: on_put(unreachable, math.inf),
+        s3=lambda _: on_put(Exchange.reset, math.inf),
         check=stored(4, 1),
         order=Order("attribute", "inflate", LARGE_TRANSCRIPT_BYTES),
     ),
@@ -231,7 +234,7 @@ PUTS = [
         Case(
             f"PUT: down for good, {size // 10**6} MB transcript that does not fit into an output",
             Done(without=less),
-            s3=lambda _: on_put(unreachable, math.inf),
+            s3=lambda _: on_put(Exchange.reset, math.inf),
             check=stored(4, 1),
             order=Order("attribute", "inflate", size),
         )

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from tests.faults.case import Cancelled, Case
 from tests.faults.cases_queue import is_run, with_policy
 from tests.faults.orders import END, RUN, TAKE, Order
-from tests.faults.processes import group, is_running
 from tests.faults.proxy import Rule
 from tests.faults.scene import EdgeSaid, Scene
+from tests.processes import group_members, is_running
 
 STAGES = (
     "fetch", "decode", "find_speech", "transcribe", "align", "diarize", "attribute", "deliver",
@@ -38,7 +38,7 @@ def cancel_in(stage: str) -> Callable[[Scene], EdgeSaid]:
 def group_is_gone(scene: Scene) -> str:
     """See that nothing of the first worker is left: its pings come from another process."""
     pid = scene.entries(RUN)[0].pid
-    scene.until(lambda: not group(pid), "the end of the worker's processes", 20.0)
+    scene.until(lambda: not group_members(pid), "the end of the worker's processes", 20.0)
     return ""
 
 

@@ -13,7 +13,7 @@ import socket
 import struct
 import termios
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 PATIENCE_S = 120.0
@@ -28,13 +28,6 @@ class Answer:
     status: int
     headers: Headers = ()
     body: bytes = field(default=b"", repr=False)
-
-    def with_headers(self, **changed: str | None) -> Answer:
-        """Return the answer with headers set, or taken out; ``_`` stands for ``-``."""
-        wanted = {name.replace("_", "-").lower(): value for name, value in changed.items()}
-        kept = [pair for pair in self.headers if pair[0].lower() not in wanted]
-        added = [(name, value) for name, value in wanted.items() if value is not None]
-        return replace(self, headers=(*kept, *added))
 
 
 @dataclass

@@ -7,6 +7,7 @@ before it, after it, or for its time.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import random
 import signal
@@ -16,6 +17,7 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -31,6 +33,9 @@ class Deed:
 
     order: Order
     token: CancelToken
+
+
+Misdeed = Callable[[Deed], AbstractContextManager[Any]]
 
 
 @contextmanager
@@ -58,78 +63,50 @@ def paused(deed: Deed) -> Iterator[None]:
     yield
 
 
-@contextmanager
-def raising(deed: Deed) -> Iterator[None]:
-    """Meet a programming error."""
-    raise AttributeError(f"injected in {deed.order.stage}")
-    yield
+def raising(error: Callable[[str], Exception]) -> Misdeed:
+    """Make a misdeed of an error; it is given the stage's name."""
 
+    @contextmanager
+    def misdeed(deed: Deed) -> Iterator[None]:
+        raise error(f"injected in {deed.order.stage}")
+        yield
 
-@contextmanager
-def poisoned(_: Deed) -> Iterator[None]:
-    """Meet the kind of error after which every CUDA call of the process fails."""
-    raise RuntimeError("CUDA error: an illegal memory access was encountered (injected)")
-    yield
+    return misdeed
 
 
 @contextmanager
 def disk_full_before(_: Deed) -> Iterator[None]:
     """See a disk that has no room."""
-    with patch("shutil.disk_usage", lambda _: _Usage(10**9, 10**9, 0)):
+    with patch("shutil.disk_usage", lambda _: SimpleNamespace(free=0)):
         yield
-
-
-@dataclass(frozen=True)
-class _Usage:
-    total: int
-    used: int
-    free: int
 
 
 @contextmanager
 def disk_full_midway(deed: Deed) -> Iterator[None]:
     """Write until there is no room left."""
-    real, room = Path.open, int(deed.order.amount)
+    real = Path.open
+
+    class SmallDisk(io.BufferedWriter):
+        def write(self, block: Any) -> int:
+            if self.tell() + len(block) > deed.order.amount:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(block)
 
     def opened(path: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
-        file = real(path, mode, *args, **kwargs)
-        return _Limited(file, room) if "a" in mode or "w" in mode else file
+        if "a" in mode or "w" in mode:
+            return SmallDisk(io.FileIO(path, mode))
+        return real(path, mode, *args, **kwargs)
 
     with patch.object(Path, "open", opened):
         yield
 
 
-class _Limited:
-    """A file on a disk with little room."""
-
-    def __init__(self, file: Any, room: int) -> None:
-        self._file, self._room = file, room
-
-    def __enter__(self) -> _Limited:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-    def write(self, block: bytes) -> int:
-        if self._file.tell() + len(block) > self._room:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return int(self._file.write(block))
-
-
-@contextmanager
-def out_of_memory(deed: Deed) -> Iterator[None]:
+def out_of_memory(deed: Deed) -> AbstractContextManager[Any]:
     """Refuse batches larger than the amount inside the stage's model."""
     stage, above = deed.order.stage, int(deed.order.amount)
     if stage == "transcribe":
-        refused = _whisper_refuses(above)
-    else:
-        refused = _around_models(stage, lambda batch: _check(batch, above))
-    with refused:
-        yield
+        return _whisper_refuses(above)
+    return _around_models(stage, lambda batch: _check(batch, above))
 
 
 def _whisper_refuses(above: int) -> AbstractContextManager[Any]:
@@ -142,6 +119,11 @@ def _whisper_refuses(above: int) -> AbstractContextManager[Any]:
         return real(whisper, chunks, *args)
 
     return patch.object(Whisper, "decode", decode)
+
+
+def _check(batch: int, above: int) -> None:
+    if batch > above:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB (injected)")
 
 
 def _around_models(stage: str, look: Callable[[int], None]) -> AbstractContextManager[Any]:
@@ -168,27 +150,13 @@ def _around_models(stage: str, look: Callable[[int], None]) -> AbstractContextMa
     return patch.object(nn.Module, "__call__", call)
 
 
-@contextmanager
-def model_raising(deed: Deed) -> Iterator[None]:
+def model_raising(deed: Deed) -> AbstractContextManager[Any]:
     """Have the stage's torch models raise."""
 
     def refuse(_: int) -> None:
         raise RuntimeError(f"injected in a model of {deed.order.stage}")
 
-    with _around_models(deed.order.stage, refuse):
-        yield
-
-
-def _check(batch: int, above: int) -> None:
-    if batch > above:
-        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB (injected)")
-
-
-@contextmanager
-def host_out_of_memory(deed: Deed) -> Iterator[None]:
-    """Have the stage itself run out of memory, where it has no model."""
-    raise MemoryError(f"injected in {deed.order.stage}")
-    yield
+    return _around_models(deed.order.stage, refuse)
 
 
 def inflated(segments: tuple[Any, ...], size: int) -> tuple[Any, ...]:
@@ -210,15 +178,17 @@ def _scrambled(word: Any, chance: random.Random) -> Any:
     return word.model_copy(update={"word": letters, "score": chance.random(), **times})
 
 
-MISDEEDS: dict[str, Callable[[Deed], AbstractContextManager[None]]] = {
+CUDA = "CUDA error: an illegal memory access was encountered"
+MISDEEDS: dict[str, Misdeed] = {
     "die": killed,
     "leave": terminated,
     "pause": paused,
-    "raise": raising,
-    "meet a CUDA error": poisoned,
+    "raise": raising(AttributeError),
+    "meet a CUDA error": raising(lambda where: RuntimeError(f"{CUDA} ({where})")),
     "have its model raise": model_raising,
     "find the disk full": disk_full_before,
     "fill the disk": disk_full_midway,
     "run out of memory": out_of_memory,
-    "run out of host memory": host_out_of_memory,
+    "run out of host memory": raising(MemoryError),
 }
+"""After a CUDA error every CUDA call of the process fails: such a worker must be replaced."""

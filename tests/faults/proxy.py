@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import http.client
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Any, Self
 
 from tests.faults.exchange import Exchange
@@ -24,14 +23,14 @@ def pass_through(exchange: Exchange) -> None:
     exchange.reply(exchange.forward())
 
 
-@dataclass(frozen=True)
+@dataclass
 class Rule:
     """Which exchanges get which trick.
 
     Attributes:
         matches: Looks at the request.
         trick: What happens to it.
-        times: How often; afterwards the rule is spent.
+        times: How often from now on; at zero the rule is spent.
     """
 
     matches: Callable[[Exchange], bool]
@@ -39,26 +38,20 @@ class Rule:
     times: float = 1
 
 
-@dataclass
-class _Left:
-    """A rule, and how often it may still be used."""
-
-    rule: Rule
-    times: float
-
-
 class Proxy:
     """One listener in front of one server.
 
     Args:
         upstream: Such as ``http://127.0.0.1:8333``.
+
+    Attributes:
         rules: The first that matches and is not spent has its way.
     """
 
-    def __init__(self, upstream: str, rules: Sequence[Rule] = ()) -> None:
+    def __init__(self, upstream: str) -> None:
         self.upstream = upstream
         self.exchanges: list[Exchange] = []
-        self._left = [_Left(rule, rule.times) for rule in rules]
+        self.rules: list[Rule] = []
         self._lock = threading.Lock()
         self._server = self._listen(0)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -67,15 +60,8 @@ class Proxy:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
-
-    def add(self, rule: Rule) -> None:
-        """Follow one more rule from now on."""
-        with self._lock:
-            self._left.append(_Left(rule, rule.times))
 
     def start(self) -> None:
         """Accept connections, on the same port as before."""
@@ -105,10 +91,10 @@ class Proxy:
 
     def _trick_for(self, exchange: Exchange) -> Trick:
         with self._lock:
-            for left in self._left:
-                if left.times > 0 and left.rule.matches(exchange):
-                    left.times -= 1
-                    return left.rule.trick
+            for rule in self.rules:
+                if rule.times > 0 and rule.matches(exchange):
+                    rule.times -= 1
+                    return rule.trick
         return pass_through
 
     def _listen(self, port: int) -> ThreadingHTTPServer:

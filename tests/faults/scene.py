@@ -21,8 +21,8 @@ from urllib.parse import parse_qs, urlsplit
 from devstack import EventKind, Stack
 from tests.faults.exchange import Exchange
 from tests.faults.orders import END, RUN, Entry, Folder
-from tests.faults.processes import is_running
 from tests.faults.proxy import Proxy, Rule
+from tests.processes import is_running
 
 ROOT = Path(__file__).resolve().parents[2]
 USER = "users/faults/audio/sessions"
@@ -103,28 +103,12 @@ class Scene:
             return None
         return json.loads(found["Body"].read())
 
-    def expired_target(self, exchange: Exchange) -> str:
-        """Return the request's target with a signature that ended a second ago."""
-        s3 = self.ground.stack.s3
-        client = s3.client()
-        url = client.generate_presigned_url(
-            "get_object",
-            Params={"Bucket": s3.bucket, "Key": f"{self.prefix}/audio.wav"},
-            ExpiresIn=1,
-        )
-        time.sleep(2.1)
-        return f"{exchange.path}?{urlsplit(url).query}"
-
-    def result_url(self, expires_s: int) -> str:
-        """Sign a PUT of the transcript, past the proxy, for so long."""
+    def presign(self, key: str, expires_s: int, **put: str) -> str:
+        """Sign a GET of an object of the session, or a PUT of a content type, past the proxy."""
         s3 = self.ground.stack.s3
         url: str = s3.client().generate_presigned_url(
-            "put_object",
-            Params={
-                "Bucket": s3.bucket,
-                "Key": f"{self.prefix}/transcription.json",
-                "ContentType": "application/json",
-            },
+            "put_object" if put else "get_object",
+            Params={"Bucket": s3.bucket, "Key": f"{self.prefix}/{key}", **put},
             ExpiresIn=expires_s,
         )
         return url
@@ -233,10 +217,8 @@ def scene(
         s3 = undo.enter_context(Proxy(ground.stack.s3.url))
         queue = undo.enter_context(Proxy(ground.stack.queue.base_url.removesuffix("/v2")))
         made = Scene(ground, name, s3, queue)
-        for rule in s3_rules(made):
-            s3.add(rule)
-        for rule in queue_rules(made):
-            queue.add(rule)
+        s3.rules.extend(s3_rules(made))
+        queue.rules.extend(queue_rules(made))
         yield made
         for exchange in s3.exchanges:
             query = parse_qs(urlsplit(exchange.target).query)

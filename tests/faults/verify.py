@@ -37,8 +37,7 @@ def _play(case: Case, ground: Ground, baselines: Baselines) -> str:
         here.put("audio.wav", ground.recordings[case.recording])
         if case.order is not None:
             ground.folder.give(name, case.order)
-        for rule in case.back(here):
-            ground.back.add(rule)
+        ground.back.rules.extend(case.back(here))
         said = case.act(here)
         here.wait_until_idle()
         _check_outcome(case, here, said, baselines)

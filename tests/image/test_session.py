@@ -12,8 +12,8 @@ from bucketscribe_contract import JobSummary, Transcript
 from devstack import EventKind, Stack
 from devstack.demo import telephone_sample
 from tests.e2e.conftest import Bench
-from tests.fakes.queue_client import wait_until
 from tests.image.conftest import Image
+from tests.processes import wait_until
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from devstack import s3
 from devstack.guard import Guard
 from devstack.s3 import S3Server, StartFailed, StartInterrupted
-from tests.fakes.queue_client import group_members, wait_until
+from tests.processes import group_members, wait_until
 
 KEY = "users/ü ser+1/audio/sessions/a%20b/audio.wav"
 

@@ -17,7 +17,7 @@ from botocore.config import Config
 
 import devstack
 from devstack.stack import ROOT
-from tests.fakes.queue_client import is_running, wait_until
+from tests.processes import is_running, wait_until
 
 HANDLER = f"{sys.executable} {Path(__file__).parents[1] / 'fakes/echo_worker.py'}"
 NAMES = [

@@ -18,14 +18,8 @@ from devstack.process import ChildProcess
 from devstack.queue import QueueConfig
 from devstack.server import QueueServer
 from devstack.workers import WorkerPool, worker_environment
-from tests.fakes.queue_client import (
-    API_KEY,
-    ENDPOINT_ID,
-    QueueClient,
-    group_members,
-    is_running,
-    wait_until,
-)
+from tests.fakes.queue_client import API_KEY, ENDPOINT_ID, QueueClient
+from tests.processes import group_members, is_running, wait_until
 
 HANDLER = Path(__file__).parents[1] / "fakes" / "echo_worker.py"
 COMMAND = [sys.executable, str(HANDLER)]

@@ -16,7 +16,8 @@ from devstack.api import RateLimits
 from devstack.events import EventKind
 from devstack.queue import QueueConfig, RateLimit
 from devstack.server import QueueServer
-from tests.fakes.queue_client import API_KEY, ENDPOINT_ID, FakeClock, QueueClient, wait_until
+from tests.fakes.queue_client import API_KEY, ENDPOINT_ID, FakeClock, QueueClient
+from tests.processes import wait_until
 
 
 def test_clients_need_the_key(client: QueueClient) -> None:

@@ -14,7 +14,7 @@ from devstack.guard import Guard
 from devstack.process import ChildProcess, clean_environment
 from devstack.stack import write_env_file
 from devstack.workers import FIRST_DELAY_S, Worker
-from tests.fakes.queue_client import group_members, wait_until
+from tests.processes import group_members, wait_until
 
 FAMILY = "sleep 60 & trap 'exit 3' TERM; while :; do sleep 0.05; done"
 STUBBORN = "trap '' TERM; sleep 60 & while :; do sleep 0.05; done"

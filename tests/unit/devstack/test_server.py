@@ -11,7 +11,8 @@ import pytest
 import requests
 
 from devstack.events import EventKind
-from tests.fakes.queue_client import QueueClient, wait_until
+from tests.fakes.queue_client import QueueClient
+from tests.processes import wait_until
 
 
 @contextmanager
