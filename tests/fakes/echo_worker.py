@@ -1,7 +1,6 @@
-"""A stand-in worker on the real SDK: does what the job's input says.
+"""A worker on the real SDK that answers what the job's input gives as ``echo``.
 
-`{"echo": X}` answers X; `"progress": [..]` reports each value; `"sleep_s": N` takes its time;
-`"fail": T` fails; `"refresh": true` asks for a fresh worker; `"env": true` names its variables.
+``"env": true`` adds its variables; ``"sleep_s": N`` takes its time; ``"started": PATH`` is written.
 """
 
 import asyncio
@@ -17,21 +16,10 @@ async def handle(job: dict[str, Any]) -> dict[str, Any]:
     """Follow the instructions of the input."""
     order = job["input"]
     if "started" in order:
-        Path(order["started"]).write_text(str(os.getpid()))
-    for value in order.get("progress", []):
-        runpod.serverless.progress_update(job, value)
-        await asyncio.sleep(0.3)
-    try:
-        await asyncio.sleep(order.get("sleep_s", 0))
-    except asyncio.CancelledError:
-        Path(order["stopped"]).write_text("stopped")
-        raise
-    if "fail" in order:
-        return {"error": order["fail"]}
-    answer = {"echo": order.get("echo"), "pid": os.getpid(), "worker": os.environ["RUNPOD_POD_ID"]}
-    if order.get("env"):
-        answer["env"] = dict(os.environ)
-    return answer | ({"refresh_worker": True} if order.get("refresh") else {})
+        Path(order["started"]).touch()
+    await asyncio.sleep(order.get("sleep_s", 0))
+    env = dict(os.environ) if order.get("env") else None
+    return {"echo": order.get("echo"), "pid": os.getpid(), "env": env}
 
 
 if __name__ == "__main__":

@@ -1,26 +1,20 @@
 """A worker without models: reads a byte of the recording, stores a small transcript, answers.
 
 ``python -m tests.fakes.worker_process`` answers at once, many jobs at a time, and posts a result
-again until the queue takes it, so that a queue that restarts loses none. With the argument ``sdk``
-the same answers come from RunPod's SDK and its real loop, one job at a time.
-
-What it does is in ``hotwords``, or in the session's name after the last ``--``: see `Answers`.
+again until the queue takes it, so that a queue that restarts loses none. What it does is in the
+session's name after the last ``--``: see `Answers`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import gzip
 import hashlib
 import json
 import os
 import queue
-import sys
 import threading
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -29,7 +23,6 @@ from bucketscribe_contract import (
     FailureCode,
     JobFailure,
     JobSummary,
-    Progress,
     Segment,
     Stage,
     StoredResult,
@@ -41,11 +34,7 @@ SLOTS = 12
 PING_S = 2.0
 PATIENCE_S = 60.0
 AGAIN_S = 0.1
-SHOWN_S = 6.0
-"""So long a progress can be seen by a client whose pauses grew while the worker started."""
 AWAY = JobFailure.of(FailureCode.STORAGE_UNAVAILABLE, "S3 is away", Stage.FETCH)
-Report = Callable[[dict[str, Any]], None]
-"""Tells the queue how far a job is."""
 
 
 class Http(threading.local):
@@ -116,9 +105,6 @@ class Answers:
     fail            fails for good
     flaky           the first job of the session fails in a way that another can mend
     upload_failed   the transcript comes in the job's output
-    no_output       stores the transcript, and has no output
-    crash           raises, with its signed URL in the message
-    progress        tells how far it is
     slow-N          takes N seconds, 60 if there is no number
     """
 
@@ -130,7 +116,7 @@ class Answers:
         what, number = _wish(asked)
         return float(number or 60) if what == "slow" else 0.0
 
-    def to(self, asked: dict[str, Any], report: Report) -> dict[str, Any] | None:
+    def to(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Do a job."""
         name, (what, _) = _name(asked), _wish(asked)
         if what == "fail":
@@ -139,12 +125,7 @@ class Answers:
         if what == "flaky" and name not in self._failed_once:
             self._failed_once.add(name)
             return {"error": AWAY.model_dump_json()}
-        if what == "crash":
-            raise RuntimeError(f"could not read {asked['audio_url']}")
-        if what == "progress":
-            _show_progress(report)
-        output = _deliver(asked, is_away=what == "upload_failed")
-        return None if what == "no_output" else output
+        return _deliver(asked, is_away=what == "upload_failed")
 
 
 def _name(asked: dict[str, Any]) -> str:
@@ -152,16 +133,8 @@ def _name(asked: dict[str, Any]) -> str:
 
 
 def _wish(asked: dict[str, Any]) -> tuple[str, str]:
-    wish = asked.get("hotwords") or _name(asked).rpartition("--")[2]
-    what, _, number = wish.partition("-")
+    what, _, number = _name(asked).rpartition("--")[2].partition("-")
     return what, number
-
-
-def _show_progress(report: Report) -> None:
-    for stage, percent in ((Stage.FETCH, 5), (Stage.TRANSCRIBE, 40), (Stage.DELIVER, 95)):
-        progress = Progress(stage=stage, percent=percent, updated_at=datetime.now(UTC))
-        report(progress.model_dump(mode="json"))
-        time.sleep(SHOWN_S if stage is Stage.TRANSCRIBE else 1.0)
 
 
 def _deliver(asked: dict[str, Any], is_away: bool) -> dict[str, Any]:
@@ -226,8 +199,8 @@ class InstantWorker:
         while True:
             job = self._jobs.get()
             time.sleep(self._answers.pause_s(job["input"]))
-            output = self._answers.to(job["input"], lambda progress: None)
-            answer = output if output is not None and "error" in output else {"output": output}
+            output = self._answers.to(job["input"])
+            answer = output if "error" in output else {"output": output}
             url = f"{self._done.replace('$ID', job['id'])}&isStream=false"
             form = "application/x-www-form-urlencoded"
             insist("POST", url, json.dumps(answer).encode(), Content_Type=form)
@@ -239,21 +212,5 @@ class InstantWorker:
             time.sleep(PING_S)
 
 
-def run_sdk() -> None:
-    """Answer through the SDK."""
-    import runpod
-
-    answers = Answers()
-
-    async def handler(job: dict[str, Any]) -> Any:
-        def report(progress: dict[str, Any]) -> None:
-            runpod.serverless.progress_update(job, progress)
-
-        await asyncio.sleep(answers.pause_s(job["input"]))
-        return await asyncio.to_thread(answers.to, job["input"], report)
-
-    runpod.serverless.start({"handler": handler})
-
-
 if __name__ == "__main__":
-    run_sdk() if sys.argv[1:] == ["sdk"] else InstantWorker().run()
+    InstantWorker().run()

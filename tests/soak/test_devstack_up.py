@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -74,12 +75,12 @@ def read_env(folder: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in path.read_text().splitlines())
 
 
-def run_sync(env: dict[str, str], job_input: dict[str, object]) -> dict[str, object]:
-    """Run a job to its end."""
-    url = f"{env['RUNPOD_ENDPOINT_BASE_URL']}/{env['RUNPOD_ENDPOINT_ID']}/runsync"
+def run_job(env: dict[str, str], job_input: dict[str, Any], how: str = "runsync") -> dict[str, Any]:
+    """Run a job to its end, or submit it."""
+    url = f"{env['RUNPOD_ENDPOINT_BASE_URL']}/{env['RUNPOD_ENDPOINT_ID']}/{how}"
     headers = {"Authorization": f"Bearer {env['RUNPOD_API_KEY']}"}
     answer = requests.post(url, json={"input": job_input}, headers=headers, timeout=60)
-    return answer.json()  # type: ignore[no-any-return]
+    return answer.json()
 
 
 def test_up_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
@@ -87,7 +88,7 @@ def test_up_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
     with up(tmp_path, "--workers", "2") as process:
         env = read_env(tmp_path)
         assert list(env) == NAMES
-        assert run_sync(env, {"echo": "x"})["status"] == "COMPLETED"
+        assert run_job(env, {"echo": "x"})["status"] == "COMPLETED"
         s3 = boto3.client(
             "s3",
             endpoint_url=env["AWS_ENDPOINT_URL_S3"],
@@ -150,7 +151,7 @@ def test_sigkill_leaves_nothing_for_long(tmp_path: Path) -> None:
     """The guard ends what the stack itself no longer can."""
     with up(tmp_path) as process:
         env = read_env(tmp_path)
-        run_sync(env, {})
+        run_job(env, {})
         running = descendants(process.pid)
         assert len(running) >= 4
         process.kill()
@@ -159,19 +160,20 @@ def test_sigkill_leaves_nothing_for_long(tmp_path: Path) -> None:
 
 
 def test_the_library_gives_the_same_stack(tmp_path: Path) -> None:
-    """Tests use it as a context manager and count events."""
+    """Tests use it as a context manager and count events; a job at work ends before its worker."""
     with devstack.Stack(
         logs=tmp_path, worker_command=HANDLER.split(), worker_env={"EXTRA": "1"}
     ) as stack:
         assert list(stack.env) == NAMES
-        answer = run_sync(stack.env, {"env": True})
+        answer = run_job(stack.env, {"env": True})
         output = answer["output"]
-        assert isinstance(output, dict)
         assert output["env"]["EXTRA"] == "1"
         assert output["env"]["MODELS_DIR"] == str(ROOT / "models")
-        assert stack.worker_pids() == [output["pid"]]
-        done = stack.queue_events(devstack.EventKind.COMPLETED)
-        assert [event.job_id for event in done] == [answer["id"]]
         assert output["env"]["TMPDIR"] == str(stack.worker_home / "tmp")
+        assert stack.worker_pids() == [output["pid"]]
         pids = stack.worker_pids()
+        last = run_job(stack.env, {"sleep_s": 1.5, "started": str(tmp_path / "at")}, "run")
+        wait_until((tmp_path / "at").exists)
+    done = stack.queue_events(devstack.EventKind.COMPLETED)
+    assert [event.job_id for event in done] == [answer["id"], last["id"]]
     assert not [pid for pid in pids if is_running(pid)]

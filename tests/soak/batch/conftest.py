@@ -48,9 +48,10 @@ class Box:
         with ThreadPoolExecutor(8) as threads:
             list(threads.map(put, sessions))
 
-    def start(self, output: IO[bytes], *argv: str, lives_s: float = 0) -> subprocess.Popen[bytes]:
-        """Start the client; SIGKILL ends it after ``lives_s`` of work, if they are given."""
-        module = ["tests.soak.batch.short_lived", str(lives_s)] if lives_s else ["edge_client"]
+    def start(
+        self, output: IO[bytes], *argv: str, module: Sequence[str] = ("edge_client",)
+    ) -> subprocess.Popen[bytes]:
+        """Start the client, or one that SIGKILL ends."""
         return subprocess.Popen(
             [sys.executable, "-m", *module, *argv],
             cwd=self.home,
@@ -60,11 +61,13 @@ class Box:
             stderr=subprocess.STDOUT,
         )
 
-    def client(self, *argv: str, lives_s: float = 0, code: int | None = 0) -> int:
+    def client(
+        self, *argv: str, module: Sequence[str] = ("edge_client",), code: int | None = 0
+    ) -> int:
         """Run the client to its end, or to its death; return its exit code."""
         log = self.home / "client.log"
         with log.open("wb") as output:
-            ended = self.start(output, *argv, lives_s=lives_s).wait(280)
+            ended = self.start(output, *argv, module=module).wait(280)
         assert code is None or ended == code, log.read_text()[-2000:]
         return ended
 

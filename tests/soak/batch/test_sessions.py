@@ -80,17 +80,6 @@ def test_every_end_is_reported_as_what_it_is(box: Box) -> None:
     assert box.missing(all_sessions) == [all_sessions[1].prefix]
 
 
-def test_check_of_each_once_sees_a_second_submission(box: Box) -> None:
-    """These tests depend on this check."""
-    twice = Session("u1", "s")
-    box.record([twice])
-    box.client("batch")
-    box.check_each_once([twice])
-    box.client("submit", twice.prefix, "--force", "--wait")
-    with pytest.raises(AssertionError):
-        box.check_each_once([twice])
-
-
 def test_two_thousand_jobs_take_few_connections_and_requests(box: Box, tell: Tell) -> None:
     """RunPod's limits are kept, and each session is submitted once."""
     all_sessions = sessions(JOBS)
