@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -81,6 +82,14 @@ def test_a_url_cannot_be_made_to_live_longer(urls: dict[str, str], parameter: st
     url = urls["audio_url"].replace(f"{parameter}={value}", f"{parameter}={longer}")
     assert url != urls["audio_url"]
     assert status("GET", url) in (400, 403)
+
+
+def test_an_expired_url_is_refused(bench: Bench) -> None:
+    urls = json.loads(bench.edge_client("presign", SESSION, "--expires", "1", "--json"))
+    time.sleep(2.1)
+    answer = requests.get(urls["audio_url"], timeout=10)
+    assert answer.status_code == 403
+    assert "expired" in answer.text
 
 
 def test_no_url_holds_the_secret_key(bench: Bench, urls: dict[str, str]) -> None:

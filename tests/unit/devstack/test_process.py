@@ -16,7 +16,7 @@ from devstack.stack import write_env_file
 from devstack.workers import FIRST_DELAY_S, Worker
 from tests.processes import group_members, wait_until
 
-FAMILY = "sleep 60 & trap 'exit 3' TERM; while :; do sleep 0.05; done"
+FAMILY = "trap 'exit 3' TERM; sleep 60 & while :; do sleep 0.05; done"
 STUBBORN = "trap '' TERM; sleep 60 & while :; do sleep 0.05; done"
 
 
