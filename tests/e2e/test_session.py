@@ -107,7 +107,8 @@ def test_a_running_job_is_not_submitted_twice_and_can_be_cancelled(
     assert again["state"] == "already_submitted"
     bench.edge_client("wait", prefix, "--timeout", "1", code=1)
     bench.edge_client("cancel", prefix)
-    assert json.loads(bench.edge_client("wait", prefix, "--json"))["state"] == "cancelled"
+    ended = bench.edge_client("wait", prefix, "--json", code=1)
+    assert json.loads(ended)["state"] == "cancelled"
     assert bench.failure({"audio_base64": "QQ=="}).code == "AUDIO_UNREADABLE"
     ends = bench.stack.queue_events(EventKind.COMPLETED, EventKind.FAILED)
     assert job_id not in [event.job_id for event in ends]
