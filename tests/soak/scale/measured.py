@@ -1,8 +1,7 @@
 """Runs the client's command line and says what it cost: S3's calls, wall time, peak memory.
 
-``python -m tests.soak.scale.measured FILE ARGUMENTS…`` leaves a JSON object in FILE. The calls
-are those
-that botocore sends; the memory is the process's own high-water mark.
+``python -m tests.soak.scale.measured FILE ARGUMENTS…`` leaves a JSON object in FILE. The calls are
+those that botocore sends; the memory is the process's own high-water mark.
 """
 
 from __future__ import annotations
@@ -15,16 +14,16 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from edge_client.services import s3 as aws
+from edge_client.services import edge
+from edge_client.services.s3 import Connection, connect
 from edge_client.settings import Settings
 
 
 def main(result: Path, argv: list[str]) -> int:
     """Run a command line and store its figures."""
     calls: Counter[str] = Counter()
-    connect = aws.connect
 
-    def counted(settings: Settings) -> aws.Connection:
+    def counted(settings: Settings) -> Connection:
         connection = connect(settings)
 
         def count(event_name: str, **_: Any) -> None:
@@ -33,7 +32,7 @@ def main(result: Path, argv: list[str]) -> int:
         connection.client.meta.events.register("before-send.s3", count)
         return connection
 
-    aws.connect = counted
+    edge.connect = counted
     from edge_client.cli import run
 
     started_s = time.monotonic()

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from edge_client.services import edge as edge_
 from edge_client.services import runpod as runpod_
-from edge_client.services import s3 as aws
 from edge_client.services.edge import Edge
+from edge_client.services.s3 import Connection, connect
 from edge_client.settings import Settings, load
 from tests.fakes.servers import BUCKET, RunpodServer, S3Server
 from tests.unit.edge_client.jobs.scene import Scene
@@ -74,21 +75,20 @@ def env(s3: S3Server, runpod: RunpodServer) -> dict[str, str]:
     }
 
 
-_connections: dict[str, aws.Connection] = {}
+_connections: dict[str, Connection] = {}
 
 
 @pytest.fixture
 def env_file(env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """That .env, in the working directory; with it boto3's client is shared: it costs 0.2 s."""
-    connect = aws.connect
 
-    def connect_once(settings: Settings) -> aws.Connection:
+    def connect_once(settings: Settings) -> Connection:
         url = str(settings.s3_url)
         if url not in _connections:
             _connections[url] = connect(settings)
         return _connections[url]
 
-    monkeypatch.setattr(aws, "connect", connect_once)
+    monkeypatch.setattr(edge_, "connect", connect_once)
     path = tmp_path / ".env"
     path.write_text("".join(f"{name}={value}\n" for name, value in env.items()))
     return path
