@@ -52,6 +52,7 @@ def test_the_language_is_told_from_the_speech(runtime: Runtime, late_german: str
 def test_without_an_aligner_segments_and_speakers_are_intact(
     runtime: Runtime, late_german: str
 ) -> None:
+    """And the next job is not bound to this one's language."""
     document = run(runtime, audio_base64=late_german, language="de")
     assert document.warnings == (WarningCode.ALIGNMENT_UNAVAILABLE,)
     assert document.language_probability is None
@@ -61,11 +62,5 @@ def test_without_an_aligner_segments_and_speakers_are_intact(
     assert document.speakers == ("SPEAKER_00",)
     assert all(segment.speaker == "SPEAKER_00" for segment in document.segments)
     assert all(34.5 <= s.start < s.end and s.words == () for s in document.segments)
-
-
-def test_the_next_job_is_not_bound_to_the_last_ones_language(
-    runtime: Runtime, late_german: str
-) -> None:
     english = base64.b64encode(SHORT_SPEECH.read_bytes()).decode()
-    run(runtime, audio_base64=late_german, language="de")
     assert run(runtime, audio_base64=english).language == "en"

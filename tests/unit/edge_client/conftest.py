@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from botocore.retries.standard import ExponentialBackoff
 
 from edge_client.services import edge as edge_
 from edge_client.services import runpod as runpod_
@@ -31,6 +32,7 @@ def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.chdir(tmp_path)
     at_once = runpod_.GET_RETRY.new(backoff_factor=0, backoff_jitter=0)
     monkeypatch.setattr(runpod_, "GET_RETRY", at_once)
+    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.01)  # boto3's retries
     yield
     os.environ.clear()  # the settings put what .env says into it
     os.environ.update(before)

@@ -142,7 +142,10 @@ def test_too_few_clean_frames_are_counted_as_upstream_counts_them(pipeline: Any)
     assert least_clean_frames(spoken(4), own) == 6  # ceil(589 / 100)
 
 
-@pytest.mark.parametrize("build", [resnet34, small_embedding, powerset_segmentation])
+@pytest.mark.parametrize(
+    "build",
+    [resnet34, small_embedding, pytest.param(powerset_segmentation, marks=pytest.mark.soak)],
+)
 def test_nothing_is_left_on_the_cpu(build: Any) -> None:
     """On a device without data, a tensor that stays behind raises."""
     model, meta = build().to("meta"), torch.device("meta")
