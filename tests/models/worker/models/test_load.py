@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import nltk.data
 import pytest
 import torch
 
@@ -17,8 +18,9 @@ from worker.settings import WorkerSettings
 
 
 @pytest.fixture
-def demo(tmp_path: Path) -> Path:
-    """A copy of the demo models, of links."""
+def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the demo models, of links; no other test reads its sentence splitters."""
+    monkeypatch.setattr("nltk.data.path", [*nltk.data.path])
     folder, ours = tmp_path / "demo", WorkerSettings().models_dir
     shutil.copytree(ours, folder, copy_function=lambda a, b: Path(b).symlink_to(a))
     return folder
