@@ -122,9 +122,7 @@ def test_a_long_prompt_is_cut_with_a_warning(models: Models) -> None:
     assert "harbor" in found.segments[0].text
 
 
-def test_text_and_scores_are_whisperxs_to_the_bit(
-    models: Models, expected: Transcription
-) -> None:
+def test_text_and_scores_are_whisperxs_to_the_bit(models: Models, expected: Transcription) -> None:
     import torch
     from faster_whisper.tokenizer import Tokenizer
     from whisperx.asr import load_model
