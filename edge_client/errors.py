@@ -126,12 +126,7 @@ class EndpointNotFound(RunpodError):
 
 
 class RateLimited(RunpodError):
-    """RunPod wants fewer requests.
-
-    Args:
-        message: One line.
-        retry_after_s: Seconds to wait, where RunPod said so.
-    """
+    """RunPod wants fewer requests; ``retry_after_s`` are the seconds to wait, where it said so."""
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         self.retry_after_s = retry_after_s

@@ -27,7 +27,8 @@ STORAGE = ("COGNITO_S3_BUCKET", "AWS_REGION")
 QUEUE = ("RUNPOD_ENDPOINT_ID", "RUNPOD_API_KEY")
 JITTER = 0.2
 MAX_URL_EXPIRY_S = 604_800
-"""Seven days: the longest a SigV4 URL can live (S3, "Sharing objects with presigned URLs")."""
+"""Seven days: the longest a SigV4 URL can live (S3, "Sharing objects with presigned URLs"), and
+RunPod's limit for executionTimeout and ttl."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,9 @@ class RetryLimits:
     delay_s: float
 
     def pause_s(self, before: int, random_unit: Callable[[], float] = random.random) -> float:
-        """Return how long to back off.
+        """Return how long to back off; each time that it was done before doubles the pause.
 
-        Args:
-            before: How often it was done before; each time doubles the pause.
-            random_unit: Returns 0 to 1. Jitter keeps edge boxes from marching in step.
+        Jitter keeps edge boxes from marching in step.
         """
         return self.delay_s * 2.0**before * (1 + JITTER * (2 * random_unit() - 1))
 
@@ -111,10 +110,7 @@ class Settings(BaseSettings):
         return RetryLimits(self.retry_attempts, self.retry_delay_s)
 
     def require(self, *names: str) -> None:
-        """Check that settings have values.
-
-        Args:
-            names: Environment names, such as those of `STORAGE` and `QUEUE`.
+        """Check that settings have values, by their environment names (`STORAGE`, `QUEUE`).
 
         Raises:
             NotConfigured: One or more have none; the message names them all.
@@ -144,10 +140,7 @@ def _is_loopback(host: str | None) -> bool:
 
 
 def load(env_file: Path | None = None) -> Settings:
-    """Read the settings.
-
-    Args:
-        env_file: Read instead of ``.env``; must exist.
+    """Read the settings, from ``env_file`` instead of ``.env`` if it is given.
 
     Raises:
         NotConfigured: The file is missing or unreadable, or a value is malformed.

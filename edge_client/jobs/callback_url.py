@@ -22,10 +22,8 @@ _URL_CHARACTERS = re.compile(r"[!-~]+")
 def checked(url: str, runpod_url: str) -> str:
     """Return a URL that RunPod can call.
 
-    Args:
-        url: What the user gave.
-        runpod_url: RUNPOD_ENDPOINT_BASE_URL. A queue on this machine, and only that, may call
-            this machine without TLS.
+    A queue on this machine (RUNPOD_ENDPOINT_BASE_URL), and only that, may call this machine
+    without TLS.
 
     Raises:
         BadUsage: RunPod could not call it, or its placeholder is another one.

@@ -30,12 +30,7 @@ class Edge:
     def load(
         cls, env_file: Path | None = None, *, storage: bool = True, queue: bool = True
     ) -> Edge:
-        """Read the settings and check that what a command needs is there.
-
-        Args:
-            env_file: Instead of ``.env``.
-            storage: The command needs the bucket.
-            queue: The command needs RunPod.
+        """Read the settings and check what a command needs: the bucket, RunPod's queue, or both.
 
         Raises:
             NotConfigured: Naming everything that is missing, at once.
