@@ -2,7 +2,6 @@
 
 import io
 import json
-import struct
 import wave
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -37,17 +36,6 @@ def wav(seconds: float = 2.0, rate_hz: int = 8000) -> bytes:
         file.setframerate(rate_hz)
         file.writeframes(bytes(2 * int(seconds * rate_hz)))
     return out.getvalue()
-
-
-def wav_header(seconds: float, rate_hz: int = 16_000) -> bytes:
-    """The header alone of a long recording."""
-    size = int(seconds * rate_hz * 2)
-    head = struct.pack("<4sI4s4sI", b"RIFF", 36 + size, b"WAVE", b"fmt ", 16)
-    return (
-        head
-        + struct.pack("<HHIIHH", 1, 1, rate_hz, rate_hz * 2, 2, 16)
-        + struct.pack("<4sI", b"data", size)
-    )
 
 
 def transcript(**changes: Any) -> bytes:

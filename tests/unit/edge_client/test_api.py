@@ -48,9 +48,7 @@ def test_done_session_is_neither_submitted_nor_waited_for(
     assert runpod.calls == []
 
 
-@pytest.mark.parametrize(
-    "options", [{"language": "english"}, {"webhook": "http://x"}, {"nothing": 1}]
-)
+@pytest.mark.parametrize("options", [{"webhook": "http://x"}, {"nothing": 1}])
 def test_options_are_checked_before_any_call(
     edge: Edge, s3: S3Server, options: dict[str, Any]
 ) -> None:

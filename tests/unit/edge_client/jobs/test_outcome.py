@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bucketscribe_contract import FailureCode, JobFailure, JobStatus, Stage, TranscriptForm
+from bucketscribe_contract import JobStatus, TranscriptForm
 from edge_client.jobs.outcome import Outcome, resolve_outcome, store_rescued_transcript
 from edge_client.jobs.retry_policy import Result
 from edge_client.services.edge import Edge
@@ -75,19 +75,29 @@ HOWDY = transcript().replace(b"Hello", b"Howdy")
 
 
 @pytest.mark.parametrize(
-    ("there", "form", "kept"),
+    ("there", "form", "kept", "lacks"),
     [
-        (None, TranscriptForm.COMPLETE, transcript()),
-        (HOWDY, TranscriptForm.COMPLETE, transcript()),  # other bytes give way to the whole one
-        (HOWDY, TranscriptForm.WITHOUT_WORDS, HOWDY),  # but not to a shortened one
+        (None, TranscriptForm.COMPLETE, transcript(), None),
+        (None, TranscriptForm.WITHOUT_SCORES, transcript(), "no scores"),
+        (None, TranscriptForm.WITHOUT_WORDS, transcript(), "no words"),
+        (HOWDY, TranscriptForm.COMPLETE, transcript(), None),  # it gives way to the whole one
+        (HOWDY, TranscriptForm.WITHOUT_WORDS, HOWDY, None),  # but not to a shortened one
     ],
 )
-def test_undelivered_transcript_is_stored_from_here(
-    edge: Edge, s3: S3Server, there: bytes | None, form: TranscriptForm, kept: bytes
+def test_undelivered_transcript_is_stored_from_here_and_what_it_lacks_is_said(
+    edge: Edge,
+    s3: S3Server,
+    there: bytes | None,
+    form: TranscriptForm,
+    kept: bytes,
+    lacks: str | None,
 ) -> None:
     if there is not None:
         s3.put(SESSION.result_key, there)
-    assert end(edge, "COMPLETED", output=upload_failed(form=form)).result is Result.DONE
+    outcome = end(edge, "COMPLETED", output=upload_failed(form=form))
+    assert outcome.result is Result.DONE
+    assert (lacks or "") in (outcome.warning or "")
+    assert (outcome.warning is None) is (lacks is None)
     stored = s3.objects[SESSION.result_key]
     assert stored.body == kept
     assert stored.content_type == ("application/json" if kept == transcript() else None)
@@ -118,9 +128,3 @@ def test_bomb_is_not_unpacked_beyond_its_promise(edge: Edge) -> None:
         assert tracemalloc.get_traced_memory()[1] < 10_000_000
     finally:
         tracemalloc.stop()
-
-
-def test_failure_keeps_the_workers_code(edge: Edge) -> None:
-    failure = JobFailure.of(FailureCode.AUDIO_UNREADABLE, "no audio in it", Stage.DECODE)
-    outcome = end(edge, "FAILED", error=failure.model_dump_json())
-    assert (outcome.result, outcome.failure) == (Result.FAILED, failure)

@@ -31,7 +31,7 @@ from edge_client.services.presign import (
 )
 from edge_client.session import Session
 from edge_client.settings import load
-from tests.unit.edge_client.samples import SESSION, wav, wav_header
+from tests.unit.edge_client.samples import SESSION, wav
 
 
 def connection(
@@ -217,8 +217,8 @@ def test_what_no_url_outlives_is_refused(plain: aws.Connection) -> None:
     assert [check_expiry(expires_s) for expires_s in (1, 604_800)] == [1, 604_800]
 
 
-def streamed(size: int) -> bytes:
-    """A WAV whose writer did not know its size."""
+def sized(size: int) -> bytes:
+    """A WAV of 3 s whose header says another size."""
     body = bytearray(wav(3))
     body[40:44] = struct.pack("<I", size)
     return bytes(body)
@@ -228,9 +228,9 @@ def streamed(size: int) -> bytes:
     ("head", "object_bytes", "duration_s", "source"),
     [
         (wav(2.5)[:65536], len(wav(2.5)), 2.5, "header"),
-        (wav_header(4447.5), 44 + 142_320_000, 4447.5, "header"),
-        (streamed(0), len(wav(3)), 3.0, "header"),  # the size comes from the object
-        (streamed(0xFFFFFFFF), len(wav(3)), 3.0, "header"),
+        (sized(142_320_000), 44 + 142_320_000, 8895.0, "header"),
+        (sized(0), len(wav(3)), 3.0, "header"),  # the writer did not know: the object says
+        (sized(0xFFFFFFFF), len(wav(3)), 3.0, "header"),
         (wav(4), 44 + 16_000, 1.0, "header"),  # cut short: what is there counts
         (wav(1), len(wav(1)) + 5000, 1.0, "header"),  # bytes after the sound do not
         (b"\x1aE\xdf\xa3webm", 60 * ASSUMED_BYTES_PER_S, 60.0, "estimate"),
