@@ -159,16 +159,11 @@ def policy(bucket: str, region: str) -> dict[str, Any]:
     """Return the policy document; the region decides the partition, such as ``aws-cn``."""
     arn = f"arn:{partition_of(region)}:s3:::{bucket}"
     transcript_and_claim = [f"{arn}/{_ANY.result_key}", f"{arn}/{_ANY.claim_key}"]
+    below_users = {"Condition": {"StringLike": {"s3:prefix": f"{USERS}*"}}}
     return {
         "Version": "2012-10-17",
         "Statement": [
-            {
-                "Sid": "FindSessions",
-                "Effect": "Allow",
-                "Action": "s3:ListBucket",
-                "Resource": arn,
-                "Condition": {"StringLike": {"s3:prefix": f"{USERS}*"}},
-            },
+            _allow("FindSessions", "s3:ListBucket", arn) | below_users,
             _allow("ReadRecordings", "s3:GetObject", f"{arn}/{_ANY.audio_key}"),
             _allow(
                 "KeepTranscriptsAndClaims", ["s3:GetObject", "s3:PutObject"], transcript_and_claim

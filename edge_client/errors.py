@@ -55,13 +55,6 @@ class BadUsage(EdgeError):
 class SessionAmbiguous(BadUsage):
     """Several users have a session of this name."""
 
-    def __init__(self, name: str, candidates: tuple[str, ...]) -> None:
-        self.candidates = candidates
-        listed = ", ".join(candidates[:5]) + (", …" if len(candidates) > 5 else "")
-        super().__init__(
-            f"{len(candidates)} users have a session {name!r}: give one in full: {listed}"
-        )
-
 
 class NotConfigured(EdgeError):
     """A setting is missing or malformed."""

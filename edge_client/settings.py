@@ -92,8 +92,7 @@ class Settings(BaseSettings):
     @field_validator("runpod_url")
     @classmethod
     def _key_travels_encrypted(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme == "https" or is_loopback_http(url):
+        if urlsplit(url).scheme == "https" or is_loopback_http(url):
             return url.rstrip("/")
         raise ValueError("must be an https URL: the API key travels in it")
 
@@ -129,12 +128,10 @@ _FIELD_OF = {str(field.validation_alias): name for name, field in Settings.model
 def is_loopback_http(url: str) -> bool:
     """Tell whether a URL is http on this machine: the one place where secrets travel in clear."""
     parts = urlsplit(url)
-    return parts.scheme == "http" and _is_loopback(parts.hostname)
-
-
-def _is_loopback(host: str | None) -> bool:
+    if parts.scheme != "http" or parts.hostname == "localhost":
+        return parts.scheme == "http"
     try:
-        return host == "localhost" or ip_address(host or "").is_loopback
+        return ip_address(parts.hostname or "").is_loopback
     except ValueError:
         return False
 

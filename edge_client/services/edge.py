@@ -86,7 +86,10 @@ class Edge:
                 f"no user has a session {name!r}: check the name and COGNITO_S3_BUCKET"
             )
         if len(found) > 1:
-            raise SessionAmbiguous(name, tuple(session.prefix for session in found))
+            listed = ", ".join(map(str, found[:5])) + (", …" if len(found) > 5 else "")
+            raise SessionAmbiguous(
+                f"{len(found)} users have a session {name!r}: give one in full: {listed}"
+            )
         return found[0]
 
     def _lookup(self, name: str) -> list[Session]:

@@ -224,13 +224,12 @@ class RunpodApi:
         key: SecretStr,
         clock: Clock | None = None,
         requests_made: RequestCounter | None = None,
-        rates: Mapping[Kind, Rate] = RATES,
     ) -> None:
         self.endpoint_id = endpoint_id
         self._root = f"{base_url.rstrip('/')}/{quote(endpoint_id, safe='')}"
         self._requests_made = requests_made or RequestCounter()
         clock = clock or Clock()
-        self._buckets = {kind: TokenBucket(rate, clock) for kind, rate in rates.items()}
+        self._buckets = {kind: TokenBucket(rate, clock) for kind, rate in RATES.items()}
         self._http = _http_session(self._root, key)
 
     def run(self, request: RunRequest) -> JobStatus:
@@ -342,12 +341,10 @@ def _refusal(response: requests.Response, absent: type[EdgeError]) -> EdgeError:
     status = response.status_code
     if status in (401, 403):
         return Unauthorized(f"RunPod answers {status}: check RUNPOD_API_KEY and its permissions")
+    if status == 404 and absent is EndpointNotFound:
+        return absent("RunPod has no such endpoint: check RUNPOD_ENDPOINT_ID")
     if status == 404:
-        return absent(
-            "RunPod has no such endpoint: check RUNPOD_ENDPOINT_ID"
-            if absent is EndpointNotFound
-            else "RunPod has no such job: it forgets results after 30 minutes"
-        )
+        return absent("RunPod has no such job: it forgets results after 30 minutes")
     if status == 429:
         return RateLimited("RunPod wants fewer requests: try again later", _retry_after_s(response))
     if status >= 500:

@@ -30,6 +30,7 @@ def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.chdir(tmp_path)
     at_once = runpod_.GET_RETRY.new(backoff_factor=0, backoff_jitter=0)
     monkeypatch.setattr(runpod_, "GET_RETRY", at_once)
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: None)
     yield
     os.environ.clear()  # the settings put what .env says into it
     os.environ.update(before)

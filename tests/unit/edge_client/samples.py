@@ -1,5 +1,6 @@
 """Values that many tests start from."""
 
+import hashlib
 import io
 import json
 import wave
@@ -51,6 +52,20 @@ def transcript(**changes: Any) -> bytes:
         "request_id": "r1",
     }
     return json.dumps(doc | changes).encode()
+
+
+def summary(**changes: Any) -> dict[str, Any]:
+    """What a worker answers that stored its transcript, such as `transcript`."""
+    body = transcript()
+    told: dict[str, Any] = {
+        "segments_count": 1,
+        "speakers_count": 1,
+        "duration_seconds": 2.0,
+        "processing_time_seconds": 0.5,
+        "result": {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()},
+        "timings": {},
+    }
+    return told | changes
 
 
 def claim(**changes: Any) -> Claim:

@@ -9,39 +9,31 @@ from pathlib import Path
 
 import pytest
 
-from bucketscribe_contract import TranscriptForm
+from bucketscribe_contract import FailureCode, TranscriptForm
 from edge_client import cli
 from edge_client.cli import run
 from tests.fakes.servers import Reply, RunpodServer, S3Server
 from tests.unit.edge_client.conftest import KEY
-from tests.unit.edge_client.jobs.scene import undelivered
-from tests.unit.edge_client.samples import SESSION, job, transcript, wav
+from tests.unit.edge_client.jobs.scene import failed, undelivered
+from tests.unit.edge_client.samples import SESSION, job, summary, transcript, wav
 
 Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def recording(s3: S3Server, env_file: Path) -> None:
+def recording(s3: S3Server, runpod: RunpodServer, env_file: Path) -> None:
+    """A recording, and a queue that takes its job."""
     s3.put(SESSION.audio_key, wav(2))
+    runpod.on("/run", Reply(job("IN_QUEUE")))
 
 
 @pytest.fixture
 def finishing(s3: S3Server, runpod: RunpodServer, recording: None) -> None:
     """A queue whose job is done at the first look, its transcript in S3."""
-    body = transcript()
-    summary = {
-        "segments_count": 1117,
-        "speakers_count": 2,
-        "duration_seconds": 4447.5,
-        "processing_time_seconds": 892.3,
-        "language": "en",
-        "warnings": ["DIARIZATION_FAILED"],
-        "result": {"bytes": len(body), "sha256": "0" * 64},
-        "timings": {},
-    }
-    s3.put(SESSION.result_key, body, s3.now.replace(year=2000))
-    runpod.on("/run", Reply(job("IN_QUEUE")))
-    runpod.on("/status/job-1", Reply(job("COMPLETED", output=summary)))
+    s3.put(SESSION.result_key, transcript(), s3.now.replace(year=2000))
+    told = summary(segments_count=1117, speakers_count=2, duration_seconds=4447.5)
+    told |= {"language": "en", "warnings": ["DIARIZATION_FAILED"]}
+    runpod.on("/status/job-1", Reply(job("COMPLETED", output=told)))
 
 
 @pytest.mark.usefixtures("finishing")
@@ -50,7 +42,7 @@ def test_submit_and_wait_prints_the_summary(capsys: Capture) -> None:
     out, err = capsys.readouterr()
     assert out == (
         f"done: {SESSION}\n"
-        "  4,447.5 s of audio (en), in 892.3 s\n"
+        "  4,447.5 s of audio (en), in 0.5 s\n"
         "  1,117 segments, 2 speakers\n"
         "  warnings: DIARIZATION_FAILED\n"
         f"  s3://recordings/{SESSION.result_key} ({len(transcript())} bytes)\n"
@@ -66,25 +58,16 @@ def test_submit_and_wait_prints_the_summary(capsys: Capture) -> None:
 
 @pytest.mark.usefixtures("recording")
 def test_failed_job_exits_1_and_names_its_code(runpod: RunpodServer, capsys: Capture) -> None:
-    failure = {
-        "code": "AUDIO_UNREADABLE",
-        "message": "no audio in it: upload it again",
-        "stage": "decode",
-        "retryable": False,
-        "action": "report",
-    }
-    runpod.on("/run", Reply(job("IN_QUEUE")))
-    runpod.on("/status/job-1", Reply(job("FAILED", error=json.dumps(failure))))
+    runpod.on("/status/job-1", Reply(failed(FailureCode.AUDIO_UNREADABLE)))
     assert run(["submit", "s1", "--wait"]) == 1
-    assert "AUDIO_UNREADABLE in decode: no audio in it: upload it again" in capsys.readouterr().out
+    assert "AUDIO_UNREADABLE in fetch: it failed" in capsys.readouterr().out
     assert run(["wait", "s1", "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)["failure"] == failure
+    assert json.loads(capsys.readouterr().out)["failure"]["code"] == "AUDIO_UNREADABLE"
 
 
 def test_options_become_the_jobs_input(
     runpod: RunpodServer, recording: None, capsys: Capture
 ) -> None:
-    runpod.on("/run", Reply(job("IN_QUEUE")))
     options = ["--language", "de", "--no-diarize", "--min-speakers", "1", "--max-speakers", "3"]
     options += ["--num-speakers", "2", "--initial-prompt", "p", "--hotwords", "h"]
     options += ["--strict", "--progress-file"]
@@ -123,7 +106,6 @@ def test_lost_answer_does_not_end_the_waiting(
 
 @pytest.mark.usefixtures("recording")
 def test_incomplete_transcript_says_so(runpod: RunpodServer, capsys: Capture) -> None:
-    runpod.on("/run", Reply(job("IN_QUEUE")))
     runpod.on("/status/job-1", undelivered(TranscriptForm.WITHOUT_WORDS))
     assert run(["submit", "s1", "--wait"]) == 0
     assert "warning: the transcript was too large to travel whole" in capsys.readouterr().out
@@ -221,7 +203,6 @@ def test_render_prints_the_transcript(s3: S3Server, capsys: Capture) -> None:
 
 @pytest.mark.usefixtures("recording")
 def test_submit_twice_status_and_cancel(runpod: RunpodServer, capsys: Capture) -> None:
-    runpod.on("/run", Reply(job("IN_QUEUE")))
     runpod.on("/status/job-1", Reply(job("IN_QUEUE")))
     runpod.on("/cancel/job-1", Reply(job("CANCELLED")))
     for command in ("submit", "submit", "status", "cancel"):
@@ -259,7 +240,6 @@ def test_nothing_printed_or_logged_holds_a_secret(
 
 @pytest.mark.usefixtures("recording")
 def test_ctrl_c_tells_how_to_resume(runpod: RunpodServer, tmp_path: Path) -> None:
-    runpod.on("/run", Reply(job("IN_QUEUE")))
     runpod.on("/status/job-1", Reply(job("IN_PROGRESS")))
     root = Path(cli.__file__).parent.parent
     child = subprocess.Popen(

@@ -13,16 +13,7 @@ from edge_client.jobs.retry_policy import Result
 from edge_client.services.edge import Edge
 from tests.fakes.servers import S3Server
 from tests.unit.edge_client.jobs.scene import upload_failed
-from tests.unit.edge_client.samples import SESSION, claim, job, transcript
-
-SUMMARY = {
-    "segments_count": 7,
-    "speakers_count": 2,
-    "duration_seconds": 2.0,
-    "processing_time_seconds": 1.0,
-    "result": {"bytes": 5, "sha256": "0" * 64},
-    "timings": {},
-}
+from tests.unit.edge_client.samples import SESSION, claim, job, summary, transcript
 
 
 def end(edge: Edge, state: str | None, **more: Any) -> Outcome:
@@ -36,7 +27,7 @@ def end(edge: Edge, state: str | None, **more: Any) -> Outcome:
 @pytest.mark.parametrize(
     ("stored", "result", "said"),
     [
-        (b"12345", Result.DONE, ""),
+        (transcript(), Result.DONE, ""),
         (b"1234", Result.LOST, "S3 has 4 bytes"),
         (None, Result.LOST, "S3 has nothing"),
     ],
@@ -46,10 +37,10 @@ def test_summary_is_believed_only_when_s3_agrees(
 ) -> None:
     if stored is not None:
         s3.put(SESSION.result_key, stored)
-    outcome = end(edge, "COMPLETED", output=SUMMARY)
+    outcome = end(edge, "COMPLETED", output=summary())
     assert outcome.result is result
     assert said in outcome.message
-    assert (outcome.delivered is not None and outcome.delivered.segments_count == 7) is (not said)
+    assert (outcome.delivered is not None and outcome.delivered.segments_count == 1) is (not said)
 
 
 @pytest.mark.parametrize(

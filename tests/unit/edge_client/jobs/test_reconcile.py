@@ -197,8 +197,7 @@ def test_recording_that_never_stops_changing_ends_all_the_same(out: Scene) -> No
     assert len(out.posts) == 3
 
 
-def test_inline_transcript_waits_for_s3(out: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: None)
+def test_inline_transcript_waits_for_s3(out: Scene) -> None:
     out.ends(undelivered())
     out.refuse_puts(SESSION.result_key, 4, (503, "SlowDown"))  # one call's own four tries
     assert (out.go().result, out.posts) == (Result.DONE, [])
@@ -209,12 +208,8 @@ def test_inline_transcript_waits_for_s3(out: Scene, monkeypatch: pytest.MonkeyPa
     ("answer", "error"), [((503, "x"), Unreachable), ((403, "AccessDenied"), StorageRefused)]
 )
 def test_inline_transcript_that_s3_never_takes_is_still_there_for_the_next_wait(
-    out: Scene,
-    monkeypatch: pytest.MonkeyPatch,
-    answer: tuple[int, str],
-    error: type[Exception],
+    out: Scene, answer: tuple[int, str], error: type[Exception]
 ) -> None:
-    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: None)
     out.ends(undelivered())
     out.refuse_puts(SESSION.result_key, 10_000, answer)
     with pytest.raises(error):

@@ -14,7 +14,6 @@ from bucketscribe_contract import (
     JobStatus,
     JobSummary,
     Stage,
-    StoredResult,
     UploadFailed,
 )
 from edge_client.jobs.retry_policy import (
@@ -31,7 +30,8 @@ from edge_client.jobs.retry_policy import (
     is_mended_by_time,
     next_step,
 )
-from tests.unit.edge_client.samples import job
+from tests.unit.edge_client.jobs.scene import upload_failed
+from tests.unit.edge_client.samples import job, summary
 
 LIMITS = RetryLimits(attempts=3, delay_s=30.0)
 ONCE, OFTEN = 1, 2  # resubmissions, of three submissions in all
@@ -140,16 +140,8 @@ def test_another_batch_tries_again_what_time_mends(what: FailureCode | Ending) -
 
 
 FAILURE = JobFailure.of(FailureCode.AUDIO_NOT_FOUND, "no audio", Stage.FETCH)
-STORED = StoredResult(bytes=10, sha256="0" * 64)
-SUMMARY = JobSummary(
-    segments_count=1,
-    speakers_count=1,
-    duration_seconds=2.0,
-    processing_time_seconds=1.0,
-    result=STORED,
-    timings={},
-)
-UNDELIVERED = UploadFailed(failure=FAILURE, transcript_gzip_base64="eA==", result=STORED)
+SUMMARY = JobSummary.model_validate(summary())
+UNDELIVERED = UploadFailed.model_validate(upload_failed())
 
 
 def status(state: str, **more: Any) -> JobStatus:

@@ -20,6 +20,7 @@ from edge_client.errors import (
     Unauthorized,
     Unreachable,
 )
+from edge_client.services import runpod as runpod_
 from edge_client.services.runpod import CONNECTIONS, Kind, Rate, RequestCounter, RunpodApi
 from tests.fakes.servers import Reply, RunpodServer
 from tests.unit.edge_client.conftest import KEY
@@ -144,10 +145,10 @@ def test_submission_whose_turn_is_far_off_is_not_sent(
 
 
 def test_health_counts_as_status_and_other_kinds_go_on(
-    runpod: RunpodServer, clock: FakeClock
+    runpod: RunpodServer, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rates = dict.fromkeys(Kind, Rate(per_s=1, burst=1))
-    api = RunpodApi(f"{runpod.url}/v2", "ep1", SecretStr(KEY), clock, rates=rates)
+    monkeypatch.setattr(runpod_, "RATES", dict.fromkeys(Kind, Rate(per_s=1, burst=1)))
+    api = RunpodApi(f"{runpod.url}/v2", "ep1", SecretStr(KEY), clock)
     runpod.on("/cancel/job-1", Reply(job("CANCELLED")))
     runpod.on("/health", Reply({"jobs": {}}))
     runpod.on("/status/job-1", Reply(job("COMPLETED")))
