@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -117,12 +118,8 @@ def _readable(text: Any) -> str:
     """Return RunPod's or a foreign worker's error text as one line, without a traceback."""
     if not isinstance(text, str) or not text.strip():
         return "RunPod gives no reason; see the endpoint's logs in its console"
-    try:
-        parsed = json.loads(text)
-    except ValueError:
-        parsed = None
-    if isinstance(parsed, dict) and "error_message" in parsed:
-        text = str(parsed["error_message"])
+    with suppress(ValueError, LookupError, TypeError):
+        text = str(json.loads(text)["error_message"])
     return one_line(text)
 
 

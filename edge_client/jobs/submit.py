@@ -276,13 +276,11 @@ class Order:
 
 
 def submit(edge: Edge, session: Session, order: Order) -> Submission:
-    """Submit a session unless it is done or its job is in flight.
+    """Submit a session unless it is done or its job is in flight; raises as `submit_job`.
 
     Raises:
         AudioNotFound: No ``audio.wav``, or an empty one.
-        RecordingTooLong: No URL lives long enough.
         ClaimConflict: Another edge box was faster, or the claim forbids it.
-        AnswerLost: The job may be in flight; the claim stays.
     """
     recording = read_recording(edge, session)
     stored = claims.read(edge.bucket, session)
@@ -379,14 +377,13 @@ def resubmit(
     known_s: float,
     say: Callable[[str], None],
 ) -> Claim:
-    """Submit a session again, in place of the claim's job, which ended (`cause_name`).
+    """Submit a session again as `submit`, in place of the claim's job, which ended so.
 
     With ``longer`` the new job has more time than the old one had: ``known_s``, if the worker
     asked for so long, else twice the old time.
 
     Raises:
         ClaimConflict: Somebody else went on from this claim, or did something else.
-        AudioNotFound, RecordingTooLong, AnswerLost: As `submit`.
     """
     recording = read_recording(edge, session)
     stored = claims.read(edge.bucket, session)

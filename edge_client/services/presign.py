@@ -56,15 +56,6 @@ class Lifetimes:
             execution_timeout_ms=self.execution_timeout_s * 1000, ttl_ms=self.ttl_s * 1000
         )
 
-    def ending_within(self, left_s: int) -> Lifetimes:
-        """Shorten all of them to ``left_s``, so that a URL's own clock tells the truth."""
-        return Lifetimes(
-            min(self.execution_timeout_s, left_s),
-            min(self.ttl_s, left_s),
-            min(self.url_expiry_s, left_s),
-            self.likely_s,
-        )
-
 
 def plan_lifetimes(duration_s: float, least_expiry_s: int, known_s: float = 0.0) -> Lifetimes:
     """Compute the lifetimes of one job.
@@ -210,7 +201,7 @@ def early_end(connection: Connection, expires_at: datetime) -> str | None:
 
 
 def within_keys(connection: Connection, life: Lifetimes, now: datetime) -> Lifetimes:
-    """Shorten a job's lifetimes to those of temporary keys.
+    """Shorten a job's lifetimes to those of temporary keys: a URL's own clock tells the truth.
 
     Raises:
         KeysEndTooSoon: They end before even a job that starts at once has likely ended.
@@ -225,4 +216,6 @@ def within_keys(connection: Connection, life: Lifetimes, now: datetime) -> Lifet
             f"with them; this recording needs some {life.likely_s} s: renew the keys (`aws sso "
             "login`, or a longer --duration-seconds), or use an IAM user's long-lived ones"
         )
-    return life.ending_within(left_s)
+    execution_s = min(life.execution_timeout_s, left_s)
+    ttl_s, expiry_s = min(life.ttl_s, left_s), min(life.url_expiry_s, left_s)
+    return Lifetimes(execution_s, ttl_s, expiry_s, life.likely_s)

@@ -37,7 +37,7 @@ from tests.unit.edge_client.samples import SESSION, wav
 def connection(
     monkeypatch: pytest.MonkeyPatch,
     *,
-    bucket: str = "clouddrive-app-bucket",
+    bucket: str = "recordings",
     region: str = "us-east-2",
     **more: str,
 ) -> aws.Connection:
@@ -57,15 +57,10 @@ def plain() -> Iterator[aws.Connection]:
 @pytest.mark.parametrize(
     ("more", "host", "path"),
     [
-        *(
-            ({"region": region}, f"clouddrive-app-bucket.s3.{region}.amazonaws.com", "/users/")
-            for region in ("us-east-1", "us-east-2", "eu-central-1")
-        ),
-        ({"bucket": "my.dotted.bucket"}, "s3.us-east-2.amazonaws.com", "/my.dotted.bucket/users/"),
-        *(
-            ({"AWS_ENDPOINT_URL_S3": url}, url.split("/")[2], "/clouddrive-app-bucket/users/")
-            for url in ("http://127.0.0.1:8333", "https://s3.example.com")
-        ),
+        ({"region": "us-east-1"}, "recordings.s3.us-east-1.amazonaws.com", "/users/"),
+        ({"region": "eu-central-1"}, "recordings.s3.eu-central-1.amazonaws.com", "/users/"),
+        ({"bucket": "my.dotted"}, "s3.us-east-2.amazonaws.com", "/my.dotted/users/"),
+        ({"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:8333"}, "127.0.0.1:8333", "/recordings/users/"),
     ],
 )
 def test_host_is_the_regions_own_and_path_style_where_the_name_cannot_be_in_it(
@@ -187,12 +182,6 @@ def test_job_that_is_known_to_need_longer_gets_twice_that() -> None:
     assert (life.execution_timeout_s, life.likely_s) == (8000, 4000)
     assert life.url_expiry_s > life.ttl_s > 8000
     assert plan_lifetimes(5, 1, known_s=1).execution_timeout_s == 600
-
-
-def test_lifetimes_that_end_within_keep_runpods_rules() -> None:
-    life = plan_lifetimes(5, 3600).ending_within(400)
-    assert (life.execution_timeout_s, life.ttl_s, life.url_expiry_s) == (400, 400, 400)
-    assert plan_lifetimes(5, 3600).ending_within(10**6) == plan_lifetimes(5, 3600)
 
 
 @given(st.floats(0, MAX_DURATION_S), st.integers(1, MAX_URL_EXPIRY_S), st.floats(0, 10**7))
