@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -28,9 +29,10 @@ def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.chdir(tmp_path)
-    at_once = runpod_.GET_RETRY.new(backoff_factor=0, backoff_jitter=0)
-    monkeypatch.setattr(runpod_, "GET_RETRY", at_once)
-    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: None)
+    retry = runpod_.GET_RETRY.new(backoff_factor=0, backoff_jitter=0)
+    monkeypatch.setattr(runpod_, "GET_RETRY", retry)
+    at_once = SimpleNamespace(sleep=lambda seconds: None)
+    monkeypatch.setattr("botocore.endpoint.time", at_once)  # its own name, not everybody's module
     yield
     os.environ.clear()  # the settings put what .env says into it
     os.environ.update(before)
