@@ -354,10 +354,9 @@ cli.add_command(webhook)
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run one command line and return its exit code; errors are one line, never a traceback.
+    """Run a command line, without its program's name; return the exit code.
 
-    Args:
-        argv: Without the program's name.
+    Errors are one line, never a traceback.
     """
     printer = Printer("--json" in argv)
     try:

@@ -117,14 +117,13 @@ def _signature(edge: Edge) -> str:
     try:
         answer = requests.get(url.reveal(), timeout=(5, 30), allow_redirects=False)
     except requests.RequestException as exc:
-        raise Unreachable(
-            f"a presigned URL gets no answer ({type(exc).__name__})"
-        ) from None  # its text holds the URL
+        text = f"a presigned URL gets no answer ({type(exc).__name__})"
+        raise Unreachable(text) from None  # its own text holds the URL
     code = _s3_code(answer.content)
-    if answer.status_code == 404 or code == "AccessDenied":
-        return "presigned URLs are accepted" + (
-            "" if answer.status_code == 404 else " (a missing key answers 403)"
-        )
+    if answer.status_code == 404:
+        return "presigned URLs are accepted"
+    if code == "AccessDenied":
+        return "presigned URLs are accepted (a missing key answers 403)"
     raise StorageRefused(
         f"S3 answers {answer.status_code} {code} to a presigned URL: check AWS_REGION, "
         "AWS_SECRET_ACCESS_KEY and the clock"
@@ -157,24 +156,14 @@ _ANY = Session(user="*", name="*")
 
 
 def policy(bucket: str, region: str) -> dict[str, Any]:
-    """Return the policy document.
-
-    Args:
-        bucket: Its name.
-        region: Such as ``eu-west-1``; decides the partition (``aws-cn``, ``aws-us-gov``).
-    """
+    """Return the policy document; the region decides the partition, such as ``aws-cn``."""
     arn = f"arn:{partition_of(region)}:s3:::{bucket}"
     transcript_and_claim = [f"{arn}/{_ANY.result_key}", f"{arn}/{_ANY.claim_key}"]
+    below_users = {"Condition": {"StringLike": {"s3:prefix": f"{USERS}*"}}}
     return {
         "Version": "2012-10-17",
         "Statement": [
-            {
-                "Sid": "FindSessions",
-                "Effect": "Allow",
-                "Action": "s3:ListBucket",
-                "Resource": arn,
-                "Condition": {"StringLike": {"s3:prefix": f"{USERS}*"}},
-            },
+            _allow("FindSessions", "s3:ListBucket", arn) | below_users,
             _allow("ReadRecordings", "s3:GetObject", f"{arn}/{_ANY.audio_key}"),
             _allow(
                 "KeepTranscriptsAndClaims", ["s3:GetObject", "s3:PutObject"], transcript_and_claim

@@ -55,13 +55,6 @@ class BadUsage(EdgeError):
 class SessionAmbiguous(BadUsage):
     """Several users have a session of this name."""
 
-    def __init__(self, name: str, candidates: tuple[str, ...]) -> None:
-        self.candidates = candidates
-        listed = ", ".join(candidates[:5]) + (", …" if len(candidates) > 5 else "")
-        super().__init__(
-            f"{len(candidates)} users have a session {name!r}: give one in full: {listed}"
-        )
-
 
 class NotConfigured(EdgeError):
     """A setting is missing or malformed."""
@@ -126,12 +119,7 @@ class EndpointNotFound(RunpodError):
 
 
 class RateLimited(RunpodError):
-    """RunPod wants fewer requests.
-
-    Args:
-        message: One line.
-        retry_after_s: Seconds to wait, where RunPod said so.
-    """
+    """RunPod wants fewer requests; ``retry_after_s`` are the seconds to wait, where it said so."""
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         self.retry_after_s = retry_after_s

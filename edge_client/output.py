@@ -224,12 +224,7 @@ def remaining(left_s: float) -> str:
 
 @contextmanager
 def view_for(json: bool, stream: TextIO | None = None) -> Iterator[View]:
-    """Context manager: the progress display for this terminal.
-
-    Args:
-        json: The output is for a program.
-        stream: stderr if None.
-    """
+    """Show progress on a stream, stderr if None; with ``json`` a program reads the output."""
     stream = stream or sys.stderr
     if json:
         yield QuietView(stream)

@@ -27,7 +27,8 @@ STORAGE = ("COGNITO_S3_BUCKET", "AWS_REGION")
 QUEUE = ("RUNPOD_ENDPOINT_ID", "RUNPOD_API_KEY")
 JITTER = 0.2
 MAX_URL_EXPIRY_S = 604_800
-"""Seven days: the longest a SigV4 URL can live (S3, "Sharing objects with presigned URLs")."""
+"""Seven days: the longest a SigV4 URL can live (S3, "Sharing objects with presigned URLs"), and
+RunPod's limit for executionTimeout and ttl."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,9 @@ class RetryLimits:
     delay_s: float
 
     def pause_s(self, before: int, random_unit: Callable[[], float] = random.random) -> float:
-        """Return how long to back off.
+        """Return how long to back off; each time that it was done before doubles the pause.
 
-        Args:
-            before: How often it was done before; each time doubles the pause.
-            random_unit: Returns 0 to 1. Jitter keeps edge boxes from marching in step.
+        Jitter keeps edge boxes from marching in step.
         """
         return self.delay_s * 2.0**before * (1 + JITTER * (2 * random_unit() - 1))
 
@@ -93,8 +92,7 @@ class Settings(BaseSettings):
     @field_validator("runpod_url")
     @classmethod
     def _key_travels_encrypted(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme == "https" or is_loopback_http(url):
+        if urlsplit(url).scheme == "https" or is_loopback_http(url):
             return url.rstrip("/")
         raise ValueError("must be an https URL: the API key travels in it")
 
@@ -111,10 +109,7 @@ class Settings(BaseSettings):
         return RetryLimits(self.retry_attempts, self.retry_delay_s)
 
     def require(self, *names: str) -> None:
-        """Check that settings have values.
-
-        Args:
-            names: Environment names, such as those of `STORAGE` and `QUEUE`.
+        """Check that settings have values, by their environment names (`STORAGE`, `QUEUE`).
 
         Raises:
             NotConfigured: One or more have none; the message names them all.
@@ -133,21 +128,16 @@ _FIELD_OF = {str(field.validation_alias): name for name, field in Settings.model
 def is_loopback_http(url: str) -> bool:
     """Tell whether a URL is http on this machine: the one place where secrets travel in clear."""
     parts = urlsplit(url)
-    return parts.scheme == "http" and _is_loopback(parts.hostname)
-
-
-def _is_loopback(host: str | None) -> bool:
+    if parts.scheme != "http" or parts.hostname == "localhost":
+        return parts.scheme == "http"
     try:
-        return host == "localhost" or ip_address(host or "").is_loopback
+        return ip_address(parts.hostname or "").is_loopback
     except ValueError:
         return False
 
 
 def load(env_file: Path | None = None) -> Settings:
-    """Read the settings.
-
-    Args:
-        env_file: Read instead of ``.env``; must exist.
+    """Read the settings, from ``env_file`` instead of ``.env`` if it is given.
 
     Raises:
         NotConfigured: The file is missing or unreadable, or a value is malformed.

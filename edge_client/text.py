@@ -17,9 +17,7 @@ MESSAGE_CHARS = 300
 def visible(text: str, encoding: str = "utf-8") -> str:
     r"""Return ``text`` with everything that cannot be seen written out, such as ``\x1b``.
 
-    Args:
-        text: Anybody's.
-        encoding: What it lacks is written out, too: the text is as wide as it looks.
+    What the encoding lacks is written out, too: the text is as wide as it looks.
     """
     seen = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return seen.encode(encoding, "backslashreplace").decode(encoding)
@@ -46,11 +44,7 @@ def audio_length(seconds: float) -> str:
 
 
 class Printer:
-    """Prints a command's result to stdout, everything else to stderr.
-
-    Args:
-        as_json: stdout gets exactly one object; people's text is left out.
-    """
+    """Prints a command's result to stdout, as text or as exactly one object; the rest to stderr."""
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json

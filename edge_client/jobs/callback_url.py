@@ -22,10 +22,8 @@ _URL_CHARACTERS = re.compile(r"[!-~]+")
 def checked(url: str, runpod_url: str) -> str:
     """Return a URL that RunPod can call.
 
-    Args:
-        url: What the user gave.
-        runpod_url: RUNPOD_ENDPOINT_BASE_URL. A queue on this machine, and only that, may call
-            this machine without TLS.
+    A queue on this machine (RUNPOD_ENDPOINT_BASE_URL), and only that, may call this machine
+    without TLS.
 
     Raises:
         BadUsage: RunPod could not call it, or its placeholder is another one.
@@ -53,22 +51,14 @@ def _problem(url: str, runpod_url: str) -> str | None:
         _ = parts.port
     except ValueError:
         return "not a URL: give https://HOST/PATH"
-    return _problem_of_parts(parts) or _problem_of_scheme(parts, url, runpod_url)
+    return _problem_of_parts(parts, is_loopback_http(url) and is_loopback_http(runpod_url))
 
 
-def _problem_of_parts(parts: SplitResult) -> str | None:
+def _problem_of_parts(parts: SplitResult, is_local: bool) -> str | None:
     if not parts.hostname or PLACEHOLDER in parts.netloc:
         return f"give https://HOST/PATH, with {PLACEHOLDER} in the path, if at all"
     if "@" in parts.netloc:
         return "no user or password in the URL: put a secret into the path"
     if parts.fragment:
         return "a fragment (#…) is never sent: put it into the path"
-    return None
-
-
-def _problem_of_scheme(parts: SplitResult, url: str, runpod_url: str) -> str | None:
-    if parts.scheme == "https":
-        return None
-    if is_loopback_http(url) and is_loopback_http(runpod_url):
-        return None
-    return "RunPod calls https URLs only"
+    return None if parts.scheme == "https" or is_local else "RunPod calls https URLs only"

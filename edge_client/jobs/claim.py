@@ -79,14 +79,8 @@ class Claim(BaseModel):
 
     def followed_by(self, ended: str) -> tuple[Attempt, ...]:
         """Return ``earlier`` of the claim that replaces this one."""
-        return (
-            *self.earlier,
-            Attempt(request_id=self.request_id, job_id=self.job_id, ended=ended),
-        )
-
-    def closed(self, ended: str) -> Self:
-        """Return the claim of a job whose end was reported."""
-        return self.model_copy(update={"ended": ended})
+        last = Attempt(request_id=self.request_id, job_id=self.job_id, ended=ended)
+        return (*self.earlier, last)
 
     def is_alive(self, now: datetime) -> bool:
         """Tell whether its job can still be queued or running."""
@@ -96,10 +90,6 @@ class Claim(BaseModel):
     def was_refused(self) -> bool:
         """Whether RunPod certainly did not take its submission (`released`)."""
         return self.expires_at < self.submitted_at
-
-    def with_job(self, job_id: str) -> Self:
-        """Return the claim with RunPod's answer in it."""
-        return self.model_copy(update={"job_id": job_id})
 
     def released(self, now: datetime) -> Self:
         """Return the claim as one that anybody may replace."""
@@ -133,13 +123,7 @@ def current(bucket: Bucket, session: Session) -> Claim | None:
 
 
 def store(bucket: Bucket, session: Session, claim: Claim, over: StoredClaim | None) -> StoredClaim:
-    """Write a claim, in place of what was read before.
-
-    Args:
-        bucket: Where.
-        session: Whose.
-        claim: What.
-        over: What `read` or `store` returned, None to create.
+    """Write a claim in place of ``over``, as `read` or `store` returned it; None creates.
 
     Raises:
         ClaimConflict: Somebody else wrote it in between.

@@ -106,13 +106,8 @@ def resolve_outcome(
     """Decide how a job ended. Stores nothing: see `store_rescued_transcript`.
 
     S3 goes first: RunPod may have lost a result, run a job twice, or take a stored transcript
-    for one that was not (an answer to the PUT that got lost).
-
-    Args:
-        bucket: Where the transcript should be.
-        session: Whose.
-        claim: The job's claim: its ``request_id`` tells its transcript from others.
-        status: RunPod's last answer, None if it has forgotten the job.
+    for one that was not (an answer to the PUT that got lost). The claim's ``request_id`` tells
+    the job's transcript from others; ``status`` is None if RunPod has forgotten the job.
     """
     classified = classify_status(status)
     if isinstance(classified, JobSummary):

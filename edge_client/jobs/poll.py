@@ -36,14 +36,9 @@ class Estimate:
         self._percent = 0.0
 
     def left_s(self, now_s: float, percent: float | None) -> float | None:
-        """Take the newest percentage and return the seconds that are left.
+        """Take the newest percentage of the whole job; return the seconds left, None if unknown.
 
-        Args:
-            now_s: Monotonic.
-            percent: Of the whole job; None if unknown. A deep fall means another run.
-
-        Returns:
-            None if unknown.
+        Times are monotonic. A deep fall of the percentage means another run.
         """
         if percent is None:
             return None
@@ -97,12 +92,7 @@ class View(Protocol):
 
 
 class LogView:
-    """Logs what a session's reconciler has to say; no progress.
-
-    Args:
-        log: Where.
-        session: Whose lines they are: whoever names it chooses the name, so it is made safe.
-    """
+    """Logs what a session's reconciler has to say under its name, made safe; no progress."""
 
     def __init__(self, log: logging.Logger, session: object) -> None:
         self._log, self._name = log, one_line(str(session))
@@ -117,25 +107,20 @@ class LogView:
 
 def progress_of(status: JobStatus) -> JobProgress:
     """Read a status as progress. RunPod carries a running job's progress as its output."""
-    state = "queued" if status.status is JobState.IN_QUEUE else "running"
     if status.status.is_final:
-        state = status.status.value.lower()
-    elif isinstance(status.output, dict):
-        try:
-            progress = Progress.model_validate(status.output)
-        except ValueError:
-            return JobProgress(state)
-        return JobProgress(state, progress.stage.value, progress.percent)
-    return JobProgress(state)
+        return JobProgress(status.status.value.lower())
+    state = "queued" if status.status is JobState.IN_QUEUE else "running"
+    try:
+        progress = Progress.model_validate(status.output)
+    except ValueError:
+        return JobProgress(state)
+    return JobProgress(state, progress.stage.value, progress.percent)
 
 
 class PollInterval:
     """Seconds between looks: growing, with jitter so that edge boxes do not look at the same time.
 
-    Args:
-        first_s: The first pause, and the first after the job's state changed.
-        longest_s: No pause is longer.
-        random_unit: Returns 0 to 1.
+    They grow from ``first_s`` to ``longest_s``, anew whenever the job's state changed.
     """
 
     def __init__(
@@ -154,8 +139,7 @@ class PollInterval:
     def next_s(self, left_s: float | None = None) -> float:
         """Return the pause before the next look.
 
-        Args:
-            left_s: An estimate of what remains of the job: looks are rare before its last quarter.
+        An estimate of what remains of the job makes looks rare before its last quarter.
         """
         pause_s = self._pause_s
         self._pause_s = min(self._longest_s, self._pause_s * GROWTH)
@@ -174,11 +158,7 @@ class Finished:
 class Poller:
     """Looks at one job; remembers since when RunPod has been unreachable, or the job unknown.
 
-    Args:
-        ask: One GET of the job's status.
-        view: Shows each answer.
-        clock: Real, or a test's.
-        interval: Between looks.
+    ``ask`` is one GET of the job's status; ``view`` shows each answer.
     """
 
     def __init__(
@@ -203,9 +183,8 @@ class Poller:
             status = self._ask()
         except JobNotFound:
             self._absences += 1
-            return (
-                Finished(None) if self._absences >= LOOKS_FOR_ABSENCE else self._interval.next_s()
-            )
+            is_absent = self._absences >= LOOKS_FOR_ABSENCE
+            return Finished(None) if is_absent else self._interval.next_s()
         except (Unreachable, RateLimited) as exc:
             return self._retry(exc)
         self._away_since, self._absences = None, 0

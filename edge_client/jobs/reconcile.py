@@ -12,7 +12,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from bucketscribe_contract import JobFailure, JobStatus
 from edge_client.errors import AnswerLost, ClaimConflict, EdgeError, Unreachable
@@ -30,11 +29,9 @@ from edge_client.jobs.retry_policy import (
     next_step,
 )
 from edge_client.jobs.submit import ask, check_endpoint, resubmit
+from edge_client.jobs.transcript import Delivered
 from edge_client.services.edge import Edge
 from edge_client.session import Session
-
-if TYPE_CHECKING:
-    from edge_client.jobs.transcript import Delivered
 
 
 @dataclass(frozen=True)
@@ -53,13 +50,8 @@ def find_unconfirmed(
     RunPod finds no job by a key of ours. Only an endpoint without a job in its queue or at work,
     for longer than any POST can be under way, proves that the submission is not there: it never
     was, or it ended without a transcript. Either way submitting again pays for nothing twice.
-
-    Args:
-        edge: Settings and services.
-        session: Whose submission.
-        claim: Its claim, without a job's id.
-        began_s: The monotonic second of the first look. That the endpoint was idle before says
-            nothing: the POST may have been under way.
+    That the endpoint was idle before ``began_s``, the monotonic second of the first look, says
+    nothing: the POST may have been under way.
 
     Returns:
         What is found; empty if there certainly is no job; None if nothing is known yet.
@@ -110,12 +102,7 @@ Next = End | float
 class Reconciler:
     """The submissions of one session, until there is a transcript or nothing more to do.
 
-    Args:
-        edge: Settings and services.
-        session: Which.
-        claim: The job to begin with.
-        view: Shows progress, and what is done.
-        interval: Makes the pauses between looks at one submission.
+    It begins with the job of ``claim``; ``interval`` makes the pauses between looks at one.
     """
 
     def __init__(
@@ -166,9 +153,8 @@ class Reconciler:
         interval = self._interval(self._claim)
         if self._claim.job_id is None:
             if self._claim.ended is None:
-                self._view.note(
-                    "the submission's answer is not known: looking for the job and in S3"
-                )
+                text = "the submission's answer is not known: looking for the job and in S3"
+                self._view.note(text)
             self._act = partial(self._search, self._edge.clock.monotonic(), interval)
         else:
             look = partial(self._edge.api.status, self._claim.job_id)
@@ -187,18 +173,21 @@ class Reconciler:
         if isinstance(seen, float):
             return seen
         self._status = seen.status
-        outcome = resolve_outcome(self._edge.bucket, self._session, self._claim, seen.status)
+        return self._resolve(seen.status)
+
+    def _resolve(self, status: JobStatus | None) -> Next:
+        """Answer the last status, None if there is none, as S3 proves or disproves it."""
+        outcome = resolve_outcome(self._edge.bucket, self._session, self._claim, status)
         return self._answer(outcome.with_expiry(self._claim, self._edge.clock.now()))
 
     def _search(self, began_s: float, interval: PollInterval) -> Next:
         """Look for a submission without an answer."""
         seen = find_unconfirmed(self._edge, self._session, self._claim, began_s)
         if seen is None:
-            if not self._is_over():
-                self._view.show(JobProgress("waiting for a transcript in S3"))
-                return interval.next_s()
-            outcome = resolve_outcome(self._edge.bucket, self._session, self._claim, None)
-            return self._answer(outcome.with_expiry(self._claim, self._edge.clock.now()))
+            if self._is_over():
+                return self._resolve(None)
+            self._view.show(JobProgress("waiting for a transcript in S3"))
+            return interval.next_s()
         if seen.claim is not None:
             return self._follow(seen.claim)
         if seen.delivered is not None:
@@ -255,14 +244,11 @@ class Reconciler:
             )
         except (AnswerLost, ClaimConflict) as exc:
             self._view.note(str(exc))
-            claim = self._claim_now(exc)
+            there = claims.current(self._edge.bucket, self._session)
+            if there is None:
+                raise
+            claim = there
         return self._follow(claim)
-
-    def _claim_now(self, cause: EdgeError) -> Claim:
-        claim = claims.current(self._edge.bucket, self._session)
-        if claim is None:
-            raise cause
-        return claim
 
     def _store(self, outcome: Outcome) -> Next:
         """Store the transcript that came in the job's output; S3 may be away here, too."""
@@ -309,7 +295,7 @@ class Reconciler:
         """Mark the claim: whoever submits this session now starts afresh."""
         cause = outcome.cause
         text = f"{cause_name(cause)}: {outcome.message}" if cause is not None else outcome.message
-        self._claim = closed = self._claim.closed(text)
+        self._claim = closed = self._claim.model_copy(update={"ended": text})
         held = claims.read(self._edge.bucket, self._session)
         if held is None or held.claim is None or held.claim.request_id != closed.request_id:
             return

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -68,11 +69,10 @@ ClassifiedStatus = JobSummary | UploadFailed | JobFailure | Unconfirmed
 
 
 def classify_status(status: JobStatus | None) -> ClassifiedStatus:
-    """Read a final status.
+    """Read the last status, None if RunPod has no such job any more.
 
-    Args:
-        status: None if RunPod has no such job any more. One that is not final is taken for the
-            last there will be: the claim says that its job's time is over.
+    One that is not final is taken for the last there will be: the claim says that its job's time
+    is over.
     """
     if status is None:
         text = "RunPod has forgotten the job and S3 has no transcript of it"
@@ -118,12 +118,8 @@ def _readable(text: Any) -> str:
     """Return RunPod's or a foreign worker's error text as one line, without a traceback."""
     if not isinstance(text, str) or not text.strip():
         return "RunPod gives no reason; see the endpoint's logs in its console"
-    try:
-        parsed = json.loads(text)
-    except ValueError:
-        parsed = None
-    if isinstance(parsed, dict) and "error_message" in parsed:
-        text = str(parsed["error_message"])
+    with suppress(ValueError, LookupError, TypeError):
+        text = str(json.loads(text)["error_message"])
     return one_line(text)
 
 
@@ -209,10 +205,8 @@ def is_mended_by_time(ended: str) -> bool:
     """Tell whether a later batch should try a recording again that nobody changed.
 
     A service that was away comes back. What broke on the recording itself, or ran until its
-    time limit, breaks again, and costs money each time: that is for the user to say.
-
-    Args:
-        ended: As a claim keeps it: `cause_name` the cause, a colon, what people were told.
+    time limit, breaks again, and costs money each time: that is for the user to say. A claim
+    keeps the end as the cause's name (`cause_name`), a colon and what people were told.
     """
     return ended.partition(":")[0] in _MENDED_BY_TIME
 
@@ -223,14 +217,7 @@ def next_step(
     limits: RetryLimits,
     random_unit: Callable[[], float] = random.random,
 ) -> NextStep:
-    """Decide what follows.
-
-    Args:
-        cause: How the last submission ended.
-        earlier: How those before it ended (`cause_name`), oldest first.
-        limits: Bounds for all rows.
-        random_unit: Returns 0 to 1, for the jitter.
-    """
+    """Decide what follows a submission, those before which ended so (`cause_name`)."""
     rule = POLICY[cause.action if isinstance(cause, JobFailure) else cause]
     if rule.kind is not StepKind.SUBMIT:
         return NextStep(rule.kind)

@@ -114,14 +114,7 @@ class Task:
 def submit_job(
     edge: Edge, session: Session, recording: Recording, stored: StoredClaim | None, task: Task
 ) -> Claim:
-    """Claim a session and submit its job.
-
-    Args:
-        edge: Settings and services.
-        session: Which.
-        recording: What is claimed.
-        stored: The claim that is replaced, as it was read.
-        task: What is submitted.
+    """Claim a session in place of the claim ``stored``, as it was read, and submit its job.
 
     Raises:
         RecordingTooLong: No URL lives long enough.
@@ -171,7 +164,7 @@ def _lifetimes(edge: Edge, length: Length, task: Task) -> Lifetimes:
     now = edge.clock.now()
     life = presign.plan_lifetimes(length.duration_s, edge.settings.url_expiry_s, task.known_s)
     fitting = presign.within_keys(edge.connection, life, now)
-    warning = presign.early_end(edge.connection, life.urls_end(now))
+    warning = presign.early_end(edge.connection, now + timedelta(seconds=life.url_expiry_s))
     if warning is not None:
         task.say(warning)
     return fitting
@@ -204,7 +197,7 @@ def _send(
     edge: Edge, session: Session, stored: StoredClaim, claim: Claim, request: RunRequest, task: Task
 ) -> Claim:
     """Post, and write the job's id into the claim; a failure there must not lose the id."""
-    claim = claim.with_job(edge.api.run(request).id)
+    claim = claim.model_copy(update={"job_id": edge.api.run(request).id})
     try:
         claims.store(edge.bucket, session, claim, stored)
     except EdgeError as exc:
@@ -283,13 +276,11 @@ class Order:
 
 
 def submit(edge: Edge, session: Session, order: Order) -> Submission:
-    """Submit a session unless it is done or its job is in flight.
+    """Submit a session unless it is done or its job is in flight; raises as `submit_job`.
 
     Raises:
         AudioNotFound: No ``audio.wav``, or an empty one.
-        RecordingTooLong: No URL lives long enough.
         ClaimConflict: Another edge box was faster, or the claim forbids it.
-        AnswerLost: The job may be in flight; the claim stays.
     """
     recording = read_recording(edge, session)
     stored = claims.read(edge.bucket, session)
@@ -308,12 +299,8 @@ def existing_submission(
 ) -> Submission | None:
     """Return the submission that a session has already, None if it needs one.
 
-    Args:
-        edge: Settings and services.
-        session: Which.
-        audio: The recording as it is now.
-        stored: The session's claim, as it was read.
-        order: Its ``follow`` counts; its ``say`` is told when an ended job is to be replaced.
+    ``audio`` is the recording as it is now. Of the order ``follow`` counts, and ``say`` is told
+    when an ended job is to be replaced.
 
     Raises:
         ClaimConflict: The claim forbids a submission.
@@ -390,20 +377,13 @@ def resubmit(
     known_s: float,
     say: Callable[[str], None],
 ) -> Claim:
-    """Submit a session again, in place of a job that ended.
+    """Submit a session again as `submit`, in place of the claim's job, which ended so.
 
-    Args:
-        edge: Settings and services.
-        session: Which.
-        claim: Of the job that ended.
-        ended: How (`retry_policy.cause_name`).
-        longer: Give the new job more time than the old one had.
-        known_s: Seconds that the worker asked for, 0 if it did not.
-        say: Told of refusals and pauses.
+    With ``longer`` the new job has more time than the old one had: ``known_s``, if the worker
+    asked for so long, else twice the old time.
 
     Raises:
         ClaimConflict: Somebody else went on from this claim, or did something else.
-        AudioNotFound, RecordingTooLong, AnswerLost: As `submit`.
     """
     recording = read_recording(edge, session)
     stored = claims.read(edge.bucket, session)
@@ -421,13 +401,7 @@ def resubmit(
 
 
 def cancel_replaced_job(edge: Edge, claim: Claim, say: Callable[[str], None]) -> None:
-    """Cancel the job that another is going to replace, so that two do not write one transcript.
-
-    Args:
-        edge: Settings and services.
-        claim: Of the job.
-        say: Told what is done about it.
-    """
+    """Cancel the job that another is going to replace, so that two do not write one transcript."""
     if claim.job_id is None or not claim.is_alive(edge.clock.now()):
         return
     if claim.endpoint_id != edge.settings.endpoint_id:

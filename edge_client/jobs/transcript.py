@@ -40,10 +40,8 @@ class Delivered:
     def is_of(self, audio: ObjectInfo, claim: Claim) -> bool:
         """Whether the recording is still the one that was transcribed.
 
-        Args:
-            audio: The recording as it is now.
-            claim: Of the submission that the transcript is of. It tells what was there before
-                the job; what the job then read, only its worker knows.
+        The claim of that submission tells what was there before the job; what the job then read,
+        only its worker knows.
         """
         return _opaque(self.audio_etag or claim.audio_etag) == _opaque(audio.etag)
 
@@ -141,15 +139,10 @@ def parse(body: bytes) -> Document:
 def find_done(
     bucket: Bucket, session: Session, audio: ObjectInfo | None, claim: Claim | None
 ) -> Delivered | None:
-    """Tell whether the session is done: a valid transcript of the audio as it is now.
+    """Return the summary of a valid transcript of the audio as it is now; None: not done.
 
-    Args:
-        bucket: Where.
-        session: Which.
-        audio: The recording, None if it is gone (then any valid transcript will do).
-        claim: The session's claim. If its job wrote the transcript, the audio's ETag decides
-            whether it is of this audio (`Delivered.is_of`); otherwise which of the two objects is
-            newer.
+    Any valid transcript will do if the audio is gone. If the claim's job wrote it, the audio's
+    ETag decides (`Delivered.is_of`); otherwise which of the two objects is newer.
     """
     found = _read(bucket, session)
     if found is None:

@@ -30,12 +30,7 @@ class Edge:
     def load(
         cls, env_file: Path | None = None, *, storage: bool = True, queue: bool = True
     ) -> Edge:
-        """Read the settings and check that what a command needs is there.
-
-        Args:
-            env_file: Instead of ``.env``.
-            storage: The command needs the bucket.
-            queue: The command needs RunPod.
+        """Read the settings and check what a command needs: the bucket, RunPod's queue, or both.
 
         Raises:
             NotConfigured: Naming everything that is missing, at once.
@@ -91,7 +86,10 @@ class Edge:
                 f"no user has a session {name!r}: check the name and COGNITO_S3_BUCKET"
             )
         if len(found) > 1:
-            raise SessionAmbiguous(name, tuple(session.prefix for session in found))
+            listed = ", ".join(map(str, found[:5])) + (", …" if len(found) > 5 else "")
+            raise SessionAmbiguous(
+                f"{len(found)} users have a session {name!r}: give one in full: {listed}"
+            )
         return found[0]
 
     def _lookup(self, name: str) -> list[Session]:

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from urllib.parse import parse_qs, urlsplit
 
 from bucketscribe_contract import ExecutionPolicy, PresignedUrl
@@ -18,6 +19,7 @@ from bucketscribe_contract.wav import NotWav, parse_wav
 from edge_client.errors import BadUsage, KeysEndTooSoon, RecordingTooLong
 from edge_client.services.s3 import Connection, translated_key_errors
 from edge_client.session import Session
+from edge_client.settings import MAX_URL_EXPIRY_S
 
 STARTUP_S = 300
 """Covers a slow download."""
@@ -31,8 +33,6 @@ MIN_EXECUTION_S = 600
 QUEUE_S = 7_200
 MARGIN_S = 900
 """Lets the last PUT start at the end of the ttl, on clocks that differ by minutes."""
-MAX_URL_EXPIRY_S = 604_800
-"""S3's limit for SigV4 URLs; RunPod's for executionTimeout and ttl is the same 7 days."""
 MAX_DURATION_S = (MAX_URL_EXPIRY_S - MARGIN_S - QUEUE_S - STARTUP_S) / SPEED_FACTOR
 
 
@@ -54,19 +54,6 @@ class Lifetimes:
         """Return what RunPod is told, in its milliseconds."""
         return ExecutionPolicy(
             execution_timeout_ms=self.execution_timeout_s * 1000, ttl_ms=self.ttl_s * 1000
-        )
-
-    def urls_end(self, now: datetime) -> datetime:
-        """Return when URLs that are signed ``now`` end."""
-        return now + timedelta(seconds=self.url_expiry_s)
-
-    def ending_within(self, left_s: int) -> Lifetimes:
-        """Shorten all of them to ``left_s``, so that a URL's own clock tells the truth."""
-        return Lifetimes(
-            min(self.execution_timeout_s, left_s),
-            min(self.ttl_s, left_s),
-            min(self.url_expiry_s, left_s),
-            self.likely_s,
         )
 
 
@@ -136,12 +123,7 @@ class Length:
 
 
 def recording_length(head: bytes, object_bytes: int) -> Length:
-    """Tell a recording's length.
-
-    Args:
-        head: The object's first bytes, `riff.HEAD_BYTES` or fewer.
-        object_bytes: The object's whole size.
-    """
+    """Tell a recording's length from its first `wav.HEAD_BYTES` or fewer, and its whole size."""
     try:
         header = parse_wav(head)
     except NotWav:
@@ -169,38 +151,24 @@ class SignedUrls:
 def sign_urls(
     connection: Connection, session: Session, expires_s: int, *, progress: bool = False
 ) -> SignedUrls:
-    """Sign a session's URLs.
-
-    Args:
-        connection: From `edge_client.services.s3.connect`.
-        session: Whose recording and transcript.
-        expires_s: 1 to 604,800.
-        progress: Sign a PUT for the progress file, too.
+    """Sign a session's URLs; with ``progress`` also a PUT for the progress file.
 
     Raises:
         BadUsage: ``expires_s`` is out of range.
         NotConfigured: The keys cannot be had.
     """
     check_expiry(expires_s)
-    audio = _presign(connection, "get_object", {"Key": session.audio_key}, expires_s)
-    result = _presign_put(connection, session.result_key, expires_s)
-    third = _presign_put(connection, session.progress_key, expires_s) if progress else None
-    return SignedUrls(audio, result, expires_s, expiry_of(audio), third)
 
+    def url(method: str, key: str, **params: str) -> PresignedUrl:
+        with translated_key_errors():
+            params |= {"Bucket": connection.bucket, "Key": key}
+            signed = connection.client.generate_presigned_url(method, params, expires_s)
+        return PresignedUrl(signed)
 
-def _presign_put(connection: Connection, key: str, expires_s: int) -> PresignedUrl:
-    params = {"Key": key, "ContentType": RESULT_CONTENT_TYPE}
-    return _presign(connection, "put_object", params, expires_s)
-
-
-def _presign(
-    connection: Connection, method: str, params: dict[str, str], expires_s: int
-) -> PresignedUrl:
-    with translated_key_errors():
-        url = connection.client.generate_presigned_url(
-            method, Params={"Bucket": connection.bucket, **params}, ExpiresIn=expires_s
-        )
-    return PresignedUrl(url)
+    audio = url("get_object", session.audio_key)
+    put = partial(url, "put_object", ContentType=RESULT_CONTENT_TYPE)
+    third = put(session.progress_key) if progress else None
+    return SignedUrls(audio, put(session.result_key), expires_s, expiry_of(audio), third)
 
 
 def expiry_of(url: PresignedUrl) -> datetime:
@@ -233,7 +201,7 @@ def early_end(connection: Connection, expires_at: datetime) -> str | None:
 
 
 def within_keys(connection: Connection, life: Lifetimes, now: datetime) -> Lifetimes:
-    """Shorten a job's lifetimes to those of temporary keys.
+    """Shorten a job's lifetimes to those of temporary keys: a URL's own clock tells the truth.
 
     Raises:
         KeysEndTooSoon: They end before even a job that starts at once has likely ended.
@@ -248,4 +216,6 @@ def within_keys(connection: Connection, life: Lifetimes, now: datetime) -> Lifet
             f"with them; this recording needs some {life.likely_s} s: renew the keys (`aws sso "
             "login`, or a longer --duration-seconds), or use an IAM user's long-lived ones"
         )
-    return life.ending_within(left_s)
+    execution_s = min(life.execution_timeout_s, left_s)
+    ttl_s, expiry_s = min(life.ttl_s, left_s), min(life.url_expiry_s, left_s)
+    return Lifetimes(execution_s, ttl_s, expiry_s, life.likely_s)

@@ -21,7 +21,6 @@ from urllib.parse import quote
 import requests
 from pydantic import ValidationError
 from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
 from urllib3.util import Retry
 
@@ -79,11 +78,7 @@ class TokenBucket:
 
     The generic cell rate algorithm: its state is the time at which the bucket would be empty.
     pyrate-limiter 4.5 knows no pause that all callers share, and sleeps on the machine's clock.
-
-    Args:
-        rate: How often.
-        clock: Whose seconds are counted and slept.
-        jitter: Returns a factor for pauses, so that boxes refused together do not return together.
+    Pauses have a factor as jitter, so that boxes refused together do not return together.
     """
 
     def __init__(
@@ -102,14 +97,11 @@ class TokenBucket:
     def acquire(self, patience_s: float = float("inf")) -> int:
         """Wait for leave to send a request.
 
-        Args:
-            patience_s: The longest wait; nobody waits at all where it would be longer.
-
         Returns:
             How many pauses there have been: for `refused` or `accepted`.
 
         Raises:
-            RateLimited: The wait would be longer.
+            RateLimited: The wait would be longer than ``patience_s``; nobody waited at all.
         """
         while True:
             wait_s, pauses = self._reserve(patience_s)
@@ -200,25 +192,19 @@ RUN_PATIENCE_S = 5.0
 that nobody takes it for one whose answer was lost (``LOST_ANSWER_SECONDS``)."""
 
 
-class _Bearer(AuthBase):
-    """Sets the key as ``auth``: requests lets a ~/.netrc override a mere header."""
-
-    def __init__(self, key: SecretStr) -> None:
-        self._key = key
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._key.get_secret_value()}"
-        return request
-
-
 def _http_session(root: str, key: SecretStr) -> requests.Session:
     """Return a session for many threads: they wait for one of few connections.
 
     Its parts that change are urllib3's pools, which have locks, and the cookie jar, which stays
     empty: RunPod's proxy sets one a request, and they would pin all threads to one server.
     """
+
+    def bearer(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {key.get_secret_value()}"
+        return request
+
     session = requests.Session()
-    session.auth = _Bearer(key)
+    session.auth = bearer  # requests lets a ~/.netrc override a mere header
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
     for path, retry in (("/", 0), ("/status/", GET_RETRY), ("/health", GET_RETRY)):
         session.mount(root + path, HTTPAdapter(1, CONNECTIONS, retry, pool_block=True))
@@ -226,15 +212,9 @@ def _http_session(root: str, key: SecretStr) -> requests.Session:
 
 
 class RunpodApi:
-    """One endpoint's API.
+    """One endpoint's API, below a ``base_url`` such as ``https://api.runpod.ai/v2``.
 
-    Args:
-        base_url: Such as ``https://api.runpod.ai/v2``.
-        endpoint_id: RunPod's id of the endpoint.
-        key: The API key.
-        clock: Real, or a test's.
-        requests_made: Counts what is sent.
-        rates: For each kind of request.
+    Every request that is sent is counted in ``requests_made``.
     """
 
     def __init__(
@@ -244,13 +224,12 @@ class RunpodApi:
         key: SecretStr,
         clock: Clock | None = None,
         requests_made: RequestCounter | None = None,
-        rates: Mapping[Kind, Rate] = RATES,
     ) -> None:
         self.endpoint_id = endpoint_id
         self._root = f"{base_url.rstrip('/')}/{quote(endpoint_id, safe='')}"
         self._requests_made = requests_made or RequestCounter()
         clock = clock or Clock()
-        self._buckets = {kind: TokenBucket(rate, clock) for kind, rate in rates.items()}
+        self._buckets = {kind: TokenBucket(rate, clock) for kind, rate in RATES.items()}
         self._http = _http_session(self._root, key)
 
     def run(self, request: RunRequest) -> JobStatus:
@@ -362,12 +341,10 @@ def _refusal(response: requests.Response, absent: type[EdgeError]) -> EdgeError:
     status = response.status_code
     if status in (401, 403):
         return Unauthorized(f"RunPod answers {status}: check RUNPOD_API_KEY and its permissions")
+    if status == 404 and absent is EndpointNotFound:
+        return absent("RunPod has no such endpoint: check RUNPOD_ENDPOINT_ID")
     if status == 404:
-        return absent(
-            "RunPod has no such endpoint: check RUNPOD_ENDPOINT_ID"
-            if absent is EndpointNotFound
-            else "RunPod has no such job: it forgets results after 30 minutes"
-        )
+        return absent("RunPod has no such job: it forgets results after 30 minutes")
     if status == 429:
         return RateLimited("RunPod wants fewer requests: try again later", _retry_after_s(response))
     if status >= 500:
@@ -402,12 +379,7 @@ LEAST_BETWEEN_LOOKS_S = 0.5
 
 
 class IdleMonitor:
-    """Since when an endpoint has had no job, for all who ask: one look serves them together.
-
-    Args:
-        api: The endpoint.
-        clock: Real, or a test's.
-    """
+    """Since when an endpoint has had no job, for all who ask: one look serves them together."""
 
     def __init__(self, api: RunpodApi, clock: Clock) -> None:
         self._api, self._clock = api, clock

@@ -39,6 +39,7 @@ from edge_client.settings import STORAGE, Settings
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
 
 
 CONNECTIONS = 32
@@ -233,14 +234,10 @@ class Bucket:
     def list_page(self, prefix: str, after: str = "") -> Page:
         """Return the next up to 1,000 objects below ``prefix``, with one LIST call.
 
-        Args:
-            prefix: What their keys start with.
-            after: Any string: only keys that the server sorts behind it. No token that could
-                expire between two pages.
+        Only keys that the server sorts behind ``after``, any string: no token that could expire
+        between two pages.
         """
-        start: dict[str, Any] = {"StartAfter": after} if after else {}
-        with _translated(f"LIST {prefix}"):
-            page = self._client.list_objects_v2(Bucket=self.name, Prefix=prefix, **start)
+        page = self._list(prefix, **({"StartAfter": after} if after else {}))
         objects = (
             ObjectInfo(entry["Key"], entry["ETag"], entry["Size"], entry["LastModified"])
             for entry in page.get("Contents", ())
@@ -252,24 +249,20 @@ class Bucket:
 
     def has_any(self, prefix: str) -> bool:
         """Tell whether any key starts with ``prefix``."""
-        with _translated(f"LIST {prefix}"):
-            page = self._client.list_objects_v2(Bucket=self.name, Prefix=prefix, MaxKeys=1)
-        return bool(page.get("Contents"))
+        return bool(self._list(prefix, MaxKeys=1).get("Contents"))
 
     def describe(self, prefix: str) -> dict[str, str]:
         """Return the headers of a small LIST (region, date); a HEAD would need more rights."""
+        return dict(self._list(prefix, MaxKeys=1)["ResponseMetadata"]["HTTPHeaders"])
+
+    def _list(self, prefix: str, **more: Any) -> ListObjectsV2OutputTypeDef:
         with _translated(f"LIST {prefix}"):
-            answer = self._client.list_objects_v2(Bucket=self.name, Prefix=prefix, MaxKeys=1)
-        return dict(answer["ResponseMetadata"]["HTTPHeaders"])
+            return self._client.list_objects_v2(Bucket=self.name, Prefix=prefix, **more)
 
     def _put(self, key: str, body: bytes, condition: dict[str, Any]) -> str:
         with _translated(f"PUT {key}"):
             answer = self._client.put_object(
-                Bucket=self.name,
-                Key=key,
-                Body=body,
-                ContentType="application/json",
-                **condition,
+                Bucket=self.name, Key=key, Body=body, ContentType="application/json", **condition
             )
         return answer["ETag"]
 
@@ -284,11 +277,7 @@ class _Empty(EdgeError):
 
 @contextmanager
 def _translated(what: str) -> Iterator[None]:
-    """Turn botocore's errors into ours.
-
-    Args:
-        what: The call, for the message, such as ``HEAD users/…``.
-    """
+    """Turn botocore's errors into ours; ``what`` names the call, such as ``HEAD users/…``."""
     try:
         yield
     except ClientError as exc:

@@ -38,11 +38,7 @@ class _Visit:
 
 
 class Finisher:
-    """Brings sessions on, a `Reconciler` step a call: no thread sleeps through a pause.
-
-    Args:
-        edge: Settings and services; used from several threads.
-    """
+    """Brings sessions on, a `Reconciler` step a call: no thread sleeps through a pause."""
 
     def __init__(self, edge: Edge) -> None:
         self._edge = edge

@@ -23,9 +23,7 @@ log = logging.getLogger(__name__)
 class Inbox:
     """A queue of sessions for several threads; no two of them get the same session at once.
 
-    Args:
-        capacity: Sessions at most, those at work included.
-        monotonic: Seconds that never fall.
+    Its capacity counts the sessions at work, too.
     """
 
     def __init__(self, capacity: int, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -69,12 +67,7 @@ class Inbox:
         return None
 
     def release(self, session: Session, again_in_s: float | None = None) -> None:
-        """Give back what `take` gave.
-
-        Args:
-            session: Which.
-            again_in_s: Take it in again, due after so many seconds.
-        """
+        """Give back what `take` gave, to be taken again after so many seconds; None: never."""
         with self._changed:
             self._at_work.remove(session)
             if session in self._called_again:
@@ -97,13 +90,7 @@ class Inbox:
 
 
 class Settlers:
-    """A fixed number of threads.
-
-    Args:
-        inbox: Where they take sessions from.
-        finisher: Does the work.
-        count: How many threads.
-    """
+    """A fixed number of threads that take sessions from an inbox and have them finished."""
 
     def __init__(self, inbox: Inbox, finisher: Finisher, count: int) -> None:
         self._inbox, self._finisher = inbox, finisher
@@ -118,14 +105,10 @@ class Settlers:
             thread.start()
 
     def join(self, grace_s: float) -> int:
-        """Wait until each has finished its session, once the inbox is closed.
+        """Wait until each has finished its session; return how many are still at work.
 
-        Args:
-            grace_s: Seconds at most. A thread that takes longer dies with the process, which
-                harms no more than a power cut would: S3 has the ledger.
-
-        Returns:
-            How many are still at work.
+        A thread that takes longer than ``grace_s`` dies with the process, which harms no more
+        than a power cut would: S3 has the ledger.
         """
         deadline = time.monotonic() + grace_s
         for thread in self._threads:

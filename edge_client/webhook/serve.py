@@ -45,14 +45,7 @@ def receive(
     stop: threading.Event,
     say: Callable[[str], None],
 ) -> None:
-    """Serve until ``stop`` is set or a signal sets it; then let the settlers finish.
-
-    Args:
-        secret: Of the receiver's path.
-        listen: ``HOST:PORT``.
-        finisher: Finishes sessions.
-        stop: Ends it.
-        say: Tells the user something, one line at a time.
+    """Serve on ``HOST:PORT`` until ``stop`` is set or a signal sets it; then let settlers finish.
 
     Raises:
         EdgeError: The server ended by itself.

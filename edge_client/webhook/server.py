@@ -70,11 +70,7 @@ def fresh_secret() -> str:
 
 
 def load_secret(file: Path | None, setting: SecretStr | None) -> Secret:
-    """Return the secret to use.
-
-    Args:
-        file: Holds it; goes before the setting.
-        setting: WEBHOOK_SECRET.
+    """Return the secret in the file, else that of the setting WEBHOOK_SECRET.
 
     Raises:
         NotConfigured: There is none, or it is unfit.
@@ -114,12 +110,7 @@ _TEXTS = {
 
 
 class Receiver:
-    """Takes callbacks in.
-
-    Args:
-        secret: What the path must hold.
-        offer: Takes a session in; False if there is no room.
-    """
+    """Takes callbacks in whose path holds the secret; ``offer`` is False if there is no room."""
 
     def __init__(self, secret: Secret, offer: Callable[[Session], bool]) -> None:
         self._secret, self._offer = secret, offer

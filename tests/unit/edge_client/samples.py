@@ -1,8 +1,8 @@
 """Values that many tests start from."""
 
+import hashlib
 import io
 import json
-import struct
 import wave
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -39,17 +39,6 @@ def wav(seconds: float = 2.0, rate_hz: int = 8000) -> bytes:
     return out.getvalue()
 
 
-def wav_header(seconds: float, rate_hz: int = 16_000) -> bytes:
-    """The header alone of a long recording."""
-    size = int(seconds * rate_hz * 2)
-    head = struct.pack("<4sI4s4sI", b"RIFF", 36 + size, b"WAVE", b"fmt ", 16)
-    return (
-        head
-        + struct.pack("<HHIIHH", 1, 1, rate_hz, rate_hz * 2, 2, 16)
-        + struct.pack("<4sI", b"data", size)
-    )
-
-
 def transcript(**changes: Any) -> bytes:
     segment = {"id": 0, "start": 0.0, "end": 1.5, "text": "Hello.", "speaker": "SPEAKER_00"}
     doc = {
@@ -63,6 +52,20 @@ def transcript(**changes: Any) -> bytes:
         "request_id": "r1",
     }
     return json.dumps(doc | changes).encode()
+
+
+def summary(**changes: Any) -> dict[str, Any]:
+    """What a worker answers that stored its transcript, such as `transcript`."""
+    body = transcript()
+    told: dict[str, Any] = {
+        "segments_count": 1,
+        "speakers_count": 1,
+        "duration_seconds": 2.0,
+        "processing_time_seconds": 0.5,
+        "result": {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()},
+        "timings": {},
+    }
+    return told | changes
 
 
 def claim(**changes: Any) -> Claim:

@@ -9,39 +9,31 @@ from pathlib import Path
 
 import pytest
 
-from bucketscribe_contract import TranscriptForm
+from bucketscribe_contract import FailureCode, TranscriptForm
 from edge_client import cli
 from edge_client.cli import run
 from tests.fakes.servers import Reply, RunpodServer, S3Server
 from tests.unit.edge_client.conftest import KEY
-from tests.unit.edge_client.jobs.scene import undelivered
-from tests.unit.edge_client.samples import SESSION, job, transcript, wav
+from tests.unit.edge_client.jobs.scene import failed, undelivered
+from tests.unit.edge_client.samples import SESSION, job, summary, transcript, wav
 
 Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def recording(s3: S3Server, env_file: Path) -> None:
+def recording(s3: S3Server, runpod: RunpodServer, env_file: Path) -> None:
+    """A recording, and a queue that takes its job."""
     s3.put(SESSION.audio_key, wav(2))
+    runpod.on("/run", Reply(job("IN_QUEUE")))
 
 
 @pytest.fixture
 def finishing(s3: S3Server, runpod: RunpodServer, recording: None) -> None:
     """A queue whose job is done at the first look, its transcript in S3."""
-    body = transcript()
-    summary = {
-        "segments_count": 1117,
-        "speakers_count": 2,
-        "duration_seconds": 4447.5,
-        "processing_time_seconds": 892.3,
-        "language": "en",
-        "warnings": ["DIARIZATION_FAILED"],
-        "result": {"bytes": len(body), "sha256": "0" * 64},
-        "timings": {},
-    }
-    s3.put(SESSION.result_key, body, s3.now.replace(year=2000))
-    runpod.on("/run", Reply(job("IN_QUEUE")))
-    runpod.on("/status/job-1", Reply(job("COMPLETED", output=summary)))
+    s3.put(SESSION.result_key, transcript(), s3.now.replace(year=2000))
+    told = summary(segments_count=1117, speakers_count=2, duration_seconds=4447.5)
+    told |= {"language": "en", "warnings": ["DIARIZATION_FAILED"]}
+    runpod.on("/status/job-1", Reply(job("COMPLETED", output=told)))
 
 
 @pytest.mark.usefixtures("finishing")
@@ -50,7 +42,7 @@ def test_submit_and_wait_prints_the_summary(capsys: Capture) -> None:
     out, err = capsys.readouterr()
     assert out == (
         f"done: {SESSION}\n"
-        "  4,447.5 s of audio (en), in 892.3 s\n"
+        "  4,447.5 s of audio (en), in 0.5 s\n"
         "  1,117 segments, 2 speakers\n"
         "  warnings: DIARIZATION_FAILED\n"
         f"  s3://recordings/{SESSION.result_key} ({len(transcript())} bytes)\n"
@@ -66,44 +58,16 @@ def test_submit_and_wait_prints_the_summary(capsys: Capture) -> None:
 
 @pytest.mark.usefixtures("recording")
 def test_failed_job_exits_1_and_names_its_code(runpod: RunpodServer, capsys: Capture) -> None:
-    failure = {
-        "code": "AUDIO_UNREADABLE",
-        "message": "no audio in it: upload it again",
-        "stage": "decode",
-        "retryable": False,
-        "action": "report",
-    }
-    runpod.on("/run", Reply(job("IN_QUEUE")))
-    runpod.on("/status/job-1", Reply(job("FAILED", error=json.dumps(failure))))
+    runpod.on("/status/job-1", Reply(failed(FailureCode.AUDIO_UNREADABLE)))
     assert run(["submit", "s1", "--wait"]) == 1
-    assert "AUDIO_UNREADABLE in decode: no audio in it: upload it again" in capsys.readouterr().out
+    assert "AUDIO_UNREADABLE in fetch: it failed" in capsys.readouterr().out
     assert run(["wait", "s1", "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)["failure"] == failure
-
-
-@pytest.mark.usefixtures("recording")
-def test_submit_twice_reports_the_job_that_is_out(runpod: RunpodServer, capsys: Capture) -> None:
-    runpod.on("/run", Reply(job("IN_QUEUE")))
-    runpod.on("/status/job-1", Reply(job("IN_PROGRESS")))
-    assert [run(["submit", "s1"]), run(["submit", "s1"])] == [0, 0]
-    first, second = capsys.readouterr().out.splitlines()
-    assert first.startswith("submitted: job job-1")
-    assert second.startswith("already submitted: job job-1")
-    assert runpod.count("/run") == 1
-
-
-@pytest.mark.usefixtures("recording")
-def test_done_session_is_not_submitted(s3: S3Server, runpod: RunpodServer, capsys: Capture) -> None:
-    s3.put(SESSION.result_key, transcript())
-    assert run(["submit", "s1", "--wait"]) == 0
-    assert capsys.readouterr().out.startswith("already done: ")
-    assert runpod.calls == []
+    assert json.loads(capsys.readouterr().out)["failure"]["code"] == "AUDIO_UNREADABLE"
 
 
 def test_options_become_the_jobs_input(
     runpod: RunpodServer, recording: None, capsys: Capture
 ) -> None:
-    runpod.on("/run", Reply(job("IN_QUEUE")))
     options = ["--language", "de", "--no-diarize", "--min-speakers", "1", "--max-speakers", "3"]
     options += ["--num-speakers", "2", "--initial-prompt", "p", "--hotwords", "h"]
     options += ["--strict", "--progress-file"]
@@ -142,16 +106,9 @@ def test_lost_answer_does_not_end_the_waiting(
 
 @pytest.mark.usefixtures("recording")
 def test_incomplete_transcript_says_so(runpod: RunpodServer, capsys: Capture) -> None:
-    runpod.on("/run", Reply(job("IN_QUEUE")))
     runpod.on("/status/job-1", undelivered(TranscriptForm.WITHOUT_WORDS))
     assert run(["submit", "s1", "--wait"]) == 0
     assert "warning: the transcript was too large to travel whole" in capsys.readouterr().out
-    assert json.loads(_printed(["wait", "s1", "--json"], capsys))["state"] == "done"
-
-
-def _printed(argv: list[str], capsys: Capture) -> str:
-    assert run(argv) == 0
-    return capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -196,10 +153,6 @@ def test_health_needs_no_bucket(
     runpod.on("/health", Reply({"jobs": {"inQueue": 2, "failed": 1}, "workers": {"idle": 3}}))
     assert run(["health"]) == 0
     assert capsys.readouterr().out == "workers: 3 idle\njobs: 1 failed, 2 inQueue\n"
-
-
-@pytest.mark.usefixtures("env_file")
-def test_unreachable_exits_3(runpod: RunpodServer, capsys: Capture) -> None:
     runpod.on("/health", Reply(status=503))
     assert run(["health"]) == 3
     assert capsys.readouterr().err == "edge-client: RunPod answers 503: try again later\n"
@@ -244,19 +197,21 @@ def test_render_prints_the_transcript(s3: S3Server, capsys: Capture) -> None:
     assert run(["render", "s1", "--format", "vtt"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("00:00:00.00 - 00:00:01.50  SPEAKER_00  Hello.\nWEBVTT\n\n")
+    assert run(["submit", "s1", "--wait"]) == 0
+    assert capsys.readouterr().out.startswith("already done: ")
 
 
 @pytest.mark.usefixtures("recording")
-def test_status_and_cancel(runpod: RunpodServer, capsys: Capture) -> None:
-    runpod.on("/run", Reply(job("IN_QUEUE")))
+def test_submit_twice_status_and_cancel(runpod: RunpodServer, capsys: Capture) -> None:
     runpod.on("/status/job-1", Reply(job("IN_QUEUE")))
     runpod.on("/cancel/job-1", Reply(job("CANCELLED")))
-    run(["submit", "s1"])
-    assert run(["status", "s1"]) == 0
-    assert run(["cancel", "s1"]) == 0
-    out = capsys.readouterr().out
-    assert "job job-1: queued" in out
-    assert out.endswith("cancelled: job-1\n")
+    for command in ("submit", "submit", "status", "cancel"):
+        assert run([command, "s1"]) == 0
+    first, second, *described, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("submitted: job job-1")
+    assert second.startswith("already submitted: job job-1")
+    assert "job job-1: queued" in described[-1]
+    assert last == "cancelled: job-1"
 
 
 @pytest.mark.usefixtures("env_file")
@@ -285,7 +240,6 @@ def test_nothing_printed_or_logged_holds_a_secret(
 
 @pytest.mark.usefixtures("recording")
 def test_ctrl_c_tells_how_to_resume(runpod: RunpodServer, tmp_path: Path) -> None:
-    runpod.on("/run", Reply(job("IN_QUEUE")))
     runpod.on("/status/job-1", Reply(job("IN_PROGRESS")))
     root = Path(cli.__file__).parent.parent
     child = subprocess.Popen(

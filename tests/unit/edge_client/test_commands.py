@@ -1,59 +1,50 @@
 """`status` and `cancel`: sessions and jobs, told apart."""
 
-from typing import Any
-
 import pytest
 
 from edge_client.commands import describe, job_to_cancel
 from edge_client.errors import ClaimConflict, SessionNotFound
-from edge_client.jobs import claim as claims
 from edge_client.services.edge import Edge
 from tests.fakes.servers import Reply, RunpodServer, S3Server
-from tests.unit.edge_client.samples import SESSION, claim, job, transcript, wav
+from tests.unit.edge_client.jobs.scene import Scene
+from tests.unit.edge_client.samples import SESSION, job
 
 JOB = "3c8eaa87-22c0-47f7-b4ff-da4a0ffcb40e-u1"
 
 
-def stored(edge: Edge, s3: S3Server, **changes: Any) -> None:
-    s3.put(SESSION.audio_key, wav(1))
-    etag = s3.objects[SESSION.audio_key].etag
-    claims.store(edge.bucket, SESSION, claim(**({"audio_etag": etag} | changes)), None)
-
-
-def test_session_is_described_with_its_job(edge: Edge, s3: S3Server, runpod: RunpodServer) -> None:
-    stored(edge, s3)
+def test_session_is_described_with_its_job(scene: Scene) -> None:
+    scene.held()
     progress = {"stage": "align", "percent": 70, "updated_at": "2026-11-01T12:00:00Z"}
-    runpod.on("/status/job-1", Reply(job("IN_PROGRESS", output=progress)))
-    facts, text = describe(edge, "s1")
+    scene.ends(job("IN_PROGRESS", output=progress))
+    facts, text = describe(scene.edge, "s1")
     assert (facts["done"], facts["job_state"], facts["stage"]) == (False, "in_progress", "align")
     assert "job job-1: align 70 %" in text
 
 
-def test_done_session_stays_described_when_runpod_has_forgotten(edge: Edge, s3: S3Server) -> None:
-    stored(edge, s3)
-    s3.put(SESSION.result_key, transcript())
-    facts, text = describe(edge, SESSION.prefix)
+def test_done_session_stays_described_when_runpod_has_forgotten(scene: Scene) -> None:
+    scene.held()
+    scene.store_result()
+    facts, text = describe(scene.edge, SESSION.prefix)
     assert (facts["done"], facts["job_state"]) == (True, "forgotten")
     assert "done" in text
 
 
-def test_session_that_was_never_submitted(edge: Edge, s3: S3Server, runpod: RunpodServer) -> None:
-    s3.put(SESSION.audio_key, wav(1))
-    facts, text = describe(edge, "s1")
+def test_session_that_was_never_submitted_has_nothing_to_cancel(scene: Scene) -> None:
+    facts, text = describe(scene.edge, "s1")
     assert (facts["job_id"], facts["done"]) == (None, False)
     assert "no job was submitted" in text
-    assert runpod.calls == []
+    with pytest.raises(ClaimConflict, match="nothing to cancel"):
+        job_to_cancel(scene.edge, "s1")
+    assert scene.runpod.calls == []
 
 
-def test_reported_failure_is_described_without_asking_runpod(
-    edge: Edge, s3: S3Server, runpod: RunpodServer
-) -> None:
+def test_reported_failure_is_described_without_asking_runpod(scene: Scene) -> None:
     earlier = [{"request_id": "r0", "ended": "timed_out"}]
-    stored(edge, s3, ended="AUDIO_UNREADABLE: no audio in it", earlier=earlier)
-    facts, text = describe(edge, "s1")
+    scene.held(ended="AUDIO_UNREADABLE: no audio in it", earlier=earlier)
+    facts, text = describe(scene.edge, "s1")
     assert (facts["job_state"], facts["submission"]) == ("ended", 2)
     assert "job job-1 ended: AUDIO_UNREADABLE: no audio in it" in text
-    assert runpod.calls == []
+    assert scene.runpod.calls == []
 
 
 def test_job_is_described_without_s3(edge: Edge, s3: S3Server, runpod: RunpodServer) -> None:
@@ -75,17 +66,11 @@ def test_what_is_neither_is_said(edge: Edge, what: str) -> None:
         describe(edge, what)
 
 
-def test_cancel_finds_the_job_of_a_session(edge: Edge, s3: S3Server) -> None:
-    stored(edge, s3)
-    assert job_to_cancel(edge, "s1") == "job-1"
-    assert job_to_cancel(edge, JOB) == JOB
-
-
-def test_cancel_without_a_job_is_said(edge: Edge, s3: S3Server) -> None:
-    s3.put(SESSION.audio_key, wav(1))
-    with pytest.raises(ClaimConflict, match="nothing to cancel"):
-        job_to_cancel(edge, "s1")
-    stored(edge, s3, job_id=None)
-    assert describe(edge, "s1")[0]["job_state"] == "unknown"
+def test_cancel_finds_the_job_of_a_session_unless_its_answer_was_lost(scene: Scene) -> None:
+    scene.held()
+    assert job_to_cancel(scene.edge, "s1") == "job-1"
+    assert job_to_cancel(scene.edge, JOB) == JOB
+    scene.held(job_id=None)
+    assert describe(scene.edge, "s1")[0]["job_state"] == "unknown"
     with pytest.raises(ClaimConflict, match="answer was lost"):
-        job_to_cancel(edge, "s1")
+        job_to_cancel(scene.edge, "s1")

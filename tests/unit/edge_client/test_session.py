@@ -50,5 +50,5 @@ def test_name_of_several_users_lists_them(edge: Edge, s3: S3Server) -> None:
     with pytest.raises(SessionAmbiguous) as caught:
         edge.session("s1")
     assert "users/u1/audio/sessions/s1, users/u2/audio/sessions/s1" in str(caught.value)
-    assert len(caught.value.candidates) == 3
+    assert str(caught.value).startswith("3 users")
     assert caught.value.exit_code == 2

@@ -12,25 +12,15 @@ from edge_client.services.s3 import connect
 from edge_client.settings import QUEUE, STORAGE, RetryLimits, load
 
 
-def test_dot_env_of_the_working_directory_is_read(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("COGNITO_S3_BUCKET=b1\nAWS_REGION=us-east-2\nOTHER=x\n")
-    assert (load().bucket, load().region, load().url_expiry_s) == ("b1", "us-east-2", 3600)
-
-
-def test_environment_wins_over_the_env_file(
+def test_given_file_replaces_dot_env_and_the_environment_wins_over_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = tmp_path / "f.env"
-    file.write_text("COGNITO_S3_BUCKET=from-file\nAWS_REGION=us-east-2\n")
-    monkeypatch.setenv("COGNITO_S3_BUCKET", "from-environment")
-    assert load(file).bucket == "from-environment"
-    assert load(file).region == "us-east-2"
-
-
-def test_given_env_file_replaces_dot_env(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("COGNITO_S3_BUCKET=b1\n")
-    (tmp_path / "f.env").write_text("AWS_REGION=us-east-2\n")
-    assert load(tmp_path / "f.env").bucket is None
+    (tmp_path / ".env").write_text("COGNITO_S3_BUCKET=b1\nOTHER=x\n")
+    (tmp_path / "f.env").write_text("RUNPOD_ENDPOINT_ID=ep1\nAWS_REGION=us-east-2\n")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    given = load(tmp_path / "f.env")
+    assert (given.bucket, given.endpoint_id, given.region) == (None, "ep1", "eu-west-1")
+    assert load().bucket == "b1"
 
 
 def test_missing_env_file_is_named(tmp_path: Path) -> None:
@@ -57,7 +47,7 @@ def test_secrets_are_masked_and_never_logged(tmp_path: Path) -> None:
 
 def test_defaults_hold_unless_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (load().retry, load().lost_answer_s) == (RetryLimits(3, 30), 120)
-    assert load().price_per_s is None
+    assert (load().price_per_s, load().url_expiry_s) == (None, 3600)
     monkeypatch.setenv("RETRY_ATTEMPTS", "5")
     monkeypatch.setenv("RETRY_DELAY_SECONDS", "0.5")
     monkeypatch.setenv("LOST_ANSWER_SECONDS", "2")

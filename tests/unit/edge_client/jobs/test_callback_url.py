@@ -8,7 +8,6 @@ from bucketscribe_contract.redact import scrub
 from edge_client.errors import BadUsage
 from edge_client.jobs.callback_url import checked, fill
 from edge_client.session import Session
-from tests.unit.edge_client.jobs.scene import Scene
 
 RUNPOD = "https://api.runpod.ai/v2"
 DEVSTACK = "http://127.0.0.1:4000/v2"
@@ -76,11 +75,3 @@ def test_url_without_placeholder_is_passed_as_it_is_and_an_echo_of_a_secret_scru
     assert fill("https://h.example/h?x=%20y", Session("u", "s")) == "https://h.example/h?x=%20y"
     url = fill("https://h.example/hooks/s3cret-of-ours/{session}", Session("u", "s"))
     assert "s3cret-of-ours" not in scrub(f"bad webhook {url}")
-
-
-def test_request_carries_the_session_and_the_claim_the_template(scene: Scene) -> None:
-    template = "https://h.example/hooks/0123456789abcdef/{session}"
-    scene.submit(webhook=template)
-    prefix = "users%2Fu1%2Faudio%2Fsessions%2Fs1"
-    assert scene.posts[0]["webhook"] == template.replace("{session}", prefix)
-    assert scene.stored().wanted.webhook == template

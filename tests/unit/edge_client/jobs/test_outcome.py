@@ -7,22 +7,13 @@ from typing import Any
 
 import pytest
 
-from bucketscribe_contract import FailureCode, JobFailure, JobStatus, Stage, TranscriptForm
+from bucketscribe_contract import JobStatus, TranscriptForm
 from edge_client.jobs.outcome import Outcome, resolve_outcome, store_rescued_transcript
 from edge_client.jobs.retry_policy import Result
 from edge_client.services.edge import Edge
 from tests.fakes.servers import S3Server
 from tests.unit.edge_client.jobs.scene import upload_failed
-from tests.unit.edge_client.samples import SESSION, claim, job, transcript
-
-SUMMARY = {
-    "segments_count": 7,
-    "speakers_count": 2,
-    "duration_seconds": 2.0,
-    "processing_time_seconds": 1.0,
-    "result": {"bytes": 5, "sha256": "0" * 64},
-    "timings": {},
-}
+from tests.unit.edge_client.samples import SESSION, claim, job, summary, transcript
 
 
 def end(edge: Edge, state: str | None, **more: Any) -> Outcome:
@@ -36,7 +27,7 @@ def end(edge: Edge, state: str | None, **more: Any) -> Outcome:
 @pytest.mark.parametrize(
     ("stored", "result", "said"),
     [
-        (b"12345", Result.DONE, ""),
+        (transcript(), Result.DONE, ""),
         (b"1234", Result.LOST, "S3 has 4 bytes"),
         (None, Result.LOST, "S3 has nothing"),
     ],
@@ -46,10 +37,10 @@ def test_summary_is_believed_only_when_s3_agrees(
 ) -> None:
     if stored is not None:
         s3.put(SESSION.result_key, stored)
-    outcome = end(edge, "COMPLETED", output=SUMMARY)
+    outcome = end(edge, "COMPLETED", output=summary())
     assert outcome.result is result
     assert said in outcome.message
-    assert (outcome.delivered is not None and outcome.delivered.segments_count == 7) is (not said)
+    assert (outcome.delivered is not None and outcome.delivered.segments_count == 1) is (not said)
 
 
 @pytest.mark.parametrize(
@@ -75,19 +66,29 @@ HOWDY = transcript().replace(b"Hello", b"Howdy")
 
 
 @pytest.mark.parametrize(
-    ("there", "form", "kept"),
+    ("there", "form", "kept", "lacks"),
     [
-        (None, TranscriptForm.COMPLETE, transcript()),
-        (HOWDY, TranscriptForm.COMPLETE, transcript()),  # other bytes give way to the whole one
-        (HOWDY, TranscriptForm.WITHOUT_WORDS, HOWDY),  # but not to a shortened one
+        (None, TranscriptForm.COMPLETE, transcript(), None),
+        (None, TranscriptForm.WITHOUT_SCORES, transcript(), "no scores"),
+        (None, TranscriptForm.WITHOUT_WORDS, transcript(), "no words"),
+        (HOWDY, TranscriptForm.COMPLETE, transcript(), None),  # it gives way to the whole one
+        (HOWDY, TranscriptForm.WITHOUT_WORDS, HOWDY, None),  # but not to a shortened one
     ],
 )
-def test_undelivered_transcript_is_stored_from_here(
-    edge: Edge, s3: S3Server, there: bytes | None, form: TranscriptForm, kept: bytes
+def test_undelivered_transcript_is_stored_from_here_and_what_it_lacks_is_said(
+    edge: Edge,
+    s3: S3Server,
+    there: bytes | None,
+    form: TranscriptForm,
+    kept: bytes,
+    lacks: str | None,
 ) -> None:
     if there is not None:
         s3.put(SESSION.result_key, there)
-    assert end(edge, "COMPLETED", output=upload_failed(form=form)).result is Result.DONE
+    outcome = end(edge, "COMPLETED", output=upload_failed(form=form))
+    assert outcome.result is Result.DONE
+    assert (lacks or "") in (outcome.warning or "")
+    assert (outcome.warning is None) is (lacks is None)
     stored = s3.objects[SESSION.result_key]
     assert stored.body == kept
     assert stored.content_type == ("application/json" if kept == transcript() else None)
@@ -118,9 +119,3 @@ def test_bomb_is_not_unpacked_beyond_its_promise(edge: Edge) -> None:
         assert tracemalloc.get_traced_memory()[1] < 10_000_000
     finally:
         tracemalloc.stop()
-
-
-def test_failure_keeps_the_workers_code(edge: Edge) -> None:
-    failure = JobFailure.of(FailureCode.AUDIO_UNREADABLE, "no audio in it", Stage.DECODE)
-    outcome = end(edge, "FAILED", error=failure.model_dump_json())
-    assert (outcome.result, outcome.failure) == (Result.FAILED, failure)

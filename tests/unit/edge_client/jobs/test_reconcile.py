@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bucketscribe_contract import FailureCode, TranscriptForm
+from bucketscribe_contract import FailureCode
 from edge_client import api
 from edge_client.clock import Clock
 from edge_client.errors import ClaimConflict, StorageRefused, Unreachable, WaitTimedOut
@@ -19,7 +19,7 @@ from edge_client.jobs.submit import State, Submission
 from edge_client.services.runpod import is_idle
 from tests.fakes.servers import Reply
 from tests.unit.edge_client.jobs.scene import GONE, IDLE, Scene, expires_s, failed, undelivered
-from tests.unit.edge_client.samples import NOW, SESSION, claim, job, transcript, wav
+from tests.unit.edge_client.samples import NOW, SESSION, claim, job, wav
 
 
 @pytest.fixture
@@ -32,12 +32,7 @@ def out(scene: Scene) -> Scene:
 @pytest.mark.parametrize(
     ("end", "name"),
     [
-        (failed(FailureCode.AUDIO_URL_EXPIRED), "AUDIO_URL_EXPIRED"),
-        (failed(FailureCode.OUT_OF_MEMORY), "OUT_OF_MEMORY"),
         (failed(FailureCode.INTERNAL), "INTERNAL"),
-        (job("FAILED", error="worker exited"), "crashed"),
-        (job("TIMED_OUT"), "timed_out"),
-        (job("COMPLETED"), "no_output"),
         (GONE, "forgotten"),
         (undelivered(body=b"not a transcript"), "damaged"),
     ],
@@ -73,19 +68,9 @@ def test_attempts_are_bounded_and_then_reported_once(out: Scene) -> None:
     assert len(out.posts) == 2
 
 
-def test_count_goes_on_where_another_box_stopped(out: Scene) -> None:
-    out.held(earlier=[{"request_id": f"r-{n}", "ended": "OUT_OF_MEMORY"} for n in range(2)])
-    out.ends(failed(FailureCode.OUT_OF_MEMORY))
-    assert (out.go().result, out.posts) == (Result.FAILED, [])
-
-
 @pytest.mark.parametrize(
     ("code", "result"),
-    [
-        (FailureCode.AUDIO_UNREADABLE, Result.FAILED),
-        (FailureCode.MODEL_UNAVAILABLE, Result.FAILED),
-        (FailureCode.AUDIO_NOT_FOUND, Result.SKIPPED),
-    ],
+    [(FailureCode.AUDIO_UNREADABLE, Result.FAILED), (FailureCode.AUDIO_NOT_FOUND, Result.SKIPPED)],
 )
 def test_what_no_second_job_mends_is_reported(
     out: Scene, code: FailureCode, result: Result
@@ -118,24 +103,6 @@ def test_killed_job_is_given_twice_the_time_once(out: Scene) -> None:
     assert out.go().ending is Ending.TIMED_OUT
     (post,) = out.posts
     assert post["policy"]["executionTimeout"] == 8_000_000
-
-
-@pytest.mark.parametrize(
-    "end", [job("TIMED_OUT"), job("COMPLETED"), job("FAILED", error="x"), GONE, undelivered()]
-)
-def test_s3_is_asked_before_anything_is_paid_for(out: Scene, end: Any) -> None:
-    out.ends(end)
-    out.store_result()
-    stored = out.s3.objects[SESSION.result_key]
-    assert (out.go().result, out.posts) == (Result.DONE, [])
-    assert out.s3.objects[SESSION.result_key] is stored
-
-
-def test_late_transcript_of_an_earlier_submission_counts(out: Scene) -> None:
-    out.held(request_id="r2", earlier=[{"request_id": "r1", "ended": "timed_out"}])
-    out.ends(failed(FailureCode.STORAGE_UNAVAILABLE))
-    out.store_result(request_id="r1")
-    assert (out.go().result, out.posts) == (Result.DONE, [])
 
 
 def test_job_that_expired_is_reported_not_repeated(out: Scene) -> None:
@@ -191,25 +158,6 @@ def test_timeout_ends_a_pause(out: Scene) -> None:
     assert out.posts == []
 
 
-@pytest.mark.parametrize(
-    ("form", "said"),
-    [
-        (TranscriptForm.COMPLETE, None),
-        (TranscriptForm.WITHOUT_SCORES, "no scores"),
-        (TranscriptForm.WITHOUT_WORDS, "no words"),
-    ],
-)
-def test_inline_transcript_is_stored_and_what_it_lacks_is_said(
-    out: Scene, form: TranscriptForm, said: str | None
-) -> None:
-    out.ends(undelivered(form))
-    outcome = out.go()
-    assert outcome.result is Result.DONE
-    assert out.s3.objects[SESSION.result_key].body == transcript()
-    assert (said or "") in (outcome.warning or "")
-    assert (outcome.warning is None) is (said is None)
-
-
 def test_recording_that_changed_while_its_job_ran_is_run_again(out: Scene) -> None:
     out.ends(job("COMPLETED"))
 
@@ -235,20 +183,6 @@ def test_recording_replaced_before_its_worker_read_it_is_not_run_again(out: Scen
     assert (out.go().result, out.posts) == (Result.DONE, [])
 
 
-def test_recording_replaced_after_its_worker_read_it_is_run_again(out: Scene) -> None:
-    out.ends(job("COMPLETED"), job("COMPLETED"))
-    out.store_result(audio_etag='"another"')
-
-    def stores(method: str, key: str) -> None:
-        if out.runpod.count("/status/job-2"):
-            claimed = out.stored()
-            out.store_result(request_id=claimed.request_id, audio_etag=claimed.audio_etag)
-
-    out.s3.refuse = stores
-    assert out.go().result is Result.DONE
-    assert len(out.posts) == 1
-
-
 def test_recording_that_never_stops_changing_ends_all_the_same(out: Scene) -> None:
     seconds = iter(range(3, 1000))
 
@@ -263,8 +197,7 @@ def test_recording_that_never_stops_changing_ends_all_the_same(out: Scene) -> No
     assert len(out.posts) == 3
 
 
-def test_inline_transcript_waits_for_s3(out: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: None)
+def test_inline_transcript_waits_for_s3(out: Scene) -> None:
     out.ends(undelivered())
     out.refuse_puts(SESSION.result_key, 4, (503, "SlowDown"))  # one call's own four tries
     assert (out.go().result, out.posts) == (Result.DONE, [])
@@ -275,12 +208,8 @@ def test_inline_transcript_waits_for_s3(out: Scene, monkeypatch: pytest.MonkeyPa
     ("answer", "error"), [((503, "x"), Unreachable), ((403, "AccessDenied"), StorageRefused)]
 )
 def test_inline_transcript_that_s3_never_takes_is_still_there_for_the_next_wait(
-    out: Scene,
-    monkeypatch: pytest.MonkeyPatch,
-    answer: tuple[int, str],
-    error: type[Exception],
+    out: Scene, answer: tuple[int, str], error: type[Exception]
 ) -> None:
-    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: None)
     out.ends(undelivered())
     out.refuse_puts(SESSION.result_key, 10_000, answer)
     with pytest.raises(error):
@@ -365,20 +294,20 @@ def search(scene: Scene) -> Search:
 
 
 @pytest.mark.parametrize(
-    ("health", "idle"),
+    "health",
     [
-        (counts(), True),
-        (counts(queued=1), False),
-        (counts(at_work=1), False),
-        (counts(running=1), False),
-        ({}, False),
-        ({"jobs": {"inQueue": 0, "inProgress": 0}}, False),
-        ({"jobs": {"inQueue": 0}, "workers": {"running": 0}}, False),
-        ({"jobs": None, "workers": []}, False),
+        counts(queued=1),
+        counts(at_work=1),
+        counts(running=1),
+        {},
+        {"jobs": {"inQueue": 0, "inProgress": 0}},
+        {"jobs": {"inQueue": 0}, "workers": {"running": 0}},
+        {"jobs": None, "workers": []},
     ],
 )
-def test_only_zeros_that_are_said_are_idle(health: dict[str, Any], idle: bool) -> None:
-    assert is_idle(health) is idle
+def test_only_zeros_that_are_said_are_idle(health: dict[str, Any]) -> None:
+    assert is_idle(counts())
+    assert not is_idle(health)
 
 
 @pytest.mark.parametrize(("request_id", "found"), [("r1", True), ("another", False)])
@@ -390,9 +319,7 @@ def test_only_the_transcript_of_the_request_is_it(
     assert (seen is not None and seen.delivered is not None) is found
 
 
-@pytest.mark.parametrize(
-    "noise", [None, Reply(counts(queued=1)), Reply(counts(at_work=1)), Reply(status=401), Reply({})]
-)
+@pytest.mark.parametrize("noise", [None, Reply(counts(queued=1)), Reply(status=401)])
 def test_absence_takes_an_idle_endpoint_for_longer_than_a_post_can_be_on_its_way(
     scene: Scene, search: Search, noise: Reply | None
 ) -> None:
@@ -430,13 +357,8 @@ def test_id_that_the_posting_box_wrote_meanwhile_is_followed(scene: Scene, searc
     assert claims.current(scene.edge.bucket, SESSION) == theirs
 
 
-@pytest.mark.parametrize(
-    "health", [Reply(status=503), Reply(counts(queued=3, at_work=2, running=2))]
-)
-def test_busy_or_unreachable_queue_proves_nothing(
-    scene: Scene, search: Search, health: Reply
-) -> None:
-    scene.runpod.on("/health", health)
-    for _ in range(5):
+def test_unreachable_queue_proves_nothing(scene: Scene, search: Search) -> None:
+    scene.runpod.on("/health", Reply(status=503))
+    for _ in range(2):
         assert search() is None
         scene.clock.sleep(1000)

@@ -14,7 +14,6 @@ from bucketscribe_contract import (
     JobStatus,
     JobSummary,
     Stage,
-    StoredResult,
     UploadFailed,
 )
 from edge_client.jobs.retry_policy import (
@@ -31,37 +30,38 @@ from edge_client.jobs.retry_policy import (
     is_mended_by_time,
     next_step,
 )
-from tests.unit.edge_client.samples import job
+from tests.unit.edge_client.jobs.scene import upload_failed
+from tests.unit.edge_client.samples import job, summary
 
 LIMITS = RetryLimits(attempts=3, delay_s=30.0)
 ONCE, OFTEN = 1, 2  # resubmissions, of three submissions in all
-EXPECTED: dict[FailureCode | Ending, tuple[StepKind, int, bool, bool]] = {
-    # what is done, how often in a row, after a pause, with more time
-    FailureCode.INVALID_INPUT: (StepKind.REPORT, 0, False, False),
-    FailureCode.URL_NOT_ALLOWED: (StepKind.REPORT, 0, False, False),
-    FailureCode.AUDIO_URL_EXPIRED: (StepKind.SUBMIT, OFTEN, False, False),
-    FailureCode.RESULT_URL_EXPIRES_TOO_SOON: (StepKind.SUBMIT, OFTEN, False, True),
-    FailureCode.AUDIO_FORBIDDEN: (StepKind.REPORT, 0, False, False),
-    FailureCode.AUDIO_NOT_FOUND: (StepKind.SKIP, 0, False, False),
-    FailureCode.STORAGE_UNAVAILABLE: (StepKind.SUBMIT, OFTEN, True, False),
-    FailureCode.AUDIO_TRUNCATED: (StepKind.SUBMIT, ONCE, False, False),
-    FailureCode.AUDIO_TOO_LARGE: (StepKind.REPORT, 0, False, False),
-    FailureCode.AUDIO_TOO_LONG: (StepKind.REPORT, 0, False, False),
-    FailureCode.AUDIO_UNREADABLE: (StepKind.REPORT, 0, False, False),
-    FailureCode.OUT_OF_MEMORY: (StepKind.SUBMIT, OFTEN, False, False),
-    FailureCode.MODEL_UNAVAILABLE: (StepKind.REPORT, 0, False, False),
-    FailureCode.CANCELLED: (StepKind.REPORT, 0, False, False),
-    FailureCode.INTERNAL: (StepKind.SUBMIT, ONCE, False, False),
-    Ending.UNDELIVERED: (StepKind.STORE, 0, False, False),
-    Ending.DAMAGED: (StepKind.SUBMIT, ONCE, False, False),
-    Ending.UNSTORED: (StepKind.SUBMIT, ONCE, False, False),
-    Ending.NO_OUTPUT: (StepKind.SUBMIT, ONCE, False, False),
-    Ending.FORGOTTEN: (StepKind.SUBMIT, ONCE, False, False),
-    Ending.EXPIRED: (StepKind.REPORT, 0, False, False),
-    Ending.TIMED_OUT: (StepKind.SUBMIT, ONCE, False, True),
-    Ending.CANCELLED: (StepKind.REPORT, 0, False, False),
-    Ending.CRASHED: (StepKind.SUBMIT, ONCE, False, False),
-    Ending.UNANSWERED: (StepKind.SUBMIT, OFTEN, False, False),
+EXPECTED: dict[FailureCode | Ending, tuple[StepKind, int, bool, bool, bool]] = {
+    # what is done, how often in a row, after a pause, with more time; does time mend it?
+    FailureCode.INVALID_INPUT: (StepKind.REPORT, 0, False, False, False),
+    FailureCode.URL_NOT_ALLOWED: (StepKind.REPORT, 0, False, False, False),
+    FailureCode.AUDIO_URL_EXPIRED: (StepKind.SUBMIT, OFTEN, False, False, True),
+    FailureCode.RESULT_URL_EXPIRES_TOO_SOON: (StepKind.SUBMIT, OFTEN, False, True, True),
+    FailureCode.AUDIO_FORBIDDEN: (StepKind.REPORT, 0, False, False, False),
+    FailureCode.AUDIO_NOT_FOUND: (StepKind.SKIP, 0, False, False, False),
+    FailureCode.STORAGE_UNAVAILABLE: (StepKind.SUBMIT, OFTEN, True, False, True),
+    FailureCode.AUDIO_TRUNCATED: (StepKind.SUBMIT, ONCE, False, False, True),
+    FailureCode.AUDIO_TOO_LARGE: (StepKind.REPORT, 0, False, False, False),
+    FailureCode.AUDIO_TOO_LONG: (StepKind.REPORT, 0, False, False, False),
+    FailureCode.AUDIO_UNREADABLE: (StepKind.REPORT, 0, False, False, False),
+    FailureCode.OUT_OF_MEMORY: (StepKind.SUBMIT, OFTEN, False, False, True),
+    FailureCode.MODEL_UNAVAILABLE: (StepKind.REPORT, 0, False, False, False),
+    FailureCode.CANCELLED: (StepKind.REPORT, 0, False, False, False),
+    FailureCode.INTERNAL: (StepKind.SUBMIT, ONCE, False, False, True),
+    Ending.UNDELIVERED: (StepKind.STORE, 0, False, False, False),
+    Ending.DAMAGED: (StepKind.SUBMIT, ONCE, False, False, False),
+    Ending.UNSTORED: (StepKind.SUBMIT, ONCE, False, False, True),
+    Ending.NO_OUTPUT: (StepKind.SUBMIT, ONCE, False, False, True),
+    Ending.FORGOTTEN: (StepKind.SUBMIT, ONCE, False, False, True),
+    Ending.EXPIRED: (StepKind.REPORT, 0, False, False, True),
+    Ending.TIMED_OUT: (StepKind.SUBMIT, ONCE, False, True, False),
+    Ending.CANCELLED: (StepKind.REPORT, 0, False, False, False),
+    Ending.CRASHED: (StepKind.SUBMIT, ONCE, False, False, False),
+    Ending.UNANSWERED: (StepKind.SUBMIT, OFTEN, False, False, True),
 }
 ALL = list(EXPECTED)
 
@@ -82,7 +82,7 @@ def test_every_code_and_every_ending_has_its_row() -> None:
 
 @pytest.mark.parametrize("what", ALL)
 def test_first_step(what: FailureCode | Ending) -> None:
-    do, _, pause, longer = EXPECTED[what]
+    do, _, pause, longer, _ = EXPECTED[what]
     assert step(what) == NextStep(do, 30.0 if pause else 0.0, longer)
 
 
@@ -90,7 +90,7 @@ def test_first_step(what: FailureCode | Ending) -> None:
 def test_same_ending_in_a_row_is_answered_so_often_and_then_reported(
     what: FailureCode | Ending,
 ) -> None:
-    do, times, _, _ = EXPECTED[what]
+    do, times, *_ = EXPECTED[what]
     name = cause_name(cause(what))
     steps = [step(what, *[name] * before) for before in range(5)]
     submitted = [s.kind is StepKind.SUBMIT for s in steps]
@@ -133,42 +133,15 @@ def test_pauses_double_with_a_fifth_of_jitter() -> None:
     assert len({LIMITS.pause_s(0) for _ in range(20)}) > 1
 
 
-MENDED_BY_TIME = {
-    FailureCode.AUDIO_URL_EXPIRED,
-    FailureCode.RESULT_URL_EXPIRES_TOO_SOON,
-    FailureCode.STORAGE_UNAVAILABLE,
-    FailureCode.AUDIO_TRUNCATED,
-    FailureCode.OUT_OF_MEMORY,
-    FailureCode.INTERNAL,
-    Ending.FORGOTTEN,
-    Ending.NO_OUTPUT,
-    Ending.UNSTORED,
-    Ending.EXPIRED,
-    Ending.UNANSWERED,
-}
-
-
-@pytest.mark.parametrize("cause", [*FailureCode, *Ending])
-def test_another_batch_tries_again_what_time_mends(cause: FailureCode | Ending) -> None:
-    assert is_mended_by_time(f"{cause.value}: what: happened") == (cause in MENDED_BY_TIME)
-
-
-def test_an_end_that_nobody_knows_is_left_alone() -> None:
-    assert not is_mended_by_time("STORAGE_UNAVAILABLE_2: x")
-    assert not is_mended_by_time("")
+@pytest.mark.parametrize("what", ALL)
+def test_another_batch_tries_again_what_time_mends(what: FailureCode | Ending) -> None:
+    assert is_mended_by_time(f"{what.value}: what: happened") is EXPECTED[what][-1]
+    assert not is_mended_by_time(f"{what.value}_2: of a newer client")
 
 
 FAILURE = JobFailure.of(FailureCode.AUDIO_NOT_FOUND, "no audio", Stage.FETCH)
-STORED = StoredResult(bytes=10, sha256="0" * 64)
-SUMMARY = JobSummary(
-    segments_count=1,
-    speakers_count=1,
-    duration_seconds=2.0,
-    processing_time_seconds=1.0,
-    result=STORED,
-    timings={},
-)
-UNDELIVERED = UploadFailed(failure=FAILURE, transcript_gzip_base64="eA==", result=STORED)
+SUMMARY = JobSummary.model_validate(summary())
+UNDELIVERED = UploadFailed.model_validate(upload_failed())
 
 
 def status(state: str, **more: Any) -> JobStatus:
@@ -194,20 +167,23 @@ def test_failure_of_the_worker_is_read(more: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("last", "result"),
+    ("last", "result", "ending"),
     [
-        (None, Result.LOST),
-        *((status("COMPLETED", output=o), Result.LOST) for o in (None, {}, "x", {"a": 1}, [1])),
-        (status("TIMED_OUT"), Result.LOST),
-        (status("CANCELLED"), Result.CANCELLED),
-        (status("FAILED"), Result.FAILED),
-        (status("FAILED", error="worker exited"), Result.FAILED),
+        (None, Result.LOST, Ending.FORGOTTEN),
+        *(
+            (status("COMPLETED", output=output), Result.LOST, Ending.NO_OUTPUT)
+            for output in (None, {}, "x", {"a": 1}, [1])
+        ),
+        (status("TIMED_OUT"), Result.LOST, Ending.TIMED_OUT),
+        (status("CANCELLED"), Result.CANCELLED, Ending.CANCELLED),
+        (status("FAILED"), Result.FAILED, Ending.CRASHED),
+        (status("FAILED", error="worker exited"), Result.FAILED, Ending.CRASHED),
     ],
 )
-def test_other_ends_are_unconfirmed(last: JobStatus | None, result: Result) -> None:
+def test_other_ends_are_unconfirmed(last: JobStatus | None, result: Result, ending: Ending) -> None:
     seen = classify_status(last)
     assert isinstance(seen, Unconfirmed)
-    assert seen.result is result
+    assert (seen.result, seen.ending) == (result, ending)
 
 
 def test_traceback_of_a_crashed_handler_is_not_shown() -> None:

@@ -29,7 +29,7 @@ from edge_client.session import Session
 from edge_client.settings import load
 from edge_client.webhook.server import fresh_secret
 from tests.fakes.servers import Reply
-from tests.unit.edge_client.jobs.scene import Scene, expires_s
+from tests.unit.edge_client.jobs.scene import GONE, Scene, expires_s
 from tests.unit.edge_client.samples import NOW, SESSION, claim, job
 
 
@@ -83,49 +83,41 @@ def test_job_in_flight_is_not_submitted_again(scene: Scene, state: str) -> None:
     assert (sub.state, sub.claim, scene.posts) == (State.ALREADY_SUBMITTED, held, [])
 
 
-ENDED = {
-    "failed": Reply(job("FAILED", error="x")),
-    "timed out": Reply(job("TIMED_OUT")),
-    "completed": Reply(job("COMPLETED")),
-    "cancelled": Reply(job("CANCELLED")),
-    "forgotten": Reply(status=404),
-}
-
-
-@pytest.mark.parametrize("follow", [False, True])
-@pytest.mark.parametrize("end", ENDED)
+@pytest.mark.parametrize(
+    ("end", "follow", "state"),
+    [
+        (job("FAILED", error="x"), False, State.SUBMITTED),
+        (job("FAILED", error="x"), True, State.ALREADY_SUBMITTED),
+        (GONE, False, State.SUBMITTED),
+        (GONE, True, State.ALREADY_SUBMITTED),
+        (job("CANCELLED"), True, State.SUBMITTED),
+    ],
+)
 def test_job_that_ended_without_a_transcript_is_replaced_or_left_to_who_follows(
-    scene: Scene, end: str, follow: bool
+    scene: Scene, end: Any, follow: bool, state: State
 ) -> None:
     scene.held()
-    scene.ends(ENDED[end])
-    sub = scene.submit(follow=follow)
-    if follow and end != "cancelled":
-        assert (sub.state, scene.posts) == (State.ALREADY_SUBMITTED, [])
-    else:
-        assert (sub.state, scene.stored().job_id) == (State.SUBMITTED, "job-2")
-        assert "job job-1 ended" in scene.said[0]
+    scene.ends(end)
+    assert scene.submit(follow=follow).state is state
+    is_new = state is State.SUBMITTED
+    assert scene.stored().job_id == ("job-2" if is_new else "job-1")
+    assert [line[:15] for line in scene.said] == ["job job-1 ended"] * is_new
 
 
-def test_stale_claim_is_replaced_without_asking(scene: Scene) -> None:
-    scene.held(expires_at=NOW - timedelta(minutes=6))
-    assert scene.submit().state is State.SUBMITTED
-    assert scene.runpod.count("/status/job-1") == 0
-
-
-def test_closed_claim_is_replaced_without_asking(scene: Scene) -> None:
-    scene.held(ended="AUDIO_UNREADABLE: no audio in it")
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        ({"expires_at": NOW - timedelta(minutes=6)}, []),
+        ({"ended": "CANCELLED: x"}, ["job job-1 ended: CANCELLED: x; submitting again"]),
+    ],
+)
+def test_stale_or_closed_claim_is_replaced_without_asking(
+    scene: Scene, held: dict[str, Any], said: list[str]
+) -> None:
+    scene.held(**held)
     assert scene.submit(follow=True).state is State.SUBMITTED
-    assert scene.stored().earlier == ()
-    assert "job-1 ended: AUDIO_UNREADABLE" in scene.said[0]
+    assert (scene.stored().earlier, scene.said) == ((), said)
     assert scene.runpod.count("/status/job-1") == 0
-
-
-def test_edge_clocks_that_differ_do_not_steal(scene: Scene) -> None:
-    scene.held()
-    scene.ends(job("IN_QUEUE"))
-    scene.clock.sleep(2 * 3600 + 240)  # four minutes past the claim's end, by this box's clock
-    assert scene.submit().state is State.ALREADY_SUBMITTED
 
 
 def test_claim_without_a_job_is_left_alone(scene: Scene) -> None:

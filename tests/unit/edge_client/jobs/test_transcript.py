@@ -100,6 +100,8 @@ def test_only_the_own_submission_proves_a_job(edge: Edge, s3: S3Server) -> None:
     s3.put(SESSION.result_key, transcript())
     assert find_of_job(edge.bucket, SESSION, claim()) is not None
     assert find_of_job(edge.bucket, SESSION, claim(request_id="r2")) is None
+    late = claim(request_id="r2", earlier=[{"request_id": "r1", "ended": "timed_out"}])
+    assert find_of_job(edge.bucket, SESSION, late) is not None
 
 
 def doc(*lines: tuple[float, float, str | None, str]) -> Document:

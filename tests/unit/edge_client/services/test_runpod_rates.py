@@ -18,17 +18,14 @@ RUNPOD = {Kind.RUN: 1000, Kind.STATUS: 2000, Kind.CANCEL: 100}
 WINDOW_S = 10.0
 
 
-class SharedClock(Clock):
+class SharedTime:
     """Seconds that pass when all of so many threads sleep, to the end of the shortest sleep."""
 
     def __init__(self, threads: int) -> None:
-        super().__init__(monotonic=lambda: self.now_s, sleep=self.sleep_until_all_do)
-        object.__setattr__(self, "now_s", 0.0)
-        object.__setattr__(self, "awake", threads)
-        object.__setattr__(self, "ends", [])
-        object.__setattr__(self, "changed", threading.Condition())
+        self.now_s, self.awake, self.ends = 0.0, threads, list[float]()
+        self.changed = threading.Condition()
 
-    def sleep_until_all_do(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         """Sleep until the others' sleeps have brought the time here."""
         with self.changed:
             end_s = self.now_s + seconds
@@ -44,25 +41,26 @@ class SharedClock(Clock):
             self._one_less()
 
     def _one_less(self) -> None:
-        object.__setattr__(self, "awake", self.awake - 1)
+        self.awake -= 1
         if self.awake == 0 and self.ends:
-            object.__setattr__(self, "now_s", min(self.ends))
-            object.__setattr__(self, "awake", self.ends.count(self.now_s))
+            self.now_s = min(self.ends)
+            self.awake = self.ends.count(self.now_s)
             self.changed.notify_all()
 
 
 def hammer(kind: Kind, per_thread: int, on_sent: Callable[[TokenBucket, int], None]) -> list[float]:
     """Send from many threads as fast as the bucket lets them; return when each was sent."""
-    clock = SharedClock(THREADS)
+    time = SharedTime(THREADS)
+    clock = Clock(monotonic=lambda: time.now_s, sleep=time.sleep)
     bucket = TokenBucket(RATES[kind], clock, jitter=lambda: 1.0)
     sent: list[float] = []
 
     def send() -> None:
         for _ in range(per_thread):
             pauses = bucket.acquire()
-            sent.append(clock.now_s)
+            sent.append(time.now_s)
             on_sent(bucket, pauses)
-        clock.leave()
+        time.leave()
 
     with ThreadPoolExecutor(THREADS) as pool:
         for thread in [pool.submit(send) for _ in range(THREADS)]:

@@ -43,6 +43,11 @@ class Service:
         self.said.append(line)
         self.listening.set()
 
+    def end(self) -> None:
+        """Stop, as a signal does."""
+        self.stop.set()
+        self.thread.join(10)
+
     def call(self, session: Session) -> int:
         """Call as RunPod does."""
         base = self.said[0].removeprefix("listening on ")
@@ -64,8 +69,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Recorder], Se
 
     yield start
     for each in started:
-        each.stop.set()
-        each.thread.join(10)
+        each.end()
 
 
 def test_end_waits_for_what_is_at_work_and_counts_what_is_left(
@@ -80,8 +84,7 @@ def test_end_waits_for_what_is_at_work_and_counts_what_is_left(
     assert its.call(B) == 200
     close = Inbox.close
     monkeypatch.setattr(Inbox, "close", lambda inbox: (close(inbox), go_on.set())[0])
-    its.stop.set()
-    its.thread.join(10)
+    its.end()
     assert recorder.calls == [A]
     assert its.said[-1] == "stopped; 1 session is left to `edge-client batch` or `wait`"
 
@@ -145,8 +148,7 @@ def test_public_address_wants_a_proxy(
 ) -> None:
     monkeypatch.setattr(Server, "url", "http://192.0.2.1:8787")
     its = service(Recorder())
-    its.stop.set()
-    its.thread.join(10)
+    its.end()
     assert "TLS proxy" in its.said[1]
 
 
@@ -154,8 +156,6 @@ def test_public_address_wants_a_proxy(
     ("argv", "code", "said"),
     [
         (["serve"], 3, "WEBHOOK_SECRET"),
-        (["serve", "--secret-file", "absent"], 3, "absent"),
-        (["serve", "--listen", "nowhere"], 2, "HOST:PORT"),
         (["secret", "--base", "http://h.example"], 2, "https"),
         ([], 2, "Missing command"),
     ],
@@ -163,9 +163,6 @@ def test_public_address_wants_a_proxy(
 def test_what_cannot_be_is_one_line(
     env_file: Path, argv: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if "--listen" in argv:
-        (env_file.parent / "secret").write_text(SECRET)
-        argv = [*argv, "--secret-file", "secret"]
     assert run(["webhook", *argv]) == code
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
