@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -13,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bucketscribe_contract import WarningCode
-from tests.fakes.alignment import Aligners, stock_sentences
+from tests.fakes.alignment import hooked, stock_sentences
 from tests.recordings import short_reference, short_speech
 from worker.cancel import CancelToken, StageContext
 from worker.engines.alignment.acoustic import Aligner
@@ -32,9 +30,9 @@ SEGMENTS = (
 
 
 @pytest.fixture(scope="module")
-def aligner(aligners: Aligners) -> Aligner:
+def aligner(aligners: list[Aligner]) -> Aligner:
     """The demo's."""
-    return aligners.demo
+    return aligners[0]
 
 
 def align(aligner: Aligner | None, *segments: TextSegment, **more: Any) -> Alignment:
@@ -141,19 +139,9 @@ def test_parts_and_lanes_give_the_same(aligner: Aligner) -> None:
     assert align(aligner, *SEGMENTS, lanes=2) == whole
 
 
-@contextmanager
-def hooked(aligner: Aligner, hook: Callable[..., None]) -> Iterator[None]:
-    """Call the hook before every forward pass."""
-    handle = aligner.model.register_forward_pre_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
 def test_a_batch_gives_the_same_but_for_rounding(aligner: Aligner) -> None:
     sizes: list[int] = []
-    with hooked(aligner, lambda _, arguments: sizes.append(len(arguments[0]))):
+    with hooked(aligner.model, lambda _, arguments: sizes.append(len(arguments[0]))):
         together = align(aligner, *SEGMENTS, batch_size=4)
     assert sizes == [3, 1]
     alone = align(aligner, *SEGMENTS)
@@ -173,7 +161,7 @@ def test_a_cancelled_job_starts_no_further_forward(aligner: Aligner, lanes: int)
         begun.append(1)
         token.cancel()
 
-    with hooked(aligner, cancel), pytest.raises(JobCancelled):
+    with hooked(aligner.model, cancel), pytest.raises(JobCancelled):
         align(aligner, *SEGMENTS * 5, cancel=token, lanes=lanes)
     assert len(begun) <= 2 * lanes
 
