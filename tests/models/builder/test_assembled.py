@@ -50,11 +50,9 @@ def test_a_folder_that_lost_a_file_is_assembled_again_whole_or_not_at_all(
     first = demo_profile.models[0]
     other = first.files[-1].model_copy(update={"sha256": "0" * 64})
     broken = first.model_copy(update={"files": (*first.files[:-1], other)})
+    profile = demo_profile.model_copy(update={"models": (broken, *demo_profile.models[1:])})
     with pytest.raises(SourceError, match="SHA-256"):
-        fetch(
-            demo_profile.model_copy(update={"models": (*demo_profile.models[1:], broken)}),
-            copied_dir,
-        )
+        fetch(profile, copied_dir)
     assert (copied_dir / "profile.json").is_file()
     assert [path.name for path in copied_dir.parent.iterdir()] == ["models"]
     assert "assembled" in fetch(demo_profile, copied_dir)

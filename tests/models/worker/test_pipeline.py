@@ -7,9 +7,8 @@ import gzip
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,6 @@ from worker.stages.validate import Speed
 from worker.types import Recording, Samples
 
 AUDIO = base64.b64encode(SHORT_SPEECH.read_bytes()).decode()
-MakeJob = Callable[..., Job]
 
 
 def job_of(models: Models, **fields: Any) -> Job:
@@ -41,22 +39,42 @@ def job_of(models: Models, **fields: Any) -> Job:
     return Job(job, models, WorkerSettings(), CancelToken(), progress, Speed(1.0))
 
 
-@pytest.fixture
-def make_job(models: Models, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MakeJob:
-    """Make a job of the short speech, its temporary directory where the test can see it."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    return partial(job_of, models)
-
-
 @pytest.fixture(scope="module")
 def undisturbed(models: Models) -> Transcript:
     """The transcript that nothing happened to."""
     return Transcript.model_validate(job_of(models).run())
 
 
-@pytest.fixture(autouse=True)
-def _nothing_left(tmp_path: Path) -> Iterator[None]:
-    yield
+@dataclass
+class Scene:
+    """Jobs of the short speech, what may be patched under them, and where they work."""
+
+    models: Models
+    undisturbed: Transcript
+    monkeypatch: pytest.MonkeyPatch
+    folder: Path
+
+    def job(self, **fields: Any) -> Job:
+        """Make one."""
+        return job_of(self.models, **fields)
+
+    def run(self, **fields: Any) -> Transcript:
+        """Make one, and return its transcript."""
+        return Transcript.model_validate(self.job(**fields).run())
+
+    def wav_of(self, samples: Samples) -> bytes:
+        """Return a file that needs no decoder."""
+        write_recording(self.folder / "plain.wav", samples)
+        return (self.folder / "plain.wav").read_bytes()
+
+
+@pytest.fixture
+def scene(
+    models: Models, undisturbed: Transcript, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Scene]:
+    """A scene whose jobs leave nothing behind."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    yield Scene(models, undisturbed, monkeypatch, tmp_path)
     assert list(tmp_path.glob("bucketscribe-*")) == []
 
 
@@ -67,21 +85,19 @@ def dying(s3: LoopbackS3, seconds: float) -> str:
     return s3.url(f"/b/k?{life}&X-Amz-Signature=5ec2e7").reveal()
 
 
-def test_a_job_takes_its_stages_in_order_and_delivers(
-    make_job: MakeJob, s3: LoopbackS3, undisturbed: Transcript
-) -> None:
-    job = make_job(result_url=dying(s3, seconds=60))
+def test_a_job_takes_its_stages_in_order_and_delivers(scene: Scene, s3: LoopbackS3) -> None:
+    job = scene.job(result_url=dying(s3, seconds=60))
     job.run()
     [(method, _, _, body)] = s3.requests
     assert method == "PUT"
-    assert Transcript.model_validate_json(body).segments == undisturbed.segments
+    assert Transcript.model_validate_json(body).segments == scene.undisturbed.segments
     assert list(job.runner.timings) == list(Stage)[1:]
 
 
 def test_a_result_url_that_would_die_is_refused_before_the_gpu(
-    make_job: MakeJob, s3: LoopbackS3
+    scene: Scene, s3: LoopbackS3
 ) -> None:
-    job = make_job(result_url=dying(s3, seconds=20))
+    job = scene.job(result_url=dying(s3, seconds=20))
     with pytest.raises(WorkerError) as caught:
         job.run()
     failure = caught.value.to_failure()
@@ -108,22 +124,10 @@ def throttled(contents: list[bytes], after_part: Callable[[int], Any]) -> Callab
     return fetch
 
 
-def wav_of(samples: Samples, folder: Path) -> bytes:
-    """Return a file that needs no decoder."""
-    write_recording(folder / "plain.wav", samples)
-    return (folder / "plain.wav").read_bytes()
-
-
-def test_speech_is_found_while_the_recording_arrives(
-    make_job: MakeJob,
-    models: Models,
-    monkeypatch: pytest.MonkeyPatch,
-    undisturbed: Transcript,
-    tmp_path: Path,
-) -> None:
-    content = wav_of(short_speech(), tmp_path)
+def test_speech_is_found_while_the_recording_arrives(scene: Scene) -> None:
+    content = scene.wav_of(short_speech())
     heard = threading.Event()
-    segmentation = segmentation_of(models.detector.vad_pipeline)
+    segmentation = segmentation_of(scene.models.detector.vad_pipeline)
     infer = segmentation.infer
 
     def hear(chunks: Any) -> Any:
@@ -133,26 +137,23 @@ def test_speech_is_found_while_the_recording_arrives(
     def wait(size: int) -> None:
         assert size < len(content) or heard.wait(20), "nothing was looked at"
 
-    monkeypatch.setattr(segmentation, "infer", hear)
-    monkeypatch.setattr("worker.pipeline.fetch", throttled([content], wait))
-    monkeypatch.setattr("worker.stages.stream._LEAST_BYTES", 2)
-    monkeypatch.setattr(models, "device", replace(models.device, windows_batch_size=1))
-    assert Transcript.model_validate(make_job().run()).segments == undisturbed.segments
+    scene.monkeypatch.setattr(segmentation, "infer", hear)
+    scene.monkeypatch.setattr("worker.pipeline.fetch", throttled([content], wait))
+    scene.monkeypatch.setattr("worker.stages.stream._LEAST_BYTES", 2)
+    one_by_one = replace(scene.models.device, windows_batch_size=1)
+    scene.monkeypatch.setattr(scene.models, "device", one_by_one)
+    assert scene.run().segments == scene.undisturbed.segments
 
 
-def test_what_was_heard_of_a_replaced_recording_does_not_count(
-    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, undisturbed: Transcript, tmp_path: Path
-) -> None:
-    contents = [wav_of(s, tmp_path) for s in (np.zeros(90_000, np.int16), short_speech())]
-    monkeypatch.setattr("worker.pipeline.fetch", throttled(contents, lambda _: None))
-    assert Transcript.model_validate(make_job().run()).segments == undisturbed.segments
+def test_what_was_heard_of_a_replaced_recording_does_not_count(scene: Scene) -> None:
+    contents = [scene.wav_of(s) for s in (np.zeros(90_000, np.int16), short_speech())]
+    scene.monkeypatch.setattr("worker.pipeline.fetch", throttled(contents, lambda _: None))
+    assert scene.run().segments == scene.undisturbed.segments
 
 
-def test_a_failure_in_what_arrived_is_the_speech_stages(
-    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_failure_in_what_arrived_is_the_speech_stages(scene: Scene) -> None:
     failed = threading.Event()
-    content = wav_of(short_speech(), tmp_path)
+    content = scene.wav_of(short_speech())
 
     def broken_search(parts: Any, *_: Any) -> None:
         next(iter(parts))
@@ -160,9 +161,9 @@ def test_a_failure_in_what_arrived_is_the_speech_stages(
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     fetching = throttled([content], lambda size: size < 120_000 or failed.wait(9))
-    monkeypatch.setattr("worker.pipeline.fetch", fetching)
-    monkeypatch.setattr("worker.stages.speech.find_speech", broken_search)
-    job = make_job()
+    scene.monkeypatch.setattr("worker.pipeline.fetch", fetching)
+    scene.monkeypatch.setattr("worker.stages.speech.find_speech", broken_search)
+    job = scene.job()
     with pytest.raises(RuntimeError, match="illegal memory"):
         job.run()
     assert job.progress.stage == Stage.SPEECH
@@ -179,35 +180,31 @@ def limited(infer: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return run
 
 
-def test_each_stage_goes_on_with_a_smaller_batch(
-    make_job: MakeJob, models: Models, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    write_recording(tmp_path / "twice", np.tile(short_speech(), 2))  # 11 s: 12 windows and more
-    twice = base64.b64encode((tmp_path / "twice").read_bytes()).decode()
-    undisturbed = Transcript.model_validate(make_job(audio_base64=twice).run())
+def test_each_stage_goes_on_with_a_smaller_batch(scene: Scene) -> None:
+    write_recording(scene.folder / "twice", np.tile(short_speech(), 2))  # 11 s: 12 windows and more
+    twice = base64.b64encode((scene.folder / "twice").read_bytes()).decode()
+    whole = scene.run(audio_base64=twice)
     for pipeline, stage, shares in (
-        (models.detector.vad_pipeline, Stage.SPEECH, True),
-        (models.diarization.model, Stage.DIARIZE, False),
+        (scene.models.detector.vad_pipeline, Stage.SPEECH, True),
+        (scene.models.diarization.model, Stage.DIARIZE, False),
     ):
         segmentation = segmentation_of(pipeline)
-        monkeypatch.setattr(segmentation, "infer", limited(segmentation.infer))
-        monkeypatch.setattr(models, "shares_segmentation", shares)
-        document = Transcript.model_validate(make_job(audio_base64=twice).run())
+        scene.monkeypatch.setattr(segmentation, "infer", limited(segmentation.infer))
+        scene.monkeypatch.setattr(scene.models, "shares_segmentation", shares)
+        document = scene.run(audio_base64=twice)
         assert f"BATCH_REDUCED: {stage} 2" in document.warnings
-        assert document.segments == undisturbed.segments
-        monkeypatch.undo()
+        assert document.segments == whole.segments
+        scene.monkeypatch.undo()
 
 
 @pytest.mark.parametrize("name", ["find_speech", "transcribe", "align", "diarize"])
-def test_a_batch_of_one_that_does_not_fit_is_out_of_memory(
-    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_a_batch_of_one_that_does_not_fit_is_out_of_memory(scene: Scene, name: str) -> None:
     def full(*_: Any) -> None:
         raise MemoryError("batch_size ( 1) is probably too large.")
 
     stage = Stage(name.removeprefix("find_"))
-    monkeypatch.setattr(f"worker.stages.{stage}.{name}", full)
-    job = make_job()
+    scene.monkeypatch.setattr(f"worker.stages.{stage}.{name}", full)
+    job = scene.job()
     with pytest.raises(WorkerError) as caught:
         job.run()
     assert (caught.value.code, caught.value.stage) == (FailureCode.OUT_OF_MEMORY, stage)
@@ -219,55 +216,46 @@ def broken(*_: Any, **__: Any) -> None:
     raise RuntimeError("CUDA error: device-side assert triggered")
 
 
-def test_a_failed_alignment_delivers_interpolated_words(
-    make_job: MakeJob, undisturbed: Transcript, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("worker.stages.align.align", broken)
-    job = make_job()
+def test_a_failed_alignment_delivers_interpolated_words(scene: Scene) -> None:
+    scene.monkeypatch.setattr("worker.stages.align.align", broken)
+    job = scene.job()
     document = Transcript.model_validate(job.run())
     assert document.warnings == ("ALIGNMENT_FAILED",)
     assert job.runner.is_poisoned
     words = [word for segment in document.segments for word in segment.words]
     assert {word.timing for word in words} == {WordTiming.INTERPOLATED}
-    expected = [word.word for segment in undisturbed.segments for word in segment.words]
+    expected = [word.word for segment in scene.undisturbed.segments for word in segment.words]
     assert [word.word for word in words] == expected
-    assert document.speakers == undisturbed.speakers
+    assert document.speakers == scene.undisturbed.speakers
 
 
-def test_a_failed_diarization_delivers_the_text(
-    make_job: MakeJob, undisturbed: Transcript, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("worker.stages.diarize.diarize", broken)
-    document = Transcript.model_validate(make_job().run())
+def test_a_failed_diarization_delivers_the_text(scene: Scene) -> None:
+    scene.monkeypatch.setattr("worker.stages.diarize.diarize", broken)
+    document = scene.run()
     assert document.warnings == ("DIARIZATION_FAILED",)
     assert document.speakers == ()
-    assert [s.text for s in document.segments] == [s.text for s in undisturbed.segments]
+    assert [s.text for s in document.segments] == [s.text for s in scene.undisturbed.segments]
 
 
-def test_an_aligner_that_does_not_load_fails_a_strict_job_only(
-    make_job: MakeJob, models: Models, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_aligner_that_does_not_load_fails_a_strict_job_only(scene: Scene) -> None:
     def refuse(*_: Any) -> None:
         raise unavailable("the aligner's weights do not load")
 
-    monkeypatch.setattr(type(models), "aligner", refuse)
-    assert Transcript.model_validate(make_job().run()).warnings == ("ALIGNMENT_UNAVAILABLE",)
+    scene.monkeypatch.setattr(type(scene.models), "aligner", refuse)
+    assert scene.run().warnings == ("ALIGNMENT_UNAVAILABLE",)
     with pytest.raises(WorkerError) as caught:
-        make_job(strict=True).run()
+        scene.job(strict=True).run()
     assert caught.value.code is FailureCode.MODEL_UNAVAILABLE
 
 
-def test_what_speech_detection_saw_serves_the_diarization(
-    make_job: MakeJob, models: Models, undisturbed: Transcript, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert models.shares_segmentation  # the demo's detector and segmentation are one checkpoint
-    monkeypatch.setattr(segmentation_of(models.diarization.model), "infer", broken)
-    assert Transcript.model_validate(make_job().run()).segments == undisturbed.segments
+def test_what_speech_detection_saw_serves_the_diarization(scene: Scene) -> None:
+    """The demo's detector and segmentation are one checkpoint."""
+    assert scene.models.shares_segmentation
+    scene.monkeypatch.setattr(segmentation_of(scene.models.diarization.model), "infer", broken)
+    assert scene.run().segments == scene.undisturbed.segments
 
 
-def test_diarization_and_alignment_go_on_while_text_is_written(
-    make_job: MakeJob, undisturbed: Transcript, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_diarization_and_alignment_go_on_while_text_is_written(scene: Scene) -> None:
     """The transcription ends only when the other two have begun."""
     begun = {"align": threading.Event(), "diarize": threading.Event()}
 
@@ -285,16 +273,14 @@ def test_diarization_and_alignment_go_on_while_text_is_written(
         assert all(event.wait(20) for event in begun.values())
         return found
 
-    monkeypatch.setattr(align, "align", noted("align", align.align))
-    monkeypatch.setattr(diarize, "diarize", noted("diarize", diarize.diarize))
-    monkeypatch.setattr(transcribe, "transcribe", waiting)
-    assert Transcript.model_validate(make_job().run()).segments == undisturbed.segments
+    scene.monkeypatch.setattr(align, "align", noted("align", align.align))
+    scene.monkeypatch.setattr(diarize, "diarize", noted("diarize", diarize.diarize))
+    scene.monkeypatch.setattr(transcribe, "transcribe", waiting)
+    assert scene.run().segments == scene.undisturbed.segments
 
 
 @pytest.mark.parametrize("stage", ["align", "diarize"])
-def test_a_failure_beside_the_transcription_ends_it(
-    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, stage: str
-) -> None:
+def test_a_failure_beside_the_transcription_ends_it(scene: Scene, stage: str) -> None:
     run_transcribe = transcribe.transcribe
 
     def endless(*given: Any) -> None:
@@ -304,9 +290,9 @@ def test_a_failure_beside_the_transcription_ends_it(
             ctx.cancel.check(Stage.TRANSCRIBE)
             time.sleep(0.005)
 
-    monkeypatch.setattr(transcribe, "transcribe", endless)
-    monkeypatch.setattr(f"worker.stages.{stage}.{stage}", broken)
-    job = make_job(strict=True)
+    scene.monkeypatch.setattr(transcribe, "transcribe", endless)
+    scene.monkeypatch.setattr(f"worker.stages.{stage}.{stage}", broken)
+    job = scene.job(strict=True)
     with pytest.raises(WorkerError, match="strict") as caught:
         job.run()
     assert (caught.value.code, caught.value.stage) == (FailureCode.INTERNAL, stage)
@@ -318,11 +304,7 @@ def test_a_failure_beside_the_transcription_ends_it(
 
 @pytest.mark.parametrize("error", [None, OSError("disk"), MemoryError()])
 def test_a_transcript_that_cannot_be_delivered_comes_back(
-    make_job: MakeJob,
-    s3: LoopbackS3,
-    undisturbed: Transcript,
-    monkeypatch: pytest.MonkeyPatch,
-    error: Exception | None,
+    scene: Scene, s3: LoopbackS3, error: Exception | None
 ) -> None:
     """Refused by S3, or by a delivery that breaks."""
 
@@ -331,19 +313,19 @@ def test_a_transcript_that_cannot_be_delivered_comes_back(
 
     s3.answers = [Answer(403, b"<Error><Code>AccessDenied</Code></Error>")]
     if error:
-        monkeypatch.setattr("worker.pipeline.deliver", break_down)
-    output = UploadFailed.model_validate(make_job(result_url=s3.url().reveal()).run())
+        scene.monkeypatch.setattr("worker.pipeline.deliver", break_down)
+    output = UploadFailed.model_validate(scene.job(result_url=s3.url().reveal()).run())
     body = gzip.decompress(base64.b64decode(output.transcript_gzip_base64))
-    assert Transcript.model_validate_json(body).segments == undisturbed.segments
+    assert Transcript.model_validate_json(body).segments == scene.undisturbed.segments
     code = FailureCode.INTERNAL if error else FailureCode.STORAGE_UNAVAILABLE
     assert output.failure.code is code
 
 
 @pytest.mark.parametrize("stage", list(Stage)[1:])
 def test_a_cancelled_job_stops_at_the_next_stage_and_leaves_nothing(
-    make_job: MakeJob, s3: LoopbackS3, stage: Stage
+    scene: Scene, s3: LoopbackS3, stage: Stage
 ) -> None:
-    job = make_job(result_url=s3.url().reveal())
+    job = scene.job(result_url=s3.url().reveal())
     original = job.progress.report
 
     def cancel_at(current: Stage, share: float = 0.0) -> None:

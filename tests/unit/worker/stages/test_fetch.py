@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -27,19 +28,21 @@ from worker.types import Recording
 
 LIMIT = 12 * BLOCK_BYTES
 LIMITS = DownloadLimits(LIMIT)
+BODY = bytes(range(256)) * (10 * BLOCK_BYTES // 256)
+ETAG = f'"{hashlib.md5(BODY, usedforsecurity=False).hexdigest()}"'
+SIGNED = "/b/k?X-Amz-Signature=5ec2e7"
+Run = Callable[..., Recording]
 
 
-def run(s3: LoopbackS3, folder: Path, path: str = "/b/k?X-Amz-Signature=5ec2e7") -> Recording:
-    """Fetch from the loopback server."""
-    return fetch(JobInput(audio_url=s3.url(path)), folder, LIMITS, StageContext())
+@pytest.fixture
+def run(s3: LoopbackS3, tmp_path: Path) -> Run:
+    """Fetch from a server that answers so, in turn."""
 
+    def run(*answers: Answer, path: str = SIGNED, limits: DownloadLimits = LIMITS) -> Recording:
+        s3.answers = [*answers]
+        return fetch(JobInput(audio_url=s3.url(path)), tmp_path, limits, StageContext())
 
-def failure(s3: LoopbackS3, folder: Path, path: str = "/b/k?X-Amz-Signature=5ec2e7") -> WorkerError:
-    """Fetch what must fail."""
-    with pytest.raises(WorkerError) as caught:
-        run(s3, folder, path)
-    assert "5ec2e7" not in str(caught.value)
-    return caught.value
+    return run
 
 
 def test_bytes_arrive_whole_and_progress_is_told(s3: LoopbackS3, tmp_path: Path) -> None:
@@ -67,10 +70,8 @@ def test_bytes_arrive_whole_and_progress_is_told(s3: LoopbackS3, tmp_path: Path)
         "/b/a/./b//c/..%2Fd?sig=%7E",
     ],
 )
-def test_the_url_goes_out_exactly_as_it_was_signed(
-    s3: LoopbackS3, tmp_path: Path, path: str
-) -> None:
-    run(s3, tmp_path, path)
+def test_the_url_goes_out_exactly_as_it_was_signed(s3: LoopbackS3, run: Run, path: str) -> None:
+    run(Answer(), path=path)
     assert s3.requests[0][1] == path
 
 
@@ -81,51 +82,64 @@ def signed_for(seconds: int) -> str:
     return f"/b/k?{life}&X-Amz-Signature=5ec2e7"
 
 
+def cut_at(share: float) -> Answer:
+    """Declare everything, send a part, hang up."""
+    return Answer(body=BODY, headers={"ETag": ETAG}, drop_after=int(len(BODY) * share))
+
+
+def rest_from(start: int) -> Answer:
+    """What S3 answers to a range."""
+    rest = BODY[start:]
+    return Answer(206, rest, {"ETag": ETAG, "Content-Range": f"bytes {start}-/{len(BODY)}"})
+
+
 DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 SAYS_EXPIRED = b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
+REDIRECT = Answer(307, headers={"Location": "http://127.0.0.1:1/"})
+TOO_LARGE = b"x" * (LIMIT + 1)
+OF_NO_LENGTH = Answer(body=TOO_LARGE, headers={"Transfer-Encoding": "identity"})
+HALF = Answer(body=b"half", headers={"Content-Length": "100"})
 
 
 @pytest.mark.parametrize(
-    ("answer", "path", "code"),
+    ("answers", "path", "code"),
     [
-        (Answer(404, b"<Error><Code>NoSuchKey</Code></Error>"), "/b/k", "AUDIO_NOT_FOUND"),
-        (Answer(403, SAYS_EXPIRED), "/b/k?X-Amz-Signature=5ec2e7", "AUDIO_URL_EXPIRED"),
-        (Answer(403, DENIED), signed_for(seconds=3000), "AUDIO_URL_EXPIRED"),
-        (Answer(403, DENIED), signed_for(seconds=7200), "AUDIO_FORBIDDEN"),
-        (Answer(400, b"<Error><Code>ExpiredToken</Code></Error>"), "/b/k", "AUDIO_URL_EXPIRED"),
-        (Answer(503, b"slow down"), "/b/k", "STORAGE_UNAVAILABLE"),
-        (Answer(429), "/b/k", "STORAGE_UNAVAILABLE"),
-        (Answer(307, headers={"Location": "http://127.0.0.1:1/"}), "/b/k", "URL_NOT_ALLOWED"),
+        ([Answer(404, b"<Error><Code>NoSuchKey</Code></Error>")], SIGNED, "AUDIO_NOT_FOUND"),
+        ([Answer(403, SAYS_EXPIRED)], SIGNED, "AUDIO_URL_EXPIRED"),
+        ([Answer(403, DENIED)], signed_for(seconds=3000), "AUDIO_URL_EXPIRED"),
+        ([Answer(403, DENIED)], signed_for(seconds=7200), "AUDIO_FORBIDDEN"),
+        ([Answer(400, b"<Error><Code>ExpiredToken</Code></Error>")], SIGNED, "AUDIO_URL_EXPIRED"),
+        ([Answer(503, b"slow down")] * 3, SIGNED, "STORAGE_UNAVAILABLE"),
+        ([Answer(429)] * 3, SIGNED, "STORAGE_UNAVAILABLE"),
+        ([REDIRECT], SIGNED, "URL_NOT_ALLOWED"),
+        ([Answer(body=TOO_LARGE)], SIGNED, "AUDIO_TOO_LARGE"),
+        ([OF_NO_LENGTH], SIGNED, "AUDIO_TOO_LARGE"),
+        ([HALF] * 3, SIGNED, "STORAGE_UNAVAILABLE"),
+        ([cut_at(0.5), Answer(416)], SIGNED, "AUDIO_TRUNCATED"),
+        ([Answer(body=BODY[::-1], headers={"ETag": ETAG})] * 3, SIGNED, "AUDIO_TRUNCATED"),
     ],
-    ids=["404", "expired", "ended", "denied", "old token", "503", "429", "redirect"],
-)
+    ids=[
+        "404", "expired", "ended", "denied", "old token", "503", "429", "redirect", "too large",
+        "no length", "breaks each time", "shorter than declared", "not the bytes that S3 stores",
+    ],
+)  # fmt: skip
 def test_every_refusal_has_its_code(
-    s3: LoopbackS3, tmp_path: Path, answer: Answer, path: str, code: str
+    s3: LoopbackS3, run: Run, tmp_path: Path, answers: list[Answer], path: str, code: str
 ) -> None:
-    s3.answers = [answer]
-    assert failure(s3, tmp_path, path).code == code
-    assert len(s3.requests) == (3 if code == "STORAGE_UNAVAILABLE" else 1)
-
-
-@pytest.mark.parametrize("declared", [True, False])
-def test_the_size_cap_holds_with_and_without_a_declared_length(
-    s3: LoopbackS3, tmp_path: Path, declared: bool
-) -> None:
-    body = b"x" * (LIMIT + 1)
-    headers = {} if declared else {"Transfer-Encoding": "identity"}
-    s3.answers = [Answer(body=body, headers=headers)]
-    assert failure(s3, tmp_path).code is FailureCode.AUDIO_TOO_LARGE
+    with pytest.raises(WorkerError) as caught:
+        run(*answers, path=path)
+    assert caught.value.code == code
+    assert "5ec2e7" not in str(caught.value)
+    assert len(s3.requests) == len(answers)
     stored = tmp_path / "recording"
     assert not stored.exists() or stored.stat().st_size <= LIMIT
 
 
-def test_a_connection_that_breaks_half_way_or_is_refused_is_told(
-    s3: LoopbackS3, tmp_path: Path
-) -> None:
-    s3.answers = [Answer(body=b"half of it", headers={"Content-Length": "100"})]
-    assert failure(s3, tmp_path).code in ("AUDIO_TRUNCATED", "STORAGE_UNAVAILABLE")
+def test_no_server_is_storage_unavailable(s3: LoopbackS3, run: Run) -> None:
     s3.port = 1
-    assert failure(s3, tmp_path).code is FailureCode.STORAGE_UNAVAILABLE
+    with pytest.raises(WorkerError) as caught:
+        run()
+    assert caught.value.code is FailureCode.STORAGE_UNAVAILABLE
 
 
 def test_inline_audio_is_unpacked(tmp_path: Path) -> None:
@@ -143,49 +157,22 @@ def test_bad_inline_audio_has_its_code(tmp_path: Path, text: str, limit: int, co
     assert caught.value.code == code
 
 
-BODY = bytes(range(256)) * (10 * BLOCK_BYTES // 256)
-ETAG = f'"{hashlib.md5(BODY, usedforsecurity=False).hexdigest()}"'
-
-
-def cut_at(share: float) -> Answer:
-    """Declare everything, send a part, hang up."""
-    return Answer(body=BODY, headers={"ETag": ETAG}, drop_after=int(len(BODY) * share))
-
-
-def rest_from(start: int) -> Answer:
-    """What S3 answers to a range."""
-    rest = BODY[start:]
-    return Answer(206, rest, {"ETag": ETAG, "Content-Range": f"bytes {start}-/{len(BODY)}"})
-
-
 @pytest.mark.parametrize("share", [0.1, 0.99])
-def test_a_broken_download_goes_on_where_it_stopped(
-    s3: LoopbackS3, tmp_path: Path, share: float
-) -> None:
+def test_a_broken_download_goes_on_where_it_stopped(s3: LoopbackS3, run: Run, share: float) -> None:
     """A 5xx in between does not have it start over."""
     arrived = int(len(BODY) * share) // BLOCK_BYTES * BLOCK_BYTES
-    s3.answers = [cut_at(share), Answer(503), rest_from(arrived)]
-    recording = run(s3, tmp_path)
+    recording = run(cut_at(share), Answer(503), rest_from(arrived))
     assert (recording.path.read_bytes(), recording.etag) == (BODY, ETAG)
     for _, _, asked, _ in s3.requests[1:]:
         assert (asked["Range"], asked["If-Match"]) == (f"bytes={arrived}-", ETAG)
 
 
-@pytest.mark.parametrize("etag", ["", '"' + "e" * 64 + '"', '"\xfc"'])
-def test_an_etag_that_is_none_or_does_not_fit_is_not_told(
-    s3: LoopbackS3, tmp_path: Path, etag: str
-) -> None:
-    s3.answers = [Answer(body=b"sound", headers={"ETag": etag} if etag else {})]
-    assert run(s3, tmp_path).etag is None
-
-
 @pytest.mark.parametrize("headers", [{}, {"ETag": 'W/"1"'}])
 def test_without_an_etag_to_match_a_broken_download_starts_over(
-    s3: LoopbackS3, tmp_path: Path, headers: dict[str, str]
+    s3: LoopbackS3, run: Run, headers: dict[str, str]
 ) -> None:
     cut = Answer(body=BODY, headers=headers, drop_after=len(BODY) // 2)
-    s3.answers = [cut, Answer(body=BODY, headers=headers)]
-    assert run(s3, tmp_path).path.read_bytes() == BODY
+    assert run(cut, Answer(body=BODY, headers=headers)).path.read_bytes() == BODY
     assert not {"Range", "If-Match"} & set(s3.requests[1][2])
 
 
@@ -201,20 +188,19 @@ NEWER = Answer(body=b"another recording", headers={"ETag": '"2"'})
     ],
     ids=["another version's rest", "it was replaced", "ranges are ignored"],
 )
-def test_a_rest_of_another_version_is_not_glued_on(
-    s3: LoopbackS3, tmp_path: Path, answers: list[Answer]
-) -> None:
-    s3.answers = [cut_at(0.5), *answers]
-    recording = run(s3, tmp_path)
+def test_a_rest_of_another_version_is_not_glued_on(run: Run, answers: list[Answer]) -> None:
+    recording = run(cut_at(0.5), *answers)
     assert (recording.path.read_bytes(), recording.etag) == (b"another recording", '"2"')
 
 
-def test_other_bytes_than_s3_stores_are_not_believed(s3: LoopbackS3, tmp_path: Path) -> None:
-    s3.answers = [Answer(body=BODY[::-1], headers={"ETag": ETAG})]
-    assert failure(s3, tmp_path).code is FailureCode.AUDIO_TRUNCATED
-    assert len(s3.requests) == 3
-    s3.answers = [Answer(body=BODY[::-1], headers={"ETag": ETAG}), Answer(body=BODY)]
-    assert run(s3, tmp_path).path.read_bytes() == BODY
+def test_other_bytes_than_s3_stores_are_fetched_again(run: Run) -> None:
+    wrong = Answer(body=BODY[::-1], headers={"ETag": ETAG})
+    assert run(wrong, Answer(body=BODY)).path.read_bytes() == BODY
+
+
+@pytest.mark.parametrize("etag", ["", '"' + "e" * 64 + '"', '"\xfc"'])
+def test_an_etag_that_is_none_or_does_not_fit_is_not_told(run: Run, etag: str) -> None:
+    assert run(Answer(body=b"sound", headers={"ETag": etag} if etag else {})).etag is None
 
 
 def test_a_cancelled_job_stops_within_a_block(s3: LoopbackS3, tmp_path: Path) -> None:
@@ -225,35 +211,26 @@ def test_a_cancelled_job_stops_within_a_block(s3: LoopbackS3, tmp_path: Path) ->
         fetch(JobInput(audio_url=s3.url()), tmp_path, LIMITS, StageContext(token))
 
 
-def test_an_object_that_ends_before_its_declared_length_is_truncated(
-    s3: LoopbackS3, tmp_path: Path
-) -> None:
-    s3.answers = [cut_at(0.5), Answer(416)]
-    assert failure(s3, tmp_path).code is FailureCode.AUDIO_TRUNCATED
-
-
-def test_a_download_that_takes_too_long_is_given_up(s3: LoopbackS3, tmp_path: Path) -> None:
-    s3.answers = [Answer(body=BODY)]
+def test_a_download_that_takes_too_long_is_given_up(run: Run) -> None:
     with pytest.raises(WorkerError, match="took over") as caught:
-        fetch(JobInput(audio_url=s3.url()), tmp_path, DownloadLimits(LIMIT, -1), StageContext())
+        run(Answer(body=BODY), limits=DownloadLimits(LIMIT, -1))
     assert caught.value.code is FailureCode.STORAGE_UNAVAILABLE
 
 
 def test_a_full_disk_is_told_before_it_is_full(
-    s3: LoopbackS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1 << 20)
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
-    s3.answers = [Answer(body=BODY)]
-    assert "larger container disk" in str(failure(s3, tmp_path))
+    with pytest.raises(WorkerError, match="larger container disk"):
+        run(Answer(body=BODY))
     assert not (tmp_path / "recording").exists()
 
 
-def test_s3s_clock_is_compared_with_ours(s3: LoopbackS3, tmp_path: Path) -> None:
-    assert abs(run(s3, tmp_path).clock_skew_s) < 5
+def test_s3s_clock_is_compared_with_ours(run: Run) -> None:
+    assert abs(run(Answer()).clock_skew_s) < 5
     ahead = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
-    s3.answers = [Answer(body=b"sound", headers={"Date": ahead})]
-    assert run(s3, tmp_path).clock_skew_s == pytest.approx(3600, abs=5)
+    assert run(Answer(headers={"Date": ahead})).clock_skew_s == pytest.approx(3600, abs=5)
 
 
 def test_directories_of_dead_processes_are_removed(
