@@ -63,7 +63,8 @@ def test_models_that_are_not_there_are_left_to_the_health_check(
     assert lines(caplog, "worker.runtime") == []
     registered: list[Check] = []
     runtime(tmp_path).register_checks(registered.append)
-    assert "models_are_complete" in [check.__name__ for check in registered]
+    names = [check.__name__ for check in registered]
+    assert names == ["scratch_has_room", "models_are_complete", "gpu_runs_a_kernel"]
 
 
 def test_a_job_is_logged_once_whatever_became_of_it(

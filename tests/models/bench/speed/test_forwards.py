@@ -9,10 +9,8 @@ from typing import Any
 
 import torch
 
-from bench.corpus import Utterance
 from bench.speed.floor import replay
 from bench.speed.measure import ForwardMemory, ForwardRecorder, around_forwards
-from bench.speed.stages import as_segments
 
 
 def watching(seen: list[str]) -> Callable[..., Any]:
@@ -75,11 +73,3 @@ def test_a_recorded_input_is_as_it_went_in() -> None:
     [(what, _, (model, given), _)] = recorder.calls
     assert (what, model, given.sum().item()) == ("Linear", layer, 2.0)
     assert replay(recorder.calls).keys() == {"Linear"}
-
-
-def test_segments_are_as_long_as_whispers_chunks() -> None:
-    """Up to 30 s each; those that end too late are left out."""
-    said = [Utterance(10.0 * i, 10.0 * i + 9, "A", f"number {i}.") for i in range(7)]
-    found = as_segments(said, until_s=65.0)
-    assert [(s["start"], s["end"]) for s in found] == [(0.0, 29.0), (30.0, 59.0)]
-    assert found[0]["text"] == " number 0. number 1. number 2."
