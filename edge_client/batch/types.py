@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from edge_client.jobs.claim import Claim, StoredClaim, Wanted
 from edge_client.jobs.poll import PollInterval
+from edge_client.jobs.retry_policy import Result
 from edge_client.services.s3 import ObjectInfo
 from edge_client.session import Session
 
@@ -72,6 +73,18 @@ class ListedSession:
     claim: ObjectInfo | None = None
     chunks: int = 0
 
+    @property
+    def has_transcript(self) -> bool:
+        """Whether there is one, and it is not empty."""
+        return self.transcript is not None and self.transcript.size_bytes > 0
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the transcript is not older than the recording, whichever one it is of."""
+        if self.audio is None or self.transcript is None:
+            return False
+        return self.has_transcript and self.transcript.modified_at >= self.audio.modified_at
+
 
 class PlannedAction(StrEnum):
     """What a batch does with a session.
@@ -93,6 +106,12 @@ class PlannedAction(StrEnum):
         return self in (PlannedAction.SUBMIT, PlannedAction.FOLLOW)
 
 
+NO_FAILURE = frozenset(
+    [Result.DONE, Result.SKIPPED, PlannedAction.NOT_MERGED, PlannedAction.NO_AUDIO]
+)
+"""Results of a session that nothing is to be tried again with."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedSession:
     """One session, and what a batch does with it.
@@ -109,6 +128,11 @@ class PlannedSession:
     audio: ObjectInfo | None = None
     held: StoredClaim | None = None
 
+    @property
+    def claim(self) -> Claim | None:
+        """What ``held`` says; None if it is no claim."""
+        return None if self.held is None else self.held.claim
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -119,10 +143,9 @@ class Record:
         result: A `Result`, a `PlannedAction` that is no work, or ``in_flight``: its job goes on.
         message: One line for people.
         code: The worker's failure code, or how the last submission ended; None if done.
-        submissions: How the session's submissions ended, oldest first.
+        submissions: How each submission ended, oldest first: ``done``, or why it was not.
         audio_s: The recording's length in seconds, where it is known.
         gpu_s: Seconds that the last job ran, by RunPod, else by its transcript.
-        ended_at: ISO 8601, UTC.
     """
 
     session: str
@@ -137,4 +160,3 @@ class Record:
     speakers: int | None = None
     language: str | None = None
     warnings: tuple[str, ...] = ()
-    ended_at: str = ""

@@ -10,6 +10,8 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+import pytest
+
 from bucketscribe_contract import FailureCode, JobFailure, Stage
 from edge_client.session import Session
 from tests.fakes.servers import RunpodServer, S3Server, send
@@ -39,7 +41,7 @@ class Endpoint:
         most_in_flight: The most jobs that were in flight at once.
     """
 
-    def __init__(self, runpod: RunpodServer, s3: S3Server) -> None:
+    def __init__(self, runpod: RunpodServer, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
         self._s3, self._turn = s3, threading.Lock()
         self._numbers = itertools.count(1)
         self._jobs: dict[str, Job] = {}
@@ -48,7 +50,7 @@ class Endpoint:
         self.most_in_flight = 0
         self.release = threading.Event()
         self.refuse: Callable[[str, str], int | None] = lambda method, path: None
-        runpod.answer = self.answer  # type: ignore[method-assign]
+        monkeypatch.setattr(runpod, "answer", self.answer)
 
     def add(self, name: str, user: str = "u1") -> Session:
         """Put a recording into the bucket."""

@@ -3,16 +3,14 @@
 import itertools
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from datetime import timedelta
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from edge_client.batch import engine as engine_
 from edge_client.batch.engine import Engine
-from edge_client.batch.progress import BatchProgress, Writer
-from edge_client.batch.results import BatchStats
+from edge_client.batch.progress import BatchProgress
 from edge_client.batch.shutdown import Shutdown, ShutdownLevel
 from edge_client.batch.types import PlannedAction, PlannedSession, Record, RunConfig
 from edge_client.clock import Clock
@@ -26,26 +24,28 @@ from edge_client.session import Session
 from edge_client.settings import load
 from tests.fakes.servers import RunpodServer, S3Server
 from tests.unit.edge_client.batch.endpoint import Endpoint
-from tests.unit.edge_client.samples import claim
 
 SUBMIT = PlannedAction.SUBMIT
 
 
-class Recorder(Writer):
+class Recorder(BatchProgress):
     """Remembers what it was to show."""
 
     def __init__(self) -> None:
+        super().__init__(Clock())
         self.jobs: list[str] = []
         self.records: dict[str, Record] = {}
         self.has_submitted = threading.Event()
 
     def submitted(self, session: Session, claim: Claim) -> None:
         """Remember."""
+        super().submitted(session, claim)
         self.jobs.append(session.name)
         self.has_submitted.set()
 
-    def ended(self, record: Record, is_as_listed: bool) -> None:
+    def ended(self, record: Record) -> None:
         """Remember; a session ends once."""
+        super().ended(record)
         name = record.session.rpartition("/")[2]
         assert name not in self.records
         self.records[name] = record
@@ -54,36 +54,36 @@ class Recorder(Writer):
 class Bench:
     """An engine on the two loopback servers, with polls every few milliseconds."""
 
-    def __init__(self, env_file: Path, s3: S3Server, runpod: RunpodServer) -> None:
-        self.edge = Edge(load(env_file), Clock())
-        self.s3, self.endpoint = s3, Endpoint(runpod, s3)
+    def __init__(self, edge: Edge, s3: S3Server, endpoint: Endpoint) -> None:
+        self.edge, self.s3, self.endpoint = edge, s3, endpoint
         self.shutdown = Shutdown()
         s3.now = Clock().now().replace(microsecond=0)
 
     def session(self, name: str) -> PlannedSession:
         """Put a recording into the bucket and plan it as the listing would."""
         session = self.endpoint.add(name)
-        held = claims.read(self.edge.bucket, session)
-        return PlannedSession(
-            session, SUBMIT, "new", self.edge.bucket.head(session.audio_key), held
-        )
+        return PlannedSession(session, SUBMIT, "new", self.edge.bucket.head(session.audio_key))
 
-    def run(self, *sessions: str | PlannedSession, max_in_flight: int = 100) -> dict[str, str]:
-        """Run a batch over the sessions and return how each ended."""
-        made = (self.session(each) if isinstance(each, str) else each for each in sessions)
-        return self.run_listing(made, max_in_flight)
-
-    def run_listing(
-        self, listing: Iterable[PlannedSession], max_in_flight: int = 100
+    def run(
+        self, *listing: str | PlannedSession | Iterable[PlannedSession], max_in_flight: int = 100
     ) -> dict[str, str]:
-        """Run a batch over a generator's sessions."""
+        """Run a batch over sessions, or a listing of them; return how each ended, by name."""
         self.shown = Recorder()
-        self.stats = BatchStats(self.edge.clock)
-        progress = BatchProgress(self.stats, self.shown, self.edge.clock)
         interval = PollInterval(first_s=0.01, longest_s=0.02)
         config = RunConfig(Wanted(), lambda _: interval, max_in_flight)
-        Engine(self.edge, config, progress, self.shutdown).run(each for each in listing)
+        Engine(self.edge, config, self.shown, self.shutdown).run(self._listed(listing))
         return self.results()
+
+    def _listed(
+        self, listing: Iterable[str | PlannedSession | Iterable[PlannedSession]]
+    ) -> Generator[PlannedSession, None, None]:
+        for each in listing:
+            if isinstance(each, str):
+                yield self.session(each)
+            elif isinstance(each, PlannedSession):
+                yield each
+            else:
+                yield from each
 
     def results(self) -> dict[str, str]:
         """Return how each session ended so far, by name."""
@@ -105,11 +105,9 @@ def bench(
     monkeypatch.setattr(engine_, "PAUSE_S", 0.05)
     monkeypatch.setattr(limiter, "FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr(limiter, "MAX_PAUSE_S", 0.02)
-    answer = runpod.answer
-    made = Bench(env_file, s3, runpod)
-    yield made
-    made.endpoint.release.set()
-    runpod.answer = answer  # type: ignore[method-assign]
+    endpoint = Endpoint(runpod, s3, monkeypatch)
+    yield Bench(Edge(load(env_file)), s3, endpoint)
+    endpoint.release.set()
 
 
 def test_every_session_is_submitted_once_and_done(bench: Bench) -> None:
@@ -117,7 +115,7 @@ def test_every_session_is_submitted_once_and_done(bench: Bench) -> None:
     assert bench.run(*names, max_in_flight=3) == dict.fromkeys(names, "done")
     assert bench.endpoint.posts == dict.fromkeys(names, 1)
     assert bench.endpoint.most_in_flight <= 3
-    assert not bench.stats.is_listing
+    assert not bench.shown.stats.is_listing
     record = bench.shown.records["s-3"]
     assert (record.gpu_s, record.segments, record.submissions) == (1.5, 1, ("done",))
 
@@ -132,17 +130,25 @@ def test_session_that_is_listed_twice_is_submitted_once(bench: Bench) -> None:
         yield PlannedSession(Session("u1", "none"), PlannedAction.DONE, "done")
         bench.endpoint.release.set()
 
-    assert bench.run_listing(listing()) == {"slow-1": "done"}
+    assert bench.run(listing()) == {"slow-1": "done"}
     assert bench.shown.jobs == ["slow-1"]
 
 
 def test_failures_are_named_and_recovered_where_another_job_can_help(bench: Bench) -> None:
-    results = bench.run("bad-1", "flaky-1", "oom-1", "s-1")
-    assert results == {"bad-1": "failed", "flaky-1": "done", "oom-1": "failed", "s-1": "done"}
+    gone = bench.session("gone")
+    del bench.s3.objects[gone.session.audio_key]
+    bench.run(gone, "bad-1", "flaky-1", "oom-1", "s-1")
+    ends = {name: (each.result, each.code) for name, each in bench.shown.records.items()}
+    assert ends == {
+        "gone": ("failed", "AUDIO_NOT_FOUND"),
+        "bad-1": ("failed", "AUDIO_UNREADABLE"),
+        "flaky-1": ("done", None),
+        "oom-1": ("failed", "OUT_OF_MEMORY"),
+        "s-1": ("done", None),
+    }
     assert bench.endpoint.posts == {"bad-1": 1, "flaky-1": 2, "oom-1": 3, "s-1": 1}
-    bad = bench.shown.records["bad-1"]
-    assert (bad.code, bad.message) == ("AUDIO_UNREADABLE", "it failed")
     assert bench.shown.records["flaky-1"].submissions == ("INTERNAL", "done")
+    assert bench.shown.records["bad-1"].submissions == ("AUDIO_UNREADABLE",)
 
 
 def test_listing_is_not_drawn_further_ahead_than_there_is_room(
@@ -160,7 +166,7 @@ def test_listing_is_not_drawn_further_ahead_than_there_is_room(
                 bench.endpoint.release.set()
             yield PlannedSession(Session("u1", f"slow-{number}"), SUBMIT, "new", first.audio)
 
-    bench.run_listing(listing(), max_in_flight=1)
+    bench.run(listing(), max_in_flight=1)
     assert len(drawn) <= 8
 
 
@@ -168,7 +174,7 @@ def test_sessions_without_work_are_counted_and_all_but_those_done_are_named(benc
     kinds = [PlannedAction.DONE, PlannedAction.NOT_MERGED, PlannedAction.FAILED_BEFORE]
     results = bench.run(*(PlannedSession(Session("u1", k.value), k, "because") for k in kinds))
     assert results == {"not_merged": "not_merged", "failed_before": "failed_before"}
-    assert bench.stats.actions == dict.fromkeys(kinds, 1)
+    assert bench.shown.stats.actions == dict.fromkeys(kinds, 1)
     assert bench.endpoint.posts == {}
 
 
@@ -183,24 +189,6 @@ def test_job_of_another_box_is_followed_not_submitted(bench: Bench) -> None:
     # another box claims it first: the claim is there, and the plan does not know
     assert bench.run(planned) == {"s-1": "done"}
     assert bench.endpoint.posts == {"s-1": 1}
-
-
-def test_expired_claim_is_replaced(bench: Bench) -> None:
-    planned = bench.session("s-1")
-    old = claim(
-        session=planned.session.prefix,
-        submitted_at=Clock().now() - timedelta(days=2),
-        expires_at=Clock().now() - timedelta(days=1),
-    )
-    claims.store(bench.edge.bucket, planned.session, old, None)
-    assert bench.run("s-1") == {"s-1": "done"}
-
-
-def test_recording_that_vanished_is_one_sessions_failure(bench: Bench) -> None:
-    sessions = [bench.session("s-1"), bench.session("s-2")]
-    del bench.s3.objects[sessions[0].session.audio_key]
-    assert bench.run(*sessions) == {"s-1": "failed", "s-2": "done"}
-    assert bench.shown.records["s-1"].code == "AUDIO_NOT_FOUND"
 
 
 @pytest.mark.parametrize(
@@ -220,9 +208,9 @@ def test_listing_that_breaks_lets_the_jobs_in_flight_end(bench: Bench) -> None:
         raise StorageRefused("no listing for you")
 
     with pytest.raises(StorageRefused):
-        bench.run_listing(bench.after_first("s-1", breaks))
+        bench.run(bench.after_first("s-1", breaks))
     assert bench.results() == {"s-1": "done"}
-    assert bench.stats.is_listing
+    assert bench.shown.stats.is_listing
 
 
 @pytest.mark.parametrize(
@@ -274,7 +262,7 @@ def test_one_interrupt_submits_no_more_and_waits(bench: Bench) -> None:
         bench.endpoint.release.set()
         yield bench.session("s-2")
 
-    assert bench.run_listing(listing()) == {"slow-1": "done"}
+    assert bench.run(listing()) == {"slow-1": "done"}
     assert bench.endpoint.posts == {"slow-1": 1}
 
 
@@ -290,7 +278,7 @@ def test_interrupted_batch_leaves_jobs_to_the_next_one(
     bench: Bench, name: str, level: ShutdownLevel
 ) -> None:
     listing = bench.after_first(name, lambda: bench.shutdown.request(level))
-    assert bench.run_listing(listing) == {name: "in_flight"}
+    assert bench.run(listing) == {name: "in_flight"}
     assert bench.shown.records[name].job_id == "job-1"
     held = claims.read(bench.edge.bucket, Session("u1", name))
     assert held is not None
@@ -305,7 +293,6 @@ def test_interrupted_batch_leaves_jobs_to_the_next_one(
         ([signal.SIGINT], ShutdownLevel.SUBMIT_NO_MORE),
         ([signal.SIGINT] * 2, ShutdownLevel.LEAVE_NOW),
         ([signal.SIGTERM], ShutdownLevel.LEAVE_SOON),
-        ([signal.SIGTERM, signal.SIGINT], ShutdownLevel.LEAVE_NOW),
         ([signal.SIGINT] * 2 + [signal.SIGTERM], ShutdownLevel.LEAVE_NOW),
     ],
 )
