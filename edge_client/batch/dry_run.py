@@ -15,20 +15,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from itertools import chain
 from typing import Any, TextIO
 
 from rich.filesize import decimal as size_text
 
 from edge_client.batch.listing import in_order
 from edge_client.batch.plan import plan
-from edge_client.batch.results import (
-    NAMED_AT_MOST,
-    WAV_BYTES_PER_S,
-    NamedSession,
-    named_lines,
-)
-from edge_client.batch.types import Filter, PlannedAction, PlannedSession
+from edge_client.batch.results import NAMED_AT_MOST, WAV_BYTES_PER_S, named_lines
+from edge_client.batch.types import Filter, PlannedAction, PlannedSession, Record
 from edge_client.errors import AudioNotFound
 from edge_client.jobs.submit import read_recording
 from edge_client.services.edge import Edge
@@ -46,7 +40,7 @@ SESSION_CHARS = 44
 _HEADER = f"{'':6}  {'size':>9}  {'audio':>9}  {'session':{SESSION_CHARS}}  why\n"
 
 Measure = Callable[[PlannedSession], Length | None]
-"""Reads a recording's length; None if the recording is gone."""
+_WithLength = tuple[PlannedSession, Length | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +73,7 @@ def dry_run(edge: Edge, chosen: Filter, as_json: bool) -> int:
 
 
 def _length(edge: Edge, planned: PlannedSession) -> Length | None:
+    """Read a recording's length; None if the recording is gone."""
     try:
         return read_recording(edge, planned.session).length
     except AudioNotFound:
@@ -95,9 +90,6 @@ def measure_all(
     )
     for planned, length in lengths:
         yield rate.measured(planned, length)
-
-
-_WithLength = tuple[PlannedSession, Length | None]
 
 
 def _lengths(
@@ -135,19 +127,14 @@ class _ByteRate:
 
 
 class Sums:
-    """What a dry run adds up to.
-
-    Args:
-        limit: ``--limit``, if it was given.
-        price_per_s: Of a GPU second, in any currency.
-    """
+    """What a dry run adds up to, with ``--limit`` and the price of a GPU second, if known."""
 
     def __init__(self, limit: int | None = None, price_per_s: Decimal | None = None) -> None:
         self._limit, self._price = limit, price_per_s
         self.counts: Counter[PlannedAction] = Counter()
         self._audio_s: defaultdict[PlannedAction, float] = defaultdict(float)
         self._estimated = 0
-        self._named: defaultdict[PlannedAction, list[NamedSession]] = defaultdict(list)
+        self._named: defaultdict[PlannedAction, list[Record]] = defaultdict(list)
 
     def add(self, each: MeasuredSession) -> None:
         """Count one more session."""
@@ -157,7 +144,7 @@ class Sums:
         self._estimated += each.is_about
         is_named = not action.is_work and action is not PlannedAction.DONE
         if is_named and len(self._named[action]) < NAMED_AT_MOST:
-            self._named[action].append(NamedSession(planned.session.prefix, None, planned.why))
+            self._named[action].append(Record(planned.session.prefix, action, planned.why))
 
     @property
     def work(self) -> int:
@@ -182,13 +169,10 @@ class Sums:
 
     def text(self) -> str:
         """Return the sums for people."""
-        done = f"already done: {self.counts[PlannedAction.DONE]:,}"
-        named = (
-            named_lines(action, self.counts[action], self._named[action])
-            for action in PlannedAction
-            if action in self._named
-        )
-        lines = [*self._work_lines(), *chain.from_iterable(named), done]
+        lines = list(self._work_lines())
+        for action, named in sorted(self._named.items()):
+            lines += named_lines(action, self.counts[action], named)
+        lines.append(f"already done: {self.counts[PlannedAction.DONE]:,}")
         if self.is_cut_short:
             lines.append(f"the listing ended at --limit {self._limit}: there may be more")
         return "\n".join(lines)
@@ -227,13 +211,9 @@ class Sums:
 
 
 def show(sessions: Iterable[MeasuredSession], sums: Sums, as_json: bool, out: TextIO) -> None:
-    """Print sessions as they come, and the sums at the end.
+    """Print sessions as they come, adding them up, and the sums at the end.
 
-    Args:
-        sessions: In any order.
-        sums: Are added up meanwhile.
-        as_json: A JSON object a line: every session but those done, then ``summary``.
-        out: Where to.
+    With ``as_json`` a line is an object: every session but those done, then ``summary``.
     """
     encoding = out.encoding or "utf-8"
     for each in sessions:

@@ -35,6 +35,8 @@ SUBMITTING_AT_MOST = 8
 """The other threads are left to the jobs in flight: RunPod may make submissions wait."""
 FOLLOWED_AT_MOST = 2_000
 DRAWN_AHEAD = 500
+LOOK_S = 0.2
+"""How long a signal may go unnoticed."""
 PAUSE_S = 15.0
 """Before a service that did not answer is asked again."""
 DRAIN_S = 10.0
@@ -50,7 +52,7 @@ class Relay:
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
 
     def call(self, function: Callable[..., None], *values: object) -> None:
-        """Have the deciding thread call a function. From any thread, or a signal handler."""
+        """Have the deciding thread call a function."""
         self._calls.put(lambda: function(*values))
 
     def run(self, wait_s: float) -> None:
@@ -70,7 +72,6 @@ class Pool:
 
     def __init__(self, threads: int) -> None:
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._threads = threads
         for number in range(threads):
             threading.Thread(target=self._run, name=f"batch-{number}", daemon=True).start()
 
@@ -80,12 +81,12 @@ class Pool:
 
     def close(self) -> None:
         """Let the threads end once they are done with what they have."""
-        for _ in range(self._threads):
-            self._work.put(None)
+        self._work.put(None)
 
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
             work()
+        self._work.put(None)  # for the next thread
 
 
 @dataclass(eq=False)
@@ -218,7 +219,6 @@ class Engine:
         """
         self._pool = Pool(THREADS)
         threading.Thread(target=self._feed, args=(sessions,), name="feeder", daemon=True).start()
-        self._shutdown.on_change(lambda: self._relay.call(lambda: None))
         try:
             while not self._is_over():
                 self._start_what_fits()
@@ -263,8 +263,8 @@ class Engine:
 
     def _until_due_s(self) -> float:
         if not self._due:
-            return 1.0
-        return min(1.0, max(0.0, self._due[0][0] - self._edge.clock.monotonic()))
+            return LOOK_S
+        return min(LOOK_S, max(0.0, self._due[0][0] - self._edge.clock.monotonic()))
 
     def _start_what_fits(self) -> None:
         while self._ready and self._submits and self._fits(self._ready[0]):

@@ -41,6 +41,7 @@ UNANSWERED = "RunPod's answer to its submission is not known"
 DONE = "done"
 LEFT_STALE = "its transcript is older than the recording (--no-stale)"
 NO_RECORDING = "no recording, and no parts of one"
+ABSENT = "there is no recording: check the session's name, or wait until it is uploaded"
 
 
 def plan(edge: Edge, chosen: Filter) -> Generator[PlannedSession, None, None]:
@@ -54,7 +55,9 @@ def plan(edge: Edge, chosen: Filter) -> Generator[PlannedSession, None, None]:
     left = chosen.limit
     with closing(_planned(edge, chosen)) as sessions:
         for planned in sessions:
-            yield _refused_if_absent(planned) if chosen.sessions else planned
+            if chosen.sessions and planned.why == NO_RECORDING:
+                planned = replace(planned, action=PlannedAction.REFUSED, why=ABSENT)
+            yield planned
             if left is not None and planned.action.is_work:
                 left -= 1
                 if left == 0:
@@ -82,14 +85,6 @@ def _from_claim(edge: Edge, listed: ListedSession, chosen: Filter) -> PlannedSes
         raise AssertionError("without a recording the listing tells everything")
     held = claims.read(edge.bucket, listed.session)
     return ClaimedSession(edge, chosen, listed, listed.audio, held).plan()
-
-
-def _refused_if_absent(planned: PlannedSession) -> PlannedSession:
-    """Refuse a session that the user named and that is not there."""
-    if planned.why != NO_RECORDING:
-        return planned
-    text = "there is no recording: check the session's name, or wait until it is uploaded"
-    return replace(planned, action=PlannedAction.REFUSED, why=text)
 
 
 def from_listing(listed: ListedSession, chosen: Filter) -> PlannedSession | None:
@@ -157,8 +152,7 @@ class ClaimedSession:
         claim = self.held.claim
         if claim is None:
             key = self.listed.session.claim_key
-            text = f"{key} was not written by this client: --force replaces it"
-            return PlannedAction.REFUSED, text
+            return PlannedAction.REFUSED, f"{key} is not this client's: --force replaces it"
         return self._by_transcript(claim) or self._by_claim(claim)
 
     def _by_transcript(self, claim: Claim) -> tuple[PlannedAction, str] | None:
@@ -167,11 +161,9 @@ class ClaimedSession:
         if is_fresh and is_same:
             return PlannedAction.DONE, DONE
         is_in_flight = claim.ended is None and claim.is_alive(self.edge.clock.now())
-        if self.listed.has_transcript and (is_fresh or is_same or is_in_flight):
-            delivered = find_of_job(self.edge.bucket, self.listed.session, claim)
-        else:
-            delivered = None
-        if delivered is not None:
+        is_worth_it = self.listed.has_transcript and (is_fresh or is_same or is_in_flight)
+        bucket, session = self.edge.bucket, self.listed.session
+        if is_worth_it and (delivered := find_of_job(bucket, session, claim)) is not None:
             if delivered.is_of(self.audio, claim):
                 return PlannedAction.DONE, DONE
             return PlannedAction.SUBMIT, CHANGED_MEANWHILE if is_fresh else STALE
@@ -185,11 +177,9 @@ class ClaimedSession:
                 return PlannedAction.SUBMIT, _without_claim(self.listed)
             return PlannedAction.SUBMIT, NOT_TAKEN if claim.was_refused else EXPIRED
         if self.edge.settings.endpoint_id not in (None, claim.endpoint_id):  # None: a dry run
-            text = (
-                f"its job is on endpoint {claim.endpoint_id}: set "
-                f"RUNPOD_ENDPOINT_ID={claim.endpoint_id}, or submit again with --force"
-            )
-            return PlannedAction.REFUSED, text
+            there = claim.endpoint_id
+            text = f"its job is on endpoint {there}: set RUNPOD_ENDPOINT_ID={there}, or submit"
+            return PlannedAction.REFUSED, f"{text} again with --force"
         if claim.job_id is None:
             return PlannedAction.FOLLOW, UNANSWERED
         return PlannedAction.FOLLOW, IN_FLIGHT if self._is_same(claim) else IN_FLIGHT_FOR_ANOTHER

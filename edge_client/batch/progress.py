@@ -136,12 +136,11 @@ def totals_line(stats: BatchStats) -> str:
     return ", ".join(parts)
 
 
-def ending_line(record: Record, encoding: str = "utf-8") -> str:
+def ending_line(record: Record, encoding: str) -> str:
     """Return how a batch ended for a session, as one line."""
     head = f"{visible(record.result)}: {visible(record.session, encoding)}: "
     if record.result != DONE:
-        code = f"{record.code}: " if record.code else ""
-        return head + safe_line(code + record.message, encoding)
+        return head + safe_line(record.reason, encoding)
     parts = [
         "" if record.audio_s is None else audio_length(record.audio_s),
         "" if record.segments is None else f"{record.segments:,} segments",
@@ -305,10 +304,7 @@ def progress_for(
     """Show a batch as its output needs it: for a program, a terminal or a log.
 
     Args:
-        as_json: The output is for a program.
-        clock: Real, or a test's.
-        price_per_s: Of a GPU second, for the summary.
-        report: Gets a line for each session that ends.
+        as_json: The output is for a program. For the others see `BatchProgress`.
     """
     stream, counted = sys.stderr, (clock, price_per_s, report)
     if as_json:

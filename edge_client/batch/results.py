@@ -8,10 +8,11 @@ the dicts. `BatchSummary` makes text, JSON and the exit code of it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 from bucketscribe_contract.redact import one_line
@@ -103,26 +104,13 @@ def record_without_end(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class NamedSession:
-    """A session that is named at the end."""
-
-    session: str
-    code: str | None
-    message: str
-
-    @property
-    def text(self) -> str:
-        """One safe line for people."""
-        why = f"{self.code}: {self.message}" if self.code else self.message
-        return f"{visible(self.session)}: {safe_line(why)}"
-
-
-def named_lines(kind: str, count: int, named: Sequence[NamedSession]) -> list[str]:
-    """Return how many sessions are of a kind, the first of them, and how many more there are."""
-    head = f"{visible(kind).replace('_', ' ')}: {count:,}{_REMARKS.get(kind, '')}"
-    more = [f"  and {count - len(named):,} more"] if count > len(named) else []
-    return [head, *(f"  {each.text}" for each in named), *more]
+def named_lines(kind: str, count: int, named: Sequence[Record]) -> Iterator[str]:
+    """Yield how many sessions are of a kind, the first of them, and how many more there are."""
+    yield f"{visible(kind).replace('_', ' ')}: {count:,}{_REMARKS.get(kind, '')}"
+    for each in named:
+        yield f"  {visible(each.session)}: {safe_line(each.reason)}"
+    if count > len(named):
+        yield f"  and {count - len(named):,} more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +118,6 @@ class JobInFlight:
     """A job that is in flight.
 
     Attributes:
-        audio_s: The recording's length, where the claim knows it.
         counted_percent: So much of it was there before this run, or is counted as work.
         ends_at_s: Monotonic, estimated.
     """
@@ -153,8 +140,7 @@ class BatchStats:
 
     Attributes:
         is_listing: More sessions may be found.
-        found: How many sessions the listing has shown.
-        actions: The same, by action.
+        found: How many sessions the listing has shown; ``actions`` has them by action.
         results: How many sessions ended, or needed no work, by result.
         named: The first sessions of each result.
         jobs: What is in flight, by prefix, oldest first.
@@ -169,7 +155,7 @@ class BatchStats:
         self.is_listing = True
         self.actions: Counter[PlannedAction] = Counter()
         self.results: Counter[str] = Counter()
-        self.named: dict[str, tuple[NamedSession, ...]] = {}
+        self.named: dict[str, tuple[Record, ...]] = {}
         self.jobs: dict[str, JobInFlight] = {}
         self.audio_s = self.gpu_s = 0.0
         self.found = self.pending = self.gpu_unknown = 0
@@ -198,13 +184,9 @@ class BatchStats:
         self.pending += session.prefix not in self._open
         audio_s = claim.duration_s or self._open.get(session.prefix, 0.0)
         self._open[session.prefix] = audio_s
-        is_of_this_run = claim.submitted_at >= self._started_at
-        self.jobs[session.prefix] = JobInFlight(
-            session,
-            claim.submitted_at,
-            audio_s,
-            counted_percent=0.0 if is_of_this_run else None,
-        )
+        counted = 0.0 if claim.submitted_at >= self._started_at else None
+        job = JobInFlight(session, claim.submitted_at, audio_s, counted_percent=counted)
+        self.jobs[session.prefix] = job
 
     def polled(self, session: Session, progress: JobProgress) -> None:
         """Take what a poll saw."""
@@ -223,7 +205,7 @@ class BatchStats:
         """Count a session's end; return whether it needed work."""
         expected_s = self._open.pop(record.session, None)
         job = self.jobs.pop(record.session, None)
-        self._count(record.result, NamedSession(record.session, record.code, record.message))
+        self._count(record)
         self.gpu_s += record.gpu_s or 0.0
         if record.result == DONE:
             self.gpu_unknown += record.gpu_s is None
@@ -236,9 +218,9 @@ class BatchStats:
     def close(self) -> None:
         """Count what is still open as unfinished: the batch ends here."""
         for session in self.jobs:
-            self._count(IN_FLIGHT, NamedSession(session, None, "its job goes on"))
+            self._count(Record(session, IN_FLIGHT, "its job goes on"))
         for session in self.waiting:
-            self._count(WAITING, NamedSession(session, None, "found, but not submitted yet"))
+            self._count(Record(session, WAITING, "found, but not submitted yet"))
         self.jobs.clear()
         self._open.clear()
 
@@ -263,12 +245,12 @@ class BatchStats:
         self._worked_s += job.audio_s * max(0.0, percent - job.counted_percent) / 100
         return max(percent, job.counted_percent)
 
-    def _count(self, result: str, named: NamedSession) -> None:
-        result = _COUNTED_AS.get(result, result)
+    def _count(self, record: Record) -> None:
+        result = _COUNTED_AS.get(record.result, record.result)
         self.results[result] += 1
         before = self.named.get(result, ())
         if result != DONE and len(before) < NAMED_AT_MOST:
-            self.named[result] = (*before, named)
+            self.named[result] = (*before, record)
 
 
 @dataclass(frozen=True)
@@ -321,7 +303,10 @@ class BatchSummary:
     def facts(self) -> dict[str, Any]:
         """Return the summary for programs."""
         stats = self.stats
-        named = {kind: [asdict(each) for each in first] for kind, first in stats.named.items()}
+        named = {
+            kind: [{"session": r.session, "code": r.code, "message": r.message} for r in first]
+            for kind, first in stats.named.items()
+        }
         return {
             "succeeded": self.succeeded,
             "failed": self.failed,
@@ -345,12 +330,8 @@ class BatchSummary:
         counts = self.stats.results
         kinds = [kind for kind in _REMARKS if counts.get(kind)]
         kinds += sorted(kind for kind in counts if kind != DONE and kind not in _REMARKS)
-        lines = [
-            line
-            for kind in kinds
-            for line in named_lines(kind, counts[kind], self.stats.named.get(kind, ()))
-        ]
-        lines += self._totals()
+        named = (named_lines(k, counts[k], self.stats.named.get(k, ())) for k in kinds)
+        lines = [*chain.from_iterable(named), *self._totals()]
         return "\n".join([self._headline(), *(f"  {line}" for line in lines)])
 
     def _headline(self) -> str:

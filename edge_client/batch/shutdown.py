@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from types import FrameType
@@ -44,24 +44,17 @@ class Shutdown:
     """The end that the user asks for, by signals.
 
     One Ctrl-C stops submitting and waits for the jobs in flight; another leaves at once. SIGTERM
-    leaves, too, but first lets submissions in progress get their answer. None of them loses
-    anything: claims in S3 say which jobs are in flight, and the next batch follows them.
+    lets submissions in progress get their answer, then leaves. The next batch goes on.
     """
 
     def __init__(self) -> None:
         self.level = ShutdownLevel.NONE
         self._since_s = time.monotonic()
-        self._on_change: Callable[[], None] = lambda: None
-
-    def on_change(self, call: Callable[[], None]) -> None:
-        """Have ``call`` called at every change; it must be safe in a signal handler."""
-        self._on_change = call
 
     def request(self, level: ShutdownLevel) -> None:
         """Raise the level; a lower one than before changes nothing."""
         if level > self.level:
             self.level, self._since_s = level, time.monotonic()
-            self._on_change()
 
     def for_s(self) -> float:
         """Return since how many seconds the level has been what it is."""

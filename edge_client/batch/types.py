@@ -58,14 +58,7 @@ class RunConfig:
 
 @dataclass(frozen=True, slots=True)
 class ListedSession:
-    """One session as LIST shows it.
-
-    Attributes:
-        audio: ``audio.wav``.
-        transcript: ``transcription.json``.
-        claim: ``transcription.job.json``.
-        chunks: How many ``chunk-….webm`` (or other) parts of the recording there are.
-    """
+    """One session as LIST shows it; ``chunks`` is how many parts of a recording there are."""
 
     session: Session
     audio: ObjectInfo | None = None
@@ -117,7 +110,7 @@ class PlannedSession:
     """One session, and what a batch does with it.
 
     Attributes:
-        why: A few words for people: ``new``, ``the recording is newer than its transcript``.
+        why: A few words for people, such as ``new``.
         audio: As listed; None where there is none.
         held: The claim, where it was read; a submission replaces exactly this one.
     """
@@ -160,3 +153,8 @@ class Record:
     speakers: int | None = None
     language: str | None = None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def reason(self) -> str:
+        """The message, with the code where there is one."""
+        return f"{self.code}: {self.message}" if self.code else self.message
