@@ -36,21 +36,18 @@ def full(s3: S3Server) -> S3Server:
         s3.put(Session(user, name).audio_key, wav(seconds))
         return Session(user, name)
 
-    def submit(name: str, **changes: Any) -> None:
-        put_claim(s3, record("bob", name), **changes)
-
     record("ada", "new", 90)
     record("ada", "ümläute + 100% (1)", 30)
     record("ada", "escape \x1b[31m", 1)
     s3.put(record("ada", "done", 2).result_key, transcript(), AFTER)
     s3.put(record("bob", "replaced", 60).result_key, transcript(), BEFORE)
     s3.put(record("bob", "transcript-empty", 2).result_key, b"", AFTER)
-    submit("in-flight", duration_s=600.0)
-    submit("unanswered", job_id=None)
-    submit("elsewhere", endpoint_id="ep2")
-    submit("failed", ended="AUDIO_UNREADABLE: no audio")
-    submit("away", ended="STORAGE_UNAVAILABLE: S3 away")
-    submit("over", submitted_at=BEFORE, expires_at=BEFORE)
+    put_claim(s3, record("bob", "in-flight"), duration_s=600.0)
+    put_claim(s3, record("bob", "unanswered"), job_id=None)
+    put_claim(s3, record("bob", "elsewhere"), endpoint_id="ep2")
+    put_claim(s3, record("bob", "failed"), ended="AUDIO_UNREADABLE: no audio")
+    put_claim(s3, record("bob", "away"), ended="STORAGE_UNAVAILABLE: S3 away")
+    put_claim(s3, record("bob", "over"), submitted_at=BEFORE, expires_at=BEFORE)
     for number in range(17):
         s3.put(f"{Session('eve', 'chunks').prefix}/chunk-{number:03}.webm", b"c")
     s3.put(f"{Session('eve', 'metadata-only').prefix}/metadata.json", b"{}")
@@ -59,14 +56,14 @@ def full(s3: S3Server) -> S3Server:
     return s3
 
 
-def printed(edge: Edge, chosen: Filter | None = None, *, as_json: bool = False) -> str:
+def printed(edge: Edge, *, as_json: bool = False, **chosen: Any) -> str:
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        dry_run(edge, chosen or Filter(), as_json)
+        dry_run(edge, Filter(**chosen), as_json)
     return out.getvalue()
 
 
-def lines(edge: Edge, chosen: Filter | None = None) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in printed(edge, chosen, as_json=True).splitlines()]
+def lines(edge: Edge, **chosen: Any) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in printed(edge, as_json=True, **chosen).splitlines()]
 
 
 def test_golden_output(edge: Edge, full: S3Server) -> None:
@@ -75,20 +72,13 @@ def test_golden_output(edge: Edge, full: S3Server) -> None:
     assert shown == GOLDEN.read_text(encoding="utf-8")
 
 
-def test_nothing_is_written_or_posted(edge: Edge, full: S3Server, runpod: RunpodServer) -> None:
-    printed(edge)
-    printed(edge, Filter(force=True), as_json=True)
-    assert {method for method, _ in full.calls} == {"GET"}
-    assert runpod.calls == []
-
-
-def test_json_says_the_same(edge: Edge, full: S3Server) -> None:
+def test_json_says_the_same_and_nothing_is_written_or_posted(
+    edge: Edge, full: S3Server, runpod: RunpodServer
+) -> None:
     *sessions, last = lines(edge)
     found = {line["session"].rpartition("/")[2]: line for line in sessions}
-    assert last["summary"]["sessions"] == {
-        "submit": 8, "follow": 2, "done": 1, "not_merged": 1, "no_audio": 2, "failed_before": 1,
-        "refused": 1,
-    }  # fmt: skip
+    counts = dict(zip(PlannedAction, (8, 2, 1, 1, 2, 1, 1), strict=True))
+    assert last["summary"]["sessions"] == counts
     assert "done" not in found
     assert found["new"] == {
         "session": "users/ada/audio/sessions/new",
@@ -105,6 +95,8 @@ def test_json_says_the_same(edge: Edge, full: S3Server) -> None:
     assert last["summary"]["audio_seconds"] == 193.0
     assert last["summary"]["audio_seconds_followed"] == 602.0
     assert last["summary"]["gpu_seconds_estimated"] == pytest.approx(0.2 * 193 + 15 * 8)
+    assert {method for method, _ in full.calls} == {"GET"}
+    assert runpod.calls == []
 
 
 def test_exit_code_tells_of_refusals(edge: Edge, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,11 +106,11 @@ def test_exit_code_tells_of_refusals(edge: Edge, capsys: pytest.CaptureFixture[s
 
 
 def test_limit_is_said(edge: Edge, full: S3Server) -> None:
-    text = printed(edge, Filter(limit=2))
+    text = printed(edge, limit=2)
     assert "would submit: 2 sessions, " in text
     assert text.endswith("the listing ended at --limit 2: there may be more\n")
-    assert lines(edge, Filter(limit=2))[-1]["summary"]["ended_at_limit"] is True
-    assert "--limit" not in printed(edge, Filter(limit=20))
+    assert lines(edge, limit=2)[-1]["summary"]["ended_at_limit"] is True
+    assert "--limit" not in printed(edge, limit=20)
 
 
 def test_recording_that_cannot_be_read_ends_it_and_one_that_is_gone_is_estimated(
@@ -157,22 +149,13 @@ def test_length_that_is_guessed_sets_no_rate() -> None:
     assert [(each.audio_s, each.is_about) for each in found] == [(7, True), (10, False), (10, True)]
 
 
-HELD = StoredClaim(claim(duration_s=33.0), '"c"')
-
-
-@pytest.mark.parametrize(
-    ("planned", "audio_s", "is_about"),
-    [
-        (work(0, 64_000), 2.0, True),  # 32,000 bytes a second are assumed
-        (planned(session(), FOLLOW, held=HELD), 33.0, False),
-        (planned(session(), PlannedAction.FAILED_BEFORE), None, False),
-    ],
-)
-def test_what_is_not_measured_has_the_best_length_that_is_known(
-    planned: PlannedSession, audio_s: float | None, is_about: bool
-) -> None:
-    (found,) = measure_all([planned], lambda each: 1 / 0, at_most=0)
-    assert (found.audio_s, found.is_about) == (audio_s, is_about)
+def test_what_is_not_measured_has_the_best_length_that_is_known() -> None:
+    held = StoredClaim(claim(duration_s=33.0), '"c"')
+    followed = planned(session(), FOLLOW, held=held)
+    failed = planned(session(), PlannedAction.FAILED_BEFORE)
+    found = measure_all([work(0, 64_000), followed, failed], lambda each: 1 / 0, at_most=0)
+    # 32,000 bytes a second are assumed
+    assert [(i.audio_s, i.is_about) for i in found] == [(2, True), (33, False), (None, False)]
 
 
 def test_few_of_many_are_named() -> None:

@@ -12,7 +12,6 @@ import pytest
 from edge_client.batch import plan as plan_
 from edge_client.batch.plan import ClaimedSession, from_listing, plan
 from edge_client.batch.types import Filter, ListedSession, PlannedAction, PlannedSession
-from edge_client.errors import StorageRefused
 from edge_client.jobs import claim as claims
 from edge_client.jobs.claim import GRACE, StoredClaim
 from edge_client.jobs.transcript import Delivered
@@ -42,6 +41,8 @@ EARLIER = replace(LATER, modified_at=NOW - SECOND)
 EMPTY = replace(LATER, size_bytes=0)
 CLAIM = stored(SESSION.claim_key, NOW + 5 * SECOND)
 DELIVERED = Delivered(1, 1, 2.0, 0.5, "en", (), 100)
+OF_THIS = replace(DELIVERED, audio_etag='"e1"')
+NOT_OURS, UNREAD = None, "the transcript need not be read"
 
 
 @pytest.mark.parametrize(
@@ -108,18 +109,17 @@ Decide = Callable[..., tuple[PlannedAction, str]]
 
 @pytest.fixture
 def decide(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> Decide:
-    """Plan a session; ``delivered`` is None where its transcript must not be read."""
+    """Plan a session whose claim was read, None if it was gone."""
 
     def decide(
         claimed: dict[str, Any] | None,
         transcript: ObjectInfo | None = None,
-        delivered: bool | None = None,
-        read: str | None = None,
+        delivered: Delivered | str | None = UNREAD,
         chosen: Filter = ALL,
     ) -> tuple[PlannedAction, str]:
-        def find_of_job(*_: object) -> Delivered | None:
-            assert delivered is not None, "the transcript need not be read"
-            return replace(DELIVERED, audio_etag=read) if delivered else None
+        def find_of_job(*_: object) -> Delivered | str | None:
+            assert delivered != UNREAD
+            return delivered
 
         monkeypatch.setattr(plan_, "find_of_job", find_of_job)
         held = None if claimed is None else StoredClaim(claim(**claimed), '"c1"')
@@ -132,60 +132,47 @@ def decide(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> Decide:
 
 
 @pytest.mark.parametrize(
-    ("claimed", "action", "why"),
+    ("claimed", "transcript", "delivered", "action", "why"),
     [
-        (ALIVE, FOLLOW, plan_.IN_FLIGHT),
-        (ALIVE | {"job_id": None}, FOLLOW, plan_.UNANSWERED),
-        (ALIVE | OTHER, FOLLOW, plan_.IN_FLIGHT_FOR_ANOTHER),
-        (ALIVE | {"endpoint_id": "ep2"}, REFUSED, "RUNPOD_ENDPOINT_ID=ep2"),
-        ({"expires_at": NOW - GRACE + SECOND}, FOLLOW, plan_.IN_FLIGHT),
-        (OVER, SUBMIT, plan_.EXPIRED),
-        (LET_GO, SUBMIT, plan_.NOT_TAKEN),
-        (ALIVE | BAD, FAILED_BEFORE, BAD["ended"]),
-        (ALIVE | BAD | OTHER, SUBMIT, plan_.CHANGED_SINCE),
-        (ALIVE | AWAY, SUBMIT, "once more after STORAGE_UNAVAILABLE"),
-        (None, SUBMIT, "new"),
-    ],
-)
-def test_without_a_transcript_the_claim_decides(
-    decide: Decide, claimed: dict[str, Any] | None, action: PlannedAction, why: str
-) -> None:
-    found, said = decide(claimed)
-    assert found is action
-    assert why in said
-
-
-@pytest.mark.parametrize(
-    ("claimed", "transcript", "delivered", "read", "action", "why"),
-    [
+        # no transcript
+        (ALIVE, None, UNREAD, FOLLOW, plan_.IN_FLIGHT),
+        (ALIVE | {"job_id": None}, None, UNREAD, FOLLOW, plan_.UNANSWERED),
+        (ALIVE | OTHER, None, UNREAD, FOLLOW, plan_.IN_FLIGHT_FOR_ANOTHER),
+        (ALIVE | {"endpoint_id": "ep2"}, None, UNREAD, REFUSED, "RUNPOD_ENDPOINT_ID=ep2"),
+        ({"expires_at": NOW - GRACE + SECOND}, None, UNREAD, FOLLOW, plan_.IN_FLIGHT),
+        (OVER, None, UNREAD, SUBMIT, plan_.EXPIRED),
+        (LET_GO, None, UNREAD, SUBMIT, plan_.NOT_TAKEN),
+        (ALIVE | BAD, None, UNREAD, FAILED_BEFORE, BAD["ended"]),
+        (ALIVE | BAD | OTHER, None, UNREAD, SUBMIT, plan_.CHANGED_SINCE),
+        (ALIVE | AWAY, None, UNREAD, SUBMIT, "once more after STORAGE_UNAVAILABLE"),
+        (None, None, UNREAD, SUBMIT, "new"),
         # newer by the listing
-        (ALIVE, LATER, None, None, DONE, "done"),
-        (ALIVE | OTHER, LATER, True, None, SUBMIT, plan_.CHANGED_MEANWHILE),
-        (ALIVE | OTHER, LATER, True, '"e1"', DONE, "done"),  # replaced before the worker read it
-        (OVER | OTHER, LATER, False, None, DONE, "done"),  # somebody else's, newer
-        (None, LATER, None, None, DONE, "done"),
+        (ALIVE, LATER, UNREAD, DONE, "done"),
+        (ALIVE | OTHER, LATER, DELIVERED, SUBMIT, plan_.CHANGED_MEANWHILE),
+        (ALIVE | OTHER, LATER, OF_THIS, DONE, "done"),  # replaced before the worker read it
+        (OVER | OTHER, LATER, NOT_OURS, DONE, "done"),  # somebody else's, newer
+        (None, LATER, UNREAD, DONE, "done"),
         # older by the listing
-        (ALIVE, EARLIER, True, None, DONE, "done"),  # the same bytes, uploaded again
-        (OVER, EARLIER, False, None, SUBMIT, plan_.STALE),
-        (ALIVE | OTHER, EARLIER, True, None, SUBMIT, plan_.STALE),  # that job has ended
-        (ALIVE | OTHER, EARLIER, False, None, FOLLOW, plan_.IN_FLIGHT_FOR_ANOTHER),
-        (OVER | OTHER, EARLIER, None, None, SUBMIT, plan_.STALE),
-        (ALIVE, EARLIER, False, None, FOLLOW, plan_.IN_FLIGHT),
-        (ALIVE | BAD, EARLIER, False, None, FAILED_BEFORE, BAD["ended"]),
-        (ALIVE | BAD | OTHER, EARLIER, None, None, SUBMIT, plan_.CHANGED_SINCE),
-        (None, EARLIER, None, None, SUBMIT, plan_.STALE),
+        (ALIVE, EARLIER, DELIVERED, DONE, "done"),  # the same bytes, uploaded again
+        (OVER, EARLIER, NOT_OURS, SUBMIT, plan_.STALE),
+        (ALIVE | OTHER, EARLIER, DELIVERED, SUBMIT, plan_.STALE),  # that job has ended
+        (ALIVE | OTHER, EARLIER, NOT_OURS, FOLLOW, plan_.IN_FLIGHT_FOR_ANOTHER),
+        (OVER | OTHER, EARLIER, UNREAD, SUBMIT, plan_.STALE),
+        (ALIVE, EARLIER, NOT_OURS, FOLLOW, plan_.IN_FLIGHT),
+        (ALIVE | BAD, EARLIER, NOT_OURS, FAILED_BEFORE, BAD["ended"]),
     ],
 )
-def test_transcript_is_judged_by_its_job(
+def test_claim_decides_and_a_transcript_is_judged_by_its_job(
     decide: Decide,
     claimed: dict[str, Any] | None,
-    transcript: ObjectInfo,
-    delivered: bool | None,
-    read: str | None,
+    transcript: ObjectInfo | None,
+    delivered: Delivered | str | None,
     action: PlannedAction,
     why: str,
 ) -> None:
-    assert decide(claimed, transcript, delivered, read) == (action, why)
+    found, said = decide(claimed, transcript, delivered)
+    assert found is action
+    assert why in said
 
 
 def test_what_the_user_names_or_forces_runs_although_it_failed_for_good(decide: Decide) -> None:
@@ -199,14 +186,6 @@ def test_box_without_an_endpoint_takes_every_job_for_one_in_flight(
 ) -> None:
     edge.settings = edge.settings.model_copy(update={"endpoint_id": None})
     assert decide(ALIVE | {"endpoint_id": "ep2"})[0] is FOLLOW
-
-
-def test_object_that_is_no_claim_is_refused_unless_forced(edge: Edge) -> None:
-    listed, held = ListedSession(SESSION, AUDIO, None, CLAIM), StoredClaim(None, '"c1"')
-    session = ClaimedSession(edge, ALL, listed, AUDIO, held)
-    assert (session.plan().action, session.plan().held) == (REFUSED, held)
-    assert "--force" in session.plan().why
-    assert replace(session, chosen=FORCE).plan().action is SUBMIT
 
 
 Go = Callable[..., list[PlannedSession]]
@@ -224,23 +203,30 @@ def actions(found: list[PlannedSession]) -> Counter[PlannedAction]:
 
 
 def test_bucket_costs_a_list_and_a_get_for_each_doubt(edge: Edge, s3: S3Server, go: Go) -> None:
-    for number in range(40):
-        session = Session("u", f"new-{number}")
-        s3.put(session.audio_key, wav())
-        done = Session("u", f"done-{number}")
+    for number in range(10):
+        new, done, flying = (Session("u", f"{kind}-{number}") for kind in ("new", "done", "flying"))
+        s3.put(new.audio_key, wav())
         s3.put(done.audio_key, wav(), NOW - HOUR)
-        s3.put(done.claim_key, b"{}", NOW - HOUR + timedelta(minutes=1))
+        s3.put(done.claim_key, b"{}", NOW - HOUR / 2)
         s3.put(done.result_key, transcript())
-        flying = Session("u", f"flying-{number}")
         s3.put(flying.audio_key, wav())
         put_claim(s3, flying)
     found = go()
-    assert actions(found) == {SUBMIT: 40, DONE: 40, FOLLOW: 40}
+    assert actions(found) == {SUBMIT: 10, DONE: 10, FOLLOW: 10}
     assert [i.session.name for i in found] == sorted(i.session.name for i in found)
     methods = Counter((method, key.rpartition("/")[2]) for method, key in s3.calls)
-    assert methods == {("GET", ""): 1, ("GET", "transcription.job.json"): 40}
+    assert methods == {("GET", ""): 1, ("GET", "transcription.job.json"): 10}
     followed = next(each for each in found if each.action is FOLLOW)
     assert followed.held == claims.read(edge.bucket, followed.session)
+
+
+def test_object_that_is_no_claim_is_refused_unless_forced(s3: S3Server, go: Go) -> None:
+    s3.put(SESSION.audio_key, wav())
+    s3.put(SESSION.claim_key, b"{}")
+    (refused,) = go()
+    assert refused.action is REFUSED
+    assert "--force" in refused.why
+    assert actions(go(force=True)) == {SUBMIT: 1}
 
 
 def test_transcript_is_read_where_its_claim_leaves_a_doubt(s3: S3Server, go: Go) -> None:
@@ -277,11 +263,3 @@ def test_named_session_that_is_not_there_is_refused(s3: S3Server, go: Go) -> Non
     assert [each.action for each in found] == [REFUSED, NOT_MERGED, REFUSED]
     assert "check the session's name" in found[0].why
     assert actions(go()) == {NOT_MERGED: 1, NO_AUDIO: 1}
-
-
-def test_claim_that_may_not_be_read_ends_the_listing(s3: S3Server, go: Go) -> None:
-    s3.put(SESSION.audio_key, wav())
-    put_claim(s3, SESSION)
-    s3.refuse = lambda method, key: (403, "AccessDenied") if key.endswith(".job.json") else None
-    with pytest.raises(StorageRefused, match="403"):
-        go()

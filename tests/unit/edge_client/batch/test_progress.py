@@ -59,25 +59,16 @@ class Terminal(io.TextIOWrapper):
 class Live(LiveProgress):
     """A live table on a terminal of some size, drawn when a test asks for it."""
 
-    def __init__(
-        self, clock: FakeClock, width: int = 100, height: int = 24, encoding: str = "utf-8"
-    ) -> None:
-        self.out, self.clock = Terminal(encoding), clock
-        self.console = Console(
-            file=self.out,
-            width=width,
-            height=height,
-            force_terminal=True,
-            color_system=None,
-            legacy_windows=False,
-        )
+    def __init__(self, clock: FakeClock, encoding: str = "utf-8", **size: int) -> None:
+        self.out, size = Terminal(encoding), {"width": 100, "height": 24} | size
+        self.console = Console(file=self.out, force_terminal=True, color_system=None, **size)
         super().__init__(self.console, clock)
 
     def submit(self, count: int, running: int = 0) -> None:
         """Submit ``count`` sessions; the last ``running`` of them run."""
         for number in range(count):
             self.stats.listed(planned(session(number), size=32_000 * 3600))
-            self.submitted(session(number), claim_of(session(number), self.clock))
+            self.submitted(session(number), claim_of(session(number), self._clock))
             state = "running" if number >= count - running else "queued"
             self.polled(session(number), JobProgress(state, None))
 
@@ -130,29 +121,34 @@ def test_log_has_the_counts_every_half_minute_at_most(clock: FakeClock) -> None:
     assert "0 queued, 1 running, 0 done, 0 failed; 0 sessions found so far" in lines[0]
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
-def test_log_is_safe_on_every_stream(clock: FakeClock, encoding: str) -> None:
-    out = Terminal(encoding)
-    batch = PlainProgress(out, clock)
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii", "cp437"])
+@pytest.mark.parametrize("width", [None, 50, 120])
+def test_names_and_messages_are_safe_on_every_stream(
+    clock: FakeClock, encoding: str, width: int | None
+) -> None:
+    live, out = Live(clock, encoding, width=width or 100), Terminal(encoding)
+    batch = live if width else PlainProgress(out, clock)
+    batch.stats.listed(planned(ODD))
     batch.submitted(ODD, claim_of(ODD, clock))
-    batch.ended(record(ODD, "failed", message=NASTY))
+    batch.polled(ODD, JobProgress("running", "align", 50.0))
+    drawn = "\n".join(live.drawn()) if width else ""
     batch.note(f"{NASTY} Bearer abcdef")
+    batch.ended(record(ODD, "failed", message=NASTY))
     with contextlib.redirect_stdout(out):
         print_summary(batch.summary(), as_json=False)
-    assert out.text.count(NASTY_SEEN) == 3
-    assert "\x1b" not in out.text
-    assert "abcdef" not in out.text
-    assert ("漢" in out.text) == (encoding == "utf-8")
-    assert (r"\u6f22" in out.text) == (encoding != "utf-8")
+    text = live.out.text + out.text
+    assert not [c for c in text if c != "\n" and unicodedata.category(c).startswith("C")]
+    assert (r"u1/[bold]\x1b[2J" in drawn) == bool(width)
+    assert text.count(f"failed: {ODD.prefix.rpartition('/')[0]}/{NASTY_SEEN}") == 1
+    assert "abcdef" not in text
+    assert ("漢" in text, r"\u6f22" in text) == (encoding == "utf-8", encoding != "utf-8")
 
 
 def test_json_is_one_object_a_session_and_the_summary_and_notes_go_to_stderr(
     clock: FakeClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with progress_for(True, clock) as batch:
-        batch.stats.listed(planned(ODD))
         batch.submitted(ODD, claim_of(ODD, clock))
-        batch.polled(ODD, JobProgress("running"))
         batch.note(f"away {NASTY}")
         batch.ended(record(ODD, "failed", code="CODE", submissions=("lost", "CODE")))
         print_summary(batch.summary(), as_json=True)
@@ -211,7 +207,7 @@ def test_row_shows_how_far_a_job_is_and_running_jobs_come_first(clock: FakeClock
 def test_table_never_outgrows_the_terminal_and_the_other_jobs_are_counted(
     clock: FakeClock, width: int, height: int, least_rows: int
 ) -> None:
-    live = Live(clock, width, height)
+    live = Live(clock, width=width, height=height)
     live.submit(60, running=50)
     lines = live.drawn()
     assert len(lines) <= height
@@ -221,21 +217,6 @@ def test_table_never_outgrows_the_terminal_and_the_other_jobs_are_counted(
     assert rows >= least_rows
     if width > 20:
         assert (f"and {60 - rows} more in flight" in map(str.strip, lines)) == bool(rows)
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii", "cp437"])
-@pytest.mark.parametrize("width", [50, 120])
-def test_nasty_names_are_written_out(clock: FakeClock, encoding: str, width: int) -> None:
-    live = Live(clock, width, encoding=encoding)
-    live.stats.listed(planned(ODD))
-    live.submitted(ODD, claim_of(ODD, clock))
-    live.polled(ODD, JobProgress("running", "align", 50.0))
-    live.drawn()
-    assert r"u1/[bold]\x1b[2J" in live.out.text
-    live.note(f"about {ODD.name}")
-    live.ended(record(ODD, "failed", message=f"no {NASTY}"))
-    assert not [c for c in live.out.text if c != "\n" and unicodedata.category(c).startswith("C")]
-    assert f"failed: users/u1/audio/sessions/{NASTY_SEEN}" in live.out.text
 
 
 def test_counts_and_totals_stand_below(clock: FakeClock) -> None:

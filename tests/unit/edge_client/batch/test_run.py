@@ -98,13 +98,6 @@ def test_limit_user_force_and_json(endpoint: Endpoint, s3: S3Server, capsys: Cap
     assert endpoint.posts == {"a": 1}
 
 
-def test_refused_key_exits_with_3(endpoint: Endpoint, capsys: Capture) -> None:
-    endpoint.add("s-1")
-    endpoint.refuse = lambda method, path: 401
-    assert run(["batch"]) == 3
-    assert "RUNPOD_API_KEY" in capsys.readouterr().err
-
-
 def test_interrupt_exits_with_130_and_says_how_to_resume(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
