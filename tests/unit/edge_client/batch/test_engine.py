@@ -108,17 +108,20 @@ def test_every_session_is_submitted_once_and_done(bench: Bench) -> None:
     assert (record.gpu_s, record.segments, record.submissions) == (1.5, 1, ("done",))
 
 
-def test_session_that_is_listed_twice_is_submitted_once(bench: Bench) -> None:
+def test_session_listed_twice_is_submitted_once_and_what_is_no_work_is_named(bench: Bench) -> None:
     planned = bench.session("slow-1")
+    kinds = (PlannedAction.DONE, PlannedAction.NOT_MERGED, PlannedAction.FAILED_BEFORE)
 
     def listing() -> Listing:
         yield planned
         assert bench.shown.has_submitted.wait(10)
         yield planned
-        yield PlannedSession(Session("u1", "none"), PlannedAction.DONE, "done")
+        yield from (PlannedSession(Session("u1", kind), kind, "because") for kind in kinds)
         bench.endpoint.release.set()
 
-    assert bench.run_listing(listing()) == {"slow-1": "done"}
+    ends = {"slow-1": "done", "not_merged": "not_merged", "failed_before": "failed_before"}
+    assert bench.run_listing(listing()) == ends
+    assert bench.shown.stats.actions == {SUBMIT: 2} | dict.fromkeys(kinds, 1)
     assert bench.endpoint.posts == {"slow-1": 1}
 
 
@@ -156,14 +159,6 @@ def test_listing_is_not_drawn_further_ahead_than_there_is_room(
 
     bench.run_listing(listing(), max_in_flight=1)
     assert len(drawn) <= 8
-
-
-def test_sessions_without_work_are_counted_and_all_but_those_done_are_named(bench: Bench) -> None:
-    kinds = [PlannedAction.DONE, PlannedAction.NOT_MERGED, PlannedAction.FAILED_BEFORE]
-    results = bench.run(*(PlannedSession(Session("u1", k.value), k, "because") for k in kinds))
-    assert results == {"not_merged": "not_merged", "failed_before": "failed_before"}
-    assert bench.shown.stats.actions == dict.fromkeys(kinds, 1)
-    assert bench.endpoint.posts == {}
 
 
 def test_job_of_another_box_is_followed_not_submitted(bench: Bench) -> None:

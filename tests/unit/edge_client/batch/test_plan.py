@@ -39,61 +39,45 @@ LATER = stored(SESSION.result_key, NOW + HOUR)
 SAME_TIME = replace(LATER, modified_at=NOW)
 EARLIER = replace(LATER, modified_at=NOW - SECOND)
 EMPTY = replace(LATER, size_bytes=0)
-CLAIM = stored(SESSION.claim_key, NOW + 5 * SECOND)
+CLAIM = stored(SESSION.claim_key, NOW + 2 * SECOND)
+SECOND_EARLIER = replace(CLAIM, modified_at=NOW + SECOND)
 DELIVERED = Delivered(1, 1, 2.0, 0.5, "en", (), 100)
 OF_THIS = replace(DELIVERED, audio_etag='"e1"')
 NOT_OURS, UNREAD = None, "the transcript need not be read"
 
 
 @pytest.mark.parametrize(
-    ("chosen", "audio", "transcript", "chunks", "action", "why"),
+    ("chosen", "listed", "action", "why"),
     [
-        (ALL, AUDIO, None, 0, SUBMIT, "new"),
-        (ALL, AUDIO, SAME_TIME, 0, DONE, "done"),
-        (ALL, AUDIO, EARLIER, 0, SUBMIT, plan_.STALE),
-        (KEEP_STALE, AUDIO, EARLIER, 0, DONE, plan_.LEFT_STALE),
-        (KEEP_STALE, AUDIO, LATER, 0, DONE, "done"),
-        (ALL, AUDIO, EMPTY, 0, SUBMIT, plan_.EMPTY_TRANSCRIPT),
-        (KEEP_STALE, AUDIO, EMPTY, 0, SUBMIT, plan_.EMPTY_TRANSCRIPT),
-        (ALL, None, None, 1, NOT_MERGED, "1 chunk, no audio.wav yet"),
-        (FORCE, None, None, 1200, NOT_MERGED, "1,200 chunks, no audio.wav yet"),
-        (ALL, None, None, 0, NO_AUDIO, plan_.NO_RECORDING),
-        (FORCE, NO_BYTES, None, 0, NO_AUDIO, "audio.wav is empty: upload it again"),
-        (ALL, None, LATER, 3, DONE, "done; its recording is gone"),
-        (ALL, None, EMPTY, 3, NOT_MERGED, "3 chunks, no audio.wav yet"),
-        (FORCE, AUDIO, LATER, 0, SUBMIT, "forced"),
+        (ALL, {}, SUBMIT, "new"),
+        (ALL, {"transcript": SAME_TIME}, DONE, "done"),
+        (ALL, {"transcript": EARLIER}, SUBMIT, plan_.STALE),
+        (KEEP_STALE, {"transcript": EARLIER, "claim": CLAIM}, DONE, plan_.LEFT_STALE),
+        (KEEP_STALE, {"transcript": LATER}, DONE, "done"),
+        (ALL, {"transcript": EMPTY}, SUBMIT, plan_.EMPTY_TRANSCRIPT),
+        (KEEP_STALE, {"transcript": EMPTY}, SUBMIT, plan_.EMPTY_TRANSCRIPT),
+        (FORCE, {"transcript": LATER}, SUBMIT, "forced"),
+        (ALL, {"audio": None, "chunks": 1}, NOT_MERGED, "1 chunk, no audio.wav yet"),
+        (FORCE, {"audio": None, "chunks": 1200}, NOT_MERGED, "1,200 chunks, no audio.wav yet"),
+        (ALL, {"audio": None}, NO_AUDIO, plan_.NO_RECORDING),
+        (FORCE, {"audio": NO_BYTES}, NO_AUDIO, "audio.wav is empty: upload it again"),
+        (ALL, {"audio": None, "transcript": LATER}, DONE, "done; its recording is gone"),
+        (ALL, {"audio": None, "transcript": EMPTY, "chunks": 3}, NOT_MERGED, "3 chunks, no aud"),
+        (ALL, {"transcript": LATER, "claim": CLAIM}, DONE, "done"),
+        # the claim has to be read
+        (ALL, {"claim": CLAIM}, None, ""),
+        (ALL, {"transcript": EARLIER, "claim": CLAIM}, None, ""),
+        (ALL, {"transcript": EMPTY, "claim": CLAIM}, None, ""),
+        (ALL, {"transcript": LATER, "claim": SECOND_EARLIER}, None, ""),  # of another recording?
+        (FORCE, {"transcript": LATER, "claim": CLAIM}, None, ""),
     ],
 )
-def test_without_a_claim_the_listing_tells_everything(
-    chosen: Filter,
-    audio: ObjectInfo | None,
-    transcript: ObjectInfo | None,
-    chunks: int,
-    action: PlannedAction,
-    why: str,
+def test_listing_tells_everything_but_what_a_claim_may_change(
+    chosen: Filter, listed: dict[str, Any], action: PlannedAction | None, why: str
 ) -> None:
-    listed = ListedSession(SESSION, audio, transcript, None, chunks)
-    assert from_listing(listed, chosen) == PlannedSession(SESSION, action, why, audio)
-
-
-@pytest.mark.parametrize(
-    ("chosen", "transcript", "claimed_s", "is_read"),
-    [
-        (ALL, None, 5, True),
-        (ALL, EARLIER, 5, True),
-        (ALL, EMPTY, 5, True),
-        (ALL, LATER, 2, False),
-        (ALL, LATER, 1, True),  # the recording may have been replaced after the submission
-        (FORCE, LATER, 5, True),
-        (KEEP_STALE, EARLIER, 5, False),
-    ],
-)
-def test_claim_is_read_only_where_the_listing_cannot_tell(
-    chosen: Filter, transcript: ObjectInfo | None, claimed_s: int, is_read: bool
-) -> None:
-    written = stored(SESSION.claim_key, NOW + claimed_s * SECOND)
-    listed = ListedSession(SESSION, AUDIO, transcript, written)
-    assert (from_listing(listed, chosen) is None) == is_read
+    found = from_listing(ListedSession(SESSION, **({"audio": AUDIO} | listed)), chosen)
+    assert (found.action if found else None) is action
+    assert why in (found.why if found else "")
 
 
 ALIVE = {"expires_at": NOW + HOUR}
