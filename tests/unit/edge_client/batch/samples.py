@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from edge_client.batch.progress import BatchProgress
 from edge_client.batch.types import PlannedAction, PlannedSession, Record
 from edge_client.clock import Clock
 from edge_client.jobs.claim import Claim
@@ -10,13 +11,15 @@ from edge_client.session import Session
 from tests.fakes.servers import S3Server
 from tests.unit.edge_client.samples import NOW, claim
 
+SUBMIT = PlannedAction.SUBMIT
+
 
 def session(number: int = 1) -> Session:
     return Session("u1", f"s{number}")
 
 
 def planned(
-    which: Session, action: PlannedAction = PlannedAction.SUBMIT, size: int = 0, **more: Any
+    which: Session, action: PlannedAction = SUBMIT, size: int = 0, **more: Any
 ) -> PlannedSession:
     audio = ObjectInfo(which.audio_key, '"e"', size, NOW) if size else None
     return PlannedSession(which, action, "new", audio, **more)
@@ -36,3 +39,10 @@ def put_claim(s3: S3Server, session: Session, **changes: object) -> None:
 
 def record(which: Session, result: str = "done", **changes: Any) -> Record:
     return Record(which.prefix, **({"result": result, "message": "said so"} | changes))
+
+
+def end(batch: BatchProgress, which: Session, result: str = "done", **facts: Any) -> None:
+    """List a session and end it; what is no work by its result was none."""
+    is_work = result not in ("not_merged", "no_audio")
+    batch.stats.listed(planned(which, SUBMIT if is_work else PlannedAction(result)))
+    batch.ended(record(which, result, **facts))

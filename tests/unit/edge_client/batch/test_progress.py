@@ -29,7 +29,7 @@ from edge_client.batch.types import PlannedAction
 from edge_client.jobs.claim import Attempt
 from edge_client.jobs.poll import JobProgress
 from edge_client.session import Session
-from tests.unit.edge_client.batch.samples import claim_of, planned, record, session
+from tests.unit.edge_client.batch.samples import claim_of, end, planned, record, session
 from tests.unit.edge_client.samples import FakeClock
 
 PREFIX = "users/u1/audio/sessions/s1"
@@ -78,12 +78,6 @@ class Live(LiveProgress):
         return self.out.text.splitlines()
 
 
-def end_unmerged(batch: BatchProgress, which: Session) -> None:
-    """List a session without work, and end it as the engine does."""
-    batch.stats.listed(planned(which, PlannedAction.NOT_MERGED))
-    batch.ended(record(which, "not_merged"))
-
-
 def test_log_has_a_line_for_each_submission_end_and_note(clock: FakeClock) -> None:
     out = io.StringIO()
     batch = PlainProgress(out, clock)
@@ -93,11 +87,9 @@ def test_log_has_a_line_for_each_submission_end_and_note(clock: FakeClock) -> No
     batch.submitted(session(), claim_of(session(), clock, job_id=None, earlier=again))
     batch.note("the network is away")
     batch.ended(record(session(), audio_s=90.0, segments=1117, speakers=2, warnings=("NO_SPEECH",)))
-    batch.stats.listed(planned(session(2)))
-    batch.ended(record(session(2), "failed", code="OUT_OF_MEMORY", message="no room"))
-    batch.stats.listed(planned(session(3)))
-    batch.ended(record(session(3)))
-    end_unmerged(batch, session(4))  # left to the summary: there was no work
+    end(batch, session(2), "failed", code="OUT_OF_MEMORY", message="no room")
+    end(batch, session(3))
+    end(batch, session(4), "not_merged")  # left to the summary: there was no work
     assert out.getvalue().splitlines() == [
         f"2026-11-01 12:00:00Z submitted: {PREFIX}: job job-1",
         f"2026-11-01 12:00:03Z submitted: {PREFIX}: its job is not known yet (submission 2)",
@@ -189,15 +181,23 @@ def test_full_disk_is_said_once_and_does_not_end_the_batch(clock: FakeClock) -> 
     assert (summary.succeeded, summary.exit_code) == (3, 1)
 
 
-def test_row_shows_how_far_a_job_is_and_running_jobs_come_first(clock: FakeClock) -> None:
+def test_table_has_a_row_for_each_job_running_ones_first_and_the_counts_below(
+    clock: FakeClock,
+) -> None:
     live = Live(clock, width=110)
     live.submit(5, running=1)
+    live.stats.listed(planned(session(10)))
     clock.sleep(75)
     live.polled(session(2), JobProgress("running", "transcribe", 40.0, left_s=740))
+    live.ended(record(session(0), audio_s=9000.0))
     _, row, *others = live.drawn()
-    assert [line.split()[0] for line in others[:4]] == [f"u1/s{n}" for n in (4, 0, 1, 3)]
+    assert [line.split()[0] for line in others[:3]] == [f"u1/s{n}" for n in (4, 1, 3)]
     cells = ["u1/s2", "running", "transcribe", "━━━━━━", "40", "0:01:15", "about 12 min left"]
     assert [cell for cell in cells if cell not in row] == []
+    assert "1 waiting, 2 queued, 2 running, 1 done, 0 failed" in others
+    assert "6 sessions found so far, 2.5 h of audio done" in others[-1]
+    live.stats.is_listing = False
+    assert "6 sessions in all" in live.drawn()[-1]
 
 
 @pytest.mark.parametrize(
@@ -219,23 +219,10 @@ def test_table_never_outgrows_the_terminal_and_the_other_jobs_are_counted(
         assert (f"and {60 - rows} more in flight" in map(str.strip, lines)) == bool(rows)
 
 
-def test_counts_and_totals_stand_below(clock: FakeClock) -> None:
-    live = Live(clock)
-    live.submit(4, running=1)
-    live.stats.listed(planned(session(10)))
-    end_unmerged(live, session(11))
-    live.ended(record(session(0), audio_s=9000.0))
-    text = " ".join(" ".join(live.drawn()).split())
-    assert "1 waiting, 2 queued, 1 running, 1 done, 0 failed, 1 not merged" in text
-    assert "6 sessions found so far, 2.5 h of audio done" in text
-    live.stats.is_listing = False
-    assert "6 sessions in all" in " ".join(live.drawn())
-
-
 def test_failures_and_notes_are_said_above_the_table_successes_are_not(clock: FakeClock) -> None:
     live = Live(clock)
     live.submit(2)
-    end_unmerged(live, session(5))
+    end(live, session(5), "not_merged")
     live.note("the network [bold]is[/bold] away")
     live.ended(record(session(0)))
     live.ended(record(session(1), "lost", code="forgotten"))

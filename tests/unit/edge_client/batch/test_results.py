@@ -12,7 +12,7 @@ from edge_client.jobs.outcome import Outcome
 from edge_client.jobs.poll import JobProgress
 from edge_client.jobs.reconcile import End
 from edge_client.jobs.retry_policy import Ending, Result
-from tests.unit.edge_client.batch.samples import claim_of, planned, record, session
+from tests.unit.edge_client.batch.samples import claim_of, end, planned, record, session
 from tests.unit.edge_client.samples import FakeClock, claim
 
 HOUR_OF_WAV = 32_000 * 3600
@@ -21,14 +21,6 @@ HOUR_OF_WAV = 32_000 * 3600
 @pytest.fixture
 def batch(clock: FakeClock) -> BatchProgress:
     return BatchProgress(clock, Decimal("0.0005"))
-
-
-def run(batch: BatchProgress, *results: str, **facts: object) -> None:
-    """List one session for each result, and end it so."""
-    for number, result in enumerate(results):
-        batch.stats.listed(planned(session(number)))
-        batch.ended(record(session(number), result, **facts))
-    batch.stats.is_listing = False
 
 
 def submit(batch: BatchProgress, clock: FakeClock, count: int) -> None:
@@ -50,7 +42,9 @@ def submit(batch: BatchProgress, clock: FakeClock, count: int) -> None:
 def test_summary_and_exit_code_say_how_sessions_ended(
     batch: BatchProgress, result: str, head: str, exit_code: int
 ) -> None:
-    run(batch, "done", result)
+    end(batch, session(0))
+    end(batch, session(1), result)
+    batch.stats.is_listing = False
     lines = batch.summary().text().splitlines()
     assert lines[0] == head
     assert batch.summary().exit_code == exit_code
@@ -65,7 +59,8 @@ def test_nothing_to_do_is_said(batch: BatchProgress) -> None:
 
 
 def test_first_twenty_are_named(batch: BatchProgress) -> None:
-    run(batch, *["not_merged"] * 1234)
+    for number in range(1234):
+        end(batch, session(number), "not_merged")
     lines = batch.summary().text().splitlines()
     assert lines[1] == "  not merged: 1,234 (chunks without an audio.wav)"
     assert lines[21:23] == ["    users/u1/audio/sessions/s19: said so", "    and 1,214 more"]
@@ -89,11 +84,10 @@ def test_what_is_still_open_is_not_complete(batch: BatchProgress, clock: FakeClo
 
 
 def test_amounts_are_summed_for_people_and_programs(batch: BatchProgress, clock: FakeClock) -> None:
-    run(batch, "done", "done", audio_s=4440.0, gpu_s=1000.2)
-    batch.stats.listed(planned(session(8)))
-    batch.ended(record(session(8), audio_s=4440.0))
-    batch.stats.listed(planned(session(9)))
-    batch.ended(record(session(9), "failed", code="CODE", audio_s=60.0, gpu_s=100.0))
+    for number, gpu_s in enumerate((1000.2, 1000.2, None)):
+        end(batch, session(number), audio_s=4440.0, gpu_s=gpu_s)
+    end(batch, session(9), "failed", code="CODE", audio_s=60.0, gpu_s=100.0)
+    batch.stats.is_listing = False
     clock.sleep(3725)
     summary = batch.summary({"LIST": 102, "/run": 4})
     assert summary.text().splitlines()[-2:] == [
@@ -111,7 +105,7 @@ def test_amounts_are_summed_for_people_and_programs(batch: BatchProgress, clock:
 def test_cost_needs_a_price_and_keeps_the_digits_of_a_small_one(clock: FakeClock) -> None:
     for price, expected in ((Decimal("0.0005"), Decimal("0.0150")), (None, None)):
         batch = BatchProgress(clock, price)
-        run(batch, "done", gpu_s=30.0)
+        end(batch, session(), gpu_s=30.0)
         assert batch.summary().cost == expected
         assert ("cost" in batch.summary().text()) == (price is not None)
 
