@@ -3,7 +3,8 @@
 import itertools
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,8 @@ from tests.fakes.servers import RunpodServer, S3Server
 from tests.unit.edge_client.batch.endpoint import Endpoint
 
 SUBMIT = PlannedAction.SUBMIT
-Listing = Generator[PlannedSession, None, None]
+Listed = str | PlannedSession | Callable[[], object]
+"""A session, by its name or planned; or what is done before the next one is listed."""
 
 
 class Recorder(BatchProgress):
@@ -61,27 +63,31 @@ class Bench:
         session = self.endpoint.add(name)
         return PlannedSession(session, SUBMIT, "new", self.edge.bucket.head(session.audio_key))
 
-    def run(self, *sessions: str | PlannedSession, max_in_flight: int = 100) -> dict[str, str]:
-        """Run a batch over the sessions and return how each ended, by name."""
-        made = (self.session(each) if isinstance(each, str) else each for each in sessions)
-        return self.run_listing(made, max_in_flight)
-
-    def run_listing(self, listing: Listing, max_in_flight: int = 100) -> dict[str, str]:
-        """Run a batch over a generator's sessions."""
+    def run(self, *script: Listed, max_in_flight: int = 100) -> dict[str, str]:
+        """Run a batch over sessions, doing what stands between them; return how each ended."""
         self.shown = Recorder()
         config = RunConfig(Wanted(), lambda _: PollInterval(0.01, 0.02), max_in_flight)
-        Engine(self.edge, config, self.shown, self.shutdown).run(listing)
+        Engine(self.edge, config, self.shown, self.shutdown).run(self._listing(script))
         return self.results()
+
+    def _listing(self, script: Iterable[Listed]) -> Generator[PlannedSession, None, None]:
+        for each in script:
+            if callable(each):
+                each()
+            else:
+                yield self.session(each) if isinstance(each, str) else each
 
     def results(self) -> dict[str, str]:
         """Return how each session ended so far, by name."""
         return {name: record.result for name, record in self.shown.records.items()}
 
-    def after_first(self, name: str, then: Callable[[], object]) -> Listing:
-        """List a session; once it is submitted, do something and end."""
-        yield self.session(name)
+    def submitted(self) -> None:
+        """Wait until the first session is submitted."""
         assert self.shown.has_submitted.wait(10)
-        then()
+
+    def interrupt(self, level: ShutdownLevel = ShutdownLevel.SUBMIT_NO_MORE) -> None:
+        """End the batch as the user does."""
+        self.shutdown.request(level)
 
 
 @pytest.fixture
@@ -109,18 +115,11 @@ def test_every_session_is_submitted_once_and_done(bench: Bench) -> None:
 
 
 def test_session_listed_twice_is_submitted_once_and_what_is_no_work_is_named(bench: Bench) -> None:
-    planned = bench.session("slow-1")
+    twice = bench.session("slow-1")
     kinds = (PlannedAction.DONE, PlannedAction.NOT_MERGED, PlannedAction.FAILED_BEFORE)
-
-    def listing() -> Listing:
-        yield planned
-        assert bench.shown.has_submitted.wait(10)
-        yield planned
-        yield from (PlannedSession(Session("u1", kind), kind, "because") for kind in kinds)
-        bench.endpoint.release.set()
-
-    ends = {"slow-1": "done", "not_merged": "not_merged", "failed_before": "failed_before"}
-    assert bench.run_listing(listing()) == ends
+    others = [PlannedSession(Session("u1", kind), kind, "because") for kind in kinds]
+    ends = bench.run(twice, bench.submitted, twice, *others, bench.endpoint.release.set)
+    assert ends == {"slow-1": "done", "not_merged": "not_merged", "failed_before": "failed_before"}
     assert bench.shown.stats.actions == {SUBMIT: 2} | dict.fromkeys(kinds, 1)
     assert bench.endpoint.posts == {"slow-1": 1}
 
@@ -146,18 +145,16 @@ def test_listing_is_not_drawn_further_ahead_than_there_is_room(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_, "DRAWN_AHEAD", 5)
-    drawn: list[int] = []
-    first = bench.session("slow-0")
+    drawn: list[str] = []
 
-    def listing() -> Listing:
-        for number in range(100):
-            drawn.append(number)
-            if len(drawn) == 6:
-                bench.shutdown.request(ShutdownLevel.SUBMIT_NO_MORE)
-                bench.endpoint.release.set()
-            yield PlannedSession(Session("u1", f"slow-{number}"), SUBMIT, "new", first.audio)
+    def draw() -> None:
+        drawn.append("one")
+        if len(drawn) == 6:
+            bench.interrupt()
+            bench.endpoint.release.set()
 
-    bench.run_listing(listing(), max_in_flight=1)
+    script: list[Listed] = [each for n in range(100) for each in (draw, f"slow-{n}")]
+    bench.run(*script, max_in_flight=1)
     assert len(drawn) <= 8
 
 
@@ -190,7 +187,7 @@ def test_listing_that_breaks_lets_the_jobs_in_flight_end(bench: Bench) -> None:
         raise StorageRefused("no listing for you")
 
     with pytest.raises(StorageRefused):
-        bench.run_listing(bench.after_first("s-1", breaks))
+        bench.run("s-1", bench.submitted, breaks)
     assert bench.results() == {"s-1": "done"}
     assert bench.shown.stats.is_listing
 
@@ -237,14 +234,8 @@ def test_unreachable_runpod_stops_the_batch_once_patience_is_over(
 
 
 def test_one_interrupt_submits_no_more_and_waits(bench: Bench) -> None:
-    def listing() -> Listing:
-        yield from bench.after_first(
-            "slow-1", lambda: bench.shutdown.request(ShutdownLevel.SUBMIT_NO_MORE)
-        )
-        bench.endpoint.release.set()
-        yield bench.session("s-2")
-
-    assert bench.run_listing(listing()) == {"slow-1": "done"}
+    script = (bench.submitted, bench.interrupt, bench.endpoint.release.set, "s-2")
+    assert bench.run("slow-1", *script) == {"slow-1": "done"}
     assert bench.endpoint.posts == {"slow-1": 1}
 
 
@@ -259,8 +250,8 @@ def test_one_interrupt_submits_no_more_and_waits(bench: Bench) -> None:
 def test_interrupted_batch_leaves_jobs_to_the_next_one(
     bench: Bench, name: str, level: ShutdownLevel
 ) -> None:
-    listing = bench.after_first(name, lambda: bench.shutdown.request(level))
-    assert bench.run_listing(listing) == {name: "in_flight"}
+    script = (bench.submitted, partial(bench.interrupt, level))
+    assert bench.run(name, *script) == {name: "in_flight"}
     assert bench.shown.records[name].job_id == "job-1"
     held = claims.current(bench.edge.bucket, Session("u1", name))
     assert held is not None
