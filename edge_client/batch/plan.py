@@ -50,8 +50,6 @@ def plan(edge: Edge, chosen: Filter) -> Generator[PlannedSession, None, None]:
     Raises:
         EdgeError: S3 does not answer, or refuses; or the user has no session.
     """
-    if chosen.limit is not None and chosen.limit < 1:
-        return
     left = chosen.limit
     with closing(_planned(edge, chosen)) as sessions:
         for planned in sessions:

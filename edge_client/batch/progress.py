@@ -303,8 +303,7 @@ def progress_for(
 ) -> Iterator[BatchProgress]:
     """Show a batch as its output needs it: for a program, a terminal or a log.
 
-    Args:
-        as_json: The output is for a program. For the others see `BatchProgress`.
+    With ``as_json`` the output is for a program; the rest is `BatchProgress`'s.
     """
     stream, counted = sys.stderr, (clock, price_per_s, report)
     if as_json:

@@ -28,7 +28,7 @@ class Filter:
         sessions: These only; their jobs are submitted although an earlier one failed for good.
         user: Only this user's.
         since: Only recordings that were uploaded at that moment or later; aware.
-        limit: At most so many sessions that need work.
+        limit: At most so many sessions that need work; one at least.
         stale: A transcript that is older than its recording counts as none.
         force: Every session that has a recording is submitted.
     """
