@@ -13,22 +13,14 @@ from contextlib import contextmanager
 from enum import IntEnum
 from types import FrameType
 
+from edge_client import errors
 from edge_client.clock import Clock
-from edge_client.errors import (
-    EdgeError,
-    EndpointNotFound,
-    NotConfigured,
-    RateLimited,
-    RunpodError,
-    StorageRefused,
-    Unauthorized,
-    Unreachable,
-)
+from edge_client.errors import EdgeError, Unreachable
 
 ALIKE_AT_MOST = 10
 """So many sessions may be refused in a row, for one reason, before no more are submitted."""
-_CONCERNS_ALL = (NotConfigured, Unauthorized, EndpointNotFound)
-_MAY_CONCERN_ALL = (StorageRefused, RunpodError, Unreachable, RateLimited)
+_CONCERNS_ALL = (errors.NotConfigured, errors.Unauthorized, errors.EndpointNotFound)
+_MAY_CONCERN_ALL = (errors.StorageRefused, errors.RunpodError, Unreachable, errors.RateLimited)
 
 
 class ShutdownLevel(IntEnum):

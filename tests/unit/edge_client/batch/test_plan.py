@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -172,21 +172,15 @@ def test_box_without_an_endpoint_takes_every_job_for_one_in_flight(
     assert decide(ALIVE | {"endpoint_id": "ep2"})[0] is FOLLOW
 
 
-Go = Callable[..., list[PlannedSession]]
-
-
-@pytest.fixture
-def go(edge: Edge) -> Iterator[Go]:
-    """Plan all sessions of the bucket; no thread stays."""
-    yield lambda **chosen: list(plan(edge, Filter(**chosen)))
-    assert not [t for t in threading.enumerate() if t.name.startswith("in-order")]
+def go(edge: Edge, **chosen: Any) -> list[PlannedSession]:
+    return list(plan(edge, Filter(**chosen)))
 
 
 def actions(found: list[PlannedSession]) -> Counter[PlannedAction]:
     return Counter(each.action for each in found)
 
 
-def test_bucket_costs_a_list_and_a_get_for_each_doubt(edge: Edge, s3: S3Server, go: Go) -> None:
+def test_bucket_costs_a_list_and_a_get_for_each_doubt(edge: Edge, s3: S3Server) -> None:
     for number in range(10):
         new, done, flying = (Session("u", f"{kind}-{number}") for kind in ("new", "done", "flying"))
         s3.put(new.audio_key, wav())
@@ -195,7 +189,7 @@ def test_bucket_costs_a_list_and_a_get_for_each_doubt(edge: Edge, s3: S3Server, 
         s3.put(done.result_key, transcript())
         s3.put(flying.audio_key, wav())
         put_claim(s3, flying)
-    found = go()
+    found = go(edge)
     assert actions(found) == {SUBMIT: 10, DONE: 10, FOLLOW: 10}
     assert [i.session.name for i in found] == sorted(i.session.name for i in found)
     methods = Counter((method, key.rpartition("/")[2]) for method, key in s3.calls)
@@ -204,45 +198,46 @@ def test_bucket_costs_a_list_and_a_get_for_each_doubt(edge: Edge, s3: S3Server, 
     assert followed.held == claims.read(edge.bucket, followed.session)
 
 
-def test_object_that_is_no_claim_is_refused_unless_forced(s3: S3Server, go: Go) -> None:
+def test_object_that_is_no_claim_is_refused_unless_forced(edge: Edge, s3: S3Server) -> None:
     s3.put(SESSION.audio_key, wav())
     s3.put(SESSION.claim_key, b"{}")
-    (refused,) = go()
+    (refused,) = go(edge)
     assert refused.action is REFUSED
     assert "--force" in refused.why
-    assert actions(go(force=True)) == {SUBMIT: 1}
+    assert actions(go(edge, force=True)) == {SUBMIT: 1}
 
 
-def test_transcript_is_read_where_its_claim_leaves_a_doubt(s3: S3Server, go: Go) -> None:
+def test_transcript_is_read_where_its_claim_leaves_a_doubt(edge: Edge, s3: S3Server) -> None:
     s3.put(SESSION.audio_key, wav())
     put_claim(s3, SESSION, audio_etag='"before"')
     for request_id, action in (("r1", SUBMIT), ("by other means", DONE)):
         s3.put(SESSION.result_key, transcript(request_id=request_id))
-        assert actions(go()) == {action: 1}
+        assert actions(go(edge)) == {action: 1}
 
 
-def test_limit_counts_work_alone_and_ends_the_listing(s3: S3Server, go: Go) -> None:
+def test_limit_counts_work_alone_and_ends_the_listing(edge: Edge, s3: S3Server) -> None:
     s3.page_keys = 5
     for number in range(100):
         s3.put(Session("u1", f"s{number:03}").audio_key, wav())
     s3.put(f"{Session('u0', 's').prefix}/chunk-001.webm", b"c")
-    assert actions(go(limit=3)) == {NOT_MERGED: 1, SUBMIT: 3}
+    assert actions(go(edge, limit=3)) == {NOT_MERGED: 1, SUBMIT: 3}
     assert len(s3.lists) < 12
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("in-order")]
 
 
-def test_older_recordings_and_other_users_are_left_out(s3: S3Server, go: Go) -> None:
+def test_older_recordings_and_other_users_are_left_out(edge: Edge, s3: S3Server) -> None:
     s3.put(Session("u", "old").audio_key, wav(), NOW - SECOND)
     s3.put(Session("u", "young").audio_key, wav(), NOW)
     s3.put(f"{Session('u', 'parts').prefix}/chunk-001.webm", b"c", NOW - HOUR)
     s3.put(Session("u2", "other").audio_key, wav(), NOW)
-    assert {each.session.name for each in go(since=NOW, user="u")} == {"young", "parts"}
-    assert len(go()) == 4
+    assert {each.session.name for each in go(edge, since=NOW, user="u")} == {"young", "parts"}
+    assert len(go(edge)) == 4
 
 
-def test_named_session_that_is_not_there_is_refused(s3: S3Server, go: Go) -> None:
+def test_named_session_that_is_not_there_is_refused(edge: Edge, s3: S3Server) -> None:
     s3.put(f"{Session('u', 'parts').prefix}/chunk-001.webm", b"c")
     s3.put(f"{Session('u', 'empty').prefix}/metadata.json", b"{}")
-    found = go(sessions=tuple(Session("u", name) for name in ("typo", "parts", "empty")))
+    found = go(edge, sessions=tuple(Session("u", name) for name in ("typo", "parts", "empty")))
     assert [each.action for each in found] == [REFUSED, NOT_MERGED, REFUSED]
     assert "check the session's name" in found[0].why
-    assert actions(go()) == {NOT_MERGED: 1, NO_AUDIO: 1}
+    assert actions(go(edge)) == {NOT_MERGED: 1, NO_AUDIO: 1}
