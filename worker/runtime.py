@@ -19,7 +19,6 @@ from worker.host.progress import ProgressReporter, Sink, joining_threads, put_to
 from worker.http import UrlPolicy
 from worker.memory import MemoryGrowth, is_poisoned, limit_arenas
 from worker.models.folder import ModelsFolder, find_models
-from worker.models.imports import go_offline
 from worker.pipeline import Job
 from worker.settings import WorkerSettings
 from worker.stages.deliver import checked_output
@@ -78,7 +77,6 @@ class Runtime:
                 self._log.models_s = time.perf_counter() - started
 
     def _load(self) -> Models:
-        go_offline()
         from worker.models.load import load_models
 
         quiet_libraries()

@@ -192,8 +192,8 @@ def compose(
 
 
 def _model_names(job: JobInput, models: Models, language: str | None) -> dict[str, str]:
-    profile = models.profile
-    names = {Stage.SPEECH: profile.vad.name, Stage.TRANSCRIBE: models.whisper_name}
+    profile = models.folder.profile
+    names = {Stage.SPEECH: profile.vad.name, Stage.TRANSCRIBE: models.folder.whisper_name}
     if language in profile.align:
         names[Stage.ALIGN] = profile.align[language].name
     if job.diarize:

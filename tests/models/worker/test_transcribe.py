@@ -129,7 +129,7 @@ def test_text_and_scores_are_whisperxs_to_the_bit(models: Models, expected: Tran
     from whisperx.audio import N_SAMPLES, log_mel_spectrogram
 
     theirs = load_model(
-        str(models.folder / models.profile.whisper.models["tiny.en"].path),
+        str(models.folder.locate(models.folder.whisper.path)),
         "cpu",
         compute_type=models.device.compute_type,
         vad_model=lambda _: None,
