@@ -20,9 +20,14 @@ if TYPE_CHECKING:
 
 
 class CancelToken:
-    """A flag that crosses threads. Python cannot interrupt a forward pass, only precede it."""
+    """A flag that crosses threads. Python cannot interrupt a forward pass, only precede it.
 
-    def __init__(self) -> None:
+    Args:
+        parent: Cancels this one, too.
+    """
+
+    def __init__(self, parent: CancelToken | None = None) -> None:
+        self._parent = parent
         self._set = threading.Event()
 
     def cancel(self) -> None:
@@ -32,16 +37,12 @@ class CancelToken:
     @property
     def is_cancelled(self) -> bool:
         """Whether the job was asked to stop."""
-        return self._set.is_set()
+        return self._set.is_set() or (self._parent is not None and self._parent.is_cancelled)
 
     def check(self, stage: Stage) -> None:
         """Raise `JobCancelled` if the job was asked to stop."""
         if self.is_cancelled:
             raise JobCancelled(stage)
-
-
-def _ignore(_: float) -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class StageContext:
     """
 
     cancel: CancelToken = field(default_factory=CancelToken)
-    progress: Callable[[float], None] = _ignore
+    progress: Callable[[float], None] = lambda _: None
     batch_size: int = 1
     lanes: int = 1
 

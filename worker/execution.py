@@ -39,7 +39,7 @@ class TaskGroup:
     """
 
     def __init__(self, token: CancelToken) -> None:
-        self.token: CancelToken = _GroupToken(token)
+        self.token = CancelToken(token)
         self._lock = threading.Lock()
         self._first: BaseException | None = None
 
@@ -76,16 +76,6 @@ class TaskGroup:
             if self._first is None:
                 self._first = error
         self.token.cancel()
-
-
-class _GroupToken(CancelToken):
-    def __init__(self, job: CancelToken) -> None:
-        super().__init__()
-        self._job = job
-
-    @property
-    def is_cancelled(self) -> bool:
-        return self._job.is_cancelled or super().is_cancelled
 
 
 class StageRunner:

@@ -26,10 +26,10 @@ from worker.memory import trim_heap
 from worker.settings import WorkerSettings
 from worker.stages.decode import DecodeLimits, decode
 from worker.stages.deliver import (
-    EncodedTranscript,
     Findings,
     compose,
     deliver,
+    encode_transcript,
     inline_fallback,
     summarize,
 )
@@ -376,16 +376,16 @@ class Job:
         if self.input.result_url is None:
             self.progress.close()
             return document.model_dump(mode="json")
-        encoded = EncodedTranscript.of(document)
+        body = encode_transcript(document)
         try:
             with self.runner.stage(Stage.DELIVER, self.token):
                 self.progress.close()
-                deliver(encoded, self.input.result_url)
+                deliver(body, self.input.result_url)
         except JobCancelled:
             raise
         except Exception as exc:  # any failure: the transcript is there and has cost GPU time
             logger.warning("deliver: %s: %s", type(exc).__name__, exc)
             return inline_fallback(document, exc)
         timings, elapsed_s = self.runner.timings, self.runner.elapsed_s
-        summary = summarize(document, encoded.stored, timings, elapsed_s)
+        summary = summarize(document, body, timings, elapsed_s)
         return summary.model_dump(mode="json", exclude_none=True)

@@ -173,13 +173,9 @@ class Runtime:
 
         Args:
             job_id: RunPod's.
-            send: Takes its progress.
+            send: Takes its progress on RunPod; a local run has nobody to send to.
         """
         self._log = JobLog(job_id)
-        return self.reporter(send)
-
-    def reporter(self, send: Callable[[dict[str, Any]], Any]) -> ProgressReporter:
-        """Return a reporter that sends through the SDK; a local run has nobody to send to."""
         on_runpod = "RUNPOD_WEBHOOK_POST_OUTPUT" in os.environ
         sinks: list[Sink] = [joining_threads(send)] if on_runpod else []
         return ProgressReporter(sinks, self.settings.progress_interval_seconds)

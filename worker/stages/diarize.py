@@ -23,7 +23,13 @@ from worker.engines.diarization.activity import Activity, ActivityRecorder
 from worker.engines.diarization.clustering import SpeakerBounds, cluster
 from worker.engines.diarization.embeddings import Vectors, embed
 from worker.engines.diarization.turns import speaker_turns
-from worker.engines.segmentation import Segmenter, embedding_of, segmentation_of, windows_at_once
+from worker.engines.segmentation import (
+    SegmentationStream,
+    Segmenter,
+    embedding_of,
+    segmentation_of,
+    windows_at_once,
+)
 from worker.memory import trim_heap
 from worker.types import Diarization, Samples, SpeakerTurn, Waveform
 
@@ -73,9 +79,14 @@ def find_activity(samples: Samples, pipeline: DiarizationPipeline, ctx: StageCon
     """Run the pipeline's segmentation over a waveform; arguments as in `diarize`."""
     segmenter = Segmenter(segmentation_of(pipeline.model))
     recorder = recorder_for(pipeline)
-    batch = windows_at_once(segmenter.device, ctx.batch_size)
-    for scores in segmenter.run(samples, batch, partial(_step, ctx)):
+    windows = SegmentationStream(segmenter, windows_at_once(segmenter.device, ctx.batch_size))
+    total, done = segmenter.grid.count(len(samples)), 0
+    for batch in (*windows.batches(samples), *windows.last_batches()):
+        _step(ctx, done / total)
+        scores = batch()
         recorder.add(scores)
+        done += len(scores)
+    _step(ctx, 1.0)
     return recorder.activity()
 
 
