@@ -24,9 +24,9 @@ from edge_client.batch.shutdown import Shutdown, ShutdownLevel
 from edge_client.batch.types import Filter, RunConfig
 from edge_client.errors import BadUsage, EdgeError, Interrupted
 from edge_client.jobs.callback_url import checked as checked_webhook
-from edge_client.jobs.claim import Claim
+from edge_client.jobs.claim import Claim, Wanted
 from edge_client.jobs.poll import PollInterval
-from edge_client.jobs.submit import Order, check_job_options
+from edge_client.jobs.submit import check_job_options
 from edge_client.services.edge import Edge
 from edge_client.services.presign import LIKELY_FACTOR
 from edge_client.text import Printer
@@ -88,7 +88,7 @@ class Options:
 def batch(env_file: Path | None, printer: Printer, options: Options) -> int:
     """Run a batch, or show what it would run; return the exit code."""
     options.check()
-    job = check_job_options(options.job)
+    wanted = Wanted(wishes=check_job_options(options.job), webhook=options.webhook)
     failed = failed_in(options.failed_path) if options.failed_path is not None else ()
     edge = Edge.load(env_file)
     if options.webhook is not None:
@@ -106,7 +106,6 @@ def batch(env_file: Path | None, printer: Printer, options: Options) -> int:
         return 0
     if options.dry_run:
         return dry_run(edge, chosen, printer.as_json)
-    wanted = Order(job, options.webhook, options.force, printer.note).wanted()
     interval = partial(poll_interval, options.webhook is not None)
     config = RunConfig(wanted, interval, options.max_in_flight)
     return _run(edge, chosen, config, options.report_path, printer.as_json)

@@ -23,7 +23,7 @@ from edge_client.batch.types import Filter, PlannedAction, PlannedSession
 from edge_client.errors import StorageRefused
 from edge_client.jobs.claim import StoredClaim
 from edge_client.services.edge import Edge
-from edge_client.services.presign import Length, LengthSource
+from edge_client.services.presign import Length
 from edge_client.services.s3 import ObjectInfo
 from edge_client.session import Session
 from tests.fakes.servers import RunpodServer, S3Server
@@ -157,7 +157,7 @@ def work(
 def exact(planned: PlannedSession) -> Length:
     """Ten bytes a second."""
     assert planned.audio is not None
-    return Length(planned.audio.size_bytes / 10, LengthSource.HEADER)
+    return Length(planned.audio.size_bytes / 10)
 
 
 def test_first_recordings_are_measured_the_others_estimated_alike() -> None:
@@ -177,7 +177,7 @@ def test_first_recordings_are_measured_the_others_estimated_alike() -> None:
 
 def test_length_that_is_guessed_sets_no_rate() -> None:
     def measure(planned: PlannedSession) -> Length:
-        guess = Length(7.0, LengthSource.ESTIMATE)
+        guess = Length(7.0, is_estimate=True)
         return guess if planned.session.name == "s0" else exact(planned)
 
     found = measure_all([work(0), work(1), work(2)], measure, at_most=2)
