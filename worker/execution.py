@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from types import TracebackType
 from typing import Self, TypeVar
 
 from bucketscribe_contract import FailureCode, Stage
@@ -59,12 +58,7 @@ class TaskGroup:
 
         return self._pool.submit(task)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if error is not None:
             self._stop(error)
         self._pool.shutdown(wait=True)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+_time = attrgetter("start", "end")
 
 
 class SegmentQueue:
@@ -113,10 +115,6 @@ def _of(segment: TextSegment, sentences: Iterator[TimedSegment]) -> list[TimedSe
         found.append(sentence)
         left -= len(letters(sentence.text))
     return found
-
-
-def _time(segment: TextSegment) -> tuple[float, float]:
-    return segment.start, segment.end
 
 
 @dataclass(frozen=True)
@@ -290,14 +288,7 @@ class Job:
     def _align(
         self, waveform: Waveform, segments: SegmentQueue, count: int, token: CancelToken
     ) -> Alignment:
-        """Align segments as they come; all that have come meanwhile together.
-
-        Args:
-            waveform: The recording.
-            segments: Of its text.
-            count: How many will come.
-            token: Cancels the stage.
-        """
+        """Align segments as they come, of which there will be ``count``: what is there together."""
         aligned: list[tuple[Transcription, Alignment]] = []
         aligner: Aligner | None = None
         done = 0

@@ -150,8 +150,8 @@ class Runtime:
         finally:
             self._must_recycle |= running.runner.is_poisoned or self._growth.is_too_much()
             if self._log is not None:
-                warned = running.warnings or running.runner.warnings
-                self._log.add(running.audio_s, running.runner.timings, warned)
+                self._log.audio_s, self._log.stages = running.audio_s, running.runner.timings
+                self._log.warnings = running.warnings or running.runner.warnings
 
     def finish(self, output: dict[str, Any]) -> dict[str, Any]:
         """Return the output as the SDK may post it, asking for a fresh worker where one is needed.

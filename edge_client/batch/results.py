@@ -61,7 +61,7 @@ def record_end(session: Session, end: End, now: datetime) -> Record:
         code=None if outcome.cause is None else cause_name(outcome.cause),
         job_id=claim.job_id,
         submissions=(*(a.ended for a in claim.earlier), outcome.result.value),
-        audio_s=claim.duration_s if delivered is None else delivered.duration_s,
+        audio_s=claim.duration_s if delivered is None else delivered.duration_seconds,
         gpu_s=_gpu_s(end),
         segments=None if delivered is None else delivered.segments_count,
         speakers=None if delivered is None else delivered.speakers_count,
@@ -74,7 +74,8 @@ def record_end(session: Session, end: End, now: datetime) -> Record:
 def _gpu_s(end: End) -> float | None:
     if end.status is not None and end.status.execution_time_ms is not None:
         return end.status.execution_time_ms / 1000
-    return None if end.outcome.delivered is None else end.outcome.delivered.processing_s
+    delivered = end.outcome.delivered
+    return None if delivered is None else delivered.processing_time_seconds
 
 
 def record_without_end(

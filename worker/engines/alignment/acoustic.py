@@ -159,11 +159,6 @@ def can_be_padded(model: nn.Module) -> bool:
     return False
 
 
-def count_frames(model: nn.Module, n_samples: int) -> int:
-    """Return how many frames of emission a paddable model gives for so many samples."""
-    return _after(_layers(model), n_samples)
-
-
 @contextmanager
 def first_norm_told(model: nn.Module, n_samples: Sequence[int]) -> Iterator[None]:
     """Make the first layer's group norm, if the model has one, look at no padding.
@@ -181,7 +176,7 @@ def first_norm_told(model: nn.Module, n_samples: Sequence[int]) -> Iterator[None
         return
     # upstream: torchaudio 2.8.0, transformers 4.57.6, no issue known; can go when their group norm
     # takes a mask
-    first.layer_norm = _RowByRow(norm, [_after([first], n) for n in n_samples])
+    first.layer_norm = _RowByRow(norm, [_count_frames([first], n) for n in n_samples])
     try:
         yield
     finally:
@@ -218,7 +213,7 @@ class _Sent:
             self.arrival.synchronize()
         is_padded = len(self.batch.members) > 1
         for row, i, n in zip(self.on_host, self.batch.members, self.batch.n_samples, strict=True):
-            n_frames = count_frames(aligner.model, n) if is_padded else len(row)
+            n_frames = _count_frames(_layers(aligner.model), n) if is_padded else len(row)
             yield i, row[:n_frames].numpy()
 
 
@@ -301,7 +296,8 @@ def _layers(model: nn.Module) -> Any:
     return model.wav2vec2.feature_extractor.conv_layers  # type: ignore[union-attr]
 
 
-def _after(layers: Any, n: int) -> int:
+def _count_frames(layers: Any, n: int) -> int:
+    """Return how many frames the convolutions make of ``n`` samples."""
     for layer in layers:
         n = max(0, (n - layer.conv.kernel_size[0]) // layer.conv.stride[0] + 1)
     return n
