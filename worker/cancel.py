@@ -7,16 +7,11 @@ Raises `JobCancelled`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
 
 from bucketscribe_contract import Stage
 from worker.errors import JobCancelled
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 class CancelToken:
@@ -69,20 +64,3 @@ class StageContext:
             length: How much of the stage it is.
         """
         return replace(self, progress=lambda done: self.progress(start + length * done))
-
-
-@contextmanager
-def checked_before_each_forward(
-    token: CancelToken, stage: Stage, *modules: nn.Module
-) -> Iterator[None]:
-    """Check the token before every forward pass of the modules, so a job stops within a batch."""
-
-    def check(*_: Any) -> None:
-        token.check(stage)
-
-    hooks = [module.register_forward_pre_hook(check) for module in modules]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()

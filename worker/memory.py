@@ -141,7 +141,9 @@ class MemoryGrowth:
 
     def is_too_much(self) -> bool:
         """Measure after a job: whether host or GPU memory grew beyond the share."""
-        now = psutil.Process().memory_info().rss, _reserved_bytes()
+        cuda = cuda_of_torch()
+        reserved = 0 if cuda is None else int(cuda.memory_reserved())
+        now = psutil.Process().memory_info().rss, reserved
         if self._first is None:
             self._first = now
             return False
@@ -149,10 +151,6 @@ class MemoryGrowth:
             after > before * (1 + self._share) and after - before > _NOISE_BYTES
             for before, after in zip(self._first, now, strict=True)
         )
-
-
-def _reserved_bytes() -> int:
-    return int(cuda.memory_reserved()) if (cuda := cuda_of_torch()) is not None else 0
 
 
 def cuda_of_torch() -> Any:

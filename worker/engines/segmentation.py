@@ -214,12 +214,7 @@ class Segmenter:
         self.grid = WindowGrid(inference.duration, inference.step)
         self.frames = FrameGrid(field.duration, field.step)
         self.is_powerset = bool(inference.model.specifications.powerset)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        device: torch.device = self._inference.device
-        return device
+        self.device: torch.device = inference.device
 
     def score(self, samples: Samples, windows: npt.ArrayLike) -> Scores:
         """Run the model on some windows, (n,), of a waveform: (n, n_frames, n_speakers)."""

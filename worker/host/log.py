@@ -122,11 +122,12 @@ class JobLog:
             output: What the queue gets: ``status``, ``failure`` or ``error`` tell how it ended.
         """
         seconds = time.perf_counter() - self._started
+        failure = json.loads(output["error"]) if "error" in output else output.get("failure")
         work_s, audio_s = seconds - self.models_s, self.audio_s
         return {
             "job": self.job_id,
             "status": "failed" if "error" in output else output.get("status", "ok"),
-            "error": _code(output),
+            "error": None if failure is None else str(failure["code"]),
             "audio_seconds": None if audio_s is None else round(audio_s, 1),
             "seconds": round(seconds, 2),
             "real_time_factor": round(work_s / audio_s, 4) if audio_s else None,
@@ -157,11 +158,3 @@ def said(facts: Mapping[str, Any]) -> str:
         "asks for a fresh worker" if facts["fresh_worker"] else "",
     ]
     return "; ".join(part for part in parts if part)
-
-
-def _code(output: Mapping[str, Any]) -> str | None:
-    """Return the code of the failure that an output carries."""
-    failure = output.get("failure")
-    if "error" in output:
-        failure = json.loads(output["error"])
-    return None if failure is None else str(failure["code"])

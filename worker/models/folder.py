@@ -191,7 +191,11 @@ def _complete(
             "these, or bake it with python -m builder.fetch_models"
         )
     others = {m.path for n, m in profile.whisper.models.items() if n != name}
-    lacking = [f for f in _lacking(folder, profile) if not any(_is_in(f, o) for o in others)]
+    lacking = [
+        file
+        for file, entry in profile.files.items()
+        if _size(folder / file) != entry.bytes and not any(_is_in(file, o) for o in others)
+    ]
     incomplete = [w for w in profile.provenance if any(_is_in(file, w) for file in lacking)]
     models = {where: at for where in incomplete if (at := _cached(where, profile, cache))}
     left = [f for f in lacking if not any(_is_in(f, where) for where in models)]
@@ -202,10 +206,6 @@ def _complete(
             "another size; make it anew with python -m builder.fetch_models"
         )
     return ModelsFolder(folder, profile, name, passed_over, models)
-
-
-def _lacking(folder: Path, profile: Profile) -> list[str]:
-    return [n for n, file in profile.files.items() if _size(folder / n) != file.bytes]
 
 
 def _cached(where: str, profile: Profile, cache: Path) -> Path | None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 
 from bucketscribe_contract import Stage, WarningCode
-from worker.cancel import StageContext, checked_before_each_forward
+from worker.cancel import StageContext
 from worker.engines.alignment.acoustic import Aligner, emit, plan_batches
 from worker.engines.alignment.labels import Alphabet
 from worker.engines.alignment.words import PlacedSentence, PlacedWord, place_segment, slice_of
@@ -54,7 +54,8 @@ def align(
         plain = tuple(TimedSegment(s.start, s.end, s.text.strip()) for s in segments)
         return Alignment(plain, (WarningCode.ALIGNMENT_UNAVAILABLE,))
     aligned: dict[int, list[TimedSegment]] = {}
-    with checked_before_each_forward(ctx.cancel, Stage.ALIGN, aligner.model):
+    # a hook, so that the job stops within a batch
+    with aligner.model.register_forward_pre_hook(lambda *_: ctx.cancel.check(Stage.ALIGN)):
         for i, sentences in _place(waveform, segments, aligner, ctx):
             aligned[i] = _complete(segments[i], sentences, aligner.joiner)
             ctx.progress(len(aligned) / len(segments))

@@ -103,12 +103,8 @@ def _step(ctx: StageContext, share: float) -> None:
 
 
 def _hints(job: JobInput) -> Hints:
-    named = {
-        "num_speakers": job.num_speakers,
-        "min_speakers": job.min_speakers,
-        "max_speakers": job.max_speakers,
-    }
-    return {name: value for name, value in named.items() if value is not None}
+    names = {"num_speakers", "min_speakers", "max_speakers"}
+    return job.model_dump(include=names, exclude_none=True)
 
 
 def _find_turns(

@@ -170,7 +170,7 @@ def _decode(
 
 
 def _check_language(language: str | None, whisper: Whisper) -> None:
-    spoken = whisper.languages
+    spoken = whisper.model.supported_languages
     if language is not None and language not in spoken:
         what = "is English-only" if spoken == ["en"] else "does not know it"
         message = f"language {language!r}: this worker's Whisper model {what}"
