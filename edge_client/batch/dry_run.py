@@ -26,7 +26,7 @@ from edge_client.batch.types import Filter, PlannedAction, PlannedSession, Recor
 from edge_client.errors import AudioNotFound
 from edge_client.jobs.submit import read_recording
 from edge_client.services.edge import Edge
-from edge_client.services.presign import Length, LengthSource
+from edge_client.services.presign import Length
 from edge_client.text import audio_length, clock_time, safe_line, visible
 
 MEASURED_AT_MOST = 500
@@ -119,7 +119,7 @@ class _ByteRate:
         if length is None:
             rate = self._bytes / self._seconds if self._seconds else WAV_BYTES_PER_S
             return MeasuredSession(planned, size_bytes / rate, is_about=True)
-        if length.source is not LengthSource.HEADER:
+        if length.is_estimate:
             return MeasuredSession(planned, length.duration_s, is_about=True)
         self._bytes += size_bytes
         self._seconds += length.duration_s

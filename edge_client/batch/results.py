@@ -62,7 +62,7 @@ def record_end(session: Session, end: End) -> Record:
         return record
     return replace(
         record,
-        audio_s=delivered.duration_s,
+        audio_s=delivered.duration_seconds,
         segments=delivered.segments_count,
         speakers=delivered.speakers_count,
         language=delivered.language,
@@ -73,7 +73,8 @@ def record_end(session: Session, end: End) -> Record:
 def _gpu_s(end: End) -> float | None:
     if end.status is not None and end.status.execution_time_ms is not None:
         return end.status.execution_time_ms / 1000
-    return None if end.outcome.delivered is None else end.outcome.delivered.processing_s
+    delivered = end.outcome.delivered
+    return None if delivered is None else delivered.processing_time_seconds
 
 
 def record_without_end(

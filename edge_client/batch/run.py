@@ -23,9 +23,9 @@ from edge_client.batch.shutdown import Shutdown, ShutdownLevel
 from edge_client.batch.types import Filter, RunConfig
 from edge_client.errors import BadUsage, EdgeError, Interrupted
 from edge_client.jobs.callback_url import checked as checked_webhook
-from edge_client.jobs.claim import Claim
+from edge_client.jobs.claim import Claim, Wanted
 from edge_client.jobs.poll import PollInterval
-from edge_client.jobs.submit import Order, check_job_options
+from edge_client.jobs.submit import check_job_options
 from edge_client.services.edge import Edge
 from edge_client.services.presign import LIKELY_FACTOR
 from edge_client.text import Printer
@@ -60,7 +60,7 @@ def batch(
     """
     _refuse_two({"--session": sessions, "--user": user, "--retry-failed": failed_path})
     _refuse_two({"--dry-run": dry_run, "--report": report_path})
-    checked_job = check_job_options(job)
+    wanted = Wanted(wishes=check_job_options(job), webhook=webhook)
     failed = failed_in(failed_path) if failed_path is not None else ()
     edge = Edge.load(env_file)
     if webhook is not None:
@@ -78,7 +78,6 @@ def batch(
         return 0
     if dry_run:
         return show_dry_run(edge, chosen, printer.as_json)
-    wanted = Order(checked_job, webhook, force, printer.note).wanted()
     config = RunConfig(wanted, partial(poll_interval, webhook is not None), max_in_flight)
     return _run(edge, chosen, config, report_path, printer.as_json)
 

@@ -28,10 +28,12 @@ def no_sleep_between_retries() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def models() -> Models:
     """The demo models, as a worker loads them."""
+    from worker.models.folder import find_models
     from worker.models.load import load_models
 
     quiet_libraries()
-    return load_models(WorkerSettings())
+    settings = WorkerSettings()
+    return load_models(settings, find_models(settings))
 
 
 @dataclass

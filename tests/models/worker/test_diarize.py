@@ -20,7 +20,7 @@ from worker.cancel import CancelToken, StageContext
 from worker.engines.segmentation import Segmenter, same_segmentation, segmentation_of
 from worker.errors import JobCancelled
 from worker.models.load import Models
-from worker.stages.diarize import diarize, diarize_activity, recorder_for
+from worker.stages.diarize import diarize, recorder_for
 from worker.stages.speech import find_speech
 from worker.types import Diarization, Waveform
 
@@ -168,7 +168,7 @@ def test_what_speech_detection_heard_is_not_computed_again(models: Models) -> No
     waveform, ctx = Waveform(short_speech()), StageContext(batch_size=32)
     recorder = recorder_for(pipeline)
     find_speech([waveform.samples], detector, ctx, recorder.add)
-    shared = diarize_activity(waveform, recorder.activity(), INLINE, pipeline, ctx)
+    shared = diarize(waveform, INLINE, pipeline, ctx, recorder.activity())
     assert shared == diarize(waveform, INLINE, pipeline, ctx)
     assert shared.turns
 

@@ -37,7 +37,7 @@ def late_german(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def run(runtime: Runtime, **job: Any) -> Transcript:
     """Run one job."""
-    progress = runtime.reporter(lambda _: None)
+    progress = runtime.begin(None, lambda _: None)
     return Transcript.model_validate(runtime.run(job, CancelToken(), progress))
 
 

@@ -15,7 +15,7 @@ from builder.pins import HubModel, HubProfile, Mirrors, load_profile
 from builder.verify_offline import main
 from tests.fakes.hub import TOKEN, Hub, commit_of
 from tests.unit.builder.tiny_profile import sha256
-from worker.models.folder import Profile
+from worker.models.folder import ModelsFolder, Profile
 
 if TYPE_CHECKING:
     from torchaudio.pipelines import Wav2Vec2ASRBundle
@@ -134,12 +134,10 @@ def test_production_folder_passes_and_the_worker_loads_its_bundle(
 
     nothing: Any = None  # an aligner needs none of the other models
     worker = Models(
-        folder=production_dir,
-        profile=Profile.read(production_dir),
+        folder=ModelsFolder(production_dir, Profile.read(production_dir), "tiny.en"),
         device=Device("cpu", "int8", 1, 1, 1, 1),
         detector=nothing,
         whisper=nothing,
-        whisper_name="tiny.en",
         diarization=nothing,
     )
     aligner = worker.aligner("de")

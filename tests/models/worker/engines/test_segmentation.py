@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pyannote.audio import Inference
 
 from tests.fakes.diarization import FRAME, StandIn, smooth_scores
-from worker.engines.segmentation import OverlapMean, SegmentationStream, Segmenter, WindowGrid
+from worker.engines.segmentation import OverlapMean, SegmentationStream, WindowGrid
 
 SMALL = WindowGrid(10 / 16_000, 4 / 16_000)
 
@@ -88,17 +88,6 @@ def test_samples_that_arrive_in_parts_give_the_same_batches(
     sizes = [batch_size] * (complete // batch_size) + [complete % batch_size or None]
     sizes.append(1 if SMALL.has_orphan(n_samples) else None)
     assert [len(part) for part in found] == [size for size in sizes if size]
-
-
-def test_progress_goes_from_nothing_to_all() -> None:
-    segmenter: Any = Copying(grid=SMALL)
-    shares: list[float] = []
-    total = 0
-    for scores in Segmenter.run(segmenter, np.zeros(50, np.int16), 3, shares.append):
-        total += len(scores)
-    assert total == SMALL.count(50)
-    assert shares == sorted(shares)
-    assert (shares[0], shares[-1]) == (0.0, 1.0)
 
 
 @settings(deadline=None, max_examples=40)

@@ -17,7 +17,7 @@ from edge_client.batch.types import Filter, PlannedAction, PlannedSession
 from edge_client.errors import StorageRefused
 from edge_client.jobs.claim import StoredClaim
 from edge_client.services.edge import Edge
-from edge_client.services.presign import Length, LengthSource
+from edge_client.services.presign import Length
 from edge_client.session import Session
 from tests.fakes.servers import RunpodServer, S3Server
 from tests.unit.edge_client.batch.samples import planned, put_claim, session
@@ -123,8 +123,7 @@ def work(number: int, size: int = 100) -> PlannedSession:
 def exact(each: PlannedSession) -> Length:
     """Ten bytes a second; the first session's is a guess."""
     assert each.audio is not None
-    source = LengthSource.HEADER if each.session != session(0) else LengthSource.ESTIMATE
-    return Length(each.audio.size_bytes / 10, source)
+    return Length(each.audio.size_bytes / 10, is_estimate=each.session == session(0))
 
 
 def test_first_recordings_are_measured_the_others_estimated_alike() -> None:

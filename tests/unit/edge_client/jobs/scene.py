@@ -3,13 +3,11 @@
 import base64
 import gzip
 import hashlib
-from dataclasses import replace
 from typing import Any
 
 from bucketscribe_contract import (
     FailureCode,
     JobFailure,
-    JobInput,
     Stage,
     StoredResult,
     TranscriptForm,
@@ -19,7 +17,7 @@ from edge_client import api
 from edge_client.jobs import claim as claims
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.outcome import Outcome
-from edge_client.jobs.submit import Order, Submission, submit
+from edge_client.jobs.submit import Submission
 from edge_client.services.edge import Edge
 from tests.fakes.servers import Reply, RunpodServer, S3Server
 from tests.unit.edge_client.samples import SESSION, FakeClock, claim, job, transcript, wav
@@ -100,9 +98,8 @@ class Scene:
 
     def submit(self, **changes: Any) -> Submission:
         """Submit the session, in English and without speakers unless it is said otherwise."""
-        job_input = JobInput(audio_url="https://placeholder.invalid/", language="en", diarize=False)
-        order = Order(job_input, webhook=None, force=False, say=self.said.append)
-        return submit(self.edge, SESSION, replace(order, **changes))
+        asked = {"language": "en", "diarize": False, "say": self.said.append} | changes
+        return api.submit(self.edge, SESSION, **asked)
 
     def go(self, timeout_s: float | None = None) -> Outcome:
         """Wait, as any box can."""

@@ -12,10 +12,12 @@ from edge_client import api
 from edge_client.clock import Clock
 from edge_client.errors import ClaimConflict, StorageRefused, Unreachable, WaitTimedOut
 from edge_client.jobs import claim as claims
+from edge_client.jobs.claim import Claim
 from edge_client.jobs.outcome import Outcome
-from edge_client.jobs.reconcile import SearchResult, find_unconfirmed
+from edge_client.jobs.reconcile import find_unconfirmed
 from edge_client.jobs.retry_policy import Ending, Result
 from edge_client.jobs.submit import State, Submission
+from edge_client.jobs.transcript import Delivered
 from edge_client.services.runpod import is_idle
 from tests.fakes.servers import Reply
 from tests.unit.edge_client.jobs.scene import GONE, IDLE, Scene, expires_s, failed, undelivered
@@ -282,7 +284,7 @@ def counts(queued: int = 0, at_work: int = 0, running: int = 0) -> dict[str, Any
     }
 
 
-Search = Callable[[], SearchResult | None]
+Search = Callable[[], Claim | Delivered | Ending | None]
 
 
 @pytest.fixture
@@ -315,8 +317,7 @@ def test_only_the_transcript_of_the_request_is_it(
     scene: Scene, search: Search, request_id: str, found: bool
 ) -> None:
     scene.store_result(request_id=request_id)
-    seen = search()
-    assert (seen is not None and seen.delivered is not None) is found
+    assert isinstance(search(), Delivered) is found
 
 
 @pytest.mark.parametrize("noise", [None, Reply(counts(queued=1)), Reply(status=401)])
@@ -333,7 +334,7 @@ def test_absence_takes_an_idle_endpoint_for_longer_than_a_post_can_be_on_its_way
     scene.clock.sleep(119)
     assert search() is None
     scene.clock.sleep(1)
-    assert search() == SearchResult()
+    assert search() is Ending.UNANSWERED
 
 
 def test_job_that_ends_between_the_two_looks_is_not_missed(scene: Scene, search: Search) -> None:
@@ -346,14 +347,12 @@ def test_job_that_ends_between_the_two_looks_is_not_missed(scene: Scene, search:
             scene.store_result()
 
     scene.s3.refuse = stored_after_the_last_look_at_the_queue
-    seen = search()
-    assert seen is not None
-    assert seen.delivered is not None
+    assert isinstance(search(), Delivered)
 
 
 def test_id_that_the_posting_box_wrote_meanwhile_is_followed(scene: Scene, search: Search) -> None:
     theirs = scene.held(job_id="job-9")
-    assert search() == SearchResult(claim=theirs)
+    assert search() == theirs
     assert claims.current(scene.edge.bucket, SESSION) == theirs
 
 

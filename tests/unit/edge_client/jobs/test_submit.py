@@ -61,7 +61,7 @@ def test_no_recording_is_said_before_anything_is_claimed(scene: Scene) -> None:
 def test_recording_that_no_url_outlives_is_not_claimed(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    week = presign.Length(604_800.0, presign.LengthSource.HEADER)
+    week = presign.Length(604_800.0)
     monkeypatch.setattr(presign, "recording_length", lambda head, size: week)
     with pytest.raises(RecordingTooLong):
         scene.submit()
@@ -261,8 +261,7 @@ def test_keys_that_outlive_the_urls_and_a_progress_file_are_no_news(scene: Scene
 
 
 def test_request_over_two_kilobytes_is_said_and_sent(scene: Scene) -> None:
-    wishes = JobInput(audio_url="https://placeholder.invalid/", initial_prompt="x" * 2000)
-    assert scene.submit(wishes=wishes).state is State.SUBMITTED
+    assert scene.submit(initial_prompt="x" * 2000).state is State.SUBMITTED
     assert "over our 2 KB" in scene.said[0]
 
 

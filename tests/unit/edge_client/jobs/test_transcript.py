@@ -29,11 +29,11 @@ def test_transcript_of_the_contract_is_read_and_what_a_newer_worker_adds_ignored
     assert parse(body).delivered(len(body)) == Delivered(
         segments_count=1,
         speakers_count=1,
-        duration_s=2.0,
-        processing_s=0.5,
+        duration_seconds=2.0,
+        processing_time_seconds=0.5,
         language="en",
         warnings=("NEW_ONE",),
-        size_bytes=len(body),
+        bytes=len(body),
     )
 
 
