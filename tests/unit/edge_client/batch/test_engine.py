@@ -4,18 +4,19 @@ import itertools
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from edge_client.batch import engine as engine_
-from edge_client.batch.engine import Engine
+from edge_client.batch.engine import Engine, Relay, SessionRun
 from edge_client.batch.progress import BatchProgress
 from edge_client.batch.shutdown import Shutdown, ShutdownLevel
 from edge_client.batch.types import PlannedAction, PlannedSession, Record, RunConfig
 from edge_client.clock import Clock
-from edge_client.errors import EdgeError, StorageRefused, Unauthorized, Unreachable
+from edge_client.errors import EdgeError, RateLimited, StorageRefused, Unauthorized, Unreachable
 from edge_client.jobs import claim as claims
 from edge_client.jobs.claim import Claim, Wanted
 from edge_client.jobs.poll import PollInterval
@@ -25,6 +26,7 @@ from edge_client.session import Session
 from edge_client.settings import load
 from tests.fakes.servers import RunpodServer, S3Server
 from tests.unit.edge_client.batch.endpoint import Endpoint
+from tests.unit.edge_client.batch.samples import put_claim
 
 SUBMIT = PlannedAction.SUBMIT
 Listed = str | PlannedSession | Callable[[], object]
@@ -36,12 +38,14 @@ class Recorder(BatchProgress):
 
     def __init__(self) -> None:
         super().__init__(Clock())
+        self.jobs: list[str] = []
         self.records: dict[str, Record] = {}
         self.has_submitted = threading.Event()
 
     def submitted(self, session: Session, claim: Claim) -> None:
         """Remember."""
         super().submitted(session, claim)
+        self.jobs.append(session.name)
         self.has_submitted.set()
 
     def ended(self, record: Record) -> None:
@@ -121,7 +125,7 @@ def test_session_listed_twice_is_submitted_once_and_what_is_no_work_is_named(ben
     ends = bench.run(twice, bench.submitted, twice, *others, bench.endpoint.release.set)
     assert ends == {"slow-1": "done", "not_merged": "not_merged", "failed_before": "failed_before"}
     assert bench.shown.stats.actions == {SUBMIT: 2} | dict.fromkeys(kinds, 1)
-    assert bench.endpoint.posts == {"slow-1": 1}
+    assert bench.shown.jobs == ["slow-1"]
 
 
 def test_failures_are_named_and_recovered_where_another_job_can_help(bench: Bench) -> None:
@@ -168,6 +172,19 @@ def test_job_of_another_box_is_followed_not_submitted(bench: Bench) -> None:
     # another box claims it first: the claim is there, and the plan does not know
     assert bench.run(planned) == {"s-1": "done"}
     assert bench.endpoint.posts == {"s-1": 1}
+
+
+def test_session_that_another_box_claims_between_two_tries_is_followed(bench: Bench) -> None:
+    planned, now = bench.session("s-1"), Clock().now()
+    config = RunConfig(Wanted(), lambda _: PollInterval())
+    run = SessionRun(bench.edge, planned, config, Relay(), Recorder())
+    bench.endpoint.refuse = lambda method, path: 429 if path == "/run" else None
+    with pytest.raises(RateLimited):
+        run.step()
+    put_claim(bench.s3, planned.session, submitted_at=now, expires_at=now + timedelta(hours=1))
+    run.step()
+    assert not run.is_mine
+    assert run.claim == claims.current(bench.edge.bucket, planned.session)
 
 
 @pytest.mark.parametrize(
