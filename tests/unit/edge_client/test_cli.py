@@ -121,6 +121,7 @@ def test_incomplete_transcript_says_so(runpod: RunpodServer, capsys: Capture) ->
         (["submit", "s1", "--min-speakers", "3", "--max-speakers", "2"], "min_speakers (3)"),
         (["submit", "s1", "--num-speakers", "0"], "--num-speakers"),
         (["submit", "s1", "--webhook", "http://x"], "--webhook"),
+        (["webhook", "secret", "--base", "http://h.example"], "https"),
         (["submit", "s1", "--timeout", "5"], "--wait"),
         (["presign", "users/u1"], "users/USER/audio/sessions/NAME"),
         (["presign", "users/u1/audio/sessions/s1", "--expires", "604801"], "604800"),
