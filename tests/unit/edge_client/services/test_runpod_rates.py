@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from edge_client.clock import Clock
-from edge_client.errors import RateLimited
 from edge_client.services.runpod import MAX_PAUSE_S, RATES, Kind, Rate, TokenBucket
 from tests.unit.edge_client.samples import FakeClock
 
@@ -127,17 +126,6 @@ def test_answer_to_an_earlier_request_does_not_end_the_pauses(
     bucket.refused(bucket.acquire(), None)
     bucket.acquire()
     assert clock.slept == [1.0, 2.0]
-
-
-def test_who_has_no_patience_is_told_the_wait_and_takes_no_place(clock: FakeClock) -> None:
-    bucket = TokenBucket(Rate(per_s=0.1, burst=1), clock)
-    bucket.acquire()
-    for _ in range(3):
-        with pytest.raises(RateLimited) as caught:
-            bucket.acquire(9.0)
-        assert caught.value.retry_after_s == 10.0
-    bucket.acquire(10.0)
-    assert clock.slept == [10.0]
 
 
 def test_jitter_shortens_own_pauses_alone(clock: FakeClock) -> None:
