@@ -27,15 +27,6 @@ def test_plain_view_prints_only_news() -> None:
     ]  # fmt: skip
 
 
-def test_view_for_programs_shows_notes_alone() -> None:
-    out = io.StringIO()
-    with view_for(True, out) as view:
-        assert type(view) is QuietView
-        view.show(JobProgress("running"))
-        view.note("the network is away")
-    assert out.getvalue() == "the network is away\n"
-
-
 def test_live_line_shows_stage_percent_and_time() -> None:
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=100)
@@ -50,14 +41,21 @@ def test_live_line_shows_stage_percent_and_time() -> None:
         assert shown in text
 
 
-def test_terminal_gets_the_live_line_and_a_pipe_plain_ones() -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    for stream, kind in ((Terminal(), LiveView), (io.StringIO(), PlainView)):
-        with view_for(False, stream) as view:
-            assert type(view) is kind
+@pytest.mark.parametrize(
+    ("as_json", "is_terminal", "kind"),
+    [(False, True, LiveView), (False, False, PlainView), (True, True, QuietView)],
+)
+def test_terminal_gets_the_live_line_a_pipe_plain_ones_and_a_program_notes_alone(
+    as_json: bool, is_terminal: bool, kind: type
+) -> None:
+    out = io.StringIO()
+    out.isatty = lambda: is_terminal  # type: ignore[method-assign]
+    with view_for(as_json, out) as view:
+        assert type(view) is kind
+        if as_json:
+            view.show(JobProgress("running"))
+            view.note("the network is away")
+            assert out.getvalue() == "the network is away\n"
 
 
 @pytest.mark.parametrize(

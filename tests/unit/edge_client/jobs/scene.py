@@ -117,13 +117,6 @@ class Scene:
         """The bodies of all POSTs of /run."""
         return [call.body for call in self.runpod.calls if call.path == "/run"]
 
-    def refuse_puts(self, key: str, times: int, answer: tuple[int, str]) -> None:
-        """Refuse the first PUTs of a key."""
-        left = iter(range(times))
-        self.s3.refuse = lambda method, of: (
-            answer if (method, of) == ("PUT", key) and next(left, None) is not None else None
-        )
-
 
 def expires_s(url: str) -> int:
     return int(url.split("X-Amz-Expires=")[1].split("&")[0])

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable
+from unittest.mock import Mock
 
 import pytest
 
@@ -34,26 +35,11 @@ class Watcher:
     def __init__(self, clock: FakeClock) -> None:
         self.shown: list[JobProgress] = []
         self.notes: list[str] = []
-        self.clock = clock
-
-    def show(self, progress: JobProgress) -> None:
-        """Remember."""
-        self.shown.append(progress)
-
-    def note(self, message: str) -> None:
-        """Remember."""
-        self.notes.append(message)
+        self.clock, self.show, self.note = clock, self.shown.append, self.notes.append
 
     def watch(self, answers: Iterable[JobStatus | Exception]) -> JobStatus | None:
         """Poll until the end, and return its status."""
-        left = iter(answers)
-
-        def ask() -> JobStatus:
-            answer = next(left)
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
-
+        ask = Mock(side_effect=answers)
         poller = Poller(ask, self, self.clock, PollInterval())
         while not isinstance(seen := poller.look(), Finished):
             self.clock.sleep(seen)

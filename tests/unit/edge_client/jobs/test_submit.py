@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bucketscribe_contract import JobInput, RunRequest
+from bucketscribe_contract import JobInput
 from edge_client.errors import (
     AnswerLost,
     AudioNotFound,
@@ -19,13 +19,7 @@ from edge_client.errors import (
     RateLimited,
     Unauthorized,
 )
-from edge_client.jobs.callback_url import fill
 from edge_client.jobs.submit import State
-from edge_client.services import presign
-from edge_client.services.s3 import connect
-from edge_client.session import Session
-from edge_client.settings import load
-from edge_client.webhook.server import fresh_secret
 from tests.fakes.servers import Reply
 from tests.unit.edge_client.jobs.scene import GONE, Scene, expires_s
 from tests.unit.edge_client.samples import NOW, SESSION, claim, job
@@ -227,32 +221,3 @@ def test_claim_keeps_what_was_asked_for_and_no_url(scene: Scene) -> None:
     }
     assert f"/{SESSION.progress_key}?" in scene.posts[0]["input"]["progress_url"]
     assert b"X-Amz" not in scene.s3.objects[SESSION.claim_key].body
-
-
-def test_request_with_three_presigned_urls_is_under_2048_bytes(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for name, value in {
-        "COGNITO_S3_BUCKET": "clouddrive-app-bucket",
-        "AWS_REGION": "us-east-2",
-        "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
-        "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
-    }.items():
-        monkeypatch.setenv(name, value)
-    session = Session("512b3590-30b1-707d-ed46-bf68df7b52d5", "session_2025-12-15T02_47_34_213Z")
-    urls = presign.sign_urls(connect(load()), session, 604_800)
-    job_input = JobInput(
-        audio_url=urls.audio_url,
-        result_url=urls.result_url,
-        progress_url=urls.result_url,
-        language="en",
-        diarize=False,
-        min_speakers=2,
-        max_speakers=10,
-        request_id="0" * 32,
-    )
-    webhook = fill(f"https://edge.example.com/webhook/{fresh_secret()}/{{session}}", session)
-    policy = presign.plan_lifetimes(74 * 60, 3600).policy()
-    body = json.dumps(RunRequest(input=job_input, policy=policy, webhook=webhook).to_wire())
-    assert len(body.encode()) < 2048
-    assert body.count("X-Amz-Signature=") == 3

@@ -1,5 +1,6 @@
 """Presigned URLs, a recording's length, and lifetimes that agree with each other."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,7 +11,9 @@ from botocore.credentials import RefreshableCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bucketscribe_contract import JobInput, RunRequest
 from edge_client.errors import BadUsage, NotConfigured, RecordingTooLong
+from edge_client.jobs.callback_url import fill
 from edge_client.services import s3 as aws
 from edge_client.services.presign import (
     ASSUMED_BYTES_PER_S,
@@ -88,6 +91,27 @@ def test_sigv4_and_the_content_type_is_signed_into_the_puts(plain: aws.Connectio
     assert timedelta(seconds=67) < left <= timedelta(seconds=78)
     assert "Signature" not in repr(urls)
     assert sign_urls(plain, SESSION, 60).progress_url is None
+
+
+def test_request_with_three_urls_is_under_2048_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session("512b3590-30b1-707d-ed46-bf68df7b52d5", "session_2025-12-15T02_47_34_213Z")
+    real = connection(monkeypatch, bucket="clouddrive-app-bucket", AWS_ACCESS_KEY_ID="A" * 20)
+    urls = sign_urls(real, session, 604_800, progress=True)
+    job_input = JobInput(
+        audio_url=urls.audio_url,
+        result_url=urls.result_url,
+        progress_url=urls.progress_url,
+        language="en",
+        diarize=False,
+        min_speakers=2,
+        max_speakers=10,
+        request_id="0" * 32,
+    )
+    webhook = fill(f"https://edge.example.com/webhook/{'s' * 43}/{{session}}", session)
+    policy = plan_lifetimes(74 * 60, 3600).policy()
+    body = json.dumps(RunRequest(input=job_input, policy=policy, webhook=webhook).to_wire())
+    assert len(body) < 2048
+    assert body.count("X-Amz-Signature=") == 3
 
 
 @pytest.mark.parametrize("name", ["a b", "a+b", "50%41 ünï", "a'b\"&c"])
