@@ -52,7 +52,9 @@ def test_attempts_are_bounded_and_then_reported_once(out: Scene) -> None:
     assert (outcome.result, outcome.message) == (Result.FAILED, "it failed (after 3 submissions)")
     assert len(out.posts) == 2
     assert out.stored().ended == "OUT_OF_MEMORY: it failed (after 3 submissions)"
-    assert out.go().failure is not None  # who looks again hears the same, and pays nothing
+    out.ends(GONE, GONE, GONE)
+    again = out.go()  # hears the same, and pays nothing
+    assert (again.result, again.message) == (Result.FAILED, out.stored().ended)
     assert len(out.posts) == 2
 
 
@@ -66,14 +68,6 @@ def test_what_no_second_job_mends_is_reported(
     out.ends(failed(code))
     assert (out.go().result, out.posts) == (result, [])
     assert out.stored().ended == f"{code}: it failed"
-
-
-def test_reported_reason_survives_runpods_memory(out: Scene) -> None:
-    out.held(ended="AUDIO_UNREADABLE: no audio in it")
-    out.ends(GONE)
-    outcome = out.go()
-    assert (outcome.result, outcome.message) == (Result.FAILED, "AUDIO_UNREADABLE: no audio in it")
-    assert out.posts == []
 
 
 @pytest.mark.parametrize(
@@ -132,20 +126,13 @@ def test_other_box_that_went_on_is_followed(out: Scene) -> None:
 
 
 def test_lost_answer_is_submitted_again_once_the_endpoint_is_proven_idle(out: Scene) -> None:
-    out.held(job_id=None)
-    out.done_by(2)
-    assert out.go().result is Result.DONE
-    assert [a.ended for a in out.stored().earlier] == ["unanswered"]
-    assert len(out.posts) == 1
-    assert 120 <= sum(out.clock.slept) < 140
-
-
-def test_answer_lost_to_a_resubmission_is_looked_for_too(out: Scene) -> None:
     out.ends(failed(FailureCode.INTERNAL))
     out.runpod.on("/run", Reply(status=502), Reply(job("IN_QUEUE") | {"id": "job-2"}))
     out.done_by(2)
     assert out.go().result is Result.DONE
     assert [a.ended for a in out.stored().earlier] == ["INTERNAL", "unanswered"]
+    assert len(out.posts) == 2
+    assert 120 <= sum(out.clock.slept) < 140
 
 
 def test_recording_that_changed_while_its_job_ran_is_run_again(out: Scene) -> None:
@@ -247,13 +234,6 @@ def test_transcript_that_is_there_needs_no_status_and_no_recording(
     assert [call.path for call in out.runpod.calls] == asked
 
 
-def counts(queued: int = 0, at_work: int = 0, running: int = 0) -> dict[str, Any]:
-    return {
-        "jobs": {"completed": 7, "failed": 1, "inQueue": queued, "inProgress": at_work},
-        "workers": {"idle": 2, "running": running},
-    }
-
-
 Search = Callable[[], SearchResult | None]
 
 
@@ -266,25 +246,23 @@ def search(scene: Scene) -> Search:
 
 
 @pytest.mark.parametrize(
-    "health",
-    [
-        counts(queued=1),
-        counts(at_work=1),
-        counts(running=1),
-        {},
-        {"jobs": {"inQueue": 0}, "workers": {"running": 0}},
-        {"jobs": None, "workers": []},
-    ],
+    ("queued", "at_work", "running", "idle"),
+    [(0, 0, 0, True), (1, 0, 0, False), (0, 1, 0, False), (0, 0, 1, False), (0, None, 0, False)],
 )
-def test_only_zeros_that_are_said_are_idle(health: dict[str, Any]) -> None:
-    assert is_idle(counts())
-    assert not is_idle(health)
+def test_only_zeros_that_are_said_are_idle(
+    queued: int, at_work: int | None, running: int, idle: bool
+) -> None:
+    jobs = {"inQueue": queued, "inProgress": at_work}
+    assert is_idle({"jobs": jobs, "workers": {"running": running}}) is idle
+    assert not is_idle({"jobs": jobs, "workers": []})
 
 
 AWAY = [Reply(status=503)] * 4  # one call's own tries
 
 
-@pytest.mark.parametrize("noise", [[], [Reply(counts(queued=1))], [Reply(status=401)], AWAY])
+@pytest.mark.parametrize(
+    "noise", [[], [Reply({"jobs": {"inQueue": 1}})], [Reply(status=401)], AWAY]
+)
 def test_absence_takes_an_idle_endpoint_for_longer_than_a_post_can_be_on_its_way(
     scene: Scene, search: Search, noise: list[Reply]
 ) -> None:

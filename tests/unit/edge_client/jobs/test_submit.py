@@ -58,42 +58,31 @@ def test_done_session_is_submitted_by_force_alone(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "follow", "state"),
+    ("held", "end", "follow", "is_replaced"),
     [
-        (job("IN_PROGRESS"), False, State.ALREADY_SUBMITTED),
-        (job("FAILED", error="x"), False, State.SUBMITTED),
-        (job("FAILED", error="x"), True, State.ALREADY_SUBMITTED),
-        (GONE, False, State.SUBMITTED),
-        (GONE, True, State.ALREADY_SUBMITTED),
-        (job("CANCELLED"), True, State.SUBMITTED),
+        ({}, job("IN_PROGRESS"), False, False),
+        ({}, job("FAILED", error="x"), False, True),
+        ({}, job("FAILED", error="x"), True, False),
+        ({}, GONE, False, True),
+        ({}, GONE, True, False),
+        ({}, job("CANCELLED"), True, True),
+        ({"expires_at": NOW - timedelta(minutes=6)}, None, True, True),
+        ({"ended": "CANCELLED: x"}, None, True, True),
     ],
 )
 def test_only_a_job_that_ended_without_a_transcript_is_replaced_or_left_to_who_follows(
-    scene: Scene, end: Any, follow: bool, state: State
-) -> None:
-    scene.held()
-    scene.ends(end)
-    assert scene.submit(follow=follow).state is state
-    is_new = state is State.SUBMITTED
-    assert scene.stored().job_id == ("job-2" if is_new else "job-1")
-    assert len(scene.posts) == is_new
-    assert [line[:15] for line in scene.said] == ["job job-1 ended"] * is_new
-
-
-@pytest.mark.parametrize(
-    ("held", "said"),
-    [
-        ({"expires_at": NOW - timedelta(minutes=6)}, []),
-        ({"ended": "CANCELLED: x"}, ["job job-1 ended: CANCELLED: x; submitting again"]),
-    ],
-)
-def test_stale_or_closed_claim_is_replaced_without_asking(
-    scene: Scene, held: dict[str, Any], said: list[str]
+    scene: Scene, held: dict[str, Any], end: Any, follow: bool, is_replaced: bool
 ) -> None:
     scene.held(**held)
-    assert scene.submit(follow=True).state is State.SUBMITTED
-    assert (scene.stored().earlier, scene.said) == ((), said)
-    assert scene.runpod.count("/status/job-1") == 0
+    if end is not None:  # else nobody asks
+        scene.ends(end)
+    state = scene.submit(follow=follow).state
+    assert state is (State.SUBMITTED if is_replaced else State.ALREADY_SUBMITTED)
+    stored = scene.stored()
+    assert (stored.job_id, stored.earlier) == ("job-2" if is_replaced else "job-1", ())
+    assert len(scene.posts) == is_replaced
+    assert scene.runpod.count("/status/job-1") == (end is not None)
+    assert len(scene.said) == (is_replaced and "expires_at" not in held)
 
 
 @pytest.mark.parametrize(

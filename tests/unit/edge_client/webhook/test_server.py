@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
+from unittest.mock import Mock
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -161,11 +162,9 @@ def test_unreadable_address_is_a_usage_error(desk: Desk, listen: str) -> None:
         Server(Receiver(Secret(SECRET), desk.offer), listen, lambda: None)
 
 
-def test_taken_address_names_the_remedy(desk: Desk) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        listen = f"127.0.0.1:{other.getsockname()[1]}"
-        with pytest.raises(NotConfigured, match="choose another port"):
-            Server(Receiver(Secret(SECRET), desk.offer), listen, lambda: None)
+def test_taken_address_names_the_remedy(server: Server, desk: Desk) -> None:
+    with pytest.raises(NotConfigured, match="choose another port"):
+        Server(Receiver(Secret(SECRET), desk.offer), urlsplit(server.url).netloc, lambda: None)
 
 
 def raw(server: Server) -> socket.socket:
@@ -183,19 +182,12 @@ def test_weak_or_unfit_secret_is_refused_without_showing_it(value: str) -> None:
 def test_every_segment_is_compared_in_constant_time_whatever_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    secret = Secret(SECRET)
-    compared: list[tuple[int, int]] = []
-    real = hmac.compare_digest
-
-    def compare(one: bytes, other: bytes) -> bool:
-        compared.append((len(one), len(other)))
-        return real(one, other)
-
+    compare = Mock(wraps=hmac.compare_digest)
     monkeypatch.setattr(hmac, "compare_digest", compare)
     for segments in (["", SECRET, "x"], ["", "0" * 24, "x"], ["", "", ""]):
-        compared.clear()
-        secret.place_in(segments)
-        assert compared == [(32, 32)] * 3
+        compare.reset_mock()
+        Secret(SECRET).place_in(segments)
+        assert [list(map(len, called.args)) for called in compare.mock_calls] == [[32, 32]] * 3
 
 
 def test_secret_is_that_of_the_file_else_of_the_setting(tmp_path: Path) -> None:
