@@ -8,14 +8,7 @@ import pytest
 
 from bucketscribe_contract import JobState, JobStatus
 from edge_client.errors import JobNotFound, RateLimited, Unauthorized, Unreachable
-from edge_client.jobs.poll import (
-    Estimate,
-    Finished,
-    JobProgress,
-    Poller,
-    PollInterval,
-    progress_of,
-)
+from edge_client.jobs import poll
 from tests.unit.edge_client.samples import NOW, FakeClock, job
 
 QUEUED, RUNNING, DONE = (
@@ -33,15 +26,15 @@ class Watcher:
     """A view that remembers; and looks until the end."""
 
     def __init__(self, clock: FakeClock) -> None:
-        self.shown: list[JobProgress] = []
+        self.shown: list[poll.JobProgress] = []
         self.notes: list[str] = []
         self.clock, self.show, self.note = clock, self.shown.append, self.notes.append
 
     def watch(self, answers: Iterable[JobStatus | Exception]) -> JobStatus | None:
         """Poll until the end, and return its status."""
         ask = Mock(side_effect=answers)
-        poller = Poller(ask, self, self.clock, PollInterval())
-        while not isinstance(seen := poller.look(), Finished):
+        poller = poll.Poller(ask, self, self.clock, poll.PollInterval())
+        while not isinstance(seen := poller.look(), poll.Finished):
             self.clock.sleep(seen)
         return seen.status
 
@@ -55,14 +48,14 @@ def watcher(clock: FakeClock) -> Watcher:
 def test_pauses_grow_from_one_to_ten_seconds_with_jitter(
     unit: float, low: float, high: float
 ) -> None:
-    interval = PollInterval(random_unit=lambda: unit)
+    interval = poll.PollInterval(random_unit=lambda: unit)
     some = [interval.next_s() for _ in range(20)]
     assert (some[0], some[-1]) == (pytest.approx(low), pytest.approx(high))
     assert some == sorted(some)
 
 
 def test_looks_follow_the_estimated_end() -> None:
-    interval = PollInterval(longest_s=30.0, random_unit=lambda: 0.5)
+    interval = poll.PollInterval(longest_s=30.0, random_unit=lambda: 0.5)
     assert [interval.next_s(left) for left in (600.0, 60.0, 8.0, 0.1)] == [30.0, 15.0, 2.0, 1.0]
 
 
@@ -113,16 +106,16 @@ def test_refused_key_ends_the_waiting_at_once_and_retry_after_is_slept(watcher: 
 @pytest.mark.parametrize(
     ("status", "progress"),
     [
-        (at(41.5, "transcribe"), JobProgress("running", "transcribe", 41.5)),
-        (at(99).model_copy(update={"status": JobState.COMPLETED}), JobProgress("completed")),
+        (at(41.5, "transcribe"), poll.JobProgress("running", "transcribe", 41.5)),
+        (at(99).model_copy(update={"status": JobState.COMPLETED}), poll.JobProgress("completed")),
         *(
-            (RUNNING.model_copy(update={"output": foreign}), JobProgress("running"))
+            (RUNNING.model_copy(update={"output": foreign}), poll.JobProgress("running"))
             for foreign in (None, "text", {"stage": "new"}, {"percent": 5})
         ),
     ],
 )
-def test_progress_is_seen_and_hides_no_end(status: JobStatus, progress: JobProgress) -> None:
-    assert progress_of(status) == progress
+def test_progress_is_seen_and_hides_no_end(status: JobStatus, progress: poll.JobProgress) -> None:
+    assert poll.progress_of(status) == progress
 
 
 @pytest.mark.parametrize(
@@ -143,5 +136,5 @@ def test_progress_is_seen_and_hides_no_end(status: JobStatus, progress: JobProgr
 def test_estimate_of_the_time_left(
     looks: list[tuple[float, float | None]], left_s: float | None
 ) -> None:
-    estimate = Estimate()
+    estimate = poll.Estimate()
     assert [estimate.left_s(now_s, percent) for now_s, percent in looks][-1] == left_s

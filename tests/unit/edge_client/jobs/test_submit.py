@@ -10,15 +10,7 @@ from typing import Any
 import pytest
 
 from bucketscribe_contract import JobInput
-from edge_client.errors import (
-    AnswerLost,
-    AudioNotFound,
-    ClaimConflict,
-    EdgeError,
-    KeysEndTooSoon,
-    RateLimited,
-    Unauthorized,
-)
+from edge_client import errors
 from edge_client.jobs.submit import State
 from tests.fakes.servers import Reply
 from tests.unit.edge_client.jobs.scene import GONE, Scene, expires_s
@@ -42,10 +34,10 @@ def test_new_session_is_claimed_then_posted_once_in_six_calls(scene: Scene) -> N
 
 def test_no_recording_is_said_before_anything_is_claimed(scene: Scene) -> None:
     scene.s3.put(SESSION.audio_key, b"")
-    with pytest.raises(AudioNotFound, match="empty"):
+    with pytest.raises(errors.AudioNotFound, match="empty"):
         scene.submit()
     del scene.s3.objects[SESSION.audio_key]
-    with pytest.raises(AudioNotFound, match="no recording"):
+    with pytest.raises(errors.AudioNotFound, match="no recording"):
         scene.submit()
     assert (scene.s3.objects, scene.runpod.calls) == ({}, [])
 
@@ -101,7 +93,7 @@ def test_claim_that_forbids_a_submission_is_a_conflict_and_force_cancels_its_job
         scene.s3.put(SESSION.claim_key, b"{}")
     scene.ends(job("IN_PROGRESS"))
     scene.runpod.on("/cancel/job-1", Reply(job("CANCELLED")))
-    with pytest.raises(ClaimConflict, match=said):
+    with pytest.raises(errors.ClaimConflict, match=said):
         scene.submit()
     assert scene.posts == []
     assert scene.submit(force=True).state is State.SUBMITTED
@@ -111,7 +103,7 @@ def test_claim_that_forbids_a_submission_is_a_conflict_and_force_cancels_its_job
 
 def test_lost_answer_keeps_the_claim_and_nobody_posts_again(scene: Scene) -> None:
     scene.runpod.on("/run", Reply(drop=True))
-    with pytest.raises(AnswerLost, match=f"edge-client wait {SESSION}"):
+    with pytest.raises(errors.AnswerLost, match=f"edge-client wait {SESSION}"):
         scene.submit()
     assert scene.submit().state is State.UNANSWERED
     assert len(scene.posts) == 1
@@ -119,10 +111,10 @@ def test_lost_answer_keeps_the_claim_and_nobody_posts_again(scene: Scene) -> Non
 
 @pytest.mark.parametrize(
     ("status", "error", "posts"),
-    [(401, Unauthorized, 1), (429, RateLimited, 3)],
+    [(401, errors.Unauthorized, 1), (429, errors.RateLimited, 3)],
 )
 def test_refused_submission_frees_the_session(
-    scene: Scene, status: int, error: type[EdgeError], posts: int
+    scene: Scene, status: int, error: type[errors.EdgeError], posts: int
 ) -> None:
     scene.runpod.on("/run", *[Reply(status=status)] * posts, Reply(job("IN_QUEUE")))
     with pytest.raises(error):
@@ -151,7 +143,7 @@ def test_other_box_that_claims_in_between_wins(scene: Scene, put: int, posts: in
 
     scene.s3.refuse = claimed_in_between
     scene.runpod.on("/run", Reply(status=429), Reply(job("IN_QUEUE")))
-    with pytest.raises(ClaimConflict, match="another edge box"):
+    with pytest.raises(errors.ClaimConflict, match="another edge box"):
         scene.submit()
     assert len(scene.posts) == posts
 
@@ -177,7 +169,7 @@ def test_keys_that_end_before_the_job_likely_does_are_refused_before_anything_is
     scene: Scene,
 ) -> None:
     with_keys_for(scene, 300)  # a recording of 2 s needs 301
-    with pytest.raises(KeysEndTooSoon, match="end at 2026-11-01 12:05:00 UTC.*renew"):
+    with pytest.raises(errors.KeysEndTooSoon, match="end at 2026-11-01 12:05:00 UTC.*renew"):
         scene.submit()
     assert (SESSION.claim_key in scene.s3.objects, scene.runpod.calls) == (False, [])
 
