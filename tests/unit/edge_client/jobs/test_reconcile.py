@@ -241,6 +241,10 @@ Search = Callable[[], SearchResult | None]
 def search(scene: Scene) -> Search:
     """One look for a submission without an answer."""
     lost = scene.held(job_id=None)
+    assert (
+        scene.edge.idle.since() is not None
+    )  # a look for another, before the POST, proves nothing
+    scene.clock.sleep(500)
     began_s = scene.clock.monotonic()
     return partial(find_unconfirmed, scene.edge, SESSION, lost, began_s)
 
@@ -285,7 +289,7 @@ def test_job_that_ends_between_the_two_looks_is_not_missed(scene: Scene, search:
     scene.clock.sleep(500)
 
     def stored_after_the_last_look_at_the_queue(method: str, key: str) -> None:
-        if scene.runpod.count("/health") == 2:
+        if scene.runpod.count("/health") == 3:
             scene.store_result()
 
     scene.s3.refuse = stored_after_the_last_look_at_the_queue

@@ -145,7 +145,7 @@ def test_other_box_that_claims_in_between_wins(scene: Scene, posts: int) -> None
     scene.s3.refuse = claimed_in_between
     scene.edge.clock = Clock(scene.clock.now, scene.clock.monotonic, lambda _: claim_it())
     scene.runpod.on("/run", Reply(status=429), Reply(job("IN_QUEUE")))
-    with pytest.raises(ClaimConflict, match="another edge box"):
+    with pytest.raises(errors.ClaimConflict, match="another edge box"):
         scene.submit()
     assert len(scene.posts) == posts
 
