@@ -81,13 +81,13 @@ class Scene:
             reply = status if isinstance(status, Reply) else Reply(status)
             self.runpod.on(f"/status/job-{number}", reply)
 
-    def done_by(self, number: int, **changes: Any) -> None:
+    def done_by(self, number: int) -> None:
         """Have a job store its transcript when it is asked for."""
 
         def look(method: str, key: str) -> None:
             asked = self.runpod.count(f"/status/job-{number}")
             if asked and SESSION.result_key not in self.s3.objects:
-                self.store_result(request_id=self.stored().request_id, **changes)
+                self.store_result(request_id=self.stored().request_id)
 
         self.s3.refuse = look
         self.runpod.on(f"/status/job-{number}", Reply(job("COMPLETED")))
@@ -113,13 +113,6 @@ class Scene:
     def posts(self) -> list[Any]:
         """The bodies of all POSTs of /run."""
         return [call.body for call in self.runpod.calls if call.path == "/run"]
-
-    def refuse_puts(self, key: str, times: int, answer: tuple[int, str]) -> None:
-        """Refuse the first PUTs of a key."""
-        left = iter(range(times))
-        self.s3.refuse = lambda method, of: (
-            answer if (method, of) == ("PUT", key) and next(left, None) is not None else None
-        )
 
 
 def expires_s(url: str) -> int:
