@@ -7,7 +7,6 @@ writes waveforms in each of `ENCODINGS`. Times are seconds from the start of the
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -22,11 +21,14 @@ import numpy.typing as npt
 from av import AudioFormat, AudioFrame, AudioResampler
 from av.audio.stream import AudioStream
 
+from devstack.demo import telephone_wav
+
 Waveform = npt.NDArray[np.int16]
 """Shape (n_samples,) for mono, (n_channels, n_samples) for more."""
 
 SAMPLE_RATE_HZ = 16_000
-SPEECH_DIR = Path(__file__).parent / "speech"
+ROOT = Path(__file__).parent.parent
+SPEECH_DIR = ROOT / "bench" / "speech"
 NOBODY = ""
 """The speaker of words that were given to no speaker."""
 
@@ -182,19 +184,13 @@ def load_folder(folder: Path) -> list[Reference]:
 
 
 def telephone_sample() -> Reference:
-    """Find the 30 s of real telephone talk that ship in ``pyannote.audio.sample``.
-
-    The folder is looked up, not imported: the import decodes the file through torchcodec.
-    """
-    spec = importlib.util.find_spec("pyannote.audio")
-    if spec is None or spec.submodule_search_locations is None:
-        raise ModuleNotFoundError("pyannote.audio is not installed: install the extra 'demo'")
-    folder = Path(spec.submodule_search_locations[0]) / "sample"
+    """Find the 30 s of real telephone talk that ship in ``pyannote.audio.sample``."""
+    audio = telephone_wav()
     return Reference(
         name="telephone",
-        audio=folder / "sample.wav",
-        utterances=parse_stm((folder / "sample.stm").read_text()),
-        turns=parse_rttm((folder / "sample.rttm").read_text()),
+        audio=audio,
+        utterances=parse_stm(audio.with_suffix(".stm").read_text()),
+        turns=parse_rttm(audio.with_suffix(".rttm").read_text()),
     )
 
 

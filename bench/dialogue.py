@@ -20,7 +20,7 @@ NOISE_RMS = 12.0
 SAMPLES_PER_MS = SAMPLE_RATE_HZ // 1000
 
 Speak = Callable[[str, str], Waveform]
-"""(voice, text) → speech; `tools.speech.voices.speak` outside of tests."""
+"""(voice, text) → speech; `tools.speech.speak` outside of tests."""
 
 
 @dataclass(frozen=True)

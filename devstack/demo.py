@@ -19,8 +19,11 @@ from devstack.stack import ROOT, Stack
 SESSION = "users/demo-user/audio/sessions/telephone-sample"
 
 
-def telephone_sample() -> Path:
-    """Return pyannote.audio's sample: 30 s, two speakers on the telephone, 16 kHz mono WAV."""
+def telephone_wav() -> Path:
+    """Return pyannote.audio's sample: 30 s, two speakers on the telephone, 16 kHz mono WAV.
+
+    The folder is looked up, not imported: the import decodes the file through torchcodec.
+    """
     spec = importlib.util.find_spec("pyannote.audio")
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit("pyannote.audio is not installed; run `make setup`")
@@ -32,9 +35,7 @@ def main() -> int:
     started = time.monotonic()
     with Stack(logs=ROOT / "logs") as stack:
         _say(f"S3 at {stack.s3.url}, queue at {stack.queue.base_url}, one worker; logs in logs/")
-        stack.s3.client().upload_file(
-            str(telephone_sample()), stack.s3.bucket, f"{SESSION}/audio.wav"
-        )
+        stack.s3.client().upload_file(str(telephone_wav()), stack.s3.bucket, f"{SESSION}/audio.wav")
         _say(f"uploaded audio.wav; now: edge-client submit {SESSION} --wait")
         failed = _edge_client(stack, "submit", SESSION, "--wait")
         failed = failed or _edge_client(stack, "render", SESSION, "--format", "txt")

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from devstack.demo import telephone_sample
+from devstack.demo import telephone_wav
 from devstack.stack import ROOT, Stack
 
 EXAMPLES = ROOT / "docs" / "examples"
@@ -42,7 +42,7 @@ def record(stack: Stack) -> dict[str, str]:
     Args:
         stack: With a real worker; the bucket has nothing of the user ``ada``.
     """
-    speech = telephone_sample().read_bytes()
+    speech = telephone_wav().read_bytes()
     objects = {
         f"{TELEPHONE}/audio.wav": speech,
         f"{PREFIX}2026-11-15-0900/audio.wav": speech,

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cold_start import measure_cold_start
+from bench.corpus import ROOT
 from bench.speed.floor import measure_floor
 from bench.speed.inputs import Bench
 from bench.speed.limits import measure_overhead, measure_throttled
@@ -30,7 +31,6 @@ from bench.speed.whole_job import (
     measure_memory,
     measure_quick,
 )
-from bench.whole_path import ROOT
 
 Measure = Callable[[Bench], dict[str, Any]]
 

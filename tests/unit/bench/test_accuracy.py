@@ -10,11 +10,18 @@ import numpy as np
 import pytest
 
 from bench import accuracy
-from bench.accuracy import TOLERANCES, Comparison, complaints, diarizer_markdown, markdown, to_json
-from bench.corpus import SPEECH_DIR, Reference, Utterance, load_folder, telephone_sample
+from bench.accuracy import (
+    TOLERANCES,
+    Comparison,
+    SubmitError,
+    complaints,
+    diarizer_markdown,
+    markdown,
+    to_json,
+)
+from bench.corpus import ROOT, SPEECH_DIR, Reference, Utterance, load_folder, telephone_sample
 from bench.scoring import COLLAR_S, Score
 from bench.stock import StockResult
-from bench.whole_path import ROOT, SubmitError
 from tests.recordings import SHORT_SPEECH, short_reference
 
 STOCK = Score(0.10, 0.15, 0.02, 0.05, 3, 2, 9, 0.02, 0.05)

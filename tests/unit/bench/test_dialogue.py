@@ -7,7 +7,7 @@ import pytest
 
 from bench.corpus import SAMPLE_RATE_HZ, SPEECH_DIR, Waveform
 from bench.dialogue import LEAD_S, PAUSES_S, Line, Script, record
-from tools.speech.speak import load_scripts
+from tools.speech import load_scripts
 
 AMPLITUDES = {"low": 1000, "high": 3000}
 LINES = (

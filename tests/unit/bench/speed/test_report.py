@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from bench.corpus import ROOT
 from bench.speed.__main__ import PARTS, QUICK
 from bench.speed.report import TARGETS, floor_share, markdown, merge, rows
-from bench.whole_path import ROOT
 
 DOCUMENT = json.loads((ROOT / "docs" / "benchmarks.json").read_text())
 
