@@ -1,12 +1,7 @@
 """RunPod's rules for jobs as a state machine: no I/O, no threads, an injected clock.
 
-    IN_QUEUE ──take──► IN_PROGRESS ──finish──► COMPLETED | FAILED
-       ▲  ▲                │  │ └─executionTimeout─► TIMED_OUT ─┐
-       │  └─worker silent──┘  └─cancel─► CANCELLED              │
-       └──────────────────── retry (FAILED, TIMED_OUT) ─────────┘
-
-A job is gone once its `ttl` has passed, waiting or running, or its retention after it ended.
-Sources: docs.runpod.io (serverless: endpoints, job states, webhooks) and the SDK's source.
+`_due` and `_time_out` hold what time does to a job; docs.runpod.io (serverless: endpoints, job
+states, webhooks) and the SDK's source are where the rules come from.
 """
 
 from __future__ import annotations
@@ -98,6 +93,13 @@ class Submission:
 @dataclass
 class Job:
     """One job. Times are seconds of the queue's clock.
+
+        IN_QUEUE ──take──► IN_PROGRESS ──finish──► COMPLETED | FAILED
+           ▲  ▲                │  │ └─executionTimeout─► TIMED_OUT ─┐
+           │  └─worker silent──┘  └─cancel─► CANCELLED              │
+           └──────────────────── retry (FAILED, TIMED_OUT) ─────────┘
+
+    It is gone once its `ttl` has passed, waiting or running, or its retention after it ended.
 
     Attributes:
         output: Progress while the job runs, its result afterwards.
