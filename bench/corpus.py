@@ -29,8 +29,6 @@ Waveform = npt.NDArray[np.int16]
 SAMPLE_RATE_HZ = 16_000
 ROOT = Path(__file__).parent.parent
 SPEECH_DIR = ROOT / "bench" / "speech"
-NOBODY = ""
-"""The speaker of words that were given to no speaker."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +156,7 @@ class Reference:
         """Everybody who has a turn."""
         return frozenset(turn.speaker for turn in self.turns)
 
-    def text_by_speaker(self) -> dict[str, str]:
+    def text_by_speaker(self) -> dict[str | None, str]:
         """Collect what each speaker says, in order."""
         return _joined((utterance.speaker, utterance.text) for utterance in self.utterances)
 
@@ -208,13 +206,13 @@ def parse_stm(text: str) -> tuple[Utterance, ...]:
 
 @dataclass(frozen=True)
 class SpokenWord:
-    """One recognised word; times are None where the aligner found none."""
+    """One recognised word; None where the aligner found no time, or the diarizer no speaker."""
 
     text: str
     start_s: float | None
     end_s: float | None
-    speaker: str
-    segment: int
+    speaker: str | None = None
+    segment: int = 0
 
 
 @dataclass(frozen=True)
@@ -232,10 +230,10 @@ class Hypothesis:
     @property
     def speakers(self) -> frozenset[str]:
         """Everybody who was given a word."""
-        return frozenset(word.speaker for word in self.words) - {NOBODY}
+        return frozenset(word.speaker for word in self.words if word.speaker is not None)
 
-    def text_by_speaker(self) -> dict[str, str]:
-        """Collect each speaker's words, in order; `NOBODY`'s too."""
+    def text_by_speaker(self) -> dict[str | None, str]:
+        """Collect each speaker's words, in order; nobody's too."""
         return _joined((word.speaker, word.text) for word in self.words)
 
     def turns(self) -> tuple[Turn, ...]:
@@ -245,7 +243,7 @@ class Hypothesis:
         word to the end of its last; pauses inside a sentence belong to it.
         """
         runs = groupby(self.words, key=lambda word: (word.segment, word.speaker))
-        turns = (_turn(speaker, list(words)) for (_, speaker), words in runs if speaker != NOBODY)
+        turns = (_turn(speaker, list(words)) for (_, speaker), words in runs if speaker)
         return tuple(turn for turn in turns if turn)
 
 
@@ -258,8 +256,8 @@ def read_transcript(document: Mapping[str, Any]) -> Hypothesis:
     )
 
 
-def _joined(said: Iterable[tuple[str, str]]) -> dict[str, str]:
-    texts: defaultdict[str, list[str]] = defaultdict(list)
+def _joined(said: Iterable[tuple[str | None, str]]) -> dict[str | None, str]:
+    texts: defaultdict[str | None, list[str]] = defaultdict(list)
     for speaker, text in said:
         texts[speaker].append(text)
     return {speaker: " ".join(parts) for speaker, parts in texts.items()}
@@ -267,7 +265,7 @@ def _joined(said: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 def _words(index: int, segment: Mapping[str, Any]) -> list[SpokenWord]:
     """Read a segment's words; one without words still has its text and its speaker."""
-    speaker = segment.get("speaker") or NOBODY
+    speaker = segment.get("speaker")
     words = segment.get("words") or [{"word": text} for text in segment["text"].split()]
     return [
         SpokenWord(w["word"], w.get("start"), w.get("end"), w.get("speaker") or speaker, index)

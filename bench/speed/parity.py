@@ -10,20 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from bench.corpus import Turn
+from bench.corpus import SpokenWord, Turn
 from bench.scoring import diarization_error
 
 SAME_TIME_S = 0.001
-
-
-@dataclass(frozen=True)
-class Word:
-    """One word; times are None where stock found none."""
-
-    text: str
-    start_s: float | None
-    end_s: float | None
-    speaker: str | None
 
 
 @dataclass(frozen=True)
@@ -40,7 +30,7 @@ class Heard:
 
     segments: tuple[str, ...]
     sentences: tuple[str, ...]
-    words: tuple[Word, ...]
+    words: tuple[SpokenWord, ...]
     turns: tuple[Turn, ...]
     language: str | None
 
@@ -100,14 +90,16 @@ def compare(ours: Heard, stock: Heard, duration_s: float) -> Parity:
     )
 
 
-def _pairs(ours: Sequence[Word], stock: Sequence[Word]) -> list[tuple[Word, Word]]:
+def _pairs(
+    ours: Sequence[SpokenWord], stock: Sequence[SpokenWord]
+) -> list[tuple[SpokenWord, SpokenWord]]:
     """Pair the words with equal text, in order."""
     texts = [word.text for word in ours], [word.text for word in stock]
     blocks = SequenceMatcher(None, *texts, autojunk=False).get_matching_blocks()
     return [(ours[b.a + i], stock[b.b + i]) for b in blocks for i in range(b.size)]
 
 
-def _shift_s(our: Word, their: Word) -> float:
+def _shift_s(our: SpokenWord, their: SpokenWord) -> float:
     if our.start_s is None or our.end_s is None or their.start_s is None or their.end_s is None:
         return float("inf")
     return max(abs(our.start_s - their.start_s), abs(our.end_s - their.end_s))

@@ -11,7 +11,6 @@ import pytest
 
 from bench.corpus import (
     ENCODINGS,
-    NOBODY,
     SAMPLE_RATE_HZ,
     SPEECH_DIR,
     Reference,
@@ -79,7 +78,7 @@ def test_words_without_a_speaker_are_their_segments_or_nobodys() -> None:
         {"text": "too short", "speaker": "S", "words": []},
     ]
     found = read_transcript({"segments": segments})
-    assert found.text_by_speaker() == {"A": "one", "B": "two two", NOBODY: "one", "S": "too short"}
+    assert found.text_by_speaker() == {"A": "one", "B": "two two", None: "one", "S": "too short"}
     assert found.speakers == {"A", "B", "S"}
 
 

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from bench.corpus import Turn
-from bench.speed.parity import Heard, Parity, Word, compare
+from bench.corpus import SpokenWord, Turn
+from bench.speed.parity import Heard, Parity, compare
 
 WORDS = (
-    Word("Good", 0.5, 0.7, "SPEAKER_00"),
-    Word("morning.", 0.7, 1.1, "SPEAKER_00"),
-    Word("£5", None, None, "SPEAKER_01"),
-    Word("then.", 2.4, 2.8, "SPEAKER_01"),
+    SpokenWord("Good", 0.5, 0.7, "SPEAKER_00"),
+    SpokenWord("morning.", 0.7, 1.1, "SPEAKER_00"),
+    SpokenWord("£5", None, None, "SPEAKER_01"),
+    SpokenWord("then.", 2.4, 2.8, "SPEAKER_01"),
 )
 STOCK = Heard(
     segments=(" Good morning. £5 then.",),
@@ -48,7 +48,7 @@ def test_a_millisecond_is_the_same_time(shift_s: float, equal: float) -> None:
     ids=["two seconds too early", "lost", "without a time, where stock has one", "another's"],
 )
 def test_one_word_that_differs(
-    words: tuple[Word, ...], words_equal: float, speakers_equal: float, largest_shift_s: float
+    words: tuple[SpokenWord, ...], words_equal: float, speakers_equal: float, largest_shift_s: float
 ) -> None:
     """The words after it still find their partners; the larger of start and end counts."""
     parity = compare(replace(STOCK, words=words), STOCK, 4.0)
