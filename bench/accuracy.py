@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -237,25 +235,11 @@ def transcribe_all(
                 wav = Path(folder) / "audio.wav"
                 write_recording(wav, read_recording(reference.audio))
                 s3.upload_file(str(wav), bucket, f"{prefix}/audio.wav")
-            _submit(stack.env, prefix)
+            run = stack.edge_client("submit", prefix, "--wait", "--json", capture_output=True)
+            if run.returncode:
+                raise SubmitError(f"{prefix}: exit {run.returncode}: {run.stdout}{run.stderr}")
             found = s3.get_object(Bucket=bucket, Key=f"{prefix}/transcription.json")
             yield json.loads(found["Body"].read())
-
-
-def _submit(env: dict[str, str], prefix: str) -> None:
-    """Run the edge client without what would point it at a real bucket or endpoint."""
-    cloud = ("AWS_", "RUNPOD_", "COGNITO_")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(cloud)}
-    run = subprocess.run(
-        [sys.executable, "-m", "edge_client", "submit", prefix, "--wait", "--json"],
-        env=inherited | env,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if run.returncode:
-        raise SubmitError(f"{prefix}: exit {run.returncode}: {run.stdout}{run.stderr}")
 
 
 def write(comparisons: Sequence[Comparison], models: dict[str, str], docs: Path) -> None:

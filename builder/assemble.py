@@ -69,10 +69,7 @@ def fill_demo(folder: Path, profile: PackageProfile, models: tuple[PinnedModel, 
 
 
 def fill_production(
-    folder: Path,
-    packaged: PackageProfile,
-    listings: Sequence[Listing],
-    found: Mapping[str, Path],
+    folder: Path, packaged: PackageProfile, listings: Sequence[Listing], found: Mapping[str, Path]
 ) -> None:
     """Assemble downloaded models in an empty folder, `profile.json` last.
 

@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,6 @@ class NetworkUsed(RuntimeError):
 
 
 _attempts: list[str] | None = None
-_installed = False
 
 
 @contextmanager
@@ -134,16 +133,19 @@ def no_network() -> Iterator[list[str]]:
     Yields:
         The hosts that were tried, growing as they are; also those whose refusal was swallowed.
     """
-    global _attempts, _installed  # noqa: PLW0603  # an audit hook cannot be taken away again
-    if not _installed:
-        sys.addaudithook(_hear)
-        _installed = True
+    global _attempts  # noqa: PLW0603  # an audit hook cannot be taken away again
+    _listen()
     go_offline()
     _attempts = []
     try:
         yield _attempts
     finally:
         _attempts = None
+
+
+@cache
+def _listen() -> None:
+    sys.addaudithook(_hear)
 
 
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:

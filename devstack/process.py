@@ -32,12 +32,7 @@ class ChildProcess:
     """A started command; its output goes to the end of `log`."""
 
     def __init__(
-        self,
-        command: Sequence[str],
-        env: Mapping[str, str],
-        cwd: Path,
-        log: Path,
-        guard: Guard,
+        self, command: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path, guard: Guard
     ) -> None:
         self._guard = guard
         self._lock = threading.Lock()

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from devstack.events import Event, EventKind, write_json_lines
 from devstack.guard import Guard
@@ -105,6 +106,17 @@ class Stack:
 
     def __exit__(self, *_: object) -> None:
         self._undo.close()
+
+    def edge_client(
+        self, *arguments: str, cwd: Path = ROOT, columns: int | None = None, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the edge client's command on this stack, without variables of a real cloud."""
+        cloud = ("AWS_", "RUNPOD_", "COGNITO_")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(cloud)}
+        command = [sys.executable, "-m", "edge_client", *arguments]
+        env = {**kept, **self.env, "PYTHONPATH": str(ROOT)}
+        env |= {"COLUMNS": str(columns)} if columns else {}
+        return subprocess.run(command, env=env, cwd=cwd, text=True, check=False, **options)  # noqa: S603  our own
 
     def queue_events(self, *kinds: EventKind) -> list[Event]:
         """Return the queue's events so far, all or those of these kinds."""

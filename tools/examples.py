@@ -8,10 +8,8 @@ test notices when the commands print something else than the pages show.
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -73,17 +71,8 @@ def shape(text: str) -> set[str]:
 
 def _run(stack: Stack, folder: Path, arguments: tuple[str, ...]) -> str:
     """Return what a command shows without a terminal, notes and results in their order."""
-    done = subprocess.run(
-        [sys.executable, "-m", "edge_client", *arguments],
-        env={**os.environ, **stack.env, "PYTHONPATH": str(ROOT), "COLUMNS": "100"},
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    return done.stdout
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return stack.edge_client(*arguments, cwd=folder, columns=100, timeout=240, **both).stdout
 
 
 def _excerpt(document: dict[str, object]) -> str:

@@ -25,12 +25,7 @@ from bench.speed.inputs import Bench
 from bench.speed.limits import measure_overhead, measure_throttled
 from bench.speed.measure import describe
 from bench.speed.report import markdown, merge
-from bench.speed.whole_job import (
-    measure_english,
-    measure_german,
-    measure_memory,
-    measure_quick,
-)
+from bench.speed.whole_job import measure_english, measure_german, measure_memory, measure_quick
 
 Measure = Callable[[Bench], dict[str, Any]]
 

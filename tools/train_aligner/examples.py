@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.corpus import SAMPLE_RATE_HZ
 from tools.train_aligner.corpus import Utterance
-from tools.train_aligner.speech import SAMPLE_RATE_HZ
 
 VOCABULARY = ("<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ")
 LABELS = {label: index for index, label in enumerate(VOCABULARY)}
