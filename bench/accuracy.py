@@ -3,7 +3,7 @@
 Ours is all real, on loopback: SeaweedFS, the queue, `handler.py` and the edge client's command.
 ``python -m bench.accuracy --models DIR`` prints the table, writes docs/accuracy.{md,json} and
 exits 1 where ours is worse than stock by more than `TOLERANCES`. ``--also DIR`` measures further
-recordings (NAME.flac, NAME.ref.json, NAME.rttm), which ``--write-also`` puts into the files too.
+recordings (NAME.flac, NAME.ref.json, NAME.rttm), which are printed alone.
 """
 
 from __future__ import annotations
@@ -75,15 +75,7 @@ class SubmitError(Exception):
 
 @dataclass(frozen=True)
 class Comparison:
-    """One recording, both ways.
-
-    Attributes:
-        recording: Its name.
-        duration_s: Its length.
-        ours: From ``transcription.json``, through the whole path.
-        stock: From WhisperX's functions, on the same weights.
-        diarizer_der: DER of stock's diarizer by its own turns, with `COLLAR_S`.
-    """
+    """One recording, both ways; `diarizer_der` is of the own turns of stock's diarizer."""
 
     recording: str
     duration_s: float
@@ -172,7 +164,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("models", "logs", "docs"):
         parser.add_argument(f"--{name}", type=Path, default=ROOT / name, metavar="DIR")
     parser.add_argument("--also", type=Path, action="append", default=[], metavar="DIR")
-    parser.add_argument("--write-also", action="store_true")
     options = parser.parse_args(arguments)
     own = [telephone_sample(), *load_folder(SPEECH_DIR)]
     also = [reference for folder in options.also for reference in load_folder(folder)]
@@ -182,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(exc, file=sys.stderr)
         return 1
     print(markdown(comparisons) + "\n" + diarizer_markdown(comparisons))
-    write(comparisons if options.write_also else comparisons[: len(own)], models, options.docs)
+    write(comparisons[: len(own)], models, options.docs)
     worse = [complaint for comparison in comparisons for complaint in complaints(comparison)]
     print("\n".join(worse) or "no worse than stock", file=sys.stderr)
     return 1 if worse else 0
@@ -191,13 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def compare(
     references: Sequence[Reference], models: Path, logs: Path
 ) -> tuple[list[Comparison], dict[str, str]]:
-    """Measure stock, then ours; return what came out, and the models' names by stage.
-
-    Args:
-        references: The recordings.
-        models: The folder that both load.
-        logs: Where the development stack's logs go.
-    """
+    """Measure stock, then ours; return what came out, and the models' names by stage."""
     logs.mkdir(parents=True, exist_ok=True)
     print(f"stock: {len(references)} recordings", file=sys.stderr)
     recordings = [reference.audio for reference in references]
@@ -215,11 +200,6 @@ def transcribe_all(
     references: Iterable[Reference], models: Path, logs: Path
 ) -> Iterator[dict[str, Any]]:
     """Send recordings one after another through one stack with one worker.
-
-    Args:
-        references: The recordings, uploaded as PCM16 WAV of 16 kHz.
-        models: The folder that the worker loads.
-        logs: Where the stack's logs go.
 
     Yields:
         The transcript document of each, in order.

@@ -137,14 +137,7 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Reference:
-    """A recording and what was really said in it.
-
-    Attributes:
-        name: The recording's name in tables.
-        audio: The audio file.
-        utterances: In order of their starts.
-        turns: Who speaks when; may be finer or coarser than `utterances`.
-    """
+    """A recording and what was really said in it; `turns` may be finer than `utterances`."""
 
     name: str
     audio: Path
@@ -217,12 +210,7 @@ class SpokenWord:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One recording as it was recognised.
-
-    Attributes:
-        text: All segments' texts, in order.
-        words: In order.
-    """
+    """One recording as it was recognised, in order."""
 
     text: str
     words: tuple[SpokenWord, ...]

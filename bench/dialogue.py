@@ -45,10 +45,6 @@ class Script:
 def record(script: Script, speak: Speak) -> tuple[Waveform, tuple[Utterance, ...]]:
     """Speak a script.
 
-    Args:
-        script: What to say.
-        speak: The voices.
-
     Returns:
         The waveform, shape (n_samples,), and the utterances in order of their starts; times
         are whole milliseconds and hold to the sample.

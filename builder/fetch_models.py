@@ -53,8 +53,8 @@ def fetch(profile: PackageProfile, into: Path, *, multilingual: bool = False) ->
         One line that says what was done.
 
     Raises:
-        SourceError: An installed file is missing or is not the pinned one.
-        FolderError: The folder holds something else.
+        BuildError: An installed file is missing or is not the pinned one.
+        BuildError: The folder holds something else.
     """
     started = time.monotonic()
     models = profile.chosen(multilingual=multilingual)

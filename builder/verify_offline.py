@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from builder.errors import ModelBroken
+from builder.errors import BuildError
 from builder.folders import PROFILE_JSON, changed_files, read_document
 from worker.models.imports import go_offline
 
@@ -60,14 +60,7 @@ def check_segmentation(checkpoint: Path, sound: Second) -> None:
 
 
 def check_aligner(folder: Path, entry: dict[str, str], language: str, sound: Second) -> None:
-    """Align two sentences with the second through `whisperx.align`, sentence splitter included.
-
-    Args:
-        folder: The models folder.
-        entry: The aligner's, of `profile.json`.
-        language: ISO 639-1.
-        sound: Float32 (16000,).
-    """
+    """Align two sentences with the second through `whisperx.align`, sentence splitter included."""
     import whisperx
 
     path = str(folder / entry["path"])
@@ -82,7 +75,7 @@ def check_aligner(folder: Path, entry: dict[str, str], language: str, sound: Sec
     # Languages without spaces give back characters, the others words.
     given_back = "".join(word["word"] for word in result["word_segments"])
     if given_back.replace(" ", "") != "Ta.Da.":
-        raise ModelBroken(f"{entry['name']} does not give back the words it was given")
+        raise BuildError(f"{entry['name']} does not give back the words it was given")
 
 
 def check_diarization(folder: Path, sound: Second) -> None:
@@ -105,12 +98,12 @@ def check_splitters(folder: Path) -> None:
     for tables in sorted((folder / "tokenizers" / "punkt_tab").iterdir()):
         splitter = nltk.tokenize.PunktTokenizer(tables.name)
         if len(list(splitter.span_tokenize("Ab cd efg. Hij kl mno."))) != 2:
-            raise ModelBroken(f"the {tables.name} tables do not split two sentences")
+            raise BuildError(f"the {tables.name} tables do not split two sentences")
 
 
 def _finite(output: torch.Tensor, path: Path) -> None:
     if not torch.isfinite(output).all():
-        raise ModelBroken(f"{path.name} gives numbers that are not finite")
+        raise BuildError(f"{path.name} gives numbers that are not finite")
 
 
 class NetworkUsed(RuntimeError):

@@ -106,12 +106,7 @@ def _refuse_constant(name: str) -> None:
 
 
 class RateLimits:
-    """Count the requests of all clients by kind, the first word of the path, and refuse some.
-
-    Args:
-        config: Has the limits.
-        clock: Seconds, never falling.
-    """
+    """Count the requests of all clients by kind, the first word of the path, and refuse some."""
 
     def __init__(self, config: QueueConfig, clock: Callable[[], float]) -> None:
         self._config, self._clock = config, clock
@@ -126,10 +121,6 @@ class RateLimits:
     @contextmanager
     def admit(self, kind: str, connection: object) -> Iterator[None]:
         """Count a request while it is answered.
-
-        Args:
-            kind: First word of its path.
-            connection: What tells its connection from others: the client's address and port.
 
         Raises:
             HTTPException: 429, the kind's limit is reached.
@@ -168,13 +159,7 @@ class RateLimits:
 
 
 class QueueApi:
-    """HTTP in front of one queue; clients present `Authorization: Bearer KEY`.
-
-    Args:
-        queue: Called in the app's event loop only; each of its events wakes open requests.
-        api_key: What clients have to present.
-        clock: Seconds, never falling.
-    """
+    """HTTP in front of one queue, which it calls in the app's event loop only."""
 
     def __init__(self, queue: JobQueue, api_key: str, clock: Callable[[], float]) -> None:
         self._queue = queue

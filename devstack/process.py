@@ -17,11 +17,7 @@ PASSED_ON = (
 
 
 def clean_environment(home: Path) -> dict[str, str]:
-    """Return the few variables a child needs: no credentials, and a home of its own.
-
-    Args:
-        home: Becomes HOME, so there is no `~/.aws`; TMPDIR is `tmp` in it, made here.
-    """
+    """Return the few variables a child needs: no credentials, and a home and TMPDIR of its own."""
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     tmp = home / "tmp"
     tmp.mkdir(exist_ok=True)

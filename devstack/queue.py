@@ -135,12 +135,7 @@ class NotRetryable(ValueError):
 
 
 class JobQueue:
-    """All jobs of one endpoint, and their workers.
-
-    Args:
-        config: Limits and intervals.
-        clock: Seconds, never falling.
-    """
+    """All jobs of one endpoint, and their workers."""
 
     def __init__(
         self, config: QueueConfig | None = None, clock: Callable[[], float] = time.monotonic

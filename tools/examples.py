@@ -35,11 +35,7 @@ _PROGRESS = re.compile(
 
 
 def record(stack: Stack) -> dict[str, str]:
-    """Run the scenes; return their names with what they printed, and documents that they made.
-
-    Args:
-        stack: With a real worker; the bucket has nothing of the user ``ada``.
-    """
+    """Run the scenes; return their names with what they printed, and documents that they made."""
     speech = telephone_wav().read_bytes()
     objects = {
         f"{TELEPHONE}/audio.wav": speech,

@@ -64,12 +64,7 @@ class Worker:
         pipeline.compose = composed
 
     def run(self, audio_url: str, result_url: str, clip_s: float | None = None) -> Run:
-        """Run one job.
-
-        Args:
-            audio_url: Where the recording is fetched.
-            result_url: Where the transcript is put.
-            clip_s: Only that much from the start; None: all of it.
+        """Run one job, on its first `clip_s` seconds or all of it.
 
         Raises:
             JobFailed: It was not delivered.

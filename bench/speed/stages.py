@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -118,7 +117,7 @@ def as_segments(utterances: Sequence[Utterance], until_s: float) -> list[dict[st
 
 def _alignment(answers: Mapping[str, Runs], name: str) -> dict[str, Any]:
     stock, ours = ([answer["alignment"][name] for answer in answers[side]] for side in SIDES)
-    parity = asdict(compare(_heard(ours[0]), _heard(stock[0]), stock[0]["audio_s"]))
+    parity = compare(_heard(ours[0]), _heard(stock[0]), stock[0]["audio_s"])
     found = {key: stock[0][key] for key in ("audio_s", "segments")} | _sides(ours, stock)
     if "besides_s" in stock[0]:
         found["without_forward"] = _sides(ours, stock, "besides_s")
@@ -151,13 +150,6 @@ def measure(
     side: str, models: Path, folder: Path, storage: str, segments: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Measure one of `SIDES`, in its process.
-
-    Args:
-        side: Which.
-        models: The models folder.
-        folder: Where recordings are written; loopback storage serves it.
-        storage: Base URL of this storage.
-        segments: By aligner, whisperx's.
 
     Returns:
         ``alignment`` by aligner and ``diarization``: seconds, and what was found.

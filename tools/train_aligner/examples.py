@@ -50,12 +50,7 @@ def count_frames(n_samples: int) -> int:
 
 
 class Augmenter:
-    """Distorts sound; every time in it stays as it was.
-
-    Args:
-        utterances: What babble is mixed from.
-        rng: Decides everything.
-    """
+    """Distorts sound; every time in it stays as it was. `utterances` are for babble."""
 
     def __init__(self, utterances: list[Utterance], rng: np.random.Generator) -> None:
         self._rng = rng

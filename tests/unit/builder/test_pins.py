@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from builder.assemble import locate
-from builder.errors import PinError
+from builder.errors import BuildError
 from builder.pins import HubModel, Mirrors, PackageProfile, load_profile
 
 ROOT = Path(__file__).parents[3]
@@ -64,7 +64,7 @@ def test_model_comes_from_one_place(source: dict[str, str]) -> None:
 
 def test_unknown_profile_is_named() -> None:
     """The choices are part of the message."""
-    with pytest.raises(PinError, match="'staging'.*demo, production"):
+    with pytest.raises(BuildError, match="'staging'.*demo, production"):
         load_profile("staging")
 
 
@@ -73,7 +73,7 @@ def test_unknown_key_in_the_file_is_named(tmp_path: Path) -> None:
     broken = (ROOT / "builder" / "models.toml").read_text().replace("languages =", "language =", 1)
     path = tmp_path / "models.toml"
     path.write_text(broken)
-    with pytest.raises(PinError, match="language"):
+    with pytest.raises(BuildError, match="language"):
         load_profile("demo", path)
 
 
@@ -90,5 +90,5 @@ def test_mirror_replaces_one_url_and_this_machine_may_speak_http() -> None:
 def test_mirror_that_would_get_the_token_in_the_clear_is_refused(url: str) -> None:
     """Or record a password in the image."""
     mirrors = Mirrors(hub="https://hub.example", torchaudio="https://t.example", nltk="https://n.x")
-    with pytest.raises(PinError, match="HF_ENDPOINT must be an https URL"):
+    with pytest.raises(BuildError, match="HF_ENDPOINT must be an https URL"):
         mirrors.overridden({"HF_ENDPOINT": url})

@@ -16,7 +16,7 @@ from threading import Event
 
 import pytest
 
-from builder.errors import AccessDenied, DiskFull, FolderError, Unreachable, WrongBytes
+from builder.errors import AccessDenied, BuildError, DiskFull, Unreachable, WrongBytes
 from builder.fetch_models import ProductionBuild, choose
 from tests.fakes.hub import TOKEN, Hub, commit_of
 from tests.unit.builder.tiny_profile import (
@@ -180,7 +180,7 @@ def test_nothing_is_fetched_that_could_not_be_completed(
     thesis = build.into / "thesis.tex"
     build.into.mkdir()
     thesis.write_text("…")
-    with pytest.raises(FolderError, match="choose another folder"):
+    with pytest.raises(BuildError, match="choose another folder"):
         build.run()
     assert hub.seen == []
     thesis.unlink()
