@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
+from typing import IO
 
 import pytest
 
@@ -92,8 +93,12 @@ def test_whole_profile_is_fetched_and_laid_out(
 def test_folder_says_what_is_where_and_what_it_was_made_from(
     build: ProductionBuild, hub: Hub
 ) -> None:
-    """As the worker reads it; revision, licence and checksums; an inventory of all files."""
+    """As the worker reads it; an inventory of all files; a second run asks nobody."""
     build.run()
+    hub.seen.clear()
+    again = replace(build, environment=hub.environment())
+    assert again.run().endswith("is complete already")
+    assert hub.seen == []
     profile = Profile.read(build.into)
     assert (profile.profile, profile.whisper.default) == ("production", "large-v3")
     assert profile.whisper.models["small.en"].languages == ("en",)
@@ -113,15 +118,6 @@ def test_folder_says_what_is_where_and_what_it_was_made_from(
     assert document["provenance"]["align/nl"]["pinned"] is False
     assert files_of(build.into) - set(document["files"]) == {"profile.json"}
     assert hub.url not in json.dumps(document)
-
-
-def test_second_run_asks_nobody(build: ProductionBuild, hub: Hub) -> None:
-    """Not even with a token, nor for what is not pinned."""
-    build.run()
-    hub.seen.clear()
-    again = replace(build, environment=hub.environment())
-    assert again.run().endswith("is complete already")
-    assert hub.seen == []
 
 
 def test_what_is_there_is_not_fetched_again(
@@ -201,7 +197,9 @@ def test_disk_that_fills_up_is_named_and_gets_everything_back(
 ) -> None:
     """Filled by somebody else in the middle of a file, once the build had found room."""
 
-    def write(*_: object, **__: object) -> None:
+    def write(_: str, file: IO[bytes], **__: object) -> None:
+        file.write(b"x" * 1000)
+        file.flush()
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("huggingface_hub.file_download.http_get", write)
