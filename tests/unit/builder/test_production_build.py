@@ -64,7 +64,7 @@ def beside(folder: Path) -> list[str]:
 def test_whole_profile_is_fetched_and_laid_out(
     build: ProductionBuild, hub: Hub, lines: list[str]
 ) -> None:
-    """What the worker reads, nothing that it does not, every byte as the hub has it."""
+    """What the worker reads, nothing else, every byte as it is; a second run asks nobody."""
     assert "complete in" in build.run()
     whisper = ("config.json", "model.bin", "tokenizer.json", "vocabulary.txt")
     aligner = ("config.json", "preprocessor_config.json", "vocab.json", "special_tokens_map.json")
@@ -88,18 +88,16 @@ def test_whole_profile_is_fetched_and_laid_out(
     assert [line for line in lines if "not pinned" in line] == [
         f'xlsr-53-dutch was not pinned; this build took revision = "{commit_of(DUTCH)}"'
     ]
-
-
-def test_folder_says_what_is_where_and_what_it_was_made_from(
-    build: ProductionBuild, hub: Hub
-) -> None:
-    """As the worker reads it; an inventory of all files; a second run asks nobody."""
-    build.run()
+    check_profile(build.into, hub)
     hub.seen.clear()
     again = replace(build, environment=hub.environment())
     assert again.run().endswith("is complete already")
     assert hub.seen == []
-    profile = Profile.read(build.into)
+
+
+def check_profile(folder: Path, hub: Hub) -> None:
+    """What the worker reads of what is where, what it was made from, an inventory of all files."""
+    profile = Profile.read(folder)
     assert (profile.profile, profile.whisper.default) == ("production", "large-v3")
     assert profile.whisper.models["small.en"].languages == ("en",)
     assert {language: (a.kind, a.name) for language, a in profile.align.items()} == {
@@ -109,14 +107,14 @@ def test_folder_says_what_is_where_and_what_it_was_made_from(
     }
     paths = [profile.vad.path, profile.diarization.path, profile.nltk_data]
     paths += [entry.path for entry in (*profile.align.values(), *profile.whisper.models.values())]
-    assert all((build.into / path).exists() for path in paths)
-    document = json.loads((build.into / "profile.json").read_text())
+    assert all((folder / path).exists() for path in paths)
+    document = json.loads((folder / "profile.json").read_text())
     source = document["provenance"]["whisper/large-v3"]
     assert (source["revision"], source["licence"]) == (commit_of(WHISPER), "MIT")
     checksums = {entry["file"]: entry["sha256"] for entry in source["sources"]}
     assert checksums["model.bin"] == sha256(hub.repos[WHISPER]["model.bin"])
     assert document["provenance"]["align/nl"]["pinned"] is False
-    assert files_of(build.into) - set(document["files"]) == {"profile.json"}
+    assert files_of(folder) - set(document["files"]) == {"profile.json"}
     assert hub.url not in json.dumps(document)
 
 
