@@ -19,7 +19,7 @@ import requests
 
 from bucketscribe_contract import JobFailure
 from devstack import Stack
-from devstack.demo import telephone_sample
+from devstack.demo import telephone_wav
 from devstack.queue import QueueConfig
 from tests.recordings import SHORT_SPEECH, short_speech, write_recording
 
@@ -156,7 +156,7 @@ def _check_that_nobody_reads_a_secret(bench: Bench) -> None:
 @pytest.fixture(scope="session")
 def telephone() -> bytes:
     """30 s of a real telephone conversation."""
-    return telephone_sample().read_bytes()
+    return telephone_wav().read_bytes()
 
 
 @pytest.fixture(scope="session")

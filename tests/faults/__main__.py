@@ -138,7 +138,7 @@ def _wait_for_all_workers(ground: Ground) -> None:
 
     def all_idle(here: Scene) -> bool:
         workers = here.edge("health", "--json").facts.get("workers", {})
-        return bool(workers.get("idle") == len(ground.stack.pool.workers))
+        return bool(workers.get("idle") == len(ground.stack.workers))
 
     with scene(ground, "rest", lambda _: (), lambda _: ()) as here:
         here.until(lambda: all_idle(here), "all workers' return", 90.0)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import SourceError
+from builder.errors import BuildError
 from builder.fetch_models import fetch
 from builder.pins import PackageProfile
 
@@ -66,7 +66,7 @@ def test_failure_leaves_the_old_folder_and_nothing_else(
     copied_dir: Path, demo_profile: PackageProfile
 ) -> None:
     """A folder is complete or absent, never half there."""
-    with pytest.raises(SourceError, match="SHA-256"):
+    with pytest.raises(BuildError, match="SHA-256"):
         fetch(with_wrong_checksum(demo_profile), copied_dir)
     assert (copied_dir / "profile.json").is_file()
     assert [path.name for path in copied_dir.parent.iterdir()] == ["models"]

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from bench import accuracy
-from bench.corpus import read_transcript
+from bench.corpus import ROOT, read_transcript
 from bench.speed.turns import run_process
 from bench.stock import transcribe_files
-from bench.whole_path import ROOT
 from tests.recordings import SHORT_SPEECH, short_reference
 
 FIVE_MINUTES_S = 300
