@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -28,21 +27,8 @@ LETTERS = "|etaoinshrdlumwcfgypbvk'xjqz"
 CONVOLUTIONS = [(32, 10, 5), (32, 8, 4), (32, 4, 4), (32, 2, 2), (32, 2, 2)]
 
 
-@dataclass(frozen=True)
-class Aligners:
-    """Aligners by the kind of thing that can go wrong with them."""
-
-    demo: Aligner
-    group_norm: Aligner
-    transformers_group_norm: Aligner
-    without_spaces: Aligner
-
-    def __iter__(self) -> Iterator[Aligner]:
-        return iter(vars(self).values())
-
-
 @pytest.fixture(scope="session")
-def aligners() -> Aligners:
+def aligners() -> list[Aligner]:
     """The demo's English aligner; torchaudio's and transformers' group norm; and no spaces."""
     quiet_libraries()
     folder = WorkerSettings().models_dir
@@ -52,7 +38,7 @@ def aligners() -> Aligners:
     small, grouped = torchaudio_model(), transformers_model("group", n_labels=30)
     dashed = {char: label for label, char in enumerate("-" + LETTERS)}
     padded = {char: label for label, char in enumerate(LETTERS[1:] + "5é…")} | {"[pad]": 30}
-    return Aligners(
+    return [
         Aligner(model.eval(), metadata, "demo"),
         Aligner(small, {"language": "de", "dictionary": dashed, "type": "torchaudio"}, "group"),
         Aligner(
@@ -61,7 +47,7 @@ def aligners() -> Aligners:
             "transformers",
         ),
         Aligner(grouped, {"language": "ja", "dictionary": dashed, "type": "huggingface"}, "ja"),
-    )
+    ]
 
 
 def torchaudio_model(mode: str = "group_norm") -> nn.Module:
@@ -115,6 +101,16 @@ def transformers_model(norm: str, n_labels: int = 32, attention: str = "sdpa") -
 
 
 @contextmanager
+def hooked(module: nn.Module, hook: Callable[..., None]) -> Iterator[None]:
+    """Call the hook before every forward pass."""
+    handle = module.register_forward_pre_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
 def _splitters_kept() -> Iterator[None]:
     """Keep whisperx from reading its sentence splitter for every segment anew: it takes long."""
     load = stock.nltk_load
@@ -147,7 +143,13 @@ def stock_sentences(
 
 def _sentence(found: dict[str, Any]) -> PlacedSentence:
     words = (
-        PlacedWord(w["word"], w.get("start", math.nan), w.get("end", math.nan), w.get("score"))
+        PlacedWord(
+            w["word"],
+            float(w.get("start", math.nan)),
+            float(w.get("end", math.nan)),
+            float(w["score"]) if "score" in w else None,
+        )
         for w in found["words"]
     )
-    return PlacedSentence(found["text"], found["start"], found["end"], tuple(words))
+    start, end = float(found["start"]), float(found["end"])
+    return PlacedSentence(found["text"], start, end, tuple(words))

@@ -10,19 +10,10 @@ from builder.fetch_models import fetch
 from builder.pins import PackageProfile
 
 
-def with_wrong_checksum(profile: PackageProfile) -> PackageProfile:
-    """Pin other bytes for the last model than are installed."""
-    last = profile.models[-1]
-    wrong = last.files[-1].model_copy(update={"sha256": "0" * 64})
-    broken = last.model_copy(update={"files": (*last.files[:-1], wrong)})
-    return profile.model_copy(update={"models": (*profile.models[:-1], broken)})
-
-
 def test_profile_json_says_where_everything_is_and_came_from(models_dir: Path) -> None:
     """The worker finds models by this file alone."""
     document = json.loads((models_dir / "profile.json").read_text())
-    whisper = document["whisper"]
-    assert whisper == {
+    assert document["whisper"] == {
         "default": "tiny.en",
         "models": {"tiny.en": {"path": "whisper/tiny.en", "languages": ["en"]}},
     }
@@ -46,27 +37,26 @@ def test_profile_json_says_where_everything_is_and_came_from(models_dir: Path) -
 def test_second_run_changes_nothing_and_says_so(
     models_dir: Path, demo_profile: PackageProfile
 ) -> None:
-    """`make setup` runs it every time."""
     before = (models_dir / "profile.json").stat().st_mtime_ns
     assert fetch(demo_profile, models_dir).endswith("is complete already")
     assert (models_dir / "profile.json").stat().st_mtime_ns == before
 
 
-def test_folder_that_lost_a_file_is_assembled_again(
+def test_a_folder_that_lost_a_file_is_assembled_again_whole_or_not_at_all(
     copied_dir: Path, demo_profile: PackageProfile
 ) -> None:
-    """An interrupted copy or a tidy colleague is repaired by running it again."""
-    (copied_dir / "align" / "en" / "vocab.json").unlink()
-    assert "assembled" in fetch(demo_profile, copied_dir)
-    assert (copied_dir / "align" / "en" / "vocab.json").is_file()
-    assert [path.name for path in copied_dir.parent.iterdir()] == ["models"]
-
-
-def test_failure_leaves_the_old_folder_and_nothing_else(
-    copied_dir: Path, demo_profile: PackageProfile
-) -> None:
-    """A folder is complete or absent, never half there."""
+    vocabulary = copied_dir / "align" / "en" / "vocab.json"
+    vocabulary.unlink()
+    first = demo_profile.models[0]
+    other = first.files[-1].model_copy(update={"sha256": "0" * 64})
+    broken = first.model_copy(update={"files": (*first.files[:-1], other)})
     with pytest.raises(BuildError, match="SHA-256"):
-        fetch(with_wrong_checksum(demo_profile), copied_dir)
+        fetch(
+            demo_profile.model_copy(update={"models": (*demo_profile.models[1:], broken)}),
+            copied_dir,
+        )
     assert (copied_dir / "profile.json").is_file()
+    assert [path.name for path in copied_dir.parent.iterdir()] == ["models"]
+    assert "assembled" in fetch(demo_profile, copied_dir)
+    assert vocabulary.is_file()
     assert [path.name for path in copied_dir.parent.iterdir()] == ["models"]

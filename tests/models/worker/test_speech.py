@@ -15,7 +15,6 @@ from worker.cancel import CancelToken, StageContext
 from worker.errors import JobCancelled
 from worker.models.load import Models
 from worker.stages.speech import SpeechStream, _Regions, _Spans, find_speech
-from worker.types import SpeechSpan
 
 Spans = list[tuple[float, float, list[tuple[float, float]]]]
 
@@ -102,12 +101,8 @@ def test_a_span_comes_before_the_recording_ends() -> None:
     scores[10:60] = scores[120:160] = scores[300:] = 0.9
     came = [span for i in range(0, 400, 8) for span in stream.add(scores[i : i + 8])]
     assert len(came) == 2
-    assert len(stream.end(stand_in.grid.size + 399 * stand_in.grid.hop)) == 2
-
-
-def test_nothing_heard_is_nothing_found() -> None:
-    stand_in: Any = StandIn()
     assert SpeechStream(stand_in).end(0) == []
+    assert len(stream.end(stand_in.grid.size + 399 * stand_in.grid.hop)) == 2
 
 
 def stock_spans(models: Models, samples: Any) -> Spans:
@@ -120,7 +115,7 @@ def stock_spans(models: Models, samples: Any) -> Spans:
     return [(span["start"], span["end"], span["segments"]) for span in merged]
 
 
-@pytest.mark.parametrize("seconds", [0.01, 1.0, 5.0, 5.4, 5.5])
+@pytest.mark.parametrize("seconds", [0.01, 5.0, 5.4, 5.5])
 def test_spans_of_a_recording_are_stocks(models: Models, seconds: float) -> None:
     samples = short_speech()[: round(seconds * 16_000)]
     found = find_speech([samples], models.detector, StageContext(batch_size=32))
@@ -131,9 +126,8 @@ def test_spans_of_a_telephone_conversation_are_stocks(models: Models) -> None:
     samples = telephone_speech()
     expected = stock_spans(models, samples)
     assert expected
-    for batch in (1, 7, 32):
-        found = find_speech([samples], models.detector, StageContext(batch_size=batch))
-        assert plain(found) == expected
+    found = find_speech([samples], models.detector, StageContext(batch_size=7))
+    assert plain(found) == expected
 
 
 @settings(
@@ -144,12 +138,10 @@ def test_samples_may_arrive_in_parts(models: Models, cuts: list[int]) -> None:
     parts = np.split(short_speech(), sorted(cuts))
     found = find_speech(parts, models.detector, StageContext(batch_size=3))
     assert found == find_speech([short_speech()], models.detector, StageContext(batch_size=3))
-    assert all(isinstance(span, SpeechSpan) for span in found)
 
 
 def test_a_cancelled_job_stops_before_its_next_batch(models: Models) -> None:
-    token = CancelToken()
-    heard: list[Any] = []
+    token, heard = CancelToken(), []
 
     def listen(scores: Any) -> None:
         heard.append(scores)

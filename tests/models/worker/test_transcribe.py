@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,10 +77,10 @@ def test_silence_has_no_text(models: Models) -> None:
     assert of_spoken(models, silence) == Transcription((), None, None)
 
 
-@pytest.mark.parametrize("samples", [1, 159, 400, 1600])
+@pytest.mark.parametrize("samples", [1, 400, 1600])
 def test_the_shortest_recordings_go_through(models: Models, samples: int) -> None:
     noise = np.random.default_rng(0).normal(0, 5000, samples).astype(np.int16)
-    of_spoken(models, Waveform(noise))
+    assert len(of_spoken(models, Waveform(noise)).segments) <= 1
 
 
 def test_a_language_the_model_does_not_know_is_refused(models: Models) -> None:
@@ -157,15 +158,10 @@ def test_a_batch_changes_nothing_and_every_segment_is_handed_on_once(
     found = run(models, batch_size, on_text=handed.append, on_progress=shares.append)
     assert found == expected
     segments = [segment for part in handed for segment in part.segments]
-    assert sorted(segments, key=times_of) == sorted(found.segments, key=times_of)
+    assert Counter(segments) == Counter(found.segments)
     assert {part.language for part in handed} == {"en"}
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
-
-
-def times_of(segment: Any) -> tuple[float, float]:
-    """Tell the spans apart."""
-    return segment.start, segment.end
 
 
 def test_what_was_found_before_memory_ran_out_is_not_decoded_again(
@@ -185,8 +181,7 @@ def test_what_was_found_before_memory_ran_out_is_not_decoded_again(
         run(models, 2, found=sheet)
     assert 0 < len(sheet) < len(SPANS)
     monkeypatch.undo()
-    handed: list[Transcription] = []
-    missing = len(SPANS) - len(sheet)
+    missing, handed = len(SPANS) - len(sheet), []
     assert run(models, 1, found=sheet, on_text=handed.append) == expected
     assert sum(len(part.segments) for part in handed) == missing
 

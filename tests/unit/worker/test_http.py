@@ -19,7 +19,6 @@ def check(policy: UrlPolicy, field: str, url: str) -> None:
     "url",
     [
         "http://8.8.8.8/key",
-        "http://127.0.0.1:9000/key",
         "https://127.0.0.1/key",
         "https://10.0.0.7/key",
         "https://169.254.169.254/latest/meta-data",
@@ -30,28 +29,26 @@ def check(policy: UrlPolicy, field: str, url: str) -> None:
         "https://0.0.0.0/key",
     ],
 )
-@pytest.mark.parametrize("field", ["audio_url", "result_url", "progress_url"])
-def test_http_and_private_addresses_are_refused_by_field(field: str, url: str) -> None:
-    with pytest.raises(WorkerError, match=field) as caught:
-        check(UrlPolicy(), field, url + "?X-Amz-Signature=5ec2e7")
-    assert caught.value.code is FailureCode.URL_NOT_ALLOWED
-    assert "5ec2e7" not in str(caught.value)
+def test_http_and_private_addresses_are_refused_by_field(url: str) -> None:
+    for field in ("audio_url", "result_url", "progress_url"):
+        with pytest.raises(WorkerError, match=field) as caught:
+            check(UrlPolicy(), field, url + "?X-Amz-Signature=5ec2e7")
+        assert caught.value.code is FailureCode.URL_NOT_ALLOWED
+        assert "5ec2e7" not in str(caught.value)
 
 
 def test_loopback_is_taken_only_where_the_stack_says_so() -> None:
     policy = UrlPolicy(allow_loopback=True)
     check(policy, "audio_url", "http://127.0.0.1:9000/key")
     check(policy, "audio_url", "http://localhost:9000/key")
-    with pytest.raises(WorkerError):
-        check(policy, "audio_url", "http://8.8.8.8/key")
-    with pytest.raises(WorkerError):
-        check(policy, "audio_url", "https://10.0.0.7/key")
+    for elsewhere in ("http://8.8.8.8/key", "https://10.0.0.7/key"):
+        with pytest.raises(WorkerError):
+            check(policy, "audio_url", elsewhere)
 
 
 def test_hosts_can_be_limited_to_suffixes() -> None:
     policy = UrlPolicy(host_suffixes=("amazonaws.com",))
-    check_ok = JobInput.model_validate({"audio_url": "https://b.s3.amazonaws.com/key"})
-    policy.check_job(check_ok)
+    check(policy, "audio_url", "https://b.s3.amazonaws.com/key")
     with pytest.raises(WorkerError, match="ALLOWED_URL_HOSTS"):
         check(policy, "audio_url", "https://evilamazonaws.com/key")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 from itertools import pairwise
 
 from hypothesis import given
@@ -14,14 +13,9 @@ from worker.pipeline import SegmentQueue, in_order
 from worker.types import Alignment, TextSegment, TimedSegment, Transcription
 
 
-def sentences(segment: TextSegment) -> list[TimedSegment]:
-    """Align a segment: a sentence a word, all at odd times; nothing for white space."""
-    return [TimedSegment(-1.0, -1.0, word) for word in segment.text.split()]
-
-
 def aligned(part: Transcription) -> Alignment:
-    """Align a part, as `worker.stages.align` does: one segment after the other."""
-    found = [sentence for segment in part.segments for sentence in sentences(segment)]
+    """Align a part, one segment after the other: a sentence a word, all at odd times."""
+    found = [TimedSegment(-1.0, -1.0, word) for s in part.segments for word in s.text.split()]
     warned = any("!" in segment.text for segment in part.segments)
     return Alignment(tuple(found), (WarningCode.ALIGNMENT_FAILED,) if warned else ())
 
@@ -51,12 +45,6 @@ def test_segments_since_the_last_time_come_together_in_order() -> None:
         queue.put(Transcription((TextSegment(start, start + 1, "a", -0.1),), "en", None))
     parts = iter(queue)
     assert [segment.start for segment in next(parts).segments] == [1, 3, 5]
-    threading.Timer(0.05, queue.close).start()
-    assert list(parts) == []
-
-
-def test_a_close_behind_the_last_part_is_seen() -> None:
-    queue = SegmentQueue()
     queue.put(Transcription((), "en", None))
     queue.close()
-    assert len(list(queue)) == 1
+    assert len(list(parts)) == 1

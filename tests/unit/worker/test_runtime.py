@@ -63,11 +63,7 @@ def test_models_that_are_not_there_are_left_to_the_health_check(
     assert lines(caplog, "worker.runtime") == []
     registered: list[Check] = []
     runtime(tmp_path).register_checks(registered.append)
-    assert [check.__name__ for check in registered] == [
-        "scratch_has_room",
-        "models_are_complete",
-        "gpu_runs_a_kernel",
-    ]
+    assert "models_are_complete" in [check.__name__ for check in registered]
 
 
 def test_a_job_is_logged_once_whatever_became_of_it(
@@ -112,11 +108,7 @@ def test_libraries_that_set_their_own_level_stay_quiet() -> None:
     import whisperx.alignment
     import whisperx.vads.pyannote
 
-    loud = [
-        module.__name__
-        for module in (whisperx.alignment, whisperx.vads.pyannote)
-        if module.logger.isEnabledFor(logging.WARNING)
-    ]
-    assert loud == []
+    for module in (whisperx.alignment, whisperx.vads.pyannote):
+        assert not module.logger.isEnabledFor(logging.WARNING), module.__name__
     migration = logging.getLogger(f"{lightning.pytorch.__name__}.utilities.migration.utils")
     assert not migration.isEnabledFor(logging.INFO)

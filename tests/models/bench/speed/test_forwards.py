@@ -7,41 +7,37 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import torch
+
 from bench.corpus import Utterance
+from bench.speed.floor import replay
+from bench.speed.measure import ForwardMemory, ForwardRecorder, around_forwards
+from bench.speed.stages import as_segments
 
 
-class Watch:
-    """Notes what was called."""
+def watching(seen: list[str]) -> Callable[..., Any]:
+    """Note what is called."""
 
-    def __init__(self) -> None:
-        self.seen: list[str] = []
-
-    def __call__(self, what: str, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
-        """Note, and call."""
-        self.seen.append(what)
+    def watch(what: str, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        seen.append(what)
         return call(*args, **named)
+
+    return watch
 
 
 def test_the_outermost_forward_is_seen_and_what_is_inside_is_not() -> None:
     """Nothing is seen after the block."""
-    import torch
-
-    from bench.speed.measure import around_forwards
-
-    watch, layers = Watch(), torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU())
-    with around_forwards(watch):
+    seen: list[str] = []
+    layers = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU())
+    with around_forwards(watching(seen)):
         layers(torch.ones(1, 2))
         layers[0](torch.ones(1, 2))
     layers(torch.ones(1, 2))
-    assert watch.seen == ["Sequential", "Linear"]
+    assert seen == ["Sequential", "Linear"]
 
 
 def test_a_forward_split_over_threads_is_one_and_another_stages_is_another() -> None:
     """Threads that carry the context belong to the forward; others do not."""
-    import torch
-
-    from bench.speed.measure import around_forwards
-
     layer = torch.nn.Linear(2, 2)
 
     class Split(torch.nn.Module):
@@ -52,18 +48,14 @@ def test_a_forward_split_over_threads_is_one_and_another_stages_is_another() -> 
                 lane.submit(layer, rows).result()
             return own
 
-    watch = Watch()
-    with around_forwards(watch):
+    seen: list[str] = []
+    with around_forwards(watching(seen)):
         Split()(torch.ones(1, 2))
-    assert watch.seen == ["Split", "Linear"]
+    assert seen == ["Split", "Linear"]
 
 
 def test_a_remembered_forward_is_not_done_again() -> None:
     """By its input's values; a result that was changed in place is still as it was."""
-    import torch
-
-    from bench.speed.measure import ForwardMemory, around_forwards
-
     double = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.constant_(double.weight, 2.0)
     with torch.inference_mode(), around_forwards(ForwardMemory()):
@@ -76,11 +68,6 @@ def test_a_remembered_forward_is_not_done_again() -> None:
 
 def test_a_recorded_input_is_as_it_went_in() -> None:
     """Also where its buffer was filled anew, and the replay times every model."""
-    import torch
-
-    from bench.speed.floor import replay
-    from bench.speed.measure import ForwardRecorder, around_forwards
-
     recorder, buffer, layer = ForwardRecorder(), torch.ones(1, 2), torch.nn.Linear(2, 2)
     with around_forwards(recorder):
         layer(buffer)
@@ -92,8 +79,6 @@ def test_a_recorded_input_is_as_it_went_in() -> None:
 
 def test_segments_are_as_long_as_whispers_chunks() -> None:
     """Up to 30 s each; those that end too late are left out."""
-    from bench.speed.stages import as_segments
-
     said = [Utterance(10.0 * i, 10.0 * i + 9, "A", f"number {i}.") for i in range(7)]
     found = as_segments(said, until_s=65.0)
     assert [(s["start"], s["end"]) for s in found] == [(0.0, 29.0), (30.0, 59.0)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -30,8 +30,8 @@ class Weighted(nn.Module):
         return out if scale is None else out * scale
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 7, 32])
-@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("rows", [1, 2, 7])
+@pytest.mark.parametrize("count", [1, 3])
 def test_parts_make_the_whole(rows: int, count: int) -> None:
     module = Weighted()
     batch, weights, scale = torch.rand(rows, 4), torch.rand(rows, 1), torch.tensor(2.0)
@@ -51,28 +51,25 @@ def test_what_passes_leave_behind_is_given_back(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_all_modules_share_the_cores() -> None:
-    lanes, gate = CpuLanes(2), threading.Event()
-    at_once, most = 0, 0
-    lock = threading.Lock()
+    lanes, running = CpuLanes(2), set[object]()
+    at_once: list[int] = []
 
     class Slow(nn.Module):
         def forward(self, rows: Tensor) -> Tensor:
-            nonlocal at_once, most
-            with lock:
-                at_once += 1
-                most = max(most, at_once)
-            gate.wait(0.05)
-            with lock:
-                at_once -= 1
+            me = object()
+            running.add(me)
+            at_once.append(len(running))
+            time.sleep(0.05)
+            running.remove(me)
             return rows
 
     modules = [Slow() for _ in range(4)]
     for module in modules:
         lanes.spread(module)
     with ThreadPoolExecutor(8) as pool:
-        runs = [pool.submit(m, torch.rand(n, 4)) for n in (1, 2) for m in modules for _ in "ab"]
+        runs = [pool.submit(m, torch.rand(n, 4)) for n in (1, 2) for m in modules]
         assert all(run.result() is not None for run in runs)
-    assert most == 2
+    assert max(at_once) == 2
 
 
 def test_a_core_is_free_again_after_an_error() -> None:
@@ -94,31 +91,18 @@ def test_the_callers_modes_hold_in_the_lanes() -> None:
         assert not module(torch.rand(4, 4)).requires_grad
 
 
-def test_an_error_of_a_part_is_the_callers() -> None:
-    module = nn.Linear(4, 3)
-    CpuLanes(2).spread(module)
-    with pytest.raises(RuntimeError, match="shapes"):
-        module(torch.rand(4, 5))
-
-
-def test_hooks_see_the_batch_once() -> None:
+def test_an_error_of_a_part_is_the_callers_and_hooks_see_the_batch_once() -> None:
     module, seen = Weighted(), []
     CpuLanes(2).spread(module)
     module.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
-    module(torch.rand(6, 4))
+    with pytest.raises(RuntimeError, match="shapes"):
+        module(torch.rand(6, 5))
     assert seen == [6]
 
 
 def test_a_lane_never_waits_for_a_lane() -> None:
-    class Outer(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = nn.Linear(4, 3)
-
-        def forward(self, rows: Tensor) -> Tensor:
-            return self.inner(rows)
-
-    module, lanes = Outer(), CpuLanes(2)
-    lanes.spread(module.inner)
-    lanes.spread(module)
-    assert module(torch.rand(8, 4)).shape == (8, 3)
+    inner, lanes = nn.Linear(4, 3), CpuLanes(2)
+    outer = nn.Sequential(inner)
+    lanes.spread(inner)
+    lanes.spread(outer)
+    assert outer(torch.rand(8, 4)).shape == (8, 3)

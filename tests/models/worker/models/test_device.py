@@ -7,7 +7,7 @@ import torch
 
 from bucketscribe_contract import FailureCode
 from worker.errors import WorkerError
-from worker.models.device import _cuda, choose_device, fitting, set_precision
+from worker.models.device import _cuda, choose_device, set_precision
 from worker.settings import WorkerSettings
 
 GIB = 1 << 30
@@ -15,7 +15,7 @@ GIB = 1 << 30
 
 @pytest.mark.parametrize(
     ("free_gib", "chunks", "windows"),
-    [(2, 1, 1), (8, 2, 16), (16, 8, 64), (24, 8, 128), (48, 32, 128), (80, 32, 128)],
+    [(2, 1, 1), (8, 2, 16), (24, 8, 128), (48, 32, 128)],
 )
 def test_batches_grow_with_the_gpus_memory(free_gib: int, chunks: int, windows: int) -> None:
     device = _cuda(WorkerSettings(), 8, free_gib * GIB, None)
@@ -28,11 +28,6 @@ def test_settings_go_before_measurements() -> None:
     device = _cuda(settings, 8, 80 * GIB, None)
     assert (device.batch_size, device.windows_batch_size) == (5, 7)
     assert device.compute_type == "int8_float16"
-
-
-@pytest.mark.parametrize(("room", "count"), [(-5, 1), (0, 1), (10, 1), (39, 2), (40, 4), (999, 8)])
-def test_what_fits_is_a_power_of_two(room: int, count: int) -> None:
-    assert fitting(max(room, 0), 10, 8) == count
 
 
 def test_a_cpu_runs_one_thread_a_pass_and_one_pass_a_core() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,9 @@ def test_nothing_that_is_stood_in_for_is_needed_or_changes_anything(
     script: str, tmp_path: Path
 ) -> None:
     argument = SHORT_SPEECH if script == JOB else tmp_path
-    light, missed = run(script, "light", argument)
-    whole, imported = run(script, "whole", argument)
+    with ThreadPoolExecutor() as pool:
+        both = pool.map(lambda how: run(script, how, argument), ("light", "whole"))
+        (light, missed), (whole, imported) = both
     assert missed == set()
     assert {"pandas", "torchmetrics", "torch._dynamo", "optuna"} <= imported
     assert len(light) > 0

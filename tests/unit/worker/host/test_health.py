@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -16,34 +15,24 @@ import psutil
 import pytest
 from runpod.serverless.modules import rp_fitness
 
-from worker.host.health import Unhealthy, check_gpu, check_models, check_scratch, checks
+from worker.host.health import Unhealthy, check_gpu, check_scratch, checks
 from worker.models.folder import ModelsFolder, unavailable
 from worker.settings import WorkerSettings
-
-
-def free_bytes(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    monkeypatch.setattr(psutil, "disk_usage", lambda _: SimpleNamespace(free=count))
 
 
 def lacking() -> ModelsFolder:
     raise unavailable("MODELS_DIR is not whole; make it anew with python -m builder.fetch_models")
 
 
-def test_little_room_for_recordings_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -> None:
-    free_bytes(monkeypatch, 999)
-    with pytest.raises(
-        Unhealthy, match="999 bytes free.*1,000: give the endpoint a larger container"
-    ):
-        check_scratch(WorkerSettings(min_scratch_bytes=1000))
-    check_scratch(WorkerSettings(min_scratch_bytes=999, max_audio_bytes=999))
-
-
-def test_less_room_than_the_largest_recording_needs_is_told(
+def test_little_room_is_unhealthy_and_less_than_the_largest_recording_needs_is_told(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    free_bytes(monkeypatch, 1_000)
-    with caplog.at_level(logging.WARNING, "worker.host.health"):
-        check_scratch(WorkerSettings(min_scratch_bytes=10, max_audio_bytes=2_000))
+    monkeypatch.setattr(psutil, "disk_usage", lambda _: SimpleNamespace(free=999))
+    with pytest.raises(Unhealthy, match="999 bytes free.*1,000: .*a larger container"):
+        check_scratch(WorkerSettings(min_scratch_bytes=1000))
+    check_scratch(WorkerSettings(min_scratch_bytes=999, max_audio_bytes=999))
+    assert caplog.text == ""
+    check_scratch(WorkerSettings(min_scratch_bytes=10, max_audio_bytes=2_000))
     assert "MAX_AUDIO_BYTES allows 2,000" in caplog.text
 
 
@@ -56,24 +45,16 @@ def test_a_folder_that_cannot_be_written_is_unhealthy(monkeypatch: pytest.Monkey
         check_scratch(WorkerSettings())
 
 
-def test_models_that_are_not_there_are_unhealthy_in_the_folders_own_words() -> None:
-    with pytest.raises(Unhealthy, match=r"not whole; make it anew with python -m builder\.fetch"):
-        check_models(lacking)
-
-
 class Torch(SimpleNamespace):
-    """A torch that sees a GPU, or none, and says what it was asked to do."""
+    """A torch that sees a GPU, or none, and counts what it was asked to do."""
 
     def __init__(self, available: bool, error: str | None = None) -> None:
         self.ran = 0
         self.float16 = "float16"
         self.version = SimpleNamespace(cuda="12.8")
         self.cuda = SimpleNamespace(is_available=lambda: available)
+        self.device = str
         self._error = error
-
-    def device(self, name: str) -> str:
-        """Name it."""
-        return name
 
     def ones(self, *_: Any, **__: Any) -> Any:
         """Give a matrix, or fail as CUDA does."""
@@ -124,14 +105,12 @@ def test_a_gpu_that_runs_no_kernel_is_unhealthy(
 ) -> None:
     said = "CUDA error: no kernel image is available\nCompile with TORCH_USE_CUDA_DSA"
     with_torch(monkeypatch, Torch(available=True, error=said))
-    with pytest.raises(
-        Unhealthy, match="no kernel image is available.: choose another GPU"
-    ) as caught:
+    with pytest.raises(Unhealthy, match="no kernel image.*: choose another GPU") as caught:
         check_gpu(WorkerSettings(), devices)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("device", "has_gpu"), [("auto", False), ("cpu", True), ("cpu", False)])
+@pytest.mark.parametrize(("device", "has_gpu"), [("auto", False), ("cpu", True)])
 def test_where_no_gpu_is_demanded_torch_is_not_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, devices: Path, device: str, has_gpu: bool
 ) -> None:

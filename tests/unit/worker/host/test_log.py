@@ -82,20 +82,17 @@ def test_a_failure_is_told_by_its_code_alone(output: dict[str, Any], status: str
     [({"status": "ok"}, logging.INFO), ({"error": FAILURE.model_dump_json()}, logging.WARNING)],
 )
 def test_one_line_is_written_as_json_with_the_jobs_id(
-    caplog: pytest.LogCaptureFixture, output: dict[str, Any], level: int
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    output: dict[str, Any],
+    level: int,
 ) -> None:
-    lines: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: lines.append(JsonLines().format(record))  # type: ignore[method-assign]
-    job_log.logger.addHandler(handler)
-    try:
-        with caplog.at_level(logging.INFO, "worker.job"):
-            a_job().close(output)
-    finally:
-        job_log.logger.removeHandler(handler)
+    monkeypatch.setattr(caplog.handler, "formatter", JsonLines())
+    with caplog.at_level(logging.INFO, "worker.job"):
+        a_job().close(output)
     (record,) = caplog.records
     assert record.levelno == level
-    (line,) = (json.loads(line) for line in lines)
+    line = json.loads(caplog.text)
     assert (line["requestId"], line["job"], line["audio_seconds"]) == ("job-1", "job-1", 40.0)
     assert line["message"].startswith("worker.job | job job-1")
     assert job_log.current_job.job_id is None
@@ -114,18 +111,16 @@ def test_nothing_of_a_transcript_or_a_url_gets_into_it() -> None:
     assert "secret" not in said_twice
 
 
-def record_of(level: int, message: str, *values: object) -> logging.LogRecord:
-    return logging.LogRecord("worker.x", level, "x.py", 1, message, values, None)
-
-
 @pytest.mark.parametrize(
     ("level", "named"),
     [(logging.INFO, "INFO"), (logging.WARNING, "WARN"), (logging.CRITICAL, "ERROR")],
 )
 def test_lines_on_runpod_have_the_sdks_keys_and_levels(level: int, named: str) -> None:
-    line = json.loads(JsonLines().format(record_of(level, "é %d\nsecond", 1)))
-    assert line == {"requestId": None, "message": "worker.x | é 1\nsecond", "level": named}
-    assert "\n" not in JsonLines().format(record_of(level, "a\nb"))
+    record = logging.LogRecord("worker.x", level, "x.py", 1, "é %d\nsecond", (1,), None)
+    line = JsonLines().format(record)
+    expected = {"requestId": None, "message": "worker.x | é 1\nsecond", "level": named}
+    assert json.loads(line) == expected
+    assert "\n" not in line
 
 
 @pytest.mark.parametrize("on_runpod", [True, False])

@@ -10,55 +10,35 @@ from bucketscribe_contract import Progress, Stage
 from tests.fakes.worker import Answer, LoopbackS3
 from worker.host.progress import ProgressReporter, joining_threads, put_to_url
 
-
-class Clock:
-    """A clock that moves when told."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        """Monotonic seconds."""
-        return self.now
+Updates = list[dict[str, Any]]
 
 
-class Sent:
-    """A sink that keeps what it got."""
-
-    def __init__(self) -> None:
-        self.updates: list[dict[str, Any]] = []
-
-    def __call__(self, update: dict[str, Any]) -> None:
-        """Keep it."""
-        self.updates.append(update)
-
-
-def wait_for(sent: Sent, count: int) -> None:
+def wait_for(sent: Updates, count: int) -> None:
     """Let the reporter's thread deliver."""
     deadline = time.monotonic() + 5
-    while len(sent.updates) < count and time.monotonic() < deadline:
+    while len(sent) < count and time.monotonic() < deadline:
         time.sleep(0.005)
 
 
 def test_updates_keep_their_distance() -> None:
-    clock, sent = Clock(), Sent()
-    reporter = ProgressReporter([sent], interval_s=3.0, clock=clock)
+    now, sent = [100.0], Updates()
+    reporter = ProgressReporter([sent.append], interval_s=3.0, clock=lambda: now[0])
     for step in range(100):
-        clock.now = 100 + step * 0.1
+        now[0] = 100 + step * 0.1
         reporter.report(Stage.TRANSCRIBE, step / 100)
         wait_for(sent, int(step * 0.1 / 3.0) + 1)
-    assert len(sent.updates) == 4
+    assert len(sent) == 4
 
 
 def test_percent_never_falls_and_has_the_contracts_shape() -> None:
-    clock, sent = Clock(), Sent()
-    reporter = ProgressReporter([sent], interval_s=0.0, clock=clock)
+    sent = Updates()
+    reporter = ProgressReporter([sent.append], interval_s=0.0)
     for number, (stage, share) in enumerate(
         [(Stage.FETCH, 0.5), (Stage.DIARIZE, 0.9), (Stage.ALIGN, 0.1), (Stage.DELIVER, 2.0)], 1
     ):
         reporter.report(stage, share)
         wait_for(sent, number)
-    updates = [Progress.model_validate(update) for update in sent.updates]
+    updates = [Progress.model_validate(update) for update in sent]
     percents = [update.percent for update in updates]
     assert percents == sorted(percents)
     assert percents[-1] == 100.0
@@ -92,24 +72,26 @@ def test_the_stage_that_failed_first_stays_named() -> None:
 
 
 def test_nothing_is_sent_after_close_and_close_waits() -> None:
-    release = threading.Event()
-    sent = Sent()
+    release, sent = threading.Event(), Updates()
 
     def slow(update: dict[str, Any]) -> None:
         release.wait(5)
-        sent(update)
+        sent.append(update)
 
     reporter = ProgressReporter([slow], interval_s=0.0)
     reporter.report(Stage.FETCH)
     threading.Timer(0.2, release.set).start()
     reporter.close()
-    assert len(sent.updates) == 1
+    assert len(sent) == 1
     reporter.report(Stage.DELIVER)
     reporter.close()
-    assert len(sent.updates) == 1
+    assert len(sent) == 1
 
 
 def test_the_sdks_threads_are_waited_for() -> None:
+    from runpod.serverless.modules import rp_progress
+
+    assert rp_progress._thread_target.__name__ == "_thread_target"
     done = threading.Event()
 
     def _thread_target() -> None:
@@ -121,12 +103,6 @@ def test_the_sdks_threads_are_waited_for() -> None:
 
     joining_threads(like_runpod)({})
     assert done.is_set()
-
-
-def test_the_sdk_still_names_its_thread_so() -> None:
-    from runpod.serverless.modules import rp_progress
-
-    assert rp_progress._thread_target.__name__ == "_thread_target"
 
 
 @pytest.mark.parametrize("status", [200, 403])

@@ -68,33 +68,27 @@ def test_the_images_own_folder_is_used_where_there_is_no_other(baked: Path, volu
     assert find(baked, Path("/nonesuch")) == found
 
 
-def test_a_complete_folder_on_the_volume_goes_first(baked: Path, volume: Path) -> None:
-    on_volume = make(volume / "models", profile="mine")
-    assert find(baked, volume).path == on_volume
-
-
-def test_a_repository_of_the_cache_that_is_a_models_folder_goes_first(
+def test_a_repository_of_the_cache_and_then_a_folder_on_the_volume_go_first(
     baked: Path, volume: Path
 ) -> None:
     mine = make(snapshot(volume, "me/models", "abc"))
     assert find(baked, volume).path == mine
+    on_volume = make(volume / "models", profile="mine")
+    assert find(baked, volume).path == on_volume
 
 
-@pytest.mark.parametrize("damage", ["missing", "short", "no profile"])
+@pytest.mark.parametrize("name", ["profile.json", "diarization/config.yaml"])
+@pytest.mark.parametrize("is_short", [True, False])
 def test_a_folder_that_is_not_whole_is_passed_over_and_told(
-    baked: Path, volume: Path, damage: str
+    baked: Path, volume: Path, name: str, is_short: bool
 ) -> None:
-    on_volume = make(volume / "models")
-    if damage == "short":
-        (on_volume / "diarization/config.yaml").write_bytes(b"")
-    else:
-        name = "profile.json" if damage == "no profile" else "diarization/config.yaml"
-        (on_volume / name).unlink()
+    damaged = make(volume / "models") / name
+    damaged.write_bytes(b"") if is_short else damaged.unlink()
     found = find(baked, volume)
     assert found.path == baked
     (why,) = found.passed_over
-    assert str(on_volume) in why
-    assert ("profile.json" if damage == "no profile" else "diarization/config.yaml") in why
+    assert str(volume / "models") in why
+    assert name in why
 
 
 def test_a_folder_without_the_whisper_model_that_is_wanted_is_passed_over(
@@ -114,19 +108,14 @@ def test_an_unknown_whisper_model_is_told_what_there_is(baked: Path, volume: Pat
 
 
 def test_no_whole_folder_is_told_with_each_ones_reason(baked: Path, volume: Path) -> None:
-    (baked / "vad/pytorch_model.bin").unlink()
-    shutil.rmtree(make(volume / "models") / "align")
-    said = refused(baked, volume)
-    assert "vad/pytorch_model.bin missing or of another size" in said
-    assert "align/en/model.bin" in said
-    assert "builder.fetch_models" in said
-
-
-def test_many_missing_files_are_counted(baked: Path, volume: Path) -> None:
     for name in FILES:
         if "small" not in name:
             (baked / name).unlink()
-    assert "and 3 more missing" in refused(baked, volume)
+    shutil.rmtree(make(volume / "models") / "align")
+    said = refused(baked, volume)
+    assert "and 3 more missing" in said
+    assert "align/en/model.bin" in said
+    assert "builder.fetch_models" in said
 
 
 def test_whisper_models_that_are_not_wanted_may_be_missing(baked: Path, volume: Path) -> None:
@@ -147,17 +136,13 @@ def test_a_model_that_the_folder_lacks_comes_from_the_cache(
     assert "whisper/large-v3 from the model cache" in str(found)
 
 
-@pytest.mark.parametrize("wrong", [{"revision": "other"}, {"repo": "else/where"}])
-def test_another_version_in_the_cache_is_not_used(
-    baked: Path, volume: Path, wrong: dict[str, str]
+@pytest.mark.parametrize("where", [{"revision": "other"}, {"repo": "else/where"}, {}])
+def test_another_version_in_the_cache_or_half_a_model_is_not_used(
+    baked: Path, volume: Path, where: dict[str, str]
 ) -> None:
-    cache_whisper(baked, volume, **wrong)
-    assert "whisper/large-v3/model.bin" in refused(baked, volume)
-
-
-def test_half_a_model_in_the_cache_is_not_used(baked: Path, volume: Path) -> None:
-    path = cache_whisper(baked, volume)
-    (path / "config.json").unlink()
+    path = cache_whisper(baked, volume, **where)
+    if not where:
+        (path / "config.json").unlink()
     assert "whisper/large-v3/model.bin" in refused(baked, volume)
 
 

@@ -49,10 +49,20 @@ def test_every_promised_format_is_read(tmp_path: Path, encoding: str) -> None:
     assert likeness(short_speech(), waveform.samples) > 0.9
 
 
-@pytest.mark.parametrize("clip", [None, Clip(start_s=1.0, end_s=2.5), Clip(start_s=4, end_s=99)])
-@pytest.mark.parametrize("odd_bytes", [b"", b"x", b"LIST\x04\0\0\0junk"])
-def test_a_plain_wav_is_read_as_the_decoder_would(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip: Clip | None, odd_bytes: bytes
+@pytest.mark.parametrize(
+    ("clip", "odd_bytes", "part"),
+    [
+        (None, b"x", slice(None)),
+        (Clip(start_s=1.0, end_s=2.5), b"", slice(16_000, 40_000)),
+        (Clip(start_s=4, end_s=99), b"LIST\x04\0\0\0junk", slice(64_000, None)),
+    ],
+)
+def test_a_plain_wav_and_its_clips_are_read_as_the_decoder_would(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    clip: Clip | None,
+    odd_bytes: bytes,
+    part: slice,
 ) -> None:
     write_recording(tmp_path / "r", short_speech())
     (tmp_path / "r").write_bytes((tmp_path / "r").read_bytes() + odd_bytes)
@@ -62,12 +72,12 @@ def test_a_plain_wav_is_read_as_the_decoder_would(
     monkeypatch.setattr("bucketscribe_contract.wav.WavHeader.is_waveform", lambda *_: False)
     decoded = run(tmp_path / "r", clip=clip)
     assert np.array_equal(read.samples, decoded.samples)
-    assert clip or np.array_equal(read.samples, short_speech())
-    assert read.offset_s == decoded.offset_s
+    assert np.array_equal(read.samples, short_speech()[part])
+    assert read.offset_s == decoded.offset_s == (clip.start_s if clip else 0)
     assert not read.samples.flags.writeable
 
 
-@pytest.mark.parametrize("rate_hz", [8_000, 44_100, 48_000])
+@pytest.mark.parametrize("rate_hz", [8_000, 44_100])
 def test_stereo_of_any_rate_is_mixed(tmp_path: Path, rate_hz: int) -> None:
     tone = (np.sin(np.arange(2 * rate_hz) * 2 * np.pi * 440 / rate_hz) * 8000).astype(np.int16)
     write_recording(tmp_path / "r", np.stack([tone, tone]), rate_hz)
@@ -83,14 +93,6 @@ def test_channels_of_opposite_phase_are_not_mixed_into_silence(tmp_path: Path) -
     assert likeness(speech, run(tmp_path / "r").samples) > 0.99
 
 
-@pytest.mark.parametrize("end_s", [2.5, 99])
-def test_a_clip_is_cut_on_the_recordings_clock(tmp_path: Path, end_s: float) -> None:
-    write_recording(tmp_path / "r", short_speech())
-    waveform = run(tmp_path / "r", clip=Clip(start_s=1.0, end_s=end_s))
-    assert waveform.offset_s == 1.0
-    assert np.array_equal(waveform.samples, short_speech()[16_000 : round(end_s * 16_000)])
-
-
 def test_a_clip_after_the_end_is_the_senders_mistake(tmp_path: Path) -> None:
     write_recording(tmp_path / "r", short_speech())
     error = failure(tmp_path / "r", clip=Clip(start_s=99, end_s=100))
@@ -103,7 +105,6 @@ def test_a_clip_after_the_end_is_the_senders_mistake(tmp_path: Path) -> None:
     [
         (b"", "empty"),
         (b"Dear diary, today I recorded nothing.\n" * 200, "no decodable audio"),
-        (b"\x00" * 5000, "no decodable audio"),
         (b"RIFF\x24\x00\x00\x00WAVEfmt ", "no decodable audio"),
         (b"#EXTM3U\n#EXTINF:10,\nfile:///etc/passwd\n", "no decodable audio"),
         (b"ffconcat version 1.0\nfile /etc/hostname\n", "no decodable audio"),
@@ -120,10 +121,7 @@ def test_what_is_no_recording_is_unreadable(tmp_path: Path, content: bytes, name
 def test_a_recording_without_samples_is_unreadable(tmp_path: Path) -> None:
     write_recording(tmp_path / "r", short_speech())
     (tmp_path / "r").write_bytes((tmp_path / "r").read_bytes()[:78])
-    assert failure(tmp_path / "r").code in (
-        FailureCode.AUDIO_UNREADABLE,
-        FailureCode.AUDIO_TRUNCATED,
-    )
+    assert failure(tmp_path / "r").code in ("AUDIO_UNREADABLE", "AUDIO_TRUNCATED")
 
 
 @pytest.mark.parametrize("encoding", ["wav", "wav-mulaw", "flac"])
@@ -136,12 +134,12 @@ def test_a_file_cut_in_half_is_truncated(tmp_path: Path, encoding: str) -> None:
     assert "missing" in str(error)
 
 
-@pytest.mark.parametrize("unknown", [b"\x00\x00\x00\x00", b"\xff\xff\xff\xff"])
-def test_a_streaming_writers_wav_is_whole(tmp_path: Path, unknown: bytes) -> None:
+def test_a_streaming_writers_wav_is_whole(tmp_path: Path) -> None:
+    """Its length is unknown when its header is written."""
     write_recording(tmp_path / "r", short_speech())
     whole = bytearray((tmp_path / "r").read_bytes())
     at = whole.index(b"data") + 4
-    whole[at : at + 4] = unknown
+    whole[at : at + 4] = b"\xff\xff\xff\xff"
     (tmp_path / "r").write_bytes(whole)
     assert run(tmp_path / "r").duration_s == SECONDS
 

@@ -5,7 +5,6 @@ import gzip
 import hashlib
 import json
 import random
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -26,17 +25,14 @@ DOCUMENT = json.dumps({"text": "größer"}, ensure_ascii=False).encode()
 
 
 def test_the_document_is_put_with_the_content_type_that_was_signed(s3: LoopbackS3) -> None:
-    deliver(DOCUMENT, s3.url("/b/k%20%2B?X-Amz-Signature=5ec2e7"))
-    method, path, headers, body = s3.requests[0]
-    assert (method, path) == ("PUT", "/b/k%20%2B?X-Amz-Signature=5ec2e7")
-    assert headers["Content-Type"] == "application/json"
-    assert body == DOCUMENT
-
-
-def test_a_passing_error_is_tried_again(s3: LoopbackS3) -> None:
+    """As often as S3 fails in passing."""
     s3.answers = [Answer(503), Answer(500), Answer(200)]
-    deliver(DOCUMENT, s3.url())
-    assert [request[3] for request in s3.requests] == [DOCUMENT] * 3
+    deliver(DOCUMENT, s3.url("/b/k%20%2B?X-Amz-Signature=5ec2e7"))
+    for method, path, headers, body in s3.requests:
+        assert (method, path) == ("PUT", "/b/k%20%2B?X-Amz-Signature=5ec2e7")
+        assert headers["Content-Type"] == "application/json"
+        assert body == DOCUMENT
+    assert len(s3.requests) == 3
 
 
 @pytest.mark.parametrize(("status", "tries"), [(403, 1), (503, min(ATTEMPTS, 3))])
@@ -51,27 +47,26 @@ def test_a_lasting_error_says_where_the_transcript_is(
     assert len(s3.requests) == tries
 
 
-@pytest.mark.parametrize(("etags", "tries"), [(["0" * 32, None], 2), (['"abc-2"'], 1)])
+@pytest.mark.parametrize(
+    ("headers", "tries"),
+    [
+        ({"ETag": "0" * 32}, 2),
+        ({"ETag": '"abc-2"'}, 1),
+        ({"ETag": "0" * 32, "x-amz-server-side-encryption": "aws:kms"}, 1),
+    ],
+    ids=["another's MD5", "no MD5", "encrypted"],
+)
 def test_a_200_for_other_bytes_is_not_believed(
-    s3: LoopbackS3, etags: list[str | None], tries: int
+    s3: LoopbackS3, headers: dict[str, str], tries: int
 ) -> None:
     good = hashlib.md5(DOCUMENT, usedforsecurity=False).hexdigest()
-    s3.answers = [Answer(headers={"ETag": etag or f'"{good}"'}) for etag in etags]
+    s3.answers = [Answer(headers=headers), Answer(headers={"ETag": f'"{good}"'})]
     deliver(DOCUMENT, s3.url())
     assert len(s3.requests) == tries
 
 
-def test_an_etag_that_is_no_md5_is_not_compared(s3: LoopbackS3) -> None:
-    kms = {"ETag": "0" * 32, "x-amz-server-side-encryption": "aws:kms"}
-    s3.answers = [Answer(headers=kms)]
-    deliver(DOCUMENT, s3.url())
-    assert len(s3.requests) == 1
-
-
-@pytest.mark.parametrize(
-    "value", [float("nan"), float("inf"), {1, 2}, datetime.now(UTC), object(), b"bytes"]
-)
-def test_what_is_no_json_is_refused(value: Any) -> None:
+@pytest.mark.parametrize("value", [float("nan"), {1, 2}, b"bytes", "x" * MAX_OUTPUT_BYTES])
+def test_what_is_no_json_or_over_runpods_limit_is_refused(value: Any) -> None:
     with pytest.raises((ValueError, TypeError)):
         checked_output({"value": value})
 
@@ -80,17 +75,12 @@ def test_a_lone_surrogate_is_replaced_not_posted() -> None:
     assert checked_output({"text": "a\ud800b"}) == {"text": "a?b"}
 
 
-def test_an_output_over_runpods_limit_is_refused() -> None:
-    with pytest.raises(ValueError, match="exceeds"):
-        checked_output({"text": "x" * MAX_OUTPUT_BYTES})
-
-
 def document(words: int) -> Transcript:
     """A transcript that does not compress well."""
     noise = random.Random(1)  # noqa: S311
     spoken = tuple(
         Word(
-            word="".join(noise.choices("abcdefghijklmnopqrstuvwxyz", k=8)),
+            word=noise.randbytes(4).hex(),
             start=i,
             end=i + 1,
             score=noise.random(),

@@ -107,12 +107,6 @@ def test_every_refusal_has_its_code(
     assert len(s3.requests) == (3 if code == "STORAGE_UNAVAILABLE" else 1)
 
 
-def test_a_passing_5xx_is_tried_again(s3: LoopbackS3, tmp_path: Path) -> None:
-    s3.answers = [Answer(503), Answer(500), Answer(body=b"sound")]
-    assert run(s3, tmp_path).path.read_bytes() == b"sound"
-    assert len(s3.requests) == 3
-
-
 @pytest.mark.parametrize("declared", [True, False])
 def test_the_size_cap_holds_with_and_without_a_declared_length(
     s3: LoopbackS3, tmp_path: Path, declared: bool
@@ -125,25 +119,13 @@ def test_the_size_cap_holds_with_and_without_a_declared_length(
     assert not stored.exists() or stored.stat().st_size <= LIMIT
 
 
-def test_a_connection_that_breaks_half_way_is_told(s3: LoopbackS3, tmp_path: Path) -> None:
+def test_a_connection_that_breaks_half_way_or_is_refused_is_told(
+    s3: LoopbackS3, tmp_path: Path
+) -> None:
     s3.answers = [Answer(body=b"half of it", headers={"Content-Length": "100"})]
-    assert failure(s3, tmp_path).code in (
-        FailureCode.AUDIO_TRUNCATED,
-        FailureCode.STORAGE_UNAVAILABLE,
-    )
-
-
-def test_no_server_is_storage_unavailable(s3: LoopbackS3, tmp_path: Path) -> None:
+    assert failure(s3, tmp_path).code in ("AUDIO_TRUNCATED", "STORAGE_UNAVAILABLE")
     s3.port = 1
     assert failure(s3, tmp_path).code is FailureCode.STORAGE_UNAVAILABLE
-
-
-def test_a_cancelled_job_stops_within_a_block(s3: LoopbackS3, tmp_path: Path) -> None:
-    s3.answers = [Answer(body=b"x" * BLOCK_BYTES * 2)]
-    token = CancelToken()
-    token.cancel()
-    with pytest.raises(JobCancelled):
-        fetch(JobInput(audio_url=s3.url()), tmp_path, LIMITS, StageContext(token))
 
 
 def test_inline_audio_is_unpacked(tmp_path: Path) -> None:
@@ -176,16 +158,17 @@ def rest_from(start: int) -> Answer:
     return Answer(206, rest, {"ETag": ETAG, "Content-Range": f"bytes {start}-/{len(BODY)}"})
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+@pytest.mark.parametrize("share", [0.1, 0.99])
 def test_a_broken_download_goes_on_where_it_stopped(
     s3: LoopbackS3, tmp_path: Path, share: float
 ) -> None:
+    """A 5xx in between does not have it start over."""
     arrived = int(len(BODY) * share) // BLOCK_BYTES * BLOCK_BYTES
-    s3.answers = [cut_at(share), rest_from(arrived)]
+    s3.answers = [cut_at(share), Answer(503), rest_from(arrived)]
     recording = run(s3, tmp_path)
     assert (recording.path.read_bytes(), recording.etag) == (BODY, ETAG)
-    asked = s3.requests[1][2]
-    assert (asked["Range"], asked["If-Match"]) == (f"bytes={arrived}-", ETAG)
+    for _, _, asked, _ in s3.requests[1:]:
+        assert (asked["Range"], asked["If-Match"]) == (f"bytes={arrived}-", ETAG)
 
 
 @pytest.mark.parametrize("etag", ["", '"' + "e" * 64 + '"', '"\xfc"'])
@@ -206,32 +189,24 @@ def test_without_an_etag_to_match_a_broken_download_starts_over(
     assert not {"Range", "If-Match"} & set(s3.requests[1][2])
 
 
-def test_a_rest_of_another_version_is_not_glued_on(s3: LoopbackS3, tmp_path: Path) -> None:
-    half = len(BODY) // 2
-    other = Answer(206, BODY[half:], {"ETag": '"2"', "Content-Range": f"bytes {half}-"})
-    s3.answers = [cut_at(0.5), other, Answer(body=b"another recording", headers={"ETag": '"2"'})]
+NEWER = Answer(body=b"another recording", headers={"ETag": '"2"'})
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [Answer(206, b"rest", {"ETag": '"2"', "Content-Range": "bytes 4-"}), NEWER],
+        [Answer(412), NEWER],
+        [NEWER],
+    ],
+    ids=["another version's rest", "it was replaced", "ranges are ignored"],
+)
+def test_a_rest_of_another_version_is_not_glued_on(
+    s3: LoopbackS3, tmp_path: Path, answers: list[Answer]
+) -> None:
+    s3.answers = [cut_at(0.5), *answers]
     recording = run(s3, tmp_path)
     assert (recording.path.read_bytes(), recording.etag) == (b"another recording", '"2"')
-
-
-def test_a_5xx_in_between_does_not_start_over(s3: LoopbackS3, tmp_path: Path) -> None:
-    half = len(BODY) // 2
-    s3.answers = [cut_at(0.5), Answer(503), rest_from(half)]
-    assert run(s3, tmp_path).path.read_bytes() == BODY
-    assert [request[2].get("Range") for request in s3.requests[1:]] == [f"bytes={half}-"] * 2
-
-
-def test_a_server_that_ignores_ranges_starts_over(s3: LoopbackS3, tmp_path: Path) -> None:
-    s3.answers = [cut_at(0.5), Answer(body=BODY, headers={"ETag": ETAG})]
-    assert run(s3, tmp_path).path.read_bytes() == BODY
-
-
-def test_a_recording_that_was_replaced_is_fetched_anew(s3: LoopbackS3, tmp_path: Path) -> None:
-    other = Answer(body=b"another recording", headers={"ETag": '"2"'})
-    s3.answers = [cut_at(0.5), Answer(412), other]
-    recording = run(s3, tmp_path)
-    assert (recording.path.read_bytes(), recording.etag) == (b"another recording", '"2"')
-    assert "Range" not in s3.requests[2][2]
 
 
 def test_other_bytes_than_s3_stores_are_not_believed(s3: LoopbackS3, tmp_path: Path) -> None:
@@ -240,6 +215,14 @@ def test_other_bytes_than_s3_stores_are_not_believed(s3: LoopbackS3, tmp_path: P
     assert len(s3.requests) == 3
     s3.answers = [Answer(body=BODY[::-1], headers={"ETag": ETAG}), Answer(body=BODY)]
     assert run(s3, tmp_path).path.read_bytes() == BODY
+
+
+def test_a_cancelled_job_stops_within_a_block(s3: LoopbackS3, tmp_path: Path) -> None:
+    s3.answers = [Answer(body=b"x" * BLOCK_BYTES * 2)]
+    token = CancelToken()
+    token.cancel()
+    with pytest.raises(JobCancelled):
+        fetch(JobInput(audio_url=s3.url()), tmp_path, LIMITS, StageContext(token))
 
 
 def test_an_object_that_ends_before_its_declared_length_is_truncated(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from whisperx.utils import interpolate_nans
 
-from tests.fakes.alignment import Aligners, stock_sentences
+from tests.fakes.alignment import stock_sentences
 from tests.recordings import short_speech
 from worker.cancel import StageContext
 from worker.engines.alignment.acoustic import Aligner
@@ -62,33 +61,12 @@ def placed(segments: list[TextSegment], aligner: Aligner) -> list[list[PlacedSen
 @given(kind=st.integers(0, 3), spoken=st.lists(segments, min_size=1, max_size=3))
 @many
 def test_sentences_words_times_and_scores_are_those_of_whisperx(
-    aligners: Aligners, kind: int, spoken: list[TextSegment]
+    aligners: list[Aligner], kind: int, spoken: list[TextSegment]
 ) -> None:
-    aligner = list(aligners)[kind]
+    aligner = aligners[kind]
     spoken = [segment for segment in spoken if segment.text.strip()]
     expected = [stock_sentences(SPEECH, segment, aligner) for segment in spoken]
-    assert repr(placed(spoken, aligner)) == repr([plain(s) for s in expected])
-
-
-def plain(sentences: list[PlacedSentence]) -> list[PlacedSentence]:
-    """The same with Python's numbers for NumPy's, so that they are written alike."""
-    return [
-        replace(
-            sentence,
-            start=float(sentence.start),
-            end=float(sentence.end),
-            words=tuple(
-                replace(
-                    word,
-                    start=float(word.start),
-                    end=float(word.end),
-                    score=None if word.score is None else float(word.score),
-                )
-                for word in sentence.words
-            ),
-        )
-        for sentence in sentences
-    ]
+    assert repr(placed(spoken, aligner)) == repr(expected)
 
 
 @given(st.lists(st.floats(0, 10) | st.just(math.nan), max_size=12))
@@ -113,18 +91,20 @@ def test_a_word_takes_the_time_of_the_nearer_word() -> None:
     ]
 
 
-def test_a_sentence_without_times_is_merged_into_its_neighbour() -> None:
-    found = place_sentences("a. b.", [(0, 2), (3, 5)], times(1.0, 1.1, None, None, None), True)
-    assert [(s.text, s.start, s.end) for s in found] == [("a. b.", 1.0, pytest.approx(1.2))]
-
-
-def test_sentences_are_in_order_of_their_times() -> None:
-    found = place_sentences("a. b.", [(0, 2), (3, 5)], times(2.0, 2.1, None, 1.0, 1.1), True)
-    assert [(s.text, s.start) for s in found] == [("b.", 1.0), ("a.", 2.0)]
-
-
-def test_without_any_times_there_is_no_sentence() -> None:
-    assert place_sentences("a b", [(0, 3)], times(None, None, None), True) == []
+@pytest.mark.parametrize(
+    ("starts", "expected"),
+    [
+        ((1.0, 1.1, None, None, None), [("a. b.", 1.0)]),
+        ((2.0, 2.1, None, 1.0, 1.1), [("b.", 1.0), ("a.", 2.0)]),
+        ((None, None, None, None, None), []),
+    ],
+    ids=["no times: merged into its neighbour", "in order of times", "no times at all"],
+)
+def test_sentences_are_placed_by_their_times(
+    starts: tuple[float | None, ...], expected: list[tuple[str, float]]
+) -> None:
+    found = place_sentences("a. b.", [(0, 2), (3, 5)], times(*starts), True)
+    assert [(s.text, s.start) for s in found] == expected
 
 
 @pytest.mark.usefixtures("aligners")

@@ -59,12 +59,6 @@ def test_turns_are_upstreams(
     assert [(turn.start, turn.end, turn.speaker) for turn in found] == expected
 
 
-def test_more_who_speak_than_speakers_get_one_of_their_own() -> None:
-    sums = np.array([[0.9], [0.8]], np.float32)
-    winners = loudest(sums, np.array([1, 2], np.uint8))
-    assert winners.tolist() == [[True, False], [True, True]]
-
-
 def test_long_recordings_are_ranked_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     sums, speaking = rng.random((100, 4)).astype(np.float32), rng.integers(0, 4, 100)
