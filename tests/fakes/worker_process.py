@@ -42,6 +42,7 @@ AWAY = JobFailure.of(FailureCode.STORAGE_UNAVAILABLE, "S3 is away", Stage.FETCH)
 UNREADABLE = JobFailure.of(FailureCode.AUDIO_UNREADABLE, "no audio in it", Stage.DECODE)
 http = urllib3.PoolManager(
     maxsize=2 * SLOTS,
+    timeout=60.0,
     retries=urllib3.Retry(  # for a minute: of anything but an answer below 500
         600, backoff_factor=0.1, backoff_max=0.1, allowed_methods=None,
         status_forcelist=range(500, 600),

@@ -142,7 +142,7 @@ def _wait_for_all_workers(ground: Ground) -> None:
     with scene(ground, "rest") as here:
 
         def all_idle() -> bool:
-            workers = here.edge("health", "--json").facts.get("workers", {})
+            workers = here.start_edge("health", "--json")().facts.get("workers", {})
             return bool(workers.get("idle") == len(ground.stack.pool.workers))
 
         wait_until(all_idle, 90.0, "all workers' return")

@@ -141,20 +141,22 @@ def shown(document: Any) -> Any:
 
 
 def _check_outcome(case: Case, here: Scene, said: EdgeSaid, baseline: Any) -> None:
-    document = here.transcript()
+    document, state = here.transcript(), said.facts.get("state")
+    failure = said.facts.get("failure") or said.facts.get("error") or {}
+    ended = f"exit code {said.code}: {said.text}"
     match case.expected:
         case Failed(code):
-            assert (said.code, said.failure) == (1, code), f"exit code {said.code}: {said.text}"
+            assert (said.code, failure.get("code")) == (1, code), ended
             assert document is None, "there is a transcript"
         case Cancelled(too_late=True):
-            assert said.state in ("cancelled", "done"), said.text
+            assert state in ("cancelled", "done"), said.text
             assert document is not None, "no transcript"
             _check_transcript(Done(), document, baseline)
         case Cancelled():
-            assert said.state == "cancelled", said.text
+            assert state == "cancelled", said.text
             assert document is None, "there is a transcript"
         case Done():
-            assert said.code == 0, f"exit code {said.code}: {said.text}"
+            assert said.code == 0, ended
             assert document is not None, f"no transcript: {said.text}"
             made = here.ground.folder.expected(here.name)
             wanted = baseline | ({"segments": made} if made else {})

@@ -29,7 +29,7 @@ def cancel_in(stage: str) -> Callable[[Scene], EdgeSaid]:
     def act(scene: Scene) -> EdgeSaid:
         answer = scene.start_submit()
         scene.wait_for(stage)
-        cancelled = scene.edge("cancel", scene.prefix, "--json")
+        cancelled = scene.start_edge("cancel", scene.prefix, "--json")()
         assert cancelled.code == 0, cancelled.text
         at = time.time()
         said = answer()

@@ -86,17 +86,6 @@ class EdgeSaid:
     facts: dict[str, Any]
     text: str
 
-    @property
-    def state(self) -> str:
-        """How the session ended."""
-        return str(self.facts.get("state", ""))
-
-    @property
-    def failure(self) -> str:
-        """The failure's code, or the edge's own error's."""
-        inside = self.facts.get("failure") or self.facts.get("error") or {}
-        return str(inside.get("code", ""))
-
 
 class Scene:
     """One session's part of the stack."""
@@ -150,10 +139,6 @@ class Scene:
             text=True,
         )
         return lambda: self._answer(started)
-
-    def edge(self, *arguments: str, module: Sequence[str] = EDGE) -> EdgeSaid:
-        """Run the real edge client to its end."""
-        return self.start_edge(*arguments, module=module)()
 
     def start_submit(self, module: Sequence[str] = EDGE) -> Callable[[], EdgeSaid]:
         """Do what a user does; returns what waits for the answer."""
