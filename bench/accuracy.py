@@ -1,8 +1,9 @@
 """Measure accuracy through the whole path, next to stock WhisperX on the same weights.
 
+Ours is all real, on loopback: SeaweedFS, the queue, `handler.py` and the edge client's command.
 ``python -m bench.accuracy --models DIR`` prints the table, writes docs/accuracy.{md,json} and
 exits 1 where ours is worse than stock by more than `TOLERANCES`. ``--also DIR`` measures further
-recordings (NAME.flac, NAME.ref.json, NAME.rttm), which ``--write-also`` puts into the files too.
+recordings (NAME.flac, NAME.ref.json, NAME.rttm), which are printed alone.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.corpus import (
+    ROOT,
     SAMPLE_RATE_HZ,
     SPEECH_DIR,
     Reference,
@@ -23,11 +26,12 @@ from bench.corpus import (
     read_recording,
     read_transcript,
     telephone_sample,
+    write_recording,
 )
 from bench.scoring import COLLAR_S, Score, score
 from bench.speed.turns import run_process
 from bench.stock import StockResult, transcribe_files
-from bench.whole_path import ROOT, SubmitError, transcribe_all
+from devstack.stack import Stack
 
 TOLERANCES: dict[str, float] = {
     "wer": 0.005,
@@ -65,17 +69,13 @@ reference counts as one utterance.
 """
 
 
+class SubmitError(Exception):
+    """The edge client said that a session did not come through; the text is its own."""
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """One recording, both ways.
-
-    Attributes:
-        recording: Its name.
-        duration_s: Its length.
-        ours: From ``transcription.json``, through the whole path.
-        stock: From WhisperX's functions, on the same weights.
-        diarizer_der: DER of stock's diarizer by its own turns, with `COLLAR_S`.
-    """
+    """One recording, both ways; `diarizer_der` is of the own turns of stock's diarizer."""
 
     recording: str
     duration_s: float
@@ -164,7 +164,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("models", "logs", "docs"):
         parser.add_argument(f"--{name}", type=Path, default=ROOT / name, metavar="DIR")
     parser.add_argument("--also", type=Path, action="append", default=[], metavar="DIR")
-    parser.add_argument("--write-also", action="store_true")
     options = parser.parse_args(arguments)
     own = [telephone_sample(), *load_folder(SPEECH_DIR)]
     also = [reference for folder in options.also for reference in load_folder(folder)]
@@ -174,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(exc, file=sys.stderr)
         return 1
     print(markdown(comparisons) + "\n" + diarizer_markdown(comparisons))
-    write(comparisons if options.write_also else comparisons[: len(own)], models, options.docs)
+    write(comparisons[: len(own)], models, options.docs)
     worse = [complaint for comparison in comparisons for complaint in complaints(comparison)]
     print("\n".join(worse) or "no worse than stock", file=sys.stderr)
     return 1 if worse else 0
@@ -183,13 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def compare(
     references: Sequence[Reference], models: Path, logs: Path
 ) -> tuple[list[Comparison], dict[str, str]]:
-    """Measure stock, then ours; return what came out, and the models' names by stage.
-
-    Args:
-        references: The recordings.
-        models: The folder that both load.
-        logs: Where the development stack's logs go.
-    """
+    """Measure stock, then ours; return what came out, and the models' names by stage."""
     logs.mkdir(parents=True, exist_ok=True)
     print(f"stock: {len(references)} recordings", file=sys.stderr)
     recordings = [reference.audio for reference in references]
@@ -201,6 +194,32 @@ def compare(
         for reference, theirs, our in zip(references, stock, ours, strict=True)
     ]
     return comparisons, ours[0]["models"]
+
+
+def transcribe_all(
+    references: Iterable[Reference], models: Path, logs: Path
+) -> Iterator[dict[str, Any]]:
+    """Send recordings one after another through one stack with one worker.
+
+    Yields:
+        The transcript document of each, in order.
+
+    Raises:
+        SubmitError: A session failed.
+    """
+    with Stack(logs=logs, models=models) as stack:
+        s3, bucket = stack.s3.client(), stack.s3.bucket
+        for reference in references:
+            prefix = f"users/bench/audio/sessions/{reference.name}"
+            with tempfile.TemporaryDirectory() as folder:
+                wav = Path(folder) / "audio.wav"
+                write_recording(wav, read_recording(reference.audio))
+                s3.upload_file(str(wav), bucket, f"{prefix}/audio.wav")
+            run = stack.edge_client("submit", prefix, "--wait", "--json", capture_output=True)
+            if run.returncode:
+                raise SubmitError(f"{prefix}: exit {run.returncode}: {run.stdout}{run.stderr}")
+            found = s3.get_object(Bucket=bucket, Key=f"{prefix}/transcription.json")
+            yield json.loads(found["Body"].read())
 
 
 def write(comparisons: Sequence[Comparison], models: dict[str, str], docs: Path) -> None:

@@ -18,11 +18,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.corpus import ROOT
 from bench.speed.inputs import TELEPHONE, Bench, Storage, write_input
 from bench.speed.measure import figure, figures, ratios
 from bench.speed.sides import JobFailed, Worker
 from bench.speed.turns import run_process
-from bench.whole_path import ROOT
 
 RESULT = "result-cold.json"
 LOADED = re.compile(r"loaded (.+) in ([\d.]+) s")

@@ -7,7 +7,6 @@ writes waveforms in each of `ENCODINGS`. Times are seconds from the start of the
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -22,13 +21,14 @@ import numpy.typing as npt
 from av import AudioFormat, AudioFrame, AudioResampler
 from av.audio.stream import AudioStream
 
+from devstack.demo import telephone_wav
+
 Waveform = npt.NDArray[np.int16]
 """Shape (n_samples,) for mono, (n_channels, n_samples) for more."""
 
 SAMPLE_RATE_HZ = 16_000
-SPEECH_DIR = Path(__file__).parent / "speech"
-NOBODY = ""
-"""The speaker of words that were given to no speaker."""
+ROOT = Path(__file__).parent.parent
+SPEECH_DIR = ROOT / "bench" / "speech"
 
 
 @dataclass(frozen=True)
@@ -137,14 +137,7 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Reference:
-    """A recording and what was really said in it.
-
-    Attributes:
-        name: The recording's name in tables.
-        audio: The audio file.
-        utterances: In order of their starts.
-        turns: Who speaks when; may be finer or coarser than `utterances`.
-    """
+    """A recording and what was really said in it; `turns` may be finer than `utterances`."""
 
     name: str
     audio: Path
@@ -156,7 +149,7 @@ class Reference:
         """Everybody who has a turn."""
         return frozenset(turn.speaker for turn in self.turns)
 
-    def text_by_speaker(self) -> dict[str, str]:
+    def text_by_speaker(self) -> dict[str | None, str]:
         """Collect what each speaker says, in order."""
         return _joined((utterance.speaker, utterance.text) for utterance in self.utterances)
 
@@ -182,19 +175,13 @@ def load_folder(folder: Path) -> list[Reference]:
 
 
 def telephone_sample() -> Reference:
-    """Find the 30 s of real telephone talk that ship in ``pyannote.audio.sample``.
-
-    The folder is looked up, not imported: the import decodes the file through torchcodec.
-    """
-    spec = importlib.util.find_spec("pyannote.audio")
-    if spec is None or spec.submodule_search_locations is None:
-        raise ModuleNotFoundError("pyannote.audio is not installed: install the extra 'demo'")
-    folder = Path(spec.submodule_search_locations[0]) / "sample"
+    """Find the 30 s of real telephone talk that ship in ``pyannote.audio.sample``."""
+    audio = telephone_wav()
     return Reference(
         name="telephone",
-        audio=folder / "sample.wav",
-        utterances=parse_stm((folder / "sample.stm").read_text()),
-        turns=parse_rttm((folder / "sample.rttm").read_text()),
+        audio=audio,
+        utterances=parse_stm(audio.with_suffix(".stm").read_text()),
+        turns=parse_rttm(audio.with_suffix(".rttm").read_text()),
     )
 
 
@@ -212,23 +199,18 @@ def parse_stm(text: str) -> tuple[Utterance, ...]:
 
 @dataclass(frozen=True)
 class SpokenWord:
-    """One recognised word; times are None where the aligner found none."""
+    """One recognised word; None where the aligner found no time, or the diarizer no speaker."""
 
     text: str
     start_s: float | None
     end_s: float | None
-    speaker: str
-    segment: int
+    speaker: str | None = None
+    segment: int = 0
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One recording as it was recognised.
-
-    Attributes:
-        text: All segments' texts, in order.
-        words: In order.
-    """
+    """One recording as it was recognised, in order."""
 
     text: str
     words: tuple[SpokenWord, ...]
@@ -236,10 +218,10 @@ class Hypothesis:
     @property
     def speakers(self) -> frozenset[str]:
         """Everybody who was given a word."""
-        return frozenset(word.speaker for word in self.words) - {NOBODY}
+        return frozenset(word.speaker for word in self.words if word.speaker is not None)
 
-    def text_by_speaker(self) -> dict[str, str]:
-        """Collect each speaker's words, in order; `NOBODY`'s too."""
+    def text_by_speaker(self) -> dict[str | None, str]:
+        """Collect each speaker's words, in order; nobody's too."""
         return _joined((word.speaker, word.text) for word in self.words)
 
     def turns(self) -> tuple[Turn, ...]:
@@ -249,7 +231,7 @@ class Hypothesis:
         word to the end of its last; pauses inside a sentence belong to it.
         """
         runs = groupby(self.words, key=lambda word: (word.segment, word.speaker))
-        turns = (_turn(speaker, list(words)) for (_, speaker), words in runs if speaker != NOBODY)
+        turns = (_turn(speaker, list(words)) for (_, speaker), words in runs if speaker)
         return tuple(turn for turn in turns if turn)
 
 
@@ -262,8 +244,8 @@ def read_transcript(document: Mapping[str, Any]) -> Hypothesis:
     )
 
 
-def _joined(said: Iterable[tuple[str, str]]) -> dict[str, str]:
-    texts: defaultdict[str, list[str]] = defaultdict(list)
+def _joined(said: Iterable[tuple[str | None, str]]) -> dict[str | None, str]:
+    texts: defaultdict[str | None, list[str]] = defaultdict(list)
     for speaker, text in said:
         texts[speaker].append(text)
     return {speaker: " ".join(parts) for speaker, parts in texts.items()}
@@ -271,7 +253,7 @@ def _joined(said: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 def _words(index: int, segment: Mapping[str, Any]) -> list[SpokenWord]:
     """Read a segment's words; one without words still has its text and its speaker."""
-    speaker = segment.get("speaker") or NOBODY
+    speaker = segment.get("speaker")
     words = segment.get("words") or [{"word": text} for text in segment["text"].split()]
     return [
         SpokenWord(w["word"], w.get("start"), w.get("end"), w.get("speaker") or speaker, index)

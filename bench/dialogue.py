@@ -20,7 +20,7 @@ NOISE_RMS = 12.0
 SAMPLES_PER_MS = SAMPLE_RATE_HZ // 1000
 
 Speak = Callable[[str, str], Waveform]
-"""(voice, text) → speech; `tools.speech.voices.speak` outside of tests."""
+"""(voice, text) → speech; `tools.speech.speak` outside of tests."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,6 @@ class Script:
 
 def record(script: Script, speak: Speak) -> tuple[Waveform, tuple[Utterance, ...]]:
     """Speak a script.
-
-    Args:
-        script: What to say.
-        speak: The voices.
 
     Returns:
         The waveform, shape (n_samples,), and the utterances in order of their starts; times

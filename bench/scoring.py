@@ -116,10 +116,6 @@ def cp_edits(reference: Sequence[Sequence[str]], hypothesis: Sequence[Sequence[s
     deletions and invented ones all insertions (cpWER, Watanabe et al. 2020, arXiv:2004.09249).
     A minimum over permutations of a sum of pairs is a linear assignment.
 
-    Args:
-        reference: One list of words a true speaker.
-        hypothesis: One list of words a found speaker.
-
     Returns:
         The edits, summed over speakers.
     """
@@ -144,10 +140,6 @@ def first_word_errors(utterances: Sequence[Utterance], words: Sequence[SpokenWor
 
     Both sides are normalised word by word, since a word's time is lost where the normaliser
     makes one number of several words.
-
-    Args:
-        utterances: In order of their starts.
-        words: The recognised words, in order.
 
     Returns:
         Absolute errors in seconds, of those first words that were recognised and timed.

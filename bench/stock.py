@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.corpus import Turn, read_recording
+from bench.corpus import Turn, read_recording, to_float32
 from bench.speed.measure import timed
+from worker.models.imports import go_offline
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,7 @@ class StockResult:
 def load_models(folder: Path, recipe: Recipe) -> StockModels:
     """Load what a recipe wants from a folder that `builder.fetch_models` made."""
     profile = json.loads((folder / "profile.json").read_text())
-    os.environ.update(  # before the libraries are imported
-        HF_HUB_OFFLINE="1",
-        PYANNOTE_METRICS_ENABLED="0",
-        NLTK_DATA=str((folder / profile["nltk_data"]).resolve()),
-    )
+    go_offline((folder / profile["nltk_data"]).resolve())  # before the libraries are imported
     import whisperx
     from whisperx.diarize import DiarizationPipeline
 
@@ -113,12 +110,6 @@ def load_models(folder: Path, recipe: Recipe) -> StockModels:
     diarization = folder / profile["diarization"]["path"]
     diarizer = DiarizationPipeline(str(diarization), device=recipe.device)
     return StockModels(whisper, aligner, align_metadata, diarizer, recipe)
-
-
-def load_audio(recording: Path) -> npt.NDArray[np.float32]:
-    """Do as ``whisperx.load_audio`` does, array by array, with PyAV for ffmpeg's output."""
-    output = bytes(read_recording(recording))
-    return np.frombuffer(output, np.int16).flatten().astype(np.float32) / np.float32(32768.0)
 
 
 def transcribe(models: StockModels, audio: npt.NDArray[np.float32]) -> StockResult:
@@ -162,7 +153,7 @@ def transcribe_files(folder: Path, recordings: Sequence[Path]) -> list[StockResu
     """Transcribe English recordings, on all cores, on the CPU; for a process of its own."""
     recipe = Recipe(language="en", whisper_threads=len(os.sched_getaffinity(0)))
     models = load_models(folder, recipe)
-    return [transcribe(models, load_audio(recording)) for recording in recordings]
+    return [transcribe(models, to_float32(read_recording(path))) for path in recordings]
 
 
 def _set_torch_threads(recipe: Recipe) -> None:

@@ -5,10 +5,8 @@ generated into ``docs/schemas`` by ``make docs``.
 """
 
 from bucketscribe_contract.failures import FAILURES as FAILURES
-from bucketscribe_contract.failures import MAX_SUMMARY_BYTES as MAX_SUMMARY_BYTES
 from bucketscribe_contract.failures import Action as Action
 from bucketscribe_contract.failures import FailureCode as FailureCode
-from bucketscribe_contract.failures import FailureRule as FailureRule
 from bucketscribe_contract.failures import JobFailure as JobFailure
 from bucketscribe_contract.failures import Stage as Stage
 from bucketscribe_contract.failures import WarningCode as WarningCode

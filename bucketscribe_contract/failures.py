@@ -1,19 +1,16 @@
 """Why a job failed, in a form that programs can act on.
 
 RunPod marks a job FAILED when the handler returns ``{"error": …}``; ours is the JSON text of
-a `JobFailure`. `FAILURES` says for each code whether a retry can help and what the edge does.
+a `JobFailure`. `FAILURES` says for each code what the edge does, and so whether a retry can help.
 `WireModel` is the base of every model on the wire.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
-
-MAX_SUMMARY_BYTES = 1024
-"""What a worker answers with when the transcript went to S3, in encoded bytes."""
 
 
 class WireModel(BaseModel):
@@ -79,30 +76,28 @@ class Action(StrEnum):
     SUBMIT_AGAIN = "submit_again"
     SUBMIT_AGAIN_ONCE = "submit_again_once"
 
-
-class FailureRule(NamedTuple):
-    """Whether a retry can help, and what the edge does."""
-
-    retryable: bool
-    action: Action
+    @property
+    def is_retry(self) -> bool:
+        """Whether another job can help."""
+        return self not in (Action.REPORT, Action.SKIP)
 
 
-FAILURES: dict[FailureCode, FailureRule] = {
-    FailureCode.INVALID_INPUT: FailureRule(False, Action.REPORT),
-    FailureCode.URL_NOT_ALLOWED: FailureRule(False, Action.REPORT),
-    FailureCode.AUDIO_URL_EXPIRED: FailureRule(True, Action.SIGN_AGAIN),
-    FailureCode.RESULT_URL_EXPIRES_TOO_SOON: FailureRule(True, Action.SIGN_LONGER),
-    FailureCode.AUDIO_FORBIDDEN: FailureRule(False, Action.REPORT),
-    FailureCode.AUDIO_NOT_FOUND: FailureRule(False, Action.SKIP),
-    FailureCode.STORAGE_UNAVAILABLE: FailureRule(True, Action.BACK_OFF),
-    FailureCode.AUDIO_TRUNCATED: FailureRule(True, Action.SUBMIT_AGAIN_ONCE),
-    FailureCode.AUDIO_TOO_LARGE: FailureRule(False, Action.REPORT),
-    FailureCode.AUDIO_TOO_LONG: FailureRule(False, Action.REPORT),
-    FailureCode.AUDIO_UNREADABLE: FailureRule(False, Action.REPORT),
-    FailureCode.OUT_OF_MEMORY: FailureRule(True, Action.SUBMIT_AGAIN),
-    FailureCode.MODEL_UNAVAILABLE: FailureRule(False, Action.REPORT),
-    FailureCode.CANCELLED: FailureRule(False, Action.REPORT),
-    FailureCode.INTERNAL: FailureRule(True, Action.SUBMIT_AGAIN_ONCE),
+FAILURES: dict[FailureCode, Action] = {
+    FailureCode.INVALID_INPUT: Action.REPORT,
+    FailureCode.URL_NOT_ALLOWED: Action.REPORT,
+    FailureCode.AUDIO_URL_EXPIRED: Action.SIGN_AGAIN,
+    FailureCode.RESULT_URL_EXPIRES_TOO_SOON: Action.SIGN_LONGER,
+    FailureCode.AUDIO_FORBIDDEN: Action.REPORT,
+    FailureCode.AUDIO_NOT_FOUND: Action.SKIP,
+    FailureCode.STORAGE_UNAVAILABLE: Action.BACK_OFF,
+    FailureCode.AUDIO_TRUNCATED: Action.SUBMIT_AGAIN_ONCE,
+    FailureCode.AUDIO_TOO_LARGE: Action.REPORT,
+    FailureCode.AUDIO_TOO_LONG: Action.REPORT,
+    FailureCode.AUDIO_UNREADABLE: Action.REPORT,
+    FailureCode.OUT_OF_MEMORY: Action.SUBMIT_AGAIN,
+    FailureCode.MODEL_UNAVAILABLE: Action.REPORT,
+    FailureCode.CANCELLED: Action.REPORT,
+    FailureCode.INTERNAL: Action.SUBMIT_AGAIN_ONCE,
 }
 
 
@@ -125,8 +120,15 @@ class JobFailure(WireModel):
         cls, code: FailureCode, message: str, stage: Stage, needed_seconds: int | None = None
     ) -> JobFailure:
         """Build a failure whose ``retryable`` and ``action`` follow `FAILURES`."""
-        rule, text = FAILURES[code]._asdict(), message[:600]
-        return cls(code=code, message=text, stage=stage, needed_seconds=needed_seconds, **rule)
+        action = FAILURES[code]
+        return cls(
+            code=code,
+            message=message[:600],
+            stage=stage,
+            retryable=action.is_retry,
+            action=action,
+            needed_seconds=needed_seconds,
+        )
 
 
 class WarningCode(StrEnum):

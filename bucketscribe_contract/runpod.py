@@ -23,8 +23,8 @@ class Progress(WireModel):
     updated_at: datetime = Field(description="UTC.")
 
 
-DAY_MS = 86_400_000
-MAX_POLICY_MS = 7 * DAY_MS
+MAX_POLICY_MS = 604_800_000
+"""Seven days."""
 
 
 class JobState(StrEnum):
@@ -51,7 +51,7 @@ class ExecutionPolicy(WireModel):
     """
 
     execution_timeout_ms: int = Field(600_000, alias="executionTimeout", ge=5_000, le=MAX_POLICY_MS)
-    ttl_ms: int = Field(DAY_MS, alias="ttl", ge=10_000, le=MAX_POLICY_MS)
+    ttl_ms: int = Field(86_400_000, alias="ttl", ge=10_000, le=MAX_POLICY_MS)
     low_priority: bool = Field(False, alias="lowPriority")
 
     @model_validator(mode="after")
@@ -87,6 +87,4 @@ class JobStatus(WireModel):
     status: JobState
     output: Any = Field(None, repr=False)
     error: str | None = None
-    delay_time_ms: int | None = Field(None, alias="delayTime")
     execution_time_ms: int | None = Field(None, alias="executionTime")
-    worker_id: str | None = Field(None, alias="workerId")

@@ -1,10 +1,8 @@
-"""The transcript document, ``transcription.json``.
+"""The transcript document, ``transcription.json``: readers of WhisperX's JSON can read it, too.
 
-Readers of WhisperX's JSON (``segments[].words[]``) can read it unchanged. Here every word has
-every key: a value that is unknown is null, a key is never missing.
-
-Readers ignore keys they do not know: one may be added, with a default for older documents. What
-is renamed, removed or means something else makes another ``schema_version``.
+Every word has every key: a value that is unknown is null. Readers ignore keys they do not know:
+one may be added, with a default for older documents. What is renamed, removed or means something
+else makes another ``schema_version``.
 """
 
 from __future__ import annotations

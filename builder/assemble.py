@@ -1,7 +1,7 @@
 """Models out of pinned files: each model's folder, and what `profile.json` says of all of them.
 
 Takes pins of installed distributions, and where downloaded files lie; writes model folders.
-Raises `SourceError` when an installed file is not the pinned one, with the command that puts it
+Raises `BuildError` when an installed file is not the pinned one, with the command that puts it
 right, and `WrongBytes` for an archive without NLTK's tables.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 from zipfile import BadZipFile, ZipFile
 
 from builder.download import Listing
-from builder.errors import SourceError, WrongBytes
+from builder.errors import BuildError, WrongBytes
 from builder.folders import changed_files, read_document, sha256_of, write_document
 from builder.pins import REPOSITORY, Distribution, HubModel, PackageProfile, PinnedFile, PinnedModel
 
@@ -30,15 +30,11 @@ _TABLE = re.compile(
 def locate(pin: PinnedFile, distributions: Mapping[str, Distribution]) -> Path:
     """Find the file that a pin means, and check that it is that file.
 
-    Args:
-        pin: The file, with its SHA-256.
-        distributions: The pinned version of each distribution, by name.
-
     Returns:
         The path of the installed file.
 
     Raises:
-        SourceError: Not installed, another version, missing from it, or other bytes.
+        BuildError: Not installed, another version, missing from it, or other bytes.
     """
     if pin.package == REPOSITORY:
         path, remedy = Path(__file__).parent / pin.file, "restore it from git"
@@ -48,15 +44,15 @@ def locate(pin: PinnedFile, distributions: Mapping[str, Distribution]) -> Path:
         try:
             installed = distribution(pin.package)
         except PackageNotFoundError as exc:
-            raise SourceError(f"{pin.package} is not installed: {remedy}") from exc
+            raise BuildError(f"{pin.package} is not installed: {remedy}") from exc
         if (found := installed.version) != wanted:
-            raise SourceError(f"{pin.package} {found} is installed, pinned is {wanted}: {remedy}")
+            raise BuildError(f"{pin.package} {found} is installed, pinned is {wanted}: {remedy}")
         path = Path(str(installed.locate_file(pin.file)))
     if not path.is_file():
-        raise SourceError(f"{pin.package} has no {pin.file}: {remedy}")
+        raise BuildError(f"{pin.package} has no {pin.file}: {remedy}")
     if (digest := sha256_of(path)) != pin.sha256:
         what = f"{pin.file} of {pin.package} has SHA-256 {digest}"
-        raise SourceError(f"{what}, pinned is {pin.sha256}: {remedy}")
+        raise BuildError(f"{what}, pinned is {pin.sha256}: {remedy}")
     return path
 
 
@@ -69,10 +65,7 @@ def fill_demo(folder: Path, profile: PackageProfile, models: tuple[PinnedModel, 
 
 
 def fill_production(
-    folder: Path,
-    packaged: PackageProfile,
-    listings: Sequence[Listing],
-    found: Mapping[str, Path],
+    folder: Path, packaged: PackageProfile, listings: Sequence[Listing], found: Mapping[str, Path]
 ) -> None:
     """Assemble downloaded models in an empty folder, `profile.json` last.
 
@@ -210,12 +203,12 @@ def write_model(folder: Path, model: PinnedModel, profile: PackageProfile) -> No
         if model.kind == "nltk_data":
             write_tables(source, target)
         elif model.kind == "diarization" and file.to.startswith("embedding/"):
-            demo_diarization.write_embedding(source, target)
+            demo_diarization.write_demo_embedding(source, target)
         else:
             with source.open("rb") as reader, target.open("ab") as writer:
                 shutil.copyfileobj(reader, writer, 1 << 20)
     if model.kind == "diarization":
-        demo_diarization.write_config(folder)
+        demo_diarization.write_demo_config(folder)
 
 
 def write_tables(module: Path, folder: Path) -> None:

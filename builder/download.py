@@ -263,13 +263,7 @@ class Downloader:
         partial.rename(target)
 
     def _persist(self, model: HubModel, attempt: Callable[[], T], folder: Path | None = None) -> T:
-        """Try again after interruptions, until `ATTEMPTS` in a row brought nothing.
-
-        Args:
-            model: What is asked for.
-            attempt: Asks.
-            folder: What has arrived lies there.
-        """
+        """Try again after interruptions, until `ATTEMPTS` in a row brought nothing."""
         idle, arrived = 0, _bytes_in(folder)
 
         def wait(exc: Exception) -> bool | float:

@@ -33,14 +33,7 @@ from builder.assemble import (
 from builder.download import Downloader, Listing, read_token, tell_gated
 from builder.errors import AccessDenied, BuildError, ChoiceError, DiskFull
 from builder.folders import check_ours, fresh_folder, sha256_of
-from builder.pins import (
-    MODELS_TOML,
-    PROFILES,
-    HubModel,
-    HubProfile,
-    PackageProfile,
-    load_profile,
-)
+from builder.pins import MODELS_TOML, PROFILES, HubModel, HubProfile, PackageProfile, load_profile
 from worker.models.imports import go_offline
 
 DEFAULT_WHISPER = ("large-v3",)
@@ -60,8 +53,8 @@ def fetch(profile: PackageProfile, into: Path, *, multilingual: bool = False) ->
         One line that says what was done.
 
     Raises:
-        SourceError: An installed file is missing or is not the pinned one.
-        FolderError: The folder holds something else.
+        BuildError: An installed file is missing or is not the pinned one.
+        BuildError: The folder holds something else.
     """
     started = time.monotonic()
     models = profile.chosen(multilingual=multilingual)
@@ -234,11 +227,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"fetch_models: {exc}", file=sys.stderr)
         return exc.exit_code
     except OSError as exc:
-        print(
-            f"fetch_models: {exc.filename or options.into}: {exc.strerror}: choose another place "
-            "with --into and --downloads",
-            file=sys.stderr,
-        )
+        remedy = "choose another place with --into and --downloads"
+        where = exc.filename or options.into
+        print(f"fetch_models: {where}: {exc.strerror}: {remedy}", file=sys.stderr)
         return 1
     return 0
 
@@ -254,47 +245,21 @@ def _run(options: argparse.Namespace) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fetch_models", description="Assemble a folder of pinned models."
-    )
+    parser = argparse.ArgumentParser("fetch_models", description=__doc__.splitlines()[0])
     parser.add_argument("--profile", choices=PROFILES, required=True)
     parser.add_argument("--into", type=Path, required=True, metavar="DIR")
-    parser.add_argument(
-        "--with-multilingual",
-        action="store_true",
-        help="demo: also Whisper base, 99 languages (145 MB)",
-    )
-    group = parser.add_argument_group("production")
-    group.add_argument(
-        "--whisper",
-        type=_names,
-        default=DEFAULT_WHISPER,
-        metavar="NAME,…",
-        help=f"what WHISPER_MODEL may choose, the default first ({','.join(DEFAULT_WHISPER)})",
-    )
-    group.add_argument(
-        "--languages",
-        type=_names,
-        default=DEFAULT_LANGUAGES,
-        metavar="en,de,…",
-        help=f"those to have word times ({','.join(DEFAULT_LANGUAGES)})",
-    )
-    group.add_argument(
-        "--allow-unpinned",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="take this model as it is today; the build log says what to pin",
-    )
-    group.add_argument(
-        "--downloads",
-        type=Path,
-        metavar="DIR",
-        help="keep downloads here for the next build (a cache mount)",
-    )
-    group.add_argument(
-        "--pins", type=Path, default=MODELS_TOML, metavar="FILE", help="another models.toml"
-    )
+    more = "demo: also Whisper base, 99 languages (145 MB)"
+    parser.add_argument("--with-multilingual", action="store_true", help=more)
+    add = parser.add_argument_group("production").add_argument
+    whisper = f"what WHISPER_MODEL may choose, the default first ({','.join(DEFAULT_WHISPER)})"
+    add("--whisper", type=_names, default=DEFAULT_WHISPER, metavar="NAME,…", help=whisper)
+    languages = f"those to have word times ({','.join(DEFAULT_LANGUAGES)})"
+    add("--languages", type=_names, default=DEFAULT_LANGUAGES, metavar="en,de,…", help=languages)
+    unpinned = "take this model as it is today; the build log says what to pin"
+    add("--allow-unpinned", action="append", default=[], metavar="NAME", help=unpinned)
+    cache = "keep downloads here for the next build (a cache mount)"
+    add("--downloads", type=Path, metavar="DIR", help=cache)
+    add("--pins", type=Path, default=MODELS_TOML, metavar="FILE", help="another models.toml")
     return parser
 
 

@@ -1,7 +1,7 @@
 """A models folder that appears at once, when it is complete, or not at all.
 
 Takes the folder's place; gives a scratch folder to fill, and writes the inventory `profile.json`.
-Raises `FolderError` for somebody else's folder and `DiskFull`. Checksums are here as well.
+Raises `BuildError` for somebody else's folder and `DiskFull`. Checksums are here as well.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from builder.errors import DiskFull, FolderError
+from builder.errors import BuildError, DiskFull
 
 PROFILE_JSON = "profile.json"
 FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -73,10 +73,10 @@ def check_ours(into: Path) -> None:
     """Refuse a folder that holds something else.
 
     Raises:
-        FolderError: It is not empty and has no `profile.json`.
+        BuildError: It is not empty and has no `profile.json`.
     """
     if into.exists() and not (into / PROFILE_JSON).is_file() and any(into.iterdir()):
-        raise FolderError(f"{into} is not empty and holds no {PROFILE_JSON}: choose another folder")
+        raise BuildError(f"{into} is not empty and holds no {PROFILE_JSON}: choose another folder")
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """What a profile is made of and where it is downloaded from, read from `models.toml`.
 
-Takes the name of a profile; returns frozen pins. Raises `PinError`, whose message names the
+Takes the name of a profile; returns frozen pins. Raises `BuildError`, whose message names the
 entry, for an unknown profile or a file that does not follow the schema.
 """
 
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from builder.errors import PinError
+from builder.errors import BuildError
 
 VARIABLES = {"hub": "HF_ENDPOINT", "torchaudio": "TORCHAUDIO_MODELS_URL", "nltk": "NLTK_DATA_URL"}
 """The environment variable that replaces each of `Mirrors`."""
@@ -43,7 +43,7 @@ class Mirrors(Pinned):
         """Return these URLs, or what the environment sets instead.
 
         Raises:
-            PinError: A URL is not https and not on this machine: a token would be sent in the
+            BuildError: A URL is not https and not on this machine: a token would be sent in the
                 clear; or it holds a password.
         """
         changes = {
@@ -56,7 +56,7 @@ class Mirrors(Pinned):
             parts = urlsplit(getattr(mirrors, field))
             local = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"}
             if not parts.hostname or parts.username or not (parts.scheme == "https" or local):
-                raise PinError(f"{variable} must be an https URL without a user or password")
+                raise BuildError(f"{variable} must be an https URL without a user or password")
         return mirrors
 
 
@@ -158,20 +158,16 @@ PROFILES = tuple(_Pins.model_fields)
 def load_profile(name: str, path: Path = MODELS_TOML) -> PackageProfile | HubProfile:
     """Read one profile.
 
-    Args:
-        name: One of `PROFILES`.
-        path: The TOML file; the project's own by default.
-
     Raises:
-        PinError: No such profile, or the file is not what `models.toml` should be.
+        BuildError: No such profile, or the file is not what `models.toml` should be.
     """
     if name not in PROFILES:
-        raise PinError(f"no profile {name!r}; choose one of {', '.join(PROFILES)}")
+        raise BuildError(f"no profile {name!r}; choose one of {', '.join(PROFILES)}")
     try:
         pins = _Pins.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as exc:
-        raise PinError(f"{path} cannot be read: give an existing file with --pins") from exc
+        raise BuildError(f"{path} cannot be read: give an existing file with --pins") from exc
     except (ValidationError, tomllib.TOMLDecodeError) as exc:
-        raise PinError(f"{path.name} is not valid: {' '.join(str(exc).split())}") from exc
+        raise BuildError(f"{path.name} is not valid: {' '.join(str(exc).split())}") from exc
     profile: PackageProfile | HubProfile = getattr(pins, name)
     return profile

@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from builder.errors import ModelBroken
+from builder.errors import BuildError
 from builder.folders import PROFILE_JSON, changed_files, read_document
 from worker.models.imports import go_offline
 
@@ -60,14 +60,7 @@ def check_segmentation(checkpoint: Path, sound: Second) -> None:
 
 
 def check_aligner(folder: Path, entry: dict[str, str], language: str, sound: Second) -> None:
-    """Align two sentences with the second through `whisperx.align`, sentence splitter included.
-
-    Args:
-        folder: The models folder.
-        entry: The aligner's, of `profile.json`.
-        language: ISO 639-1.
-        sound: Float32 (16000,).
-    """
+    """Align two sentences with the second through `whisperx.align`, sentence splitter included."""
     import whisperx
 
     path = str(folder / entry["path"])
@@ -82,7 +75,7 @@ def check_aligner(folder: Path, entry: dict[str, str], language: str, sound: Sec
     # Languages without spaces give back characters, the others words.
     given_back = "".join(word["word"] for word in result["word_segments"])
     if given_back.replace(" ", "") != "Ta.Da.":
-        raise ModelBroken(f"{entry['name']} does not give back the words it was given")
+        raise BuildError(f"{entry['name']} does not give back the words it was given")
 
 
 def check_diarization(folder: Path, sound: Second) -> None:
@@ -105,12 +98,12 @@ def check_splitters(folder: Path) -> None:
     for tables in sorted((folder / "tokenizers" / "punkt_tab").iterdir()):
         splitter = nltk.tokenize.PunktTokenizer(tables.name)
         if len(list(splitter.span_tokenize("Ab cd efg. Hij kl mno."))) != 2:
-            raise ModelBroken(f"the {tables.name} tables do not split two sentences")
+            raise BuildError(f"the {tables.name} tables do not split two sentences")
 
 
 def _finite(output: torch.Tensor, path: Path) -> None:
     if not torch.isfinite(output).all():
-        raise ModelBroken(f"{path.name} gives numbers that are not finite")
+        raise BuildError(f"{path.name} gives numbers that are not finite")
 
 
 class NetworkUsed(RuntimeError):
@@ -121,7 +114,6 @@ class NetworkUsed(RuntimeError):
 
 
 _attempts: list[str] | None = None
-_installed = False
 
 
 @contextmanager
@@ -134,16 +126,19 @@ def no_network() -> Iterator[list[str]]:
     Yields:
         The hosts that were tried, growing as they are; also those whose refusal was swallowed.
     """
-    global _attempts, _installed  # noqa: PLW0603  # an audit hook cannot be taken away again
-    if not _installed:
-        sys.addaudithook(_hear)
-        _installed = True
+    global _attempts  # noqa: PLW0603  # an audit hook cannot be taken away again
+    _listen()
     go_offline()
     _attempts = []
     try:
         yield _attempts
     finally:
         _attempts = None
+
+
+@cache
+def _listen() -> None:
+    sys.addaudithook(_hear)
 
 
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:

@@ -60,7 +60,7 @@ def up(
 def _serve(stack: Stack, env_file: Path, stopping: threading.Event) -> None:
     click.echo(f"s3      {stack.s3.url}  bucket {stack.s3.bucket}")
     click.echo(f"queue   {stack.queue.endpoint_url}")
-    click.echo(f"workers {len(stack.pool.workers)}  logs {stack.logs}")
+    click.echo(f"workers {len(stack.workers)}  logs {stack.logs}")
     stack.guard.watch_path(env_file)
     try:
         write_env_file(env_file, stack.env)

@@ -2,8 +2,7 @@
 
 `QueueApi.app` has both sides under `/v2/{endpoint}`. Clients get 401 without the key, 429 over a
 rate limit, 413 and 400 for bodies that RunPod refuses, and webhooks when jobs end. Workers are
-trusted: the SDK may send a key of its own. After runpod 1.12.0, `rp_job.py`, `rp_http.py` and
-`rp_ping.py`.
+trusted: the SDK may send a key of its own. After runpod 1.12.0: `rp_job`, `rp_http`, `rp_ping`.
 """
 
 from __future__ import annotations
@@ -106,52 +105,36 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _whole_number(request: Request, name: str, default: int) -> int:
-    text = request.query_params.get(name, str(default))
-    if not text.isdecimal():
-        raise HTTPException(400, f"{name} must be a whole number")
-    return int(text)
-
-
 class RateLimits:
-    """Count the requests of all clients by kind, the first word of the path, and refuse some.
-
-    Args:
-        config: Has the limits.
-        clock: Seconds, never falling.
-    """
+    """Count the requests of all clients by kind, the first word of the path, and refuse some."""
 
     def __init__(self, config: QueueConfig, clock: Callable[[], float]) -> None:
         self._config, self._clock = config, clock
         self._recent: defaultdict[str, deque[float]] = defaultdict(deque)
         self._open: Counter[str] = Counter()
-        self.requests: Counter[str] = Counter()
-        self.refused: Counter[str] = Counter()
-        self.most_in_window: Counter[str] = Counter()
-        self.most_at_once: Counter[str] = Counter()
+        self._requests: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
+        self._most_in_window: Counter[str] = Counter()
+        self._most_at_once: Counter[str] = Counter()
         self._connections: set[object] = set()
 
     @contextmanager
     def admit(self, kind: str, connection: object) -> Iterator[None]:
         """Count a request while it is answered.
 
-        Args:
-            kind: First word of its path.
-            connection: What tells its connection from others: the client's address and port.
-
         Raises:
             HTTPException: 429, the kind's limit is reached.
         """
         self._connections.add(connection)
-        self.requests[kind] += 1
+        self._requests[kind] += 1
         recent, limit = self._in_window(kind), self._config.rates.get(kind)
         if limit and (len(recent) >= limit.per_window or self._open[kind] >= limit.at_once):
-            self.refused[kind] += 1
+            self._refused[kind] += 1
             raise HTTPException(429, "too many requests")
         recent.append(self._clock())
         self._open[kind] += 1
-        self.most_in_window[kind] = max(self.most_in_window[kind], len(recent))
-        self.most_at_once[kind] = max(self.most_at_once[kind], self._open[kind])
+        self._most_in_window[kind] = max(self._most_in_window[kind], len(recent))
+        self._most_at_once[kind] = max(self._most_at_once[kind], self._open[kind])
         try:
             yield
         finally:
@@ -160,10 +143,10 @@ class RateLimits:
     def report(self) -> dict[str, Any]:
         """Return the counts so far; windows and requests at once are the fullest there were."""
         return {
-            "requests": self.requests,
-            "refused": self.refused,
-            "most_in_window": self.most_in_window,
-            "most_at_once": self.most_at_once,
+            "requests": self._requests,
+            "refused": self._refused,
+            "most_in_window": self._most_in_window,
+            "most_at_once": self._most_at_once,
             "connections": len(self._connections),
         }
 
@@ -176,13 +159,7 @@ class RateLimits:
 
 
 class QueueApi:
-    """HTTP in front of one queue; clients present `Authorization: Bearer KEY`.
-
-    Args:
-        queue: Called in the app's event loop only; each of its events wakes open requests.
-        api_key: What clients have to present.
-        clock: Seconds, never falling.
-    """
+    """HTTP in front of one queue, which it calls in the app's event loop only."""
 
     def __init__(self, queue: JobQueue, api_key: str, clock: Callable[[], float]) -> None:
         self._queue = queue
@@ -215,29 +192,27 @@ class QueueApi:
         )
 
     def _client_routes(self) -> list[Route]:
-        """Return what RunPod offers to clients, and two of our own: the log and the counts."""
+        """Return what RunPod offers to clients."""
         return [
-            self._guarded("/run", self.run, "POST"),
-            self._guarded("/runsync", self.runsync, "POST"),
-            self._guarded("/status/{job_id}", self.status),
-            self._guarded("/status-sync/{job_id}", self.status_sync),
-            self._guarded("/cancel/{job_id}", self.cancel, "POST"),
-            self._guarded("/retry/{job_id}", self.retry, "POST"),
-            self._guarded("/purge-queue", self.purge, "POST"),
-            self._guarded("/health", self.health),
-            self._guarded("/_events", self.events),
-            self._guarded("/_requests", self.requests),
+            self._guarded("/run", self._run, "POST"),
+            self._guarded("/runsync", self._runsync, "POST"),
+            self._guarded("/status/{job_id}", self._status),
+            self._guarded("/status-sync/{job_id}", self._status_sync),
+            self._guarded("/cancel/{job_id}", self._cancel, "POST"),
+            self._guarded("/retry/{job_id}", self._retry, "POST"),
+            self._guarded("/purge-queue", self._purge, "POST"),
+            self._guarded("/health", self._health),
         ]
 
     def _worker_routes(self) -> list[Route]:
         """Return what the SDK's worker loop asks for."""
         return [
-            Route("/job-take/{worker_id}", self.take),
-            Route("/job-take-batch/{worker_id}", self.take_batch),
-            Route("/job-stop/{worker_id}", self.stop),
-            Route("/job-done/{worker_id}/{job_id}", self.done, methods=["POST"]),
-            Route("/job-stream/{worker_id}/{job_id}", self.stream, methods=["POST"]),
-            Route("/ping/{worker_id}", self.ping),
+            Route("/job-take/{worker_id}", self._take_one),
+            Route("/job-take-batch/{worker_id}", self._take_batch),
+            Route("/job-stop/{worker_id}", self._stop),
+            Route("/job-done/{worker_id}/{job_id}", self._done, methods=["POST"]),
+            Route("/job-stream/{worker_id}/{job_id}", self._stream, methods=["POST"]),
+            Route("/ping/{worker_id}", self._ping),
         ]
 
     def _guarded(self, path: str, handler: Handler, verb: str = "GET") -> Route:
@@ -252,64 +227,49 @@ class QueueApi:
 
         return Route(path, guarded, methods=[verb])
 
-    async def run(self, request: Request) -> Response:
-        """Queue a job and answer at once."""
+    async def _run(self, request: Request) -> Response:
         body = await read_json(request, self._queue.config.max_run_bytes)
         return _show_state(self._queue.submit(parse_submission(body, is_sync=False)))
 
-    async def runsync(self, request: Request) -> Response:
-        """Queue a job and answer when it ended, or with its state after a while."""
+    async def _runsync(self, request: Request) -> Response:
         body = await read_json(request, self._queue.config.max_runsync_bytes)
         job = self._queue.submit(parse_submission(body, is_sync=True))
         return await self._when_ended(request, job.job_id)
 
-    async def status(self, request: Request) -> Response:
-        """Show a job."""
+    async def _status(self, request: Request) -> Response:
         return JSONResponse(self._queue.find(request.path_params["job_id"]).to_wire())
 
-    async def status_sync(self, request: Request) -> Response:
-        """Show a job when it ended, or after a while."""
+    async def _status_sync(self, request: Request) -> Response:
         return await self._when_ended(request, request.path_params["job_id"])
 
     async def _when_ended(self, request: Request, job_id: str) -> Response:
+        """Show a job when it ended, or after a while."""
         job = self._queue.find(job_id)
         wait_s = self._queue.config.sync_wait_s
         await self.changes.poll(request, lambda: job.state.is_final, wait_s)
         return JSONResponse(self._queue.find(job_id).to_wire())
 
-    async def cancel(self, request: Request) -> Response:
-        """Cancel a job; one that ended keeps its state."""
+    async def _cancel(self, request: Request) -> Response:
         return _show_state(self._queue.cancel(request.path_params["job_id"]))
 
-    async def retry(self, request: Request) -> Response:
-        """Queue a failed job again."""
+    async def _retry(self, request: Request) -> Response:
         return _show_state(self._queue.retry(request.path_params["job_id"]))
 
-    async def purge(self, request: Request) -> Response:
-        """Drop all waiting jobs."""
+    async def _purge(self, _: Request) -> Response:
         return JSONResponse({"removed": self._queue.purge(), "status": "completed"})
 
-    async def health(self, request: Request) -> Response:
-        """Count jobs and workers."""
+    async def _health(self, _: Request) -> Response:
         return JSONResponse(self._queue.health())
 
-    async def events(self, request: Request) -> Response:
-        """Show the log, from `?since=SEQ` on."""
-        since = self._queue.events.since(_whole_number(request, "since", 0))
-        return JSONResponse([event.to_wire() for event in since])
-
-    async def requests(self, request: Request) -> Response:
-        """Show the counts of requests and connections."""
-        return JSONResponse(self.rate_limits.report())
-
-    async def take(self, request: Request) -> Response:
-        """Hand over one job, as soon as there is one."""
+    async def _take_one(self, request: Request) -> Response:
         jobs = await self._take(request, 1)
         return JSONResponse(jobs[0]) if jobs else Response(status_code=204)
 
-    async def take_batch(self, request: Request) -> Response:
-        """Hand over up to `batch_size` jobs, as soon as there is one."""
-        jobs = await self._take(request, _whole_number(request, "batch_size", 1))
+    async def _take_batch(self, request: Request) -> Response:
+        count = request.query_params.get("batch_size", "1")
+        if not count.isdecimal():
+            raise HTTPException(400, "batch_size must be a whole number")
+        jobs = await self._take(request, int(count))
         return JSONResponse(jobs) if jobs else Response(status_code=204)
 
     async def _take(self, request: Request, count: int) -> list[dict[str, object]]:
@@ -317,8 +277,7 @@ class QueueApi:
         jobs = await self._poll(request, lambda: self._queue.take(worker_id, count)) or []
         return [{"id": job.job_id, "input": job.submission.input} for job in jobs]
 
-    async def stop(self, request: Request) -> Response:
-        """Name the jobs that the worker should stop, as soon as there are any."""
+    async def _stop(self, request: Request) -> Response:
         worker_id = request.path_params["worker_id"]
         job_ids = await self._poll(request, lambda: self._queue.collect_stops(worker_id))
         return JSONResponse({"jobsToStop": job_ids}) if job_ids else Response(status_code=204)
@@ -329,7 +288,7 @@ class QueueApi:
         hold_s = HURRIED_POLL_S if is_retired else self._queue.config.take_poll_s
         return await self.changes.poll(request, attempt, hold_s)
 
-    async def done(self, request: Request) -> Response:
+    async def _done(self, request: Request) -> Response:
         """Take a result, or progress: the SDK posts both here."""
         worker_id, job_id = request.path_params["worker_id"], request.path_params["job_id"]
         try:
@@ -345,15 +304,14 @@ class QueueApi:
             self._queue.retire(worker_id)
         return Response()
 
-    async def stream(self, request: Request) -> Response:
+    async def _stream(self, request: Request) -> Response:
         """Take a part of a generator's output; it shows as progress."""
         body = await read_json(request, self._queue.config.max_result_bytes)
         worker_id, job_id = request.path_params["worker_id"], request.path_params["job_id"]
         self._queue.progress(worker_id, job_id, body.get("output"))
         return Response()
 
-    async def ping(self, request: Request) -> Response:
-        """Note that the worker lives."""
+    async def _ping(self, request: Request) -> Response:
         self._queue.ping(request.path_params["worker_id"])
         return Response()
 

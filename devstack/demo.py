@@ -8,8 +8,6 @@ transcript is there; nothing is left running.
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,8 +17,11 @@ from devstack.stack import ROOT, Stack
 SESSION = "users/demo-user/audio/sessions/telephone-sample"
 
 
-def telephone_sample() -> Path:
-    """Return pyannote.audio's sample: 30 s, two speakers on the telephone, 16 kHz mono WAV."""
+def telephone_wav() -> Path:
+    """Return pyannote.audio's sample: 30 s, two speakers on the telephone, 16 kHz mono WAV.
+
+    The folder is looked up, not imported: the import decodes the file through torchcodec.
+    """
     spec = importlib.util.find_spec("pyannote.audio")
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit("pyannote.audio is not installed; run `make setup`")
@@ -32,12 +33,10 @@ def main() -> int:
     started = time.monotonic()
     with Stack(logs=ROOT / "logs") as stack:
         _say(f"S3 at {stack.s3.url}, queue at {stack.queue.base_url}, one worker; logs in logs/")
-        stack.s3.client().upload_file(
-            str(telephone_sample()), stack.s3.bucket, f"{SESSION}/audio.wav"
-        )
+        stack.s3.client().upload_file(str(telephone_wav()), stack.s3.bucket, f"{SESSION}/audio.wav")
         _say(f"uploaded audio.wav; now: edge-client submit {SESSION} --wait")
-        failed = _edge_client(stack, "submit", SESSION, "--wait")
-        failed = failed or _edge_client(stack, "render", SESSION, "--format", "txt")
+        failed = stack.edge_client("submit", SESSION, "--wait").returncode
+        failed = failed or stack.edge_client("render", SESSION, "--format", "txt").returncode
     _say(f"{'failed' if failed else 'done'} in {time.monotonic() - started:.0f} s, nothing runs")
     return 1 if failed else 0
 
@@ -45,12 +44,6 @@ def main() -> int:
 def _say(line: str) -> None:
     sys.stdout.write(f"demo: {line}\n")
     sys.stdout.flush()
-
-
-def _edge_client(stack: Stack, *arguments: str) -> int:
-    command = [sys.executable, "-m", "edge_client", *arguments]
-    environment = {**os.environ, **stack.env}
-    return subprocess.run(command, env=environment, cwd=ROOT, check=False).returncode  # noqa: S603  our own
 
 
 if __name__ == "__main__":

@@ -17,11 +17,7 @@ PASSED_ON = (
 
 
 def clean_environment(home: Path) -> dict[str, str]:
-    """Return the few variables a child needs: no credentials, and a home of its own.
-
-    Args:
-        home: Becomes HOME, so there is no `~/.aws`; TMPDIR is `tmp` in it, made here.
-    """
+    """Return the few variables a child needs: no credentials, and a home and TMPDIR of its own."""
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     tmp = home / "tmp"
     tmp.mkdir(exist_ok=True)
@@ -32,12 +28,7 @@ class ChildProcess:
     """A started command; its output goes to the end of `log`."""
 
     def __init__(
-        self,
-        command: Sequence[str],
-        env: Mapping[str, str],
-        cwd: Path,
-        log: Path,
-        guard: Guard,
+        self, command: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path, guard: Guard
     ) -> None:
         self._guard = guard
         self._lock = threading.Lock()

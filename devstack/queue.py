@@ -1,12 +1,7 @@
 """RunPod's rules for jobs as a state machine: no I/O, no threads, an injected clock.
 
-    IN_QUEUE ──take──► IN_PROGRESS ──finish──► COMPLETED | FAILED
-       ▲  ▲                │  │ └─executionTimeout─► TIMED_OUT ─┐
-       │  └─worker silent──┘  └─cancel─► CANCELLED              │
-       └──────────────────── retry (FAILED, TIMED_OUT) ─────────┘
-
-A job is gone once its `ttl` has passed, waiting or running, or its retention after it ended.
-Sources: docs.runpod.io (serverless: endpoints, job states, webhooks) and the SDK's source.
+`_due` and `_time_out` hold what time does to a job; docs.runpod.io (serverless: endpoints, job
+states, webhooks) and the SDK's source are where the rules come from.
 """
 
 from __future__ import annotations
@@ -17,7 +12,6 @@ import uuid
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from math import inf
 from typing import Any
 
@@ -76,15 +70,6 @@ class QueueConfig:
     )
 
 
-class Timeout(Enum):
-    """What ends or changes a job by time alone."""
-
-    TTL = auto()
-    EXECUTION = auto()
-    WORKER_SILENCE = auto()
-    RETENTION = auto()
-
-
 @dataclass(frozen=True)
 class Submission:
     """What a client asked for."""
@@ -98,6 +83,13 @@ class Submission:
 @dataclass
 class Job:
     """One job. Times are seconds of the queue's clock.
+
+        IN_QUEUE ──take──► IN_PROGRESS ──finish──► COMPLETED | FAILED
+           ▲  ▲                │  │ └─executionTimeout─► TIMED_OUT ─┐
+           │  └─worker silent──┘  └─cancel─► CANCELLED              │
+           └──────────────────── retry (FAILED, TIMED_OUT) ─────────┘
+
+    It is gone once its `ttl` has passed, waiting or running, or its retention after it ended.
 
     Attributes:
         output: Progress while the job runs, its result afterwards.
@@ -143,12 +135,7 @@ class NotRetryable(ValueError):
 
 
 class JobQueue:
-    """All jobs of one endpoint, and their workers.
-
-    Args:
-        config: Limits and intervals.
-        clock: Seconds, never falling.
-    """
+    """All jobs of one endpoint, and their workers."""
 
     def __init__(
         self, config: QueueConfig | None = None, clock: Callable[[], float] = time.monotonic
@@ -290,38 +277,35 @@ class JobQueue:
             return
         self._next_due_s = inf
         for job in list(self._jobs.values()):
-            due_s, timeout = self._due(job)
+            due_s, kind = self._due(job)
             if due_s <= now_s:
-                self._time_out(job, timeout)
+                self._time_out(job, kind)
             if job.job_id in self._jobs:
                 self._watch(job)
 
-    def _time_out(self, job: Job, timeout: Timeout) -> None:
-        match timeout:
-            case Timeout.TTL:
-                self._drop(job, EventKind.EXPIRED)
-            case Timeout.RETENTION:
-                self._drop(job, EventKind.FORGOTTEN)
-            case Timeout.EXECUTION:
-                self._leave(job)
-                self._finish(job, JobState.TIMED_OUT, error="executionTimeout exceeded")
-            case Timeout.WORKER_SILENCE:
-                self._leave(job)
-                self._queue_again(job, EventKind.REQUEUED, first=True)
+    def _time_out(self, job: Job, kind: EventKind) -> None:
+        if kind in (EventKind.EXPIRED, EventKind.FORGOTTEN):
+            self._drop(job, kind)
+            return
+        self._leave(job)
+        if kind is EventKind.TIMED_OUT:
+            self._finish(job, JobState.TIMED_OUT, error="executionTimeout exceeded")
+        else:
+            self._queue_again(job, kind, first=True)
 
-    def _due(self, job: Job) -> tuple[float, Timeout]:
-        """Return when time next changes the job, and how."""
+    def _due(self, job: Job) -> tuple[float, EventKind]:
+        """Return when time next changes the job, and what happens then."""
         if job.finished_s is not None:
             is_sync = job.submission.is_sync
             kept_s = self.config.sync_retention_s if is_sync else self.config.retention_s
-            return job.finished_s + kept_s, Timeout.RETENTION
+            return job.finished_s + kept_s, EventKind.FORGOTTEN
         policy = job.submission.policy
-        times_s = {Timeout.TTL: job.submitted_s + policy.ttl_ms / 1000}
+        times_s = {EventKind.EXPIRED: job.submitted_s + policy.ttl_ms / 1000}
         if job.started_s is not None:
-            times_s[Timeout.EXECUTION] = job.started_s + policy.execution_timeout_ms / 1000
+            times_s[EventKind.TIMED_OUT] = job.started_s + policy.execution_timeout_ms / 1000
             heard_s = max(self._seen_s.get(job.worker_id or "", -inf), job.started_s)
-            times_s[Timeout.WORKER_SILENCE] = heard_s + self.config.worker_silence_s
-        first = min(times_s, key=lambda timeout: times_s[timeout])
+            times_s[EventKind.REQUEUED] = heard_s + self.config.worker_silence_s
+        first = min(times_s, key=lambda kind: times_s[kind])
         return times_s[first], first
 
     def _watch(self, job: Job) -> None:

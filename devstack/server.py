@@ -18,14 +18,7 @@ HANDOVER_S = 0.2  # an answer on loopback is read in less, however busy the mach
 
 
 class QueueServer:
-    """RunPod's queue for one endpoint.
-
-    Args:
-        endpoint_id: RunPod's name of the endpoint.
-        api_key: What clients have to present.
-        config: Limits and intervals.
-        clock: Seconds, never falling.
-    """
+    """RunPod's queue for one endpoint."""
 
     def __init__(
         self,
@@ -69,9 +62,6 @@ class QueueServer:
 
         A job that is being handed over is not cut off: its worker would never learn of it, and it
         would stay IN_PROGRESS until its timeout.
-
-        Args:
-            down_s: How long, in seconds; the port is the same afterwards.
         """
         self._changes.is_paused = True
         threading.Event().wait(HANDOVER_S)
@@ -137,9 +127,6 @@ def _listen(port: int) -> socket.socket:
     """Return a listening socket that names its protocol.
 
     Without it asyncio leaves TCP_NODELAY off, and every answer takes 40 ms.
-
-    Args:
-        port: 0 for any that is free.
     """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # for the port after a restart

@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from devstack.events import Event, EventKind, write_json_lines
 from devstack.guard import Guard
@@ -23,7 +25,7 @@ from devstack.process import ChildProcess
 from devstack.queue import QueueConfig
 from devstack.s3 import REGION, S3Server
 from devstack.server import QueueServer
-from devstack.workers import WorkerPool, worker_environment
+from devstack.workers import Worker, worker_environment
 
 
 def write_env_file(path: Path, env: Mapping[str, str]) -> None:
@@ -80,7 +82,7 @@ class Stack:
         self.guard: Guard
         self.s3: S3Server
         self.queue: QueueServer
-        self.pool: WorkerPool
+        self.workers: list[Worker] = []
         self.worker_home: Path
 
     @property
@@ -106,13 +108,24 @@ class Stack:
     def __exit__(self, *_: object) -> None:
         self._undo.close()
 
+    def edge_client(
+        self, *arguments: str, cwd: Path = ROOT, columns: int | None = None, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the edge client's command on this stack, without variables of a real cloud."""
+        cloud = ("AWS_", "RUNPOD_", "COGNITO_")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(cloud)}
+        command = [sys.executable, "-m", "edge_client", *arguments]
+        env = {**kept, **self.env, "PYTHONPATH": str(ROOT)}
+        env |= {"COLUMNS": str(columns)} if columns else {}
+        return subprocess.run(command, env=env, cwd=cwd, text=True, check=False, **options)  # noqa: S603  our own
+
     def queue_events(self, *kinds: EventKind) -> list[Event]:
         """Return the queue's events so far, all or those of these kinds."""
         return [event for event in self.queue.events.since() if not kinds or event.kind in kinds]
 
     def worker_pids(self) -> list[int]:
         """Return the process ids of the workers that run now."""
-        return [worker.pid for worker in self.pool.workers if worker.pid is not None]
+        return [worker.pid for worker in self.workers if worker.pid is not None]
 
     def _start(self, undo: ExitStack) -> None:
         self.guard = undo.enter_context(Guard())
@@ -128,10 +141,22 @@ class Stack:
         undo.enter_context(self.queue)
         self.worker_home = state / "worker"
         self.worker_home.mkdir()
-        count, release_polls = self._worker_count, self.queue.release_polls
-        self.pool = WorkerPool(count, self._spawn, self.logs, release_polls, self._grace_s)
-        self.queue.events.listen(self.pool.on_event)
-        undo.enter_context(self.pool)
+        undo.callback(self._stop_workers)
+        for number in range(1, self._worker_count + 1):
+            name = f"worker-{number}"
+            worker = Worker(name, self._spawn, self.logs / f"{name}.log", self._grace_s)
+            self.workers.append(worker)
+            self.queue.events.listen(worker.on_event)
+            worker.start()
+
+    def _stop_workers(self) -> None:
+        """Let all workers finish their jobs at the same time, then end them."""
+        deadline_s = time.monotonic() + self._grace_s
+        for worker in self.workers:
+            worker.ask_to_stop()
+        self.queue.release_polls()
+        for worker in self.workers:
+            worker.stop(deadline_s)
 
     def _prepare_logs(self) -> None:
         self.logs.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Run N real workers (`python handler.py` under the SDK's loop), and restart those that exit."""
+"""Run real workers (`python handler.py` under the SDK's loop), and restart those that exit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
 
 from devstack.events import Event, EventKind
 from devstack.process import ChildProcess, clean_environment
@@ -78,10 +77,11 @@ class Worker:
         self._start_process()
         self._thread.start()
 
-    def refresh(self) -> None:
-        """Stop the process; a new one is started."""
-        if self._process is not None:
-            self._process.stop(self._grace_s)
+    def on_event(self, event: Event) -> None:
+        """Restart if it asked for it, in a thread: the queue's events are not held up."""
+        process = self._process
+        if event.kind is EventKind.WORKER_REFRESH and event.worker_id == self.worker_id and process:
+            threading.Thread(target=process.stop, args=(self._grace_s,), daemon=True).start()
 
     def ask_to_stop(self) -> None:
         """Send the process SIGTERM, and start none again."""
@@ -119,56 +119,3 @@ class Worker:
             self._stopping.wait(delay_s)
             delay_s = min(delay_s * 2, MAX_DELAY_S)
             self._start_process()
-
-
-class WorkerPool:
-    """N workers on one endpoint.
-
-    Args:
-        count: How many.
-        spawn: Starts the process for a worker id, which prints to the log.
-        logs: Folder of `worker-N.log`.
-        release_polls: Called while stopping, so that the SDK's open requests end.
-        grace_s: How long a worker may finish its job after SIGTERM.
-    """
-
-    def __init__(
-        self,
-        count: int,
-        spawn: Callable[[str, Path], ChildProcess],
-        logs: Path,
-        release_polls: Callable[[], None],
-        grace_s: float,
-    ) -> None:
-        self._release_polls, self._grace_s = release_polls, grace_s
-        names = [f"worker-{number}" for number in range(1, count + 1)]
-        self.workers = [Worker(name, spawn, logs / f"{name}.log", grace_s) for name in names]
-
-    def __enter__(self) -> Self:
-        try:
-            for worker in self.workers:
-                worker.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Let all workers finish their jobs at the same time, then end them."""
-        deadline_s = time.monotonic() + self._grace_s
-        for worker in self.workers:
-            worker.ask_to_stop()
-        self._release_polls()
-        for worker in self.workers:
-            worker.stop(deadline_s)
-
-    def on_event(self, event: Event) -> None:
-        """Restart a worker that asked for it, in a thread: the queue's events are not held up."""
-        if event.kind is not EventKind.WORKER_REFRESH:
-            return
-        for worker in self.workers:
-            if worker.worker_id == event.worker_id:
-                threading.Thread(target=worker.refresh, daemon=True).start()

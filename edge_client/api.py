@@ -17,11 +17,11 @@ from edge_client.jobs import claim as claims
 from edge_client.jobs import submit as submission
 from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.callback_url import checked
-from edge_client.jobs.claim import Claim
+from edge_client.jobs.claim import Claim, Wanted
 from edge_client.jobs.outcome import Outcome
 from edge_client.jobs.poll import LogView, View
 from edge_client.jobs.reconcile import End, Reconciler
-from edge_client.jobs.submit import Order, Submission, check_job_options
+from edge_client.jobs.submit import Submission, check_job_options
 from edge_client.jobs.transcript import Document
 from edge_client.services.edge import Edge
 from edge_client.services.presign import SignedUrls, check_expiry, sign_urls
@@ -86,11 +86,10 @@ def submit(
         ClaimConflict: Another edge box was faster, or the claim forbids it.
         AnswerLost: The job may be in flight: `wait` finds out, and goes on.
     """
-    job_input = check_job_options(options)
+    wanted = Wanted(wishes=check_job_options(options), webhook=webhook, progress_file=progress_file)
     if webhook is not None:
-        webhook = checked(webhook, edge.settings.runpod_url)
-    order = Order(job_input, webhook, force, say, progress_file, follow)
-    return submission.submit(edge, edge.session(session), order)
+        checked(webhook, edge.settings.runpod_url)
+    return submission.submit(edge, edge.session(session), wanted, say, force=force, follow=follow)
 
 
 @dataclass(frozen=True)

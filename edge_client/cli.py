@@ -119,7 +119,7 @@ def batch(env_file: Path | None, /, as_json: bool, **options: Any) -> int:
     """
     from edge_client.batch import run as batch_run
 
-    return batch_run.batch(env_file, Printer(as_json), batch_run.Options.of(options))
+    return batch_run.batch(env_file, Printer(as_json), **options)
 
 
 @click.group(no_args_is_help=False)

@@ -1,30 +1,7 @@
-"""What can go wrong on the edge box, each with the exit code a script sees.
+"""What can go wrong on the edge box: `EdgeError` and its kinds, each with a script's exit code.
 
-Messages are one line and name the remedy; none holds a URL's query, a key or a transcript.
-
-    EdgeError                     1
-    ├── BadUsage                  2
-    │   └── SessionAmbiguous
-    ├── NotConfigured             3
-    │   └── KeysEndTooSoon
-    ├── Unreachable               3   no answer, or only 5xx, from S3 or RunPod
-    ├── StorageRefused            3   S3 answered 403, or has no such bucket
-    ├── SessionNotFound           1
-    ├── AudioNotFound             1
-    ├── RecordingTooLong          1
-    ├── TranscriptInvalid         1
-    ├── PreconditionFailed        1   an object was changed by somebody else
-    ├── ClaimConflict             1   a session's claim does not allow what was asked
-    ├── RunpodError               1
-    │   ├── Unauthorized          3
-    │   ├── EndpointNotFound      3
-    │   ├── RateLimited           1   carries retry_after_s
-    │   ├── JobNotFound           1
-    │   ├── RequestRefused        1
-    │   ├── BadResponse           1
-    │   └── AnswerLost            1   the job may or may not exist
-    ├── WaitTimedOut              1
-    └── Interrupted             130
+Messages are one line and name the remedy; none holds a URL's query, a key or a transcript. The exit
+code is 1 where a class has no other: docs/operations.md lists them.
 """
 
 from __future__ import annotations
@@ -67,13 +44,13 @@ class KeysEndTooSoon(NotConfigured):
 
 
 class Unreachable(EdgeError):
-    """S3 or RunPod gives no usable answer; nothing was changed there."""
+    """S3 or RunPod gives no answer, or only 5xx; nothing was changed there."""
 
     exit_code = 3
 
 
 class StorageRefused(EdgeError):
-    """S3 refuses these keys, or this bucket."""
+    """S3 answers 403, or has no such bucket."""
 
     exit_code = 3
 
@@ -95,7 +72,7 @@ class TranscriptInvalid(EdgeError):
 
 
 class PreconditionFailed(EdgeError):
-    """An object is not, or no longer, what the request assumed."""
+    """An object was changed by somebody else: it is not what the request assumed."""
 
 
 class ClaimConflict(EdgeError):

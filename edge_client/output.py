@@ -95,13 +95,14 @@ def outcome_as_text(bucket: str, session: Session, outcome: Outcome) -> str:
 
 def delivered_as_text(bucket: str, session: Session, delivered: Delivered) -> str:
     """Return the summary of a transcript."""
-    took = "" if delivered.processing_s is None else f", in {delivered.processing_s:,.1f} s"
+    seconds = delivered.processing_time_seconds
+    took = "" if seconds is None else f", in {seconds:,.1f} s"
     language = delivered.language or "no language"
     rows = [
-        f"  {delivered.duration_s:,.1f} s of audio ({language}){took}",
+        f"  {delivered.duration_seconds:,.1f} s of audio ({language}){took}",
         f"  {delivered.segments_count:,} segments, {delivered.speakers_count} speakers",
         *([f"  warnings: {', '.join(delivered.warnings)}"] if delivered.warnings else []),
-        f"  s3://{bucket}/{session.result_key} ({delivered.size_bytes:,} bytes)",
+        f"  s3://{bucket}/{session.result_key} ({delivered.bytes:,} bytes)",
         f"  read it: edge-client render {session.quoted} --format txt",
     ]
     return "\n".join(rows)
@@ -131,15 +132,7 @@ def _job_facts(claim: Claim | None) -> Facts:
 
 
 def _delivered_facts(delivered: Delivered | None) -> Facts | None:
-    """Return a summary under the names of the worker's own (`contract.JobSummary`)."""
-    if delivered is None:
-        return None
-    renamed = {
-        "duration_s": "duration_seconds",
-        "processing_s": "processing_time_seconds",
-        "size_bytes": "bytes",
-    }
-    return {renamed.get(name, name): value for name, value in asdict(delivered).items()}
+    return None if delivered is None else asdict(delivered)
 
 
 def health_as_text(health: Mapping[str, Any]) -> str:

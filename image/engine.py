@@ -22,11 +22,7 @@ class ImageError(RuntimeError):
 
 
 def find_engine(wanted: str | None = None) -> str:
-    """Return ``buildah`` or ``docker``.
-
-    Args:
-        wanted: One of them, if the caller insists.
-    """
+    """Return ``buildah`` or ``docker``; the one that is `wanted`, if the caller insists."""
     for name in (wanted,) if wanted else ("buildah", "docker"):
         if shutil.which(name) and (name != "docker" or _daemon_answers()):
             return name
@@ -56,13 +52,7 @@ def install_tools() -> None:
 
 
 def run(*command: str, env: Mapping[str, str] | None = None, shown: bool = False) -> str:
-    """Run a command and return its standard output.
-
-    Args:
-        command: And its arguments.
-        env: More variables.
-        shown: Let it print instead; then an empty string is returned.
-    """
+    """Run a command and return its standard output; shown, it prints, and nothing is returned."""
     pipe = None if shown else subprocess.PIPE
     environ = {**os.environ, **BUILDAH_ENV, **(env or {})}
     try:

@@ -90,12 +90,7 @@ def mounted(image: str) -> Iterator[Path]:
 
 
 def account(root: Path, layers: list[Layer]) -> Contents:
-    """Add up what an image must hold.
-
-    Args:
-        root: Its files.
-        layers: Its layers; the first is the base.
-    """
+    """Add up what an image must hold; the first of its layers is the base."""
     packages = next((root / "opt/venv/lib").glob("python3*/site-packages"))
     needed = {"base": layers[0].size_bytes} | dict.fromkeys(GROUPS, 0)
     for name, size_bytes in _wheel_sizes(packages).items():

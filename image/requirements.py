@@ -52,10 +52,6 @@ def index_settings(environ: Mapping[str, str], pip: Mapping[str, str]) -> dict[s
     """Return the variables that a build needs to find packages where this machine does.
 
     Folders of this machine are left out: the build does not see them.
-
-    Args:
-        environ: This process's variables.
-        pip: pip's settings by their long names, such as `index-url`.
     """
     settings = {name: environ[name] for name in PASSED_ON if environ.get(name)}
     for option, uv_name in UV_NAMES.items():

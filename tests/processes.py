@@ -11,14 +11,14 @@ from typing import Any
 import psutil
 
 
-def wait_until(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+def wait_until(condition: Callable[[], Any], timeout_s: float = 20.0, what: str = "it") -> Any:
     """Return the first true value of `condition`; fail when it takes too long."""
     deadline_s = time.monotonic() + timeout_s
     while time.monotonic() < deadline_s:
         if value := condition():
             return value
         time.sleep(0.05)
-    raise AssertionError(f"not within {timeout_s} s")
+    raise AssertionError(f"{what} did not happen within {timeout_s:.0f} s")
 
 
 def is_running(pid: int) -> bool:

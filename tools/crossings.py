@@ -2,7 +2,7 @@
 
 Takes a checkout, whatever its modules are called, and a recording; returns what was counted. The
 runs go through `edge_client.__main__.main` and `handler.handler`, each in a process of its own that
-begins in this file, on the checkout's own development stack. Raises `SystemExit` where one fails.
+begins in this file, on our development stack. Raises `SystemExit` where one fails.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ import hashlib
 import importlib
 import json
 import os
-import shlex
 import subprocess
 import sys
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from devstack.stack import Stack
 
 PRODUCT = ("edge_client", "worker", "bucketscribe_contract", "contract", "riff", "handler.py")
 REPEATS = 7
-START_S, RUN_S = 60.0, 600.0
+RUN_S = 600.0
+EXAMPLE = "example"
 SESSION = "users/user/audio/sessions/{}/{}"
 JSON = {"Content-Type": "application/json"}
 
@@ -109,89 +110,57 @@ def answer_jobs(example: Path, _: Path) -> None:
             )
 
 
-class Stack:
-    """A checkout's development stack, with the worker that answers at once.
+class Runs:
+    """Runs a checkout's client and worker on a stack whose worker answers at once.
 
-    All runs in the checkout, whose code wins over what is installed; `folder` is everybody's home.
+    The checkout's code wins over what is installed; `folder` is everybody's home.
     """
 
-    def __init__(self, checkout: Path, models: Path, folder: Path) -> None:
-        self._checkout, self._folder, self._example = checkout, folder, folder / "example"
+    def __init__(self, stack: Stack, checkout: Path, models: Path, folder: Path) -> None:
+        self._checkout, self._folder = checkout, folder
         self._env = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG")}
-        self._env |= {"HOME": str(folder), "PYTHONPATH": str(checkout)}
+        self._env |= {"HOME": str(folder), "PYTHONPATH": str(checkout), **stack.env}
         self._env |= {"MODELS_DIR": str(models), "ALLOW_LOOPBACK_URLS": "1"}
-        self._bucket: Any = None
-
-    @contextmanager
-    def up(self) -> Iterator[None]:
-        """Start it, and end it."""
-        written, worker = self._folder / "env", self._command("answers", self._example)
-        command = [sys.executable, "-m", "devstack", "up", "--env-file", str(written)]
-        command += ["--logs", str(self._folder), "--worker-command", shlex.join(worker)]
-        server = subprocess.Popen(  # noqa: S603  the stack of the checkout that the user names
-            command, cwd=self._checkout, env=self._env, stdout=subprocess.DEVNULL
-        )
-        try:
-            deadline_s = time.monotonic() + START_S
-            while not written.exists():
-                if server.poll() is not None or time.monotonic() > deadline_s:
-                    raise SystemExit("the development stack does not start: see what it says")
-                time.sleep(0.1)
-            self._connect(dict(line.split("=", 1) for line in written.read_text().splitlines()))
-            yield
-        finally:
-            server.terminate()
-            server.wait()
+        self._s3, self._bucket = stack.s3.client(), stack.s3.bucket
 
     def client(self, recording: bytes, *arguments: str, sessions: tuple[str, ...]) -> Any:
         """Return the crossings of the client over these sessions; of some runs the least."""
         runs = []
         for _ in range(REPEATS):
-            self._bucket.objects.delete()
+            for old in self._s3.list_objects_v2(Bucket=self._bucket).get("Contents", ()):
+                self._s3.delete_object(Bucket=self._bucket, Key=old["Key"])
             for name in sessions:
-                self._bucket.put_object(Key=SESSION.format(name, "audio.wav"), Body=recording)
+                self._put(SESSION.format(name, "audio.wav"), recording)
             runs.append(self._run("client", *arguments))
         return least(runs)
 
     def warm_job(self, recording: bytes) -> Any:
         """Return the crossings of a warm job, of some the least; its output becomes the example."""
-        self._bucket.put_object(Key=SESSION.format("job", "audio.wav"), Body=recording)
+        audio, result = (SESSION.format("job", name) for name in ("audio.wav", "result"))
+        self._put(audio, recording)
         job = {
-            "audio_url": self._signed("get_object", "audio.wav"),
-            "result_url": self._signed("put_object", "result", ContentType=JSON["Content-Type"]),
+            "audio_url": self._signed("get_object", audio),
+            "result_url": self._signed("put_object", result, ContentType=JSON["Content-Type"]),
         }
         done = self._run("jobs", json.dumps(job))
         if "error" in done["output"]:
             raise SystemExit(f"the job fails: {done['output']['error']}")
-        stored = self._bucket.Object(SESSION.format("job", "result")).get()["Body"].read()
-        self._example.write_text(json.dumps([done["output"], json.loads(stored)]), encoding="utf-8")
+        stored = self._s3.get_object(Bucket=self._bucket, Key=result)["Body"].read()
+        example = json.dumps([done["output"], json.loads(stored)])
+        (self._folder / EXAMPLE).write_text(example, encoding="utf-8")
         return least(done["runs"])
 
-    def _connect(self, env: dict[str, str]) -> None:
-        import boto3
+    def _put(self, key: str, body: bytes) -> None:
+        self._s3.put_object(Bucket=self._bucket, Key=key, Body=body)
 
-        self._env |= env
-        self._bucket = boto3.resource(
-            "s3",
-            endpoint_url=env["AWS_ENDPOINT_URL_S3"],
-            region_name=env["AWS_REGION"],
-            aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
-        ).Bucket(env["COGNITO_S3_BUCKET"])
-
-    def _signed(self, method: str, name: str, **more: str) -> str:
-        where = {"Bucket": self._bucket.name, "Key": SESSION.format("job", name), **more}
-        return str(self._bucket.meta.client.generate_presigned_url(method, Params=where))
-
-    def _command(self, mode: str, file: Path, *arguments: str) -> list[str]:
-        """Return the command that does one of MODES in a process of its own."""
-        this = str(Path(__file__).resolve())
-        return [sys.executable, this, mode, str(file), str(self._checkout), *arguments]
+    def _signed(self, method: str, key: str, **more: str) -> str:
+        where = {"Bucket": self._bucket, "Key": key, **more}
+        return self._s3.generate_presigned_url(method, Params=where)
 
     def _run(self, mode: str, *arguments: str) -> Any:
         result = self._folder / "result"
         done = subprocess.run(  # noqa: S603  this very file
-            self._command(mode, result, *arguments),
+            [*command(mode, result, self._checkout), *arguments],
             cwd=self._checkout,
             env=self._env,
             capture_output=True,
@@ -201,6 +170,11 @@ class Stack:
         if done.returncode != 0:
             raise SystemExit(f"{mode} {arguments} fails:\n{done.stdout}{done.stderr}")
         return json.loads(result.read_text(encoding="utf-8"))
+
+
+def command(mode: str, file: Path, checkout: Path) -> list[str]:
+    """Return the command that does one of MODES in a process of its own."""
+    return [sys.executable, str(Path(__file__).resolve()), mode, str(file), str(checkout)]
 
 
 def least(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -213,12 +187,15 @@ def crossings_of(checkout: Path, models: Path, recording: bytes, folder: Path) -
 
     `models` are demo models, `recording` is a WAV file; `folder`, empty, is for what is left.
     """
-    stack = Stack(checkout, models, folder)
-    with stack.up():
-        warm = stack.warm_job(recording)
+    from devstack.stack import Stack
+
+    worker = command("answers", folder / EXAMPLE, checkout)
+    with Stack(logs=folder / "logs", models=models, worker_command=worker) as stack:
+        runs = Runs(stack, checkout, models, folder)
+        warm = runs.warm_job(recording)
         return {
-            "submit": stack.client(recording, "submit", "one", "--wait", sessions=("one",)),
-            "batch": stack.client(recording, "batch", sessions=("one", "two", "three")),
+            "submit": runs.client(recording, "submit", "one", "--wait", sessions=("one",)),
+            "batch": runs.client(recording, "batch", sessions=("one", "two", "three")),
             "warm_job": warm,
         }
 

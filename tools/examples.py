@@ -8,14 +8,12 @@ test notices when the commands print something else than the pages show.
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from devstack.demo import telephone_sample
+from devstack.demo import telephone_wav
 from devstack.stack import ROOT, Stack
 
 EXAMPLES = ROOT / "docs" / "examples"
@@ -37,12 +35,8 @@ _PROGRESS = re.compile(
 
 
 def record(stack: Stack) -> dict[str, str]:
-    """Run the scenes; return their names with what they printed, and documents that they made.
-
-    Args:
-        stack: With a real worker; the bucket has nothing of the user ``ada``.
-    """
-    speech = telephone_sample().read_bytes()
+    """Run the scenes; return their names with what they printed, and documents that they made."""
+    speech = telephone_wav().read_bytes()
     objects = {
         f"{TELEPHONE}/audio.wav": speech,
         f"{PREFIX}2026-11-15-0900/audio.wav": speech,
@@ -73,17 +67,8 @@ def shape(text: str) -> set[str]:
 
 def _run(stack: Stack, folder: Path, arguments: tuple[str, ...]) -> str:
     """Return what a command shows without a terminal, notes and results in their order."""
-    done = subprocess.run(
-        [sys.executable, "-m", "edge_client", *arguments],
-        env={**os.environ, **stack.env, "PYTHONPATH": str(ROOT), "COLUMNS": "100"},
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    return done.stdout
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return stack.edge_client(*arguments, cwd=folder, columns=100, timeout=240, **both).stdout
 
 
 def _excerpt(document: dict[str, object]) -> str:

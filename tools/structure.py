@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import tokenize
-import wave
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,9 +22,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import av
 import grimp
 
+from bench.corpus import ROOT, read_recording, write_recording
 from tools.crossings import REPEATS, crossings_of
 
 NOTES = f"""
@@ -41,7 +40,7 @@ NOTES = f"""
   one with the fewest calls is shown.
 """
 PROGRAMS = ("edge_client", "worker")
-RECORDING = Path(__file__).parents[1] / "tests" / "data" / "short.flac"
+RECORDING = ROOT / "tests" / "data" / "short.flac"
 RUNS = {
     "submit": "`submit --wait`, first job good",
     "batch": "`batch` over three sessions",
@@ -160,15 +159,9 @@ def back_up(arrows: set[Arrow], run_time: set[Arrow]) -> list[Arrow]:
 
 def runs(checkout: Path, models: Path) -> dict[str, Any]:
     """Return what the three runs come through, with the lines of the files that they enter."""
-    with (
-        tempfile.TemporaryDirectory(prefix="structure-") as name,
-        av.open(str(RECORDING)) as source,
-    ):
+    with tempfile.TemporaryDirectory(prefix="structure-") as name:
         recording = Path(name, "recording.wav")
-        with wave.open(str(recording), "wb") as wav:
-            wav.setparams((1, 2, source.streams.audio[0].rate, 0, "NONE", ""))
-            for frame in source.decode(audio=0):
-                wav.writeframes(frame.to_ndarray().tobytes())
+        write_recording(recording, read_recording(RECORDING))
         counted = crossings_of(checkout, models, recording.read_bytes(), Path(name))
     for one, run in counted.items():
         texts = [(checkout / file).read_text(encoding="utf-8") for file in run["files"]]
@@ -207,8 +200,7 @@ def table(figures: dict[str, Any]) -> str:
 def main(arguments: Sequence[str]) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m tools.structure")
-    here = Path(__file__).parents[1]
-    parser.add_argument("--checkout", type=Path, default=here, help="default: this one")
+    parser.add_argument("--checkout", type=Path, default=ROOT, help="default: this one")
     parser.add_argument("--models", type=Path, help="demo models; default: the checkout's models/")
     parser.add_argument("--static-only", action="store_true", help="run nothing")
     options = parser.parse_args(arguments)

@@ -7,22 +7,22 @@ Raises `JobCancelled`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
 
 from bucketscribe_contract import Stage
 from worker.errors import JobCancelled
 
-if TYPE_CHECKING:
-    from torch import nn
-
 
 class CancelToken:
-    """A flag that crosses threads. Python cannot interrupt a forward pass, only precede it."""
+    """A flag that crosses threads. Python cannot interrupt a forward pass, only precede it.
 
-    def __init__(self) -> None:
+    Args:
+        parent: Cancels this one, too.
+    """
+
+    def __init__(self, parent: CancelToken | None = None) -> None:
+        self._parent = parent
         self._set = threading.Event()
 
     def cancel(self) -> None:
@@ -32,16 +32,12 @@ class CancelToken:
     @property
     def is_cancelled(self) -> bool:
         """Whether the job was asked to stop."""
-        return self._set.is_set()
+        return self._set.is_set() or (self._parent is not None and self._parent.is_cancelled)
 
     def check(self, stage: Stage) -> None:
         """Raise `JobCancelled` if the job was asked to stop."""
         if self.is_cancelled:
             raise JobCancelled(stage)
-
-
-def _ignore(_: float) -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -56,7 +52,7 @@ class StageContext:
     """
 
     cancel: CancelToken = field(default_factory=CancelToken)
-    progress: Callable[[float], None] = _ignore
+    progress: Callable[[float], None] = lambda _: None
     batch_size: int = 1
     lanes: int = 1
 
@@ -68,20 +64,3 @@ class StageContext:
             length: How much of the stage it is.
         """
         return replace(self, progress=lambda done: self.progress(start + length * done))
-
-
-@contextmanager
-def checked_before_each_forward(
-    token: CancelToken, stage: Stage, *modules: nn.Module
-) -> Iterator[None]:
-    """Check the token before every forward pass of the modules, so a job stops within a batch."""
-
-    def check(*_: Any) -> None:
-        token.check(stage)
-
-    hooks = [module.register_forward_pre_hook(check) for module in modules]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()

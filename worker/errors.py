@@ -32,7 +32,7 @@ class WorkerError(Exception):
     @property
     def retryable(self) -> bool:
         """Whether the same job may succeed when it is submitted again."""
-        return FAILURES[self.code].retryable
+        return FAILURES[self.code].is_retry
 
     def to_failure(self) -> JobFailure:
         """Return the value that the queue carries."""

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from types import TracebackType
 from typing import Self, TypeVar
 
 from bucketscribe_contract import FailureCode, Stage
@@ -39,7 +38,7 @@ class TaskGroup:
     """
 
     def __init__(self, token: CancelToken) -> None:
-        self.token: CancelToken = _GroupToken(token)
+        self.token = CancelToken(token)
         self._lock = threading.Lock()
         self._first: BaseException | None = None
 
@@ -59,12 +58,7 @@ class TaskGroup:
 
         return self._pool.submit(task)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if error is not None:
             self._stop(error)
         self._pool.shutdown(wait=True)
@@ -76,16 +70,6 @@ class TaskGroup:
             if self._first is None:
                 self._first = error
         self.token.cancel()
-
-
-class _GroupToken(CancelToken):
-    def __init__(self, job: CancelToken) -> None:
-        super().__init__()
-        self._job = job
-
-    @property
-    def is_cancelled(self) -> bool:
-        return self._job.is_cancelled or super().is_cancelled
 
 
 class StageRunner:

@@ -63,10 +63,16 @@ def exchange(
             ) from None  # the cause's text holds the URL
 
 
-def error_text(response: requests.Response) -> tuple[str, str]:
-    """Return S3's error code and message, empty where the body has none."""
+def describe_error(response: requests.Response) -> str:
+    """Return the status, and S3's error code and message where the body has them."""
     body = next(response.iter_content(_ERROR_BODY_BYTES), b"").decode("utf-8", "replace")
-    return _tag(body, "Code"), _tag(body, "Message")
+    found = (re.search(rf"<{name}>([^<]+)</{name}>", body) for name in ("Code", "Message"))
+    return " ".join([f"S3 answered {response.status_code}", *(tag[1] for tag in found if tag)])
+
+
+def is_passing(response: requests.Response) -> bool:
+    """Whether another try may succeed."""
+    return response.status_code >= 500 or response.status_code == 429
 
 
 def clock_skew_s(response: requests.Response) -> float:
@@ -88,13 +94,9 @@ def stored_md5(response: requests.Response) -> str | None:
     etag = response.headers.get("ETag", "").strip('"')
     encryption = response.headers.get("x-amz-server-side-encryption", "")
     customer = "x-amz-server-side-encryption-customer-algorithm" in response.headers
-    plain = not customer and not encryption.startswith("aws:kms")
-    return etag if plain and re.fullmatch(r"[0-9a-f]{32}", etag) else None
-
-
-def _tag(body: str, name: str) -> str:
-    found = re.search(rf"<{name}>([^<]*)</{name}>", body)
-    return found.group(1) if found else ""
+    if customer or encryption.startswith("aws:kms"):
+        return None
+    return etag if re.fullmatch(r"[0-9a-f]{32}", etag) else None
 
 
 @dataclass(frozen=True)

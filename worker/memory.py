@@ -35,22 +35,21 @@ _MB = 1_000_000
 _PROC = Path("/proc/self")
 
 
-def _of_glibc(name: str) -> ctypes._NamedFuncPointer | None:
-    return getattr(ctypes.CDLL(None), name, None)
-
-
 def limit_arenas() -> None:
     """Have all threads share few of glibc's arenas, each of which keeps its peak; call it early."""
-    mallopt = _of_glibc("mallopt")
-    if mallopt is not None:
-        mallopt(_M_ARENA_MAX, _ARENAS)
+    _call_glibc("mallopt", _M_ARENA_MAX, _ARENAS)
 
 
 def trim_heap() -> None:
-    """Return the heap's free memory to the system; nothing is done without glibc."""
-    malloc_trim = _of_glibc("malloc_trim")
-    if malloc_trim is not None:
-        malloc_trim(0)
+    """Return the heap's free memory to the system."""
+    _call_glibc("malloc_trim", 0)
+
+
+def _call_glibc(name: str, *arguments: int) -> None:
+    """Call a function of glibc, if that is the system's library."""
+    function = getattr(ctypes.CDLL(None), name, None)
+    if function is not None:
+        function(*arguments)
 
 
 class HeapTrimmer:
@@ -142,7 +141,9 @@ class MemoryGrowth:
 
     def is_too_much(self) -> bool:
         """Measure after a job: whether host or GPU memory grew beyond the share."""
-        now = psutil.Process().memory_info().rss, _reserved_bytes()
+        cuda = cuda_of_torch()
+        reserved = 0 if cuda is None else int(cuda.memory_reserved())
+        now = psutil.Process().memory_info().rss, reserved
         if self._first is None:
             self._first = now
             return False
@@ -150,10 +151,6 @@ class MemoryGrowth:
             after > before * (1 + self._share) and after - before > _NOISE_BYTES
             for before, after in zip(self._first, now, strict=True)
         )
-
-
-def _reserved_bytes() -> int:
-    return int(cuda.memory_reserved()) if (cuda := cuda_of_torch()) is not None else 0
 
 
 def cuda_of_torch() -> Any:
@@ -176,20 +173,13 @@ def peaks_mb() -> dict[str, int]:
 
     CTranslate2 allocates beside torch and keeps what it has, so that is about the peak of both.
     """
+    peaks: dict[str, int] = {}
     with contextlib.suppress(OSError, RuntimeError):  # a GPU that failed tells nothing
-        return _of_process() | _of_gpu()
-    return {}
-
-
-def _of_process() -> dict[str, int]:
-    found = re.search(r"^VmHWM:\s+(\d+) kB", (_PROC / "status").read_text(), re.MULTILINE)
-    return {"rss_peak_mb": round(int(found[1]) * 1024 / _MB)} if found else {}
-
-
-def _of_gpu() -> dict[str, int]:
-    cuda = cuda_of_torch()
-    if cuda is None or not cuda.is_initialized():
-        return {}
-    free, total = cuda.mem_get_info()
-    torch_peak = round(cuda.max_memory_reserved() / _MB)
-    return {"cuda_torch_peak_mb": torch_peak, "cuda_used_mb": round((total - free) / _MB)}
+        found = re.search(r"^VmHWM:\s+(\d+) kB", (_PROC / "status").read_text(), re.MULTILINE)
+        peaks |= {"rss_peak_mb": round(int(found[1]) * 1024 / _MB)} if found else {}
+        cuda = cuda_of_torch()
+        if cuda is not None and cuda.is_initialized():
+            free, total = cuda.mem_get_info()
+            peaks["cuda_torch_peak_mb"] = round(cuda.max_memory_reserved() / _MB)
+            peaks["cuda_used_mb"] = round((total - free) / _MB)
+    return peaks

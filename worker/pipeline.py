@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -26,10 +27,10 @@ from worker.memory import trim_heap
 from worker.settings import WorkerSettings
 from worker.stages.decode import DecodeLimits, decode
 from worker.stages.deliver import (
-    EncodedTranscript,
     Findings,
     compose,
     deliver,
+    encode_transcript,
     inline_fallback,
     summarize,
 )
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+_time = attrgetter("start", "end")
 
 
 class SegmentQueue:
@@ -113,10 +115,6 @@ def _of(segment: TextSegment, sentences: Iterator[TimedSegment]) -> list[TimedSe
         found.append(sentence)
         left -= len(letters(sentence.text))
     return found
-
-
-def _time(segment: TextSegment) -> tuple[float, float]:
-    return segment.start, segment.end
 
 
 @dataclass(frozen=True)
@@ -290,14 +288,7 @@ class Job:
     def _align(
         self, waveform: Waveform, segments: SegmentQueue, count: int, token: CancelToken
     ) -> Alignment:
-        """Align segments as they come; all that have come meanwhile together.
-
-        Args:
-            waveform: The recording.
-            segments: Of its text.
-            count: How many will come.
-            token: Cancels the stage.
-        """
+        """Align segments as they come, of which there will be ``count``: what is there together."""
         aligned: list[tuple[Transcription, Alignment]] = []
         aligner: Aligner | None = None
         done = 0
@@ -376,16 +367,16 @@ class Job:
         if self.input.result_url is None:
             self.progress.close()
             return document.model_dump(mode="json")
-        encoded = EncodedTranscript.of(document)
+        body = encode_transcript(document)
         try:
             with self.runner.stage(Stage.DELIVER, self.token):
                 self.progress.close()
-                deliver(encoded, self.input.result_url)
+                deliver(body, self.input.result_url)
         except JobCancelled:
             raise
         except Exception as exc:  # any failure: the transcript is there and has cost GPU time
             logger.warning("deliver: %s: %s", type(exc).__name__, exc)
             return inline_fallback(document, exc)
         timings, elapsed_s = self.runner.timings, self.runner.elapsed_s
-        summary = summarize(document, encoded.stored, timings, elapsed_s)
+        summary = summarize(document, body, timings, elapsed_s)
         return summary.model_dump(mode="json", exclude_none=True)

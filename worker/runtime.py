@@ -19,7 +19,6 @@ from worker.host.progress import ProgressReporter, Sink, joining_threads, put_to
 from worker.http import UrlPolicy
 from worker.memory import MemoryGrowth, is_poisoned, limit_arenas
 from worker.models.folder import ModelsFolder, find_models
-from worker.models.imports import go_offline
 from worker.pipeline import Job
 from worker.settings import WorkerSettings
 from worker.stages.deliver import checked_output
@@ -78,7 +77,6 @@ class Runtime:
                 self._log.models_s = time.perf_counter() - started
 
     def _load(self) -> Models:
-        go_offline()
         from worker.models.load import load_models
 
         quiet_libraries()
@@ -152,8 +150,8 @@ class Runtime:
         finally:
             self._must_recycle |= running.runner.is_poisoned or self._growth.is_too_much()
             if self._log is not None:
-                warned = running.warnings or running.runner.warnings
-                self._log.add(running.audio_s, running.runner.timings, warned)
+                self._log.audio_s, self._log.stages = running.audio_s, running.runner.timings
+                self._log.warnings = running.warnings or running.runner.warnings
 
     def finish(self, output: dict[str, Any]) -> dict[str, Any]:
         """Return the output as the SDK may post it, asking for a fresh worker where one is needed.
@@ -175,13 +173,9 @@ class Runtime:
 
         Args:
             job_id: RunPod's.
-            send: Takes its progress.
+            send: Takes its progress on RunPod; a local run has nobody to send to.
         """
         self._log = JobLog(job_id)
-        return self.reporter(send)
-
-    def reporter(self, send: Callable[[dict[str, Any]], Any]) -> ProgressReporter:
-        """Return a reporter that sends through the SDK; a local run has nobody to send to."""
         on_runpod = "RUNPOD_WEBHOOK_POST_OUTPUT" in os.environ
         sinks: list[Sink] = [joining_threads(send)] if on_runpod else []
         return ProgressReporter(sinks, self.settings.progress_interval_seconds)

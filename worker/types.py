@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -53,11 +52,6 @@ class Waveform:
     def duration_s(self) -> float:
         """Length in seconds."""
         return len(self.samples) / SAMPLE_RATE_HZ
-
-    @cached_property
-    def float32(self) -> npt.NDArray[np.float32]:
-        """The samples in [-1, 1), shape (n_samples,): 4 bytes each; a slice costs less."""
-        return self.part(0, len(self.samples))
 
     def part(self, start: int, stop: int) -> npt.NDArray[np.float32]:
         """Return a copy of the samples from ``start`` to ``stop`` in [-1, 1).

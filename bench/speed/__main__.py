@@ -19,18 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.cold_start import measure_cold_start
+from bench.corpus import ROOT
 from bench.speed.floor import measure_floor
 from bench.speed.inputs import Bench
 from bench.speed.limits import measure_overhead, measure_throttled
 from bench.speed.measure import describe
 from bench.speed.report import markdown, merge
-from bench.speed.whole_job import (
-    measure_english,
-    measure_german,
-    measure_memory,
-    measure_quick,
-)
-from bench.whole_path import ROOT
+from bench.speed.whole_job import measure_english, measure_german, measure_memory, measure_quick
 
 Measure = Callable[[Bench], dict[str, Any]]
 

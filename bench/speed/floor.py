@@ -75,7 +75,7 @@ def record(models: Path, urls: tuple[str, str], forwards: Path) -> dict[str, dic
         _make_bare(model)
     torch.save(calls[False], forwards)
     loaded = worker.models
-    folder = loaded.folder / loaded.profile.whisper.models[loaded.whisper_name].path
+    folder = loaded.folder.locate(loaded.folder.whisper.path)
     return {
         str(threads): replay(_on_threads(calls[True], threads, folder, loaded.device))
         for threads in _thread_counts()

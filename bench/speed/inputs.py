@@ -93,12 +93,7 @@ GERMAN = "german"
 
 
 def write_input(name: str, folder: Path) -> Path:
-    """Write a recording into a folder, unless it is there; return the file.
-
-    Args:
-        name: Of a `Dialogue`, or `TELEPHONE` or `GERMAN`.
-        folder: Made where it does not exist.
-    """
+    """Write a recording into a folder, unless it is there; return the file."""
     path = folder / f"{name}.wav"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -105,10 +105,7 @@ def rows(parts: Part) -> list[tuple[str, str, str, str]]:
 
 def floor_share(parts: Part, floor: str = "floor_s") -> float | None:
     """Return which part of the meeting's wall time the bare forwards would need, if measured."""
-    floor_s, wall_s = (
-        dig(parts, f"floor / {floor}"),
-        dig(parts, f"{_MEETING} / ours / wall_s"),
-    )
+    floor_s, wall_s = dig(parts, f"floor / {floor}"), dig(parts, f"{_MEETING} / ours / wall_s")
     return round(floor_s / wall_s, 4) if floor_s and wall_s else None
 
 

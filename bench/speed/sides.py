@@ -13,10 +13,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from bench.corpus import Turn
+from bench.corpus import SpokenWord, Turn, read_recording, to_float32
 from bench.speed.measure import synchronize, timed
-from bench.speed.parity import Heard, Word
-from bench.stock import Recipe, StockModels, StockResult, load_audio, load_models, transcribe
+from bench.speed.parity import Heard
+from bench.stock import Recipe, StockModels, StockResult, load_models, transcribe
 
 STEPS = {"fetch": "load", "decode": "load", "speech": "transcribe"}
 """The steps of stock's recipe that our stages are part of; the others have the same names."""
@@ -64,12 +64,7 @@ class Worker:
         pipeline.compose = composed
 
     def run(self, audio_url: str, result_url: str, clip_s: float | None = None) -> Run:
-        """Run one job.
-
-        Args:
-            audio_url: Where the recording is fetched.
-            result_url: Where the transcript is put.
-            clip_s: Only that much from the start; None: all of it.
+        """Run one job, on its first `clip_s` seconds or all of it.
 
         Raises:
             JobFailed: It was not delivered.
@@ -106,7 +101,7 @@ def _heard_by_ours(found: tuple[Any, Any]) -> Heard:
         segments=tuple(segment.text for segment in findings.transcription.segments),
         sentences=tuple(segment.text.strip() for segment in segments),
         words=tuple(
-            Word(word.word, word.start, word.end, word.speaker)
+            SpokenWord(word.word, word.start, word.end, word.speaker)
             for segment in segments
             for word in segment.words
         ),
@@ -124,10 +119,7 @@ def load_stock(models: Path, recipe: Recipe) -> StockModels:
 
     device = choose_device(WorkerSettings())
     taken = replace(
-        recipe,
-        device=device.name,
-        compute_type=device.compute_type,
-        batch_size=device.batch_size,
+        recipe, device=device.name, compute_type=device.compute_type, batch_size=device.batch_size
     )
     return load_models(models, taken)
 
@@ -137,7 +129,7 @@ def run_stock(models: StockModels, recording: Path, clip_s: float | None = None)
     loading_s: dict[str, float] = {}
     started = time.perf_counter()
     with timed("load", loading_s):
-        audio = load_audio(recording)
+        audio = to_float32(read_recording(recording))
         if clip_s:
             audio = audio[: round(clip_s * 16_000)]
     result = transcribe(models, audio)
@@ -151,7 +143,7 @@ def _heard_by_stock(result: StockResult) -> Heard:
         segments=tuple(chunk["text"] for chunk in result.chunks),
         sentences=tuple(segment["text"].strip() for segment in segments),
         words=tuple(
-            Word(word["word"], word.get("start"), word.get("end"), word.get("speaker"))
+            SpokenWord(word["word"], word.get("start"), word.get("end"), word.get("speaker"))
             for segment in segments
             for word in segment["words"]
         ),

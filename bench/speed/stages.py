@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
 from bench.corpus import (
     SAMPLE_RATE_HZ,
+    SpokenWord,
     Turn,
     Utterance,
     Waveform,
@@ -43,11 +42,12 @@ from bench.speed.inputs import (
     write_input,
 )
 from bench.speed.measure import ForwardMemory, around_forwards, figure, ratios, synchronize
-from bench.speed.parity import Heard, Word, compare
+from bench.speed.parity import Heard, compare
 from bench.speed.sides import Worker, load_stock, run_stock
 from bench.speed.turns import WARM_UP_S, run_process
 from bench.stock import Recipe
 from bucketscribe_contract import JobInput
+from builder.demo_diarization import CONFIG, write_checkpoint, write_pipeline
 from worker.cancel import StageContext
 from worker.types import TextSegment, Transcription
 from worker.types import Waveform as WorkerWaveform
@@ -57,22 +57,6 @@ SPEAKERS = 3
 AT_ONCE = 2
 WINDOW_S = 10.0
 LDA_DIMENSION = 128
-CONFIG = """\
-pipeline:
-  name: pyannote.audio.pipelines.SpeakerDiarization
-  params:
-    clustering: VBxClustering
-    segmentation: $model/segmentation
-    embedding: $model/embedding
-    plda: $model/plda
-    segmentation_batch_size: 32
-    embedding_batch_size: 32
-    embedding_exclude_overlap: true
-params:
-  clustering: {threshold: 0.6, Fa: 0.07, Fb: 0.8}
-  segmentation: {min_duration_off: 0.0}
-"""
-
 DEMO = "demo"
 ALIGNED_S = {DEMO: 1e9, "wav2vec2-base": 60.0, "wav2vec2-layer-norm": 60.0}
 """The aligners, and how much of the meeting each aligns."""
@@ -133,7 +117,7 @@ def as_segments(utterances: Sequence[Utterance], until_s: float) -> list[dict[st
 
 def _alignment(answers: Mapping[str, Runs], name: str) -> dict[str, Any]:
     stock, ours = ([answer["alignment"][name] for answer in answers[side]] for side in SIDES)
-    parity = asdict(compare(_heard(ours[0]), _heard(stock[0]), stock[0]["audio_s"]))
+    parity = compare(_heard(ours[0]), _heard(stock[0]), stock[0]["audio_s"])
     found = {key: stock[0][key] for key in ("audio_s", "segments")} | _sides(ours, stock)
     if "besides_s" in stock[0]:
         found["without_forward"] = _sides(ours, stock, "besides_s")
@@ -159,21 +143,13 @@ def _sides(ours: Runs, stock: Runs, key: str = "wall_s") -> dict[str, Any]:
 
 
 def _heard(run: Mapping[str, Any]) -> Heard:
-    words = tuple(Word(text, start_s, end_s, None) for text, start_s, end_s in run["words"])
-    return Heard((), (), words, (), None)
+    return Heard((), (), tuple(SpokenWord(*word) for word in run["words"]), (), None)
 
 
 def measure(
     side: str, models: Path, folder: Path, storage: str, segments: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Measure one of `SIDES`, in its process.
-
-    Args:
-        side: Which.
-        models: The models folder.
-        folder: Where recordings are written; loopback storage serves it.
-        storage: Base URL of this storage.
-        segments: By aligner, whisperx's.
 
     Returns:
         ``alignment`` by aligner and ``diarization``: seconds, and what was found.
@@ -207,12 +183,23 @@ def _measure_alignment(name: str, align: Callable[[Any], Rows], segments: Any) -
 
 def _build(name: str, device: str) -> tuple[nn.Module, dict[str, Any]]:
     """Build a model, and the metadata that ``whisperx.load_align_model`` gives with it."""
-    labels = torchaudio.pipelines.WAV2VEC2_ASR_BASE_960H.get_labels()
-    dictionary = {label.lower(): index for index, label in enumerate(labels)}
-    is_base = name == "wav2vec2-base"
+    bundle = torchaudio.pipelines.WAV2VEC2_ASR_BASE_960H
+    dictionary = {label.lower(): index for index, label in enumerate(bundle.get_labels())}
     torch.manual_seed(SEED)
-    model = _wav2vec2_base() if is_base else _wav2vec2_layer_norm(len(labels))
-    kind = "torchaudio" if is_base else "huggingface"
+    model: nn.Module
+    if name == "wav2vec2-base":
+        kind = "torchaudio"
+        model = torchaudio.models.wav2vec2_model(**bundle._params)  # noqa: SLF001 -- no download
+    else:  # wav2vec2 of the base size with layer norm, as the XLSR family has it
+        kind = "huggingface"
+        config = Wav2Vec2Config(
+            vocab_size=len(dictionary),
+            feat_extract_norm="layer",
+            do_stable_layer_norm=True,
+            conv_bias=True,
+            pad_token_id=0,
+        )
+        model = Wav2Vec2ForCTC(config)
     return model.eval().to(device), {"language": "en", "dictionary": dictionary, "type": kind}
 
 
@@ -302,46 +289,28 @@ class _Ours:
         return run
 
 
-def _wav2vec2_base() -> nn.Module:
-    """Build WAV2VEC2_ASR_BASE_960H as its bundle describes it."""
-    bundle = torchaudio.pipelines.WAV2VEC2_ASR_BASE_960H
-    parameters = bundle._params  # noqa: SLF001 -- without its download
-    model: nn.Module = torchaudio.models.wav2vec2_model(**parameters)
-    return model
-
-
-def _wav2vec2_layer_norm(n_labels: int) -> nn.Module:
-    """Build wav2vec2 of the base size with layer norm, as the XLSR family has it."""
-    config = Wav2Vec2Config(
-        vocab_size=n_labels,
-        feat_extract_norm="layer",
-        do_stable_layer_norm=True,
-        conv_bias=True,
-        pad_token_id=0,
-    )
-    model: nn.Module = Wav2Vec2ForCTC(config)
-    return model
-
-
 def write_diarization(segmentation: Path, folder: Path) -> None:
     """Write a pipeline folder with the architectures of community-1, from whisperx's checkpoint."""
-    for part in ("segmentation", "embedding", "plda"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(CONFIG)
     trained = torch.load(segmentation, map_location="cpu", weights_only=False)
-    torch.save(_powerset(trained), folder / "segmentation" / "pytorch_model.bin")
+    _write_powerset(trained, folder / "segmentation" / "pytorch_model.bin")
     torch.manual_seed(SEED)
     network = WeSpeakerResNet34().eval()
     specifications = Specifications(
         problem=Problem.REPRESENTATION, resolution=Resolution.CHUNK, duration=WINDOW_S
     )
     architecture = "pyannote.audio.models.embedding.wespeaker.WeSpeakerResNet34"
-    embedding = _checkpoint(network.state_dict(), {}, architecture, specifications)
-    torch.save(embedding, folder / "embedding" / "pytorch_model.bin")
-    _write_plda(folder / "plda", network.dimension)
+    embedding = folder / "embedding" / "pytorch_model.bin"
+    write_checkpoint(embedding, network.state_dict(), {}, architecture, specifications)
+    config = CONFIG.format(
+        kind="VBxClustering",
+        clustering="threshold: 0.6, Fa: 0.07, Fb: 0.8",
+        segmentation="min_duration_off: 0.0",
+    )
+    lda = np.eye(network.dimension)[:, :LDA_DIMENSION]  # keeps the first dimensions as they are
+    write_pipeline(folder, config, lda, np.linspace(1.0, 0.1, LDA_DIMENSION))
 
 
-def _powerset(trained: dict[str, Any]) -> Any:
+def _write_powerset(trained: dict[str, Any], target: Path) -> None:
     """Turn a multi-label checkpoint into a powerset one of the same trunk.
 
     A set's logit is the sum of its speakers' logits, so the best set holds the speakers whose
@@ -361,27 +330,4 @@ def _powerset(trained: dict[str, Any]) -> Any:
         permutation_invariant=True,
     )
     architecture = "pyannote.audio.models.segmentation.PyanNet"
-    return _checkpoint(state, trained["hyper_parameters"], architecture, specifications)
-
-
-def _checkpoint(state: Any, parameters: Any, architecture: str, specifications: Any) -> Any:
-    """Put together what pyannote loads a model from."""
-    module, _, name = architecture.rpartition(".")
-    return {
-        "state_dict": state,
-        "hyper_parameters": parameters,
-        "pytorch-lightning_version": version("lightning"),
-        "pyannote.audio": {
-            "versions": {"pyannote.audio": version("pyannote.audio")},
-            "architecture": {"module": module, "class": name},
-            "specifications": specifications,
-        },
-    }
-
-
-def _write_plda(folder: Path, dimension: int) -> None:
-    """Write PLDA matrices that keep the first dimensions as they are."""
-    zeros, one = np.zeros(LDA_DIMENSION), np.eye(LDA_DIMENSION)
-    lda = np.eye(dimension)[:, :LDA_DIMENSION]
-    np.savez(folder / "xvec_transform.npz", mean1=np.zeros(dimension), mean2=zeros, lda=lda)
-    np.savez(folder / "plda.npz", mu=zeros, tr=one, psi=np.linspace(1.0, 0.1, LDA_DIMENSION))
+    write_checkpoint(target, state, trained["hyper_parameters"], architecture, specifications)

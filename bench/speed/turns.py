@@ -70,13 +70,7 @@ def run_process(function: Callable[..., T], *arguments: object) -> T:
 
 
 def measure(subject: Subject, folder: Path, storage: str) -> Runs:
-    """Load, warm up on the beginning of the first recording, run each recording once.
-
-    Args:
-        subject: What is measured.
-        folder: Where recordings are written; loopback storage serves it.
-        storage: Base URL of this storage.
-    """
+    """Load, warm up on the beginning of the first recording, run each recording once."""
     recordings = [write_input(name, folder) for name in subject.recordings]
     transcribe = _load(subject, storage)
     transcribe(recordings[0], WARM_UP_S)

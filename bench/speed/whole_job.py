@@ -6,7 +6,6 @@ Takes a `Bench`; returns one part of docs/benchmarks.json a function.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +92,7 @@ def compare_sides(
         OURS: _seconds(ours),
         "our_stages": figures([run.timings_s for run in ours]),
         **_ratios(ours, stock),
-        "parity": asdict(compare(ours[0].heard, stock[0].heard, length_s)),
+        "parity": compare(ours[0].heard, stock[0].heard, length_s),
         "same_every_time": all(
             run.heard == side[0].heard for side in (stock, ours) for run in side
         ),

@@ -17,14 +17,16 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, TextIO
 
+from rich.filesize import decimal as size_text
+
 from edge_client.batch.listing import in_order
 from edge_client.batch.plan import plan
-from edge_client.batch.results import NAMED_AT_MOST, WAV_BYTES_PER_S
-from edge_client.batch.types import Filter, PlannedAction, PlannedSession
+from edge_client.batch.results import NAMED_AT_MOST, WAV_BYTES_PER_S, named_lines
+from edge_client.batch.types import Filter, PlannedAction, PlannedSession, Record
 from edge_client.errors import AudioNotFound
 from edge_client.jobs.submit import read_recording
 from edge_client.services.edge import Edge
-from edge_client.services.presign import Length, LengthSource
+from edge_client.services.presign import Length
 from edge_client.text import audio_length, clock_time, safe_line, visible
 
 MEASURED_AT_MOST = 500
@@ -34,19 +36,11 @@ GPU_FACTOR = 0.2
 """A rented GPU took 892 s for 4,447 s of audio."""
 GPU_S_A_JOB = 15.0
 """Assumed: fetching the recording, storing the transcript. Cold starts are not in it."""
-_NAMED = {
-    PlannedAction.NOT_MERGED: "not merged: {} (chunks, but no audio.wav yet)",
-    PlannedAction.NO_AUDIO: "no audio: {}",
-    PlannedAction.FAILED_BEFORE: "failed before: {} (--session, --retry-failed or --force run "
-    "them)",
-    PlannedAction.REFUSED: "refused: {}",
-}
 SESSION_CHARS = 44
-_UNITS = ("B", "kB", "MB", "GB")
 _HEADER = f"{'':6}  {'size':>9}  {'audio':>9}  {'session':{SESSION_CHARS}}  why\n"
 
 Measure = Callable[[PlannedSession], Length | None]
-"""Reads a recording's length; None if the recording is gone."""
+_WithLength = tuple[PlannedSession, Length | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +73,7 @@ def dry_run(edge: Edge, chosen: Filter, as_json: bool) -> int:
 
 
 def _length(edge: Edge, planned: PlannedSession) -> Length | None:
+    """Read a recording's length; None if the recording is gone."""
     try:
         return read_recording(edge, planned.session).length
     except AudioNotFound:
@@ -95,9 +90,6 @@ def measure_all(
     )
     for planned, length in lengths:
         yield rate.measured(planned, length)
-
-
-_WithLength = tuple[PlannedSession, Length | None]
 
 
 def _lengths(
@@ -121,14 +113,13 @@ class _ByteRate:
         """Return a session's length, the best that is known."""
         if not planned.action.is_work:
             return MeasuredSession(planned)
-        claim = planned.held.claim if planned.held is not None else None
-        if planned.action is PlannedAction.FOLLOW and claim is not None:
-            return MeasuredSession(planned, claim.duration_s)
+        if planned.action is PlannedAction.FOLLOW and planned.claim is not None:
+            return MeasuredSession(planned, planned.claim.duration_s)
         size_bytes = planned.audio.size_bytes if planned.audio is not None else 0
         if length is None:
             rate = self._bytes / self._seconds if self._seconds else WAV_BYTES_PER_S
             return MeasuredSession(planned, size_bytes / rate, is_about=True)
-        if length.source is not LengthSource.HEADER:
+        if length.is_estimate:
             return MeasuredSession(planned, length.duration_s, is_about=True)
         self._bytes += size_bytes
         self._seconds += length.duration_s
@@ -136,28 +127,24 @@ class _ByteRate:
 
 
 class Sums:
-    """What a dry run adds up to.
-
-    Args:
-        limit: ``--limit``, if it was given.
-        price_per_s: Of a GPU second, in any currency.
-    """
+    """What a dry run adds up to, with ``--limit`` and the price of a GPU second, if known."""
 
     def __init__(self, limit: int | None = None, price_per_s: Decimal | None = None) -> None:
         self._limit, self._price = limit, price_per_s
         self.counts: Counter[PlannedAction] = Counter()
         self._audio_s: defaultdict[PlannedAction, float] = defaultdict(float)
         self._estimated = 0
-        self._named: defaultdict[PlannedAction, list[PlannedSession]] = defaultdict(list)
+        self._named: defaultdict[PlannedAction, list[Record]] = defaultdict(list)
 
     def add(self, each: MeasuredSession) -> None:
         """Count one more session."""
-        action = each.planned.action
+        planned, action = each.planned, each.planned.action
         self.counts[action] += 1
         self._audio_s[action] += each.audio_s or 0.0
         self._estimated += each.is_about
-        if action in _NAMED and len(self._named[action]) < NAMED_AT_MOST:
-            self._named[action].append(each.planned)
+        is_named = not action.is_work and action is not PlannedAction.DONE
+        if is_named and len(self._named[action]) < NAMED_AT_MOST:
+            self._named[action].append(Record(planned.session.prefix, action, planned.why))
 
     @property
     def work(self) -> int:
@@ -180,10 +167,12 @@ class Sums:
         """Whether the listing ended because there was as much work as was allowed."""
         return self._limit is not None and self.work >= self._limit
 
-    def text(self, encoding: str = "utf-8") -> str:
+    def text(self) -> str:
         """Return the sums for people."""
-        done = f"already done: {self.counts[PlannedAction.DONE]:,}"
-        lines = [*self._work_lines(), *self._named_lines(encoding), done]
+        lines = list(self._work_lines())
+        for action, named in sorted(self._named.items()):
+            lines += named_lines(action, self.counts[action], named)
+        lines.append(f"already done: {self.counts[PlannedAction.DONE]:,}")
         if self.is_cut_short:
             lines.append(f"the listing ended at --limit {self._limit}: there may be more")
         return "\n".join(lines)
@@ -208,17 +197,6 @@ class Sums:
             audio = audio_length(self._audio_s[PlannedAction.FOLLOW])
             yield f"would follow: {_sessions(followed)}, {audio}"
 
-    def _named_lines(self, encoding: str) -> Iterator[str]:
-        for action, text in _NAMED.items():
-            count, named = self.counts[action], self._named[action]
-            if count:
-                yield text.format(f"{count:,}")
-            for each in named:
-                prefix, why = visible(each.session.prefix, encoding), safe_line(each.why, encoding)
-                yield f"  {prefix}: {why}"
-            if count > len(named):
-                yield f"  and {count - len(named):,} more"
-
     def facts(self) -> dict[str, Any]:
         """Return the sums for programs."""
         return {
@@ -233,13 +211,9 @@ class Sums:
 
 
 def show(sessions: Iterable[MeasuredSession], sums: Sums, as_json: bool, out: TextIO) -> None:
-    """Print sessions as they come, and the sums at the end.
+    """Print sessions as they come, adding them up, and the sums at the end.
 
-    Args:
-        sessions: In any order.
-        sums: Are added up meanwhile.
-        as_json: A JSON object a line: every session but those done, then ``summary``.
-        out: Where to.
+    With ``as_json`` a line is an object: every session but those done, then ``summary``.
     """
     encoding = out.encoding or "utf-8"
     for each in sessions:
@@ -253,12 +227,13 @@ def show(sessions: Iterable[MeasuredSession], sums: Sums, as_json: bool, out: Te
     if as_json:
         out.write(json.dumps({"summary": sums.facts()}) + "\n")
     else:
-        out.write(("\n" if sums.work else "") + sums.text(encoding) + "\n")
+        text = sums.text().encode(encoding, "backslashreplace").decode(encoding)
+        out.write(("\n" if sums.work else "") + text + "\n")
 
 
 def _line(each: MeasuredSession, encoding: str) -> str:
     planned = each.planned
-    size = "" if planned.audio is None else _size(planned.audio.size_bytes)
+    size = "" if planned.audio is None else size_text(planned.audio.size_bytes)
     audio = ("~" if each.is_about else "") + clock_time(each.audio_s or 0.0)
     session = visible(planned.session.prefix, encoding)
     why = safe_line(planned.why, encoding)
@@ -267,8 +242,7 @@ def _line(each: MeasuredSession, encoding: str) -> str:
 
 def _facts(each: MeasuredSession) -> dict[str, Any]:
     planned = each.planned
-    claim = planned.held.claim if planned.held is not None else None
-    is_followed = planned.action is PlannedAction.FOLLOW
+    followed = planned.claim if planned.action is PlannedAction.FOLLOW else None
     return {
         "session": planned.session.prefix,
         "need": planned.action.value,
@@ -276,7 +250,7 @@ def _facts(each: MeasuredSession) -> dict[str, Any]:
         "audio_bytes": None if planned.audio is None else planned.audio.size_bytes,
         "audio_seconds": None if each.audio_s is None else round(each.audio_s, 3),
         "is_estimated": each.is_about,
-        "job_id": claim.job_id if claim is not None and is_followed else None,
+        "job_id": None if followed is None else followed.job_id,
     }
 
 
@@ -286,8 +260,3 @@ def _sessions(count: int) -> str:
 
 def _span(seconds: float) -> str:
     return f"{seconds / 60:,.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
-
-
-def _size(size_bytes: int) -> str:
-    power = min((len(str(size_bytes)) - 1) // 3, len(_UNITS) - 1)
-    return f"{size_bytes / 1000**power:,.{1 if power else 0}f} {_UNITS[power]}"

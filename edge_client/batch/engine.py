@@ -14,26 +14,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 
 from edge_client.batch.progress import BatchProgress
 from edge_client.batch.results import FAILED, record_end, record_without_end
 from edge_client.batch.shutdown import CircuitBreaker, Shutdown, ShutdownLevel
-from edge_client.batch.types import (
-    IN_FLIGHT,
-    PlannedAction,
-    PlannedSession,
-    Record,
-    RunConfig,
-)
-from edge_client.errors import (
-    AnswerLost,
-    ClaimConflict,
-    EdgeError,
-    RateLimited,
-    Unreachable,
-)
+from edge_client.batch.types import IN_FLIGHT, PlannedAction, PlannedSession, Record, RunConfig
+from edge_client.errors import AnswerLost, ClaimConflict, EdgeError, RateLimited, Unreachable
 from edge_client.jobs import claim as claims
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.poll import JobProgress
@@ -47,6 +35,8 @@ SUBMITTING_AT_MOST = 8
 """The other threads are left to the jobs in flight: RunPod may make submissions wait."""
 FOLLOWED_AT_MOST = 2_000
 DRAWN_AHEAD = 500
+LOOK_S = 0.2
+"""How long a signal may go unnoticed."""
 PAUSE_S = 15.0
 """Before a service that did not answer is asked again."""
 DRAIN_S = 10.0
@@ -62,12 +52,8 @@ class Relay:
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
 
     def call(self, function: Callable[..., None], *values: object) -> None:
-        """Have the deciding thread call a function. From any thread, or a signal handler."""
+        """Have the deciding thread call a function."""
         self._calls.put(lambda: function(*values))
-
-    def fail(self, exc: Exception) -> None:
-        """Have the deciding thread raise: a bug must end the batch, not stall it."""
-        self.call(_raise, exc)
 
     def run(self, wait_s: float) -> None:
         """Wait at most ``wait_s`` for the next call; then make all there are."""
@@ -81,61 +67,11 @@ def _raise(exc: Exception) -> None:
     raise exc
 
 
-class Feeder:
-    """A thread that draws sessions until there are no more, or `stop` is called.
-
-    Args:
-        sessions: Closed by the thread that drew from it.
-        room: So many sessions may be drawn and not yet taken up (`make_room`).
-        relay: To the thread that takes them.
-        on_session: Called with each.
-        on_end: Called with None at the end, or with why the listing broke.
-    """
-
-    def __init__(
-        self,
-        sessions: Generator[PlannedSession, None, None],
-        room: int,
-        relay: Relay,
-        on_session: Callable[[PlannedSession], None],
-        on_end: Callable[[EdgeError | None], None],
-    ) -> None:
-        self._sessions, self._relay = sessions, relay
-        self._on_session, self._on_end = on_session, on_end
-        self._room = threading.Semaphore(room)
-        self._stopped = threading.Event()
-        threading.Thread(target=self._run, name="feeder", daemon=True).start()
-
-    def make_room(self) -> None:
-        """Let one more session be drawn."""
-        self._room.release()
-
-    def stop(self) -> None:
-        """Draw no more."""
-        self._stopped.set()
-        self._room.release()
-
-    def _run(self) -> None:
-        try:
-            with closing(self._sessions):
-                for planned in self._sessions:
-                    self._relay.call(self._on_session, planned)
-                    self._room.acquire()
-                    if self._stopped.is_set():
-                        return
-            self._relay.call(self._on_end, None)
-        except EdgeError as exc:
-            self._relay.call(self._on_end, exc)
-        except Exception as exc:  # a bug must end the batch, not stall it
-            self._relay.fail(exc)
-
-
 class Pool:
     """Daemon threads that do what they are given: leaving at once waits for no slow server."""
 
     def __init__(self, threads: int) -> None:
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._threads = threads
         for number in range(threads):
             threading.Thread(target=self._run, name=f"batch-{number}", daemon=True).start()
 
@@ -145,12 +81,12 @@ class Pool:
 
     def close(self) -> None:
         """Let the threads end once they are done with what they have."""
-        for _ in range(self._threads):
-            self._work.put(None)
+        self._work.put(None)
 
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
             work()
+        self._work.put(None)  # for the next thread
 
 
 @dataclass(eq=False)
@@ -175,7 +111,6 @@ class SessionRun:
 
     def __post_init__(self) -> None:
         self.is_mine = self.planned.action is PlannedAction.SUBMIT
-        self._held = self.planned.held
 
     @property
     def session(self) -> Session:
@@ -210,8 +145,7 @@ class SessionRun:
         """
         if self._reconciler is not None:
             return self._reconciler.step()
-        is_to_submit = self.planned.action is PlannedAction.SUBMIT
-        claim = self._submit() if is_to_submit else self._held_claim
+        claim = self._submit() if self.plans_submission else self.planned.claim
         if claim is None:
             raise AssertionError("what is followed has a claim")
         self._reconciler = Reconciler(self.edge, self.session, claim, self, self.config.interval)
@@ -227,33 +161,27 @@ class SessionRun:
         self._was_tried = True
         try:
             return self._post()
-        except AnswerLost as exc:
-            self.note(str(exc))
-            return self._claim_now(exc)
-        except ClaimConflict as exc:
-            self.is_mine = False
-            return self._claim_now(exc)
+        except (AnswerLost, ClaimConflict) as exc:
+            if isinstance(exc, AnswerLost):
+                self.note(str(exc))
+            else:
+                self.is_mine = False
+            claim = self._read_claim()
+            if claim is None:
+                raise
+            return claim
 
     def _post(self) -> Claim:
-        recording, replaced = read_recording(self.edge, self.session), self._held_claim
+        recording, replaced = read_recording(self.edge, self.session), self.planned.claim
         if replaced is not None:
             cancel_replaced_job(self.edge, replaced, self.note)
         task = Task(self.config.wanted, self.note)
-        return submit_job(self.edge, self.session, recording, self._held, task)
-
-    def _claim_now(self, cause: EdgeError) -> Claim:
-        claim = self._read_claim()
-        if claim is None:
-            raise cause
-        return claim
+        return submit_job(self.edge, self.session, recording, self.planned.held, task)
 
     def _read_claim(self) -> Claim | None:
-        self._held = claims.read(self.edge.bucket, self.session)
-        return self._held_claim
-
-    @property
-    def _held_claim(self) -> Claim | None:
-        return None if self._held is None else self._held.claim
+        held = claims.read(self.edge.bucket, self.session)
+        self.planned = replace(self.planned, held=held)
+        return self.planned.claim
 
 
 class Engine:
@@ -278,7 +206,8 @@ class Engine:
         self._submitting: set[str] = set()
         self._due: list[tuple[float, int, SessionRun]] = []
         self._order = itertools.count()
-        self._is_listing = True
+        self._room = threading.Semaphore(DRAWN_AHEAD)
+        self._is_listing, self._is_closed = True, False
         self._breaker = CircuitBreaker(edge.clock)
 
     def run(self, sessions: Generator[PlannedSession, None, None]) -> None:
@@ -289,20 +218,35 @@ class Engine:
                 have ended.
         """
         self._pool = Pool(THREADS)
-        self._feeder = Feeder(sessions, DRAWN_AHEAD, self._relay, self._listed, self._listing_ended)
-        self._shutdown.on_change(lambda: self._relay.call(lambda: None))
+        threading.Thread(target=self._feed, args=(sessions,), name="feeder", daemon=True).start()
         try:
             while not self._is_over():
                 self._start_what_fits()
                 self._step_what_is_due()
                 self._relay.run(self._until_due_s())
         finally:
-            self._feeder.stop()
+            self._is_closed = True
+            self._room.release()
             self._pool.close()
         for run in list(self._runs.values()):
             self._put_back(run, "its job goes on")
         if self._breaker.error is not None:
             raise self._breaker.error
+
+    def _feed(self, sessions: Generator[PlannedSession, None, None]) -> None:
+        """Draw sessions, in a thread, until there are no more or the batch is over."""
+        try:
+            with closing(sessions):
+                for planned in sessions:
+                    self._relay.call(self._listed, planned)
+                    self._room.acquire()
+                    if self._is_closed:
+                        return
+            self._relay.call(self._listing_ended, None)
+        except EdgeError as exc:
+            self._relay.call(self._listing_ended, exc)
+        except Exception as exc:  # a bug must end the batch, not stall it
+            self._relay.call(_raise, exc)
 
     @property
     def _submits(self) -> bool:
@@ -319,13 +263,13 @@ class Engine:
 
     def _until_due_s(self) -> float:
         if not self._due:
-            return 1.0
-        return min(1.0, max(0.0, self._due[0][0] - self._edge.clock.monotonic()))
+            return LOOK_S
+        return min(LOOK_S, max(0.0, self._due[0][0] - self._edge.clock.monotonic()))
 
     def _start_what_fits(self) -> None:
         while self._ready and self._submits and self._fits(self._ready[0]):
             planned = self._ready.popleft()
-            self._feeder.make_room()
+            self._room.release()
             prefix = planned.session.prefix
             if prefix not in self._runs:
                 run = SessionRun(self._edge, planned, self._config, self._relay, self._progress)
@@ -373,22 +317,22 @@ class Engine:
         except EdgeError as exc:
             self._relay.call(self._step_failed, run, exc)
         except Exception as exc:  # a bug must end the batch, not stall it
-            self._relay.fail(exc)
+            self._relay.call(_raise, exc)
 
     def _listed(self, planned: PlannedSession) -> None:
-        self._progress.listed(planned)
+        self._progress.stats.listed(planned)
         if planned.action.is_work:
             self._ready.append(planned)
             return
-        self._feeder.make_room()
+        self._room.release()
         if planned.action is not PlannedAction.DONE:
-            result, now = planned.action.value, self._edge.clock.now()
-            self._progress.ended(record_without_end(planned.session, result, planned.why, now))
+            record = record_without_end(planned.session, planned.action, planned.why)
+            self._progress.ended(record)
 
     def _listing_ended(self, exc: EdgeError | None) -> None:
         self._is_listing = False
         if exc is None:
-            self._progress.listing_ended()
+            self._progress.stats.is_listing = False
         else:
             self._breaker.open(exc)
 
@@ -398,7 +342,7 @@ class Engine:
         if was_submission:
             self._breaker.reset()
         if isinstance(seen, End):
-            self._end(record_end(run.session, seen, self._edge.clock.now()))
+            self._end(record_end(run.session, seen))
         else:
             self._step_in(run, seen)
 
@@ -416,9 +360,9 @@ class Engine:
                 self._step_in(run, PAUSE_S)
                 return
         self._breaker.count(exc, was_submission)
-        claim, now = None if was_submission else run.claim, self._edge.clock.now()
-        result, text = FAILED if claim is None else IN_FLIGHT, str(exc)
-        self._end(record_without_end(run.session, result, text, now, claim=claim, code=exc.code))
+        claim = None if was_submission else run.claim
+        result = FAILED if claim is None else IN_FLIGHT
+        self._end(record_without_end(run.session, result, str(exc), claim=claim, code=exc.code))
 
     def _take_back(self, run: SessionRun) -> bool:
         """Take a session back from its thread; return whether it submitted, or tried to."""
@@ -437,8 +381,7 @@ class Engine:
         if run.claim is None:
             self._forget(run.session.prefix)
             return
-        now = self._edge.clock.now()
-        self._end(record_without_end(run.session, IN_FLIGHT, message, now, claim=run.claim))
+        self._end(record_without_end(run.session, IN_FLIGHT, message, claim=run.claim))
 
     def _end(self, record: Record) -> None:
         self._forget(record.session)

@@ -125,22 +125,20 @@ def in_order(
     Raises:
         Exception: What a call raised, in its place.
     """
-    drawn: deque[T | Future[T]] = deque()
+    drawn: deque[Future[T]] = deque()
     pool = ThreadPoolExecutor(workers, "in-order")
     try:
         for value in values:
-            drawn.append(pool.submit(value) if isinstance(value, partial) else value)
-            while drawn and (len(drawn) >= ahead or _is_there(drawn[0])):
-                yield _result(drawn.popleft())
+            drawn.append(pool.submit(value) if isinstance(value, partial) else _done(value))
+            while drawn and (len(drawn) >= ahead or drawn[0].done()):
+                yield drawn.popleft().result()
         while drawn:
-            yield _result(drawn.popleft())
+            yield drawn.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _is_there(value: T | Future[T]) -> bool:
-    return not isinstance(value, Future) or value.done()
-
-
-def _result(value: T | Future[T]) -> T:
-    return value.result() if isinstance(value, Future) else value
+def _done(value: T) -> Future[T]:
+    future: Future[T] = Future()
+    future.set_result(value)
+    return future

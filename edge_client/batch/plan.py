@@ -7,19 +7,18 @@ of two objects is newer, an ETag whether a job ran on this recording. Raises wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 from edge_client.batch.listing import in_order, list_sessions
 from edge_client.batch.types import Filter, ListedSession, PlannedAction, PlannedSession
 from edge_client.jobs import claim as claims
-from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.claim import Claim, StoredClaim
 from edge_client.jobs.retry_policy import is_mended_by_time
-from edge_client.jobs.transcript import Delivered
+from edge_client.jobs.transcript import find_of_job
 from edge_client.services.edge import Edge
 from edge_client.services.s3 import ObjectInfo
 
@@ -42,6 +41,7 @@ UNANSWERED = "RunPod's answer to its submission is not known"
 DONE = "done"
 LEFT_STALE = "its transcript is older than the recording (--no-stale)"
 NO_RECORDING = "no recording, and no parts of one"
+ABSENT = "there is no recording: check the session's name, or wait until it is uploaded"
 
 
 def plan(edge: Edge, chosen: Filter) -> Generator[PlannedSession, None, None]:
@@ -50,12 +50,12 @@ def plan(edge: Edge, chosen: Filter) -> Generator[PlannedSession, None, None]:
     Raises:
         EdgeError: S3 does not answer, or refuses; or the user has no session.
     """
-    if chosen.limit is not None and chosen.limit < 1:
-        return
     left = chosen.limit
     with closing(_planned(edge, chosen)) as sessions:
         for planned in sessions:
-            yield _refused_if_absent(planned) if chosen.sessions else planned
+            if chosen.sessions and planned.why == NO_RECORDING:
+                planned = replace(planned, action=PlannedAction.REFUSED, why=ABSENT)
+            yield planned
             if left is not None and planned.action.is_work:
                 left -= 1
                 if left == 0:
@@ -74,33 +74,15 @@ def _planned(edge: Edge, chosen: Filter) -> Generator[PlannedSession, None, None
 
 def is_too_old(listed: ListedSession, chosen: Filter) -> bool:
     """Tell whether a session is left out by ``since``. Chunks without a recording are not."""
-    return (
-        chosen.since is not None
-        and listed.audio is not None
-        and listed.audio.modified_at < chosen.since
-    )
+    since, audio = chosen.since, listed.audio
+    return since is not None and audio is not None and audio.modified_at < since
 
 
 def _from_claim(edge: Edge, listed: ListedSession, chosen: Filter) -> PlannedSession:
     if listed.audio is None:
         raise AssertionError("without a recording the listing tells everything")
-    return ClaimedSession(
-        listed=listed,
-        audio=listed.audio,
-        held=claims.read(edge.bucket, listed.session),
-        chosen=chosen,
-        endpoint_id=edge.settings.endpoint_id,
-        now=edge.clock.now(),
-        find_delivered=partial(transcripts.find_of_job, edge.bucket, listed.session),
-    ).plan()
-
-
-def _refused_if_absent(planned: PlannedSession) -> PlannedSession:
-    """Refuse a session that the user named and that is not there."""
-    if planned.why != NO_RECORDING:
-        return planned
-    text = "there is no recording: check the session's name, or wait until it is uploaded"
-    return replace(planned, action=PlannedAction.REFUSED, why=text)
+    held = claims.read(edge.bucket, listed.session)
+    return ClaimedSession(edge, chosen, listed, listed.audio, held).plan()
 
 
 def from_listing(listed: ListedSession, chosen: Filter) -> PlannedSession | None:
@@ -113,10 +95,9 @@ def from_listing(listed: ListedSession, chosen: Filter) -> PlannedSession | None
         return planned(PlannedAction.NO_AUDIO, "audio.wav is empty: upload it again")
     if chosen.force:
         return None if listed.claim else planned(PlannedAction.SUBMIT, FORCED)
-    if _has_transcript(listed) and not chosen.stale:
-        why = DONE if _is_fresh(listed, audio) else LEFT_STALE
-        return planned(PlannedAction.DONE, why)
-    if _is_fresh(listed, audio) and not _is_suspect(listed, audio):
+    if listed.has_transcript and not chosen.stale:
+        return planned(PlannedAction.DONE, DONE if listed.is_fresh else LEFT_STALE)
+    if listed.is_fresh and not _is_suspect(listed, audio):
         return planned(PlannedAction.DONE, DONE)
     if listed.claim is not None:
         return None
@@ -124,26 +105,12 @@ def from_listing(listed: ListedSession, chosen: Filter) -> PlannedSession | None
 
 
 def _without_audio(listed: ListedSession) -> tuple[PlannedAction, str]:
-    if _has_transcript(listed):
+    if listed.has_transcript:
         return PlannedAction.DONE, "done; its recording is gone"
     if listed.chunks:
         plural = "" if listed.chunks == 1 else "s"
         return PlannedAction.NOT_MERGED, f"{listed.chunks:,} chunk{plural}, no audio.wav yet"
     return PlannedAction.NO_AUDIO, NO_RECORDING
-
-
-def _has_transcript(listed: ListedSession) -> bool:
-    return listed.transcript is not None and listed.transcript.size_bytes > 0
-
-
-def _is_fresh(listed: ListedSession, audio: ObjectInfo) -> bool:
-    """Tell whether the transcript is not older than the recording, whichever one it is of."""
-    transcript = listed.transcript
-    return (
-        transcript is not None
-        and transcript.size_bytes > 0
-        and transcript.modified_at >= audio.modified_at
-    )
 
 
 def _is_suspect(listed: ListedSession, audio: ObjectInfo) -> bool:
@@ -155,27 +122,18 @@ def _is_suspect(listed: ListedSession, audio: ObjectInfo) -> bool:
 def _without_claim(listed: ListedSession) -> str:
     if listed.transcript is None:
         return NEW
-    return STALE if _has_transcript(listed) else EMPTY_TRANSCRIPT
+    return STALE if listed.has_transcript else EMPTY_TRANSCRIPT
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedSession:
-    """A session whose claim was read.
+    """A session whose claim was read: ``held`` is None if it is gone meanwhile."""
 
-    Attributes:
-        held: The claim; None if it is gone meanwhile.
-        endpoint_id: This box's; None if it has none (a dry run).
-        now: The time of day.
-        find_delivered: Reads the transcript; None if it is of none of the claim's submissions.
-    """
-
+    edge: Edge
+    chosen: Filter
     listed: ListedSession
     audio: ObjectInfo
     held: StoredClaim | None
-    chosen: Filter
-    endpoint_id: str | None
-    now: datetime
-    find_delivered: Callable[[Claim], Delivered | None]
 
     def plan(self) -> PlannedSession:
         """Return what a batch does with the session."""
@@ -186,25 +144,24 @@ class ClaimedSession:
         if self.chosen.force:
             return PlannedAction.SUBMIT, FORCED
         if self.held is None:
-            if _is_fresh(self.listed, self.audio):
+            if self.listed.is_fresh:
                 return PlannedAction.DONE, DONE
             return PlannedAction.SUBMIT, _without_claim(self.listed)
         claim = self.held.claim
         if claim is None:
             key = self.listed.session.claim_key
-            text = f"{key} was not written by this client: --force replaces it"
-            return PlannedAction.REFUSED, text
+            return PlannedAction.REFUSED, f"{key} is not this client's: --force replaces it"
         return self._by_transcript(claim) or self._by_claim(claim)
 
     def _by_transcript(self, claim: Claim) -> tuple[PlannedAction, str] | None:
         """Decide by the transcript that is there; None if it decides nothing."""
-        is_fresh, is_same = _is_fresh(self.listed, self.audio), self._is_same(claim)
+        is_fresh, is_same = self.listed.is_fresh, self._is_same(claim)
         if is_fresh and is_same:
             return PlannedAction.DONE, DONE
-        is_in_flight = claim.ended is None and claim.is_alive(self.now)
-        is_worth_it = _has_transcript(self.listed) and (is_fresh or is_same or is_in_flight)
-        delivered = self.find_delivered(claim) if is_worth_it else None
-        if delivered is not None:
+        is_in_flight = claim.ended is None and claim.is_alive(self.edge.clock.now())
+        is_worth_it = self.listed.has_transcript and (is_fresh or is_same or is_in_flight)
+        bucket, session = self.edge.bucket, self.listed.session
+        if is_worth_it and (delivered := find_of_job(bucket, session, claim)) is not None:
             if delivered.is_of(self.audio, claim):
                 return PlannedAction.DONE, DONE
             return PlannedAction.SUBMIT, CHANGED_MEANWHILE if is_fresh else STALE
@@ -213,16 +170,14 @@ class ClaimedSession:
     def _by_claim(self, claim: Claim) -> tuple[PlannedAction, str]:
         if claim.ended is not None:
             return self._by_failure(claim, claim.ended)
-        if not claim.is_alive(self.now):
+        if not claim.is_alive(self.edge.clock.now()):
             if self.listed.transcript is not None:
                 return PlannedAction.SUBMIT, _without_claim(self.listed)
             return PlannedAction.SUBMIT, NOT_TAKEN if claim.was_refused else EXPIRED
-        if self.endpoint_id is not None and claim.endpoint_id != self.endpoint_id:
-            text = (
-                f"its job is on endpoint {claim.endpoint_id}: set "
-                f"RUNPOD_ENDPOINT_ID={claim.endpoint_id}, or submit again with --force"
-            )
-            return PlannedAction.REFUSED, text
+        if self.edge.settings.endpoint_id not in (None, claim.endpoint_id):  # None: a dry run
+            there = claim.endpoint_id
+            text = f"its job is on endpoint {there}: set RUNPOD_ENDPOINT_ID={there}, or submit"
+            return PlannedAction.REFUSED, f"{text} again with --force"
         if claim.job_id is None:
             return PlannedAction.FOLLOW, UNANSWERED
         return PlannedAction.FOLLOW, IN_FLIGHT if self._is_same(claim) else IN_FLIGHT_FOR_ANOTHER

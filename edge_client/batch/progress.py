@@ -1,7 +1,7 @@
 """Shows a batch: a live table on a terminal, plain lines in a log, JSON lines for programs.
 
-`BatchProgress` counts what it is told, writes the report, and passes the news to one of three
-writers. Results go to stdout, everything else to stderr. Names and messages are other people's:
+`BatchProgress` counts what it is told and writes the report; its three subclasses show it. Results
+go to stdout, everything else to stderr. Names and messages are other people's:
 what reaches a stream is safe there. rich costs 0.1 s, so only a live table imports it.
 """
 
@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
 from itertools import islice
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from edge_client.batch.report import ReportFile, ReportLost, line_of
 from edge_client.batch.results import DONE, FAILED, BatchStats, BatchSummary, JobInFlight
-from edge_client.batch.types import PlannedAction, PlannedSession, Record
+from edge_client.batch.types import PlannedAction, Record
 from edge_client.clock import Clock
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.poll import JobProgress
@@ -34,79 +34,50 @@ if TYPE_CHECKING:
 NOTE_CHARS = 800
 COUNTS_EVERY_S = 30.0
 REFRESHES_PER_S = 4
-WIDE, NARROW = 98, 64
-"""Columns from which there is a bar, and from which there are state and times."""
-_BAR_WIDTH = 16
+BAR_WIDTH = 16
+COLUMNS: dict[str, tuple[int | None, int]] = {
+    "session": (None, 0),
+    "state": (9, 64),
+    "stage": (10, 0),
+    "": (BAR_WIDTH, 98),
+    "%": (3, 0),
+    "time": (8, 64),
+    "left": (17, 64),
+}
+"""Width, None for what is left, and from what width of the terminal on a column is there."""
 _ALWAYS_COUNTED = ("queued", "running", DONE, FAILED)
 
 
-class Writer:
-    """Shows the news of a batch, after they were counted. This one shows nothing."""
-
-    _encoding = "utf-8"
-
-    def submitted(self, session: Session, claim: Claim) -> None:
-        """Take a job that is in flight."""
-
-    def polled(self) -> None:
-        """Show the counts, if it is time."""
-
-    def ended(self, record: Record, is_as_listed: bool) -> None:
-        """Take a session's end; one that needed no work ends as it was listed."""
-
-    def note(self, message: str) -> None:
-        """Show one line, safe on the stream."""
-        self._line(safe_line(message, self._encoding, NOTE_CHARS))
-
-    def _line(self, text: str) -> None:
-        """Write one line."""
-
-
 class BatchProgress:
-    """Counts a batch and shows it; called from one thread at a time.
+    """Counts a batch and reports it; what is shown of it is the subclasses' business.
+
+    Called from one thread at a time.
 
     Args:
-        stats: Counts.
-        writer: Shows.
         clock: For spans.
-        price_per_s: Of a GPU second.
+        price_per_s: Of a GPU second, for the summary.
         report: Gets a line for each session that ends.
     """
 
+    encoding = "utf-8"
+
     def __init__(
-        self,
-        stats: BatchStats,
-        writer: Writer,
-        clock: Clock,
-        price_per_s: Decimal | None = None,
-        report: ReportFile | None = None,
+        self, clock: Clock, price_per_s: Decimal | None = None, report: ReportFile | None = None
     ) -> None:
-        self.stats, self._writer = stats, writer
-        self._clock, self._price_per_s, self._report = clock, price_per_s, report
-        self._report_lost = 0
-
-    def listed(self, planned: PlannedSession) -> None:
-        """Count a session of the listing."""
-        self.stats.listed(planned)
-
-    def listing_ended(self) -> None:
-        """Know that the totals are final."""
-        self.stats.is_listing = False
+        self.stats, self._clock = BatchStats(clock), clock
+        self._price_per_s, self._report, self._report_lost = price_per_s, report, 0
 
     def submitted(self, session: Session, claim: Claim) -> None:
         """Take a job that is in flight, newly submitted or found so."""
         self.stats.submitted(session, claim)
-        self._writer.submitted(session, claim)
 
     def polled(self, session: Session, progress: JobProgress) -> None:
         """Take what a poll saw."""
         self.stats.polled(session, progress)
-        self._writer.polled()
 
     def ended(self, record: Record) -> None:
         """Take a session's end, and report it. A full disk does not end the batch."""
-        is_as_listed = self.stats.is_as_listed(record)
-        self.stats.ended(record)
+        needed_work = self.stats.ended(record)
         if self._report is not None:
             try:
                 self._report.add(record)
@@ -114,11 +85,17 @@ class BatchProgress:
                 self._report_lost += 1
                 if self._report_lost == 1:
                     self.note(f"{exc}; the batch goes on")
-        self._writer.ended(record, is_as_listed)
+        self._show_end(record, needed_work)
 
     def note(self, message: str) -> None:
         """Tell the user something else."""
-        self._writer.note(message)
+        self._line(safe_line(message, self.encoding, NOTE_CHARS))
+
+    def _show_end(self, record: Record, needed_work: bool) -> None:
+        """Show a session's end."""
+
+    def _line(self, text: str) -> None:
+        """Write one line, safe on the stream."""
 
     def summary(self, requests: Mapping[str, int] | None = None) -> BatchSummary:
         """Sum up at the end; what is still in flight is counted as that.
@@ -159,12 +136,11 @@ def totals_line(stats: BatchStats) -> str:
     return ", ".join(parts)
 
 
-def ending_line(record: Record, encoding: str = "utf-8") -> str:
+def ending_line(record: Record, encoding: str) -> str:
     """Return how a batch ended for a session, as one line."""
     head = f"{visible(record.result)}: {visible(record.session, encoding)}: "
     if record.result != DONE:
-        code = f"{record.code}: " if record.code else ""
-        return head + safe_line(code + record.message, encoding)
+        return head + safe_line(record.reason, encoding)
     parts = [
         "" if record.audio_s is None else audio_length(record.audio_s),
         "" if record.segments is None else f"{record.segments:,} segments",
@@ -174,46 +150,51 @@ def ending_line(record: Record, encoding: str = "utf-8") -> str:
     return head + (safe_line(", ".join(filter(None, parts)), encoding) or "done")
 
 
-class PlainWriter(Writer):
+class PlainProgress(BatchProgress):
     """A line for each session that is submitted or ends, and the counts now and then."""
 
-    def __init__(self, stream: TextIO, stats: BatchStats, clock: Clock) -> None:
-        self._stream, self._encoding = stream, stream.encoding or "utf-8"
-        self._stats, self._clock = stats, clock
+    def __init__(self, stream: TextIO, clock: Clock, *more: Any) -> None:
+        super().__init__(clock, *more)
+        self._stream, self.encoding = stream, stream.encoding or "utf-8"
         self._counted_s = clock.monotonic()
 
     def submitted(self, session: Session, claim: Claim) -> None:
         """Print which job is in flight."""
+        super().submitted(session, claim)
         again = f" (submission {len(claim.earlier) + 1})" if claim.earlier else ""
         job = f"job {claim.job_id}" if claim.job_id else "its job is not known yet"
-        self._line(f"submitted: {visible(session.prefix, self._encoding)}: {job}{again}")
+        self._line(f"submitted: {visible(session.prefix, self.encoding)}: {job}{again}")
 
-    def polled(self) -> None:
+    def polled(self, session: Session, progress: JobProgress) -> None:
         """Print the counts if it is time; a poll itself gets no line."""
+        super().polled(session, progress)
+        self._show_counts()
+
+    def _show_counts(self) -> None:
         now_s = self._clock.monotonic()
         if now_s - self._counted_s >= COUNTS_EVERY_S:
             self._counted_s = now_s
-            self._line(f"{counts_line(self._stats)}; {totals_line(self._stats)}")
+            self._line(f"{counts_line(self.stats)}; {totals_line(self.stats)}")
 
-    def ended(self, record: Record, is_as_listed: bool) -> None:
+    def _show_end(self, record: Record, needed_work: bool) -> None:
         """Print how a session ended, if there was work: a log does not list the bucket."""
-        if not is_as_listed:
-            self._line(ending_line(record, self._encoding))
-        self.polled()
+        if needed_work:
+            self._line(ending_line(record, self.encoding))
+        self._show_counts()
 
     def _line(self, text: str) -> None:
         self._stream.write(f"{self._clock.now():%Y-%m-%d %H:%M:%SZ} {text}\n")
         self._stream.flush()
 
 
-class JsonWriter(Writer):
+class JsonProgress(BatchProgress):
     """An object a line on ``out`` for each session that ends; notes alone go to ``stream``."""
 
-    def __init__(self, out: TextIO, stream: TextIO, clock: Clock) -> None:
-        self._out, self._stream, self._clock = out, stream, clock
-        self._encoding = stream.encoding or "utf-8"
+    def __init__(self, out: TextIO, stream: TextIO, clock: Clock, *more: Any) -> None:
+        super().__init__(clock, *more)
+        self._out, self._stream, self.encoding = out, stream, stream.encoding or "utf-8"
 
-    def ended(self, record: Record, is_as_listed: bool) -> None:
+    def _show_end(self, record: Record, needed_work: bool) -> None:
         """Print the report's line."""
         self._out.write(line_of(record, self._clock))
         self._out.flush()
@@ -223,15 +204,15 @@ class JsonWriter(Writer):
         self._stream.flush()
 
 
-class LiveWriter(Writer):
+class LiveProgress(BatchProgress):
     """A table of the jobs in flight, running ones first, above the counts.
 
     rich's thread draws it, and reads the counts without a lock.
     """
 
-    def __init__(self, console: Console, stats: BatchStats, clock: Clock) -> None:
-        self._console, self._encoding = console, console.encoding
-        self._stats, self._clock = stats, clock
+    def __init__(self, console: Console, clock: Clock, *more: Any) -> None:
+        super().__init__(clock, *more)
+        self._console, self.encoding = console, console.encoding
 
     def live(self) -> Live:
         """Return what keeps the table in place while it is entered; it disappears at the end."""
@@ -246,10 +227,10 @@ class LiveWriter(Writer):
             vertical_overflow="crop",
         )
 
-    def ended(self, record: Record, is_as_listed: bool) -> None:
+    def _show_end(self, record: Record, needed_work: bool) -> None:
         """Print a line above the table for what did not go well."""
-        if record.result != DONE and not is_as_listed:
-            self._line(ending_line(record, self._encoding))
+        if record.result != DONE and needed_work:
+            self._line(ending_line(record, self.encoding))
 
     def _line(self, text: str) -> None:
         from rich.text import Text
@@ -260,20 +241,20 @@ class LiveWriter(Writer):
         """Draw all of it, never higher than the terminal."""
         from rich.text import Text
 
-        footer = Text(f"{counts_line(self._stats)}\n{totals_line(self._stats)}")
+        footer = Text(f"{counts_line(self.stats)}\n{totals_line(self.stats)}")
         height = len(footer.wrap(console, options.max_width))
         yield from self._table(max(0, console.size.height - height - 3), options)
         yield footer
 
     def _table(self, rows: int, options: ConsoleOptions) -> Iterator[RenderableType]:
         """Yield as many jobs as there is room for, and how many more there are."""
-        jobs = sorted(self._stats.jobs.copy().values(), key=lambda job: not job.is_running)
+        jobs = sorted(self.stats.jobs.copy().values(), key=lambda job: not job.is_running)
         if rows and jobs:
-            columns = _columns(options.max_width)
+            columns = [name for name, (_, least) in COLUMNS.items() if options.max_width >= least]
             table = _empty_table(columns, options.ascii_only)
             for job in islice(jobs, rows):
                 cells = self._cells(job)
-                table.add_row(*(cells[name] for name, _ in columns))
+                table.add_row(*(cells[name] for name in columns))
             yield table
         yield f"and {len(jobs) - rows:,} more in flight" if len(jobs) > rows > 0 else ""
 
@@ -292,33 +273,25 @@ class LiveWriter(Writer):
             "time": clock_time(age_s),
             "left": left,
         }
-        cells: dict[str, RenderableType] = {"": ProgressBar(100, percent or 0, width=_BAR_WIDTH)}
-        return cells | {name: Text(visible(word, self._encoding)) for name, word in words.items()}
+        cells: dict[str, RenderableType] = {"": ProgressBar(100, percent or 0, width=BAR_WIDTH)}
+        return cells | {name: Text(visible(word, self.encoding)) for name, word in words.items()}
 
 
-def _empty_table(columns: list[tuple[str, int]], ascii_only: bool) -> Table:
+def _empty_table(columns: list[str], ascii_only: bool) -> Table:
     from rich.table import Table
 
     table = Table(box=None, expand=True, pad_edge=False, padding=(0, 2, 0, 0))
-    for name, width in columns:
+    for name in columns:
+        width = COLUMNS[name][0]
         table.add_column(
             name,
             ratio=None if width else 1,
-            width=width or None,
+            width=width,
             no_wrap=True,
             overflow="crop" if ascii_only else "ellipsis",
             justify="right" if name in ("%", "time") else "left",
         )
     return table
-
-
-def _columns(width: int) -> list[tuple[str, int]]:
-    """Return names and widths; 0 takes what is left."""
-    if width < NARROW:
-        return [("session", 0), ("stage", 10), ("%", 3)]
-    bar = [("", _BAR_WIDTH)] if width >= WIDE else []
-    left = [("time", 8), ("left", 17)]
-    return [("session", 0), ("state", 9), ("stage", 10), *bar, ("%", 3), *left]
 
 
 @contextmanager
@@ -330,25 +303,19 @@ def progress_for(
 ) -> Iterator[BatchProgress]:
     """Show a batch as its output needs it: for a program, a terminal or a log.
 
-    Args:
-        as_json: The output is for a program.
-        clock: Real, or a test's.
-        price_per_s: Of a GPU second, for the summary.
-        report: Gets a line for each session that ends.
+    With ``as_json`` the output is for a program; the rest is `BatchProgress`'s.
     """
-    stream, stats = sys.stderr, BatchStats(clock)
+    stream, counted = sys.stderr, (clock, price_per_s, report)
     if as_json:
-        writer: Writer = JsonWriter(sys.stdout, stream, clock)
+        yield JsonProgress(sys.stdout, stream, *counted)
     elif stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
         from rich.console import Console
 
-        table = LiveWriter(Console(file=stream), stats, clock)
+        table = LiveProgress(Console(file=stream), *counted)
         with table.live():
-            yield BatchProgress(stats, table, clock, price_per_s, report)
-        return
+            yield table
     else:
-        writer = PlainWriter(stream, stats, clock)
-    yield BatchProgress(stats, writer, clock, price_per_s, report)
+        yield PlainProgress(stream, *counted)
 
 
 def print_summary(summary: BatchSummary, as_json: bool) -> None:

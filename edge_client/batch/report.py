@@ -17,24 +17,14 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from bucketscribe_contract.redact import one_line
-from edge_client.batch.types import PlannedAction, Record
+from edge_client.batch.types import NO_FAILURE, Record
 from edge_client.clock import Clock
 from edge_client.errors import BadUsage, EdgeError
-from edge_client.jobs.retry_policy import Result
 from edge_client.session import Session
 from edge_client.text import visible
 
 TORN = " <- torn"
 """What the next run writes after a line that is not whole. No JSON ends like this."""
-NOT_RETRIED = frozenset(
-    [
-        Result.DONE.value,
-        Result.SKIPPED.value,
-        PlannedAction.NOT_MERGED.value,
-        PlannedAction.NO_AUDIO.value,
-    ]
-)
 
 
 class ReportLost(EdgeError):
@@ -45,8 +35,8 @@ class ReportLost(EdgeError):
 
 def line_of(record: Record, clock: Clock) -> str:
     """Return a record as one line of JSON, in ASCII: a name can do nothing to a terminal."""
-    facts = asdict(record) | {"message": one_line(record.message, 800)}
-    return json.dumps(facts | {"at": clock.now().isoformat(timespec="seconds")}) + "\n"
+    ended_at = clock.now().isoformat(timespec="seconds")
+    return json.dumps(asdict(record) | {"ended_at": ended_at}) + "\n"
 
 
 class ReportFile:
@@ -54,7 +44,7 @@ class ReportFile:
 
     Args:
         path: Appended to.
-        clock: For each line's ``at``.
+        clock: For each line's ``ended_at``.
 
     Raises:
         BadUsage: It cannot be written.
@@ -115,7 +105,7 @@ def failed_in(path: Path) -> tuple[Session, ...]:
     failed: dict[Session, None] = {}
     for session, result in _lines(path):
         failed.pop(session, None)
-        if result not in NOT_RETRIED:
+        if result not in NO_FAILURE:
             failed[session] = None
     return tuple(failed)
 

@@ -8,14 +8,15 @@ the dicts. `BatchSummary` makes text, JSON and the exit code of it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 from bucketscribe_contract.redact import one_line
-from edge_client.batch.types import IN_FLIGHT, PlannedAction, PlannedSession, Record
+from edge_client.batch.types import IN_FLIGHT, NO_FAILURE, PlannedAction, PlannedSession, Record
 from edge_client.clock import Clock
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.poll import JobProgress
@@ -32,56 +33,54 @@ LEAST_SPAN_S = 30.0
 DONE, FAILED, SKIPPED = Result.DONE.value, Result.FAILED.value, Result.SKIPPED.value
 WAITING = "not_submitted"
 _UNFINISHED = (IN_FLIGHT, WAITING)
-_NO_FAILURE = frozenset([DONE, SKIPPED, PlannedAction.NOT_MERGED.value, *_UNFINISHED])
-_COUNTED_AS = {
-    Result.LOST.value: FAILED,
-    Result.CANCELLED.value: FAILED,
-    PlannedAction.NO_AUDIO.value: SKIPPED,
+_COUNTED_AS: dict[str, str] = {
+    Result.LOST: FAILED,
+    Result.CANCELLED: FAILED,
+    PlannedAction.NO_AUDIO: SKIPPED,
 }
-_REMARKS = {
+_REMARKS: dict[str, str] = {
     FAILED: "",
-    PlannedAction.FAILED_BEFORE.value: " (--session, --retry-failed, --force or another recording "
+    PlannedAction.FAILED_BEFORE: " (--session, --retry-failed, --force or another recording "
     "run them)",
-    PlannedAction.REFUSED.value: "",
+    PlannedAction.REFUSED: "",
     IN_FLIGHT: " (the same command follows them)",
     WAITING: " (the same command submits them)",
-    PlannedAction.NOT_MERGED.value: " (chunks without an audio.wav)",
+    PlannedAction.NOT_MERGED: " (chunks without an audio.wav)",
     SKIPPED: " (no recording)",
 }
 
 
-def record_end(session: Session, end: End, now: datetime) -> Record:
+def record_end(session: Session, end: End) -> Record:
     """Return the record of a session whose last submission ended."""
-    outcome, claim, delivered = end.outcome, end.claim, end.outcome.delivered
+    outcome, delivered = end.outcome, end.outcome.delivered
     message = f"{outcome.message}; {outcome.warning}" if outcome.warning else outcome.message
-    return Record(
-        session=session.prefix,
-        result=outcome.result.value,
-        message=one_line(message),
-        code=None if outcome.cause is None else cause_name(outcome.cause),
-        job_id=claim.job_id,
-        submissions=(*(a.ended for a in claim.earlier), outcome.result.value),
-        audio_s=claim.duration_s if delivered is None else delivered.duration_s,
-        gpu_s=_gpu_s(end),
-        segments=None if delivered is None else delivered.segments_count,
-        speakers=None if delivered is None else delivered.speakers_count,
-        language=None if delivered is None else delivered.language,
-        warnings=() if delivered is None else delivered.warnings,
-        ended_at=now.isoformat(timespec="seconds"),
+    code = None if outcome.cause is None else cause_name(outcome.cause)
+    record = record_without_end(session, outcome.result, message, claim=end.claim, code=code)
+    submissions = (*record.submissions, code or record.result)
+    record = replace(record, submissions=submissions, gpu_s=_gpu_s(end))
+    if delivered is None:
+        return record
+    return replace(
+        record,
+        audio_s=delivered.duration_seconds,
+        segments=delivered.segments_count,
+        speakers=delivered.speakers_count,
+        language=delivered.language,
+        warnings=delivered.warnings,
     )
 
 
 def _gpu_s(end: End) -> float | None:
     if end.status is not None and end.status.execution_time_ms is not None:
         return end.status.execution_time_ms / 1000
-    return None if end.outcome.delivered is None else end.outcome.delivered.processing_s
+    delivered = end.outcome.delivered
+    return None if delivered is None else delivered.processing_time_seconds
 
 
 def record_without_end(
     session: Session,
     result: str,
     message: str,
-    now: datetime,
     *,
     claim: Claim | None = None,
     code: str | None = None,
@@ -91,9 +90,8 @@ def record_without_end(
     Args:
         session: Which.
         result: See `Record`.
-        message: Why.
-        now: The time of day, in UTC.
-        claim: Of the job that is in flight; None if there is none.
+        message: Why; secrets are masked.
+        claim: Of the job that is in flight.
         code: Of the error for which the batch gave the session up.
     """
     return Record(
@@ -104,23 +102,16 @@ def record_without_end(
         job_id=None if claim is None else claim.job_id,
         submissions=() if claim is None else tuple(a.ended for a in claim.earlier),
         audio_s=None if claim is None else claim.duration_s,
-        ended_at=now.isoformat(timespec="seconds"),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class NamedSession:
-    """A session that is named at the end."""
-
-    session: str
-    code: str | None
-    message: str
-
-    @property
-    def text(self) -> str:
-        """One safe line for people."""
-        why = f"{self.code}: {self.message}" if self.code else self.message
-        return f"{visible(self.session)}: {safe_line(why)}"
+def named_lines(kind: str, count: int, named: Sequence[Record]) -> Iterator[str]:
+    """Yield how many sessions are of a kind, the first of them, and how many more there are."""
+    yield f"{visible(kind).replace('_', ' ')}: {count:,}{_REMARKS.get(kind, '')}"
+    for each in named:
+        yield f"  {visible(each.session)}: {safe_line(each.reason)}"
+    if count > len(named):
+        yield f"  and {count - len(named):,} more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +119,6 @@ class JobInFlight:
     """A job that is in flight.
 
     Attributes:
-        audio_s: The recording's length, where the claim knows it.
         counted_percent: So much of it was there before this run, or is counted as work.
         ends_at_s: Monotonic, estimated.
     """
@@ -151,8 +141,7 @@ class BatchStats:
 
     Attributes:
         is_listing: More sessions may be found.
-        found: How many sessions the listing has shown.
-        actions: The same, by action.
+        found: How many sessions the listing has shown; ``actions`` has them by action.
         results: How many sessions ended, or needed no work, by result.
         named: The first sessions of each result.
         jobs: What is in flight, by prefix, oldest first.
@@ -167,7 +156,7 @@ class BatchStats:
         self.is_listing = True
         self.actions: Counter[PlannedAction] = Counter()
         self.results: Counter[str] = Counter()
-        self.named: dict[str, tuple[NamedSession, ...]] = {}
+        self.named: dict[str, tuple[Record, ...]] = {}
         self.jobs: dict[str, JobInFlight] = {}
         self.audio_s = self.gpu_s = 0.0
         self.found = self.pending = self.gpu_unknown = 0
@@ -184,13 +173,10 @@ class BatchStats:
         """Count a session of the listing."""
         self.found += 1
         self.actions[planned.action] += 1
-        prefix = planned.session.prefix
         if planned.action.is_work:
             self.pending += 1
             size_bytes = 0 if planned.audio is None else planned.audio.size_bytes
-            self._open[prefix] = size_bytes / WAV_BYTES_PER_S
-        elif planned.action is not PlannedAction.DONE:
-            self._count(planned.action.value, NamedSession(prefix, None, planned.why))
+            self._open[planned.session.prefix] = size_bytes / WAV_BYTES_PER_S
 
     def submitted(self, session: Session, claim: Claim) -> None:
         """Count a job that is in flight; again if it is submitted again."""
@@ -199,13 +185,9 @@ class BatchStats:
         self.pending += session.prefix not in self._open
         audio_s = claim.duration_s or self._open.get(session.prefix, 0.0)
         self._open[session.prefix] = audio_s
-        is_of_this_run = claim.submitted_at >= self._started_at
-        self.jobs[session.prefix] = JobInFlight(
-            session,
-            claim.submitted_at,
-            audio_s,
-            counted_percent=0.0 if is_of_this_run else None,
-        )
+        counted = 0.0 if claim.submitted_at >= self._started_at else None
+        job = JobInFlight(session, claim.submitted_at, audio_s, counted_percent=counted)
+        self.jobs[session.prefix] = job
 
     def polled(self, session: Session, progress: JobProgress) -> None:
         """Take what a poll saw."""
@@ -220,17 +202,11 @@ class BatchStats:
             ends_at_s=None if left_s is None else self._clock.monotonic() + left_s,
         )
 
-    def is_as_listed(self, record: Record) -> bool:
-        """Tell whether a session that ends needed no work: the listing said so already."""
-        return record.session not in self._open and record.result in _NO_WORK
-
-    def ended(self, record: Record) -> None:
-        """Count a session's end. One that needed no work was counted when it was listed."""
-        if self.is_as_listed(record):
-            return
+    def ended(self, record: Record) -> bool:
+        """Count a session's end; return whether it needed work."""
         expected_s = self._open.pop(record.session, None)
         job = self.jobs.pop(record.session, None)
-        self._count(record.result, NamedSession(record.session, record.code, record.message))
+        self._count(record)
         self.gpu_s += record.gpu_s or 0.0
         if record.result == DONE:
             self.gpu_unknown += record.gpu_s is None
@@ -238,13 +214,14 @@ class BatchStats:
             self.audio_s += audio_s or 0.0
             if job is not None:
                 self._worked(job, 100.0)
+        return expected_s is not None
 
     def close(self) -> None:
         """Count what is still open as unfinished: the batch ends here."""
         for session in self.jobs:
-            self._count(IN_FLIGHT, NamedSession(session, None, "its job goes on"))
+            self._count(Record(session, IN_FLIGHT, "its job goes on"))
         for session in self.waiting:
-            self._count(WAITING, NamedSession(session, None, "found, but not submitted yet"))
+            self._count(Record(session, WAITING, "found, but not submitted yet"))
         self.jobs.clear()
         self._open.clear()
 
@@ -269,15 +246,12 @@ class BatchStats:
         self._worked_s += job.audio_s * max(0.0, percent - job.counted_percent) / 100
         return max(percent, job.counted_percent)
 
-    def _count(self, result: str, named: NamedSession) -> None:
-        result = _COUNTED_AS.get(result, result)
+    def _count(self, record: Record) -> None:
+        result = _COUNTED_AS.get(record.result, record.result)
         self.results[result] += 1
         before = self.named.get(result, ())
         if result != DONE and len(before) < NAMED_AT_MOST:
-            self.named[result] = (*before, named)
-
-
-_NO_WORK = frozenset(action.value for action in PlannedAction if not action.is_work)
+            self.named[result] = (*before, record)
 
 
 @dataclass(frozen=True)
@@ -306,7 +280,7 @@ class BatchSummary:
     def failed(self) -> int:
         """Sessions that have no transcript and will not get one by themselves."""
         counts = self.stats.results.items()
-        return sum(count for result, count in counts if result not in _NO_FAILURE)
+        return sum(count for kind, count in counts if kind not in NO_FAILURE.union(_UNFINISHED))
 
     @property
     def is_complete(self) -> bool:
@@ -330,7 +304,10 @@ class BatchSummary:
     def facts(self) -> dict[str, Any]:
         """Return the summary for programs."""
         stats = self.stats
-        named = {kind: [asdict(each) for each in first] for kind, first in stats.named.items()}
+        named = {
+            kind: [{"session": r.session, "code": r.code, "message": r.message} for r in first]
+            for kind, first in stats.named.items()
+        }
         return {
             "succeeded": self.succeeded,
             "failed": self.failed,
@@ -354,8 +331,9 @@ class BatchSummary:
         counts = self.stats.results
         kinds = [kind for kind in _REMARKS if counts.get(kind)]
         kinds += sorted(kind for kind in counts if kind != DONE and kind not in _REMARKS)
-        named = [line for kind in kinds for line in self._named(kind)]
-        return "\n".join([self._headline(), *named, *self._totals()])
+        named = (named_lines(k, counts[k], self.stats.named.get(k, ())) for k in kinds)
+        lines = [*chain.from_iterable(named), *self._totals()]
+        return "\n".join([self._headline(), *(f"  {line}" for line in lines)])
 
     def _headline(self) -> str:
         counts = f"{self.succeeded:,} succeeded, {self.failed:,} failed"
@@ -364,25 +342,19 @@ class BatchSummary:
             return f"Not complete: {counts}{more}"
         return f"Complete: {counts}" if self.stats.pending else "No sessions pending transcription"
 
-    def _named(self, kind: str) -> list[str]:
-        count, named = self.stats.results[kind], self.stats.named.get(kind, ())
-        more = [f"    and {count - len(named):,} more"] if count > len(named) else []
-        head = f"  {visible(kind).replace('_', ' ')}: {count:,}{_REMARKS.get(kind, '')}"
-        return [head, *(f"    {each.text}" for each in named), *more]
-
     def _totals(self) -> list[str]:
         stats = self.stats
         done = stats.actions[PlannedAction.DONE]
-        lines = [f"  already done: {done:,}"] if done else []
+        lines = [f"already done: {done:,}"] if done else []
         if stats.pending:
             unknown = f" (unknown for {stats.gpu_unknown:,})" if stats.gpu_unknown else ""
             cost = "" if self.cost is None else f", cost {self.cost:,}"
             gpu = f"{stats.gpu_s:,.0f} GPU seconds{unknown}{cost}"
             wall = f"{clock_time(self.wall_s)} of wall time"
-            lines.append(f"  {audio_length(stats.audio_s)}, {gpu}, {wall}")
+            lines.append(f"{audio_length(stats.audio_s)}, {gpu}, {wall}")
         if self.requests:
             made = ", ".join(f"{count:,} {kind}" for kind, count in self.requests.items())
-            lines.append(f"  requests: {made}")
+            lines.append(f"requests: {made}")
         if self.report_lost:
-            lines.append(f"  the report lacks {self.report_lost:,} of these sessions")
+            lines.append(f"the report lacks {self.report_lost:,} of these sessions")
         return lines

@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edge_client.batch.dry_run import dry_run
+from edge_client.batch.dry_run import dry_run as show_dry_run
 from edge_client.batch.engine import Engine
 from edge_client.batch.plan import plan
 from edge_client.batch.progress import print_summary, progress_for
@@ -24,9 +23,9 @@ from edge_client.batch.shutdown import Shutdown, ShutdownLevel
 from edge_client.batch.types import Filter, RunConfig
 from edge_client.errors import BadUsage, EdgeError, Interrupted
 from edge_client.jobs.callback_url import checked as checked_webhook
-from edge_client.jobs.claim import Claim
+from edge_client.jobs.claim import Claim, Wanted
 from edge_client.jobs.poll import PollInterval
-from edge_client.jobs.submit import Order, check_job_options
+from edge_client.jobs.submit import check_job_options
 from edge_client.services.edge import Edge
 from edge_client.services.presign import LIKELY_FACTOR
 from edge_client.text import Printer
@@ -38,78 +37,55 @@ LONGEST_OVERDUE_PAUSE_S = 300.0
 _AGO = re.compile(r"(\d{1,6})([dh])")
 
 
-@dataclass(frozen=True)
-class Options:
-    """The command line.
+def batch(
+    env_file: Path | None,
+    printer: Printer,
+    *,
+    sessions: tuple[str, ...],
+    user: str | None,
+    since: str | None,
+    limit: int | None,
+    stale: bool,
+    force: bool,
+    dry_run: bool,
+    max_in_flight: int,
+    report_path: Path | None,
+    failed_path: Path | None,
+    webhook: str | None,
+    **job: Any,
+) -> int:
+    """Run a batch, or show what it would run; return the exit code.
 
-    Attributes:
-        sessions: Prefixes or bare names; none: the whole bucket.
-        job: Fields of `JobInput`.
+    Takes the command line's options; what is not named here is a field of `JobInput`.
     """
-
-    sessions: tuple[str, ...]
-    user: str | None
-    since: str | None
-    limit: int | None
-    stale: bool
-    force: bool
-    dry_run: bool
-    max_in_flight: int
-    report_path: Path | None
-    failed_path: Path | None
-    webhook: str | None
-    job: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> Options:
-        """Sort click's options: what is not named here is a field of the job's input."""
-        own = {field.name for field in fields(cls)}
-        mine = {name: value for name, value in options.items() if name in own}
-        return cls(**mine, job={n: value for n, value in options.items() if n not in own})
-
-    def check(self) -> None:
-        """Refuse what contradicts itself.
-
-        Raises:
-            BadUsage: Naming the options.
-        """
-        scopes = {
-            "--session": self.sessions,
-            "--user": self.user,
-            "--retry-failed": self.failed_path,
-        }
-        given = [name for name, value in scopes.items() if value]
-        if len(given) > 1:
-            raise BadUsage(f"{' and '.join(given)} each say which sessions: give one of them")
-        if self.dry_run and self.report_path is not None:
-            raise BadUsage("--dry-run runs nothing that --report could report: give one of them")
-
-
-def batch(env_file: Path | None, printer: Printer, options: Options) -> int:
-    """Run a batch, or show what it would run; return the exit code."""
-    options.check()
-    job = check_job_options(options.job)
-    failed = failed_in(options.failed_path) if options.failed_path is not None else ()
+    _refuse_two({"--session": sessions, "--user": user, "--retry-failed": failed_path})
+    _refuse_two({"--dry-run": dry_run, "--report": report_path})
+    wanted = Wanted(wishes=check_job_options(job), webhook=webhook)
+    failed = failed_in(failed_path) if failed_path is not None else ()
     edge = Edge.load(env_file)
-    if options.webhook is not None:
-        checked_webhook(options.webhook, edge.settings.runpod_url)
+    if webhook is not None:
+        checked_webhook(webhook, edge.settings.runpod_url)
     chosen = Filter(
-        sessions=tuple(edge.session(text) for text in options.sessions) + failed,
-        user=options.user,
-        since=None if options.since is None else parse_since(options.since, edge.clock.now()),
-        limit=options.limit,
-        stale=options.stale,
-        force=options.force,
+        sessions=tuple(edge.session(text) for text in sessions) + failed,
+        user=user,
+        since=None if since is None else parse_since(since, edge.clock.now()),
+        limit=limit,
+        stale=stale,
+        force=force,
     )
-    if options.failed_path is not None and not failed:
-        printer.note(f"no session of {options.failed_path} failed: there is nothing to retry")
+    if failed_path is not None and not failed:
+        printer.note(f"no session of {failed_path} failed: there is nothing to retry")
         return 0
-    if options.dry_run:
-        return dry_run(edge, chosen, printer.as_json)
-    wanted = Order(job, options.webhook, options.force, printer.note).wanted()
-    interval = partial(poll_interval, options.webhook is not None)
-    config = RunConfig(wanted, interval, options.max_in_flight)
-    return _run(edge, chosen, config, options.report_path, printer.as_json)
+    if dry_run:
+        return show_dry_run(edge, chosen, printer.as_json)
+    config = RunConfig(wanted, partial(poll_interval, webhook is not None), max_in_flight)
+    return _run(edge, chosen, config, report_path, printer.as_json)
+
+
+def _refuse_two(options: Mapping[str, object]) -> None:
+    given = [name for name, value in options.items() if value]
+    if len(given) > 1:
+        raise BadUsage(f"{' and '.join(given)} contradict each other: give one of them")
 
 
 def _run(

@@ -8,27 +8,19 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from types import FrameType
 
+from edge_client import errors
 from edge_client.clock import Clock
-from edge_client.errors import (
-    EdgeError,
-    EndpointNotFound,
-    NotConfigured,
-    RateLimited,
-    RunpodError,
-    StorageRefused,
-    Unauthorized,
-    Unreachable,
-)
+from edge_client.errors import EdgeError, Unreachable
 
 ALIKE_AT_MOST = 10
 """So many sessions may be refused in a row, for one reason, before no more are submitted."""
-_CONCERNS_ALL = (NotConfigured, Unauthorized, EndpointNotFound)
-_MAY_CONCERN_ALL = (StorageRefused, RunpodError, Unreachable, RateLimited)
+_CONCERNS_ALL = (errors.NotConfigured, errors.Unauthorized, errors.EndpointNotFound)
+_MAY_CONCERN_ALL = (errors.StorageRefused, errors.RunpodError, Unreachable, errors.RateLimited)
 
 
 class ShutdownLevel(IntEnum):
@@ -44,24 +36,17 @@ class Shutdown:
     """The end that the user asks for, by signals.
 
     One Ctrl-C stops submitting and waits for the jobs in flight; another leaves at once. SIGTERM
-    leaves, too, but first lets submissions in progress get their answer. None of them loses
-    anything: claims in S3 say which jobs are in flight, and the next batch follows them.
+    lets submissions in progress get their answer, then leaves. The next batch goes on.
     """
 
     def __init__(self) -> None:
         self.level = ShutdownLevel.NONE
         self._since_s = time.monotonic()
-        self._on_change: Callable[[], None] = lambda: None
-
-    def on_change(self, call: Callable[[], None]) -> None:
-        """Have ``call`` called at every change; it must be safe in a signal handler."""
-        self._on_change = call
 
     def request(self, level: ShutdownLevel) -> None:
         """Raise the level; a lower one than before changes nothing."""
         if level > self.level:
             self.level, self._since_s = level, time.monotonic()
-            self._on_change()
 
     def for_s(self) -> float:
         """Return since how many seconds the level has been what it is."""

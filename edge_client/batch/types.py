@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from edge_client.jobs.claim import Claim, StoredClaim, Wanted
 from edge_client.jobs.poll import PollInterval
+from edge_client.jobs.retry_policy import Result
 from edge_client.services.s3 import ObjectInfo
 from edge_client.session import Session
 
@@ -27,7 +28,7 @@ class Filter:
         sessions: These only; their jobs are submitted although an earlier one failed for good.
         user: Only this user's.
         since: Only recordings that were uploaded at that moment or later; aware.
-        limit: At most so many sessions that need work.
+        limit: At most so many sessions that need work; one at least.
         stale: A transcript that is older than its recording counts as none.
         force: Every session that has a recording is submitted.
     """
@@ -57,20 +58,25 @@ class RunConfig:
 
 @dataclass(frozen=True, slots=True)
 class ListedSession:
-    """One session as LIST shows it.
-
-    Attributes:
-        audio: ``audio.wav``.
-        transcript: ``transcription.json``.
-        claim: ``transcription.job.json``.
-        chunks: How many ``chunk-….webm`` (or other) parts of the recording there are.
-    """
+    """One session as LIST shows it; ``chunks`` is how many parts of a recording there are."""
 
     session: Session
     audio: ObjectInfo | None = None
     transcript: ObjectInfo | None = None
     claim: ObjectInfo | None = None
     chunks: int = 0
+
+    @property
+    def has_transcript(self) -> bool:
+        """Whether there is one, and it is not empty."""
+        return self.transcript is not None and self.transcript.size_bytes > 0
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the transcript is not older than the recording, whichever one it is of."""
+        if self.audio is None or self.transcript is None:
+            return False
+        return self.has_transcript and self.transcript.modified_at >= self.audio.modified_at
 
 
 class PlannedAction(StrEnum):
@@ -93,12 +99,18 @@ class PlannedAction(StrEnum):
         return self in (PlannedAction.SUBMIT, PlannedAction.FOLLOW)
 
 
+NO_FAILURE = frozenset(
+    [Result.DONE, Result.SKIPPED, PlannedAction.NOT_MERGED, PlannedAction.NO_AUDIO]
+)
+"""Results of a session that nothing is to be tried again with."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedSession:
     """One session, and what a batch does with it.
 
     Attributes:
-        why: A few words for people: ``new``, ``the recording is newer than its transcript``.
+        why: A few words for people, such as ``new``.
         audio: As listed; None where there is none.
         held: The claim, where it was read; a submission replaces exactly this one.
     """
@@ -108,6 +120,11 @@ class PlannedSession:
     why: str
     audio: ObjectInfo | None = None
     held: StoredClaim | None = None
+
+    @property
+    def claim(self) -> Claim | None:
+        """What ``held`` says; None if it is no claim."""
+        return None if self.held is None else self.held.claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +136,9 @@ class Record:
         result: A `Result`, a `PlannedAction` that is no work, or ``in_flight``: its job goes on.
         message: One line for people.
         code: The worker's failure code, or how the last submission ended; None if done.
-        submissions: How the session's submissions ended, oldest first.
+        submissions: How each submission ended, oldest first: ``done``, or why it was not.
         audio_s: The recording's length in seconds, where it is known.
         gpu_s: Seconds that the last job ran, by RunPod, else by its transcript.
-        ended_at: ISO 8601, UTC.
     """
 
     session: str
@@ -137,4 +153,8 @@ class Record:
     speakers: int | None = None
     language: str | None = None
     warnings: tuple[str, ...] = ()
-    ended_at: str = ""
+
+    @property
+    def reason(self) -> str:
+        """The message, with the code where there is one."""
+        return f"{self.code}: {self.message}" if self.code else self.message

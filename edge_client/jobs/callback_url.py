@@ -7,7 +7,7 @@ Raises `BadUsage` for a URL that RunPod could not call.
 from __future__ import annotations
 
 import re
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import quote, urlsplit
 
 from bucketscribe_contract.redact import register
 from edge_client.errors import BadUsage
@@ -51,14 +51,12 @@ def _problem(url: str, runpod_url: str) -> str | None:
         _ = parts.port
     except ValueError:
         return "not a URL: give https://HOST/PATH"
-    return _problem_of_parts(parts, is_loopback_http(url) and is_loopback_http(runpod_url))
-
-
-def _problem_of_parts(parts: SplitResult, is_local: bool) -> str | None:
     if not parts.hostname or PLACEHOLDER in parts.netloc:
         return f"give https://HOST/PATH, with {PLACEHOLDER} in the path, if at all"
     if "@" in parts.netloc:
         return "no user or password in the URL: put a secret into the path"
     if parts.fragment:
         return "a fragment (#…) is never sent: put it into the path"
-    return None if parts.scheme == "https" or is_local else "RunPod calls https URLs only"
+    if parts.scheme == "https" or (is_loopback_http(url) and is_loopback_http(runpod_url)):
+        return None
+    return "RunPod calls https URLs only"

@@ -34,17 +34,9 @@ from edge_client.services.edge import Edge
 from edge_client.session import Session
 
 
-@dataclass(frozen=True)
-class SearchResult:
-    """What was found: a transcript, or a claim that names a job or another submission by now."""
-
-    delivered: Delivered | None = None
-    claim: Claim | None = None
-
-
 def find_unconfirmed(
     edge: Edge, session: Session, claim: Claim, began_s: float
-) -> SearchResult | None:
+) -> Claim | Delivered | Ending | None:
     """Look once for a submission whose answer is not known.
 
     RunPod finds no job by a key of ours. Only an endpoint without a job in its queue or at work,
@@ -54,19 +46,20 @@ def find_unconfirmed(
     nothing: the POST may have been under way.
 
     Returns:
-        What is found; empty if there certainly is no job; None if nothing is known yet.
+        A claim that names a job or another submission by now; the transcript;
+        `Ending.UNANSWERED` if there certainly is no job; None if nothing is known yet.
     """
     idle_since = edge.idle.since()  # before S3: a job that ends in between has stored by then
     stored = claims.read(edge.bucket, session)
     if stored is not None and stored.claim is not None and stored.claim != claim:
-        return SearchResult(claim=stored.claim)
+        return stored.claim
     found = transcripts.find_of_job(edge.bucket, session, claim)
     if found is not None:
-        return SearchResult(delivered=found)
+        return found
     if idle_since is None:
         return None
     idle_s = edge.clock.monotonic() - max(idle_since, began_s)
-    return SearchResult() if idle_s >= edge.settings.lost_answer_s else None
+    return Ending.UNANSWERED if idle_s >= edge.settings.lost_answer_s else None
 
 
 log = logging.getLogger(__name__)
@@ -188,12 +181,12 @@ class Reconciler:
                 return self._resolve(None)
             self._view.show(JobProgress("waiting for a transcript in S3"))
             return interval.next_s()
-        if seen.claim is not None:
-            return self._follow(seen.claim)
-        if seen.delivered is not None:
-            return self._end(Outcome.stored(seen.delivered))
+        if isinstance(seen, Claim):
+            return self._follow(seen)
+        if isinstance(seen, Delivered):
+            return self._end(Outcome.stored(seen))
         text = "RunPod has no job, and S3 no transcript, of a submission whose answer was lost"
-        return self._answer(Outcome(Result.LOST, text, ending=Ending.UNANSWERED))
+        return self._answer(Outcome(Result.LOST, text, ending=seen))
 
     def _answer(self, outcome: Outcome) -> Next:
         """Do what the policy says."""

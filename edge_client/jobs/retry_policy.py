@@ -196,7 +196,7 @@ def cause_name(cause: Cause) -> str:
 
 
 _MENDED_BY_TIME = frozenset(
-    [code.value for code, rule in FAILURES.items() if rule.retryable]
+    [code.value for code, action in FAILURES.items() if action.is_retry]
     + ["forgotten", "no_output", "unstored", "expired", "unanswered"]  # of `Ending`
 )
 

@@ -1,14 +1,13 @@
 """Submits a session's job: claim in S3, then ``POST /run``, then the job's id into the claim.
 
-Takes a `Session` and an `Order`; returns a `Submission`; raises `EdgeError`. What can fail without
-consequence comes first (length, signatures). A claim without an id says that a POST may be in
-flight or its answer lost: nobody posts again before `edge_client.jobs.reconcile` has looked. What
-RunPod certainly refused frees the claim; no connection and 429 are tried again after a pause.
+Returns a `Submission`; raises `EdgeError`. What can fail without consequence comes first (length,
+signatures). A claim without an id says that a POST may be in flight or its answer lost: nobody
+posts again before `edge_client.jobs.reconcile` has looked. What RunPod certainly refused frees the
+claim; no connection and 429 are tried again after a pause.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import socket
@@ -51,14 +50,14 @@ REQUEST_BUDGET_BYTES = 2048
 _PLACEHOLDER = PresignedUrl("https://placeholder.invalid/")
 
 
-def check_job_options(options: Mapping[str, Any]) -> JobInput:
-    """Return the job's options as a `JobInput` whose URL is a placeholder.
+def check_job_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the job's options as claims keep them: fields of `JobInput` that are no defaults.
 
     Raises:
         BadUsage: Naming the option of the command line.
     """
     try:
-        return JobInput(audio_url=_PLACEHOLDER, **options)
+        job_input = JobInput(audio_url=_PLACEHOLDER, **options)
     except ValidationError as exc:
         first = exc.errors(include_input=False)[0]
         name = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"][:1])
@@ -66,6 +65,8 @@ def check_job_options(options: Mapping[str, Any]) -> JobInput:
         if first["loc"] == ("language",):
             text = "give an ISO 639-1 code, two small letters, such as en"
         raise BadUsage(name + text) from None
+    urls = {"audio_url", "result_url", "progress_url"}
+    return job_input.model_dump(mode="json", exclude_defaults=True, exclude=urls)
 
 
 @dataclass(frozen=True)
@@ -124,23 +125,11 @@ def submit_job(
         Unreachable: RunPod cannot be reached, or wants fewer requests, after all tries.
         RunpodError: RunPod refuses the job.
     """
-    for tries in itertools.count(1):
+    tries = 0
+    while True:
+        tries += 1
         life = _lifetimes(edge, recording.length, task)
-        now = edge.clock.now()
-        claim = Claim(
-            session=session.prefix,
-            request_id=uuid.uuid4().hex,
-            endpoint_id=edge.api.endpoint_id,
-            audio_etag=recording.info.etag,
-            audio_bytes=recording.info.size_bytes,
-            duration_s=round(recording.length.duration_s, 3),
-            submitted_at=now,
-            expires_at=now + timedelta(seconds=life.ttl_s),
-            submitted_by=socket.gethostname(),
-            execution_timeout_s=life.execution_timeout_s,
-            wanted=task.wanted,
-            earlier=task.earlier,
-        )
+        claim = _new_claim(edge, session, recording, life, task)
         request = _request(edge, session, claim, life, task)
         stored = claims.store(edge.bucket, session, claim, stored)
         try:
@@ -156,7 +145,26 @@ def submit_job(
         except EdgeError:
             _release(edge, session, claim, stored)
             raise
-    raise AssertionError("count() never ends")
+
+
+def _new_claim(
+    edge: Edge, session: Session, recording: Recording, life: Lifetimes, task: Task
+) -> Claim:
+    now = edge.clock.now()
+    return Claim(
+        session=session.prefix,
+        request_id=uuid.uuid4().hex,
+        endpoint_id=edge.api.endpoint_id,
+        audio_etag=recording.info.etag,
+        audio_bytes=recording.info.size_bytes,
+        duration_s=round(recording.length.duration_s, 3),
+        submitted_at=now,
+        expires_at=now + timedelta(seconds=life.ttl_s),
+        submitted_by=socket.gethostname(),
+        execution_timeout_s=life.execution_timeout_s,
+        wanted=task.wanted,
+        earlier=task.earlier,
+    )
 
 
 def _lifetimes(edge: Edge, length: Length, task: Task) -> Lifetimes:
@@ -245,38 +253,26 @@ class Submission:
     delivered: Delivered | None = None
 
 
-@dataclass(frozen=True)
-class Order:
-    """What the user wants of a submission.
+def submit(
+    edge: Edge,
+    session: Session,
+    wanted: Wanted,
+    say: Callable[[str], None],
+    *,
+    force: bool = False,
+    follow: bool = False,
+) -> Submission:
+    """Submit a session unless it is done or its job is in flight; raises as `submit_job`.
 
-    Attributes:
-        wishes: A `JobInput` whose URLs are placeholders.
-        webhook: Where RunPod posts the finished job.
-        force: Submit although the session is done or its job is in flight.
+    Args:
+        edge: Settings and services.
+        session: What is submitted.
+        wanted: What is asked for.
         say: Tells the user something, one line at a time.
-        progress_file: The worker writes its progress into ``transcription.progress.json``, too.
+        force: Submit although the session is done or its job is in flight.
         follow: The caller goes on with the reconciler: a job that ended, and whose end was not
             reported yet, is left to that. A crash between an end and what follows from it then
             costs no attempt, and starts no count anew.
-    """
-
-    wishes: JobInput
-    webhook: str | None
-    force: bool
-    say: Callable[[str], None]
-    progress_file: bool = False
-    follow: bool = False
-
-    def wanted(self) -> Wanted:
-        """Return what of it is kept in the claim."""
-        wishes = self.wishes.model_dump(
-            mode="json", exclude_defaults=True, exclude={"audio_url", "result_url", "progress_url"}
-        )
-        return Wanted(wishes=wishes, webhook=self.webhook, progress_file=self.progress_file)
-
-
-def submit(edge: Edge, session: Session, order: Order) -> Submission:
-    """Submit a session unless it is done or its job is in flight; raises as `submit_job`.
 
     Raises:
         AudioNotFound: No ``audio.wav``, or an empty one.
@@ -284,23 +280,27 @@ def submit(edge: Edge, session: Session, order: Order) -> Submission:
     """
     recording = read_recording(edge, session)
     stored = claims.read(edge.bucket, session)
-    if not order.force:
-        found = existing_submission(edge, session, recording.info, stored, order)
+    if not force:
+        found = existing_submission(edge, session, recording.info, stored, follow, say)
         if found is not None:
             return found
     elif stored is not None and stored.claim is not None:
-        cancel_replaced_job(edge, stored.claim, order.say)
-    claim = submit_job(edge, session, recording, stored, Task(order.wanted(), order.say))
+        cancel_replaced_job(edge, stored.claim, say)
+    claim = submit_job(edge, session, recording, stored, Task(wanted, say))
     return Submission(State.SUBMITTED, session, claim)
 
 
 def existing_submission(
-    edge: Edge, session: Session, audio: ObjectInfo, stored: StoredClaim | None, order: Order
+    edge: Edge,
+    session: Session,
+    audio: ObjectInfo,
+    stored: StoredClaim | None,
+    follow: bool,
+    say: Callable[[str], None],
 ) -> Submission | None:
-    """Return the submission that a session has already, None if it needs one.
+    """Return the submission that a session has already, None if it needs one; as in `submit`.
 
-    ``audio`` is the recording as it is now. Of the order ``follow`` counts, and ``say`` is told
-    when an ended job is to be replaced.
+    ``audio`` is the recording as it is now; ``say`` is told when an ended job is to be replaced.
 
     Raises:
         ClaimConflict: The claim forbids a submission.
@@ -314,15 +314,20 @@ def existing_submission(
     if claim is None or not claim.is_alive(edge.clock.now()):
         return None
     if claim.ended is not None:
-        order.say(f"job {claim.job_id} ended: {claim.ended}; submitting again")
+        say(f"job {claim.job_id} ended: {claim.ended}; submitting again")
         return None
     if claim.job_id is None:
         return Submission(State.UNANSWERED, session, claim)
-    return _of_job(edge, session, audio, claim, order)
+    return _of_job(edge, session, audio, claim, follow, say)
 
 
 def _of_job(
-    edge: Edge, session: Session, audio: ObjectInfo, claim: Claim, order: Order
+    edge: Edge,
+    session: Session,
+    audio: ObjectInfo,
+    claim: Claim,
+    follow: bool,
+    say: Callable[[str], None],
 ) -> Submission | None:
     """Look at the job that a living claim names."""
     check_endpoint(edge, session, claim)
@@ -335,14 +340,14 @@ def _of_job(
             "that job and submits again"
         )
     was_cancelled = status is not None and status.status is JobState.CANCELLED
-    if not is_final or (order.follow and is_same and not was_cancelled):
+    if not is_final or (follow and is_same and not was_cancelled):
         return Submission(State.ALREADY_SUBMITTED, session, claim)
     outcome = resolve_outcome(edge.bucket, session, claim, status)
     if outcome.answer is not None:
         outcome = store_rescued_transcript(edge.bucket, session, outcome.answer)
     if outcome.delivered is not None and outcome.delivered.is_of(audio, claim):
         return Submission(State.ALREADY_DONE, session, delivered=outcome.delivered)
-    order.say(f"job {claim.job_id} ended: {outcome.message}; submitting again")
+    say(f"job {claim.job_id} ended: {outcome.message}; submitting again")
     return None
 
 

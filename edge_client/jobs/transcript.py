@@ -22,7 +22,7 @@ from edge_client.session import Session
 
 @dataclass(frozen=True)
 class Delivered:
-    """What a finished session's transcript amounts to.
+    """What a finished session's transcript amounts to, in the contract's words (`JobSummary`).
 
     Attributes:
         audio_etag: Of the recording that its worker read; None if it did not say.
@@ -30,11 +30,11 @@ class Delivered:
 
     segments_count: int
     speakers_count: int
-    duration_s: float
-    processing_s: float | None
+    duration_seconds: float
+    processing_time_seconds: float | None
     language: str | None
     warnings: tuple[str, ...]
-    size_bytes: int
+    bytes: int
     audio_etag: str | None = None
 
     def is_of(self, audio: ObjectInfo, claim: Claim) -> bool:
@@ -98,11 +98,11 @@ class Document(BaseModel):
         return Delivered(
             segments_count=len(self.lines),
             speakers_count=len(self.speakers),
-            duration_s=self.duration_s,
-            processing_s=self.processing_s,
+            duration_seconds=self.duration_s,
+            processing_time_seconds=self.processing_s,
             language=self.language,
             warnings=self.warnings,
-            size_bytes=size_bytes,
+            bytes=size_bytes,
             audio_etag=self.audio_etag,
         )
 
@@ -112,11 +112,11 @@ def of_summary(summary: JobSummary) -> Delivered:
     return Delivered(
         segments_count=summary.segments_count,
         speakers_count=summary.speakers_count,
-        duration_s=summary.duration_seconds,
-        processing_s=summary.processing_time_seconds,
+        duration_seconds=summary.duration_seconds,
+        processing_time_seconds=summary.processing_time_seconds,
         language=summary.language,
         warnings=tuple(summary.warnings),
-        size_bytes=summary.result.bytes,
+        bytes=summary.result.bytes,
         audio_etag=summary.audio_etag,
     )
 

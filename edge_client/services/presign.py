@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from functools import partial
 from urllib.parse import parse_qs, urlsplit
 
@@ -107,19 +106,12 @@ MAX_ESTIMATE_S = 172_800.0
 """An estimate never says more than two days; a big file is rather well encoded than that long."""
 
 
-class LengthSource(StrEnum):
-    """Where a length comes from."""
-
-    HEADER = "header"
-    ESTIMATE = "estimate"
-
-
 @dataclass(frozen=True)
 class Length:
-    """A recording's length in seconds, and how it is known."""
+    """A recording's length in seconds, as its header says or as its size lets expect."""
 
     duration_s: float
-    source: LengthSource
+    is_estimate: bool = False
 
 
 def recording_length(head: bytes, object_bytes: int) -> Length:
@@ -128,10 +120,10 @@ def recording_length(head: bytes, object_bytes: int) -> Length:
         header = parse_wav(head)
     except NotWav:
         estimate_s = min(object_bytes / ASSUMED_BYTES_PER_S, MAX_ESTIMATE_S)
-        return Length(estimate_s, LengthSource.ESTIMATE)
+        return Length(estimate_s, is_estimate=True)
     there = max(0, object_bytes - header.data_offset)
     data_bytes = there if header.data_bytes is None else min(header.data_bytes, there)
-    return Length(data_bytes / header.bytes_per_s, LengthSource.HEADER)
+    return Length(data_bytes / header.bytes_per_s)
 
 
 RESULT_CONTENT_TYPE = "application/json"

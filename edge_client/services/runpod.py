@@ -12,6 +12,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from http.cookiejar import DefaultCookiePolicy
@@ -397,15 +398,11 @@ class IdleMonitor:
             now = self._clock.monotonic()
             if self._looked_at is None or now - self._looked_at >= LEAST_BETWEEN_LOOKS_S:
                 self._looked_at = now
-                idle = self._is_idle()
-                self._since = None if not idle else now if self._since is None else self._since
+                before, self._since = self._since, None
+                with suppress(Unreachable, RunpodError):
+                    if is_idle(self._api.health()):
+                        self._since = now if before is None else before
             return self._since
-
-    def _is_idle(self) -> bool:
-        try:
-            return is_idle(self._api.health())
-        except (Unreachable, RunpodError):
-            return False
 
 
 def is_idle(health: Mapping[str, Any]) -> bool:

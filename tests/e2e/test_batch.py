@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
-from devstack import EventKind
 from edge_client.jobs.transcript import parse
 from edge_client.session import Session
-from tests.e2e.conftest import ROOT, UNREADABLE, Bench
+from tests.e2e.conftest import UNREADABLE, Bench, RunningEdge
 
 USER = "batch"
 SESSIONS = [Session(USER, f"s{number}") for number in range(3)]
@@ -22,11 +18,14 @@ def test_box_that_is_killed_loses_nothing_and_the_next_submits_each_session_once
 ) -> None:
     for session in SESSIONS:
         bench.put(session.audio_key, short_wav)
-    before = submissions(bench)
-    kill_after_first_submission(bench, tmp_path / "killed.log")
+    before = len(bench.submissions())
+    log = tmp_path / "killed.log"
+    killed = RunningEdge(bench, log, "batch", "--user", USER, "--max-in-flight", "1")
+    killed.until(" submitted: ")
+    assert killed.end(signal.SIGKILL) == -signal.SIGKILL
     said = bench.edge_client("batch", "--user", USER)
     assert "Complete: 3 succeeded, 0 failed" in said
-    assert submissions(bench) - before == len(SESSIONS)
+    assert len(bench.submissions()) - before == len(SESSIONS)
     for session in SESSIONS:
         lines = parse(bench.read(session.result_key)).lines
         assert sum(len(line.text.split()) for line in lines) > 5
@@ -38,23 +37,4 @@ def test_box_that_is_killed_loses_nothing_and_the_next_submits_each_session_once
     assert "Complete: 1 succeeded, 1 failed" in said
     assert "already done: 1" in said
     assert f"{SESSIONS[1].prefix}: AUDIO_UNREADABLE" in said
-    assert submissions(bench) - before == len(SESSIONS) + 2
-
-
-def submissions(bench: Bench) -> int:
-    return len(bench.stack.queue_events(EventKind.SUBMITTED))
-
-
-def kill_after_first_submission(bench: Bench, log: Path) -> None:
-    """Start a batch of one job at a time, and SIGKILL it once that is in flight."""
-    command = [sys.executable, "-m", "edge_client", "batch", "--user", USER, "--max-in-flight", "1"]
-    with log.open("wb") as output:
-        batch = subprocess.Popen(command, env=bench.env, cwd=ROOT, stderr=output)
-    deadline = time.monotonic() + 60
-    while " submitted: " not in log.read_text():
-        assert batch.poll() is None, log.read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    batch.send_signal(signal.SIGKILL)
-    assert batch.wait(10) == -signal.SIGKILL
-    bench.printed.append(log.read_text())
+    assert len(bench.submissions()) - before == len(SESSIONS) + 2

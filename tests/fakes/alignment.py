@@ -134,9 +134,8 @@ def stock_sentences(
     asked = {"start": segment.start, "end": segment.end, "text": segment.text}
     try:
         with _splitters_kept():
-            found = whisperx.align(
-                [asked], aligner.model, aligner.metadata, waveform.float32, "cpu"
-            )
+            sound = waveform.part(0, len(waveform.samples))
+            found = whisperx.align([asked], aligner.model, aligner.metadata, sound, "cpu")
     except (KeyError, ValueError, IndexError):
         return []
     return [_sentence(s) for s in found["segments"] if s["words"] or s["text"] != segment.text]

@@ -170,7 +170,8 @@ def smooth_scores(
 
 def activity_of(scores: npt.NDArray[np.float32], stand_in: StandIn, threshold: float) -> Activity:
     """Record scores in three parts."""
-    recorder = ActivityRecorder(stand_in, threshold)  # type: ignore[arg-type]
+    kept = None if stand_in.is_powerset else threshold
+    recorder = ActivityRecorder(stand_in, kept)  # type: ignore[arg-type]
     for part in np.array_split(scores, 3):
         if len(part):
             recorder.add(part)

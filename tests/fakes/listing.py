@@ -59,30 +59,22 @@ def page_of(
     return found, folders, len(entries) > limit
 
 
-def answer_to(
-    objects: Mapping[str, Described], query: Mapping[str, list[str]], page_keys: int
-) -> bytes:
+def answer_to(objects: Mapping[str, Described], asked: Mapping[str, str], page_keys: int) -> bytes:
     """Answer a LIST; its continuation token is the last entry of its page."""
-    asked = {name: values[0] for name, values in query.items()}
     after = unquote_plus(asked.get("continuation-token", "")) or asked.get("start-after", "")
     limit = min(page_keys, int(asked.get("max-keys", "1000")))
-    page = page_of(
-        objects, bytewise, asked.get("prefix", ""), after, asked.get("delimiter", ""), limit
-    )
-    keys, folders, more = page
-    shown = quote_plus if asked.get("encoding-type") == "url" else escape
-    body = "".join(_entry(shown(key), objects[key]) for key in keys)
-    body += "".join(
-        f"<CommonPrefixes><Prefix>{shown(f)}</Prefix></CommonPrefixes>" for f in folders
-    )
+    prefix, delimiter = asked.get("prefix", ""), asked.get("delimiter", "")
+    keys, folders, more = page_of(objects, bytewise, prefix, after, delimiter, limit)
+    is_url = asked.get("encoding-type") == "url"
+    shown = quote_plus if is_url else escape
+    parts = [f"<IsTruncated>{str(more).lower()}</IsTruncated>"]
+    parts += ["<EncodingType>url</EncodingType>"] * is_url
+    parts += [_entry(shown(key), objects[key]) for key in keys]
+    parts += [f"<CommonPrefixes><Prefix>{shown(f)}</Prefix></CommonPrefixes>" for f in folders]
     if more:
         last = max([*keys, *folders], key=bytewise, default="")
-        body += f"<NextContinuationToken>{quote_plus(last)}</NextContinuationToken>"
-    encoding = "<EncodingType>url</EncodingType>" if shown is quote_plus else ""
-    return (
-        f"<ListBucketResult>{encoding}<IsTruncated>{str(more).lower()}</IsTruncated>"
-        f"{body}</ListBucketResult>"
-    ).encode()
+        parts.append(f"<NextContinuationToken>{quote_plus(last)}</NextContinuationToken>")
+    return f"<ListBucketResult>{''.join(parts)}</ListBucketResult>".encode()
 
 
 def _entry(shown_key: str, stored: Described) -> str:

@@ -5,68 +5,20 @@ They speak HTTP to the real boto3 and requests, so what is tested is what crosse
 
 import hashlib
 import json
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.fakes import listing
+from tests.fakes.loopback import LoopbackServer, send
 
 BUCKET = "recordings"
 FOLDERS_A_PAGE = 2
 """Small, so that paging is always tested."""
-
-
-class LoopbackServer:
-    """An HTTP server in a thread; `answer` is called with each request."""
-
-    def __init__(self) -> None:
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True  # else header and body wait 40 ms for each other
-
-            def handle_one(self) -> None:
-                length = int(self.headers.get("Content-Length") or 0)
-                outer.answer(self, self.rfile.read(length))
-
-            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_one
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,))
-
-    def __enter__(self) -> Any:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
-
-    def answer(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
-        """Answer one request."""
-        raise NotImplementedError
-
-
-def send(request: BaseHTTPRequestHandler, status: int, body: bytes = b"", **headers: str) -> None:
-    request.send_response(status)
-    headers.setdefault("Content_Length", str(len(body)))
-    for name, value in headers.items():
-        request.send_header(name.replace("_", "-"), value)
-    request.end_headers()
-    if request.command != "HEAD":
-        request.wfile.write(body)
 
 
 @dataclass
@@ -133,13 +85,11 @@ class S3Server(LoopbackServer):
         send(request, status, f"<Error><Code>{code}</Code></Error>".encode())
 
     def _put(self, request: BaseHTTPRequestHandler, key: str, body: bytes) -> None:
-        there = self.objects.get(key)
-        if request.headers.get("If-None-Match") == "*" and there is not None:
-            return self._error(request, 412, "PreconditionFailed")
-        wanted = request.headers.get("If-Match")
+        there, wanted = self.objects.get(key), request.headers.get("If-Match")
         if wanted is not None and there is None:
             return self._error(request, 404, "NoSuchKey")
-        if wanted is not None and there is not None and there.etag != wanted:
+        is_other = wanted is not None and wanted != there.etag
+        if is_other or (there and request.headers.get("If-None-Match") == "*"):
             return self._error(request, 412, "PreconditionFailed")
         self.objects[key] = Stored(body, self.now, request.headers.get("Content-Type"))
         return send(request, 200, ETag=self.objects[key].etag)
@@ -148,22 +98,22 @@ class S3Server(LoopbackServer):
         found = self.objects.get(key)
         if found is None:
             return self._error(request, 404, "NoSuchKey")
-        body, status = found.body, 200
         headers = {"Last_Modified": format_datetime(found.modified_at, usegmt=True)}
-        if wanted := request.headers.get("Range"):
-            if not body:
-                return self._error(request, 416, "InvalidRange")
-            first, last = wanted.removeprefix("bytes=").split("-")
-            body, status = body[int(first) : int(last) + 1], 206
-            headers["Content_Range"] = (
-                f"bytes {first}-{int(first) + len(body) - 1}/{len(found.body)}"
-            )
-        return send(request, status, body, ETag=found.etag, **headers)
+        headers["ETag"] = found.etag
+        wanted = request.headers.get("Range")
+        if not wanted:
+            return send(request, 200, found.body, **headers)
+        if not found.body:
+            return self._error(request, 416, "InvalidRange")
+        first, last = map(int, wanted.removeprefix("bytes=").split("-"))
+        body = found.body[first : last + 1]
+        span = f"bytes {first}-{first + len(body) - 1}/{len(found.body)}"
+        return send(request, 206, body, Content_Range=span, **headers)
 
     def _bucket(self, request: BaseHTTPRequestHandler, query: dict[str, list[str]]) -> None:
         self.lists.append({name: values[0] for name, values in query.items()})
         page_keys = FOLDERS_A_PAGE if "delimiter" in query else self.page_keys
-        body = listing.answer_to(self.objects, query, page_keys)
+        body = listing.answer_to(self.objects, self.lists[-1], page_keys)
         return send(request, 200, body, x_amz_bucket_region="eu-west-1")
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
 
 import pytest
 import stamina
 
 from bucketscribe_contract import PresignedUrl
+from tests.fakes.loopback import LoopbackServer
 from worker.host.log import quiet_libraries
 from worker.settings import WorkerSettings
 
@@ -28,10 +28,12 @@ def no_sleep_between_retries() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def models() -> Models:
     """The demo models, as a worker loads them."""
+    from worker.models.folder import find_models
     from worker.models.load import load_models
 
     quiet_libraries()
-    return load_models(WorkerSettings())
+    settings = WorkerSettings()
+    return load_models(settings, find_models(settings))
 
 
 @dataclass
@@ -57,40 +59,28 @@ class LoopbackS3:
         return PresignedUrl(f"http://127.0.0.1:{self.port}{path}")
 
 
+class _Server(LoopbackServer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.s3 = LoopbackS3(self.port)
+
+    def answer(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        self.s3.requests.append((request.command, request.path, dict(request.headers), body))
+        answers = self.s3.answers
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        headers = {"Date": request.date_time_string()} | answer.headers
+        if "Transfer-Encoding" not in headers:
+            headers.setdefault("Content-Length", str(len(answer.body)))
+        request.send_response_only(answer.status)
+        for name, value in headers.items():
+            request.send_header(name, value)
+        request.end_headers()
+        request.wfile.write(answer.body[: answer.drop_after])
+        request.close_connection = True
+
+
 @pytest.fixture
 def s3() -> Iterator[LoopbackS3]:
     """A server on loopback, for one test."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
-    loopback = LoopbackS3(server.server_port)
-    server.loopback = loopback  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield loopback
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    def _answer(self) -> None:
-        loopback: LoopbackS3 = self.server.loopback  # type: ignore[attr-defined]
-        sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        loopback.requests.append((self.command, self.path, dict(self.headers), sent))
-        answers = loopback.answers
-        answer = answers.pop(0) if len(answers) > 1 else answers[0]
-        self.send_response_only(answer.status)
-        if "Date" not in answer.headers:
-            self.send_header("Date", self.date_time_string())
-        if "Content-Length" not in answer.headers and "Transfer-Encoding" not in answer.headers:
-            self.send_header("Content-Length", str(len(answer.body)))
-        for name, value in answer.headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(answer.body[: answer.drop_after])
-        self.close_connection = True
-
-    do_GET = do_PUT = _answer  # noqa: N815
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+    with _Server() as server:
+        yield server.s3

@@ -2,7 +2,12 @@
 
 ``python -m tests.fakes.worker_process`` answers at once, many jobs at a time, and posts a result
 again until the queue takes it, so that a queue that restarts loses none. What it does is in the
-session's name after the last ``--``: see `Answers`.
+session's name after the last ``--``:
+
+fail            fails for good
+flaky           the first job of the session fails in a way that another can mend
+upload_failed   the transcript comes in the job's output
+slow-N          takes N seconds
 """
 
 from __future__ import annotations
@@ -15,9 +20,10 @@ import os
 import queue
 import threading
 import time
-from http.client import HTTPConnection, HTTPException
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import urllib3
 
 from bucketscribe_contract import (
     FailureCode,
@@ -32,60 +38,25 @@ from bucketscribe_contract import (
 
 SLOTS = 12
 PING_S = 2.0
-PATIENCE_S = 60.0
-AGAIN_S = 0.1
 AWAY = JobFailure.of(FailureCode.STORAGE_UNAVAILABLE, "S3 is away", Stage.FETCH)
-
-
-class Http(threading.local):
-    """A connection a thread and host: keep-alive, and the very URL that was signed."""
-
-    def __init__(self) -> None:
-        self._connections: dict[str, HTTPConnection] = {}
-
-    def send(
-        self, method: str, url: str, body: bytes | None = None, **headers: str
-    ) -> tuple[int, bytes]:
-        """Send a request; an OSError or HTTPException leaves no connection behind."""
-        host = urlsplit(url).netloc
-        target = url[url.index(host) + len(host) :]
-        names = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection = self._connections.setdefault(host, HTTPConnection(host, timeout=PATIENCE_S))
-        try:
-            connection.request(method, target, body, names)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        except (OSError, HTTPException):
-            connection.close()
-            raise
-
-
-http = Http()
-
-
-def insist(method: str, url: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
-    """Send a request again until it is answered, by anything but 5xx."""
-    deadline_s = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            status, answer = http.send(method, url, body, **headers)
-            if status < 500:
-                return status, answer
-            problem: object = status
-        except (OSError, HTTPException) as exc:
-            problem = type(exc).__name__
-        if time.monotonic() > deadline_s:
-            raise TimeoutError(f"{method} of {urlsplit(url).path}: {problem}")
-        time.sleep(AGAIN_S)
+UNREADABLE = JobFailure.of(FailureCode.AUDIO_UNREADABLE, "no audio in it", Stage.DECODE)
+http = urllib3.PoolManager(
+    maxsize=2 * SLOTS,
+    timeout=60.0,
+    retries=urllib3.Retry(  # for a minute: of anything but an answer below 500
+        600, backoff_factor=0.1, backoff_max=0.1, allowed_methods=None,
+        status_forcelist=range(500, 600),
+    ),
+)  # fmt: skip
 
 
 def transcript(request_id: str | None) -> bytes:
     """Return a small transcript that readers accept."""
     lines = [("SPEAKER_00", "Hello & welcome."), ("SPEAKER_01", "Thank you.")]
-    segments = (
+    segments = [
         Segment(id=i, start=i * 2.0, end=i * 2.0 + 1.5, text=text, speaker=who, words=())
         for i, (who, text) in enumerate(lines)
-    )
+    ]
     made = Transcript(
         segments=tuple(segments),
         speakers=("SPEAKER_00", "SPEAKER_01"),
@@ -97,72 +68,6 @@ def transcript(request_id: str | None) -> bytes:
         request_id=request_id,
     )
     return made.model_dump_json().encode()
-
-
-class Answers:
-    """What is posted for a job: an output or an error, by what the job is to do.
-
-    fail            fails for good
-    flaky           the first job of the session fails in a way that another can mend
-    upload_failed   the transcript comes in the job's output
-    slow-N          takes N seconds, 60 if there is no number
-    """
-
-    def __init__(self) -> None:
-        self._failed_once: set[str] = set()
-
-    def pause_s(self, asked: dict[str, Any]) -> float:
-        """Return how long a job takes before it is done; the caller sleeps as it can be ended."""
-        what, number = _wish(asked)
-        return float(number or 60) if what == "slow" else 0.0
-
-    def to(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """Do a job."""
-        name, (what, _) = _name(asked), _wish(asked)
-        if what == "fail":
-            failure = JobFailure.of(FailureCode.AUDIO_UNREADABLE, "no audio in it", Stage.DECODE)
-            return {"error": failure.model_dump_json()}
-        if what == "flaky" and name not in self._failed_once:
-            self._failed_once.add(name)
-            return {"error": AWAY.model_dump_json()}
-        return _deliver(asked, is_away=what == "upload_failed")
-
-
-def _name(asked: dict[str, Any]) -> str:
-    return unquote(urlsplit(asked["result_url"]).path).split("/")[-2]
-
-
-def _wish(asked: dict[str, Any]) -> tuple[str, str]:
-    what, _, number = _name(asked).rpartition("--")[2].partition("-")
-    return what, number
-
-
-def _deliver(asked: dict[str, Any], is_away: bool) -> dict[str, Any]:
-    """Read the recording, store the transcript; return a summary, or both where S3 is away."""
-    request_id = asked.get("request_id")
-    body = transcript(request_id)
-    stored = StoredResult(bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
-    status, first = insist("GET", asked["audio_url"], Range="bytes=0-0")
-    if status != 206 or len(first) != 1:
-        failure = JobFailure.of(FailureCode.AUDIO_FORBIDDEN, f"S3 answers {status}", Stage.FETCH)
-        return {"error": failure.model_dump_json()}
-    if not is_away:
-        status, _ = insist("PUT", asked["result_url"], body, Content_Type="application/json")
-        is_away = status != 200
-    if is_away:
-        packed = base64.b64encode(gzip.compress(body)).decode()
-        lost = UploadFailed(failure=AWAY, transcript_gzip_base64=packed, result=stored)
-        return lost.model_dump(mode="json")
-    return JobSummary(
-        segments_count=2,
-        speakers_count=2,
-        duration_seconds=4.0,
-        processing_time_seconds=0.1,
-        language="en",
-        result=stored,
-        timings={Stage.TRANSCRIBE: 0.1},
-        request_id=request_id,
-    ).model_dump(mode="json")
 
 
 class InstantWorker:
@@ -177,7 +82,7 @@ class InstantWorker:
         self._ping = env["RUNPOD_WEBHOOK_PING"].replace("$RUNPOD_POD_ID", worker_id)
         self._slots = threading.BoundedSemaphore(SLOTS)
         self._jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._answers = Answers()
+        self._failed_once: set[str] = set()
 
     def run(self) -> None:
         """Work until the process is ended."""
@@ -188,8 +93,8 @@ class InstantWorker:
             free = 1
             while self._slots.acquire(blocking=False):
                 free += 1
-            status, answer = insist("GET", f"{self._take}&job_in_progress=0&batch_size={free}")
-            jobs = json.loads(answer) if status == 200 else []
+            answer = http.request("GET", f"{self._take}&job_in_progress=0&batch_size={free}")
+            jobs = answer.json() if answer.status == 200 else []
             for job in jobs:
                 self._jobs.put(job)
             for _ in range(free - len(jobs)):
@@ -198,18 +103,60 @@ class InstantWorker:
     def _work(self) -> None:
         while True:
             job = self._jobs.get()
-            time.sleep(self._answers.pause_s(job["input"]))
-            output = self._answers.to(job["input"])
-            answer = output if "error" in output else {"output": output}
+            output = self._do(job["input"])
+            if isinstance(output, JobFailure):
+                answer = {"error": output.model_dump_json()}
+            else:
+                answer = {"output": output.model_dump(mode="json")}
             url = f"{self._done.replace('$ID', job['id'])}&isStream=false"
-            form = "application/x-www-form-urlencoded"
-            insist("POST", url, json.dumps(answer).encode(), Content_Type=form)
+            form = {"Content-Type": "application/x-www-form-urlencoded"}
+            http.request("POST", url, body=json.dumps(answer).encode(), headers=form)
             self._slots.release()
+
+    def _do(self, asked: dict[str, Any]) -> JobFailure | JobSummary | UploadFailed:
+        """Do a job, as its session's name says."""
+        name = unquote(urlsplit(asked["result_url"]).path).split("/")[-2]
+        what, _, number = name.rpartition("--")[2].partition("-")
+        if what == "slow":
+            time.sleep(float(number))
+        if what == "fail":
+            return UNREADABLE
+        if what == "flaky" and name not in self._failed_once:
+            self._failed_once.add(name)
+            return AWAY
+        return deliver(asked, is_away=what == "upload_failed")
 
     def _ping_for_ever(self) -> None:
         while True:
-            insist("GET", self._ping)
+            http.request("GET", self._ping)
             time.sleep(PING_S)
+
+
+def deliver(asked: dict[str, Any], is_away: bool) -> JobFailure | JobSummary | UploadFailed:
+    """Read the recording, store the transcript; return a summary, or both where S3 is away."""
+    request_id = asked.get("request_id")
+    body = transcript(request_id)
+    stored = StoredResult(bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
+    first = http.request("GET", asked["audio_url"], headers={"Range": "bytes=0-0"})
+    if first.status != 206 or len(first.data) != 1:
+        message = f"S3 answers {first.status}"
+        return JobFailure.of(FailureCode.AUDIO_FORBIDDEN, message, Stage.FETCH)
+    if not is_away:
+        form = {"Content-Type": "application/json"}
+        is_away = http.request("PUT", asked["result_url"], body=body, headers=form).status != 200
+    if is_away:
+        packed = base64.b64encode(gzip.compress(body)).decode()
+        return UploadFailed(failure=AWAY, transcript_gzip_base64=packed, result=stored)
+    return JobSummary(
+        segments_count=2,
+        speakers_count=2,
+        duration_seconds=4.0,
+        processing_time_seconds=0.1,
+        language="en",
+        result=stored,
+        timings={Stage.TRANSCRIBE: 0.1},
+        request_id=request_id,
+    )
 
 
 if __name__ == "__main__":

@@ -1,30 +1,35 @@
-"""Workers that are killed, told to leave or told to stop."""
+"""Workers that are killed, told to leave, told to stop, or broken inside a job."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-from tests.faults.case import Cancelled, Case
-from tests.faults.cases_queue import is_run, with_policy
+from tests.faults.case import Cancelled, Case, Done, Failed
+from tests.faults.cases_edge import submitted_with, with_timeout
 from tests.faults.orders import END, RUN, TAKE, Order
-from tests.faults.proxy import Rule
 from tests.faults.scene import EdgeSaid, Scene
-from tests.processes import group_members, is_running
+from tests.processes import group_members, is_running, wait_until
 
 STAGES = (
     "fetch", "decode", "find_speech", "transcribe", "align", "diarize", "attribute", "deliver",
 )  # fmt: skip
+DEGRADED = {
+    "align": Done("ALIGNMENT_FAILED", text_only=True),
+    "diarize": Done("DIARIZATION_FAILED", text_only=True),
+}
+"""What follows the text is not worth paying twice."""
+MODELS = {"aligner": "align", "diarization": "diarize"}
 FREE_AGAIN_S = 10.0
+URL_LIFE_S = 10
+ALWAYS = 99
 
 
 def cancel_in(stage: str) -> Callable[[Scene], EdgeSaid]:
-    """Cancel when the stage has begun."""
-
     def act(scene: Scene) -> EdgeSaid:
-        answer = scene.start_edge("submit", scene.prefix, "--wait", "--json", "--timeout", "180")
+        answer = scene.start_submit()
         scene.wait_for(stage)
-        cancelled = scene.edge("cancel", scene.prefix, "--json")
+        cancelled = scene.start_edge("cancel", scene.prefix, "--json")()
         assert cancelled.code == 0, cancelled.text
         at = time.time()
         said = answer()
@@ -38,15 +43,23 @@ def cancel_in(stage: str) -> Callable[[Scene], EdgeSaid]:
 def group_is_gone(scene: Scene) -> str:
     """See that nothing of the first worker is left: its pings come from another process."""
     pid = scene.entries(RUN)[0].pid
-    scene.until(lambda: not group_members(pid), "the end of the worker's processes", 20.0)
+    wait_until(lambda: not group_members(pid), 20.0, "the end of the worker's processes")
     return ""
 
 
 def left(scene: Scene) -> str:
     """See that the worker left by itself, soon after its job."""
     pid = scene.entries(RUN)[0].pid
-    scene.until(lambda: not is_running(pid), "the worker's leave", 40.0)
+    wait_until(lambda: not is_running(pid), 40.0, "the worker's leave")
     return group_is_gone(scene)
+
+
+def was_replaced(scene: Scene) -> str:
+    """See that the first worker left, as it asked to."""
+    left(scene)
+    first, *_, last = scene.entries(RUN)
+    assert last.pid != first.pid, "the same worker went on"
+    return "the first worker left, another ran it"
 
 
 def given_back(scene: Scene) -> str:
@@ -56,42 +69,130 @@ def given_back(scene: Scene) -> str:
     return "queued again"
 
 
-def died(stage: str) -> Case:
-    """SIGKILL in a stage."""
-    order = Order(stage, "die")
-    return Case(f"worker: SIGKILL in {stage}", runs=2, order=order, check=group_is_gone)
+def ending_soon(scene: Scene) -> dict[str, str]:
+    content_type = "application/json"
+    url = scene.presign("transcription.json", URL_LIFE_S, ContentType=content_type)
+    return {"result_url": url}
 
 
-def told_to_leave(stage: str) -> Case:
-    """SIGTERM in a stage."""
-    return Case(f"worker: SIGTERM in {stage}", order=Order(stage, "leave"), check=left)
+def no_gpu_work_in_vain(scene: Scene) -> str:
+    """See that the first run ended before its models were asked."""
+    count = len(scene.entries("transcribe"))
+    assert count == 1, f"transcribed {count} times"
+    return "transcribed once"
 
 
-def cancelled(stage: str) -> Case:
-    """Cancellation in a stage."""
-    return Case(
-        f"worker: cancelled in {stage}",
-        Cancelled(too_late=stage == "deliver"),
-        order=Order(stage, "pause"),
-        act=cancel_in(stage),
-    )
-
-
-KILLED = [died(stage) for stage in STAGES]
+KILLED = [
+    Case(f"worker: SIGKILL in {stage}", runs=2, order=Order(stage, "die"), check=group_is_gone)
+    for stage in STAGES
+]
 LEFT = [
-    *(told_to_leave(stage) for stage in STAGES),
-    Case(
-        "worker: job handed over after SIGTERM",
-        order=Order(TAKE, "leave"),
-        check=given_back,
-    ),
+    *(Case(f"worker: SIGTERM in {s}", order=Order(s, "leave"), check=left) for s in STAGES),
+    Case("worker: job handed over after SIGTERM", order=Order(TAKE, "leave"), check=given_back),
 ]
 STOPPED = [
-    *(cancelled(stage) for stage in STAGES),
+    *(
+        Case(
+            f"worker: cancelled in {stage}",
+            Cancelled(too_late=stage == "deliver"),
+            order=Order(stage, "pause"),
+            act=cancel_in(stage),
+        )
+        for stage in STAGES
+    ),
     Case(
         "worker: executionTimeout",
         runs=2,
         order=Order("transcribe", "pause"),
-        queue=lambda _: [Rule(is_run, with_policy(8_000))],
+        rules=[with_timeout(8_000)],
+    ),
+]
+OUT_OF_MEMORY = [
+    *(
+        Case(f"out of memory in {stage}", runs=runs, order=Order(stage, "run out of host memory"))
+        for stage, runs in (("fetch", 2), ("decode", 2), ("attribute", 2), ("deliver", 1))
+    ),
+    *(
+        Case(
+            f"out of memory in {stage} above a batch of {batch}",
+            Done(warning=f"BATCH_REDUCED: {stage.removeprefix('find_')} {batch}"),
+            order=Order(stage, "run out of memory", batch),
+            recording="long",
+        )
+        for stage, batch in (("find_speech", 2), ("transcribe", 1), ("diarize", 2))
+    ),
+    *(
+        Case(
+            f"out of memory in {stage} with a batch of 1",
+            runs=2,
+            order=Order(stage, "run out of memory"),
+        )
+        for stage in ("find_speech", "transcribe", "align", "diarize")
+    ),
+    Case(
+        "out of memory in transcribe, each time",
+        Failed("OUT_OF_MEMORY"),
+        runs=3,
+        order=Order("transcribe", "run out of memory", runs=ALWAYS),
+    ),
+]
+BROKEN = [
+    *(
+        Case(
+            f"worker: {stage} raises",
+            DEGRADED.get(stage, Done()),
+            runs=1 if stage in (*DEGRADED, "deliver") else 2,
+            order=Order(stage, "raise"),
+        )
+        for stage in STAGES
+    ),
+    Case(
+        "worker: transcribe raises, each time",
+        Failed("INTERNAL"),
+        runs=2,
+        order=Order("transcribe", "raise", runs=ALWAYS),
+    ),
+    Case(
+        "worker: CUDA error in transcribe",
+        runs=2,
+        order=Order("transcribe", "meet a CUDA error"),
+        check=was_replaced,
+    ),
+    Case(
+        "worker: result URL ends before the work would",
+        runs=2,
+        rules=[submitted_with("input", ending_soon)],
+        check=no_gpu_work_in_vain,
+    ),
+    *(
+        Case(
+            f"{what} raises",
+            DEGRADED[stage],
+            order=Order(stage, "have its model raise", runs=ALWAYS),
+        )
+        for what, stage in MODELS.items()
+    ),
+    *(
+        Case(
+            f"{what} raises, strict",
+            Failed("INTERNAL"),
+            runs=2,
+            order=Order(stage, "have its model raise", runs=ALWAYS),
+            rules=[submitted_with("input", lambda _: {"strict": True}, times=9)],
+        )
+        for what, stage in MODELS.items()
+    ),
+    Case("disk full before the download", runs=2, order=Order("fetch", "find the disk full")),
+    Case(
+        "disk full during the download",
+        runs=2,
+        order=Order("fetch", "fill the disk", 5 << 20),
+        recording="padded",
+    ),
+    Case(
+        "disk full, each time",
+        Failed("INTERNAL"),
+        runs=2,
+        order=Order("fetch", "find the disk full", runs=ALWAYS),
     ),
 ]

@@ -16,7 +16,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +24,15 @@ sys.path.insert(0, str(ROOT))
 
 from runpod.serverless.modules import rp_scale  # noqa: E402
 
-from tests.faults.misdeeds import MISDEEDS, Deed, inflated  # noqa: E402
+from tests.faults.misdeeds import MISDEEDS, inflated  # noqa: E402
 from tests.faults.orders import END, FOLDER_VARIABLE, RUN, TAKE, Entry, Folder, session_of  # noqa: E402
 from worker import http as storage  # noqa: E402
 from worker import pipeline, runtime  # noqa: E402
 from worker.cancel import CancelToken  # noqa: E402
 
 LIGHT_STAGES = ("fetch", "decode", "deliver")
-MODEL_STAGES = {
-    "speech": "find_speech",
-    "transcribe": "transcribe",
-    "align": "align",
-    "diarize": "diarize",
-    "attribute": "attribute",
+MODEL_STAGES = {"speech": "find_speech"} | {
+    stage: stage for stage in ("transcribe", "align", "diarize", "attribute")
 }
 """Modules of ``worker.stages`` that import torch, and their stages."""
 SHORT_STALL_S = 3.0
@@ -51,17 +46,22 @@ class Current:
     token = CancelToken()
 
 
+def note(what: str, session: str, into: str | None = None) -> None:
+    """Append to the log."""
+    folder.log(Entry(session, what, os.getpid(), time.time(), into))
+
+
 def noted(run: Callable[..., Any]) -> Callable[..., Any]:
     """Log each run of the handler."""
 
     @functools.wraps(run)
     def noting(self: Any, raw: Any, token: CancelToken, *args: Any, **kwargs: Any) -> Any:
         Current.session, Current.token = session_of(raw), token
-        note(RUN)
+        note(RUN, Current.session)
         try:
             return run(self, raw, token, *args, **kwargs)
         finally:
-            note(END)
+            note(END, Current.session)
 
     return noting
 
@@ -71,15 +71,16 @@ def watched(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def watching(*args: Any, **kwargs: Any) -> Any:
-        into = next((str(a) for a in args if isinstance(a, Path)), None)
-        note(stage, into)
-        order = folder.order(Current.session)
-        runs = len(folder.entries(Current.session, RUN))
-        with ExitStack() as misdeed:
-            if order is not None and order.stage == stage and runs <= order.runs:
-                if order.do == "inflate":
-                    return inflate(function(*args, **kwargs), int(order.amount))
-                misdeed.enter_context(MISDEEDS[order.do](Deed(order, Current.token)))
+        session = Current.session
+        note(stage, session, next((str(a) for a in args if isinstance(a, Path)), None))
+        order, runs = folder.order(session), len(folder.entries(session, RUN))
+        if order is None or order.stage != stage or runs > order.runs:
+            return function(*args, **kwargs)
+        if order.do == "inflate":  # a long recording's transcript of a short one's
+            made = inflated(function(*args, **kwargs), order.amount)
+            folder.expect(session, [segment.model_dump(mode="json") for segment in made])
+            return made
+        with MISDEEDS[order.do](order, Current.token):
             return function(*args, **kwargs)
 
     return watching
@@ -110,24 +111,12 @@ def handed_over(get_job: Callable[..., Any]) -> Callable[..., Any]:
             order = folder.order(session)
             if order is None or order.stage != TAKE or folder.entries(session, TAKE):
                 continue
-            folder.log(Entry(session, TAKE, os.getpid(), time.time()))
+            note(TAKE, session)
             os.kill(os.getpid(), signal.SIGTERM)
             await asyncio.sleep(0.5)
         return jobs
 
     return taking
-
-
-def inflate(segments: Any, size: int) -> Any:
-    """Make a long recording's transcript of a short one's, and tell the suite."""
-    made = inflated(segments, size)
-    folder.expect(Current.session, [segment.model_dump(mode="json") for segment in made])
-    return made
-
-
-def note(what: str, into: str | None = None) -> None:
-    """Append to the log."""
-    folder.log(Entry(Current.session, what, os.getpid(), time.time(), into))
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """What a worker can do to itself in a stage. Imported by ``faulty_handler.py`` only.
 
-A misdeed takes the running job and gives a context manager around the stage's own function:
-before it, after it, or for its time.
+A misdeed takes its order and the running job's cancel token, and gives a context manager around the
+stage's own function: before it, after it, or for its time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,21 +24,13 @@ from tests.faults.orders import Order
 from worker.cancel import CancelToken
 
 PAUSE_S = 60.0
-
-
-@dataclass(frozen=True)
-class Deed:
-    """An order, and the job that it is for."""
-
-    order: Order
-    token: CancelToken
-
-
-Misdeed = Callable[[Deed], AbstractContextManager[Any]]
+CUDA = "CUDA error: an illegal memory access was encountered"
+"""After it every CUDA call of the process fails: such a worker must be replaced."""
+Misdeed = Callable[[Order, CancelToken], AbstractContextManager[Any]]
 
 
 @contextmanager
-def killed(_: Deed) -> Iterator[None]:
+def killed(*_: object) -> Iterator[None]:
     """Die when the stage has done its work and nobody knows yet."""
     yield
     os.kill(os.getpid(), signal.SIGKILL)
@@ -47,7 +38,7 @@ def killed(_: Deed) -> Iterator[None]:
 
 
 @contextmanager
-def terminated(_: Deed) -> Iterator[None]:
+def terminated(*_: object) -> Iterator[None]:
     """Be told to leave while the stage runs."""
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(0.5)
@@ -55,40 +46,37 @@ def terminated(_: Deed) -> Iterator[None]:
 
 
 @contextmanager
-def paused(deed: Deed) -> Iterator[None]:
+def paused(_: Order, token: CancelToken) -> Iterator[None]:
     """Stand still until the job is cancelled."""
-    deadline = time.monotonic() + (deed.order.amount or PAUSE_S)
-    while not deed.token.is_cancelled and time.monotonic() < deadline:
+    deadline = time.monotonic() + PAUSE_S
+    while not token.is_cancelled and time.monotonic() < deadline:
         time.sleep(0.02)
     yield
 
 
-def raising(error: Callable[[str], Exception]) -> Misdeed:
-    """Make a misdeed of an error; it is given the stage's name."""
+def raising(error: type[Exception], message: str = "injected") -> Misdeed:
+    """Make a misdeed of an error."""
 
     @contextmanager
-    def misdeed(deed: Deed) -> Iterator[None]:
-        raise error(f"injected in {deed.order.stage}")
+    def misdeed(order: Order, _: CancelToken) -> Iterator[None]:
+        raise error(f"{message} in {order.stage}")
         yield
 
     return misdeed
 
 
-@contextmanager
-def disk_full_before(_: Deed) -> Iterator[None]:
+def disk_full_before(*_: object) -> AbstractContextManager[Any]:
     """See a disk that has no room."""
-    with patch("shutil.disk_usage", lambda _: SimpleNamespace(free=0)):
-        yield
+    return patch("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
 
 
-@contextmanager
-def disk_full_midway(deed: Deed) -> Iterator[None]:
+def disk_full_midway(order: Order, _: CancelToken) -> AbstractContextManager[Any]:
     """Write until there is no room left."""
     real = Path.open
 
     class SmallDisk(io.BufferedWriter):
         def write(self, block: Any) -> int:
-            if self.tell() + len(block) > deed.order.amount:
+            if self.tell() + len(block) > order.amount:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return super().write(block)
 
@@ -97,33 +85,37 @@ def disk_full_midway(deed: Deed) -> Iterator[None]:
             return SmallDisk(io.FileIO(path, mode))
         return real(path, mode, *args, **kwargs)
 
-    with patch.object(Path, "open", opened):
-        yield
+    return patch.object(Path, "open", opened)
 
 
-def out_of_memory(deed: Deed) -> AbstractContextManager[Any]:
+def out_of_memory(order: Order, _: CancelToken) -> AbstractContextManager[Any]:
     """Refuse batches larger than the amount inside the stage's model."""
-    stage, above = deed.order.stage, int(deed.order.amount)
-    if stage == "transcribe":
-        return _whisper_refuses(above)
-    return _around_models(stage, lambda batch: _check(batch, above))
 
+    def check(batch: int) -> None:
+        if batch > order.amount:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB (injected)")
 
-def _whisper_refuses(above: int) -> AbstractContextManager[Any]:
+    if order.stage != "transcribe":
+        return _around_models(order.stage, check)
+
     from worker.engines.whisper import Whisper
 
     real = Whisper.decode
 
     def decode(whisper: Any, chunks: Any, *args: Any) -> Any:
-        _check(len(chunks), above)
+        check(len(chunks))
         return real(whisper, chunks, *args)
 
     return patch.object(Whisper, "decode", decode)
 
 
-def _check(batch: int, above: int) -> None:
-    if batch > above:
-        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB (injected)")
+def model_raising(order: Order, _: CancelToken) -> AbstractContextManager[Any]:
+    """Have the stage's torch models raise."""
+
+    def refuse(_: int) -> None:
+        raise RuntimeError(f"injected in a model of {order.stage}")
+
+    return _around_models(order.stage, refuse)
 
 
 def _around_models(stage: str, look: Callable[[int], None]) -> AbstractContextManager[Any]:
@@ -150,15 +142,6 @@ def _around_models(stage: str, look: Callable[[int], None]) -> AbstractContextMa
     return patch.object(nn.Module, "__call__", call)
 
 
-def model_raising(deed: Deed) -> AbstractContextManager[Any]:
-    """Have the stage's torch models raise."""
-
-    def refuse(_: int) -> None:
-        raise RuntimeError(f"injected in a model of {deed.order.stage}")
-
-    return _around_models(deed.order.stage, refuse)
-
-
 def inflated(segments: tuple[Any, ...], size: int) -> tuple[Any, ...]:
     """Return segments whose JSON has ``size`` bytes and packs badly, the same each time."""
     chance = random.Random(7)  # noqa: S311 - text, not secrets
@@ -178,17 +161,15 @@ def _scrambled(word: Any, chance: random.Random) -> Any:
     return word.model_copy(update={"word": letters, "score": chance.random(), **times})
 
 
-CUDA = "CUDA error: an illegal memory access was encountered"
 MISDEEDS: dict[str, Misdeed] = {
     "die": killed,
     "leave": terminated,
     "pause": paused,
     "raise": raising(AttributeError),
-    "meet a CUDA error": raising(lambda where: RuntimeError(f"{CUDA} ({where})")),
+    "meet a CUDA error": raising(RuntimeError, CUDA),
     "have its model raise": model_raising,
     "find the disk full": disk_full_before,
     "fill the disk": disk_full_midway,
     "run out of memory": out_of_memory,
     "run out of host memory": raising(MemoryError),
 }
-"""After a CUDA error every CUDA call of the process fails: such a worker must be replaced."""

@@ -7,7 +7,6 @@ handler and each stage of it. Read and written by the suite and by ``faulty_hand
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,14 +23,14 @@ class Order:
 
     Attributes:
         stage: Where: a stage's function, or `TAKE`.
-        do: A key of `tests.faults.misdeeds.MISDEEDS`.
-        amount: Seconds, bytes or batch, as the misdeed has it.
+        do: A key of `tests.faults.misdeeds.MISDEEDS`, or ``inflate``.
+        amount: Bytes or batch, as the misdeed has it.
         runs: In how many runs, from the first on.
     """
 
     stage: str
     do: str
-    amount: float = 0
+    amount: int = 0
     runs: int = 1
 
 
@@ -78,13 +77,9 @@ class Folder:
         return json.loads(path.read_text()) if path.exists() else None
 
     def log(self, entry: Entry) -> None:
-        """Append a line, whole even if several workers write."""
-        line = json.dumps(asdict(entry)) + "\n"
-        descriptor = os.open(self.path / "log.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        try:
-            os.write(descriptor, line.encode())
-        finally:
-            os.close(descriptor)
+        """Append a line, whole even if several workers write: it is one write of O_APPEND."""
+        with (self.path / "log.jsonl").open("a") as log:
+            log.write(json.dumps(asdict(entry)) + "\n")
 
     def entries(self, session: str, what: str | None = None) -> list[Entry]:
         """Return a session's lines, oldest first."""

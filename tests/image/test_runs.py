@@ -61,15 +61,6 @@ def test_all_models_work_offline(image: Image, tmp_path: Path) -> None:
     assert "FAILED" not in done.stdout
 
 
-def test_the_test_input_prints_a_transcript(image: Image) -> None:
-    given = (ROOT / "test_input.json").read_text(encoding="utf-8")
-    done = image.run("python", "-u", "handler.py", "--test_input", given)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "meeting notes" in done.stdout
-    assert "SPEAKER_01" in done.stdout
-    assert "Traceback" not in done.stdout + done.stderr
-
-
 def test_compiled_alignment_is_taken_from_the_image(image: Image) -> None:
     told = image.python(
         "from worker.engines.alignment import ctc; ctc.warm();"

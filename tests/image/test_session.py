@@ -10,7 +10,7 @@ import pytest
 
 from bucketscribe_contract import JobSummary, Transcript
 from devstack import EventKind, Stack
-from devstack.demo import telephone_sample
+from devstack.demo import telephone_wav
 from tests.e2e.conftest import Bench
 from tests.image.conftest import Image
 from tests.processes import wait_until
@@ -27,7 +27,7 @@ def bench(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Be
     logs = tmp_path_factory.mktemp("logs")
     with Stack(logs=logs, worker_command=image.command(network="host")) as stack:
         bench = Bench(stack)
-        bench.put(AUDIO, telephone_sample().read_bytes())
+        bench.put(AUDIO, telephone_wav().read_bytes())
         yield bench
     said = log_of(bench)  # after all tests: neither signatures nor what was said
     assert [text for text in ("X-Amz-Signature", "Diane", "Traceback") if text in said] == []

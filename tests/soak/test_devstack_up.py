@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import psutil
 import pytest
 import requests
 from botocore.config import Config
@@ -22,29 +23,22 @@ from tests.processes import is_running, wait_until
 
 HANDLER = f"{sys.executable} {Path(__file__).parents[1] / 'fakes/echo_worker.py'}"
 NAMES = [
-    "AWS_ENDPOINT_URL_S3",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_REGION",
-    "COGNITO_S3_BUCKET",
-    "RUNPOD_ENDPOINT_BASE_URL",
-    "RUNPOD_ENDPOINT_ID",
-    "RUNPOD_API_KEY",
-]
+    "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION",
+    "COGNITO_S3_BUCKET", "RUNPOD_ENDPOINT_BASE_URL", "RUNPOD_ENDPOINT_ID", "RUNPOD_API_KEY",
+]  # fmt: skip
 
 
 def descendants(pid: int) -> set[int]:
     """Return the running processes below `pid`."""
-    found: set[int] = set()
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, children.read_text().split()):
-            found |= {child} | descendants(child)
+    found = {child.pid for child in psutil.Process(pid).children(recursive=True)}
     return {child for child in found if is_running(child)}
 
 
-def left_behind(folder: Path) -> list[Path]:
-    """Return what the stack put into its temporary folder and should have removed."""
-    return list((folder / "tmp").iterdir())
+def check_nothing_is_left(folder: Path, processes: set[int]) -> None:
+    """See that the stack removed its processes, its env file and its temporary files."""
+    assert not [pid for pid in processes if is_running(pid)]
+    assert not (folder / "env").exists()
+    assert not list((folder / "tmp").iterdir())
 
 
 @contextmanager
@@ -79,8 +73,7 @@ def run_job(env: dict[str, str], job_input: dict[str, Any], how: str = "runsync"
     """Run a job to its end, or submit it."""
     url = f"{env['RUNPOD_ENDPOINT_BASE_URL']}/{env['RUNPOD_ENDPOINT_ID']}/{how}"
     headers = {"Authorization": f"Bearer {env['RUNPOD_API_KEY']}"}
-    answer = requests.post(url, json={"input": job_input}, headers=headers, timeout=60)
-    return answer.json()
+    return requests.post(url, json={"input": job_input}, headers=headers, timeout=60).json()
 
 
 def test_up_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
@@ -99,7 +92,7 @@ def test_up_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
         )
         assert s3.list_objects_v2(Bucket=env["COGNITO_S3_BUCKET"])["KeyCount"] == 0
         running = descendants(process.pid)
-        assert left_behind(tmp_path), "or the check below would see nothing"
+        assert list((tmp_path / "tmp").iterdir()), "or the check below would see nothing"
         assert len(running) >= 6, "guard, weed, two workers with a heartbeat each"
         process.send_signal(signal.SIGTERM)
         assert process.stdout is not None
@@ -110,9 +103,7 @@ def test_up_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
     assert [line.split()[0] for line in output.splitlines()] == [
         "s3", "queue", "workers", "ready",
     ]  # fmt: skip
-    assert not [pid for pid in running if is_running(pid)]
-    assert not (tmp_path / "env").exists()
-    assert not left_behind(tmp_path)
+    check_nothing_is_left(tmp_path, running)
     for url in (env["AWS_ENDPOINT_URL_S3"], env["RUNPOD_ENDPOINT_BASE_URL"]):
         with pytest.raises(requests.ConnectionError):
             requests.get(url, timeout=5)
@@ -130,9 +121,7 @@ def test_sigint_during_startup_leaves_nothing(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=20)
     assert (process.returncode, output) == (0, "stopped while starting\n")
-    assert not [pid for pid in running if is_running(pid)]
-    assert not (tmp_path / "env").exists()
-    assert not left_behind(tmp_path)
+    check_nothing_is_left(tmp_path, running)
 
 
 def test_a_start_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
@@ -143,8 +132,7 @@ def test_a_start_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert "no-such-command" in output
     assert "Traceback" not in output
-    assert not [pid for pid in running if is_running(pid)]
-    assert not left_behind(tmp_path)
+    check_nothing_is_left(tmp_path, running)
 
 
 def test_sigkill_leaves_nothing_for_long(tmp_path: Path) -> None:
@@ -155,8 +143,8 @@ def test_sigkill_leaves_nothing_for_long(tmp_path: Path) -> None:
         running = descendants(process.pid)
         assert len(running) >= 4
         process.kill()
-        wait_until(lambda: not [pid for pid in running if is_running(pid)], 10)
-    wait_until(lambda: not (tmp_path / "env").exists() and not left_behind(tmp_path), 5)
+        wait_until(lambda: not any(map(is_running, running)), 10)
+    wait_until(lambda: not (tmp_path / "env").exists() and not [*(tmp_path / "tmp").iterdir()], 5)
 
 
 def test_the_library_gives_the_same_stack(tmp_path: Path) -> None:
@@ -166,14 +154,13 @@ def test_the_library_gives_the_same_stack(tmp_path: Path) -> None:
     ) as stack:
         assert list(stack.env) == NAMES
         answer = run_job(stack.env, {"env": True})
-        output = answer["output"]
-        assert output["env"]["EXTRA"] == "1"
-        assert output["env"]["MODELS_DIR"] == str(ROOT / "models")
-        assert output["env"]["TMPDIR"] == str(stack.worker_home / "tmp")
-        assert stack.worker_pids() == [output["pid"]]
+        env = answer["output"]["env"]
+        assert (env["EXTRA"], env["MODELS_DIR"]) == ("1", str(ROOT / "models"))
+        assert env["TMPDIR"] == str(stack.worker_home / "tmp")
+        assert stack.worker_pids() == [answer["output"]["pid"]]
         pids = stack.worker_pids()
         last = run_job(stack.env, {"sleep_s": 1.5, "started": str(tmp_path / "at")}, "run")
         wait_until((tmp_path / "at").exists)
     done = stack.queue_events(devstack.EventKind.COMPLETED)
     assert [event.job_id for event in done] == [answer["id"], last["id"]]
-    assert not [pid for pid in pids if is_running(pid)]
+    assert not any(map(is_running, pids))

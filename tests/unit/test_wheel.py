@@ -8,8 +8,6 @@ import sys
 import zipfile
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 OURS = ("builder", "devstack", "worker", "bench", "image", "tools")
 IMPORTED = f"""
@@ -19,36 +17,21 @@ print(sorted(name for name in sys.modules if name in {OURS}))
 """
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel as `pip install .` does."""
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
-    subprocess.run([*command, "--directory", str(folder)], cwd=ROOT, check=True)
-    (found,) = folder.glob("*.whl")
-    return found
-
-
-def test_it_has_two_packages_with_their_types(wheel: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        names = archive.namelist()
+def test_it_has_two_packages_with_their_types_and_runs_from_these_alone(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
+    subprocess.run([*build, "--directory", tmp_path / "dist"], cwd=ROOT, check=True)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == {"bucketscribe_contract", "edge_client"}
     assert {f"{top}/py.typed" for top in tops} <= set(names)
-    assert [name for name in names if name.endswith("/entry_points.txt")]
 
-
-def test_the_edge_client_runs_from_the_wheel_alone(wheel: Path, tmp_path: Path) -> None:
+    here = tmp_path / "installed"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
-    subprocess.run([*install, "--target", tmp_path, wheel], check=True)
-    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(
-        [tmp_path / "bin" / "edge-client", "--help"],
-        cwd=tmp_path, env=env, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert "Usage: edge-client" in done.stdout
-    done = subprocess.run(
-        [sys.executable, "-c", IMPORTED, tmp_path],
-        cwd=tmp_path, env=env, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert done.stdout == "[]\n"
+    subprocess.run([*install, "--target", here, wheel], check=True)
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(here)}
+    for command, said in (
+        ([here / "bin" / "edge-client", "--help"], "Usage: edge-client"),
+        ([sys.executable, "-c", IMPORTED, here], "[]\n"),
+    ):
+        assert said in subprocess.check_output(command, cwd=here, env=env, text=True)

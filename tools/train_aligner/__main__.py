@@ -39,7 +39,7 @@ def main(command: str, first: Path, second: Path | None = None) -> None:
         held_out = pickle.loads((second / "held_out").read_bytes())  # noqa: S301  # ours
         rows = evaluation.evaluate_corpus(first, held_out)
     else:
-        rows = evaluation.evaluate_recordings(first, sorted(second.glob("*.ref.json")))
+        rows = evaluation.evaluate_recordings(first, second)
     print(*map(str, rows), sep="\n")
 
 

@@ -13,17 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.corpus import SAMPLE_RATE_HZ, Waveform
 from tools.train_aligner.speech import (
     ESPEAK_ACCENTS,
     ESPEAK_VARIANTS,
     FLITE_VOICES,
     HELD_OUT_VOICE,
-    SAMPLE_RATE_HZ,
     Espeak,
     Flite,
     Interval,
     Speech,
-    Waveform,
     WordGroup,
 )
 

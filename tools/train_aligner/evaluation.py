@@ -1,11 +1,9 @@
 """How far off are the words? Starts and ends by `whisperx.align`, against known times.
 
-Takes a model folder and either a held-out corpus (every word's time is known) or recordings
-with the times of utterances (only the first and last word of each can be judged). Beside each
-row stands the naive baseline: the words of a segment spread over it by their length.
+Takes a model folder and either a held-out corpus (every word's time is known) or recordings with
+the times of utterances (only the first and last word of each can be judged).
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -15,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.corpus import read_recording
-from tools.train_aligner.corpus import Utterance
-from tools.train_aligner.speech import HELD_OUT_VOICE, SAMPLE_RATE_HZ, Interval
+from bench.corpus import SAMPLE_RATE_HZ, Utterance, load_folder, read_recording, to_float32
+from tools.train_aligner import corpus
+from tools.train_aligner.speech import HELD_OUT_VOICE, Interval
 
 SEGMENT_S = 25.0
 """Utterances are joined into segments of up to this length, as Whisper hands them over."""
@@ -39,21 +37,20 @@ class Segment:
 
 @dataclass(frozen=True)
 class Row:
-    """Errors of one set in seconds: found minus known, by our model and by the baseline."""
+    """Errors of one set in seconds: found minus known."""
 
     name: str
     starts: NDArray[np.float64]
     ends: NDArray[np.float64]
-    naive_starts: NDArray[np.float64]
 
     def __str__(self) -> str:
         """Write the row for a Markdown table: median / 90th percentile in milliseconds."""
-        start, end, naive = (
-            "{:.0f} / {:.0f}".format(*np.percentile(np.abs(e) * 1000, (50, 90)))
-            for e in (self.starts, self.ends, self.naive_starts)
+        start, end = (
+            "{:.0f} / {:.0f}".format(*np.percentile(np.abs(errors) * 1000, (50, 90)))
+            for errors in (self.starts, self.ends)
         )
         near = f"{np.mean(np.abs(self.starts) < 0.1):.1%}"
-        return f"| {self.name} | {len(self.starts)} | {start} | {end} | {near} | {naive} |"
+        return f"| {self.name} | {len(self.starts)} | {start} | {end} | {near} |"
 
 
 class Aligner:
@@ -83,27 +80,17 @@ class Aligner:
         return found
 
 
-def spread(segment: Segment) -> list[Interval]:
-    """Spread a segment's words over it by their number of letters: the naive baseline."""
-    lengths = np.array([len(word.label) + 1 for word in segment.words])
-    edges = np.concatenate([[0], np.cumsum(lengths)]) / (lengths.sum() - 1)
-    times = segment.start_s + edges * (segment.end_s - segment.start_s)
-    return [Interval(w.label, times[i], times[i + 1]) for i, w in enumerate(segment.words)]
-
-
 def measure(name: str, aligner: Aligner, sound: Sound, segments: Iterable[Segment]) -> Row:
     """Align segments of one recording and compare words of known time."""
     errors = []
     for segment in segments:
-        found = aligner.align(sound, segment)
-        for known, ours, naive in zip(segment.words, found, spread(segment), strict=True):
-            starts = (ours.start_s - known.start_s, naive.start_s - known.start_s)
-            errors.append((starts[0], ours.end_s - known.end_s, starts[1]))
+        for known, ours in zip(segment.words, aligner.align(sound, segment), strict=True):
+            errors.append((ours.start_s - known.start_s, ours.end_s - known.end_s))
     columns = (column[~np.isnan(column)] for column in np.array(errors).T)
     return Row(name, *(np.nan_to_num(column, posinf=MISSED_S) for column in columns))
 
 
-def evaluate_corpus(folder: Path, utterances: list[Utterance]) -> list[Row]:
+def evaluate_corpus(folder: Path, utterances: list[corpus.Utterance]) -> list[Row]:
     """Measure on held-out speech: training voices, the held-out voice, eSpeak."""
     aligner = Aligner(folder)
     usable = sorted((u for u in utterances if u.words), key=_voice_set)
@@ -113,28 +100,23 @@ def evaluate_corpus(folder: Path, utterances: list[Utterance]) -> list[Row]:
     ]
 
 
-def evaluate_recordings(folder: Path, references: list[Path]) -> list[Row]:
-    """Measure the first word's start and the last word's end of each utterance.
-
-    `references` are `NAME.ref.json` beside `NAME.flac`: start, end and text of utterances.
-    """
+def evaluate_recordings(folder: Path, recordings: Path) -> list[Row]:
+    """Measure the first word's start and the last word's end of each utterance in a folder."""
     aligner, rows = Aligner(folder), []
-    for path in references:
-        name = path.name.removesuffix(".ref.json")
-        recording = read_recording(path.with_name(name + ".flac"))
-        sound = np.asarray(recording / 32768, dtype=np.float32)
-        spoken = map(_known_edges, json.loads(path.read_text(encoding="utf-8")))
-        rows.append(measure(f"{name}, reference text", aligner, sound, _segments(spoken)))
+    for reference in load_folder(recordings):
+        sound = to_float32(read_recording(reference.audio))
+        segments = _segments(map(_known_edges, reference.utterances))
+        rows.append(measure(f"{reference.name}, reference text", aligner, sound, segments))
     return rows
 
 
-def _voice_set(utterance: Utterance) -> str:
+def _voice_set(utterance: corpus.Utterance) -> str:
     if utterance.voice == HELD_OUT_VOICE:
         return f"flite {HELD_OUT_VOICE}, voice and sentences new"
     return ("espeak-ng" if "+" in utterance.voice else "flite, training voices") + ", sentences new"
 
 
-def _converse(utterances: list[Utterance]) -> tuple[Sound, list[Segment]]:
+def _converse(utterances: list[corpus.Utterance]) -> tuple[Sound, list[Segment]]:
     """Join utterances into one recording with pauses and faint noise, and cut its segments."""
     rng = np.random.default_rng(1)
     parts, at_s, spoken = [np.zeros(SAMPLE_RATE_HZ // 2, np.float32)], 0.5, []
@@ -155,11 +137,11 @@ def _converse(utterances: list[Utterance]) -> tuple[Sound, list[Segment]]:
     return (whole + noise).astype(np.float32), list(_segments(spoken))
 
 
-def _known_edges(utterance: dict[str, Any]) -> list[Interval]:
+def _known_edges(utterance: Utterance) -> list[Interval]:
     """Know when an utterance starts and ends, and nothing of the words between."""
-    words = utterance["text"].split()
+    words = utterance.text.split()
     unknown = [np.nan] * (len(words) - 1)
-    starts, ends = [utterance["start"], *unknown], [*unknown, utterance["end"]]
+    starts, ends = [utterance.start, *unknown], [*unknown, utterance.end]
     return list(map(Interval, words, starts, ends))
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.corpus import SAMPLE_RATE_HZ
 from tools.train_aligner.corpus import Utterance
-from tools.train_aligner.speech import SAMPLE_RATE_HZ
 
 VOCABULARY = ("<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ")
 LABELS = {label: index for index, label in enumerate(VOCABULARY)}
@@ -50,12 +50,7 @@ def count_frames(n_samples: int) -> int:
 
 
 class Augmenter:
-    """Distorts sound; every time in it stays as it was.
-
-    Args:
-        utterances: What babble is mixed from.
-        rng: Decides everything.
-    """
+    """Distorts sound; every time in it stays as it was. `utterances` are for babble."""
 
     def __init__(self, utterances: list[Utterance], rng: np.random.Generator) -> None:
         self._rng = rng

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
-SAMPLE_RATE_HZ = 16_000
+from bench.corpus import SAMPLE_RATE_HZ, Waveform
+
 FORTUNES = Path("/usr/share/games/fortunes")
 _PLAIN = re.compile(r"[A-Z][A-Za-z' ,;:.?!-]{16,150}[.?!]")
 _SPOKEN_OTHERWISE = re.compile(
@@ -37,8 +37,6 @@ ESPEAK_VARIANTS = (
 )
 # fmt: on
 MAX_WORDS_IN_GROUP = 3
-
-Waveform = NDArray[np.int16]
 
 
 @dataclass(frozen=True)
@@ -275,7 +273,7 @@ class Espeak:
         groups = _group(text, self._marks, len(samples) / self._rate_hz)
         if groups is None:
             return None
-        resampled = resample_poly(samples.astype(np.float32), 16_000 // 50, self._rate_hz // 50)
+        resampled = resample_poly(samples.astype(np.float32), SAMPLE_RATE_HZ, self._rate_hz)
         return Speech(np.clip(resampled, -32768, 32767).astype(np.int16), groups)
 
     def _receive(self, samples: Any, count: int, events: Any) -> int:

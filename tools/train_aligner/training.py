@@ -23,6 +23,7 @@ from transformers import (
     Wav2Vec2Processor,
 )
 
+from bench.corpus import SAMPLE_RATE_HZ
 from tools.train_aligner.corpus import Utterance
 from tools.train_aligner.examples import (
     BLANK,
@@ -34,7 +35,6 @@ from tools.train_aligner.examples import (
     Batch,
     Windows,
 )
-from tools.train_aligner.speech import SAMPLE_RATE_HZ
 
 LOWEST_HZ, HIGHEST_HZ = 80.0, 7600.0
 PEAK_RATE = 1.5e-3
@@ -153,11 +153,6 @@ def _start_encoder(model: Any) -> None:
 
 def train(utterances: list[Utterance], steps: int, folder: Path) -> list[float]:
     """Train a network from nothing, on one thread, and save the running average of its weights.
-
-    Args:
-        utterances: The training corpus.
-        steps: How long to train; the schedule follows them.
-        folder: Where to save it, for `whisperx.load_align_model`.
 
     Returns:
         The frame loss of every step, which unlike the sum is comparable.

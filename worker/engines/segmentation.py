@@ -7,7 +7,7 @@ soon as no later window reaches them. The one module that knows pyannote's priva
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -214,32 +214,7 @@ class Segmenter:
         self.grid = WindowGrid(inference.duration, inference.step)
         self.frames = FrameGrid(field.duration, field.step)
         self.is_powerset = bool(inference.model.specifications.powerset)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        device: torch.device = self._inference.device
-        return device
-
-    def run(
-        self, samples: Samples, batch_size: int, before_batch: Callable[[float], None]
-    ) -> Iterator[Scores]:
-        """Give the scores of all windows, (n_windows, n_frames, n_speakers) a batch.
-
-        Args:
-            samples: The waveform, (n_samples,).
-            batch_size: Windows at once.
-            before_batch: Given the share of windows done, in [0, 1]; may raise to stop.
-        """
-        stream = SegmentationStream(self, batch_size)
-        total = self.grid.count(len(samples))
-        done = 0
-        for batch in (*stream.batches(samples), *stream.last_batches()):
-            before_batch(done / total)
-            scores = batch()
-            yield scores
-            done += len(scores)
-        before_batch(1.0)
+        self.device: torch.device = inference.device
 
     def score(self, samples: Samples, windows: npt.ArrayLike) -> Scores:
         """Run the model on some windows, (n,), of a waveform: (n, n_frames, n_speakers)."""

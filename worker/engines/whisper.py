@@ -67,11 +67,6 @@ class Whisper:
     runs: int
     core: Callable[[], AbstractContextManager[object]] = nullcontext
 
-    @property
-    def languages(self) -> list[str]:
-        """The codes of the languages that it writes."""
-        return list(self.model.supported_languages)
-
     def decoding_options(self, language: str, prompt: Prompt) -> DecodingOptions:
         """Return how a job in a language, with a prompt, is decoded."""
         multilingual = self.model.model.is_multilingual

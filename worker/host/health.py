@@ -12,17 +12,12 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 
 from worker.errors import WorkerError
 from worker.models.folder import ModelsFolder
 from worker.settings import WorkerSettings
-
-if TYPE_CHECKING:
-    import torch
-
 
 logger = logging.getLogger(__name__)
 Check = Callable[[], None]
@@ -105,7 +100,7 @@ def check_gpu(settings: WorkerSettings, devices: Path = Path("/dev")) -> None:
         asked = "DEVICE=cuda" if settings.device == "cuda" else "the machine has a GPU"
         raise Unhealthy(f"{asked}, but {NO_CUDA}")
     try:
-        run_kernel(torch.device("cuda"))
+        _run_kernel()
     except RuntimeError as exc:
         said = (str(exc).splitlines() or [""])[0]
         raise Unhealthy(
@@ -114,14 +109,10 @@ def check_gpu(settings: WorkerSettings, devices: Path = Path("/dev")) -> None:
         ) from exc
 
 
-def run_kernel(device: torch.device) -> None:
-    """Multiply two matrices.
-
-    Raises:
-        RuntimeError: The product is wrong, or CUDA's own error.
-    """
+def _run_kernel() -> None:
+    """Multiply two matrices; RuntimeError where the product is wrong, or CUDA's own."""
     import torch
 
-    ones = torch.ones((64, 64), dtype=torch.float16, device=device)
+    ones = torch.ones((64, 64), dtype=torch.float16, device="cuda")
     if not bool(((ones @ ones) == 64).all()):
         raise RuntimeError("1 x 1, 64 times, is not 64")

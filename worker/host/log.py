@@ -13,6 +13,7 @@ import os
 import time
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from bucketscribe_contract import Stage
@@ -84,44 +85,31 @@ def quiet_libraries() -> None:
 logger = logging.getLogger("worker.job")
 
 
+@dataclass
 class JobLog:
     """Collects the facts of one job's log line.
 
-    Args:
-        job_id: RunPod's; None for a run without a queue that gives none.
-
     Attributes:
+        job_id: RunPod's; None for a run without a queue that gives none.
+        audio_s: Length of what was transcribed; None if that is not known.
+        stages: Seconds by stage; some of them overlap.
+        warnings: Of the contract.
         models_s: Seconds that the job waited for the models.
     """
 
-    def __init__(self, job_id: str | None) -> None:
-        current_job.job_id = job_id
-        self._job_id = job_id
+    job_id: str | None
+    audio_s: float | None = None
+    stages: Mapping[Stage, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    models_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        current_job.job_id = self.job_id
         self._started = time.perf_counter()
-        self._audio_s: float | None = None
-        self._stages: Mapping[Stage, float] = {}
-        self._warnings: tuple[str, ...] = ()
-        self.models_s = 0.0
         memory.reset_peaks()
 
-    def add(
-        self, audio_s: float | None, stages: Mapping[Stage, float], warnings: tuple[str, ...]
-    ) -> None:
-        """Note what the pipeline did.
-
-        Args:
-            audio_s: Length of what was transcribed; None if that is not known.
-            stages: Seconds by stage; some of them overlap.
-            warnings: Of the contract.
-        """
-        self._audio_s, self._stages, self._warnings = audio_s, stages, warnings
-
     def close(self, output: Mapping[str, Any]) -> None:
-        """Write the line.
-
-        Args:
-            output: What the queue gets.
-        """
+        """Write the line about what the queue gets."""
         facts = self.facts(output)
         level = logging.WARNING if facts["error"] else logging.INFO
         logger.log(level, "%s", said(facts), extra={"facts": facts})
@@ -134,18 +122,19 @@ class JobLog:
             output: What the queue gets: ``status``, ``failure`` or ``error`` tell how it ended.
         """
         seconds = time.perf_counter() - self._started
-        work_s, audio_s = seconds - self.models_s, self._audio_s
+        failure = json.loads(output["error"]) if "error" in output else output.get("failure")
+        work_s, audio_s = seconds - self.models_s, self.audio_s
         return {
-            "job": self._job_id,
+            "job": self.job_id,
             "status": "failed" if "error" in output else output.get("status", "ok"),
-            "error": _code(output),
+            "error": None if failure is None else str(failure["code"]),
             "audio_seconds": None if audio_s is None else round(audio_s, 1),
             "seconds": round(seconds, 2),
             "real_time_factor": round(work_s / audio_s, 4) if audio_s else None,
             "models_seconds": round(self.models_s, 2),
-            "stages": {str(stage): round(spent, 2) for stage, spent in self._stages.items()},
+            "stages": {str(stage): round(spent, 2) for stage, spent in self.stages.items()},
             **memory.peaks_mb(),
-            "warnings": list(self._warnings),
+            "warnings": list(self.warnings),
             "fresh_worker": bool(output.get("refresh_worker")),
         }
 
@@ -169,11 +158,3 @@ def said(facts: Mapping[str, Any]) -> str:
         "asks for a fresh worker" if facts["fresh_worker"] else "",
     ]
     return "; ".join(part for part in parts if part)
-
-
-def _code(output: Mapping[str, Any]) -> str | None:
-    """Return the code of the failure that an output carries."""
-    failure = output.get("failure")
-    if "error" in output:
-        failure = json.loads(output["error"])
-    return None if failure is None else str(failure["code"])

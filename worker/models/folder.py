@@ -7,9 +7,9 @@ cache where that holds its very revision, whole: no folder, and no model, is use
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self
 
@@ -113,22 +113,34 @@ class ModelsFolder:
 
     Attributes:
         path: Where.
-        profile: Its contents; paths of models that the model cache holds are absolute.
+        profile: Its contents.
         whisper_name: Which Whisper model is used.
         passed_over: What was wrong with the folders that would have gone before.
-        from_cache: Models that the folder lacks and the model cache holds.
+        cached: Models that the folder lacks, and the model cache's snapshots of them.
     """
 
     path: Path
     profile: Profile
     whisper_name: str
     passed_over: tuple[str, ...] = ()
-    from_cache: tuple[str, ...] = ()
+    cached: Mapping[str, Path] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Say what is used, in one line."""
-        cached = f", {', '.join(self.from_cache)} from the model cache" if self.from_cache else ""
+        cached = f", {', '.join(self.cached)} from the model cache" if self.cached else ""
         return f"models: {self.path} ({self.profile.profile}), Whisper {self.whisper_name}{cached}"
+
+    @property
+    def whisper(self) -> WhisperEntry:
+        """The Whisper model that is used."""
+        return self.profile.whisper.models[self.whisper_name]
+
+    def locate(self, path: str) -> Path:
+        """Return where a path of the profile lies: in this folder, or in the model cache."""
+        for model, snapshot in self.cached.items():
+            if _is_in(path, model):
+                return snapshot / path.removeprefix(model).removeprefix("/")
+        return self.path / path
 
 
 def unavailable(message: str) -> WorkerError:
@@ -179,7 +191,11 @@ def _complete(
             "these, or bake it with python -m builder.fetch_models"
         )
     others = {m.path for n, m in profile.whisper.models.items() if n != name}
-    lacking = [f for f in _lacking(folder, profile) if not any(_is_in(f, o) for o in others)]
+    lacking = [
+        file
+        for file, entry in profile.files.items()
+        if _size(folder / file) != entry.bytes and not any(_is_in(file, o) for o in others)
+    ]
     incomplete = [w for w in profile.provenance if any(_is_in(file, w) for file in lacking)]
     models = {where: at for where in incomplete if (at := _cached(where, profile, cache))}
     left = [f for f in lacking if not any(_is_in(f, where) for where in models)]
@@ -189,11 +205,7 @@ def _complete(
             f"MODELS_DIR ({folder}) is not whole: {', '.join(left[:_NAMED])}{more} missing or of "
             "another size; make it anew with python -m builder.fetch_models"
         )
-    return ModelsFolder(folder, _moved(profile, models), name, passed_over, tuple(models))
-
-
-def _lacking(folder: Path, profile: Profile) -> list[str]:
-    return [n for n, file in profile.files.items() if _size(folder / n) != file.bytes]
+    return ModelsFolder(folder, profile, name, passed_over, models)
 
 
 def _cached(where: str, profile: Profile, cache: Path) -> Path | None:
@@ -215,34 +227,6 @@ def _cached(where: str, profile: Profile, cache: Path) -> Path | None:
             if is_it and files and all(_size(snapshot / n) == f.bytes for n, f in files.items()):
                 return snapshot
     return None
-
-
-def _moved(profile: Profile, models: dict[str, Path]) -> Profile:
-    """Return the profile with the paths of some models in other places."""
-
-    def moved(path: str) -> str:
-        for where, at in models.items():
-            if _is_in(path, where):
-                return str(at / path.removeprefix(where).removeprefix("/"))
-        return path
-
-    whisper = {
-        name: m.model_copy(update={"path": moved(m.path)})
-        for name, m in profile.whisper.models.items()
-    }
-    return profile.model_copy(
-        update={
-            "whisper": profile.whisper.model_copy(update={"models": whisper}),
-            "vad": profile.vad.model_copy(update={"path": moved(profile.vad.path)}),
-            "align": {
-                language: m.model_copy(update={"path": moved(m.path)})
-                for language, m in profile.align.items()
-            },
-            "diarization": profile.diarization.model_copy(
-                update={"path": moved(profile.diarization.path)}
-            ),
-        }
-    )
 
 
 def _is_in(path: str, where: str) -> bool:

@@ -16,10 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from worker.models.folder import ModelsFolder, Profile, find_models, unavailable
+from worker.models.folder import ModelsFolder, unavailable
 from worker.models.imports import go_offline
 from worker.settings import WorkerSettings
 
@@ -49,24 +48,20 @@ class Models:
     """Everything that stays in memory between jobs. For one job at a time: pyannote keeps state.
 
     Attributes:
-        folder: Where the models lie.
-        profile: The folder's table of contents.
+        folder: Where they lie, and what they are called.
         device: What they run on.
         detector: Of speech.
         whisper: Of text.
-        whisper_name: Its name in the profile.
         diarization: Tells speakers apart.
         shares_segmentation: Whether both of these look at windows with the same model, so that
             what the one has seen serves the other.
         lanes: The cores of a CPU, which all models share; None on CUDA.
     """
 
-    folder: Path
-    profile: Profile
+    folder: ModelsFolder
     device: Device
     detector: Pyannote
     whisper: Whisper
-    whisper_name: str
     diarization: DiarizationPipeline
     shares_segmentation: bool = False
     lanes: CpuLanes | None = None
@@ -75,7 +70,7 @@ class Models:
 
     def aligner(self, language: str | None) -> Aligner | None:
         """Return the language's aligner, loaded on first use; None where the folder has none."""
-        if language is None or language not in self.profile.align:
+        if language is None or language not in self.folder.profile.align:
             return None
         with self._lock:
             if language not in self._aligners:
@@ -90,9 +85,10 @@ class Models:
         from worker.engines.alignment.acoustic import Aligner
 
         import_module("torch.distributed.fsdp")  # as transformers does before each forward pass
-        nltk_paths.insert(0, str(self.folder / self.profile.nltk_data))
-        entry = self.profile.align[language]
-        path = str(self.folder / entry.path)
+        profile = self.folder.profile
+        nltk_paths.insert(0, str(self.folder.locate(profile.nltk_data)))
+        entry = profile.align[language]
+        path = str(self.folder.locate(entry.path))
         bundle = entry.kind == "torchaudio"  # by its name, and its weights by their folder
         where = {"model_name": entry.name, "model_dir": path} if bundle else {"model_name": path}
         model, metadata = _load(
@@ -107,7 +103,7 @@ class Models:
         """Load what the first job needs last: a Whisper of one language has one aligner."""
         from worker.engines.alignment.ctc import warm
 
-        languages = self.profile.whisper.models[self.whisper_name].languages or ()
+        languages = self.folder.whisper.languages or ()
         for language in languages if len(languages) == 1 else ():
             self.aligner(language)
         with light_imports():
@@ -115,26 +111,21 @@ class Models:
         warm()
 
 
-def load_models(settings: WorkerSettings, found: ModelsFolder | None = None) -> Models:
-    """Load what the settings name, onto the device there is."""
-    found = found or find_models(settings)
-    profile, name = found.profile, found.whisper_name
-    settings = settings.model_copy(update={"models_dir": found.path})
+def load_models(settings: WorkerSettings, folder: ModelsFolder) -> Models:
+    """Load the folder's models onto the device that the settings name."""
     device = choose_device(settings)
     set_precision()
     torch.set_num_threads(device.threads)
     lanes = CpuLanes(device.lanes) if device.name == "cpu" else None
     with ThreadPoolExecutor(1, "load") as pool, _without_collections(), light_imports():
-        whisper = pool.submit(_load_whisper, settings, profile, name, device, lanes)
-        detector = _load("speech detector", lambda: _load_detector(settings, profile, device))
-        diarization = _load("diarization", lambda: _load_diarization(settings, profile, device))
+        whisper = pool.submit(_load_whisper, folder, device, lanes)
+        detector = _load("speech detector", lambda: _load_detector(folder, device))
+        diarization = _load("diarization", lambda: _load_diarization(folder, device))
         models = Models(
-            folder=settings.models_dir,
-            profile=profile,
+            folder=folder,
             device=device,
             detector=detector,
             whisper=whisper.result(),
-            whisper_name=name,
             diarization=diarization,
             shares_segmentation=_is_same(detector, diarization),
             lanes=lanes,
@@ -159,20 +150,18 @@ def _without_collections() -> Iterator[None]:
         gc.enable()
 
 
-def _load_detector(settings: WorkerSettings, profile: Profile, device: Device) -> Pyannote:
+def _load_detector(folder: ModelsFolder, device: Device) -> Pyannote:
     from whisperx.vads import Pyannote
 
-    path = settings.models_dir / profile.vad.path
+    path = folder.locate(folder.profile.vad.path)
     # whisperx wants an onset; `worker.stages.speech` has its own thresholds
     return Pyannote(device.torch_device, model_fp=str(path), vad_onset=0.5)
 
 
-def _load_diarization(
-    settings: WorkerSettings, profile: Profile, device: Device
-) -> DiarizationPipeline:
+def _load_diarization(folder: ModelsFolder, device: Device) -> DiarizationPipeline:
     from whisperx.diarize import DiarizationPipeline
 
-    path = settings.models_dir / profile.diarization.path
+    path = folder.locate(folder.profile.diarization.path)
     return DiarizationPipeline(str(path), device=device.torch_device)
 
 
@@ -184,12 +173,10 @@ def _is_same(detector: Pyannote, diarization: DiarizationPipeline) -> bool:
     )
 
 
-def _load_whisper(
-    settings: WorkerSettings, profile: Profile, name: str, device: Device, lanes: CpuLanes | None
-) -> Whisper:
-    path = settings.models_dir / profile.whisper.models[name].path
+def _load_whisper(folder: ModelsFolder, device: Device, lanes: CpuLanes | None) -> Whisper:
+    path = folder.locate(folder.whisper.path)
     model = _load(
-        f"Whisper {name}",
+        f"Whisper {folder.whisper_name}",
         lambda: WhisperModel(
             str(path),
             device=device.name,

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 
 from bucketscribe_contract import Stage, WarningCode
-from worker.cancel import StageContext, checked_before_each_forward
-from worker.engines.alignment.acoustic import AcousticModel, Aligner, emit, plan_batches
+from worker.cancel import StageContext
+from worker.engines.alignment.acoustic import Aligner, emit, plan_batches
 from worker.engines.alignment.labels import Alphabet
 from worker.engines.alignment.words import PlacedSentence, PlacedWord, place_segment, slice_of
 from worker.types import (
@@ -53,11 +53,10 @@ def align(
     if aligner is None:
         plain = tuple(TimedSegment(s.start, s.end, s.text.strip()) for s in segments)
         return Alignment(plain, (WarningCode.ALIGNMENT_UNAVAILABLE,))
-    device = next(aligner.model.parameters()).device
-    model = AcousticModel(aligner.model, aligner.metadata["type"], device)
     aligned: dict[int, list[TimedSegment]] = {}
-    with checked_before_each_forward(ctx.cancel, Stage.ALIGN, aligner.model):
-        for i, sentences in _place(waveform, segments, aligner, model, ctx):
+    # a hook, so that the job stops within a batch
+    with aligner.model.register_forward_pre_hook(lambda *_: ctx.cancel.check(Stage.ALIGN)):
+        for i, sentences in _place(waveform, segments, aligner, ctx):
             aligned[i] = _complete(segments[i], sentences, aligner.joiner)
             ctx.progress(len(aligned) / len(segments))
     return _in_order(waveform, segments, aligned, aligner.joiner)
@@ -83,7 +82,6 @@ def _place(
     waveform: Waveform,
     segments: Sequence[TextSegment],
     aligner: Aligner,
-    model: AcousticModel,
     ctx: StageContext,
 ) -> Iterator[tuple[int, list[PlacedSentence]]]:
     """Give each segment's index and sentences, in any order; text may be missing from them."""
@@ -94,8 +92,8 @@ def _place(
     yield from ((i, []) for i in set(range(len(segments))) - set(heard))
     slices = [waveform.samples[parts[i]] for i in heard]
     lengths = [len(samples) for samples in slices]
-    batches = plan_batches(lengths, ctx.batch_size if ctx.lanes == 1 else 1, model)
-    for k, emission in emit(slices, batches, model, ctx.lanes):
+    batches = plan_batches(lengths, ctx.batch_size if ctx.lanes == 1 else 1, aligner)
+    for k, emission in emit(slices, batches, aligner, ctx.lanes):
         i = heard[k]
         yield i, place_segment(segments[i], characters[i], emission, alphabet)
 

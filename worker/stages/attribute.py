@@ -7,8 +7,6 @@ decides it; where nobody does, the speaker is null.
 
 from __future__ import annotations
 
-import math
-
 from whisperx.diarize import IntervalTree
 
 from bucketscribe_contract import Segment, Word, WordTiming
@@ -63,7 +61,4 @@ def _word(timed: TimedWord, speaker: str | None, offset_s: float) -> Word:
 
 def _shift(time_s: float, offset_s: float) -> float:
     """Return a time on the recording's clock, to the millisecond."""
-    shifted = round(time_s + offset_s, 3)
-    if not math.isfinite(shifted):
-        raise ValueError("a time in the transcript is not finite")
-    return max(shifted, 0.0)
+    return max(round(time_s + offset_s, 3), 0.0)

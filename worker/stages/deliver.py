@@ -32,7 +32,7 @@ from bucketscribe_contract import (
     WarningCode,
 )
 from worker.errors import WorkerError
-from worker.http import error_text, exchange, stored_md5
+from worker.http import describe_error, exchange, is_passing, stored_md5
 from worker.types import Alignment, Diarization, Transcription
 
 if TYPE_CHECKING:
@@ -43,34 +43,12 @@ MAX_OUTPUT_BYTES = 10_000_000
 """What RunPod takes as a job's output (docs: 10 MB)."""
 ATTEMPTS = 4
 CONTENT_TYPE = "application/json"
+_STORED = (requests.codes.ok, requests.codes.created, requests.codes.no_content)
 _FALLBACK = "the transcript is in the job's output"
 
 
-@dataclass(frozen=True)
-class EncodedTranscript:
-    """``transcription.json`` as bytes, UTF-8."""
-
-    body: bytes
-
-    @classmethod
-    def of(cls, transcript: Transcript) -> EncodedTranscript:
-        """Encode a transcript; text that is no valid unicode is replaced, not refused."""
-        data = transcript.model_dump(mode="python")
-        return cls(encode(data))
-
-    @property
-    def stored(self) -> StoredResult:
-        """The object's size and checksum."""
-        return StoredResult(bytes=len(self.body), sha256=hashlib.sha256(self.body).hexdigest())
-
-    @property
-    def gzip_base64(self) -> str:
-        """The document in a form that fits into a job's output."""
-        return base64.b64encode(gzip.compress(self.body, mtime=0)).decode("ascii")
-
-
 def encode(output: dict[str, Any]) -> bytes:
-    """Return strict JSON in UTF-8: no NaN, no infinity, no lone surrogate.
+    """Return strict JSON in UTF-8: no NaN, no infinity; text that is no valid unicode is replaced.
 
     Raises:
         ValueError: A number is not finite.
@@ -99,48 +77,37 @@ class _Transient(WorkerError):
     """Another try may succeed."""
 
 
-def deliver(transcript: EncodedTranscript, result_url: PresignedUrl) -> None:
+def deliver(body: bytes, result_url: PresignedUrl) -> None:
     """PUT the document; a 200 counts only with the MD5 of what was sent, where the ETag is one.
 
     Args:
-        transcript: What is stored, byte for byte.
+        body: What is stored: the transcript, encoded.
         result_url: Signed with the content type ``application/json``.
     """
     for attempt in stamina.retry_context(on=_Transient, attempts=ATTEMPTS, timeout=None):
         with attempt:
-            _put(transcript.body, result_url)
+            _put(body, result_url)
 
 
 def _put(body: bytes, url: PresignedUrl) -> None:
+    headers = {"Content-Type": CONTENT_TYPE}
     try:
-        with exchange(
-            "PUT", url, Stage.DELIVER, data=body, headers={"Content-Type": CONTENT_TYPE}
-        ) as response:
-            status = response.status_code
-            if status in (requests.codes.ok, requests.codes.created, requests.codes.no_content):
+        with exchange("PUT", url, Stage.DELIVER, data=body, headers=headers) as response:
+            if response.status_code in _STORED:
                 _compare(body, response)
                 return
-            code, message = error_text(response)
+            said = describe_error(response)
     except WorkerError as exc:
         raise _Transient(exc.code, f"{exc}; {_FALLBACK}", exc.stage) from exc
-    said = f"S3 answered {status} {code} {message}".strip()
-    is_transient = (
-        status >= requests.codes.server_error or status == requests.codes.too_many_requests
-    )
-    kind = _Transient if is_transient else WorkerError
-    raise kind(
-        FailureCode.STORAGE_UNAVAILABLE,
-        f"{said}; {_FALLBACK}",
-        Stage.DELIVER,
-    )
+    kind = _Transient if is_passing(response) else WorkerError
+    raise kind(FailureCode.STORAGE_UNAVAILABLE, f"{said}; {_FALLBACK}", Stage.DELIVER)
 
 
 def _compare(body: bytes, response: requests.Response) -> None:
     stored = stored_md5(response)
-    if stored is None or stored == hashlib.md5(body, usedforsecurity=False).hexdigest():
-        return
-    message = "S3 stored other bytes than were sent"
-    raise WorkerError(FailureCode.STORAGE_UNAVAILABLE, message, Stage.DELIVER)
+    if stored not in (None, hashlib.md5(body, usedforsecurity=False).hexdigest()):
+        message = "S3 stored other bytes than were sent"
+        raise WorkerError(FailureCode.STORAGE_UNAVAILABLE, message, Stage.DELIVER)
 
 
 @dataclass(frozen=True)
@@ -192,8 +159,8 @@ def compose(
 
 
 def _model_names(job: JobInput, models: Models, language: str | None) -> dict[str, str]:
-    profile = models.profile
-    names = {Stage.SPEECH: profile.vad.name, Stage.TRANSCRIBE: models.whisper_name}
+    profile = models.folder.profile
+    names = {Stage.SPEECH: profile.vad.name, Stage.TRANSCRIBE: models.folder.whisper_name}
     if language in profile.align:
         names[Stage.ALIGN] = profile.align[language].name
     if job.diarize:
@@ -201,14 +168,23 @@ def _model_names(job: JobInput, models: Models, language: str | None) -> dict[st
     return {stage.value: name for stage, name in names.items()}
 
 
+def encode_transcript(document: Transcript) -> bytes:
+    """Return ``transcription.json``."""
+    return encode(document.model_dump(mode="python"))
+
+
+def _stored(body: bytes) -> StoredResult:
+    return StoredResult(bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
+
+
 def summarize(
-    document: Transcript, stored: StoredResult, timings: Mapping[Stage, float], elapsed_s: float
+    document: Transcript, body: bytes, timings: Mapping[Stage, float], elapsed_s: float
 ) -> JobSummary:
     """Return the job's output when its transcript is in S3.
 
     Args:
         document: The transcript.
-        stored: What S3 has of it.
+        body: The same, as it was stored.
         timings: Seconds by stage.
         elapsed_s: Of the whole job, so far.
     """
@@ -219,7 +195,7 @@ def summarize(
         processing_time_seconds=elapsed_s,
         language=document.language,
         warnings=document.warnings,
-        result=stored,
+        result=_stored(body),
         timings=dict(timings),
         request_id=document.request_id,
         audio_etag=document.audio_etag,
@@ -243,12 +219,12 @@ def inline_fallback(
         said = f"{type(error).__name__} while the transcript was stored"
         error = WorkerError(FailureCode.INTERNAL, said, Stage.DELIVER)
     for form, reduced in _forms(document):
-        encoded = EncodedTranscript.of(reduced)
+        body = encode_transcript(reduced)
         output = UploadFailed(
             failure=error.to_failure(),
             form=form,
-            transcript_gzip_base64=encoded.gzip_base64,
-            result=encoded.stored,
+            transcript_gzip_base64=base64.b64encode(gzip.compress(body, mtime=0)).decode("ascii"),
+            result=_stored(body),
             request_id=document.request_id,
         ).model_dump(mode="json", exclude_none=True)
         if len(encode(output)) <= max_bytes:
@@ -260,14 +236,10 @@ def inline_fallback(
 def _forms(document: Transcript) -> Iterator[tuple[TranscriptForm, Transcript]]:
     """Give the document's forms, largest first."""
     yield TranscriptForm.COMPLETE, document
-    yield TranscriptForm.WITHOUT_SCORES, _with_words(document, score=None)
-    bare = tuple(s.model_copy(update={"words": ()}) for s in document.segments)
-    yield TranscriptForm.WITHOUT_WORDS, document.model_copy(update={"segments": bare})
-
-
-def _with_words(document: Transcript, **changes: Any) -> Transcript:
-    segments = tuple(
-        s.model_copy(update={"words": tuple(w.model_copy(update=changes) for w in s.words)})
+    unscored = (
+        s.model_copy(update={"words": tuple(w.model_copy(update={"score": None}) for w in s.words)})
         for s in document.segments
     )
-    return document.model_copy(update={"segments": segments})
+    yield TranscriptForm.WITHOUT_SCORES, document.model_copy(update={"segments": tuple(unscored)})
+    bare = (s.model_copy(update={"words": ()}) for s in document.segments)
+    yield TranscriptForm.WITHOUT_WORDS, document.model_copy(update={"segments": tuple(bare)})

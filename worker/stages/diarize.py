@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from pyannote.audio.pipelines.utils.diarization import set_num_speakers
 from whisperx.diarize import DiarizationPipeline
 
@@ -24,6 +24,7 @@ from worker.engines.diarization.clustering import SpeakerBounds, cluster
 from worker.engines.diarization.embeddings import Vectors, embed
 from worker.engines.diarization.turns import speaker_turns
 from worker.engines.segmentation import (
+    SegmentationStream,
     Segmenter,
     embedding_of,
     segmentation_of,
@@ -48,70 +49,52 @@ def diarize(
         waveform: The recording.
         job: Speaker hints.
         pipeline: Loaded once per process.
-        ctx: Checked between batches of windows; fewer are embedded at once than are segmented.
+        ctx: Checked between batches of windows and during clustering; told the share of windows
+            that are done. Fewer are embedded at once than are segmented.
         activity: Local activity, if speech detection used the same segmentation.
     """
-    if activity is not None:
-        return diarize_activity(waveform, activity, job, pipeline, ctx)
-    activity = find_activity(waveform.samples, pipeline, ctx.part(0.0, 0.5))
-    return diarize_activity(waveform, activity, job, pipeline, ctx.part(0.5, 0.5))
+    if activity is None:
+        activity = find_activity(waveform.samples, pipeline, ctx.part(0.0, 0.5))
+        ctx = ctx.part(0.5, 0.5)
+    model, hints = pipeline.model, _hints(job)
+    speaking = activity.speakers_per_frame()
+    turns: tuple[SpeakerTurn, ...] = ()
+    if speaking.any():
+        batch_size = windows_at_once(embedding_of(model).device, ctx.batch_size)
+        vectors = embed(waveform.samples, activity, model, batch_size, partial(_step, ctx))
+        trim_heap()  # a process for the dendrogram may need as much
+        check = partial(ctx.cancel.check, Stage.DIARIZE)
+        find_turns = partial(_find_turns, activity, speaking, vectors, model, check)
+        try:
+            turns = find_turns(hints)
+        except ValueError:
+            if not hints:
+                raise
+            turns = find_turns({})  # what pyannote cannot do with the hints
+    met = _meets(hints, len({turn.speaker for turn in turns}))
+    return Diarization(turns, () if met else (WarningCode.SPEAKER_HINTS_UNMET,))
 
 
 def find_activity(samples: Samples, pipeline: DiarizationPipeline, ctx: StageContext) -> Activity:
     """Run the pipeline's segmentation over a waveform; arguments as in `diarize`."""
     segmenter = Segmenter(segmentation_of(pipeline.model))
-    recorder = recorder_for(pipeline, segmenter.grid.count(len(samples)))
-    batch = windows_at_once(segmenter.device, ctx.batch_size)
-    for scores in segmenter.run(samples, batch, partial(_step, ctx)):
+    recorder = recorder_for(pipeline)
+    windows = SegmentationStream(segmenter, windows_at_once(segmenter.device, ctx.batch_size))
+    total, done = segmenter.grid.count(len(samples)), 0
+    for batch in (*windows.batches(samples), *windows.last_batches()):
+        _step(ctx, done / total)
+        scores = batch()
         recorder.add(scores)
+        done += len(scores)
+    _step(ctx, 1.0)
     return recorder.activity()
 
 
-def recorder_for(pipeline: DiarizationPipeline, n_windows: int = 0) -> ActivityRecorder:
-    """Return what gathers scores of the pipeline's segmentation, whoever computes them.
-
-    Args:
-        pipeline: Loaded once per process.
-        n_windows: How many to expect, where that is known.
-    """
+def recorder_for(pipeline: DiarizationPipeline) -> ActivityRecorder:
+    """Return what gathers scores of the pipeline's segmentation, whoever computes them."""
     segmenter = Segmenter(segmentation_of(pipeline.model))
     threshold = None if segmenter.is_powerset else float(pipeline.model.segmentation.threshold)
-    return ActivityRecorder(segmenter, threshold, n_windows)
-
-
-def diarize_activity(
-    waveform: Waveform,
-    activity: Activity,
-    job: JobInput,
-    pipeline: DiarizationPipeline,
-    ctx: StageContext,
-) -> Diarization:
-    """Return the speaker turns of a waveform whose local activity is known.
-
-    Args:
-        waveform: The recording.
-        activity: From `find_activity`, or from a recorder that listened to speech detection.
-        job: Speaker hints.
-        pipeline: Loaded once per process.
-        ctx: Checked between batches and during clustering; told the share of windows embedded.
-    """
-    speaking = activity.speakers_per_frame()
-    hints = _hints(job)
-    turns: tuple[SpeakerTurn, ...] = ()
-    if speaking.any():
-        vectors = embed(
-            waveform.samples,
-            activity,
-            pipeline.model,
-            windows_at_once(embedding_of(pipeline.model).device, ctx.batch_size),
-            partial(_step, ctx),
-        )
-        trim_heap()  # a process for the dendrogram may need as much
-        check = partial(ctx.cancel.check, Stage.DIARIZE)
-        found = _Found(activity, speaking, vectors, pipeline.model, check)
-        turns = found.turns_or_unhinted(hints)
-    met = _meets(hints, len({turn.speaker for turn in turns}))
-    return Diarization(turns, () if met else (WarningCode.SPEAKER_HINTS_UNMET,))
+    return ActivityRecorder(segmenter, threshold)
 
 
 def _step(ctx: StageContext, share: float) -> None:
@@ -120,41 +103,25 @@ def _step(ctx: StageContext, share: float) -> None:
 
 
 def _hints(job: JobInput) -> Hints:
-    named = {
-        "num_speakers": job.num_speakers,
-        "min_speakers": job.min_speakers,
-        "max_speakers": job.max_speakers,
-    }
-    return {name: value for name, value in named.items() if value is not None}
+    names = {"num_speakers", "min_speakers", "max_speakers"}
+    return job.model_dump(include=names, exclude_none=True)
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What is known of a recording before its speakers are told apart."""
-
-    activity: Activity
-    speaking: Any
-    vectors: Vectors
-    model: Any
-    check: Callable[[], None]
-
-    def turns_or_unhinted(self, hints: Hints) -> tuple[SpeakerTurn, ...]:
-        """Tell the turns, without the hints if pyannote cannot do it with them."""
-        try:
-            return self._turns(hints)
-        except ValueError:
-            if not hints:
-                raise
-            return self._turns({})
-
-    def _turns(self, hints: Hints) -> tuple[SpeakerTurn, ...]:
-        bounds = SpeakerBounds(*set_num_speakers(**hints))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # numpy's on odd embeddings; pyannote does so too
-            labels = cluster(self.vectors, self.activity, bounds, self.model, self.check)
-        speaking = np.minimum(self.speaking, bounds.most).astype(np.uint8)
-        pause_s = float(self.model.segmentation.min_duration_off)
-        return speaker_turns(self.activity, labels, speaking, pause_s)
+def _find_turns(
+    activity: Activity,
+    speaking: npt.NDArray[np.uint8],
+    vectors: Vectors,
+    model: Any,
+    check: Callable[[], None],
+    hints: Hints,
+) -> tuple[SpeakerTurn, ...]:
+    """Tell speakers apart; ValueError where that cannot be done with the hints."""
+    bounds = SpeakerBounds(*set_num_speakers(**hints))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpy's on odd embeddings; pyannote does so too
+        labels = cluster(vectors, activity, bounds, model, check)
+    at_once = np.minimum(speaking, bounds.most).astype(np.uint8)
+    return speaker_turns(activity, labels, at_once, float(model.segmentation.min_duration_off))
 
 
 def _meets(hints: Hints, found: int) -> bool:

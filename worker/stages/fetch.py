@@ -30,7 +30,7 @@ import stamina
 from bucketscribe_contract import AUDIO_ETAG_PATTERN, FailureCode, JobInput, PresignedUrl, Stage
 from worker.cancel import StageContext
 from worker.errors import WorkerError
-from worker.http import clock_skew_s, error_text, exchange, expires_at, stored_md5
+from worker.http import clock_skew_s, describe_error, exchange, expires_at, is_passing, stored_md5
 from worker.types import Recording
 
 FILE = "recording"
@@ -47,19 +47,17 @@ def map_refusal(url: PresignedUrl, response: requests.Response) -> WorkerError:
         url: What was asked.
         response: Any status but 200 and 206; its body is read for S3's own code.
     """
-    status = response.status_code
-    code, message = error_text(response)
-    said = f"S3 answered {status} {code} {message}".strip()
+    status, said = response.status_code, describe_error(response)
     if status == requests.codes.not_found:
         return _failed(FailureCode.AUDIO_NOT_FOUND, f"no recording at {url.masked}: {said}")
-    if status >= requests.codes.server_error or status == requests.codes.too_many_requests:
+    if is_passing(response):
         return _failed(FailureCode.STORAGE_UNAVAILABLE, f"{said}; submit again later")
     if status < requests.codes.bad_request:
         remedy = "sign it for the bucket's own region"
         return _failed(FailureCode.URL_NOT_ALLOWED, f"audio_url redirects ({said}); {remedy}")
     ends = expires_at(url)
     now = datetime.now(UTC) + timedelta(seconds=clock_skew_s(response))
-    if "expired" in f"{code} {message}".lower() or (ends and ends <= now):
+    if "expired" in said.lower() or (ends and ends <= now):
         ended = f" It ended {ends:%Y-%m-%dT%H:%M:%SZ}." if ends else ""
         return _failed(FailureCode.AUDIO_URL_EXPIRED, f"{said}.{ended} Sign audio_url again")
     remedy = "check the signature and the signer's s3:GetObject permission"

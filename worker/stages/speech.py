@@ -28,8 +28,8 @@ from worker.engines.segmentation import (
 from worker.types import SAMPLE_RATE_HZ, Samples, SpeechSpan
 
 CHUNK_S = 30
-ONSET = 0.500
-OFFSET = 0.363
+# speech begins above the one and ends below the other; upstream compares float32 scores
+_ONSET, _OFFSET = float(np.float32(0.500)), float(np.float32(0.363))
 _SHORTEST_S = 1e-6  # pyannote.core's `Segment` counts anything shorter as empty
 
 Region = tuple[float, float]
@@ -76,22 +76,14 @@ class SpeechStream:
 
     Args:
         segmenter: What the scores come from.
-        onset: Above this, speech begins.
-        offset: Below this, it ends.
         chunk_s: The longest span.
     """
 
-    def __init__(
-        self,
-        segmenter: Segmenter,
-        onset: float = ONSET,
-        offset: float = OFFSET,
-        chunk_s: float = CHUNK_S,
-    ) -> None:
+    def __init__(self, segmenter: Segmenter, chunk_s: float = CHUNK_S) -> None:
         self._segmenter = segmenter
         self._windows = 0
         self._mean: OverlapMean | None = None
-        self._regions = _Regions(segmenter.frames, onset, offset, chunk_s)
+        self._regions = _Regions(segmenter.frames, chunk_s)
         self._spans = _Spans(chunk_s)
 
     def add(self, scores: Scores) -> list[SpeechSpan]:
@@ -130,10 +122,8 @@ class _Regions:
     to the letter: the frame that ends a region stays in the list that the next one is cut by.
     """
 
-    def __init__(self, frames: FrameGrid, onset: float, offset: float, longest_s: float) -> None:
+    def __init__(self, frames: FrameGrid, longest_s: float) -> None:
         self._frames = frames
-        # upstream compares float32 scores, so thresholds are rounded to float32 too
-        self._onset, self._offset = float(np.float32(onset)), float(np.float32(offset))
         self._longest_s = longest_s
         self._n = 0
         self._start = self._now = 0.0
@@ -152,7 +142,7 @@ class _Regions:
                 ended = self._go_on(score)
                 if ended is not None and ended[1] - ended[0] > _SHORTEST_S:
                     found.append(ended)
-            elif score > self._onset:
+            elif score > _ONSET:
                 self._start, self._is_active = self._now, True
             self._n += 1
         return found
@@ -163,14 +153,14 @@ class _Regions:
         return (self._start, self._now) if is_one else None
 
     def _begin(self, score: float) -> None:
-        self._start, self._is_active = self._now, score > self._onset
+        self._start, self._is_active = self._now, score > _ONSET
         self._remember(score)
 
     def _go_on(self, score: float) -> Region | None:
         ended = None
         if self._now - self._start > self._longest_s:
             ended = self._cut()
-        elif score < self._offset:
+        elif score < _OFFSET:
             ended = self._start, self._now
             self._start, self._is_active = self._now, False
             self._scores, self._times = [], []

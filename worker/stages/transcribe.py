@@ -20,7 +20,6 @@ from worker.errors import WorkerError
 from worker.types import SAMPLE_RATE_HZ, SpeechSpan, TextSegment, Transcription, Waveform
 
 VOTES = 4
-_LONGEST = 30 * SAMPLE_RATE_HZ
 
 
 def detect_language(
@@ -47,8 +46,7 @@ def detect_language(
 
 
 def _cut(waveform: Waveform, span: SpeechSpan) -> Samples:
-    start, end = int(span.start * SAMPLE_RATE_HZ), int(span.end * SAMPLE_RATE_HZ)
-    return waveform.part(start, min(end, start + _LONGEST))
+    return waveform.part(int(span.start * SAMPLE_RATE_HZ), int(span.end * SAMPLE_RATE_HZ))
 
 
 def transcribe(
@@ -164,24 +162,15 @@ def _decode(
     whisper: Whisper,
     options: DecodingOptions,
 ) -> dict[int, TextSegment]:
-    chunks = [
-        waveform.part(int(s.start * SAMPLE_RATE_HZ), int(s.end * SAMPLE_RATE_HZ))
-        for s in (spans[number] for number in numbers)
-    ]
-    decoded = whisper.decode(chunks, options)
+    found = whisper.decode([_cut(waveform, spans[number]) for number in numbers], options)
     return {
-        number: TextSegment(
-            round(spans[number].start, 3),
-            round(spans[number].end, 3),
-            found.text,
-            found.avg_logprob,
-        )
-        for number, found in zip(numbers, decoded, strict=True)
+        n: TextSegment(round(spans[n].start, 3), round(spans[n].end, 3), one.text, one.avg_logprob)
+        for n, one in zip(numbers, found, strict=True)
     }
 
 
 def _check_language(language: str | None, whisper: Whisper) -> None:
-    spoken = whisper.languages
+    spoken = whisper.model.supported_languages
     if language is not None and language not in spoken:
         what = "is English-only" if spoken == ["en"] else "does not know it"
         message = f"language {language!r}: this worker's Whisper model {what}"

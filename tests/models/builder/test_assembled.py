@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import SourceError
+from builder.errors import BuildError
 from builder.fetch_models import fetch
 from builder.pins import PackageProfile
 
@@ -51,7 +51,7 @@ def test_a_folder_that_lost_a_file_is_assembled_again_whole_or_not_at_all(
     other = first.files[-1].model_copy(update={"sha256": "0" * 64})
     broken = first.model_copy(update={"files": (*first.files[:-1], other)})
     profile = demo_profile.model_copy(update={"models": (broken, *demo_profile.models[1:])})
-    with pytest.raises(SourceError, match="SHA-256"):
+    with pytest.raises(BuildError, match="SHA-256"):
         fetch(profile, copied_dir)
     assert (copied_dir / "profile.json").is_file()
     assert [path.name for path in copied_dir.parent.iterdir()] == ["models"]

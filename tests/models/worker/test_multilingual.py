@@ -21,7 +21,7 @@ GERMAN = SHORT_SPEECH.with_name("german.flac")  # espeak-ng's voice, a sentence 
 def run(runtime: Runtime, recording: Path, **job: Any) -> Transcript:
     """Run one job."""
     job["audio_base64"] = base64.b64encode(recording.read_bytes()).decode()
-    progress = runtime.reporter(lambda _: None)
+    progress = runtime.begin(None, lambda _: None)
     return Transcript.model_validate(runtime.run(job, CancelToken(), progress))
 
 

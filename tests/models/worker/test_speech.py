@@ -74,7 +74,7 @@ def test_hysteresis_and_cuts_are_those_of_whisperx(scores: list[float], longest:
     rounded = np.array(scores, np.float32)
     stock = Binarize(onset=0.5, offset=0.363, max_duration=longest)
     timeline = stock(SlidingWindowFeature(rounded[:, None], FRAME)).get_timeline()
-    ours = _Regions(StandIn().frames, 0.5, 0.363, longest)
+    ours = _Regions(StandIn().frames, longest)
     found = ours.add(rounded.tolist())
     last = ours.end()
     assert found + ([last] if last else []) == [(s.start, s.end) for s in timeline]

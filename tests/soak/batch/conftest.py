@@ -8,90 +8,71 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
 
 import pytest
 
-from devstack import EventKind, Stack
+from devstack import Stack
 from devstack.stack import write_env_file
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.retry_policy import Ending, cause_name
 from edge_client.jobs.transcript import parse
 from edge_client.session import Session
+from tests.e2e.conftest import ROOT, Bench
 from tests.unit.edge_client.samples import wav
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
-ROOT = Path(__file__).parents[3]
 WORKER = (sys.executable, "-m", "tests.fakes.worker_process")
 QUICK = {"RETRY_DELAY_SECONDS": "2", "LOST_ANSWER_SECONDS": "3"}
 """The pauses of 2 and 4 s before a third try outlast the queue's restarts."""
 Tell = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Box:
+@dataclass
+class Box(Bench):
     """A running stack, and a folder to run the client in."""
 
-    stack: Stack
-    home: Path
-    s3: S3Client
+    home: Path = Path()
 
     def record(self, sessions: Iterable[Session]) -> None:
         """Upload a recording for each session."""
-        audio, bucket = wav(2), self.stack.s3.bucket
-
-        def put(session: Session) -> None:
-            self.s3.put_object(Bucket=bucket, Key=session.audio_key, Body=audio)
-
+        audio = wav(2)
         with ThreadPoolExecutor(8) as threads:
-            list(threads.map(put, sessions))
+            list(threads.map(lambda session: self.put(session.audio_key, audio), sessions))
 
     def start(
-        self, output: IO[bytes], *argv: str, module: Sequence[str] = ("edge_client",)
+        self, log: Path, *argv: str, module: Sequence[str] = ("edge_client",)
     ) -> subprocess.Popen[bytes]:
         """Start the client, or one that SIGKILL ends."""
-        return subprocess.Popen(
-            [sys.executable, "-m", *module, *argv],
-            cwd=self.home,
-            env={"PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(self.home), **QUICK},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+        with log.open("wb") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", *module, *argv],
+                cwd=self.home,
+                env={"PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(self.home), **QUICK},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
 
     def client(
         self, *argv: str, module: Sequence[str] = ("edge_client",), code: int | None = 0
     ) -> int:
         """Run the client to its end, or to its death; return its exit code."""
         log = self.home / "client.log"
-        with log.open("wb") as output:
-            ended = self.start(output, *argv, module=module).wait(280)
+        ended = self.start(log, *argv, module=module).wait(280)
         assert code is None or ended == code, log.read_text()[-2000:]
         return ended
 
-    def submissions(self) -> list[str]:
-        """Return the jobs that the queue took so far."""
-        return [str(e.job_id) for e in self.stack.queue_events(EventKind.SUBMITTED)]
-
     def missing(self, sessions: Sequence[Session]) -> list[str]:
         """Return the sessions that have no transcript or no claim."""
-        keys: set[str] = set()
-        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.stack.s3.bucket)
-        for page in pages:
-            keys |= {entry["Key"] for entry in page.get("Contents", ())}
+        keys = set(self.keys())
         return [s.prefix for s in sessions if not {s.result_key, s.claim_key} <= keys]
 
-    def stored(self, sessions: Sequence[Session]) -> list[tuple[Claim, str | None]]:
-        """Return each session's claim, and the request that its transcript answers."""
+    def stored(self, sessions: Sequence[Session]) -> list[Claim]:
+        """Return each session's claim; its transcript answers that claim's request."""
 
-        def body(key: str) -> bytes:
-            return self.s3.get_object(Bucket=self.stack.s3.bucket, Key=key)["Body"].read()
-
-        def read(session: Session) -> tuple[Claim, str | None]:
-            claim = Claim.model_validate_json(body(session.claim_key))
-            return claim, parse(body(session.result_key)).request_id
+        def read(session: Session) -> Claim:
+            claim = Claim.model_validate_json(self.read(session.claim_key))
+            assert parse(self.read(session.result_key)).request_id == claim.request_id
+            return claim
 
         missing = self.missing(sessions)
         assert not missing, f"no transcript: {missing}"
@@ -109,11 +90,10 @@ class Box:
             may_be_lost: Submissions that never reached the queue may have come before: the batch
                 was killed, or the queue was gone, between claim and POST.
         """
-        submitted, stored = self.submissions(), self.stored(sessions)
-        assert all(claim.request_id == request_id for claim, request_id in stored)
-        earlier = {attempt.ended for claim, _ in stored for attempt in claim.earlier}
+        submitted, claims = self.submissions(), self.stored(sessions)
+        earlier = {attempt.ended for claim in claims for attempt in claim.earlier}
         assert earlier <= ({cause_name(Ending.UNANSWERED)} if may_be_lost else set())
-        named = [claim.job_id for claim, _ in stored if claim.job_id is not None]
+        named = [claim.job_id for claim in claims if claim.job_id is not None]
         assert len(set(named)) == len(named)
         assert set(named) <= set(submitted)
         assert len(submitted) == len(sessions)
@@ -129,9 +109,9 @@ def box(tmp_path: Path) -> Iterator[Box]:
     """A stack with one worker that answers at once."""
     with Stack(logs=tmp_path / "logs", worker_command=WORKER, grace_s=2) as stack:
         write_env_file(tmp_path / ".env", stack.env)
-        s3 = stack.s3.client()
-        yield Box(stack, tmp_path, s3)
-        s3.close()
+        box = Box(stack, home=tmp_path)
+        yield box
+        box.s3.close()
 
 
 @pytest.fixture

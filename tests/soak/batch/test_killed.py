@@ -7,11 +7,13 @@ import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from devstack import EventKind
 from edge_client.session import Session
+from tests.processes import wait_until
 from tests.soak.batch.conftest import Box, Tell, sessions
 
 pytestmark = pytest.mark.timeout(900)
@@ -64,7 +66,7 @@ def test_killed_at_thirty_moments_submits_each_session_once(
     finally:
         ended.set()
         restarting.join()
-    lost = sum(claim.job_id is None for claim, _ in box.stored(all_sessions))
+    lost = sum(claim.job_id is None for claim in box.stored(all_sessions))
     tell(
         f"{len(after)} kills and {restarts} restarts in {time.monotonic() - started:.0f} s; "
         f"submissions after each kill: {after}; {len(box.submissions())} in all; {lost} answers "
@@ -92,30 +94,22 @@ def test_killed_after_any_step_of_a_retry_the_same_command_ends_in_one_transcrip
     assert steps > 2 * FIRST_STEP  # there were steps to be killed between
 
 
-def started(box: Box) -> subprocess.Popen[bytes]:
-    """Start a batch over slow sessions and return it once its first jobs are in flight."""
+def started(box: Box) -> tuple[subprocess.Popen[bytes], Path]:
+    """Start a batch over slow sessions; return it and its log once its first jobs are in flight."""
     box.record(SLOW)
-    with (box.home / "batch.log").open("wb") as output:
-        batch = box.start(output, "batch", "--max-in-flight", str(IN_FLIGHT))
-    until = time.monotonic() + 60
-    while said(box).count(" submitted: ") < IN_FLIGHT:
-        assert batch.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    return batch
-
-
-def said(box: Box) -> str:
-    return (box.home / "batch.log").read_text()
+    log = box.home / "batch.log"
+    batch = box.start(log, "batch", "--max-in-flight", str(IN_FLIGHT))
+    wait_until(lambda: log.read_text().count(" submitted: ") == IN_FLIGHT, 60)
+    return batch, log
 
 
 def test_one_interrupt_waits_for_jobs_in_flight_and_the_next_batch_does_the_rest(box: Box) -> None:
-    batch = started(box)
+    batch, log = started(box)
     batch.send_signal(signal.SIGINT)
     assert batch.wait(90) == 130
     assert len(box.submissions()) == IN_FLIGHT
-    assert "Not complete: 2 succeeded, 0 failed" in said(box)
-    assert "the same command resumes" in said(box)
+    assert "Not complete: 2 succeeded, 0 failed" in log.read_text()
+    assert "the same command resumes" in log.read_text()
     box.client("batch")
     box.check_each_once(SLOW)
 
@@ -124,12 +118,12 @@ def test_one_interrupt_waits_for_jobs_in_flight_and_the_next_batch_does_the_rest
 def test_batch_leaves_at_once_and_the_next_one_follows_its_jobs(
     box: Box, signals: list[signal.Signals]
 ) -> None:
-    batch = started(box)
+    batch, log = started(box)
     for number in signals:
         batch.send_signal(number)
         time.sleep(0.2)
     assert batch.wait(30) == 130
     assert box.stack.queue_events(EventKind.COMPLETED) == []
-    assert "in flight: 2 (the same command follows them)" in said(box)
+    assert "in flight: 2 (the same command follows them)" in log.read_text()
     box.client("batch")
     box.check_each_once(SLOW)

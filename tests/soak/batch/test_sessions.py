@@ -17,29 +17,12 @@ MAX_KEY_BYTES = 1024
 LONGEST_FILE = "/transcription.progress.json"
 # No backslash: SeaweedFS stores it as a slash.
 NAMES = [
-    "with a space",
-    " spaces around ",
-    "two  spaces",
-    "plus+plus",
-    "100%",
-    "a%20b",
-    "a%2Fb",
-    "a&b=c",
-    "quo'te\"s",
-    "semi;colon,comma:colon",
-    "(star*) ~ ! $ @",
-    "hash#query?x=1",
-    "<xml>&amp;",
-    "[brackets]{braces}|^`",
-    "tab\tand\nnew line",
-    unicodedata.normalize("NFC", "übung café"),
-    unicodedata.normalize("NFD", "übung café"),
-    "日本語の録音",
-    "🎙 emoji 👩‍🔬",
-    "..hidden",
-    "x" * 200,
-    "ü" * 100,
-]
+    "with a space", " spaces around ", "two  spaces", "plus+plus", "100%", "a%20b", "a%2Fb",
+    "a&b=c", "quo'te\"s", "semi;colon,comma:colon", "(star*) ~ ! $ @", "hash#query?x=1",
+    "<xml>&amp;", "[brackets]{braces}|^`", "tab\tand\nnew line",
+    unicodedata.normalize("NFC", "übung café"), unicodedata.normalize("NFD", "übung café"),
+    "日本語の録音", "🎙 emoji 👩‍🔬", "..hidden", "x" * 200, "ü" * 100,
+]  # fmt: skip
 KINDS = ("fine", "fail", "flaky", "upload_failed", "slow-1")
 JOBS = 2_000
 BOXES = 3
@@ -106,10 +89,7 @@ def test_three_boxes_submit_each_session_once(box: Box, tell: Tell) -> None:
     box.record(all_sessions)
     started = time.monotonic()
     logs = [box.home / f"box-{number}.log" for number in range(BOXES)]
-    batches = []
-    for log in logs:
-        with log.open("wb") as output:
-            batches.append(box.start(output, "batch"))
+    batches = [box.start(log, "batch") for log in logs]
     codes = [batch.wait(280) for batch in batches]
     tell(f"{time.monotonic() - started:.0f} s for {len(all_sessions)} sessions on {BOXES} boxes")
     assert codes == [0] * BOXES, "\n".join(log.read_text()[-2000:] for log in logs)

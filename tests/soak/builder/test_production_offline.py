@@ -15,7 +15,7 @@ from builder.pins import HubModel, HubProfile, Mirrors, load_profile
 from builder.verify_offline import main
 from tests.fakes.hub import TOKEN, Hub, commit_of
 from tests.unit.builder.tiny_profile import sha256
-from worker.models.folder import Profile
+from worker.models.folder import ModelsFolder, Profile
 
 if TYPE_CHECKING:
     from torchaudio.pipelines import Wav2Vec2ASRBundle
@@ -102,7 +102,6 @@ def production_dir(hub: Hub, models_dir: Path, tmp_path: Path, tiny_bundle: Any)
         plain("nltk_data", "punkt_tab", "punkt_tab.zip", punkt),
     )
     real = load_profile("production")
-    assert isinstance(real, HubProfile)
     mirrors = Mirrors(hub=hub.url, torchaudio=f"{hub.url}/torchaudio", nltk=f"{hub.url}/nltk")
     profile = HubProfile(mirrors=mirrors, packaged=real.packaged, models=models)
     into = tmp_path / "models"
@@ -110,23 +109,21 @@ def production_dir(hub: Hub, models_dir: Path, tmp_path: Path, tiny_bundle: Any)
     return into
 
 
-def test_production_folder_passes_and_the_worker_loads_its_bundle(
+def test_production_folder_passes_while_it_is_whole_and_the_worker_loads_its_bundle(
     production_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every kind of model, the torchaudio one by its name and its folder; no network."""
+    """Every kind of model, the torchaudio one by its name and its folder; no network.
+
+    Missing weights are named, with a remedy for the folder's own profile.
+    """
     code = main([str(production_dir)])
     captured = capsys.readouterr()
     assert code == 0, captured.err
     lines = captured.out.splitlines()
-    assert [line.split()[:2] for line in lines] == [
-        ["nltk_data", "ok"],
-        ["whisper", "tiny.en"],
-        ["vad", "whisperx-segmentation"],
-        ["align", "en"],
-        ["align", "ja"],
-        ["align", "de"],
-        ["diarization", "ge2e"],
-    ]
+    assert [" ".join(line.split()[:2]) for line in lines] == [
+        "nltk_data ok", "whisper tiny.en", "vad whisperx-segmentation", "align en", "align ja",
+        "align de", "diarization ge2e",
+    ]  # fmt: skip
     assert all(" ok " in line for line in lines)
 
     from worker.models.device import Device
@@ -134,12 +131,10 @@ def test_production_folder_passes_and_the_worker_loads_its_bundle(
 
     nothing: Any = None  # an aligner needs none of the other models
     worker = Models(
-        folder=production_dir,
-        profile=Profile.read(production_dir),
+        folder=ModelsFolder(production_dir, Profile.read(production_dir), "tiny.en"),
         device=Device("cpu", "int8", 1, 1, 1, 1),
         detector=nothing,
         whisper=nothing,
-        whisper_name="tiny.en",
         diarization=nothing,
     )
     aligner = worker.aligner("de")
@@ -148,11 +143,6 @@ def test_production_folder_passes_and_the_worker_loads_its_bundle(
     assert aligner.metadata["type"] == "torchaudio"
     assert "ß" in aligner.metadata["dictionary"]
 
-
-def test_missing_weights_of_a_bundle_are_named_with_the_profile(
-    production_dir: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The remedy is for the folder's own profile."""
     next((production_dir / "align" / "de").iterdir()).unlink()
     assert main([str(production_dir)]) == 1
     message = capsys.readouterr().err

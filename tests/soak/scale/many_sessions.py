@@ -100,21 +100,13 @@ def _load(server: S3Server, bucket: str, backup: Path, last_keys: Iterable[str])
         text=True,
         cwd=backup.parent,
     ) as shell:
-        assert shell.stdin is not None
-        assert shell.stdout is not None
         shell.stdin.write(f"fs.meta.load -v=false -concurrency={LOADERS} {backup}\n")
         shell.stdin.flush()
         assert any("is loaded" in line for line in shell.stdout), "the shell gave up"
-        _wait_for(server, bucket, last_keys)
+        waiter = server.client().get_waiter("object_exists")
+        for key in last_keys:
+            waiter.wait(Bucket=bucket, Key=key, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
         shell.stdin.write("exit\n")
-
-
-def _wait_for(server: S3Server, bucket: str, keys: Iterable[str]) -> None:
-    client = server.client()
-    for key in keys:
-        client.get_waiter("object_exists").wait(
-            Bucket=bucket, Key=key, WaiterConfig={"Delay": 1, "MaxAttempts": 30}
-        )
 
 
 def _number(field: int, value: int) -> bytes:

@@ -11,7 +11,7 @@ from huggingface_hub import constants
 
 from builder.fetch_models import fetch
 from builder.pins import PackageProfile, load_profile
-from tests.fakes.hub import Hub, serve
+from tests.fakes.hub import Hub
 from tests.unit.builder.tiny_profile import fill
 
 
@@ -50,9 +50,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub that has every file of the tiny profile; nobody waits between attempts."""
     monkeypatch.setattr("builder.download.constants", _SmallChunks())
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
-    hub = Hub()
-    fill(hub)
-    with serve(hub), stamina.set_testing(True, attempts=1000):
+    with Hub() as hub, stamina.set_testing(True, attempts=1000):
+        fill(hub)
         yield hub
 
 

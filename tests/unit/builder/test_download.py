@@ -40,31 +40,24 @@ def downloader(hub: Hub, tmp_path: Path, lines: list[str]) -> Downloader:
 
 
 def model(repo: str = DUTCH, **more: object) -> HubModel:
-    """A model of the hub, at the one revision that it has."""
     kinds = {WHISPER: "whisper", COMMUNITY: "diarization"}
     values = {"kind": kinds.get(repo, "align"), "name": "x", "licence": "y", "repo": repo}
     return HubModel.model_validate(values | {"revision": commit_of(repo)} | more)
 
 
 def german(hub: Hub, **more: object) -> HubModel:
-    """A plain file."""
     values = {"kind": "align", "name": "g", "licence": "y", "file": GERMAN_FILE}
-    pin = {
-        "torchaudio_bundle": "G",
-        "languages": ("de",),
-        "sha256": {GERMAN_FILE: sha256(hub.plain[GERMAN])},
-    }
+    values |= {"torchaudio_bundle": "G", "languages": ("de",)}
+    pin = {"sha256": {GERMAN_FILE: sha256(hub.plain[GERMAN])}}
     return HubModel.model_validate(values | pin | more)
 
 
 def fetch(downloader: Downloader, wanted: HubModel) -> dict[str, bytes]:
-    """List and download a model; return the files' contents."""
     found = downloader.fetch([downloader.list_files(wanted)])
     return {to: path.read_bytes() for to, path in found.items()}
 
 
 def bodies(hub: Hub, name: str) -> list[str | None]:
-    """The ranges that were asked of a file's bytes."""
     return [s.range for s in hub.seen if s.method == "GET" and s.path.endswith(name)]
 
 
@@ -109,8 +102,7 @@ def test_wrong_bytes_are_refused_and_removed(downloader: Downloader, hub: Hub, n
     assert content in fetch(downloader, model(WHISPER)).values()
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, GERMAN])
-@pytest.mark.parametrize("length", [44, WEIGHTS_BYTES + 1])
+@pytest.mark.parametrize(("name", "length"), [(WEIGHTS, 44), (GERMAN, WEIGHTS_BYTES + 1)])
 def test_another_length_is_refused_and_does_not_spoil_the_next_run(
     downloader: Downloader, hub: Hub, name: str, length: int
 ) -> None:
@@ -237,27 +229,21 @@ def test_no_network_is_not_taken_for_a_finished_download(downloader: Downloader,
 
 
 def test_token_comes_from_the_variable_then_a_named_file_then_the_secret(tmp_path: Path) -> None:
-    """What is set by hand is meant; it does not show itself in a traceback or a log."""
-    (tmp_path / "a").write_text("hf_file\n")
-    (tmp_path / "b").write_text("hf_mounted\n")
-    named = {"HF_TOKEN_FILE": str(tmp_path / "a")}
+    """What cannot be a token is refused: an HTTP library would print it; it never shows itself."""
+    file, secret = tmp_path / "a", tmp_path / "b"
+    named = {"HF_TOKEN_FILE": str(file)}
+    file.write_text("hf_file\n")
+    secret.write_text("hf_mounted\n")
     found = [
-        read_token({"HF_TOKEN": " hf_set\n"} | named, tmp_path / "b"),
-        read_token(named, tmp_path / "b"),
-        read_token({}, tmp_path / "b"),
+        read_token({"HF_TOKEN": " hf_set\n"} | named, secret),
+        read_token(named, secret),
+        read_token({}, secret),
     ]
     assert [x and x.get_secret_value() for x in found] == ["hf_set", "hf_file", "hf_mounted"]
     assert "hf_" not in repr(found)
     assert read_token({}, tmp_path / "none") is None
-
-
-@pytest.mark.parametrize("content", [None, "", "hf_one\nhf_two", "hf_ü"])
-def test_what_cannot_be_a_token_is_refused_without_showing_it(
-    tmp_path: Path, content: str | None
-) -> None:
-    """An HTTP library would print a header that it cannot send."""
-    if content is not None:
-        (tmp_path / "a").write_text(content)
-    with pytest.raises(AccessDenied, match="HF_TOKEN_FILE") as failure:
-        read_token({"HF_TOKEN_FILE": str(tmp_path / "a")})
-    assert "hf_" not in str(failure.value)
+    for content in ("", "hf_one\nhf_two", "hf_ü", None):
+        file.write_text(content) if content is not None else file.unlink()
+        with pytest.raises(AccessDenied, match="HF_TOKEN_FILE") as failure:
+            read_token(named)
+        assert "hf_" not in str(failure.value)

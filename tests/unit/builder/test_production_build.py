@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
+from typing import IO
 
 import pytest
 
-from builder.errors import AccessDenied, DiskFull, FolderError, Unreachable, WrongBytes
+from builder.errors import AccessDenied, BuildError, DiskFull, Unreachable, WrongBytes
 from builder.fetch_models import ProductionBuild, choose
 from tests.fakes.hub import TOKEN, Hub, commit_of
 from tests.unit.builder.tiny_profile import (
@@ -63,7 +64,7 @@ def beside(folder: Path) -> list[str]:
 def test_whole_profile_is_fetched_and_laid_out(
     build: ProductionBuild, hub: Hub, lines: list[str]
 ) -> None:
-    """What the worker reads, nothing that it does not, every byte as the hub has it."""
+    """What the worker reads, nothing else, every byte as it is; a second run asks nobody."""
     assert "complete in" in build.run()
     whisper = ("config.json", "model.bin", "tokenizer.json", "vocabulary.txt")
     aligner = ("config.json", "preprocessor_config.json", "vocab.json", "special_tokens_map.json")
@@ -87,14 +88,16 @@ def test_whole_profile_is_fetched_and_laid_out(
     assert [line for line in lines if "not pinned" in line] == [
         f'xlsr-53-dutch was not pinned; this build took revision = "{commit_of(DUTCH)}"'
     ]
+    check_profile(build.into, hub)
+    hub.seen.clear()
+    again = replace(build, environment=hub.environment())
+    assert again.run().endswith("is complete already")
+    assert hub.seen == []
 
 
-def test_folder_says_what_is_where_and_what_it_was_made_from(
-    build: ProductionBuild, hub: Hub
-) -> None:
-    """As the worker reads it; revision, licence and checksums; an inventory of all files."""
-    build.run()
-    profile = Profile.read(build.into)
+def check_profile(folder: Path, hub: Hub) -> None:
+    """What the worker reads of what is where, what it was made from, an inventory of all files."""
+    profile = Profile.read(folder)
     assert (profile.profile, profile.whisper.default) == ("production", "large-v3")
     assert profile.whisper.models["small.en"].languages == ("en",)
     assert {language: (a.kind, a.name) for language, a in profile.align.items()} == {
@@ -104,24 +107,15 @@ def test_folder_says_what_is_where_and_what_it_was_made_from(
     }
     paths = [profile.vad.path, profile.diarization.path, profile.nltk_data]
     paths += [entry.path for entry in (*profile.align.values(), *profile.whisper.models.values())]
-    assert all((build.into / path).exists() for path in paths)
-    document = json.loads((build.into / "profile.json").read_text())
+    assert all((folder / path).exists() for path in paths)
+    document = json.loads((folder / "profile.json").read_text())
     source = document["provenance"]["whisper/large-v3"]
     assert (source["revision"], source["licence"]) == (commit_of(WHISPER), "MIT")
     checksums = {entry["file"]: entry["sha256"] for entry in source["sources"]}
     assert checksums["model.bin"] == sha256(hub.repos[WHISPER]["model.bin"])
     assert document["provenance"]["align/nl"]["pinned"] is False
-    assert files_of(build.into) - set(document["files"]) == {"profile.json"}
+    assert files_of(folder) - set(document["files"]) == {"profile.json"}
     assert hub.url not in json.dumps(document)
-
-
-def test_second_run_asks_nobody(build: ProductionBuild, hub: Hub) -> None:
-    """Not even with a token, nor for what is not pinned."""
-    build.run()
-    hub.seen.clear()
-    again = replace(build, environment=hub.environment())
-    assert again.run().endswith("is complete already")
-    assert hub.seen == []
 
 
 def test_what_is_there_is_not_fetched_again(
@@ -180,7 +174,7 @@ def test_nothing_is_fetched_that_could_not_be_completed(
     thesis = build.into / "thesis.tex"
     build.into.mkdir()
     thesis.write_text("…")
-    with pytest.raises(FolderError, match="choose another folder"):
+    with pytest.raises(BuildError, match="choose another folder"):
         build.run()
     assert hub.seen == []
     thesis.unlink()
@@ -201,7 +195,9 @@ def test_disk_that_fills_up_is_named_and_gets_everything_back(
 ) -> None:
     """Filled by somebody else in the middle of a file, once the build had found room."""
 
-    def write(*_: object, **__: object) -> None:
+    def write(_: str, file: IO[bytes], **__: object) -> None:
+        file.write(b"x" * 1000)
+        file.flush()
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("huggingface_hub.file_download.http_get", write)

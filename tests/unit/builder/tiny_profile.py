@@ -88,32 +88,17 @@ def fill(hub: Hub) -> None:
 
 def profile_of(hub: Hub) -> HubProfile:
     """The pins of what `fill` made; Dutch is not pinned."""
-    german, punkt = hub.plain[f"torchaudio/{GERMAN_FILE}"], hub.plain[f"nltk/{PUNKT_FILE}"]
     weights = {"model.bin": sha256(hub.repos[WHISPER]["model.bin"])}
+    bundle = "VOXPOPULI_ASR_BASE_10K_DE"
+    german = {"licence": "CC-BY-NC-4.0", "languages": ("de",), "torchaudio_bundle": bundle}
     models = (
         _repo("whisper", "large-v3", WHISPER, sha256=weights),
         _repo("whisper", "small.en", SMALLER, languages=("en",)),
         _repo("align", "xlsr-53-japanese", JAPANESE, languages=("ja",)),
         _repo("align", "xlsr-53-dutch", DUTCH, languages=("nl",), revision=None),
         _repo("diarization", "community-1", COMMUNITY, gated=True),
-        HubModel(
-            kind="align",
-            name="VOXPOPULI_ASR_BASE_10K_DE",
-            licence="CC-BY-NC-4.0",
-            languages=("de",),
-            torchaudio_bundle="VOXPOPULI_ASR_BASE_10K_DE",
-            file=GERMAN_FILE,
-            file_bytes=len(german),
-            sha256={GERMAN_FILE: sha256(german)},
-        ),
-        HubModel(
-            kind="nltk_data",
-            name="punkt_tab",
-            licence="Apache-2.0",
-            file=PUNKT_FILE,
-            file_bytes=len(punkt),
-            sha256={PUNKT_FILE: sha256(punkt)},
-        ),
+        _file("align", bundle, GERMAN_FILE, hub.plain[f"torchaudio/{GERMAN_FILE}"], **german),
+        _file("nltk_data", "punkt_tab", PUNKT_FILE, hub.plain[f"nltk/{PUNKT_FILE}"]),
     )
     nowhere = "https://hub.invalid"
     mirrors = Mirrors(hub=nowhere, torchaudio=nowhere, nltk=nowhere)
@@ -123,6 +108,12 @@ def profile_of(hub: Hub) -> HubProfile:
 def _repo(kind: str, name: str, repo: str, **more: object) -> HubModel:
     values = {"licence": "MIT", "revision": commit_of(repo)} | more
     return HubModel.model_validate({"kind": kind, "name": name, "repo": repo, **values})
+
+
+def _file(kind: str, name: str, file: str, content: bytes, **more: object) -> HubModel:
+    pin = {"file": file, "file_bytes": len(content), "sha256": {file: sha256(content)}}
+    values = {"kind": kind, "name": name, "licence": "Apache-2.0"}
+    return HubModel.model_validate(values | pin | more)
 
 
 def _packaged() -> PackageProfile:

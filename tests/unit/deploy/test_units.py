@@ -21,17 +21,17 @@ ANALYZE = shutil.which("systemd-analyze")
 needs_systemd = pytest.mark.skipif(ANALYZE is None, reason="install the package systemd")
 
 
-def read(unit: Path) -> configparser.RawConfigParser:
-    """Read a unit; of keys that come twice the last."""
+def section(service: Path) -> configparser.SectionProxy:
+    """Read what a service runs and how; of keys that come twice the last."""
     parser = configparser.RawConfigParser(strict=False)
     parser.optionxform = str  # type: ignore[assignment,method-assign]
-    parser.read(unit, encoding="utf-8")
-    return parser
+    parser.read(service, encoding="utf-8")
+    return parser["Service"]
 
 
 def exec_start(service: Path) -> str:
     """Return what a service runs."""
-    return read(service)["Service"]["ExecStart"]
+    return section(service)["ExecStart"]
 
 
 def analyze(*arguments: str) -> str:
@@ -68,12 +68,12 @@ def test_the_receivers_command_line_is_the_edge_clients() -> None:
 
 
 def test_keys_are_a_credential_of_the_service_alone() -> None:
-    for section in (read(service)["Service"] for service in SERVICES):
-        assert section["LoadCredential"] == "edge.env:/etc/bucketscribe/edge.env"
-        assert section["DynamicUser"] == "yes"
-        assert not {"Environment", "EnvironmentFile"} & set(section)
+    for keys in map(section, SERVICES):
+        assert keys["LoadCredential"] == "edge.env:/etc/bucketscribe/edge.env"
+        assert keys["DynamicUser"] == "yes"
+        assert not {"Environment", "EnvironmentFile"} & set(keys)
 
 
 def test_a_second_batch_does_not_start_beside_the_first() -> None:
     assert "flock --nonblock" in CRON.read_text(encoding="utf-8")
-    assert read(SERVICES[0])["Service"]["Type"] == "oneshot"  # a timer never starts a running unit
+    assert section(SERVICES[0])["Type"] == "oneshot"  # a timer never starts a running unit

@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from contextlib import suppress
 from typing import Any
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given, settings
 
 from bucketscribe_contract import ExecutionPolicy, JobState
-from devstack.queue import Job, JobNotFound, JobQueue, Submission
+from devstack.queue import (
+    FINAL_EVENTS,
+    Job,
+    JobNotFound,
+    JobQueue,
+    NotRetryable,
+    QueueConfig,
+    Submission,
+)
 from tests.fakes.queue_client import FakeClock
 
 
 def submit(queue: JobQueue, timeout_s: int = 600, ttl_s: int = 86_400) -> Job:
-    """Queue a job with this policy."""
     policy = ExecutionPolicy(execution_timeout_ms=timeout_s * 1000, ttl_ms=ttl_s * 1000)
     return queue.submit(Submission({"n": 1}, policy))
 
 
-def started(queue: JobQueue, worker_id: str = "w", timeout_s: int = 600) -> Job:
-    """Queue a job and have the worker take it."""
-    submit(queue, timeout_s)
-    return queue.take(worker_id)[0]
+def started(queue: JobQueue) -> Job:
+    submit(queue)
+    return queue.take("w")[0]
 
 
 def kinds(queue: JobQueue, job: Job) -> list[str]:
-    """Return what happened to the job."""
     return [event.kind for event in queue.events.since() if event.job_id == job.job_id]
 
 
 def is_gone(queue: JobQueue, job: Job) -> bool:
-    """Whether the queue no longer knows the job."""
-    try:
-        queue.find(job.job_id)
-    except JobNotFound:
-        return True
-    return False
+    with suppress(JobNotFound):
+        return queue.find(job.job_id) is not job
+    return True
 
 
 def test_a_job_runs_through_its_states(queue: JobQueue, clock: FakeClock) -> None:
@@ -147,24 +153,16 @@ def test_a_worker_that_gets_its_lost_job_again_is_not_told_to_stop_it(
     assert queue.collect_stops("w") == []
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "stops"),
-    [
-        ("waiting", JobState.CANCELLED, False),
-        ("running", JobState.CANCELLED, True),
-        ("finished", JobState.COMPLETED, False),
-    ],
-)
-def test_cancelling_stops_the_worker_that_runs_the_job(
-    queue: JobQueue, before: str, after: JobState, stops: bool
-) -> None:
+@pytest.mark.parametrize("before", ["waiting", "running", "finished"])
+def test_cancelling_stops_the_worker_that_runs_the_job(queue: JobQueue, before: str) -> None:
     job = submit(queue) if before == "waiting" else started(queue)
     if before == "finished":
         queue.finish("w", job.job_id, "x")
+    after = JobState.COMPLETED if before == "finished" else JobState.CANCELLED
     assert queue.cancel(job.job_id).state is after
     assert queue.take("w") == []
     assert queue.collect_stops("other") == []
-    assert queue.collect_stops("w") == ([job.job_id] if stops else [])
+    assert queue.collect_stops("w") == ([job.job_id] if before == "running" else [])
     assert not queue.finish("w", job.job_id, "too late")
 
 
@@ -207,3 +205,61 @@ def test_events_never_hold_inputs_outputs_or_urls(queue: JobQueue) -> None:
     queue.finish("w", job.job_id, secret, secret)
     assert secret not in repr([event.to_wire() for event in queue.events.since()])
     assert secret not in repr(job)
+
+
+WHAT = ["submit", "take", "ping", "finish", "cancel", "retry", "purge", "wait"]
+SECONDS = st.sampled_from([0.1, 4, 9.9, 10, 35, 100])
+STEPS = st.tuples(st.sampled_from(WHAT), st.sampled_from("ab"), st.integers(0, 4), SECONDS)
+
+
+@given(st.lists(STEPS, max_size=40))
+@settings(max_examples=150, deadline=None)
+def test_in_any_order_no_job_is_lost_or_held_twice(
+    steps: list[tuple[str, str, int, float]],
+) -> None:
+    """The event log is the second opinion on what clients, workers and time did."""
+    clock, jobs, ends = FakeClock(), list[Job](), dict[str, object]()
+    queue = JobQueue(QueueConfig(retention_s=40), clock)
+    for what, worker, index, seconds in [("submit", "", 0, 0), *steps]:
+        job = jobs[index % len(jobs)] if jobs else Job("", Submission({}), 0)
+        is_held = job.state is JobState.IN_PROGRESS and job.worker_id == worker
+        with suppress(JobNotFound, NotRetryable):
+            match what:
+                case "submit":
+                    jobs.append(submit(queue, 5 + 6 * index, 10 + 12 * index))
+                case "take":
+                    assert all(taken.worker_id == worker for taken in queue.take(worker, index))
+                case "ping":
+                    queue.ping(worker)
+                case "finish":
+                    error = "bad" if index % 2 else None
+                    assert queue.finish(worker, queue.find(job.job_id).job_id, 1, error) is is_held
+                case "cancel":
+                    assert queue.cancel(job.job_id).state.is_final
+                case "retry":
+                    assert queue.retry(job.job_id).state is JobState.IN_QUEUE
+                    del ends[job.job_id]
+                case "purge":
+                    queue.purge()
+                case "wait":
+                    clock.pass_s(seconds)
+        check_consistency(queue, jobs, ends)
+
+
+def check_consistency(queue: JobQueue, jobs: list[Job], ends: dict[str, object]) -> None:
+    """Each job is in one place or an event says where it went; what ended stays as it ended."""
+    for _ in range(3):  # each applies one timeout a job
+        queue.tick()
+    counts, states = queue.health()["jobs"], Counter[JobState]()
+    for job in jobs:
+        happened = Counter(kinds(queue, job))
+        gone = sum(happened[kind] for kind in ("expired", "forgotten", "purged"))
+        assert gone == is_gone(queue, job)
+        assert happened["taken"] <= 1 + happened["requeued"] + happened["retried"]
+        assert sum(happened[kind] for kind in FINAL_EVENTS.values()) <= 1 + happened["retried"]
+        states[job.state] += not gone
+        if job.state.is_final:
+            end = job.state, job.output, job.error
+            assert ends.setdefault(job.job_id, end) == end
+    assert counts["inQueue"] == states[JobState.IN_QUEUE]
+    assert counts["inProgress"] == states[JobState.IN_PROGRESS]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 
@@ -28,11 +27,9 @@ def rows(heading: str) -> list[list[str]]:
     return [re.split(r"\s*\|\s*", line.strip("| ").replace("`", "")) for line in lines[2:]]
 
 
-def every(kind: type[EdgeError]) -> Iterator[type[EdgeError]]:
-    """Walk the tree of errors."""
-    yield kind
-    for inner in kind.__subclasses__():
-        yield from every(inner)
+def every(kind: type[EdgeError]) -> list[type[EdgeError]]:
+    """Return an error and all below it."""
+    return [kind, *(each for inner in kind.__subclasses__() for each in every(inner))]
 
 
 @pytest.mark.parametrize(

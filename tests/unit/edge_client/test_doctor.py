@@ -1,5 +1,6 @@
 """The doctor: every check can fail, and says the fix."""
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -39,22 +40,12 @@ def test_workers_that_are_not_up_are_explained(checks: Checks, runpod: RunpodSer
         assert told in detail
 
 
-@pytest.mark.parametrize(("status", "fix"), [(401, "RUNPOD_API_KEY"), (404, "RUNPOD_ENDPOINT_ID")])
-def test_refusing_endpoint_names_the_setting(
-    checks: Checks, runpod: RunpodServer, status: int, fix: str
-) -> None:
-    runpod.on("/health", Reply(status=status))
-    check = checks()["endpoint"]
-    assert (check.ok, fix in check.detail) == (False, True)
-
-
 @pytest.mark.parametrize(("minutes", "side"), [(5, "ahead of"), (-5, "behind")])
 def test_wrong_clock_is_noticed(checks: Checks, edge: Edge, minutes: int, side: str) -> None:
     edge.clock = FakeClock(datetime.now(UTC) + timedelta(minutes=minutes))
     check = checks()["clock"]
     assert check.ok is False
-    assert side in check.detail
-    assert "300 s" in check.detail or "299 s" in check.detail or "301 s" in check.detail
+    assert re.search(rf"(299|300|301) s {side}", check.detail)
 
 
 def test_wrong_region_is_noticed(checks: Checks, edge: Edge) -> None:
@@ -62,12 +53,14 @@ def test_wrong_region_is_noticed(checks: Checks, edge: Edge) -> None:
     assert "set AWS_REGION=eu-west-1" in checks()["bucket"].detail
 
 
-def test_refused_bucket_leaves_the_rest_unlooked(checks: Checks, s3: S3Server) -> None:
+def test_refused_bucket_leaves_the_rest_unlooked(
+    checks: Checks, s3: S3Server, runpod: RunpodServer
+) -> None:
     s3.refuse = lambda method, key: (403, "AccessDenied")
-    found = checks()
-    assert found["bucket"].ok is False
-    assert [found[name].ok for name in ("list", "clock", "signature")] == [None] * 3
-    assert found["endpoint"].ok is True
+    runpod.on("/health", Reply(status=404))
+    found = {name: check.ok for name, check in checks().items()}
+    assert found["bucket"] is found["endpoint"] is False
+    assert [found[name] for name in ("list", "clock", "signature")] == [None] * 3
 
 
 @pytest.mark.parametrize(

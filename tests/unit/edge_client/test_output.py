@@ -5,20 +5,13 @@ import io
 import pytest
 from rich.console import Console
 
+from edge_client import output
 from edge_client.jobs.poll import JobProgress
-from edge_client.output import (
-    LiveView,
-    PlainView,
-    QuietView,
-    live_progress,
-    progress_as_text,
-    view_for,
-)
 
 
 def test_plain_view_prints_only_news() -> None:
     out = io.StringIO()
-    view = PlainView(out)
+    view = output.PlainView(out)
     for percent in (None, 1.0, 2.0, 9.9, 10.0, 12.0, 55.0):
         stage = None if percent is None else "transcribe"
         view.show(JobProgress("running", stage, percent))
@@ -27,20 +20,11 @@ def test_plain_view_prints_only_news() -> None:
     ]  # fmt: skip
 
 
-def test_view_for_programs_shows_notes_alone() -> None:
-    out = io.StringIO()
-    with view_for(True, out) as view:
-        assert type(view) is QuietView
-        view.show(JobProgress("running"))
-        view.note("the network is away")
-    assert out.getvalue() == "the network is away\n"
-
-
 def test_live_line_shows_stage_percent_and_time() -> None:
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=100)
-    with live_progress(console) as progress:
-        view = LiveView(progress)
+    with output.live_progress(console) as progress:
+        view = output.LiveView(progress)
         view.show(JobProgress("queued"))
         view.show(JobProgress("running", "transcribe", 40.0, 740.0))
         progress.refresh()
@@ -50,14 +34,25 @@ def test_live_line_shows_stage_percent_and_time() -> None:
         assert shown in text
 
 
-def test_terminal_gets_the_live_line_and_a_pipe_plain_ones() -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    for stream, kind in ((Terminal(), LiveView), (io.StringIO(), PlainView)):
-        with view_for(False, stream) as view:
-            assert type(view) is kind
+@pytest.mark.parametrize(
+    ("as_json", "is_terminal", "kind"),
+    [
+        (False, True, output.LiveView),
+        (False, False, output.PlainView),
+        (True, True, output.QuietView),
+    ],
+)
+def test_terminal_gets_the_live_line_a_pipe_plain_ones_and_a_program_notes_alone(
+    as_json: bool, is_terminal: bool, kind: type
+) -> None:
+    out = io.StringIO()
+    out.isatty = lambda: is_terminal  # type: ignore[method-assign]
+    with output.view_for(as_json, out) as view:
+        assert type(view) is kind
+        if as_json:
+            view.show(JobProgress("running"))
+            view.note("the network is away")
+            assert out.getvalue() == "the network is away\n"
 
 
 @pytest.mark.parametrize(
@@ -75,4 +70,4 @@ def test_terminal_gets_the_live_line_and_a_pipe_plain_ones() -> None:
 def test_progress_is_short_and_an_estimate_as_coarse_as_it_is_known(
     percent: float | None, left_s: float | None, text: str
 ) -> None:
-    assert progress_as_text(JobProgress("running", "align", percent, left_s)) == text
+    assert output.progress_as_text(JobProgress("running", "align", percent, left_s)) == text

@@ -14,16 +14,7 @@ import yaml
 from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[3]
-HERE = Path(__file__).parent
-
-
-def read(path: str) -> Any:
-    """Read a JSON file of the repository."""
-    return json.loads((ROOT / path).read_text(encoding="utf-8"))
-
-
-HUB: dict[str, Any] = read(".runpod/hub.json")
-TESTS: dict[str, Any] = read(".runpod/tests.json")
+HUB, TESTS = (json.loads((ROOT / f".runpod/{name}.json").read_text()) for name in ("hub", "tests"))
 VARIABLES = {variable["key"]: variable["input"] for variable in HUB["config"]["env"]}
 PRESETS = {preset["name"]: preset["defaults"] for preset in HUB["config"]["presets"]}
 
@@ -37,8 +28,7 @@ def settings(monkeypatch: pytest.MonkeyPatch, values: dict[str, Any]) -> WorkerS
 
 @pytest.mark.parametrize(("document", "schema"), [(HUB, "hub"), (TESTS, "tests")])
 def test_files_have_the_shape_that_the_hub_reads(document: Any, schema: str) -> None:
-    definition = json.loads((HERE / f"{schema}.schema.json").read_text(encoding="utf-8"))
-    jsonschema.Draft202012Validator.check_schema(definition)
+    definition = json.loads(Path(__file__).with_name(f"{schema}.schema.json").read_text())
     jsonschema.validate(document, definition, jsonschema.Draft202012Validator)
 
 
@@ -51,14 +41,11 @@ def test_every_variable_is_one_that_the_worker_reads() -> None:
 
 def test_defaults_are_the_workers_own_where_it_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = settings(monkeypatch, {key: v["default"] for key, v in VARIABLES.items()})
-    plain = WorkerSettings.model_fields
     for name in ("max_audio_seconds", "max_audio_bytes", "recycle_growth"):
-        assert getattr(ours, name) == plain[name].default
+        assert getattr(ours, name) == WorkerSettings.model_fields[name].default
     assert ours.allowed_url_hosts == ("amazonaws.com",)
-
-
-def test_a_field_that_is_left_empty_is_as_if_unset(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert settings(monkeypatch, dict.fromkeys(VARIABLES, "")) == WorkerSettings.model_construct()
+    empty = settings(monkeypatch, dict.fromkeys(VARIABLES, ""))
+    assert empty == WorkerSettings.model_construct()  # as if unset
 
 
 def test_presets_are_the_models_that_are_offered_and_baked_into_a_release() -> None:

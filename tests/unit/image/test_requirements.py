@@ -29,13 +29,10 @@ def test_the_files_are_current() -> None:
     assert (PINS / "image-demo.txt").read_text() == demo_pins(), remedy
 
 
-def test_a_pin_keeps_its_hashes() -> None:
+def test_a_pin_keeps_its_hashes_and_what_is_not_pinned_cannot_be_left_out() -> None:
     assert without(TEXT, {"b"}) == TEXT.partition("b[c]")[0]
     pins = [*split_pins(image_pins()).values(), *split_pins(demo_pins()).values()]
     assert all("--hash=sha256:" in lines for lines in pins)
-
-
-def test_a_wheel_that_is_not_pinned_cannot_be_left_out() -> None:
     with pytest.raises(ImageError, match=r"gone is not in worker.txt: .*left_out.toml"):
         without(TEXT, {"a", "gone"})
 

@@ -13,10 +13,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from torchaudio.models.wav2vec2.components import SelfAttention
@@ -26,9 +25,8 @@ from whisperx.utils import LANGUAGES_WITHOUT_SPACES
 
 from worker.engines import one_ahead
 from worker.engines.alignment.ctc import Emission
-from worker.types import SAMPLE_RATE_HZ
+from worker.types import SAMPLE_RATE_HZ, Samples
 
-Samples = npt.NDArray[np.int16]
 SHORTEST = 400
 """Samples that wav2vec2 needs for a frame; whisperx pads what is shorter."""
 _UNIT = 30 * SAMPLE_RATE_HZ  # the longest segment that Whisper gives
@@ -43,24 +41,19 @@ class Aligner:
     name: str
 
     @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    @property
+    def is_torchaudios(self) -> bool:
+        """Whether it is torchaudio's and not Hugging Face's: they are called differently."""
+        return bool(self.metadata["type"] == "torchaudio")
+
+    @property
     def joiner(self) -> str:
         """What stands between words in this language."""
         return "" if self.metadata["language"] in LANGUAGES_WITHOUT_SPACES else " "
-
-
-@dataclass(frozen=True)
-class AcousticModel:
-    """A wav2vec2 CTC model on its device, in evaluation mode.
-
-    Attributes:
-        module: The model.
-        kind: Whose; they are called differently.
-        device: Where it is.
-    """
-
-    module: nn.Module
-    kind: Literal["torchaudio", "huggingface"]
-    device: torch.device
 
 
 @dataclass(frozen=True)
@@ -81,17 +74,17 @@ def starting_batch_size(device: torch.device) -> int:
     return 8 if device.type == "cuda" else 1
 
 
-def plan_batches(n_samples: Sequence[int], batch_size: int, model: AcousticModel) -> list[Batch]:
+def plan_batches(n_samples: Sequence[int], batch_size: int, aligner: Aligner) -> list[Batch]:
     """Put slices of similar length together, the longest first: what does not fit fails early.
 
     Args:
         n_samples: Length of each slice.
         batch_size: 1: one slice at a time. More: as many as are padded to no more than so many
             times 30 s, if the model allows padding.
-        model: The aligner's.
+        aligner: Runs them.
     """
     order = sorted(range(len(n_samples)), key=lambda i: -n_samples[i])
-    room = batch_size * _UNIT if batch_size > 1 and can_be_padded(model.module) else 0
+    room = batch_size * _UNIT if batch_size > 1 and can_be_padded(aligner.model) else 0
     groups: list[list[int]] = []
     for i in order:
         group = groups[-1] if groups else []
@@ -104,7 +97,7 @@ def plan_batches(n_samples: Sequence[int], batch_size: int, model: AcousticModel
 
 
 def emit(
-    slices: Sequence[Samples], batches: Iterable[Batch], model: AcousticModel, lanes: int = 1
+    slices: Sequence[Samples], batches: Iterable[Batch], aligner: Aligner, lanes: int = 1
 ) -> Iterator[tuple[int, Emission]]:
     """Give the index of a slice and its log-probabilities, shape (n_frames, n_labels).
 
@@ -115,37 +108,37 @@ def emit(
     Args:
         slices: int16, shape (n_samples,) each.
         batches: Of the slices.
-        model: The aligner's.
+        aligner: Runs them.
         lanes: On the CPU, batches of one slice that run side by side.
     """
-    run = partial(_send, slices, model=model)
-    if model.device.type == "cuda":
+    run = partial(_send, slices, aligner=aligner)
+    if aligner.device.type == "cuda":
         sent = one_ahead(map(run, batches))
     elif lanes > 1:
         sent = _side_by_side(run, batches, lanes)
     else:
         sent = map(run, batches)
     for one in sent:
-        yield from one.receive(model)
+        yield from one.receive(aligner)
 
 
 @torch.inference_mode()
 def log_probabilities(
-    samples: torch.Tensor, n_samples: Sequence[int], model: AcousticModel
+    samples: torch.Tensor, n_samples: Sequence[int], aligner: Aligner
 ) -> torch.Tensor:
     """Run the model; return log-probabilities on the device, shape (n_rows, n_frames, n_labels).
 
     Args:
         samples: int16 on the host, shape (n_rows, width), zeros after each row's end.
         n_samples: Length of each row. A single row of 400 samples or more is not padded.
-        model: The aligner's.
+        aligner: Runs them.
     """
-    waveforms = _on_device(samples, model.device)
+    waveforms = _on_device(samples, aligner.device)
     if len(n_samples) > 1:
-        with first_norm_told(model.module, n_samples):
-            logits = _run_padded(model, waveforms, n_samples)
+        with first_norm_told(aligner.model, n_samples):
+            logits = _run_padded(aligner, waveforms, n_samples)
     else:
-        logits = _run_one(model, waveforms, n_samples[0])
+        logits = _run_one(aligner, waveforms, n_samples[0])
     return torch.log_softmax(logits, dim=-1)
 
 
@@ -166,11 +159,6 @@ def can_be_padded(model: nn.Module) -> bool:
     return False
 
 
-def count_frames(model: nn.Module, n_samples: int) -> int:
-    """Return how many frames of emission a paddable model gives for so many samples."""
-    return _after(_layers(model), n_samples)
-
-
 @contextmanager
 def first_norm_told(model: nn.Module, n_samples: Sequence[int]) -> Iterator[None]:
     """Make the first layer's group norm, if the model has one, look at no padding.
@@ -188,7 +176,7 @@ def first_norm_told(model: nn.Module, n_samples: Sequence[int]) -> Iterator[None
         return
     # upstream: torchaudio 2.8.0, transformers 4.57.6, no issue known; can go when their group norm
     # takes a mask
-    first.layer_norm = _RowByRow(norm, [_after([first], n) for n in n_samples])
+    first.layer_norm = _RowByRow(norm, [_count_frames([first], n) for n in n_samples])
     try:
         yield
     finally:
@@ -220,22 +208,22 @@ class _Sent:
     on_host: torch.Tensor
     arrival: torch.cuda.Event | None
 
-    def receive(self, model: AcousticModel) -> Iterator[tuple[int, Emission]]:
+    def receive(self, aligner: Aligner) -> Iterator[tuple[int, Emission]]:
         if self.arrival is not None:
             self.arrival.synchronize()
         is_padded = len(self.batch.members) > 1
         for row, i, n in zip(self.on_host, self.batch.members, self.batch.n_samples, strict=True):
-            n_frames = count_frames(model.module, n) if is_padded else len(row)
+            n_frames = _count_frames(_layers(aligner.model), n) if is_padded else len(row)
             yield i, row[:n_frames].numpy()
 
 
-def _send(slices: Sequence[Samples], batch: Batch, model: AcousticModel) -> _Sent:
-    on_cuda = model.device.type == "cuda"
+def _send(slices: Sequence[Samples], batch: Batch, aligner: Aligner) -> _Sent:
+    on_cuda = aligner.device.type == "cuda"
     shape = len(batch.members), max(SHORTEST, *batch.n_samples)
     samples = _silence(shape, pinned=on_cuda)
     for row, i, n in zip(samples.numpy(), batch.members, batch.n_samples, strict=True):
         row[:n] = slices[i]
-    emissions = log_probabilities(samples, batch.n_samples, model)
+    emissions = log_probabilities(samples, batch.n_samples, aligner)
     if not on_cuda:
         return _Sent(batch, emissions.cpu(), None)
     on_host = torch.empty(emissions.shape, dtype=emissions.dtype, pin_memory=True)
@@ -263,24 +251,24 @@ def _on_device(samples: torch.Tensor, device: torch.device) -> torch.Tensor:
     return samples.to(device, non_blocking=True).to(torch.float32) / 32768
 
 
-def _run_one(model: AcousticModel, waveform: torch.Tensor, n_samples: int) -> torch.Tensor:
+def _run_one(aligner: Aligner, waveform: torch.Tensor, n_samples: int) -> torch.Tensor:
     """Run one slice as whisperx does, which tells only torchaudio's models of its padding."""
-    if model.kind == "huggingface":
-        return model.module(waveform).logits  # type: ignore[no-any-return]
+    if not aligner.is_torchaudios:
+        return aligner.model(waveform).logits  # type: ignore[no-any-return]
     is_short = n_samples < SHORTEST
     lengths = torch.as_tensor([n_samples], device=waveform.device) if is_short else None
-    return model.module(waveform, lengths=lengths)[0]  # type: ignore[no-any-return]
+    return aligner.model(waveform, lengths=lengths)[0]  # type: ignore[no-any-return]
 
 
 def _run_padded(
-    model: AcousticModel, waveforms: torch.Tensor, n_samples: Sequence[int]
+    aligner: Aligner, waveforms: torch.Tensor, n_samples: Sequence[int]
 ) -> torch.Tensor:
     lengths = torch.as_tensor(n_samples, device=waveforms.device)
-    if model.kind == "torchaudio":
-        return model.module(waveforms, lengths=lengths)[0]  # type: ignore[no-any-return]
+    if aligner.is_torchaudios:
+        return aligner.model(waveforms, lengths=lengths)[0]  # type: ignore[no-any-return]
     positions = torch.arange(waveforms.shape[1], device=waveforms.device)
     mask = (positions < lengths[:, None]).long()
-    return model.module(waveforms, attention_mask=mask).logits  # type: ignore[no-any-return]
+    return aligner.model(waveforms, attention_mask=mask).logits  # type: ignore[no-any-return]
 
 
 class _RowByRow(nn.Module):
@@ -308,7 +296,8 @@ def _layers(model: nn.Module) -> Any:
     return model.wav2vec2.feature_extractor.conv_layers  # type: ignore[union-attr]
 
 
-def _after(layers: Any, n: int) -> int:
+def _count_frames(layers: Any, n: int) -> int:
+    """Return how many frames the convolutions make of ``n`` samples."""
     for layer in layers:
         n = max(0, (n - layer.conv.kernel_size[0]) // layer.conv.stride[0] + 1)
     return n

@@ -8,6 +8,7 @@ their masks are made anew for the windows that are looked at.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -65,56 +66,32 @@ class ActivityRecorder:
     Args:
         segmenter: What the scores come from.
         threshold: The pipeline's; None for a powerset model.
-        n_windows: How many to expect; more are taken too.
     """
 
-    def __init__(self, segmenter: Segmenter, threshold: float | None, n_windows: int = 0) -> None:
-        self._segmenter = segmenter
-        self._threshold = None if segmenter.is_powerset else threshold
-        self._expected = n_windows
-        self._scores: KeptScores | None = None
-        self._n = 0
+    def __init__(self, segmenter: Segmenter, threshold: float | None) -> None:
+        self._segmenter, self._threshold = segmenter, threshold
+        self._scores: list[npt.NDArray[Any]] = []
         self._active: list[Counts] = []
         self._clean: list[Counts] = []
 
     def add(self, scores: Scores) -> None:
         """Take the scores of the next windows, (n_windows, n_frames, n_speakers)."""
-        self._room_for(scores)[self._n : self._n + len(scores)] = scores
-        self._n += len(scores)
+        self._scores.append(scores.astype(np.uint8 if self._threshold is None else np.float32))
         masks = _masks(scores, self._threshold)
         alone = masks.sum(axis=2, keepdims=True) == 1
         self._active.append(masks.sum(axis=1))
         self._clean.append((masks & alone).sum(axis=1))
 
     def activity(self) -> Activity:
-        """Return what was gathered.
-
-        Raises:
-            ValueError: Nothing was.
-        """
-        if self._scores is None:
-            raise ValueError("no windows were added")
+        """Return what was gathered, of one window at least."""
         return Activity(
             grid=self._segmenter.grid,
             frames=self._segmenter.frames,
-            scores=self._scores[: self._n],
+            scores=np.concatenate(self._scores),
             threshold=self._threshold,
             active_frames=np.concatenate(self._active),
             clean_frames=np.concatenate(self._clean),
         )
-
-    def _room_for(self, scores: Scores) -> KeptScores:
-        needed = self._n + len(scores)
-        old = self._scores
-        if old is None or needed > len(old):
-            size = max(needed, self._expected, needed * 3 // 2 if old is not None else 0)
-            kind = np.uint8 if self._threshold is None else np.float32
-            new = np.empty((size, *scores.shape[1:]), kind)
-            if old is not None:
-                new[: self._n] = old[: self._n]
-            self._scores = new
-        assert self._scores is not None  # noqa: S101  # for mypy
-        return self._scores
 
 
 def _masks(scores: KeptScores, threshold: float | None) -> Masks:

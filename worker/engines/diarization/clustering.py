@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -170,7 +171,10 @@ def _run(given: IO[bytes], answer: IO[bytes], n: int, check: Callable[[], None])
         env=os.environ | one_thread,
     ) as process:
         try:
-            code = _wait(process, check)
+            while (code := process.poll()) is None:
+                check()
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(POLL_S)
         except BaseException:
             process.kill()
             raise
@@ -179,12 +183,3 @@ def _run(given: IO[bytes], answer: IO[bytes], n: int, check: Callable[[], None])
             f"clustering {n} speaker embeddings ended early ({code}): it needs "
             f"{8 * n * n / 1e9:.1f} GB of memory; send parts with clip"
         )
-
-
-def _wait(process: subprocess.Popen[bytes], check: Callable[[], None]) -> int:
-    while True:
-        check()
-        try:
-            return process.wait(POLL_S)
-        except subprocess.TimeoutExpired:
-            continue

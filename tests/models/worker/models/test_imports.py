@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bench.whole_path import ROOT
+from bench.corpus import ROOT
 from tests.recordings import SHORT_SPEECH
 from worker.models.imports import ABSENT, STOOD_IN_FOR
 

@@ -13,6 +13,7 @@ import torch
 
 from bucketscribe_contract import FailureCode
 from worker.errors import WorkerError
+from worker.models.folder import find_models
 from worker.models.load import Models, load_models
 from worker.settings import WorkerSettings
 
@@ -35,7 +36,8 @@ def edit_profile(folder: Path, **changes: Any) -> None:
 
 
 def load(folder: Path, volume: Path = Path("/nonesuch")) -> Models:
-    return load_models(WorkerSettings(models_dir=folder, models_volume=volume, device="cpu"))
+    settings = WorkerSettings(models_dir=folder, models_volume=volume, device="cpu")
+    return load_models(settings, find_models(settings))
 
 
 def test_a_whisper_model_from_the_cache_is_loaded(demo: Path, tmp_path: Path) -> None:
@@ -46,7 +48,7 @@ def test_a_whisper_model_from_the_cache_is_loaded(demo: Path, tmp_path: Path) ->
     cached.parent.mkdir(parents=True)
     (demo / "whisper/tiny.en").rename(cached)
     models = load(demo, tmp_path)
-    assert models.whisper_name == "tiny.en"
+    assert models.folder.whisper_name == "tiny.en"
     assert models.aligner("en") is not None
 
 

@@ -1,14 +1,15 @@
 """An endpoint whose jobs do as their session's name says, on the tests' own loopback servers."""
 
-import itertools
 import json
-import re
 import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import pytest
 
 from bucketscribe_contract import FailureCode, JobFailure, Stage
 from edge_client.session import Session
@@ -19,12 +20,14 @@ LOOKS = 2
 """At its second look a job is done."""
 
 
-class Job(NamedTuple):
+@dataclass
+class Job:
     """A job, and the how-many-th of its session it is."""
 
     session: Session
     request_id: str
     number: int
+    looks: int = 0
 
 
 class Endpoint:
@@ -39,16 +42,14 @@ class Endpoint:
         most_in_flight: The most jobs that were in flight at once.
     """
 
-    def __init__(self, runpod: RunpodServer, s3: S3Server) -> None:
+    def __init__(self, runpod: RunpodServer, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
         self._s3, self._turn = s3, threading.Lock()
-        self._numbers = itertools.count(1)
         self._jobs: dict[str, Job] = {}
-        self._looks: Counter[str] = Counter()
         self.posts: Counter[str] = Counter()
         self.most_in_flight = 0
         self.release = threading.Event()
         self.refuse: Callable[[str, str], int | None] = lambda method, path: None
-        runpod.answer = self.answer  # type: ignore[method-assign]
+        monkeypatch.setattr(runpod, "answer", self.answer)
 
     def add(self, name: str, user: str = "u1") -> Session:
         """Put a recording into the bucket."""
@@ -63,39 +64,35 @@ class Endpoint:
             status = self.refuse(request.command, path)
             reply: Any = {}
             if status is None:
-                reply = self._run(json.loads(body)) if path == "/run" else self._look(path)
+                reply = self._run(json.loads(body)["input"]) if path == "/run" else self._look(path)
         send(request, status or (200 if reply else 404), json.dumps(reply).encode())
 
-    def _run(self, body: dict[str, Any]) -> dict[str, Any]:
-        key = unquote(urlsplit(body["input"]["audio_url"]).path).split("/", 2)[2]
+    def _run(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        key = unquote(urlsplit(wanted["audio_url"]).path).split("/", 2)[2]
         session = Session.parse(key.removesuffix("/audio.wav"))
-        job_id = f"job-{next(self._numbers)}"
         self.posts[session.name] += 1
-        self._jobs[job_id] = Job(session, body["input"]["request_id"], self.posts[session.name])
-        in_flight = sum(self._looks[job_id] < LOOKS for job_id in self._jobs)
+        job_id = f"job-{len(self._jobs) + 1}"
+        self._jobs[job_id] = Job(session, wanted["request_id"], self.posts[session.name])
+        in_flight = sum(job.looks < LOOKS for job in self._jobs.values())
         self.most_in_flight = max(self.most_in_flight, in_flight)
         return {"id": job_id, "status": "IN_QUEUE"}
 
     def _look(self, path: str) -> dict[str, Any]:
         if path == "/health":
             return {"jobs": {"inQueue": 0, "inProgress": 0}, "workers": {"running": 0}}
-        match = re.fullmatch(r"/(status|cancel)/(.+)", path)
-        if match is None or match[2] not in self._jobs:
+        job_id = path.rpartition("/")[2]
+        job = self._jobs.get(job_id)
+        if job is None:
             return {}
-        job_id, job = match[2], self._jobs[match[2]]
-        self._looks[job_id] += 1
-        is_held = job.session.name.startswith("slow") and not self.release.is_set()
-        if self._looks[job_id] < LOOKS or is_held:
+        job.looks += 1
+        kind = job.session.name.partition("-")[0]
+        if job.looks < LOOKS or (kind == "slow" and not self.release.is_set()):
             return {"id": job_id, "status": "IN_PROGRESS"}
-        return {"id": job_id, **self._end(job)}
-
-    def _end(self, job: Job) -> dict[str, Any]:
         codes = {"bad": FailureCode.AUDIO_UNREADABLE, "oom": FailureCode.OUT_OF_MEMORY}
         if job.number == 1:
             codes["flaky"] = FailureCode.INTERNAL
-        code = codes.get(job.session.name.split("-")[0])
-        if code is not None:
-            failure = JobFailure.of(code, "it failed", Stage.TRANSCRIBE)
-            return {"status": "FAILED", "error": failure.model_dump_json()}
+        if kind in codes:
+            failure = JobFailure.of(codes[kind], "it failed", Stage.TRANSCRIBE)
+            return {"id": job_id, "status": "FAILED", "error": failure.model_dump_json()}
         self._s3.put(job.session.result_key, transcript(request_id=job.request_id))
-        return {"status": "COMPLETED", "executionTime": 1500}
+        return {"id": job_id, "status": "COMPLETED", "executionTime": 1500}

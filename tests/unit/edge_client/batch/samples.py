@@ -1,11 +1,8 @@
-"""Values that the tests of progress, results and report start from."""
+"""Values that the tests of a batch start from."""
 
-import io
-from decimal import Decimal
 from typing import Any
 
-from edge_client.batch.progress import BatchProgress, Writer
-from edge_client.batch.results import BatchStats
+from edge_client.batch.progress import BatchProgress
 from edge_client.batch.types import PlannedAction, PlannedSession, Record
 from edge_client.clock import Clock
 from edge_client.jobs.claim import Claim
@@ -14,23 +11,18 @@ from edge_client.session import Session
 from tests.fakes.servers import S3Server
 from tests.unit.edge_client.samples import NOW, claim
 
-PRICE = Decimal("0.0005")
-NASTY = "[bold]\x1b[2J\x9b31m\u202e\nname"
-NASTY_SEEN = r"[bold]\x1b[2J\x9b31m\u202e\nname"
+SUBMIT = PlannedAction.SUBMIT
 
 
-def session(number: int = 1, user: str = "u1") -> Session:
-    return Session(user, f"s{number}")
+def session(number: int = 1) -> Session:
+    return Session("u1", f"s{number}")
 
 
 def planned(
-    which: Session,
-    action: PlannedAction = PlannedAction.SUBMIT,
-    why: str = "new",
-    size: int = 0,
+    which: Session, action: PlannedAction = SUBMIT, size: int = 0, **more: Any
 ) -> PlannedSession:
     audio = ObjectInfo(which.audio_key, '"e"', size, NOW) if size else None
-    return PlannedSession(which, action, why, audio)
+    return PlannedSession(which, action, "new", audio, **more)
 
 
 def claim_of(which: Session, clock: Clock, **changes: Any) -> Claim:
@@ -49,24 +41,8 @@ def record(which: Session, result: str = "done", **changes: Any) -> Record:
     return Record(which.prefix, **({"result": result, "message": "said so"} | changes))
 
 
-def silent(clock: Clock, price: Decimal | None = PRICE, **more: Any) -> BatchProgress:
-    """Counts, and shows nothing."""
-    return BatchProgress(BatchStats(clock), Writer(), clock, price, **more)
-
-
-class Terminal(io.TextIOWrapper):
-    """A terminal that fails on what its encoding lacks, and knows what was written."""
-
-    def __init__(self, encoding: str = "utf-8") -> None:
-        super().__init__(io.BytesIO(), encoding=encoding, errors="strict", newline="\n")
-
-    def isatty(self) -> bool:
-        """Tell that it is one."""
-        return True
-
-    @property
-    def text(self) -> str:
-        """Everything so far."""
-        self.flush()
-        assert isinstance(self.buffer, io.BytesIO)
-        return self.buffer.getvalue().decode(self.encoding)
+def end(batch: BatchProgress, which: Session, result: str = "done", **facts: Any) -> None:
+    """List a session and end it; what is no work by its result was none."""
+    is_work = result not in ("not_merged", "no_audio")
+    batch.stats.listed(planned(which, SUBMIT if is_work else PlannedAction(result)))
+    batch.ended(record(which, result, **facts))

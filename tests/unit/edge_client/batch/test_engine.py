@@ -3,20 +3,20 @@
 import itertools
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from edge_client.batch import engine as engine_
-from edge_client.batch.engine import Engine
-from edge_client.batch.progress import BatchProgress, Writer
-from edge_client.batch.results import BatchStats
+from edge_client.batch.engine import Engine, Relay, SessionRun
+from edge_client.batch.progress import BatchProgress
 from edge_client.batch.shutdown import Shutdown, ShutdownLevel
 from edge_client.batch.types import PlannedAction, PlannedSession, Record, RunConfig
 from edge_client.clock import Clock
-from edge_client.errors import EdgeError, StorageRefused, Unauthorized, Unreachable
+from edge_client.errors import EdgeError, RateLimited, StorageRefused, Unauthorized, Unreachable
 from edge_client.jobs import claim as claims
 from edge_client.jobs.claim import Claim, Wanted
 from edge_client.jobs.poll import PollInterval
@@ -26,74 +26,72 @@ from edge_client.session import Session
 from edge_client.settings import load
 from tests.fakes.servers import RunpodServer, S3Server
 from tests.unit.edge_client.batch.endpoint import Endpoint
-from tests.unit.edge_client.samples import claim
+from tests.unit.edge_client.batch.samples import put_claim
 
 SUBMIT = PlannedAction.SUBMIT
+Listed = str | PlannedSession | Callable[[], object]
+"""A session, by its name or planned; or what is done before the next one is listed."""
 
 
-class Recorder(Writer):
-    """Remembers what it was to show."""
+class Recorder(BatchProgress):
+    """Remembers what it was to show; a session ends once."""
 
     def __init__(self) -> None:
+        super().__init__(Clock())
         self.jobs: list[str] = []
         self.records: dict[str, Record] = {}
         self.has_submitted = threading.Event()
 
     def submitted(self, session: Session, claim: Claim) -> None:
         """Remember."""
+        super().submitted(session, claim)
         self.jobs.append(session.name)
         self.has_submitted.set()
 
-    def ended(self, record: Record, is_as_listed: bool) -> None:
-        """Remember; a session ends once."""
-        name = record.session.rpartition("/")[2]
-        assert name not in self.records
-        self.records[name] = record
+    def ended(self, record: Record) -> None:
+        """Remember."""
+        super().ended(record)
+        assert self.records.setdefault(record.session.rpartition("/")[2], record) is record
 
 
 class Bench:
     """An engine on the two loopback servers, with polls every few milliseconds."""
 
-    def __init__(self, env_file: Path, s3: S3Server, runpod: RunpodServer) -> None:
-        self.edge = Edge(load(env_file), Clock())
-        self.s3, self.endpoint = s3, Endpoint(runpod, s3)
+    def __init__(self, edge: Edge, s3: S3Server, endpoint: Endpoint) -> None:
+        self.edge, self.s3, self.endpoint = edge, s3, endpoint
         self.shutdown = Shutdown()
         s3.now = Clock().now().replace(microsecond=0)
 
     def session(self, name: str) -> PlannedSession:
         """Put a recording into the bucket and plan it as the listing would."""
         session = self.endpoint.add(name)
-        held = claims.read(self.edge.bucket, session)
-        return PlannedSession(
-            session, SUBMIT, "new", self.edge.bucket.head(session.audio_key), held
-        )
+        return PlannedSession(session, SUBMIT, "new", self.edge.bucket.head(session.audio_key))
 
-    def run(self, *sessions: str | PlannedSession, max_in_flight: int = 100) -> dict[str, str]:
-        """Run a batch over the sessions and return how each ended."""
-        made = (self.session(each) if isinstance(each, str) else each for each in sessions)
-        return self.run_listing(made, max_in_flight)
-
-    def run_listing(
-        self, listing: Iterable[PlannedSession], max_in_flight: int = 100
-    ) -> dict[str, str]:
-        """Run a batch over a generator's sessions."""
+    def run(self, *script: Listed, max_in_flight: int = 100) -> dict[str, str]:
+        """Run a batch over sessions, doing what stands between them; return how each ended."""
         self.shown = Recorder()
-        self.stats = BatchStats(self.edge.clock)
-        progress = BatchProgress(self.stats, self.shown, self.edge.clock)
-        interval = PollInterval(first_s=0.01, longest_s=0.02)
-        config = RunConfig(Wanted(), lambda _: interval, max_in_flight)
-        Engine(self.edge, config, progress, self.shutdown).run(each for each in listing)
+        config = RunConfig(Wanted(), lambda _: PollInterval(0.01, 0.02), max_in_flight)
+        Engine(self.edge, config, self.shown, self.shutdown).run(self._listing(script))
         return self.results()
+
+    def _listing(self, script: Iterable[Listed]) -> Generator[PlannedSession, None, None]:
+        for each in script:
+            if callable(each):
+                each()
+            else:
+                yield self.session(each) if isinstance(each, str) else each
 
     def results(self) -> dict[str, str]:
         """Return how each session ended so far, by name."""
         return {name: record.result for name, record in self.shown.records.items()}
 
-    def after_first(self, name: str, then: Callable[[], object]) -> Iterator[PlannedSession]:
-        """List a session; once it is submitted, do something and end."""
-        yield self.session(name)
+    def submitted(self) -> None:
+        """Wait until the first session is submitted."""
         assert self.shown.has_submitted.wait(10)
-        then()
+
+    def interrupt(self, level: ShutdownLevel = ShutdownLevel.SUBMIT_NO_MORE) -> None:
+        """End the batch as the user does."""
+        self.shutdown.request(level)
 
 
 @pytest.fixture
@@ -105,11 +103,9 @@ def bench(
     monkeypatch.setattr(engine_, "PAUSE_S", 0.05)
     monkeypatch.setattr(limiter, "FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr(limiter, "MAX_PAUSE_S", 0.02)
-    answer = runpod.answer
-    made = Bench(env_file, s3, runpod)
-    yield made
-    made.endpoint.release.set()
-    runpod.answer = answer  # type: ignore[method-assign]
+    endpoint = Endpoint(runpod, s3, monkeypatch)
+    yield Bench(Edge(load(env_file)), s3, endpoint)
+    endpoint.release.set()
 
 
 def test_every_session_is_submitted_once_and_done(bench: Bench) -> None:
@@ -117,66 +113,59 @@ def test_every_session_is_submitted_once_and_done(bench: Bench) -> None:
     assert bench.run(*names, max_in_flight=3) == dict.fromkeys(names, "done")
     assert bench.endpoint.posts == dict.fromkeys(names, 1)
     assert bench.endpoint.most_in_flight <= 3
-    assert not bench.stats.is_listing
+    assert not bench.shown.stats.is_listing
     record = bench.shown.records["s-3"]
     assert (record.gpu_s, record.segments, record.submissions) == (1.5, 1, ("done",))
 
 
-def test_session_that_is_listed_twice_is_submitted_once(bench: Bench) -> None:
-    planned = bench.session("slow-1")
-
-    def listing() -> Iterator[PlannedSession]:
-        yield planned
-        assert bench.shown.has_submitted.wait(10)
-        yield planned
-        yield PlannedSession(Session("u1", "none"), PlannedAction.DONE, "done")
-        bench.endpoint.release.set()
-
-    assert bench.run_listing(listing()) == {"slow-1": "done"}
+def test_session_listed_twice_is_submitted_once_and_what_is_no_work_is_named(bench: Bench) -> None:
+    twice = bench.session("slow-1")
+    kinds = (PlannedAction.DONE, PlannedAction.NOT_MERGED, PlannedAction.FAILED_BEFORE)
+    others = [PlannedSession(Session("u1", kind), kind, "because") for kind in kinds]
+    ends = bench.run(twice, bench.submitted, twice, *others, bench.endpoint.release.set)
+    assert ends == {"slow-1": "done", "not_merged": "not_merged", "failed_before": "failed_before"}
+    assert bench.shown.stats.actions == {SUBMIT: 2} | dict.fromkeys(kinds, 1)
     assert bench.shown.jobs == ["slow-1"]
 
 
 def test_failures_are_named_and_recovered_where_another_job_can_help(bench: Bench) -> None:
-    results = bench.run("bad-1", "flaky-1", "oom-1", "s-1")
-    assert results == {"bad-1": "failed", "flaky-1": "done", "oom-1": "failed", "s-1": "done"}
+    gone = bench.session("gone")
+    del bench.s3.objects[gone.session.audio_key]
+    bench.run(gone, "bad-1", "flaky-1", "oom-1", "s-1")
+    ends = {name: (each.result, each.code) for name, each in bench.shown.records.items()}
+    assert ends == {
+        "gone": ("failed", "AUDIO_NOT_FOUND"),
+        "bad-1": ("failed", "AUDIO_UNREADABLE"),
+        "flaky-1": ("done", None),
+        "oom-1": ("failed", "OUT_OF_MEMORY"),
+        "s-1": ("done", None),
+    }
     assert bench.endpoint.posts == {"bad-1": 1, "flaky-1": 2, "oom-1": 3, "s-1": 1}
-    bad = bench.shown.records["bad-1"]
-    assert (bad.code, bad.message) == ("AUDIO_UNREADABLE", "it failed")
     assert bench.shown.records["flaky-1"].submissions == ("INTERNAL", "done")
+    assert bench.shown.records["bad-1"].submissions == ("AUDIO_UNREADABLE",)
 
 
 def test_listing_is_not_drawn_further_ahead_than_there_is_room(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_, "DRAWN_AHEAD", 5)
-    drawn: list[int] = []
-    first = bench.session("slow-0")
+    drawn: list[str] = []
 
-    def listing() -> Iterator[PlannedSession]:
-        for number in range(100):
-            drawn.append(number)
-            if len(drawn) == 6:
-                bench.shutdown.request(ShutdownLevel.SUBMIT_NO_MORE)
-                bench.endpoint.release.set()
-            yield PlannedSession(Session("u1", f"slow-{number}"), SUBMIT, "new", first.audio)
+    def draw() -> None:
+        drawn.append("one")
+        if len(drawn) == 6:
+            bench.interrupt()
+            bench.endpoint.release.set()
 
-    bench.run_listing(listing(), max_in_flight=1)
+    script: list[Listed] = [each for n in range(100) for each in (draw, f"slow-{n}")]
+    bench.run(*script, max_in_flight=1)
     assert len(drawn) <= 8
-
-
-def test_sessions_without_work_are_counted_and_all_but_those_done_are_named(bench: Bench) -> None:
-    kinds = [PlannedAction.DONE, PlannedAction.NOT_MERGED, PlannedAction.FAILED_BEFORE]
-    results = bench.run(*(PlannedSession(Session("u1", k.value), k, "because") for k in kinds))
-    assert results == {"not_merged": "not_merged", "failed_before": "failed_before"}
-    assert bench.stats.actions == dict.fromkeys(kinds, 1)
-    assert bench.endpoint.posts == {}
 
 
 def test_job_of_another_box_is_followed_not_submitted(bench: Bench) -> None:
     planned = bench.session("s-1")
     bench.run(planned)
     held = claims.read(bench.edge.bucket, planned.session)
-    assert held is not None
     del bench.s3.objects[planned.session.result_key]
     followed = PlannedSession(planned.session, PlannedAction.FOLLOW, "", planned.audio, held)
     assert bench.run(followed) == {"s-1": "done"}
@@ -185,22 +174,17 @@ def test_job_of_another_box_is_followed_not_submitted(bench: Bench) -> None:
     assert bench.endpoint.posts == {"s-1": 1}
 
 
-def test_expired_claim_is_replaced(bench: Bench) -> None:
-    planned = bench.session("s-1")
-    old = claim(
-        session=planned.session.prefix,
-        submitted_at=Clock().now() - timedelta(days=2),
-        expires_at=Clock().now() - timedelta(days=1),
-    )
-    claims.store(bench.edge.bucket, planned.session, old, None)
-    assert bench.run("s-1") == {"s-1": "done"}
-
-
-def test_recording_that_vanished_is_one_sessions_failure(bench: Bench) -> None:
-    sessions = [bench.session("s-1"), bench.session("s-2")]
-    del bench.s3.objects[sessions[0].session.audio_key]
-    assert bench.run(*sessions) == {"s-1": "failed", "s-2": "done"}
-    assert bench.shown.records["s-1"].code == "AUDIO_NOT_FOUND"
+def test_session_that_another_box_claims_between_two_tries_is_followed(bench: Bench) -> None:
+    planned, now = bench.session("s-1"), Clock().now()
+    config = RunConfig(Wanted(), lambda _: PollInterval())
+    run = SessionRun(bench.edge, planned, config, Relay(), Recorder())
+    bench.endpoint.refuse = lambda method, path: 429 if path == "/run" else None
+    with pytest.raises(RateLimited):
+        run.step()
+    put_claim(bench.s3, planned.session, submitted_at=now, expires_at=now + timedelta(hours=1))
+    run.step()
+    assert not run.is_mine
+    assert run.claim == claims.current(bench.edge.bucket, planned.session)
 
 
 @pytest.mark.parametrize(
@@ -220,9 +204,9 @@ def test_listing_that_breaks_lets_the_jobs_in_flight_end(bench: Bench) -> None:
         raise StorageRefused("no listing for you")
 
     with pytest.raises(StorageRefused):
-        bench.run_listing(bench.after_first("s-1", breaks))
+        bench.run("s-1", bench.submitted, breaks)
     assert bench.results() == {"s-1": "done"}
-    assert bench.stats.is_listing
+    assert bench.shown.stats.is_listing
 
 
 @pytest.mark.parametrize(
@@ -242,7 +226,7 @@ def test_runpod_that_is_away_for_a_moment_costs_no_session_and_no_second_job(
         return status if asked.startswith(path) and next(seen) in refused else None
 
     bench.endpoint.refuse = refuse
-    assert bench.run(*ended) == dict.fromkeys(ended, "done")
+    bench.run(*ended)
     assert {name: bench.shown.records[name].submissions for name in ended} == ended
     assert bench.endpoint.posts == {name: 2 if "flaky" in name else 1 for name in ended}
 
@@ -267,14 +251,8 @@ def test_unreachable_runpod_stops_the_batch_once_patience_is_over(
 
 
 def test_one_interrupt_submits_no_more_and_waits(bench: Bench) -> None:
-    def listing() -> Iterator[PlannedSession]:
-        yield from bench.after_first(
-            "slow-1", lambda: bench.shutdown.request(ShutdownLevel.SUBMIT_NO_MORE)
-        )
-        bench.endpoint.release.set()
-        yield bench.session("s-2")
-
-    assert bench.run_listing(listing()) == {"slow-1": "done"}
+    script = (bench.submitted, bench.interrupt, bench.endpoint.release.set, "s-2")
+    assert bench.run("slow-1", *script) == {"slow-1": "done"}
     assert bench.endpoint.posts == {"slow-1": 1}
 
 
@@ -289,13 +267,12 @@ def test_one_interrupt_submits_no_more_and_waits(bench: Bench) -> None:
 def test_interrupted_batch_leaves_jobs_to_the_next_one(
     bench: Bench, name: str, level: ShutdownLevel
 ) -> None:
-    listing = bench.after_first(name, lambda: bench.shutdown.request(level))
-    assert bench.run_listing(listing) == {name: "in_flight"}
+    script = (bench.submitted, partial(bench.interrupt, level))
+    assert bench.run(name, *script) == {name: "in_flight"}
     assert bench.shown.records[name].job_id == "job-1"
-    held = claims.read(bench.edge.bucket, Session("u1", name))
+    held = claims.current(bench.edge.bucket, Session("u1", name))
     assert held is not None
-    assert held.claim is not None
-    assert held.claim.ended is None
+    assert held.ended is None
 
 
 @pytest.mark.parametrize(
@@ -305,7 +282,6 @@ def test_interrupted_batch_leaves_jobs_to_the_next_one(
         ([signal.SIGINT], ShutdownLevel.SUBMIT_NO_MORE),
         ([signal.SIGINT] * 2, ShutdownLevel.LEAVE_NOW),
         ([signal.SIGTERM], ShutdownLevel.LEAVE_SOON),
-        ([signal.SIGTERM, signal.SIGINT], ShutdownLevel.LEAVE_NOW),
         ([signal.SIGINT] * 2 + [signal.SIGTERM], ShutdownLevel.LEAVE_NOW),
     ],
 )

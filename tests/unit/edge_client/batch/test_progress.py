@@ -18,86 +18,78 @@ from edge_client.batch.progress import (
     COUNTS_EVERY_S,
     REFRESHES_PER_S,
     BatchProgress,
-    JsonWriter,
-    LiveWriter,
-    PlainWriter,
-    Writer,
+    JsonProgress,
+    LiveProgress,
+    PlainProgress,
     print_summary,
     progress_for,
 )
 from edge_client.batch.report import ReportFile
-from edge_client.batch.results import BatchStats
 from edge_client.batch.types import PlannedAction
 from edge_client.jobs.claim import Attempt
 from edge_client.jobs.poll import JobProgress
 from edge_client.session import Session
-from tests.unit.edge_client.batch.samples import (
-    NASTY,
-    NASTY_SEEN,
-    PRICE,
-    Terminal,
-    claim_of,
-    planned,
-    record,
-    session,
-)
+from tests.unit.edge_client.batch.samples import claim_of, end, planned, record, session
 from tests.unit.edge_client.samples import FakeClock
 
 PREFIX = "users/u1/audio/sessions/s1"
+NASTY = "[bold]\x1b[2J\x9b31m\u202e\nname"
+NASTY_SEEN = r"[bold]\x1b[2J\x9b31m\u202e\nname"
+ODD = Session("u1", f"{NASTY} é漢")
 
 
-def plain(clock: FakeClock, out: Any, **more: Any) -> BatchProgress:
-    stats = BatchStats(clock)
-    return BatchProgress(stats, PlainWriter(out, stats, clock), clock, **more)
+class Terminal(io.TextIOWrapper):
+    """A terminal that fails on what its encoding lacks, and knows what was written."""
+
+    def __init__(self, encoding: str = "utf-8") -> None:
+        super().__init__(io.BytesIO(), encoding=encoding, errors="strict", newline="\n")
+
+    def isatty(self) -> bool:
+        """Tell that it is one."""
+        return True
+
+    @property
+    def text(self) -> str:
+        """Everything so far."""
+        self.flush()
+        assert isinstance(self.buffer, io.BytesIO)
+        return self.buffer.getvalue().decode(self.encoding)
 
 
-class Live:
+class Live(LiveProgress):
     """A live table on a terminal of some size, drawn when a test asks for it."""
 
-    def __init__(
-        self, clock: FakeClock, width: int = 100, height: int = 24, encoding: str = "utf-8"
-    ) -> None:
-        self.clock, self.out = clock, Terminal(encoding)
-        self.console = Console(
-            file=self.out,
-            width=width,
-            height=height,
-            force_terminal=True,
-            color_system=None,
-            legacy_windows=False,
-        )
-        self.stats = BatchStats(clock)
-        self.table = LiveWriter(self.console, self.stats, clock)
-        self.batch = BatchProgress(self.stats, self.table, clock)
+    def __init__(self, clock: FakeClock, encoding: str = "utf-8", **size: int) -> None:
+        self.out, size = Terminal(encoding), {"width": 100, "height": 24} | size
+        self.console = Console(file=self.out, force_terminal=True, color_system=None, **size)
+        super().__init__(self.console, clock)
 
     def submit(self, count: int, running: int = 0) -> None:
         """Submit ``count`` sessions; the last ``running`` of them run."""
         for number in range(count):
-            self.batch.listed(planned(session(number), size=32_000 * 3600))
-            self.batch.submitted(session(number), claim_of(session(number), self.clock))
+            self.stats.listed(planned(session(number), size=32_000 * 3600))
+            self.submitted(session(number), claim_of(session(number), self._clock))
             state = "running" if number >= count - running else "queued"
-            self.batch.polled(session(number), JobProgress(state, None))
+            self.polled(session(number), JobProgress(state, None))
 
     def drawn(self) -> list[str]:
         """Draw the table; return all lines so far."""
-        self.console.print(self.table)
+        self.console.print(self)
         return self.out.text.splitlines()
 
 
 def test_log_has_a_line_for_each_submission_end_and_note(clock: FakeClock) -> None:
     out = io.StringIO()
-    batch = plain(clock, out)
+    batch = PlainProgress(out, clock)
     batch.submitted(session(), claim_of(session(), clock))
     clock.sleep(3)
     again = (Attempt(request_id="r0", job_id="j0", ended="lost"),)
     batch.submitted(session(), claim_of(session(), clock, job_id=None, earlier=again))
     batch.note("the network is away")
     batch.ended(record(session(), audio_s=90.0, segments=1117, speakers=2, warnings=("NO_SPEECH",)))
-    batch.ended(record(session(2), "failed", code="OUT_OF_MEMORY", message="no room"))
-    batch.listed(planned(session(3)))
-    batch.ended(record(session(3)))
-    batch.listed(planned(session(4), PlannedAction.NOT_MERGED, "3 chunks"))
-    batch.ended(record(session(4), "not_merged"))  # left to the summary: there was no work
+    end(batch, session(2), "failed", code="OUT_OF_MEMORY", message="no room")
+    end(batch, session(3))
+    end(batch, session(4), "not_merged")  # left to the summary: there was no work
     assert out.getvalue().splitlines() == [
         f"2026-11-01 12:00:00Z submitted: {PREFIX}: job job-1",
         f"2026-11-01 12:00:03Z submitted: {PREFIX}: its job is not known yet (submission 2)",
@@ -111,7 +103,7 @@ def test_log_has_a_line_for_each_submission_end_and_note(clock: FakeClock) -> No
 
 def test_log_has_the_counts_every_half_minute_at_most(clock: FakeClock) -> None:
     out = io.StringIO()
-    batch = plain(clock, out)
+    batch = PlainProgress(out, clock)
     batch.submitted(session(), claim_of(session(), clock))
     for _ in range(100):
         clock.sleep(1)
@@ -121,145 +113,119 @@ def test_log_has_the_counts_every_half_minute_at_most(clock: FakeClock) -> None:
     assert "0 queued, 1 running, 0 done, 0 failed; 0 sessions found so far" in lines[0]
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
-def test_log_is_safe_on_every_stream(clock: FakeClock, encoding: str) -> None:
-    out = Terminal(encoding)
-    batch = plain(clock, out)
-    odd = Session("u1", NASTY + "漢")
-    batch.submitted(odd, claim_of(odd, clock))
-    batch.ended(record(odd, "failed", message=NASTY))
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii", "cp437"])
+@pytest.mark.parametrize("width", [None, 50, 120])
+def test_names_and_messages_are_safe_on_every_stream(
+    clock: FakeClock, encoding: str, width: int | None
+) -> None:
+    live, out = Live(clock, encoding, width=width or 100), Terminal(encoding)
+    batch = live if width else PlainProgress(out, clock)
+    batch.stats.listed(planned(ODD))
+    batch.submitted(ODD, claim_of(ODD, clock))
+    batch.polled(ODD, JobProgress("running", "align", 50.0))
+    drawn = "\n".join(live.drawn()) if width else ""
     batch.note(f"{NASTY} Bearer abcdef")
+    batch.ended(record(ODD, "failed", message=NASTY))
     with contextlib.redirect_stdout(out):
         print_summary(batch.summary(), as_json=False)
-    assert out.text.count(NASTY_SEEN) == 3
-    assert "\x1b" not in out.text
-    assert "abcdef" not in out.text
-    assert ("漢" in out.text) == (encoding == "utf-8")
-    assert (r"\u6f22" in out.text) == (encoding != "utf-8")
+    text = live.out.text + out.text
+    assert not [c for c in text if c != "\n" and unicodedata.category(c).startswith("C")]
+    assert (r"u1/[bold]\x1b[2J" in drawn) == bool(width)
+    assert text.count(f"failed: {ODD.prefix.rpartition('/')[0]}/{NASTY_SEEN}") == 1
+    assert "abcdef" not in text
+    assert ("漢" in text, r"\u6f22" in text) == (encoding == "utf-8", encoding != "utf-8")
 
 
 def test_json_is_one_object_a_session_and_the_summary_and_notes_go_to_stderr(
     clock: FakeClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    odd = Session("u1", NASTY)
     with progress_for(True, clock) as batch:
-        batch.listed(planned(odd))
-        batch.submitted(odd, claim_of(odd, clock))
-        batch.polled(odd, JobProgress("running"))
+        batch.submitted(ODD, claim_of(ODD, clock))
         batch.note(f"away {NASTY}")
-        batch.ended(record(odd, "failed", code="CODE", submissions=("lost", "CODE")))
+        batch.ended(record(ODD, "failed", code="CODE", submissions=("lost", "CODE")))
         print_summary(batch.summary(), as_json=True)
     out, err = capsys.readouterr()
     assert out.isascii()
     facts, last = map(json.loads, out.splitlines())
-    assert (facts["session"], facts["result"], facts["code"]) == (odd.prefix, "failed", "CODE")
+    assert (facts["session"], facts["result"], facts["code"]) == (ODD.prefix, "failed", "CODE")
     assert facts["submissions"] == ["lost", "CODE"]
-    assert facts["at"] == "2026-11-01T12:00:00+00:00"
     assert last["summary"]["failed"] == 1
     assert err == r"away [bold]\x1b[2J\x9b31m\u202e name" + "\n"
 
 
 def test_display_is_chosen_by_its_output(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    def chosen(stream: Any, as_json: bool = False) -> type[Writer]:
+    def chosen(stream: Any, as_json: bool = False) -> type[BatchProgress]:
         monkeypatch.setattr(sys, "stderr", stream)
-        with progress_for(as_json, clock, PRICE) as batch:
-            return type(batch._writer)
+        with progress_for(as_json, clock) as batch:
+            return type(batch)
 
     monkeypatch.setenv("TERM", "xterm")
-    assert chosen(Terminal()) is LiveWriter
-    assert chosen(io.StringIO()) is PlainWriter
-    assert chosen(Terminal(), as_json=True) is JsonWriter
+    assert chosen(Terminal()) is LiveProgress
+    assert chosen(io.StringIO()) is PlainProgress
+    assert chosen(Terminal(), as_json=True) is JsonProgress
     monkeypatch.setenv("TERM", "dumb")
-    assert chosen(Terminal()) is PlainWriter
+    assert chosen(Terminal()) is PlainProgress
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
 def test_full_disk_is_said_once_and_does_not_end_the_batch(clock: FakeClock) -> None:
     out = io.StringIO()
     with ReportFile(Path("/dev/full"), clock) as report:
-        batch = plain(clock, out, report=report)
+        batch = PlainProgress(out, clock, None, report)
         for number in (1, 2, 3):
-            batch.listed(planned(session(number)))
             batch.ended(record(session(number)))
-    batch.listing_ended()
+    batch.stats.is_listing = False
     summary = batch.summary()
     assert out.getvalue().count("No space left on device; the batch goes on") == 1
     assert "the report lacks 3 of these sessions" in summary.text()
     assert (summary.succeeded, summary.exit_code) == (3, 1)
 
 
-def test_row_shows_how_far_a_job_is_and_running_jobs_come_first(clock: FakeClock) -> None:
+def test_table_has_a_row_for_each_job_running_ones_first_and_the_counts_below(
+    clock: FakeClock,
+) -> None:
     live = Live(clock, width=110)
     live.submit(5, running=1)
+    live.stats.listed(planned(session(10)))
     clock.sleep(75)
-    live.batch.polled(session(2), JobProgress("running", "transcribe", 40.0, left_s=740))
+    live.polled(session(2), JobProgress("running", "transcribe", 40.0, left_s=740))
+    live.ended(record(session(0), audio_s=9000.0))
     _, row, *others = live.drawn()
-    assert [line.split()[0] for line in others[:4]] == [f"u1/s{n}" for n in (4, 0, 1, 3)]
+    assert [line.split()[0] for line in others[:3]] == [f"u1/s{n}" for n in (4, 1, 3)]
     cells = ["u1/s2", "running", "transcribe", "━━━━━━", "40", "0:01:15", "about 12 min left"]
     assert [cell for cell in cells if cell not in row] == []
+    assert "1 waiting, 2 queued, 2 running, 1 done, 0 failed" in others
+    assert "6 sessions found so far, 2.5 h of audio done" in others[-1]
+    live.stats.is_listing = False
+    assert "6 sessions in all" in live.drawn()[-1]
 
 
-@pytest.mark.parametrize("width", [20, 40, 64, 80, 96, 200])
-@pytest.mark.parametrize("height", [10, 24])
-def test_table_never_outgrows_the_terminal(clock: FakeClock, width: int, height: int) -> None:
-    live = Live(clock, width, height)
+@pytest.mark.parametrize(
+    ("width", "height", "least_rows"),
+    [(20, 10, 0), (40, 10, 3), (64, 24, 15), (97, 24, 15), (200, 24, 15), (100, 4, 0)],
+)
+def test_table_never_outgrows_the_terminal_and_the_other_jobs_are_counted(
+    clock: FakeClock, width: int, height: int, least_rows: int
+) -> None:
+    live = Live(clock, width=width, height=height)
     live.submit(60, running=50)
     lines = live.drawn()
     assert len(lines) <= height
     assert max(cell_len(line) for line in lines) <= width
-
-
-@pytest.mark.parametrize(("height", "least_rows"), [(24, 15), (4, 0)])
-def test_jobs_without_room_for_a_row_are_counted(
-    clock: FakeClock, height: int, least_rows: int
-) -> None:
-    live = Live(clock, height=height)
-    live.submit(60, running=50)
-    lines = [line.strip() for line in live.drawn()]
-    rows = [line for line in lines if line.startswith("u1/")]
-    assert len(lines) <= height
-    assert len(rows) >= least_rows
-    assert any("50 running" in line for line in lines)
-    assert (f"and {60 - len(rows)} more in flight" in lines) == bool(rows)
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii", "cp437"])
-@pytest.mark.parametrize("width", [50, 120])
-def test_nasty_names_are_written_out(clock: FakeClock, encoding: str, width: int) -> None:
-    live = Live(clock, width, encoding=encoding)
-    odd = Session("u1", f"{NASTY} é漢")
-    live.batch.listed(planned(odd))
-    live.batch.submitted(odd, claim_of(odd, clock))
-    live.batch.polled(odd, JobProgress("running", "align", 50.0))
-    live.drawn()
-    assert r"u1/[bold]\x1b[2J" in live.out.text
-    live.batch.note(f"about {odd.name}")
-    live.batch.ended(record(odd, "failed", message=f"no {NASTY}"))
-    assert not [c for c in live.out.text if c != "\n" and unicodedata.category(c).startswith("C")]
-    assert f"failed: users/u1/audio/sessions/{NASTY_SEEN}" in live.out.text
-
-
-def test_counts_and_totals_stand_below(clock: FakeClock) -> None:
-    live = Live(clock)
-    live.submit(4, running=1)
-    live.batch.listed(planned(session(10)))
-    live.batch.listed(planned(session(11), PlannedAction.NOT_MERGED, "3 chunks"))
-    live.batch.ended(record(session(0), audio_s=9000.0))
-    text = " ".join(" ".join(live.drawn()).split())
-    assert "1 waiting, 2 queued, 1 running, 1 done, 0 failed, 1 not merged" in text
-    assert "6 sessions found so far, 2.5 h of audio done" in text
-    live.batch.listing_ended()
-    assert "6 sessions in all" in " ".join(live.drawn())
+    assert "50 running," in " ".join(" ".join(lines).split())
+    rows = sum(line.startswith("u1/") for line in lines)
+    assert rows >= least_rows
+    if width > 20:
+        assert (f"and {60 - rows} more in flight" in map(str.strip, lines)) == bool(rows)
 
 
 def test_failures_and_notes_are_said_above_the_table_successes_are_not(clock: FakeClock) -> None:
     live = Live(clock)
     live.submit(2)
-    live.batch.listed(planned(session(5), PlannedAction.NOT_MERGED, "3 chunks"))
-    live.batch.ended(record(session(5), "not_merged"))
-    live.batch.note("the network [bold]is[/bold] away")
-    live.batch.ended(record(session(0)))
-    live.batch.ended(record(session(1), "lost", code="forgotten"))
+    end(live, session(5), "not_merged")
+    live.note("the network [bold]is[/bold] away")
+    live.ended(record(session(0)))
+    live.ended(record(session(1), "lost", code="forgotten"))
     assert live.out.text.splitlines() == [
         "the network [bold]is[/bold] away",
         "lost: users/u1/audio/sessions/s1: forgotten: said so",
@@ -282,9 +248,9 @@ class Changing(dict[Any, Any]):
 def test_drawing_thread_never_goes_through_what_changes_meanwhile(clock: FakeClock) -> None:
     live = Live(clock)
     live.submit(4)
-    live.batch.listed(planned(session(9)))
+    live.stats.listed(planned(session(9)))
     clock.sleep(60)
-    live.batch.ended(record(session(3)))
+    live.ended(record(session(3)))
     for name in ("jobs", "results", "actions", "_open"):
         setattr(live.stats, name, Changing(getattr(live.stats, name)))
     live.stats.actions.setdefault(PlannedAction.DONE, 0)
@@ -297,12 +263,12 @@ def test_live_table_waits_for_no_note_and_leaves_stdout_alone(
     clock: FakeClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     live = Live(clock)
-    with live.table.live() as drawing:
+    with live.live() as drawing:
         redraw = threading.Thread(target=lambda: [drawing.refresh() for _ in range(50)])
         redraw.start()
         for number in range(50):
             live.submit(3)
-            live.batch.note(f"note {number}")
+            live.note(f"note {number}")
         redraw.join()
         print("a result")  # noqa: T201 - what is tested
         assert drawing.refresh_per_second == REFRESHES_PER_S <= 4

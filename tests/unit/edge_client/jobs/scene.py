@@ -3,13 +3,11 @@
 import base64
 import gzip
 import hashlib
-from dataclasses import replace
 from typing import Any
 
 from bucketscribe_contract import (
     FailureCode,
     JobFailure,
-    JobInput,
     Stage,
     StoredResult,
     TranscriptForm,
@@ -19,7 +17,7 @@ from edge_client import api
 from edge_client.jobs import claim as claims
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.outcome import Outcome
-from edge_client.jobs.submit import Order, Submission, submit
+from edge_client.jobs.submit import Submission
 from edge_client.services.edge import Edge
 from tests.fakes.servers import Reply, RunpodServer, S3Server
 from tests.unit.edge_client.samples import SESSION, FakeClock, claim, job, transcript, wav
@@ -83,13 +81,13 @@ class Scene:
             reply = status if isinstance(status, Reply) else Reply(status)
             self.runpod.on(f"/status/job-{number}", reply)
 
-    def done_by(self, number: int, **changes: Any) -> None:
+    def done_by(self, number: int) -> None:
         """Have a job store its transcript when it is asked for."""
 
         def look(method: str, key: str) -> None:
             asked = self.runpod.count(f"/status/job-{number}")
             if asked and SESSION.result_key not in self.s3.objects:
-                self.store_result(request_id=self.stored().request_id, **changes)
+                self.store_result(request_id=self.stored().request_id)
 
         self.s3.refuse = look
         self.runpod.on(f"/status/job-{number}", Reply(job("COMPLETED")))
@@ -100,9 +98,8 @@ class Scene:
 
     def submit(self, **changes: Any) -> Submission:
         """Submit the session, in English and without speakers unless it is said otherwise."""
-        job_input = JobInput(audio_url="https://placeholder.invalid/", language="en", diarize=False)
-        order = Order(job_input, webhook=None, force=False, say=self.said.append)
-        return submit(self.edge, SESSION, replace(order, **changes))
+        asked = {"language": "en", "diarize": False, "say": self.said.append} | changes
+        return api.submit(self.edge, SESSION, **asked)
 
     def go(self, timeout_s: float | None = None) -> Outcome:
         """Wait, as any box can."""
@@ -116,13 +113,6 @@ class Scene:
     def posts(self) -> list[Any]:
         """The bodies of all POSTs of /run."""
         return [call.body for call in self.runpod.calls if call.path == "/run"]
-
-    def refuse_puts(self, key: str, times: int, answer: tuple[int, str]) -> None:
-        """Refuse the first PUTs of a key."""
-        left = iter(range(times))
-        self.s3.refuse = lambda method, of: (
-            answer if (method, of) == ("PUT", key) and next(left, None) is not None else None
-        )
 
 
 def expires_s(url: str) -> int:

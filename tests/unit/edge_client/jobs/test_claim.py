@@ -11,27 +11,19 @@ from tests.fakes.servers import S3Server
 from tests.unit.edge_client.samples import NOW, SESSION, claim
 
 
-def test_second_box_is_told_that_it_lost(edge: Edge) -> None:
-    claims.store(edge.bucket, SESSION, claim(), None)
+def test_of_two_boxes_one_is_told_that_it_lost(edge: Edge) -> None:
+    first = claims.store(edge.bucket, SESSION, claim(), None)
+    assert first.claim == claim()
+    # botocore repeats a PUT whose answer got lost, and then meets its own object
+    assert claims.store(edge.bucket, SESSION, claim(), None) == first
     with pytest.raises(ClaimConflict, match=f"edge-client wait {SESSION}"):
         claims.store(edge.bucket, SESSION, claim(request_id="r2"), None)
-
-
-def test_of_two_takeovers_one_loses(edge: Edge) -> None:
-    stale = claims.store(edge.bucket, SESSION, claim(), None)
-    claims.store(edge.bucket, SESSION, claim(request_id="r2"), stale)
+    claims.store(edge.bucket, SESSION, claim(request_id="r2"), first)
     with pytest.raises(ClaimConflict):
-        claims.store(edge.bucket, SESSION, claim(request_id="r3"), stale)
+        claims.store(edge.bucket, SESSION, claim(request_id="r3"), first)
 
 
-def test_own_claim_is_recognised_after_a_lost_answer(edge: Edge) -> None:
-    """Botocore repeats a PUT whose answer got lost, and then meets its own object."""
-    held = claims.store(edge.bucket, SESSION, claim(), None)
-    assert held.claim == claim()
-    assert claims.store(edge.bucket, SESSION, claim(), None) == held
-
-
-@pytest.mark.parametrize("body", [b"", b"{}", b"[1]", b'{"version": 2}', b"\xff"])
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"version": 2}', b"\xff"])
 def test_foreign_object_is_held_without_a_claim(edge: Edge, s3: S3Server, body: bytes) -> None:
     s3.put(SESSION.claim_key, body)
     held = claims.read(edge.bucket, SESSION)

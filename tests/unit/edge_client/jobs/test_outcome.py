@@ -99,7 +99,6 @@ def test_undelivered_transcript_is_stored_from_here_and_what_it_lacks_is_said(
     [
         upload_failed(transcript_gzip_base64="!"),
         upload_failed(transcript_gzip_base64="eA=="),
-        upload_failed(result={"bytes": 5, "sha256": "0" * 64}),
         upload_failed(result={"bytes": len(transcript()), "sha256": "0" * 64}),
         upload_failed(b"not a transcript"),
     ],

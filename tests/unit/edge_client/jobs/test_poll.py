@@ -2,21 +2,13 @@
 
 import itertools
 from collections.abc import Iterable
+from unittest.mock import Mock
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bucketscribe_contract import JobState, JobStatus
 from edge_client.errors import JobNotFound, RateLimited, Unauthorized, Unreachable
-from edge_client.jobs.poll import (
-    Estimate,
-    Finished,
-    JobProgress,
-    Poller,
-    PollInterval,
-    progress_of,
-)
+from edge_client.jobs import poll
 from tests.unit.edge_client.samples import NOW, FakeClock, job
 
 QUEUED, RUNNING, DONE = (
@@ -34,30 +26,15 @@ class Watcher:
     """A view that remembers; and looks until the end."""
 
     def __init__(self, clock: FakeClock) -> None:
-        self.shown: list[JobProgress] = []
+        self.shown: list[poll.JobProgress] = []
         self.notes: list[str] = []
-        self.clock = clock
-
-    def show(self, progress: JobProgress) -> None:
-        """Remember."""
-        self.shown.append(progress)
-
-    def note(self, message: str) -> None:
-        """Remember."""
-        self.notes.append(message)
+        self.clock, self.show, self.note = clock, self.shown.append, self.notes.append
 
     def watch(self, answers: Iterable[JobStatus | Exception]) -> JobStatus | None:
         """Poll until the end, and return its status."""
-        left = iter(answers)
-
-        def ask() -> JobStatus:
-            answer = next(left)
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
-
-        poller = Poller(ask, self, self.clock, PollInterval())
-        while not isinstance(seen := poller.look(), Finished):
+        ask = Mock(side_effect=answers)
+        poller = poll.Poller(ask, self, self.clock, poll.PollInterval())
+        while not isinstance(seen := poller.look(), poll.Finished):
             self.clock.sleep(seen)
         return seen.status
 
@@ -71,14 +48,14 @@ def watcher(clock: FakeClock) -> Watcher:
 def test_pauses_grow_from_one_to_ten_seconds_with_jitter(
     unit: float, low: float, high: float
 ) -> None:
-    interval = PollInterval(random_unit=lambda: unit)
+    interval = poll.PollInterval(random_unit=lambda: unit)
     some = [interval.next_s() for _ in range(20)]
     assert (some[0], some[-1]) == (pytest.approx(low), pytest.approx(high))
     assert some == sorted(some)
 
 
 def test_looks_follow_the_estimated_end() -> None:
-    interval = PollInterval(longest_s=30.0, random_unit=lambda: 0.5)
+    interval = poll.PollInterval(longest_s=30.0, random_unit=lambda: 0.5)
     assert [interval.next_s(left) for left in (600.0, 60.0, 8.0, 0.1)] == [30.0, 15.0, 2.0, 1.0]
 
 
@@ -118,27 +95,27 @@ def test_network_that_stays_away_ends_the_waiting(watcher: Watcher) -> None:
     assert 300 < sum(watcher.clock.slept) < 330
 
 
-def test_refused_key_ends_the_waiting_at_once(watcher: Watcher) -> None:
+def test_refused_key_ends_the_waiting_at_once_and_retry_after_is_slept(watcher: Watcher) -> None:
+    watcher.watch([RateLimited("slow down", 33.0), DONE])
+    assert watcher.clock.slept == [33.0]
     with pytest.raises(Unauthorized):
         watcher.watch([Unauthorized("")])
-    assert watcher.clock.slept == []
+    assert watcher.clock.slept == [33.0]
 
 
-def test_retry_after_is_slept(watcher: Watcher) -> None:
-    watcher.watch([RateLimited("slow down", 33.0), DONE])
-    assert 33.0 in watcher.clock.slept
-
-
-def test_progress_is_seen_and_does_not_hide_the_end() -> None:
-    assert progress_of(at(41.5, "transcribe")) == JobProgress("running", "transcribe", 41.5)
-    late = at(99, "deliver").model_copy(update={"status": JobState.COMPLETED})
-    assert progress_of(late) == JobProgress("completed")
-
-
-@pytest.mark.parametrize("output", [None, "text", {"stage": "new"}, {"percent": 5}])
-def test_foreign_progress_is_only_running(output: object) -> None:
-    status = JobStatus.model_validate(job("IN_PROGRESS", output=output))
-    assert progress_of(status) == JobProgress("running")
+@pytest.mark.parametrize(
+    ("status", "progress"),
+    [
+        (at(41.5, "transcribe"), poll.JobProgress("running", "transcribe", 41.5)),
+        (at(99).model_copy(update={"status": JobState.COMPLETED}), poll.JobProgress("completed")),
+        *(
+            (RUNNING.model_copy(update={"output": foreign}), poll.JobProgress("running"))
+            for foreign in (None, "text", {"stage": "new"}, {"percent": 5})
+        ),
+    ],
+)
+def test_progress_is_seen_and_hides_no_end(status: JobStatus, progress: poll.JobProgress) -> None:
+    assert poll.progress_of(status) == progress
 
 
 @pytest.mark.parametrize(
@@ -153,21 +130,11 @@ def test_foreign_progress_is_only_running(output: object) -> None:
         ([(0, 0), (50, 50), (60, 5)], None),  # another run
         ([(0, 0), (50, 50), (60, 5), (70, 15)], pytest.approx(85)),
         ([(0, 0), (50, 50), (51, 45)], pytest.approx(51, abs=5)),  # out of order, no other run
+        ([(0, 0), (50, 50), (900, 51)], 0.0),  # late: never negative
     ],
 )
 def test_estimate_of_the_time_left(
     looks: list[tuple[float, float | None]], left_s: float | None
 ) -> None:
-    estimate = Estimate()
+    estimate = poll.Estimate()
     assert [estimate.left_s(now_s, percent) for now_s, percent in looks][-1] == left_s
-
-
-@given(st.lists(st.tuples(st.floats(0.1, 600), st.floats(0, 100)), max_size=30))
-def test_estimate_is_never_negative_nor_a_number_out_of_nothing(
-    looks: list[tuple[float, float]],
-) -> None:
-    estimate, now_s = Estimate(), 0.0
-    for gone_s, percent in looks:
-        now_s += gone_s
-        left_s = estimate.left_s(now_s, percent)
-        assert left_s is None or 0 <= left_s < 600 * 30 * 100

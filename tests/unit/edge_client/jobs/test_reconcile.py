@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 
 from bucketscribe_contract import FailureCode
-from edge_client import api
 from edge_client.clock import Clock
 from edge_client.errors import ClaimConflict, StorageRefused, Unreachable, WaitTimedOut
 from edge_client.jobs import claim as claims
-from edge_client.jobs.outcome import Outcome
-from edge_client.jobs.reconcile import SearchResult, find_unconfirmed
+from edge_client.jobs.claim import Claim
+from edge_client.jobs.reconcile import find_unconfirmed
 from edge_client.jobs.retry_policy import Ending, Result
-from edge_client.jobs.submit import State, Submission
+from edge_client.jobs.transcript import Delivered
 from edge_client.services.runpod import is_idle
 from tests.fakes.servers import Reply
 from tests.unit.edge_client.jobs.scene import GONE, IDLE, Scene, expires_s, failed, undelivered
@@ -49,22 +48,15 @@ def test_job_that_can_be_mended_is_submitted_again(out: Scene, end: Any, name: s
     assert sum(out.clock.slept) < 5
 
 
-def test_storage_that_is_away_is_given_time(out: Scene) -> None:
-    out.ends(*[failed(FailureCode.STORAGE_UNAVAILABLE)] * 2)
-    out.done_by(3)
-    assert out.go().result is Result.DONE
-    first, second = (s for s in out.clock.slept if s > 12)
-    assert 24 <= first <= 36
-    assert 48 <= second <= 72
-
-
 def test_attempts_are_bounded_and_then_reported_once(out: Scene) -> None:
     out.ends(*[failed(FailureCode.OUT_OF_MEMORY)] * 3)
     outcome = out.go()
     assert (outcome.result, outcome.message) == (Result.FAILED, "it failed (after 3 submissions)")
     assert len(out.posts) == 2
     assert out.stored().ended == "OUT_OF_MEMORY: it failed (after 3 submissions)"
-    assert out.go().failure is not None  # who looks again hears the same, and pays nothing
+    out.ends(GONE, GONE, GONE)
+    again = out.go()  # hears the same, and pays nothing
+    assert (again.result, again.message) == (Result.FAILED, out.stored().ended)
     assert len(out.posts) == 2
 
 
@@ -80,43 +72,45 @@ def test_what_no_second_job_mends_is_reported(
     assert out.stored().ended == f"{code}: it failed"
 
 
-def test_reported_reason_survives_runpods_memory(out: Scene) -> None:
-    out.held(ended="AUDIO_UNREADABLE: no audio in it")
-    out.ends(GONE)
-    outcome = out.go()
-    assert (outcome.result, outcome.message) == (Result.FAILED, "AUDIO_UNREADABLE: no audio in it")
-    assert out.posts == []
-
-
-def test_urls_that_were_too_short_are_signed_for_longer(out: Scene) -> None:
-    out.ends(failed(FailureCode.RESULT_URL_EXPIRES_TOO_SOON, needed_s=50_000))
+@pytest.mark.parametrize(
+    ("end", "timeout_s"),
+    [
+        (failed(FailureCode.RESULT_URL_EXPIRES_TOO_SOON, needed_s=50_000), 100_000),
+        (job("TIMED_OUT"), 8000),
+    ],
+)
+def test_job_and_urls_that_were_too_short_are_given_twice_the_time(
+    out: Scene, end: Any, timeout_s: int
+) -> None:
+    out.held(execution_timeout_s=4000)
+    out.ends(end)
     out.done_by(2)
     out.go()
     (post,) = out.posts
-    assert post["policy"]["executionTimeout"] == 100_000_000
-    assert expires_s(post["input"]["result_url"]) > 100_000
+    assert post["policy"]["executionTimeout"] == timeout_s * 1000
+    assert expires_s(post["input"]["result_url"]) > timeout_s
 
 
-def test_killed_job_is_given_twice_the_time_once(out: Scene) -> None:
-    out.held(execution_timeout_s=4000)
-    out.ends(job("TIMED_OUT"), job("TIMED_OUT"))
-    assert out.go().ending is Ending.TIMED_OUT
-    (post,) = out.posts
-    assert post["policy"]["executionTimeout"] == 8_000_000
-
-
-def test_job_that_expired_is_reported_not_repeated(out: Scene) -> None:
-    out.held(submitted_at=NOW - timedelta(hours=3), expires_at=NOW - timedelta(seconds=1))
-    out.ends(GONE)
+@pytest.mark.parametrize(
+    ("held", "last", "said", "waited_s"),
+    [
+        ({"expires_at": NOW - timedelta(seconds=1)}, GONE, "edge-client doctor", 0),
+        ({"expires_at": NOW + timedelta(seconds=60)}, job("IN_QUEUE"), "edge-client doctor", 360),
+        ({"expires_at": NOW, "job_id": None}, GONE, "edge-client doctor", 300),
+        (claim(job_id=None).released(NOW).model_dump(), GONE, "no job is in flight", 0),
+    ],
+    ids=["late", "queued", "unanswered", "refused"],
+)
+def test_job_whose_time_is_over_is_reported_not_repeated(
+    out: Scene, held: dict[str, Any], last: Any, said: str, waited_s: float
+) -> None:
+    out.held(**{"submitted_at": NOW - timedelta(hours=3)} | held | {"audio_etag": out.audio_etag})
+    out.ends(last)
+    out.runpod.on("/health", GONE)
     outcome = out.go()
-    assert (outcome.ending, out.posts) == (Ending.EXPIRED, [])
-    assert "edge-client doctor" in outcome.message
-
-
-def test_refused_submission_is_not_called_late(out: Scene) -> None:
-    out.held(**out.held(job_id=None).released(NOW).model_dump())
-    assert out.go().message.startswith("no job is in flight")
-    assert out.posts == []
+    assert (outcome.result, outcome.ending, out.posts) == (Result.LOST, Ending.EXPIRED, [])
+    assert said in outcome.message
+    assert waited_s <= sum(out.clock.slept) < waited_s + 12
 
 
 def test_other_box_that_went_on_is_followed(out: Scene) -> None:
@@ -134,28 +128,13 @@ def test_other_box_that_went_on_is_followed(out: Scene) -> None:
 
 
 def test_lost_answer_is_submitted_again_once_the_endpoint_is_proven_idle(out: Scene) -> None:
-    out.held(job_id=None)
-    out.done_by(2)
-    assert out.go().result is Result.DONE
-    assert [a.ended for a in out.stored().earlier] == ["unanswered"]
-    assert len(out.posts) == 1
-    assert 120 <= sum(out.clock.slept) < 140
-
-
-def test_answer_lost_to_a_resubmission_is_looked_for_too(out: Scene) -> None:
     out.ends(failed(FailureCode.INTERNAL))
     out.runpod.on("/run", Reply(status=502), Reply(job("IN_QUEUE") | {"id": "job-2"}))
     out.done_by(2)
     assert out.go().result is Result.DONE
     assert [a.ended for a in out.stored().earlier] == ["INTERNAL", "unanswered"]
-
-
-def test_timeout_ends_a_pause(out: Scene) -> None:
-    out.ends(failed(FailureCode.STORAGE_UNAVAILABLE))
-    with pytest.raises(WaitTimedOut, match=r"no job is in flight; .*edge-client wait"):
-        out.go(timeout_s=10)
-    assert sum(out.clock.slept) == pytest.approx(10)
-    assert out.posts == []
+    assert len(out.posts) == 2
+    assert 120 <= sum(out.clock.slept) < 140
 
 
 def test_recording_that_changed_while_its_job_ran_is_run_again(out: Scene) -> None:
@@ -197,53 +176,43 @@ def test_recording_that_never_stops_changing_ends_all_the_same(out: Scene) -> No
     assert len(out.posts) == 3
 
 
-def test_inline_transcript_waits_for_s3(out: Scene) -> None:
+@pytest.mark.parametrize(
+    ("answer", "times", "error", "waits"),
+    [
+        ((503, "x"), 4, None, 1),  # one call's own tries
+        ((503, "x"), 12, Unreachable, 2),
+        ((403, "AccessDenied"), 1, StorageRefused, 0),
+    ],
+)
+def test_inline_transcript_waits_for_s3_or_for_the_next_who_waits(
+    out: Scene, answer: tuple[int, str], times: int, error: type[Exception] | None, waits: int
+) -> None:
     out.ends(undelivered())
-    out.refuse_puts(SESSION.result_key, 4, (503, "SlowDown"))  # one call's own four tries
+    left = iter(range(times))
+    out.s3.refuse = lambda method, key: (
+        answer if method == "PUT" and next(left, None) is not None else None
+    )
+    if error is not None:
+        with pytest.raises(error):
+            out.go()
+        assert out.stored().ended is None
     assert (out.go().result, out.posts) == (Result.DONE, [])
-    assert any(24 <= slept <= 36 for slept in out.clock.slept)
+    assert len([slept for slept in out.clock.slept if slept > 20]) == waits
 
 
 @pytest.mark.parametrize(
-    ("answer", "error"), [((503, "x"), Unreachable), ((403, "AccessDenied"), StorageRefused)]
+    ("last", "said"),
+    [
+        (job("IN_PROGRESS"), f"its job goes on; `edge-client wait {SESSION}` resumes"),
+        (failed(FailureCode.STORAGE_UNAVAILABLE), "no job is in flight; "),
+    ],
 )
-def test_inline_transcript_that_s3_never_takes_is_still_there_for_the_next_wait(
-    out: Scene, answer: tuple[int, str], error: type[Exception]
-) -> None:
-    out.ends(undelivered())
-    out.refuse_puts(SESSION.result_key, 10_000, answer)
-    with pytest.raises(error):
-        out.go()
-    assert out.stored().ended is None
-    out.s3.refuse = lambda method, key: None
-    assert (out.go().result, out.posts) == (Result.DONE, [])
-
-
-def follow(scene: Scene, timeout_s: float | None = None, **changes: object) -> Outcome:
-    """Wait for a submission whose recording is gone and whose claim is nowhere but here."""
-    scene.s3.objects.pop(SESSION.audio_key, None)
-    submitted = Submission(State.SUBMITTED, SESSION, claim(**changes))
-    return api.wait(scene.edge, submitted, timeout_s=timeout_s).outcome
-
-
-def test_waiting_ends_when_the_job_must_be_dead(scene: Scene) -> None:
-    scene.ends(job("IN_QUEUE"))
-    outcome = follow(scene, expires_at=NOW + timedelta(seconds=60))
-    assert outcome.ending is Ending.EXPIRED
-    assert 60 + 300 <= sum(scene.clock.slept) < 60 + 300 + 12
-
-
-def test_timeout_tells_how_to_resume(scene: Scene) -> None:
-    scene.ends(job("IN_PROGRESS"))
-    with pytest.raises(WaitTimedOut, match=f"job goes on; `edge-client wait {SESSION}` resumes"):
-        follow(scene, timeout_s=30)
-
-
-def test_done_session_of_an_old_claim_needs_no_runpod(scene: Scene) -> None:
-    scene.store_result()
-    old = NOW - timedelta(days=1)
-    assert follow(scene, expires_at=old).result is Result.DONE
-    assert scene.runpod.calls == []
+def test_timeout_ends_waiting_and_pauses(out: Scene, last: Any, said: str) -> None:
+    out.ends(last)
+    with pytest.raises(WaitTimedOut, match=said):
+        out.go(timeout_s=10)
+    assert sum(out.clock.slept) == pytest.approx(10)
+    assert out.posts == []
 
 
 def test_session_without_a_claim_is_done_if_its_transcript_is_there(scene: Scene) -> None:
@@ -254,78 +223,58 @@ def test_session_without_a_claim_is_done_if_its_transcript_is_there(scene: Scene
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [
-        {"expires_at": NOW - timedelta(days=1)},
-        {"job_id": None, "expires_at": NOW + timedelta(seconds=10)},
-    ],
+    ("changes", "asked"),
+    [({"expires_at": NOW - timedelta(days=1)}, []), ({"job_id": None}, ["/health"])],
 )
-def test_old_claim_without_a_transcript_is_lost(scene: Scene, changes: dict[str, Any]) -> None:
-    scene.runpod.on("/health", GONE)
-    assert follow(scene, **changes).result is Result.LOST
+def test_transcript_that_is_there_needs_no_status_and_no_recording(
+    out: Scene, changes: dict[str, Any], asked: list[str]
+) -> None:
+    out.held(**changes)
+    del out.s3.objects[SESSION.audio_key]
+    out.store_result()
+    assert out.go().result is Result.DONE
+    assert [call.path for call in out.runpod.calls] == asked
 
 
-def test_lost_answer_is_looked_for_in_s3_and_is_not_lost_within_its_time(scene: Scene) -> None:
-    with pytest.raises(WaitTimedOut):
-        follow(scene, job_id=None, timeout_s=5)
-    scene.store_result()
-    scene.runpod.calls.clear()
-    scene.clock.sleep(1)
-    assert follow(scene, job_id=None).result is Result.DONE
-    assert [call.path for call in scene.runpod.calls] == ["/health"]
-
-
-def counts(queued: int = 0, at_work: int = 0, running: int = 0) -> dict[str, Any]:
-    return {
-        "jobs": {"completed": 7, "failed": 1, "inQueue": queued, "inProgress": at_work},
-        "workers": {"idle": 2, "running": running},
-    }
-
-
-Search = Callable[[], SearchResult | None]
+Search = Callable[[], Claim | Delivered | Ending | None]
 
 
 @pytest.fixture
 def search(scene: Scene) -> Search:
     """One look for a submission without an answer."""
     lost = scene.held(job_id=None)
+    assert (
+        scene.edge.idle.since() is not None
+    )  # a look for another, before the POST, proves nothing
+    scene.clock.sleep(500)
     began_s = scene.clock.monotonic()
     return partial(find_unconfirmed, scene.edge, SESSION, lost, began_s)
 
 
 @pytest.mark.parametrize(
-    "health",
-    [
-        counts(queued=1),
-        counts(at_work=1),
-        counts(running=1),
-        {},
-        {"jobs": {"inQueue": 0, "inProgress": 0}},
-        {"jobs": {"inQueue": 0}, "workers": {"running": 0}},
-        {"jobs": None, "workers": []},
-    ],
+    ("queued", "at_work", "running", "idle"),
+    [(0, 0, 0, True), (1, 0, 0, False), (0, 1, 0, False), (0, 0, 1, False), (0, None, 0, False)],
 )
-def test_only_zeros_that_are_said_are_idle(health: dict[str, Any]) -> None:
-    assert is_idle(counts())
-    assert not is_idle(health)
-
-
-@pytest.mark.parametrize(("request_id", "found"), [("r1", True), ("another", False)])
-def test_only_the_transcript_of_the_request_is_it(
-    scene: Scene, search: Search, request_id: str, found: bool
+def test_only_zeros_that_are_said_are_idle(
+    queued: int, at_work: int | None, running: int, idle: bool
 ) -> None:
-    scene.store_result(request_id=request_id)
-    seen = search()
-    assert (seen is not None and seen.delivered is not None) is found
+    jobs = {"inQueue": queued, "inProgress": at_work}
+    assert is_idle({"jobs": jobs, "workers": {"running": running}}) is idle
+    assert not is_idle({"jobs": jobs, "workers": []})
 
 
-@pytest.mark.parametrize("noise", [None, Reply(counts(queued=1)), Reply(status=401)])
+AWAY = [Reply(status=503)] * 4  # one call's own tries
+
+
+@pytest.mark.parametrize(
+    "noise", [[], [Reply({"jobs": {"inQueue": 1}})], [Reply(status=401)], AWAY]
+)
 def test_absence_takes_an_idle_endpoint_for_longer_than_a_post_can_be_on_its_way(
-    scene: Scene, search: Search, noise: Reply | None
+    scene: Scene, search: Search, noise: list[Reply]
 ) -> None:
     """And anything but idle starts the count anew."""
-    if noise is not None:
-        scene.runpod.on("/health", IDLE, noise, IDLE)
+    if noise:
+        scene.runpod.on("/health", IDLE, *noise, IDLE)
         for _ in range(2):
             assert search() is None
             scene.clock.sleep(100)
@@ -333,7 +282,7 @@ def test_absence_takes_an_idle_endpoint_for_longer_than_a_post_can_be_on_its_way
     scene.clock.sleep(119)
     assert search() is None
     scene.clock.sleep(1)
-    assert search() == SearchResult()
+    assert search() is Ending.UNANSWERED
 
 
 def test_job_that_ends_between_the_two_looks_is_not_missed(scene: Scene, search: Search) -> None:
@@ -342,23 +291,14 @@ def test_job_that_ends_between_the_two_looks_is_not_missed(scene: Scene, search:
     scene.clock.sleep(500)
 
     def stored_after_the_last_look_at_the_queue(method: str, key: str) -> None:
-        if scene.runpod.count("/health") == 2:
+        if scene.runpod.count("/health") == 3:
             scene.store_result()
 
     scene.s3.refuse = stored_after_the_last_look_at_the_queue
-    seen = search()
-    assert seen is not None
-    assert seen.delivered is not None
+    assert isinstance(search(), Delivered)
 
 
 def test_id_that_the_posting_box_wrote_meanwhile_is_followed(scene: Scene, search: Search) -> None:
     theirs = scene.held(job_id="job-9")
-    assert search() == SearchResult(claim=theirs)
+    assert search() == theirs
     assert claims.current(scene.edge.bucket, SESSION) == theirs
-
-
-def test_unreachable_queue_proves_nothing(scene: Scene, search: Search) -> None:
-    scene.runpod.on("/health", Reply(status=503))
-    for _ in range(2):
-        assert search() is None
-        scene.clock.sleep(1000)

@@ -81,27 +81,19 @@ def test_every_code_and_every_ending_has_its_row() -> None:
 
 
 @pytest.mark.parametrize("what", ALL)
-def test_first_step(what: FailureCode | Ending) -> None:
-    do, _, pause, longer, _ = EXPECTED[what]
-    assert step(what) == NextStep(do, 30.0 if pause else 0.0, longer)
-
-
-@pytest.mark.parametrize("what", ALL)
-def test_same_ending_in_a_row_is_answered_so_often_and_then_reported(
-    what: FailureCode | Ending,
-) -> None:
-    do, times, *_ = EXPECTED[what]
+def test_ending_is_answered_so_often_in_a_row_and_then_reported(what: FailureCode | Ending) -> None:
+    do, times, pause, longer, is_mended = EXPECTED[what]
     name = cause_name(cause(what))
-    steps = [step(what, *[name] * before) for before in range(5)]
-    submitted = [s.kind is StepKind.SUBMIT for s in steps]
-    assert submitted == [True] * times + [False] * (5 - times)
-    assert {s.kind for s in steps if s.kind is not StepKind.SUBMIT} == {
-        do if not times else StepKind.REPORT
-    }
-    assert [s.used_up for s in steps] == [times > 0 and not done for done in submitted]
+    steps = [step(what, *[name] * before) for before in range(4)]
+    assert steps[0] == NextStep(do, 30.0 if pause else 0.0, longer)
+    end = NextStep(StepKind.REPORT, used_up=True) if times else NextStep(do)
+    assert [s.kind for s in steps[:times]] == [StepKind.SUBMIT] * times
+    assert steps[times:] == [end] * (4 - times)
+    assert is_mended_by_time(f"{name}: what: happened") is is_mended  # by another batch
+    assert not is_mended_by_time(f"{name}_2: of a newer client")
 
 
-@pytest.mark.parametrize("attempts", [1, 2, 3, 7])
+@pytest.mark.parametrize("attempts", [1, 7])
 @pytest.mark.parametrize("what", ALL)
 def test_no_mixture_of_endings_is_endless(what: FailureCode | Ending, attempts: int) -> None:
     endings = itertools.cycle(cause_name(cause(other)) for other in ALL)
@@ -118,25 +110,17 @@ def test_other_endings_do_not_use_up_a_try() -> None:
 def test_action_of_the_wire_decides_not_our_own_list() -> None:
     """A newer worker may know better what helps."""
     failure = JobFailure.of(FailureCode.AUDIO_UNREADABLE, "", Stage.DECODE)
-    assert FAILURES[failure.code].action is Action.REPORT
+    assert FAILURES[failure.code] is Action.REPORT
     newer = failure.model_copy(update={"action": Action.SUBMIT_AGAIN})
     assert next_step(newer, (), LIMITS).kind is StepKind.SUBMIT
 
 
 def test_pauses_double_with_a_fifth_of_jitter() -> None:
-    limits, name = RetryLimits(attempts=9, delay_s=30), FailureCode.STORAGE_UNAVAILABLE
-    steps = [step(name, *[name.value] * n, limits=limits) for n in range(3)]
-    assert [s.pause_s for s in steps] == [30, 60, 120]
-    assert [LIMITS.pause_s(before, lambda: 0.5) for before in range(4)] == [30, 60, 120, 240]
-    assert LIMITS.pause_s(1, lambda: 0.0) == pytest.approx(48)
-    assert LIMITS.pause_s(1, lambda: 1.0) == pytest.approx(72)
+    name = FailureCode.STORAGE_UNAVAILABLE
+    assert [step(name, *[name.value] * before).pause_s for before in range(2)] == [30, 60]
+    assert LIMITS.pause_s(2, lambda: 0.0) == pytest.approx(96)
+    assert LIMITS.pause_s(2, lambda: 1.0) == pytest.approx(144)
     assert len({LIMITS.pause_s(0) for _ in range(20)}) > 1
-
-
-@pytest.mark.parametrize("what", ALL)
-def test_another_batch_tries_again_what_time_mends(what: FailureCode | Ending) -> None:
-    assert is_mended_by_time(f"{what.value}: what: happened") is EXPECTED[what][-1]
-    assert not is_mended_by_time(f"{what.value}_2: of a newer client")
 
 
 FAILURE = JobFailure.of(FailureCode.AUDIO_NOT_FOUND, "no audio", Stage.FETCH)
@@ -148,22 +132,20 @@ def status(state: str, **more: Any) -> JobStatus:
     return JobStatus.model_validate(job(state, **more))
 
 
-@pytest.mark.parametrize("newer", [{}, {"new_field": 1}])
-@pytest.mark.parametrize("answer", [SUMMARY, UNDELIVERED])
-def test_result_of_the_worker_is_read_and_what_a_newer_one_adds_passed_over(
-    answer: JobSummary | UploadFailed, newer: dict[str, int]
-) -> None:
-    output = answer.model_dump(mode="json", exclude_none=True) | newer
-    assert "error" not in output  # the SDK takes a key of that name out of an answer
-    assert classify_status(status("COMPLETED", output=output)) == answer
-
-
 @pytest.mark.parametrize(
-    "more",
-    [{"error": FAILURE.model_dump_json()}, {"output": {"error": FAILURE.model_dump_json()}}],
+    ("last", "answer"),
+    [
+        (status("COMPLETED", output=SUMMARY.model_dump() | {"new_field": 1}), SUMMARY),
+        (status("COMPLETED", output=UNDELIVERED.model_dump() | {"new_field": 1}), UNDELIVERED),
+        (status("FAILED", error=FAILURE.model_dump_json()), FAILURE),
+        (status("FAILED", output={"error": FAILURE.model_dump_json()}), FAILURE),
+    ],
 )
-def test_failure_of_the_worker_is_read(more: dict[str, Any]) -> None:
-    assert classify_status(status("FAILED", **more)) == FAILURE
+def test_what_the_worker_says_is_read_and_what_a_newer_one_adds_passed_over(
+    last: JobStatus, answer: object
+) -> None:
+    assert classify_status(last) == answer
+    assert "error" not in UploadFailed.model_fields  # the SDK takes such a key out of an answer
 
 
 @pytest.mark.parametrize(
@@ -172,12 +154,11 @@ def test_failure_of_the_worker_is_read(more: dict[str, Any]) -> None:
         (None, Result.LOST, Ending.FORGOTTEN),
         *(
             (status("COMPLETED", output=output), Result.LOST, Ending.NO_OUTPUT)
-            for output in (None, {}, "x", {"a": 1}, [1])
+            for output in (None, "x", {"a": 1})
         ),
         (status("TIMED_OUT"), Result.LOST, Ending.TIMED_OUT),
         (status("CANCELLED"), Result.CANCELLED, Ending.CANCELLED),
         (status("FAILED"), Result.FAILED, Ending.CRASHED),
-        (status("FAILED", error="worker exited"), Result.FAILED, Ending.CRASHED),
     ],
 )
 def test_other_ends_are_unconfirmed(last: JobStatus | None, result: Result, ending: Ending) -> None:
@@ -187,11 +168,8 @@ def test_other_ends_are_unconfirmed(last: JobStatus | None, result: Result, endi
 
 
 def test_traceback_of_a_crashed_handler_is_not_shown() -> None:
-    crash = {
-        "error_type": "<class 'ValueError'>",
-        "error_message": "cannot GET https://b/a?X-Amz-Signature=abc",
-        "error_traceback": "Traceback (most recent call last): ...",
-    }
+    text = "cannot GET https://b/a?X-Amz-Signature=abc"
+    crash = {"error_message": text, "error_traceback": "Traceback (most recent call last): ..."}
     seen = classify_status(status("FAILED", error=json.dumps(crash)))
     assert isinstance(seen, Unconfirmed)
     assert "cannot GET https://b/a?***" in seen.message

@@ -3,10 +3,10 @@
 import hmac
 import logging
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
+from unittest.mock import Mock
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -22,6 +22,7 @@ from tests.unit.edge_client.samples import SESSION
 from tests.unit.edge_client.webhook.conftest import SECRET, Desk
 
 Call = Callable[..., tuple[int, dict[str, str], bytes]]
+LONGEST = Session("u", "x" * 1024)
 
 
 @pytest.fixture
@@ -52,9 +53,11 @@ def path_of(session: Session, secret: str = SECRET, mount: str = "/hooks") -> st
     return urlsplit(fill(f"https://h.example{mount}/{secret}/{{session}}", session)).path
 
 
-@pytest.mark.parametrize("name", ["s1", "ses sion+%41 ü", "録音", "a?b#c&d=e", ".."])
-@pytest.mark.parametrize("mount", ["", "/hooks", "/a/b"])
-def test_call_with_the_secret_takes_the_session_in(
+@pytest.mark.parametrize(
+    ("name", "mount"),
+    [("s1", ""), ("ses sion+%41 ü", "/hooks"), ("a?b#c&d=e", "/a/b"), ("..", "/hooks")],
+)
+def test_call_with_the_secret_takes_the_session_in_if_there_is_room(
     call: Call, desk: Desk, name: str, mount: str
 ) -> None:
     session = Session("u 1", name)
@@ -62,12 +65,11 @@ def test_call_with_the_secret_takes_the_session_in(
     for path in (path_of(session, mount=mount), decoded):  # a proxy may decode the slashes
         assert call(path)[0] == 200
     assert desk.taken == [session.prefix] * 2
+    desk.has_room = False
+    assert call(path)[0] == 503  # RunPod calls again
 
 
-@pytest.mark.parametrize(
-    "body",
-    [b"", b"not json", b"\xff\xfe", b'{"status": "COMPLETED", "output": 1}', b"[" * 9999],
-)
+@pytest.mark.parametrize("body", [b"", b"\xff\xfe", b'{"status": "COMPLETED", "output": 1}'])
 def test_body_is_of_no_consequence(call: Call, desk: Desk, body: bytes) -> None:
     assert call(path_of(SESSION), body)[0] == 200
     assert desk.taken == [SESSION.prefix]
@@ -78,15 +80,11 @@ def test_body_is_of_no_consequence(call: Call, desk: Desk, body: bytes) -> None:
     [
         ("POST", path_of(SESSION, secret=SECRET[:-1])),
         ("POST", path_of(SESSION, secret=SECRET + "0")),
-        ("POST", path_of(SESSION, secret="0" * len(SECRET))),
-        ("POST", "/hooks/" + quote(SESSION.prefix, safe="")),
-        ("POST", "/"),
+        ("POST", path_of(SESSION, secret=SECRET.upper())),
         ("POST", "/health"),
-        ("GET", "/"),
         ("GET", "/healthy"),
         ("GET", path_of(SESSION)),
         ("PUT", path_of(SESSION)),
-        ("DELETE", "/nowhere"),
         ("POST", f"/?{SECRET}/{quote(SESSION.prefix, safe='')}"),
     ],
 )
@@ -108,28 +106,17 @@ def test_wrong_secret_is_answered_before_the_body_is_sent(server: Server) -> Non
         assert connection.recv(100).startswith(b"HTTP/1.1 404")
 
 
-def test_full_inbox_asks_runpod_to_call_again(call: Call, desk: Desk) -> None:
-    desk.has_room = False
-    assert call(path_of(SESSION))[0] == 503
-    desk.has_room = True
-    assert call(path_of(SESSION))[0] == 200
-
-
 @pytest.mark.parametrize(
-    "rest", ["", "/", "/s1", "/users/u1/audio/sessions", f"/{quote('users/u/audio/sessions/')}"]
+    "path",
+    [f"/hooks/{SECRET}", f"/hooks/{SECRET}/users/u1/audio/sessions", path_of(LONGEST)],
+    ids=["no session", "half a session", "longer than any key"],
 )
 def test_url_without_session_is_explained_to_who_knows_the_secret(
-    call: Call, desk: Desk, rest: str, caplog: pytest.LogCaptureFixture
+    call: Call, desk: Desk, path: str
 ) -> None:
-    status, _, body = call(f"/hooks/{SECRET}{rest}")
+    status, _, body = call(path)
     assert (status, desk.taken) == (400, [])
     assert b"{session}" in body
-    assert "names no session" in caplog.text
-
-
-def test_session_longer_than_any_key_is_refused(call: Call, desk: Desk) -> None:
-    assert call(path_of(Session("u", "x" * 1024)))[0] == 400
-    assert desk.taken == []
 
 
 def test_body_is_bounded(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,39 +147,24 @@ def test_no_log_line_holds_the_secret_or_a_path(
     call: Call, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "edge_client.webhook")
-    for path in (path_of(SESSION), f"/hooks/{SECRET}", path_of(SESSION, secret=SECRET + "1")):
+    forged = path_of(Session("u", "s\nERROR forged"))
+    for path in (path_of(SESSION), forged, f"/hooks/{SECRET}", path_of(SESSION, SECRET + "1")):
         call(path)
     assert f"{SESSION.prefix}: called" in caplog.text
     assert SECRET not in caplog.text
     assert "/hooks" not in caplog.text
-
-
-def test_line_breaks_in_a_session_make_no_log_lines(
-    call: Call, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "edge_client.webhook")
-    assert call(path_of(Session("u", "s\nERROR forged")))[0] == 200
     assert [record.message for record in caplog.records if "\n" in record.message] == []
 
 
-def test_end_of_the_server_is_told(desk: Desk) -> None:
-    ended = threading.Event()
-    with Server(Receiver(Secret(SECRET), desk.offer), "127.0.0.1:0", ended.set):
-        assert not ended.is_set()
-    assert ended.is_set()
-
-
-@pytest.mark.parametrize("listen", ["", "8787", ":8787", "127.0.0.1", "127.0.0.1:x", "h:70000"])
+@pytest.mark.parametrize("listen", ["8787", ":8787", "127.0.0.1:x", "h:70000"])
 def test_unreadable_address_is_a_usage_error(desk: Desk, listen: str) -> None:
     with pytest.raises(BadUsage, match="HOST:PORT"):
         Server(Receiver(Secret(SECRET), desk.offer), listen, lambda: None)
 
 
-def test_taken_address_names_the_remedy(desk: Desk) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        listen = f"127.0.0.1:{other.getsockname()[1]}"
-        with pytest.raises(NotConfigured, match="choose another port"):
-            Server(Receiver(Secret(SECRET), desk.offer), listen, lambda: None)
+def test_taken_address_names_the_remedy(server: Server, desk: Desk) -> None:
+    with pytest.raises(NotConfigured, match="choose another port"):
+        Server(Receiver(Secret(SECRET), desk.offer), urlsplit(server.url).netloc, lambda: None)
 
 
 def raw(server: Server) -> socket.socket:
@@ -200,57 +172,32 @@ def raw(server: Server) -> socket.socket:
     return socket.create_connection((parts.hostname, parts.port), timeout=10)
 
 
-@pytest.mark.parametrize("value", ["", "short", SECRET[:15], SECRET + "/", SECRET + "ü", "a" * 129])
+@pytest.mark.parametrize("value", [SECRET[:15], SECRET + "/", SECRET + "ü", "a" * 129])
 def test_weak_or_unfit_secret_is_refused_without_showing_it(value: str) -> None:
     with pytest.raises(NotConfigured, match="webhook secret") as caught:
         Secret(value)
-    assert not value or value not in str(caught.value)
-
-
-def test_secret_is_found_wherever_a_proxy_mounts_the_path() -> None:
-    secret = Secret(SECRET)
-    assert secret.place_in(["", "hooks", SECRET, "users"]) == 2
-    assert secret.place_in(["", SECRET]) == 1
-    for wrong in (
-        [],
-        [""],
-        ["", SECRET[:-1]],
-        ["", SECRET + "0"],
-        ["", SECRET.upper()],
-        ["\udcff"],
-    ):
-        assert secret.place_in(wrong) is None
+    assert value not in str(caught.value)
 
 
 def test_every_segment_is_compared_in_constant_time_whatever_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    secret = Secret(SECRET)
-    compared: list[tuple[int, int]] = []
-    real = hmac.compare_digest
-
-    def compare(one: bytes, other: bytes) -> bool:
-        compared.append((len(one), len(other)))
-        return real(one, other)
-
+    compare = Mock(wraps=hmac.compare_digest)
     monkeypatch.setattr(hmac, "compare_digest", compare)
     for segments in (["", SECRET, "x"], ["", "0" * 24, "x"], ["", "", ""]):
-        compared.clear()
-        secret.place_in(segments)
-        assert compared == [(32, 32)] * 3
+        compare.reset_mock()
+        Secret(SECRET).place_in(segments)
+        assert [list(map(len, called.args)) for called in compare.mock_calls] == [[32, 32]] * 3
 
 
-def test_file_goes_before_the_setting(tmp_path: Path) -> None:
+def test_secret_is_that_of_the_file_else_of_the_setting(tmp_path: Path) -> None:
     file = tmp_path / "secret"
+    for absent in (None, file):
+        with pytest.raises(NotConfigured, match="edge-client webhook secret"):
+            load_secret(absent, None)
     file.write_text(SECRET + "\n")
     assert load_secret(file, SecretStr("another-secret-of-24-ch")).place_in([SECRET]) == 0
     assert load_secret(None, SecretStr(SECRET)).place_in([SECRET]) == 0
-
-
-def test_missing_secret_names_the_command_that_makes_one(tmp_path: Path) -> None:
-    for file in (None, tmp_path / "absent"):
-        with pytest.raises(NotConfigured, match="edge-client webhook secret"):
-            load_secret(file, None)
 
 
 def test_fresh_secrets_are_fit_differ_and_are_in_no_repr_and_no_log_line() -> None:

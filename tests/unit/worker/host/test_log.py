@@ -27,9 +27,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def a_job(*warnings: str) -> JobLog:
-    log = JobLog("job-1")
-    log.add(40.04, STAGES, warnings)
-    return log
+    return JobLog("job-1", 40.04, STAGES, warnings)
 
 
 def test_a_finished_job_is_summed_up() -> None:

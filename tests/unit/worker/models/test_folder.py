@@ -130,9 +130,9 @@ def test_a_model_that_the_folder_lacks_comes_from_the_cache(
 ) -> None:
     path = cache_whisper(baked, volume, repo=repo)
     found = find(baked, volume)
-    assert found.path / found.profile.whisper.models["large-v3"].path == path
-    assert found.path / found.profile.vad.path == baked / "vad/pytorch_model.bin"
-    assert found.from_cache == ("whisper/large-v3",)
+    assert found.locate(found.whisper.path) == path
+    assert found.locate(found.profile.vad.path) == baked / "vad/pytorch_model.bin"
+    assert found.locate("align/en") == baked / "align/en"
     assert "whisper/large-v3 from the model cache" in str(found)
 
 
@@ -151,7 +151,7 @@ def test_half_a_model_in_the_folder_is_taken_whole_from_the_cache(
 ) -> None:
     path = cache_whisper(baked, volume)
     (baked / "whisper/large-v3/model.bin").write_bytes(b"half")
-    assert find(baked, volume).profile.whisper.models["large-v3"].path == str(path)
+    assert find(baked, volume).locate("whisper/large-v3") == path
 
 
 def test_a_volume_that_fails_is_passed_over(

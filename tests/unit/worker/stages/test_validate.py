@@ -34,7 +34,7 @@ def runtime() -> Runtime:
 def test_bad_input_is_one_line_that_names_the_field(
     runtime: Runtime, raw: Any, code: str, named: str
 ) -> None:
-    progress = runtime.reporter(print)
+    progress = runtime.begin(None, print)
     with pytest.raises(WorkerError) as caught:
         runtime.run(raw, CancelToken(), progress)
     message = str(caught.value)
@@ -46,7 +46,7 @@ def test_bad_input_is_one_line_that_names_the_field(
 
 def test_a_missing_models_folder_names_its_remedy(runtime: Runtime) -> None:
     with pytest.raises(WorkerError, match="builder.fetch_models") as caught:
-        runtime.run({"audio_url": URL}, CancelToken(), runtime.reporter(print))
+        runtime.run({"audio_url": URL}, CancelToken(), runtime.begin(None, print))
     assert caught.value.code is FailureCode.MODEL_UNAVAILABLE
 
 

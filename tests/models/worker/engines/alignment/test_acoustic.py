@@ -21,7 +21,7 @@ from torchaudio.pipelines._wav2vec2.utils import _extend_model
 from tests.fakes.alignment import hooked, torchaudio_model, transformers_model
 from tests.recordings import short_speech
 from worker.engines.alignment.acoustic import (
-    AcousticModel,
+    Aligner,
     Batch,
     can_be_padded,
     emit,
@@ -31,14 +31,14 @@ from worker.engines.alignment.acoustic import (
 )
 
 
-def model_on(device: str, module: nn.Module) -> AcousticModel:
+def model_on(device: str, module: nn.Module) -> Aligner:
     """The model as the engine takes it, on a device."""
     kind = "huggingface" if hasattr(module, "wav2vec2") else "torchaudio"
-    return AcousticModel(module.to(device), kind, torch.device(device))  # type: ignore[arg-type]
+    return Aligner(module.to(device), {"type": kind}, "test")
 
 
 @pytest.fixture(scope="module")
-def model() -> AcousticModel:
+def model() -> Aligner:
     """One that can be padded, on the CPU."""
     return model_on("cpu", torchaudio_model())
 
@@ -49,7 +49,7 @@ def model() -> AcousticModel:
 )
 @settings(deadline=None)
 def test_every_slice_is_in_one_batch_that_is_not_too_large(
-    model: AcousticModel, lengths: list[int], batch_size: int
+    model: Aligner, lengths: list[int], batch_size: int
 ) -> None:
     batches = plan_batches(lengths, batch_size, model)
     assert sorted(i for b in batches for i in b.members) == list(range(len(lengths)))
@@ -73,7 +73,7 @@ def test_a_model_that_cannot_be_padded_gets_one_slice_at_a_time() -> None:
     assert [len(batch.members) for batch in batches] == [1] * 4
 
 
-def test_slices_that_are_short_or_empty_have_an_emission(model: AcousticModel) -> None:
+def test_slices_that_are_short_or_empty_have_an_emission(model: Aligner) -> None:
     slices = [np.zeros(n, np.int16) for n in (0, 1, 399, 400, 5000)]
     batches = plan_batches([len(s) for s in slices], 4, model)
     found = dict(emit(slices, batches, model))
@@ -81,11 +81,11 @@ def test_slices_that_are_short_or_empty_have_an_emission(model: AcousticModel) -
     assert all(np.isfinite(emission).all() for emission in found.values())
 
 
-def test_a_short_slice_is_told_of_its_padding_as_whisperx_tells_it(model: AcousticModel) -> None:
+def test_a_short_slice_is_told_of_its_padding_as_whisperx_tells_it(model: Aligner) -> None:
     samples = torch.full((1, 400), 9000, dtype=torch.int16)
     with torch.inference_mode():
-        told, _ = model.module(samples / 32768, lengths=torch.tensor([300]))
-        untold, _ = model.module(samples / 32768)
+        told, _ = model.model(samples / 32768, lengths=torch.tensor([300]))
+        untold, _ = model.model(samples / 32768)
     found = log_probabilities(samples, [300], model)
     assert torch.equal(found, told.log_softmax(-1))
     assert not torch.equal(found, untold.log_softmax(-1))
@@ -140,7 +140,7 @@ def test_everything_is_where_the_model_is(lengths: list[int], kind: str) -> None
     assert emissions.shape[0] == len(lengths)
 
 
-def test_lanes_run_side_by_side_and_give_the_same(model: AcousticModel) -> None:
+def test_lanes_run_side_by_side_and_give_the_same(model: Aligner) -> None:
     noise = np.random.default_rng(0).normal(0, 3000, 9000).astype(np.int16)
     slices = [noise[:n] for n in (9000, 8000, 3000, 2000, 450, 10)]
     batches = [Batch((i,), (len(s),)) for i, s in enumerate(slices)]
@@ -150,23 +150,23 @@ def test_lanes_run_side_by_side_and_give_the_same(model: AcousticModel) -> None:
     def meet(*_: object) -> None:
         both.wait()
 
-    with hooked(model.module, meet):
+    with hooked(model.model, meet):
         together = list(emit(slices, batches, model, lanes=2))
     assert [i for i, _ in together] == list(range(6))
     assert all(np.array_equal(emission, alone[i]) for i, emission in together)
 
 
-def test_what_breaks_in_a_lane_comes_out_and_ends_the_others(model: AcousticModel) -> None:
+def test_what_breaks_in_a_lane_comes_out_and_ends_the_others(model: Aligner) -> None:
     def refuse(*_: object) -> None:
         raise MemoryError
 
     batches = [Batch((0,), (500,))] * 20
-    with hooked(model.module, refuse), pytest.raises(MemoryError):
+    with hooked(model.model, refuse), pytest.raises(MemoryError):
         list(emit([np.zeros(500, np.int16)], batches, model, lanes=2))
     assert not [t for t in threading.enumerate() if t.name.startswith("align")]
 
 
-def test_nothing_of_a_batch_is_kept(model: AcousticModel) -> None:
+def test_nothing_of_a_batch_is_kept(model: Aligner) -> None:
     def tensors() -> int:
         gc.collect()
         return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())

@@ -6,7 +6,6 @@ import math
 
 import pandas as pd
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from whisperx.utils import interpolate_nans
@@ -14,7 +13,7 @@ from whisperx.utils import interpolate_nans
 from tests.fakes.alignment import stock_sentences
 from tests.recordings import short_speech
 from worker.cancel import StageContext
-from worker.engines.alignment.acoustic import AcousticModel, Aligner
+from worker.engines.alignment.acoustic import Aligner
 from worker.engines.alignment.words import (
     CharacterTimes,
     PlacedSentence,
@@ -55,8 +54,7 @@ many = settings(
 
 def placed(segments: list[TextSegment], aligner: Aligner) -> list[list[PlacedSentence]]:
     """What the engine gives for each segment, before any text is made up for."""
-    model = AcousticModel(aligner.model, aligner.metadata["type"], torch.device("cpu"))
-    found = dict(_place(SPEECH, segments, aligner, model, StageContext()))
+    found = dict(_place(SPEECH, segments, aligner, StageContext()))
     return [found[i] for i in range(len(segments))]
 
 

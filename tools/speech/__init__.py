@@ -1,1 +1,0 @@
-"""Speech that the tests and benchmarks are made of."""
