@@ -50,7 +50,7 @@ class Ground:
 
     Attributes:
         back: Before the queue, on the workers' side.
-        recordings: Name to WAV file.
+        recordings: Name to file.
         printed: All that people could have read.
         signatures: Of every URL that a worker used.
     """
@@ -242,10 +242,13 @@ def common_ground() -> Iterator[Ground]:
 
 
 def _recordings(home: Path) -> dict[str, bytes]:
-    """Return the recordings; the padded ones hold the short one's sound and megabytes of else."""
+    """Return the recordings; the padded ones hold the short one's sound and megabytes of else.
+
+    The long one is FLAC: a WAV is analysed while it arrives, in batches that depend on the network.
+    """
     path, speech = home / "speech.wav", short_speech()
     pause = np.zeros(PAUSE_S * SAMPLE_RATE_HZ, np.int16)
-    write_recording(path, np.concatenate([speech, pause, speech]))
+    write_recording(path, np.concatenate([speech, pause, speech]), encoding="flac")
     long = path.read_bytes()
     write_recording(path, speech)
     short = path.read_bytes()
