@@ -71,7 +71,7 @@ def _chapter(command: click.Command, name: str, parent: click.Context | None, ma
         info_name=name,
         parent=parent,
         terminal_width=_WIDTH,
-        help_option_names=["-h", "--help"],
+        help_option_names=[] if parent else ["-h", "--help"],  # said once
     )
     _print(f"{mark} {name}", "", "```", command.get_help(context), "```", "")
     if isinstance(command, click.Group):
