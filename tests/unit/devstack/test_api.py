@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -73,18 +72,16 @@ def test_payloads_have_a_limit(client: QueueClient, path: str, limit: int) -> No
     assert len(client.server.events.since()) == 1
 
 
-BAD_REQUESTS: dict[str, Any] = {
-    "input": {"input": "text"},
-    "webhook": {"input": {}, "webhook": "ftp://h"},
-    "policy": {"input": {}, "policy": 5},
-    "policy.executionTimeout": {"input": {}, "policy": {"executionTimeout": 4999}},
-    "policy.tll": {"input": {}, "policy": {"tll": 60_000}},
-}
-
-
 def test_a_bad_request_names_the_field(client: QueueClient) -> None:
-    for name, body in BAD_REQUESTS.items():
-        answer = client.call("POST", "run", json=body)
+    bad: dict[str, dict[str, Any]] = {
+        "input": {"input": "text"},
+        "webhook": {"webhook": "ftp://h"},
+        "policy": {"policy": 5},
+        "policy.executionTimeout": {"policy": {"executionTimeout": 4999}},
+        "policy.tll": {"policy": {"tll": 60_000}},
+    }
+    for name, fields in bad.items():
+        answer = client.call("POST", "run", json={"input": {}} | fields)
         assert answer.status_code == 400
         assert answer.json()["error"].startswith(f"{name}: ")
     assert not client.server.events.since()
@@ -151,41 +148,38 @@ def test_purge_drops_waiting_jobs_only(client: QueueClient) -> None:
         assert client.call(verb, f"{path}/{waiting}").status_code == 404
 
 
-LIMITED = QueueConfig(rates={"status": RateLimit(per_window=5, at_once=2)})
+def test_a_sliding_window_and_requests_at_one_moment_are_limited(clock: FakeClock) -> None:
+    """What came ten seconds ago no longer counts, and one that is answered makes room."""
+    limits = QueueConfig(rates={"status": RateLimit(per_window=5, at_once=2)})
+    rate_limits = RateLimits(limits, clock)
 
+    def ask(times: int, kind: str = "status") -> None:
+        for _ in range(times):
+            with rate_limits.admit(kind, "a client"):
+                pass
 
-def ask(rate_limits: RateLimits, times: int, kind: str = "status") -> None:
-    for _ in range(times):
-        with rate_limits.admit(kind, "a client"):
-            pass
-
-
-def test_the_window_slides(clock: FakeClock) -> None:
-    """What came ten seconds ago no longer counts, what came since does."""
-    rate_limits = RateLimits(LIMITED, clock)
     for pause_s, times in ((0, 3), (6, 2), (4, 3)):
         clock.pass_s(pause_s)
-        ask(rate_limits, times)
+        ask(times)
         if pause_s:
             with pytest.raises(HTTPException):
-                ask(rate_limits, 1)
-    ask(rate_limits, 9, "health")  # what has no limit is counted, too
-    report = rate_limits.report()
-    assert report["requests"] == {"status": 10, "health": 9}
-    assert report["refused"] == {"status": 2}
-    assert report["most_in_window"] == {"status": 5, "health": 9}
-
-
-def test_requests_at_one_moment_are_limited_too(clock: FakeClock) -> None:
-    """One that is answered makes room."""
-    rate_limits = RateLimits(LIMITED, clock)
-    with ExitStack() as open_requests:
-        for _ in range(2):
-            open_requests.enter_context(rate_limits.admit("status", "a client"))
-        with pytest.raises(HTTPException):
-            ask(rate_limits, 1)
-    ask(rate_limits, 1)
-    assert rate_limits.report()["most_at_once"] == {"status": 2}
+                ask(1)
+    clock.pass_s(10)
+    with (
+        rate_limits.admit("status", "a"),
+        rate_limits.admit("status", "b"),
+        pytest.raises(HTTPException),
+    ):
+        ask(1)
+    ask(1)
+    ask(9, "health")  # what has no limit is counted, too
+    assert rate_limits.report() == {
+        "requests": {"status": 14, "health": 9},
+        "refused": {"status": 3},
+        "most_in_window": {"status": 5, "health": 9},
+        "most_at_once": {"status": 2, "health": 1},
+        "connections": 3,
+    }
 
 
 def test_too_many_requests_are_answered_with_429(client: QueueClient) -> None:
