@@ -71,9 +71,10 @@ def _chapter(command: click.Command, name: str, parent: click.Context | None, ma
         info_name=name,
         parent=parent,
         terminal_width=_WIDTH,
-        help_option_names=["-h", "--help"],
+        help_option_names=[] if parent else ["-h", "--help"],  # said once
     )
-    _print(f"{mark} {name}", "", "```", command.get_help(context), "```", "")
+    text, _, _ = command.get_help(context).partition("\n\nCommands:")  # each has its own chapter
+    _print(f"{mark} {name}", "", "```", text, "```", "")
     if isinstance(command, click.Group):
         for inner, its in sorted(command.commands.items()):
             _chapter(its, inner, context, mark if parent is None else mark + "#")

@@ -20,12 +20,12 @@ INTRODUCTION = """\
 # Benchmarks
 
 For whoever asks how fast this is. `make bench` writes it from [benchmarks.json](benchmarks.json).
-Figures are medians, with the lowest and highest run in brackets; ratios are ours / stock, by pairs.
+Figures are medians (lowest–highest run); ratios are ours / stock, by pairs.
 
 - *Stock* is WhisperX's README recipe (`bench/stock.py`) with warm models; *ours* is the worker's
   runtime, from the job's input to the stored transcript.
-- Both use the same weights, number format and batch size, alternate (A B A B), and run each time
-  in a fresh process after a warm-up. PyAV decodes on both sides.
+- Both use the same weights, number format and batch size, decode with PyAV, alternate, and run each
+  time in a fresh process after a warm-up.
 - `telephone` is pyannote.audio's sample, a real call; the others are synthetic (`bench/speech`).
   `german` uses the multilingual model and, on both sides, the English aligner.
 """
@@ -34,23 +34,19 @@ The inputs of each model in our run of `meeting`, run again one after the other.
 each model at its fastest number of threads; the packed floor uses one thread each, on all cores.
 """
 STAGES = """\
-Production architectures with seeded random weights, since the real ones are not available here.
+Production architectures with seeded random weights: the real ones are not available here.
 """
 MEMORY = """\
 Peak resident memory during a job of half an hour, above that of the loaded models.
 """
 COLD = """\
-`handler.py` with the telephone sample as its first job, against the same imports, models and job in
+`handler.py` with `telephone` as its first job, against the same imports, models and job in
 sequence.
 """
 THROTTLED = """\
 One warm worker, `meeting`. *The longer one* is the download or the job at full speed. In the
 second row the download takes as long as the job.
 """
-OVERHEAD = """\
-Time from the queue's receiving a job to its having the answer, minus the pipeline's own time.
-"""
-
 _MEETING = f"english / recordings / {MEETING.name}"
 _WHOLE = "whole job, warm, demo weights, 5-minute dialogue"
 _THREADS = f"CTranslate2 {BEST_THREADS.whisper_threads}, torch {BEST_THREADS.torch_threads}"
@@ -133,7 +129,7 @@ def _overhead(parts: Part) -> tuple[str, str, str, str]:
     added = [(one["added_s"]["median"], one["added_share"]["median"]) for one in found]
     text = "; ".join(f"{seconds:.2f} s, {share:.1%}" for seconds, share in added)
     is_met = all(seconds <= ADDED_S or share <= ADDED_SHARE for seconds, share in added)
-    what = "what handler, queue and delivery add to the pipeline's own wall time"
+    what = "what queue, handler and delivery add to the pipeline: telephone; meeting"
     return _answer(what, f"{ADDED_SHARE:.0%} or {ADDED_S:g} s", text or None, is_met)
 
 
@@ -151,11 +147,15 @@ def _machine(parts: Part) -> list[str]:
             f"{one['cores']} cores ({one['cpu']}), {one['ram_gib']} GiB, {one['gpu'] or 'no GPU'}; "
             f"Python {one['python']}, {versions}."
         )
-        by_machine.setdefault(words, []).append(f"{name} {part['date']}")
-    lines = [f"Measured on {words} Parts: {', '.join(m)}." for words, m in by_machine.items()]
+        by_machine.setdefault(f"{part['date']} on {words}", []).append(name)
+    lines = [f"Measured {words}" for words in by_machine]
+    if len(lines) > 1:
+        named = zip(lines, by_machine.values(), strict=True)
+        lines = [f"{line} Parts: {', '.join(names)}." for line, names in named]
     without = [name for name, part in parts.items() if not part["machine"]["gpu"]]
     if without:
-        lines.append(f"\n**Measured on a CPU only so far:** {', '.join(without)}.")
+        which = "all parts" if len(without) == len(parts) else ", ".join(without)
+        lines.append(f"\n**Measured on a CPU only so far:** {which}.")
     return lines
 
 
@@ -180,22 +180,19 @@ def _whole_jobs(recordings: Mapping[str, Part]) -> list[str]:
 
 def _parity(recordings: Mapping[str, Part]) -> list[str]:
     """Whether the transcripts are the same."""
-    head = ["recording", "text", "sentences", "words", "equal, ≤ 1 ms", "largest shift s"]
-    head += ["speaker of the word", "DER", "speakers", "every run alike"]
+    head = ("recording", "text, sentences", "words ≤ 1 ms", "shift s", "speakers", "DER", "stable")
     found = []
     for name, recording in recordings.items():
         one = recording["parity"]
-        texts = (one["text_equal"], one["sentences_equal"])
+        is_equal = one["text_equal"] and one["sentences_equal"]
         found.append(
             (
                 name,
-                *("equal" if is_equal else "**differs**" for is_equal in texts),
-                f"{one['words']} ({one['untimed_words']} untimed)",
-                f"{one['words_equal']:.2%}",
+                "equal" if is_equal else "**differ**",
+                f"{one['words_equal']:.2%} of {one['words']}",
                 f"{one['largest_shift_s']:g}",
                 f"{one['speakers_equal']:.2%}",
                 f"{one['der']:.4f}",
-                f"{one['speakers']} / {one['stock_speakers']}",
                 _met(recording["same_every_time"]),
             )
         )
@@ -260,12 +257,11 @@ def _memory(parts: Part) -> list[str]:
 def _cold_start(parts: Part) -> list[str]:
     """When the worker was ready and gave its first result, and when a sequence would have."""
     part = parts["cold_start"]
-    rows = [(what, _seconds(part["worker"][what])) for what in ("models ready", "first result")]
-    rows.append(("first result, one after the other", _seconds(part["earlier first result"])))
+    ready, first = (_seconds(part["worker"][what]) for what in ("models ready", "first result"))
+    earlier, ratio = _seconds(part["earlier first result"]), _ratio(part["ratio"])
     return [
-        *table(("moment", "s after the start"), rows),
-        "",
-        f"Worker / one after the other: {_ratio(part['ratio'])}.",
+        f"Models ready after {ready} s, first result after {first} s; one after the other, first",
+        f"result after {earlier} s. Ratio of the first results: {ratio}.",
     ]
 
 
@@ -276,16 +272,6 @@ def _throttled(parts: Part) -> list[str]:
     for name, one in _figures(parts["throttled"], "download_s"):
         seconds = _seconds(one["slow_s"]), _seconds(one["unlimited_s"])
         found.append((name, f"{one['download_s']:.2f}", *seconds, _ratio(one["ratio"])))
-    return table(head, found)
-
-
-def _around_the_pipeline(parts: Part) -> list[str]:
-    """What is around the pipeline."""
-    head = ("recording", "pipeline s", "of the added: delivery s", "added s", "added")
-    found = []
-    for name, one in _figures(parts["overhead"], "added_s"):
-        seconds = (_seconds(one[key]) for key in ("pipeline_s", "deliver_s", "added_s"))
-        found.append((name, *seconds, f"{one['added_share']['median']:.1%}"))
     return table(head, found)
 
 
@@ -318,5 +304,4 @@ _SECTIONS: tuple[tuple[str, str, str, Callable[[Part], list[str]]], ...] = (
     ("memory", "Memory", MEMORY, _memory),
     ("cold_start", "Cold start", COLD, _cold_start),
     ("throttled", "Slow downloads", THROTTLED, _throttled),
-    ("overhead", "Around the pipeline", OVERHEAD, _around_the_pipeline),
 )

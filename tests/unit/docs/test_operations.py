@@ -16,15 +16,16 @@ from edge_client.errors import EdgeError
 from edge_client.jobs.retry_policy import Ending
 from worker.host.log import JobLog
 
+ITEM = re.compile(r"^(?:\||-) `(\w+)`(?: \((\d+)\))?(?: \||:)", re.MULTILINE)
 PAGE = (Path(__file__).parents[3] / "docs/operations.md").read_text(encoding="utf-8")
 
 
-def rows(heading: str) -> list[list[str]]:
-    """Return the cells of a section's only table, without its head."""
+def rows(heading: str) -> list[tuple[str, int]]:
+    """Return the code of each row or list item of a section, with its exit code (1 if untold)."""
     _, found, rest = PAGE.partition(f"\n## {heading}\n")
     assert found, f"operations.md has no section {heading!r}"
-    lines = [line for line in rest.partition("\n## ")[0].splitlines() if line.startswith("|")]
-    return [re.split(r"\s*\|\s*", line.strip("| ").replace("`", "")) for line in lines[2:]]
+    items = ITEM.findall(rest.partition("\n## ")[0])
+    return [(code, int(exit_code or 1)) for code, exit_code in items]
 
 
 def every(kind: type[EdgeError]) -> list[type[EdgeError]]:
@@ -42,7 +43,7 @@ def every(kind: type[EdgeError]) -> list[type[EdgeError]]:
     ],
 )
 def test_each_code_has_one_row_and_nothing_else_has(heading: str, codes: type[StrEnum]) -> None:
-    told = {row[0] for row in rows(heading)}
+    told = {code for code, _ in rows(heading)}
     assert set(codes) <= told
     assert len(told) == len(rows(heading))
     # Memory of a GPU is in the log where there is one.
@@ -53,6 +54,5 @@ def test_each_error_of_the_edge_client_has_one_row_with_its_exit_code() -> None:
     for module in pkgutil.walk_packages(edge_client.__path__, "edge_client."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    told = [(row[0], int(row[1])) for row in rows("Errors of the edge client")]
     ours = {(kind.code, kind.exit_code) for kind in every(EdgeError) if kind.__name__[0] != "_"}
-    assert sorted(told) == sorted(ours)
+    assert sorted(rows("Errors of the edge client")) == sorted(ours)
