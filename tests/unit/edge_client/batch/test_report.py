@@ -84,27 +84,15 @@ def test_last_line_of_a_session_says_whether_it_is_tried_again(
     assert failed(path) == ["s6", "s7", "s0", "s5"]
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"not json",
-        b'{"result": "failed"}',
-        b'{"session": "elsewhere", "result": "failed"}',
-        b'{"session": "users/u1/aud',
-        b"\xff\xfe",
-        b"",
-    ],
-)
-def test_line_of_another_kind_is_an_error_that_names_it(
-    path: Path, clock: FakeClock, line: bytes
+def test_file_or_line_that_cannot_be_used_is_a_usage_error(
+    path: Path, tmp_path: Path, clock: FakeClock
 ) -> None:
     write(path, clock, (1, "failed"))
-    path.write_bytes(path.read_bytes() + line + b"\n" + path.read_bytes())
-    with pytest.raises(BadUsage, match="line 2 is not a session's record"):
-        failed_in(path)
-
-
-def test_file_that_cannot_be_used_is_a_usage_error(tmp_path: Path, clock: FakeClock) -> None:
+    good, elsewhere = path.read_bytes(), b'{"session": "elsewhere", "result": "failed"}'
+    for line in (b"not json", b'{"result": "failed"}', elsewhere, good[:20], b"\xff\xfe", b""):
+        path.write_bytes(good + line + b"\n" + good)
+        with pytest.raises(BadUsage, match="line 2 is not a session's record"):
+            failed_in(path)
     for where in ("missing/report", "."):
         with pytest.raises(BadUsage, match="give a file that can be written"):
             ReportFile(tmp_path / where, clock)

@@ -3,13 +3,15 @@
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from unittest.mock import Mock
 
 import pytest
 
+from edge_client.errors import StorageRefused
 from edge_client.session import Session
 from edge_client.webhook.inbox import Inbox, Settlers
 from tests.unit.edge_client.samples import FakeClock
-from tests.unit.edge_client.webhook.conftest import Recorder, break_down, refuse
+from tests.unit.edge_client.webhook.conftest import Recorder
 
 A, B, C = (Session("u", name) for name in "abc")
 
@@ -100,14 +102,13 @@ def start() -> Iterator[Start]:
         assert settlers.join(5) == 0
 
 
-@pytest.mark.parametrize(("action", "has_traceback"), [(refuse, False), (break_down, True)])
+@pytest.mark.parametrize(
+    ("error", "has_traceback"), [(StorageRefused("403"), False), (ZeroDivisionError, True)]
+)
 def test_session_that_cannot_be_finished_does_not_end_the_others(
-    start: Start,
-    action: Callable[[], None],
-    has_traceback: bool,
-    caplog: pytest.LogCaptureFixture,
+    start: Start, error: object, has_traceback: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    recorder = Recorder(action)
+    recorder = Recorder(Mock(side_effect=error))
     inbox = start(recorder)
     inbox.offer(A)
     inbox.offer(B)
