@@ -211,9 +211,10 @@ def test_listing_that_breaks_lets_the_jobs_in_flight_end(bench: Bench) -> None:
         ("/status", 503, range(1, 12), {"s-1": ("done",)}),
         ("/run", 502, range(1, 2), {"s-1": ("unanswered", "done")}),  # the queue did not take it
         ("/run", 429, range(3, 12), {"s-1": ("done",), "flaky-1": ("INTERNAL", "done")}),
+        ("s3", 503, range(7, 20), {"s-1": ("done",), "s-2": ("done",)}),
     ],
 )
-def test_runpod_that_is_away_for_a_moment_costs_no_session_and_no_second_job(
+def test_service_that_is_away_for_a_moment_costs_no_session_and_no_second_job(
     bench: Bench, path: str, status: int, refused: range, ended: dict[str, tuple[str, ...]]
 ) -> None:
     seen = itertools.count(1)
@@ -221,18 +222,12 @@ def test_runpod_that_is_away_for_a_moment_costs_no_session_and_no_second_job(
     def refuse(method: str, asked: str) -> int | None:
         return status if asked.startswith(path) and next(seen) in refused else None
 
+    sessions = [bench.session(name) for name in ended]
     bench.endpoint.refuse = refuse
-    bench.run(*ended)
+    bench.s3.refuse = lambda *_: (503, "SlowDown") if refuse("", "s3") else None
+    bench.run(*sessions)
     assert {name: bench.shown.records[name].submissions for name in ended} == ended
     assert bench.endpoint.posts == {name: 2 if "flaky" in name else 1 for name in ended}
-
-
-def test_s3_that_is_away_for_a_moment_costs_no_second_job(bench: Bench) -> None:
-    sessions = [bench.session("s-1"), bench.session("s-2")]
-    seen = itertools.count(1)
-    bench.s3.refuse = lambda method, key: (503, "SlowDown") if 6 < next(seen) < 20 else None
-    assert bench.run(*sessions) == {"s-1": "done", "s-2": "done"}
-    assert bench.endpoint.posts == {"s-1": 1, "s-2": 1}
 
 
 def test_unreachable_runpod_stops_the_batch_once_patience_is_over(

@@ -28,13 +28,20 @@ def failed(path: Path) -> list[str]:
     return [found.name for found in failed_in(path)]
 
 
-def test_line_is_written_at_once_for_the_owner_alone(path: Path, clock: FakeClock) -> None:
+def test_line_is_written_at_once_for_the_owner_alone_and_two_runs_share_a_file(
+    path: Path, clock: FakeClock
+) -> None:
     with ReportFile(path, clock) as report:
         report.add(record(session(), "failed", warnings=("A", "B")))
         facts = json.loads(path.read_text())
     assert (facts["session"], facts["warnings"]) == (session().prefix, ["A", "B"])
     assert facts["ended_at"] == "2026-11-01T12:00:00+00:00"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.write_text("")  # an empty file needs no mark
+    with ReportFile(path, clock) as one, ReportFile(path, clock) as other:
+        for number in range(20):
+            (one if number % 2 else other).add(record(session(number)))
+    assert len([json.loads(line) for line in path.read_text().splitlines()]) == 20
 
 
 @pytest.mark.parametrize("cut", [1, 2, 30, 59])
@@ -50,14 +57,6 @@ def test_torn_line_is_marked_by_the_next_run_and_read_past(
     assert [line.endswith(TORN) for line in lines] == [False, True, False, False]
     assert failed(path)[-1] == "s3"
     assert "s1" not in failed(path)
-
-
-def test_two_runs_can_write_to_one_file(path: Path, clock: FakeClock) -> None:
-    path.touch()  # an empty file needs no mark
-    with ReportFile(path, clock) as one, ReportFile(path, clock) as other:
-        for number in range(20):
-            (one if number % 2 else other).add(record(session(number)))
-    assert len([json.loads(line) for line in path.read_text().splitlines()]) == 20
 
 
 def test_line_that_is_not_whole_is_lost_and_marked(

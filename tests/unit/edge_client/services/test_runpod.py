@@ -164,7 +164,7 @@ def test_cancel_is_posted_once_and_a_job_id_cannot_leave_its_path(
     assert runpod.calls[1].path == "/status/..%2Fhealth%3Fx"
 
 
-def test_netrc_does_not_replace_the_key(
+def test_netrc_does_not_replace_the_key_and_no_error_shows_it_or_a_signature(
     api: RunpodApi, runpod: RunpodServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     netrc = tmp_path / "netrc"
@@ -174,9 +174,6 @@ def test_netrc_does_not_replace_the_key(
     runpod.on("/health", Reply({"jobs": {}, "workers": {}}))
     api.health()
     assert runpod.calls[0].headers["Authorization"] == f"Bearer {KEY}"
-
-
-def test_no_error_shows_key_or_signature(api: RunpodApi, runpod: RunpodServer) -> None:
     text = f"bad https://b/a?X-Amz-Signature=abc Bearer {KEY}"
     runpod.on("/run", Reply(text.encode(), status=400))
     with pytest.raises(errors.RequestRefused) as caught:
