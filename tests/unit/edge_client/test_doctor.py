@@ -13,42 +13,37 @@ from edge_client.settings import load
 from tests.fakes.servers import Reply, RunpodServer, S3Server
 from tests.unit.edge_client.samples import FakeClock
 
+Checks = Callable[[], dict[str, Check]]
+
 
 @pytest.fixture
-def checks(edge: Edge, runpod: RunpodServer) -> Callable[[], dict[str, Check]]:
+def checks(edge: Edge, runpod: RunpodServer) -> Checks:
     runpod.on("/health", Reply({"jobs": {"inQueue": 2}, "workers": {"idle": 1, "running": 2}}))
     object.__setattr__(edge, "clock", FakeClock(datetime.now(UTC)))
     return lambda: {check.name: check for check in run_checks(edge)}
 
 
-Checks = Callable[[], dict[str, Check]]
-
-
-def test_all_is_well(checks: Checks, s3: S3Server) -> None:
+def test_all_is_well_and_workers_that_are_not_up_are_explained(
+    checks: Checks, s3: S3Server, runpod: RunpodServer
+) -> None:
     s3.put("users/u/audio/sessions/s/audio.wav", b"x")
     found = checks()
     assert [check for check in found.values() if not check.ok] == []
     assert "there are recordings" in found["list"].detail
     assert "3 workers up, 2 jobs" in found["endpoint"].detail
     assert {method for method, _ in s3.calls} == {"GET"}  # nothing is written
-
-
-def test_workers_that_are_not_up_are_explained(checks: Checks, runpod: RunpodServer) -> None:
     runpod.on("/health", Reply({"workers": {"idle": 0, "throttled": 2, "unhealthy": 1}}))
     detail = checks()["endpoint"].detail
     for told in ("0 workers up", "2 throttled", "after 7 days"):
         assert told in detail
 
 
-@pytest.mark.parametrize(("minutes", "side"), [(5, "ahead of"), (-5, "behind")])
-def test_wrong_clock_is_noticed(checks: Checks, edge: Edge, minutes: int, side: str) -> None:
-    edge.clock = FakeClock(datetime.now(UTC) + timedelta(minutes=minutes))
-    check = checks()["clock"]
-    assert check.ok is False
-    assert re.search(rf"(299|300|301) s {side}", check.detail)
-
-
-def test_wrong_region_is_noticed(checks: Checks, edge: Edge) -> None:
+def test_wrong_clock_and_region_are_noticed(checks: Checks, edge: Edge) -> None:
+    for minutes, side in ((5, "ahead of"), (-5, "behind")):
+        edge.clock = FakeClock(datetime.now(UTC) + timedelta(minutes=minutes))
+        check = checks()["clock"]
+        assert check.ok is False
+        assert re.search(rf"(299|300|301) s {side}", check.detail)
     edge.settings = edge.settings.model_copy(update={"region": "us-east-2"})
     assert "set AWS_REGION=eu-west-1" in checks()["bucket"].detail
 
@@ -63,13 +58,9 @@ def test_refused_bucket_leaves_the_rest_unlooked(
     assert [found[name] for name in ("list", "clock", "signature")] == [None] * 3
 
 
-@pytest.mark.parametrize(
-    ("refusal", "ok"), [((403, "SignatureDoesNotMatch"), False), ((403, "AccessDenied"), True)]
-)
-def test_signature_is_tried(
-    checks: Checks, s3: S3Server, refusal: tuple[int, str], ok: bool
-) -> None:
-    s3.refuse = lambda method, key: refusal if ".edge-client-doctor" in key else None
+@pytest.mark.parametrize(("code", "ok"), [("SignatureDoesNotMatch", False), ("AccessDenied", True)])
+def test_signature_is_tried(checks: Checks, s3: S3Server, code: str, ok: bool) -> None:
+    s3.refuse = lambda method, key: (403, code) if ".edge-client-doctor" in key else None
     check = checks()["signature"]
     assert check.ok is ok
     assert "X-Amz" not in check.detail

@@ -42,13 +42,15 @@ def test_secrets_are_masked_and_never_logged(tmp_path: Path) -> None:
     assert [scrub(f"hush-{name}") for name in names] == ["***"] * 4
 
 
-def test_amounts_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RETRY_ATTEMPTS", "5")
-    monkeypatch.setenv("RETRY_DELAY_SECONDS", "0.5")
-    monkeypatch.setenv("LOST_ANSWER_SECONDS", "2")
-    monkeypatch.setenv("RUNPOD_PRICE_PER_SECOND", "0.00031")
-    assert (load().retry, load().lost_answer_s) == (RetryLimits(5, 0.5), 2)
-    assert load().price_per_s == Decimal("0.00031")
+def test_amounts_are_read_and_loopback_may_be_plain_http(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    amounts = "RETRY_ATTEMPTS=5\nRETRY_DELAY_SECONDS=0.5\nLOST_ANSWER_SECONDS=2\n"
+    for host in ("127.0.0.1:8000", "localhost:8000", "[::1]:8000"):
+        monkeypatch.setenv("RUNPOD_ENDPOINT_BASE_URL", f"http://{host}/v2/")
+        (tmp_path / ".env").write_text(f"{amounts}RUNPOD_PRICE_PER_SECOND=0.00031\n")
+        assert (load().retry, load().lost_answer_s) == (RetryLimits(5, 0.5), 2)
+        assert (load().price_per_s, load().runpod_url) == (Decimal("0.00031"), f"http://{host}/v2")
 
 
 @pytest.mark.parametrize(
@@ -71,12 +73,6 @@ def test_malformed_value_is_named_and_not_repeated(
         with pytest.raises(NotConfigured, match=name) as caught:
             load()
         assert "hush" not in str(caught.value)
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000", "[::1]:8000"])
-def test_loopback_may_be_plain_http(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
-    monkeypatch.setenv("RUNPOD_ENDPOINT_BASE_URL", f"http://{host}/v2/")
-    assert load().runpod_url == f"http://{host}/v2"
 
 
 KEYS = "AWS_ACCESS_KEY_ID=AKFILE\nAWS_SECRET_ACCESS_KEY=filesecret\nAWS_SESSION_TOKEN=filetoken\n"

@@ -90,13 +90,9 @@ def test_golden_output_and_json_say_the_same_and_nothing_is_written_or_posted(
     assert runpod.calls == []
 
 
-def test_exit_code_tells_of_refusals(edge: Edge, capsys: pytest.CaptureFixture[str]) -> None:
-    assert dry_run(edge, Filter(), as_json=False) == 0
-    assert capsys.readouterr().out == "No sessions pending transcription\nalready done: 0\n"
+def test_limit_is_said_and_the_exit_code_tells_of_refusals(edge: Edge, full: S3Server) -> None:
     assert dry_run(edge, Filter(sessions=(session(),)), as_json=False) == 1
-
-
-def test_limit_is_said(edge: Edge, full: S3Server) -> None:
+    assert dry_run(edge, Filter(limit=2), as_json=False) == 0
     text = printed(edge, limit=2)
     assert "would submit: 2 sessions, " in text
     assert text.endswith("the listing ended at --limit 2: there may be more\n")
@@ -134,12 +130,9 @@ def test_first_recordings_are_measured_the_others_estimated_alike() -> None:
     assert [each.is_about for each in found] == [False] * 4 + [True] * 2
 
 
-def test_length_that_is_guessed_sets_no_rate() -> None:
+def test_what_is_not_measured_has_the_best_length_that_is_known_and_a_guess_sets_no_rate() -> None:
     found = measure_all([work(0, 70), work(1), work(2)], exact, at_most=2)
     assert [(each.audio_s, each.is_about) for each in found] == [(7, True), (10, False), (10, True)]
-
-
-def test_what_is_not_measured_has_the_best_length_that_is_known() -> None:
     held = StoredClaim(claim(duration_s=33.0), '"c"')
     followed = planned(session(), FOLLOW, held=held)
     failed = planned(session(), PlannedAction.FAILED_BEFORE)
@@ -159,24 +152,18 @@ def test_cost_is_there_if_the_price_is_known_and_long_spans_are_hours() -> None:
     assert "GPU time, estimated: 20.0 h (" in free.text()
 
 
-def test_lines_come_as_sessions_are_found() -> None:
-    out = io.StringIO()
+def test_lines_come_as_sessions_are_found_on_any_terminal_and_few_of_many_are_named() -> None:
+    out = io.TextIOWrapper(buffer := io.BytesIO(), encoding="ascii")
+    odd = Session("ü", "s")
 
     def found() -> Iterator[MeasuredSession]:
-        for number in range(3):
-            assert out.getvalue().count("users/") == number
-            yield MeasuredSession(work(number), 1.0)
+        for kind in [SUBMIT] + [PlannedAction.NOT_MERGED] * (NAMED_AT_MOST + 1000):
+            yield MeasuredSession(planned(odd, kind))
+            out.flush()
+            assert b"users/" in buffer.getvalue()
 
-    show(found(), Sums(), as_json=False, out=out)
-    assert out.getvalue().count("\n") == 1 + 3 + 4
-
-
-def test_terminal_without_unicode_gets_what_it_can_show_and_few_of_many_are_named() -> None:
-    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    odd = Session("ü", "s")
-    kinds = [SUBMIT] + [PlannedAction.NOT_MERGED] * (NAMED_AT_MOST + 1000)
     for as_json in (False, True):
-        show([MeasuredSession(planned(odd, kind)) for kind in kinds], Sums(), as_json, out)
+        show(found(), Sums(), as_json, out)
     out.seek(0)
     text = out.read()
     assert text.count("users/\\xfc/audio") == 1 + NAMED_AT_MOST

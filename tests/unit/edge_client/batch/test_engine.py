@@ -53,6 +53,10 @@ class Recorder(BatchProgress):
         super().ended(record)
         assert self.records.setdefault(record.session.rpartition("/")[2], record) is record
 
+    def results(self) -> dict[str, str]:
+        """Return how each session ended so far, by name."""
+        return {name: record.result for name, record in self.records.items()}
+
 
 class Bench:
     """An engine on the two loopback servers, with polls every few milliseconds."""
@@ -72,7 +76,7 @@ class Bench:
         self.shown = Recorder()
         config = RunConfig(Wanted(), lambda _: PollInterval(0.01, 0.02), max_in_flight)
         Engine(self.edge, config, self.shown, self.shutdown).run(self._listing(script))
-        return self.results()
+        return self.shown.results()
 
     def _listing(self, script: Iterable[Listed]) -> Generator[PlannedSession, None, None]:
         for each in script:
@@ -81,17 +85,9 @@ class Bench:
             else:
                 yield self.session(each) if isinstance(each, str) else each
 
-    def results(self) -> dict[str, str]:
-        """Return how each session ended so far, by name."""
-        return {name: record.result for name, record in self.shown.records.items()}
-
     def submitted(self) -> None:
         """Wait until the first session is submitted."""
         assert self.shown.has_submitted.wait(10)
-
-    def interrupt(self, level: ShutdownLevel = ShutdownLevel.SUBMIT_NO_MORE) -> None:
-        """End the batch as the user does."""
-        self.shutdown.request(level)
 
 
 @pytest.fixture
@@ -154,7 +150,7 @@ def test_listing_is_not_drawn_further_ahead_than_there_is_room(
     def draw() -> None:
         drawn.append("one")
         if len(drawn) == 6:
-            bench.interrupt()
+            bench.shutdown.request(ShutdownLevel.SUBMIT_NO_MORE)
             bench.endpoint.release.set()
 
     script: list[Listed] = [each for n in range(100) for each in (draw, f"slow-{n}")]
@@ -205,7 +201,7 @@ def test_listing_that_breaks_lets_the_jobs_in_flight_end(bench: Bench) -> None:
 
     with pytest.raises(StorageRefused):
         bench.run("s-1", bench.submitted, breaks)
-    assert bench.results() == {"s-1": "done"}
+    assert bench.shown.results() == {"s-1": "done"}
     assert bench.shown.stats.is_listing
 
 
@@ -215,9 +211,10 @@ def test_listing_that_breaks_lets_the_jobs_in_flight_end(bench: Bench) -> None:
         ("/status", 503, range(1, 12), {"s-1": ("done",)}),
         ("/run", 502, range(1, 2), {"s-1": ("unanswered", "done")}),  # the queue did not take it
         ("/run", 429, range(3, 12), {"s-1": ("done",), "flaky-1": ("INTERNAL", "done")}),
+        ("s3", 503, range(7, 20), {"s-1": ("done",), "s-2": ("done",)}),
     ],
 )
-def test_runpod_that_is_away_for_a_moment_costs_no_session_and_no_second_job(
+def test_service_that_is_away_for_a_moment_costs_no_session_and_no_second_job(
     bench: Bench, path: str, status: int, refused: range, ended: dict[str, tuple[str, ...]]
 ) -> None:
     seen = itertools.count(1)
@@ -225,18 +222,12 @@ def test_runpod_that_is_away_for_a_moment_costs_no_session_and_no_second_job(
     def refuse(method: str, asked: str) -> int | None:
         return status if asked.startswith(path) and next(seen) in refused else None
 
+    sessions = [bench.session(name) for name in ended]
     bench.endpoint.refuse = refuse
-    bench.run(*ended)
+    bench.s3.refuse = lambda *_: (503, "SlowDown") if refuse("", "s3") else None
+    bench.run(*sessions)
     assert {name: bench.shown.records[name].submissions for name in ended} == ended
     assert bench.endpoint.posts == {name: 2 if "flaky" in name else 1 for name in ended}
-
-
-def test_s3_that_is_away_for_a_moment_costs_no_second_job(bench: Bench) -> None:
-    sessions = [bench.session("s-1"), bench.session("s-2")]
-    seen = itertools.count(1)
-    bench.s3.refuse = lambda method, key: (503, "SlowDown") if 6 < next(seen) < 20 else None
-    assert bench.run(*sessions) == {"s-1": "done", "s-2": "done"}
-    assert bench.endpoint.posts == {"s-1": 1, "s-2": 1}
 
 
 def test_unreachable_runpod_stops_the_batch_once_patience_is_over(
@@ -247,28 +238,25 @@ def test_unreachable_runpod_stops_the_batch_once_patience_is_over(
     bench.edge = Edge(load(None), Clock())
     with pytest.raises(Unreachable):
         bench.run(*(f"s-{number}" for number in range(4)))
-    assert set(bench.results().values()) == {"failed"}
-
-
-def test_one_interrupt_submits_no_more_and_waits(bench: Bench) -> None:
-    script = (bench.submitted, bench.interrupt, bench.endpoint.release.set, "s-2")
-    assert bench.run("slow-1", *script) == {"slow-1": "done"}
-    assert bench.endpoint.posts == {"slow-1": 1}
+    assert set(bench.shown.results().values()) == {"failed"}
 
 
 @pytest.mark.parametrize(
-    ("name", "level"),
+    ("name", "level", "end"),
     [
-        ("oom-1", ShutdownLevel.SUBMIT_NO_MORE),  # its job ends, and another would have to follow
-        ("slow-1", ShutdownLevel.LEAVE_SOON),
-        ("slow-1", ShutdownLevel.LEAVE_NOW),
+        ("slow-1", ShutdownLevel.SUBMIT_NO_MORE, "done"),
+        ("oom-1", ShutdownLevel.SUBMIT_NO_MORE, "in_flight"),  # another job would have to follow
+        ("slow-1", ShutdownLevel.LEAVE_SOON, "in_flight"),
+        ("slow-1", ShutdownLevel.LEAVE_NOW, "in_flight"),
     ],
 )
-def test_interrupted_batch_leaves_jobs_to_the_next_one(
-    bench: Bench, name: str, level: ShutdownLevel
+def test_interrupted_batch_submits_no_more_and_leaves_jobs_to_the_next_one(
+    bench: Bench, name: str, level: ShutdownLevel, end: str
 ) -> None:
-    script = (bench.submitted, partial(bench.interrupt, level))
-    assert bench.run(name, *script) == {name: "in_flight"}
+    go_on = bench.endpoint.release.set if end == "done" else int
+    script = (bench.submitted, partial(bench.shutdown.request, level), go_on, "s-2")
+    assert bench.run(name, *script) == {name: end}
+    assert bench.endpoint.posts == {name: 1}
     assert bench.shown.records[name].job_id == "job-1"
     held = claims.current(bench.edge.bucket, Session("u1", name))
     assert held is not None

@@ -53,8 +53,6 @@ NOT_OURS, UNREAD = None, "the transcript need not be read"
         (ALL, {"transcript": SAME_TIME}, DONE, "done"),
         (ALL, {"transcript": EARLIER}, SUBMIT, plan_.STALE),
         (KEEP_STALE, {"transcript": EARLIER, "claim": CLAIM}, DONE, plan_.LEFT_STALE),
-        (KEEP_STALE, {"transcript": LATER}, DONE, "done"),
-        (ALL, {"transcript": EMPTY}, SUBMIT, plan_.EMPTY_TRANSCRIPT),
         (KEEP_STALE, {"transcript": EMPTY}, SUBMIT, plan_.EMPTY_TRANSCRIPT),
         (FORCE, {"transcript": LATER}, SUBMIT, "forced"),
         (ALL, {"audio": None, "chunks": 1}, NOT_MERGED, "1 chunk, no audio.wav yet"),
@@ -67,7 +65,6 @@ NOT_OURS, UNREAD = None, "the transcript need not be read"
         # the claim has to be read
         (ALL, {"claim": CLAIM}, None, ""),
         (ALL, {"transcript": EARLIER, "claim": CLAIM}, None, ""),
-        (ALL, {"transcript": EMPTY, "claim": CLAIM}, None, ""),
         (ALL, {"transcript": LATER, "claim": SECOND_EARLIER}, None, ""),  # of another recording?
         (FORCE, {"transcript": LATER, "claim": CLAIM}, None, ""),
     ],
@@ -159,15 +156,10 @@ def test_claim_decides_and_a_transcript_is_judged_by_its_job(
     assert why in said
 
 
-def test_what_the_user_names_or_forces_runs_although_it_failed_for_good(decide: Decide) -> None:
+def test_filter_and_settings_change_what_a_claim_says(edge: Edge, decide: Decide) -> None:
     named = Filter(sessions=(SESSION,))
     assert decide(ALIVE | BAD, chosen=named) == (SUBMIT, "once more after AUDIO_UNREADABLE")
     assert decide(ALIVE | BAD, chosen=FORCE) == (SUBMIT, "forced")
-
-
-def test_box_without_an_endpoint_takes_every_job_for_one_in_flight(
-    edge: Edge, decide: Decide
-) -> None:
     edge.settings = edge.settings.model_copy(update={"endpoint_id": None})
     assert decide(ALIVE | {"endpoint_id": "ep2"})[0] is FOLLOW
 
@@ -198,17 +190,15 @@ def test_bucket_costs_a_list_and_a_get_for_each_doubt(edge: Edge, s3: S3Server) 
     assert followed.held == claims.read(edge.bucket, followed.session)
 
 
-def test_object_that_is_no_claim_is_refused_unless_forced(edge: Edge, s3: S3Server) -> None:
+def test_claim_that_is_none_is_refused_unless_forced_and_a_transcript_read_where_it_leaves_a_doubt(
+    edge: Edge, s3: S3Server
+) -> None:
     s3.put(SESSION.audio_key, wav())
     s3.put(SESSION.claim_key, b"{}")
     (refused,) = go(edge)
     assert refused.action is REFUSED
     assert "--force" in refused.why
     assert actions(go(edge, force=True)) == {SUBMIT: 1}
-
-
-def test_transcript_is_read_where_its_claim_leaves_a_doubt(edge: Edge, s3: S3Server) -> None:
-    s3.put(SESSION.audio_key, wav())
     put_claim(s3, SESSION, audio_etag='"before"')
     for request_id, action in (("r1", SUBMIT), ("by other means", DONE)):
         s3.put(SESSION.result_key, transcript(request_id=request_id))
@@ -225,19 +215,16 @@ def test_limit_counts_work_alone_and_ends_the_listing(edge: Edge, s3: S3Server) 
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("in-order")]
 
 
-def test_older_recordings_and_other_users_are_left_out(edge: Edge, s3: S3Server) -> None:
+def test_older_recordings_and_other_users_are_left_out_and_named_ones_not_there_refused(
+    edge: Edge, s3: S3Server
+) -> None:
     s3.put(Session("u", "old").audio_key, wav(), NOW - SECOND)
     s3.put(Session("u", "young").audio_key, wav(), NOW)
     s3.put(f"{Session('u', 'parts').prefix}/chunk-001.webm", b"c", NOW - HOUR)
-    s3.put(Session("u2", "other").audio_key, wav(), NOW)
+    s3.put(f"{Session('u2', 'empty').prefix}/metadata.json", b"{}")
     assert {each.session.name for each in go(edge, since=NOW, user="u")} == {"young", "parts"}
-    assert len(go(edge)) == 4
-
-
-def test_named_session_that_is_not_there_is_refused(edge: Edge, s3: S3Server) -> None:
-    s3.put(f"{Session('u', 'parts').prefix}/chunk-001.webm", b"c")
-    s3.put(f"{Session('u', 'empty').prefix}/metadata.json", b"{}")
-    found = go(edge, sessions=tuple(Session("u", name) for name in ("typo", "parts", "empty")))
+    assert actions(go(edge)) == {SUBMIT: 2, NOT_MERGED: 1, NO_AUDIO: 1}
+    named = (Session("u", "typo"), Session("u", "parts"), Session("u2", "empty"))
+    found = go(edge, sessions=named)
     assert [each.action for each in found] == [REFUSED, NOT_MERGED, REFUSED]
     assert "check the session's name" in found[0].why
-    assert actions(go(edge)) == {NOT_MERGED: 1, NO_AUDIO: 1}

@@ -28,13 +28,20 @@ def failed(path: Path) -> list[str]:
     return [found.name for found in failed_in(path)]
 
 
-def test_line_is_written_at_once_for_the_owner_alone(path: Path, clock: FakeClock) -> None:
+def test_line_is_written_at_once_for_the_owner_alone_and_two_runs_share_a_file(
+    path: Path, clock: FakeClock
+) -> None:
     with ReportFile(path, clock) as report:
         report.add(record(session(), "failed", warnings=("A", "B")))
         facts = json.loads(path.read_text())
     assert (facts["session"], facts["warnings"]) == (session().prefix, ["A", "B"])
     assert facts["ended_at"] == "2026-11-01T12:00:00+00:00"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.write_text("")  # an empty file needs no mark
+    with ReportFile(path, clock) as one, ReportFile(path, clock) as other:
+        for number in range(20):
+            (one if number % 2 else other).add(record(session(number)))
+    assert len([json.loads(line) for line in path.read_text().splitlines()]) == 20
 
 
 @pytest.mark.parametrize("cut", [1, 2, 30, 59])
@@ -50,14 +57,6 @@ def test_torn_line_is_marked_by_the_next_run_and_read_past(
     assert [line.endswith(TORN) for line in lines] == [False, True, False, False]
     assert failed(path)[-1] == "s3"
     assert "s1" not in failed(path)
-
-
-def test_two_runs_can_write_to_one_file(path: Path, clock: FakeClock) -> None:
-    path.touch()  # an empty file needs no mark
-    with ReportFile(path, clock) as one, ReportFile(path, clock) as other:
-        for number in range(20):
-            (one if number % 2 else other).add(record(session(number)))
-    assert len([json.loads(line) for line in path.read_text().splitlines()]) == 20
 
 
 def test_line_that_is_not_whole_is_lost_and_marked(
@@ -84,27 +83,15 @@ def test_last_line_of_a_session_says_whether_it_is_tried_again(
     assert failed(path) == ["s6", "s7", "s0", "s5"]
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"not json",
-        b'{"result": "failed"}',
-        b'{"session": "elsewhere", "result": "failed"}',
-        b'{"session": "users/u1/aud',
-        b"\xff\xfe",
-        b"",
-    ],
-)
-def test_line_of_another_kind_is_an_error_that_names_it(
-    path: Path, clock: FakeClock, line: bytes
+def test_file_or_line_that_cannot_be_used_is_a_usage_error(
+    path: Path, tmp_path: Path, clock: FakeClock
 ) -> None:
     write(path, clock, (1, "failed"))
-    path.write_bytes(path.read_bytes() + line + b"\n" + path.read_bytes())
-    with pytest.raises(BadUsage, match="line 2 is not a session's record"):
-        failed_in(path)
-
-
-def test_file_that_cannot_be_used_is_a_usage_error(tmp_path: Path, clock: FakeClock) -> None:
+    good, elsewhere = path.read_bytes(), b'{"session": "elsewhere", "result": "failed"}'
+    for line in (b"not json", b'{"result": "failed"}', elsewhere, good[:20], b"\xff\xfe", b""):
+        path.write_bytes(good + line + b"\n" + good)
+        with pytest.raises(BadUsage, match="line 2 is not a session's record"):
+            failed_in(path)
     for where in ("missing/report", "."):
         with pytest.raises(BadUsage, match="give a file that can be written"):
             ReportFile(tmp_path / where, clock)

@@ -51,13 +51,6 @@ def test_summary_and_exit_code_say_how_sessions_ended(
     assert ("    users/u1/audio/sessions/s1: said so" in lines) == (result != "done")
 
 
-def test_nothing_to_do_is_said(batch: BatchProgress) -> None:
-    batch.stats.listed(planned(session(), PlannedAction.DONE))
-    batch.stats.is_listing = False
-    assert batch.summary().text() == "No sessions pending transcription\n  already done: 1"
-    assert batch.summary().exit_code == 0
-
-
 def test_what_is_still_open_is_not_complete(batch: BatchProgress, clock: FakeClock) -> None:
     submit(batch, clock, 2)
     batch.stats.listed(planned(session(2)))
@@ -94,21 +87,16 @@ def test_amounts_are_summed_for_people_and_programs(batch: BatchProgress, clock:
     assert (facts["complete"], facts["cost"], facts["requests"]["LIST"]) == (True, 1.05, 102)
 
 
-def test_cost_needs_a_price_and_keeps_the_digits_of_a_small_one(clock: FakeClock) -> None:
+def test_cost_needs_a_price_and_a_length_that_no_transcript_tells_is_the_claims(
+    clock: FakeClock,
+) -> None:
     for price, expected in ((Decimal("0.0005"), Decimal("0.0150")), (None, None)):
         batch = BatchProgress(clock, price)
-        end(batch, session(), gpu_s=30.0)
-        assert batch.summary().cost == expected
+        batch.submitted(session(), claim_of(session(), clock, duration_s=50.0))
+        batch.ended(record(session(), gpu_s=30.0))
+        assert (batch.summary().cost, batch.stats.audio_s) == (expected, 50.0)
         assert ("cost" in batch.summary().text()) == (price is not None)
-
-
-def test_length_that_no_transcript_tells_is_the_claims(
-    batch: BatchProgress, clock: FakeClock
-) -> None:
-    batch.submitted(session(), claim_of(session(), clock, duration_s=50.0))
-    batch.ended(record(session()))
-    assert batch.stats.audio_s == 50.0
-    assert batch.summary().text().startswith("Not complete: 1 succeeded"), "listed or not"
+        assert batch.summary().text().startswith("Not complete: 1 succeeded"), "listed or not"
 
 
 def test_remaining_time_follows_the_pace_of_the_audio(

@@ -32,11 +32,9 @@ def endpoint(
     ("argv", "said"),
     [
         (["--session", "a", "--user", "b"], "--session and --user"),
-        (["--user", "b", "--retry-failed", "f"], "--user and --retry-failed"),
         (["--dry-run", "--report", "f"], "--dry-run and --report"),
         (["--since", "yesterday"], "--since"),
         (["--language", "english"], "--language"),
-        (["--webhook", "http://example.org/"], "https"),
         (["--retry-failed", "absent.jsonl"], "--retry-failed"),
         (["--report", "no/such/folder/r"], "--report"),
     ],
@@ -97,17 +95,13 @@ def test_limit_user_force_and_json(endpoint: Endpoint, s3: S3Server, capsys: Cap
     assert endpoint.posts == {"a": 1}
 
 
-def test_refused_key_exits_with_3(endpoint: Endpoint, capsys: Capture) -> None:
-    endpoint.add("s-1")
-    endpoint.refuse = lambda method, path: 401
-    assert run(["batch"]) == 3
-    assert "RUNPOD_API_KEY" in capsys.readouterr().err
-
-
-def test_interrupt_exits_with_130_and_says_how_to_resume(
+def test_refused_key_exits_with_3_and_an_interrupt_with_130_and_how_to_resume(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     endpoint.add("slow-1")
+    endpoint.refuse = lambda method, path: 401
+    assert run(["batch"]) == 3
+    assert "RUNPOD_API_KEY" in capsys.readouterr().err
     shutdown = Shutdown()
     shutdown.request(ShutdownLevel.SUBMIT_NO_MORE)
     monkeypatch.setattr(run_, "Shutdown", lambda: shutdown)

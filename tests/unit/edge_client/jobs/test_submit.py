@@ -31,17 +31,17 @@ def test_new_session_is_claimed_then_posted_once_in_six_calls(scene: Scene) -> N
     assert len(scene.s3.calls) + len(scene.runpod.calls) == 6
 
 
-def test_no_recording_is_said_before_anything_is_claimed(scene: Scene) -> None:
+def test_done_session_is_submitted_by_force_alone_and_one_without_recording_never(
+    scene: Scene,
+) -> None:
+    recording = scene.s3.objects.pop(SESSION.audio_key)
+    with pytest.raises(errors.AudioNotFound, match="no recording"):
+        scene.submit()
     scene.s3.put(SESSION.audio_key, b"")
     with pytest.raises(errors.AudioNotFound, match="empty"):
         scene.submit()
-    del scene.s3.objects[SESSION.audio_key]
-    with pytest.raises(errors.AudioNotFound, match="no recording"):
-        scene.submit()
-    assert (scene.s3.objects, scene.runpod.calls) == ({}, [])
-
-
-def test_done_session_is_submitted_by_force_alone(scene: Scene) -> None:
+    assert SESSION.claim_key not in scene.s3.objects
+    scene.s3.put(SESSION.audio_key, recording.body)
     scene.store_result()
     assert scene.submit().state is State.ALREADY_DONE
     assert scene.runpod.calls == []
@@ -53,7 +53,6 @@ def test_done_session_is_submitted_by_force_alone(scene: Scene) -> None:
     [
         ({}, job("IN_PROGRESS"), False, False),
         ({}, job("FAILED", error="x"), False, True),
-        ({}, job("FAILED", error="x"), True, False),
         ({}, GONE, False, True),
         ({}, GONE, True, False),
         ({}, job("CANCELLED"), True, True),
@@ -188,15 +187,14 @@ def test_keys_that_end_early_but_not_too_early_are_said_and_shorten_everything(
     assert body["policy"]["ttl"] == min(7800, left_s) * 1000
 
 
-def test_request_over_two_kilobytes_is_said_and_sent(scene: Scene) -> None:
-    assert scene.submit(initial_prompt="x" * 2000).state is State.SUBMITTED
+def test_claim_keeps_what_was_asked_for_and_no_url_and_over_two_kilobytes_are_said(
+    scene: Scene,
+) -> None:
+    prompt = "x" * 2000
+    scene.submit(webhook="https://edge.example.com/h", progress_file=True, initial_prompt=prompt)
     assert "over our 2 KB" in scene.said[0]
-
-
-def test_claim_keeps_what_was_asked_for_and_no_url(scene: Scene) -> None:
-    scene.submit(webhook="https://edge.example.com/h", progress_file=True)
     assert json.loads(scene.s3.objects[SESSION.claim_key].body)["wanted"] == {
-        "wishes": {"language": "en", "diarize": False},
+        "wishes": {"language": "en", "diarize": False, "initial_prompt": prompt},
         "webhook": "https://edge.example.com/h",
         "progress_file": True,
     }

@@ -22,15 +22,11 @@ from tests.unit.edge_client.samples import SESSION, wav
 
 
 def connection(
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    bucket: str = "recordings",
-    region: str = "us-east-2",
-    **more: str,
+    patch: pytest.MonkeyPatch, bucket: str = "recordings", region: str = "us-east-2", **more: str
 ) -> aws.Connection:
     keys = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secretsecret"}
     for name, value in {"COGNITO_S3_BUCKET": bucket, "AWS_REGION": region, **keys, **more}.items():
-        monkeypatch.setenv(name, value)
+        patch.setenv(name, value)
     return aws.connect(load())
 
 
@@ -44,7 +40,6 @@ def plain() -> Iterator[aws.Connection]:
 @pytest.mark.parametrize(
     ("more", "host", "path"),
     [
-        ({"region": "us-east-1"}, "recordings.s3.us-east-1.amazonaws.com", "/users/"),
         ({"region": "eu-central-1"}, "recordings.s3.eu-central-1.amazonaws.com", "/users/"),
         ({"bucket": "my.dotted"}, "s3.us-east-2.amazonaws.com", "/my.dotted/users/"),
         ({"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:8333"}, "127.0.0.1:8333", "/recordings/users/"),
@@ -148,12 +143,8 @@ def test_end_of_fetched_keys_comes_from_botocore_which_renews_them(
 ) -> None:
     """Botocore keeps it in a private attribute: this fails if a new version moves it."""
     now = datetime.now(UTC)
-    renewed: dict[str, Any] = {
-        "access_key": "AK2",
-        "secret_key": "SK2",
-        "token": "token2",
-        "expiry_time": (now + timedelta(hours=6)).isoformat(),
-    }
+    renewed: dict[str, Any] = {"access_key": "AK2", "secret_key": "SK2", "token": "token2"}
+    renewed["expiry_time"] = (now + timedelta(hours=6)).isoformat()
     end = now + timedelta(hours=2)
     fetched = RefreshableCredentials("AK", "SK", "token", end, lambda: renewed, "test")
     monkeypatch.setattr("boto3.Session.get_credentials", lambda self: fetched)

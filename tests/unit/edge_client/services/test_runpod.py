@@ -152,20 +152,19 @@ def test_health_counts_as_status_and_other_kinds_go_on(
     assert clock.slept == [1.0]
 
 
-def test_cancel_is_posted_once(api: RunpodApi, runpod: RunpodServer) -> None:
+def test_cancel_is_posted_once_and_a_job_id_cannot_leave_its_path(
+    api: RunpodApi, runpod: RunpodServer
+) -> None:
     runpod.on("/cancel/job-1", Reply(status=503))
     with pytest.raises(errors.Unreachable):
         api.cancel("job-1")
     assert [(call.method, call.path) for call in runpod.calls] == [("POST", "/cancel/job-1")]
-
-
-def test_job_id_cannot_leave_its_path(api: RunpodApi, runpod: RunpodServer) -> None:
     with pytest.raises(errors.JobNotFound):
         api.status("../health?x")
-    assert runpod.calls[0].path == "/status/..%2Fhealth%3Fx"
+    assert runpod.calls[1].path == "/status/..%2Fhealth%3Fx"
 
 
-def test_netrc_does_not_replace_the_key(
+def test_netrc_does_not_replace_the_key_and_no_error_shows_it_or_a_signature(
     api: RunpodApi, runpod: RunpodServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     netrc = tmp_path / "netrc"
@@ -175,9 +174,6 @@ def test_netrc_does_not_replace_the_key(
     runpod.on("/health", Reply({"jobs": {}, "workers": {}}))
     api.health()
     assert runpod.calls[0].headers["Authorization"] == f"Bearer {KEY}"
-
-
-def test_no_error_shows_key_or_signature(api: RunpodApi, runpod: RunpodServer) -> None:
     text = f"bad https://b/a?X-Amz-Signature=abc Bearer {KEY}"
     runpod.on("/run", Reply(text.encode(), status=400))
     with pytest.raises(errors.RequestRefused) as caught:

@@ -3,31 +3,9 @@
 import threading
 from collections.abc import Callable
 
-import pytest
-
-from edge_client.errors import StorageRefused
 from edge_client.session import Session
 
 SECRET = "0123456789abcdef-secret"
-
-
-class Desk:
-    """Takes sessions in, as long as there is room."""
-
-    def __init__(self) -> None:
-        self.taken: list[str] = []
-        self.has_room = True
-
-    def offer(self, session: object) -> bool:
-        """Take one."""
-        if self.has_room:
-            self.taken.append(str(session))
-        return self.has_room
-
-
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
 
 
 class Recorder:
@@ -50,11 +28,3 @@ class Recorder:
         """Wait until it was called so often."""
         for _ in range(calls):
             assert self.seen.acquire(timeout=10)
-
-
-def refuse() -> None:
-    raise StorageRefused("S3 answers 403")
-
-
-def break_down() -> None:
-    raise ZeroDivisionError

@@ -16,8 +16,6 @@ from tests.unit.edge_client.jobs.scene import GONE, Scene, failed, undelivered
 from tests.unit.edge_client.samples import NOW, SESSION, job, transcript
 
 WEBHOOK = "https://h.example/hooks/0123456789abcdef/{session}"
-
-
 Finish = Callable[..., list[float]]
 
 
@@ -45,6 +43,9 @@ def test_status_that_lags_behind_its_callback_is_waited_for(
     assert len(finish()) == 1
     assert scene.s3.objects[SESSION.result_key].body == transcript()
     assert f"{SESSION}: done" in caplog.text
+    scene.held(endpoint_id="ep2")
+    with pytest.raises(ClaimConflict, match="RUNPOD_ENDPOINT_ID=ep2"):
+        finish()
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,6 @@ def test_status_that_lags_behind_its_callback_is_waited_for(
     [
         (job("COMPLETED"), True, 0),
         (GONE, True, 2),  # three looks prove an absence
-        (job("IN_QUEUE"), False, LOOKS - 1),
         (job("IN_PROGRESS"), False, LOOKS - 1),
     ],
 )
@@ -77,7 +77,10 @@ def test_session_that_is_done_or_whose_job_still_runs_costs_looks_and_changes_no
 def test_failed_job_is_submitted_again_after_its_pause_with_its_webhook(
     scene: Scene, finish: Finish, caplog: pytest.LogCaptureFixture
 ) -> None:
-    scene.ends(failed(FailureCode.STORAGE_UNAVAILABLE), job("IN_QUEUE"))
+    runs = [Reply(job("IN_PROGRESS"))] * (LOOKS - 1)  # the pause is no look
+    away = Reply(failed(FailureCode.STORAGE_UNAVAILABLE))
+    scene.runpod.on("/status/job-1", *runs, away)
+    scene.runpod.on("/status/job-2", Reply(job("IN_QUEUE")))
     pauses = finish()
     assert [pause_s for pause_s in pauses if pause_s > 10] == [pytest.approx(30, rel=0.3)]
     (body,) = scene.posts
@@ -87,14 +90,6 @@ def test_failed_job_is_submitted_again_after_its_pause_with_its_webhook(
     assert (stored.job_id, stored.wanted.webhook) == ("job-2", WEBHOOK)
     assert [attempt.ended for attempt in stored.earlier] == ["STORAGE_UNAVAILABLE"]
     assert "job job-2 replaced it" in caplog.text
-
-
-def test_pause_before_a_submission_is_no_look(scene: Scene, finish: Finish) -> None:
-    runs = [Reply(job("IN_PROGRESS"))] * (LOOKS - 1)
-    away = Reply(failed(FailureCode.STORAGE_UNAVAILABLE))
-    scene.runpod.on("/status/job-1", *runs, away)
-    finish()
-    assert scene.stored().job_id == "job-2"
 
 
 def test_session_without_a_living_claim_is_noted_and_left_alone(
@@ -107,12 +102,6 @@ def test_session_without_a_living_claim_is_noted_and_left_alone(
         assert finish(session) == []
     assert caplog.text.count("nothing was submitted, the call") == 2
     assert (scene.runpod.calls, scene.s3.objects) == ([], before)
-
-
-def test_job_of_another_endpoint_is_refused(scene: Scene, finish: Finish) -> None:
-    scene.held(endpoint_id="ep2")
-    with pytest.raises(ClaimConflict, match="RUNPOD_ENDPOINT_ID=ep2"):
-        finish()
 
 
 def test_callback_that_overtakes_the_claims_job_id_finds_it(scene: Scene, finish: Finish) -> None:

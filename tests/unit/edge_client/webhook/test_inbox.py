@@ -3,24 +3,31 @@
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from unittest.mock import Mock
 
 import pytest
 
+from edge_client.errors import StorageRefused
 from edge_client.session import Session
 from edge_client.webhook.inbox import Inbox, Settlers
 from tests.unit.edge_client.samples import FakeClock
-from tests.unit.edge_client.webhook.conftest import Recorder, break_down, refuse
+from tests.unit.edge_client.webhook.conftest import Recorder
 
 A, B, C = (Session("u", name) for name in "abc")
 
 
-def test_full_inbox_takes_nothing_new_but_what_it_has() -> None:
-    inbox = Inbox(2)
-    assert [inbox.offer(A), inbox.offer(B), inbox.offer(C), inbox.offer(A)] == [1, 1, 0, 1]
-    assert inbox.take() is A
-    assert not inbox.offer(C)  # A is at work and counts
-    inbox.release(A)
-    assert inbox.offer(C)
+def test_full_inbox_takes_nothing_new_and_a_closed_one_counts_what_it_leaves() -> None:
+    inbox = Inbox(3)
+    takes = [inbox.offer(session) for session in (A, B, A, C, Session("u", "d"))]
+    assert takes == [True] * 4 + [False]
+    assert [inbox.take(), inbox.take()] == [A, B]
+    assert not inbox.offer(Session("u", "d"))  # those at work count
+    inbox.release(B)
+    assert inbox.offer(Session("u", "d"))
+    assert inbox.close() == 2
+    inbox.release(A, again_in_s=1.0)
+    assert inbox.take() is None
+    assert not inbox.offer(B)
 
 
 def test_session_called_about_while_at_work_comes_again_once_afterwards() -> None:
@@ -70,16 +77,6 @@ def test_taker_wakes_up_for_an_offer_and_for_the_end_but_not_for_what_is_deferre
     thread.join(5)
 
 
-def test_sessions_come_in_order_and_a_closed_inbox_counts_what_it_leaves() -> None:
-    inbox = Inbox(10)
-    assert [inbox.offer(session) for session in (A, B, A, C)] == [True] * 4
-    assert [inbox.take(), inbox.take()] == [A, B]
-    assert inbox.close() == 1
-    inbox.release(A, again_in_s=1.0)
-    assert inbox.take() is None
-    assert not inbox.offer(Session("u", "d"))
-
-
 Start = Callable[[Recorder], Inbox]
 
 
@@ -100,29 +97,21 @@ def start() -> Iterator[Start]:
         assert settlers.join(5) == 0
 
 
-@pytest.mark.parametrize(("action", "has_traceback"), [(refuse, False), (break_down, True)])
+@pytest.mark.parametrize(
+    ("error", "has_traceback"), [(StorageRefused("403"), False), (ZeroDivisionError, True)]
+)
 def test_session_that_cannot_be_finished_does_not_end_the_others(
-    start: Start,
-    action: Callable[[], None],
-    has_traceback: bool,
-    caplog: pytest.LogCaptureFixture,
+    start: Start, error: object, has_traceback: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    recorder = Recorder(action)
+    recorder = Recorder(Mock(side_effect=error), lambda: 0.0)  # and B comes again, as it says
     inbox = start(recorder)
     inbox.offer(A)
     inbox.offer(B)
-    recorder.wait_for(2)
-    assert recorder.calls == [A, B]
+    recorder.wait_for(3)
+    assert recorder.calls == [A, B, B]
     (record,) = caplog.records
     assert A.prefix in record.message
     assert bool(record.exc_info) is has_traceback
-
-
-def test_finisher_is_called_again_when_it_says_so(start: Start) -> None:
-    recorder = Recorder(lambda: 0.0)
-    start(recorder).offer(A)
-    recorder.wait_for(2)
-    assert recorder.calls == [A, A]
 
 
 def test_joining_waits_for_the_session_at_work_and_no_longer() -> None:

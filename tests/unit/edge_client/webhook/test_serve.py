@@ -71,9 +71,10 @@ def test_end_waits_for_what_is_at_work_and_counts_what_is_left(
     assert service.said[1:] == ["stopped; 1 session is left to `edge-client batch` or `wait`"]
 
 
-def test_server_that_ends_by_itself_is_an_error(
+def test_server_that_ends_by_itself_is_an_error_and_a_public_address_wants_a_proxy(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Server, "url", "http://192.0.2.1:8787")
     servers: list[Server] = []
     enter = Server.__enter__
     monkeypatch.setattr(Server, "__enter__", lambda it: servers.append(it) or enter(it))
@@ -81,33 +82,22 @@ def test_server_that_ends_by_itself_is_an_error(
     servers[0]._server.should_exit = True
     with pytest.raises(EdgeError, match="ended by itself"):
         service.end.result(10)
-
-
-def test_public_address_wants_a_proxy(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Server, "url", "http://192.0.2.1:8787")
-    service = start(Recorder())
-    service.stop.set()
-    service.end.result(10)
     assert "TLS proxy" in service.said[1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_second_signal_acts_as_it_would_without_us(number: signal.Signals) -> None:
+def test_signal_cuts_pauses_short_and_a_second_one_acts_as_it_would_without_us(
+    number: signal.Signals,
+) -> None:
     stop, before = threading.Event(), signal.getsignal(number)
+    sleep = serve._until(stop)
+    sleep(0.001)
     with serve._signals_set(stop):
         assert signal.getsignal(number) is not before
         signal.raise_signal(number)
-        assert stop.is_set()
+        with pytest.raises(WaitTimedOut):
+            sleep(60)
         assert signal.getsignal(number) is before
-
-
-def test_end_cuts_pauses_short() -> None:
-    stop = threading.Event()
-    sleep = serve._until(stop)
-    sleep(0.001)
-    stop.set()
-    with pytest.raises(WaitTimedOut):
-        sleep(60)
 
 
 def test_secret_prints_what_both_sides_need(capsys: pytest.CaptureFixture[str]) -> None:
