@@ -40,6 +40,7 @@ def plain() -> Iterator[aws.Connection]:
 @pytest.mark.parametrize(
     ("more", "host", "path"),
     [
+        ({"region": "us-east-1"}, "recordings.s3.us-east-1.amazonaws.com", "/users/"),
         ({"region": "eu-central-1"}, "recordings.s3.eu-central-1.amazonaws.com", "/users/"),
         ({"bucket": "my.dotted"}, "s3.us-east-2.amazonaws.com", "/my.dotted/users/"),
         ({"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:8333"}, "127.0.0.1:8333", "/recordings/users/"),
