@@ -40,9 +40,9 @@ def downloader(hub: Hub, tmp_path: Path, lines: list[str]) -> Downloader:
 
 def model(source: str, **changes: object) -> HubModel:
     """One of the tiny profile, by its repository or its file."""
-    hub = Hub()
-    fill(hub)
-    (found,) = [m for m in profile_of(hub).models if source in (m.repo, m.file)]
+    with Hub() as hub:
+        fill(hub)
+        (found,) = [m for m in profile_of(hub).models if source in (m.repo, m.file)]
     return found.model_copy(update=changes)
 
 
