@@ -55,8 +55,10 @@ def grants(document: dict[str, Any]) -> list[Call]:
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
-    """What the client's sessions call and sign from now on."""
+def calls(monkeypatch: pytest.MonkeyPatch, env: dict[str, str], tmp_path: Path) -> list[Call]:
+    """What an edge box's sessions call and sign from now on."""
+    env["RETRY_DELAY_SECONDS"] = "0"
+    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in env.items()))
     seen: list[Call] = []
 
     def note(params: dict[str, Any], model: Any, **_: Any) -> None:
@@ -72,13 +74,6 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
 
     monkeypatch.setattr(boto3, "Session", Listening)
     return seen
-
-
-@pytest.fixture
-def box(env: dict[str, str], tmp_path: Path) -> None:
-    """An edge box in its working directory."""
-    env["RETRY_DELAY_SECONDS"] = "0"
-    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in env.items()))
 
 
 def every_command(s3: S3Server, runpod: RunpodServer) -> None:
@@ -101,7 +96,6 @@ def every_command(s3: S3Server, runpod: RunpodServer) -> None:
     assert run(["batch"]) == 0
 
 
-@pytest.mark.usefixtures("box")
 def test_policy_allows_what_the_commands_do_and_nothing_else(
     calls: list[Call], s3: S3Server, runpod: RunpodServer, capsys: pytest.CaptureFixture[str]
 ) -> None:

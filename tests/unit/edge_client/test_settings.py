@@ -79,29 +79,24 @@ KEYS = "AWS_ACCESS_KEY_ID=AKFILE\nAWS_SECRET_ACCESS_KEY=filesecret\nAWS_SESSION_
 
 
 @pytest.mark.parametrize(
-    ("environment", "found"),
+    ("given", "found"),
     [
-        ({}, ("AKFILE", "filesecret", "filetoken")),
-        ({"AWS_ACCESS_KEY_ID": ""}, ("AKFILE", "filesecret", "filetoken")),
-        (
-            {"AWS_ACCESS_KEY_ID": "AKOTHER", "AWS_SECRET_ACCESS_KEY": "othersecret"},
-            ("AKOTHER", "othersecret", None),  # not the token of other keys
-        ),
+        ({}, ["AKFILE", "filesecret", "filetoken"]),
+        ({"AWS_ACCESS_KEY_ID": ""}, ["AKFILE", "filesecret", "filetoken"]),
+        # not the token of other keys
+        ({"AWS_ACCESS_KEY_ID": "AK2", "AWS_SECRET_ACCESS_KEY": "other"}, ["AK2", "other", None]),
     ],
 )
 def test_boto3_finds_the_keys_of_one_source(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    environment: dict[str, str],
-    found: tuple[str | None, ...],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], found: list[str | None]
 ) -> None:
     (tmp_path / ".env").write_text(KEYS)
-    for name, value in environment.items():
+    for name, value in given.items():
         monkeypatch.setenv(name, value)
     load()
     keys = boto3.Session().get_credentials()
     assert keys is not None
-    assert (keys.access_key, keys.secret_key, keys.token) == found
+    assert [keys.access_key, keys.secret_key, keys.token] == found
 
 
 def test_boto3_finds_the_profile_that_the_file_names(tmp_path: Path) -> None:

@@ -68,27 +68,22 @@ HOWDY = transcript().replace(b"Hello", b"Howdy")
 @pytest.mark.parametrize(
     ("there", "form", "kept", "lacks"),
     [
-        (None, TranscriptForm.COMPLETE, transcript(), None),
+        (None, TranscriptForm.COMPLETE, transcript(), ""),
         (None, TranscriptForm.WITHOUT_SCORES, transcript(), "no scores"),
         (None, TranscriptForm.WITHOUT_WORDS, transcript(), "no words"),
-        (HOWDY, TranscriptForm.COMPLETE, transcript(), None),  # it gives way to the whole one
-        (HOWDY, TranscriptForm.WITHOUT_WORDS, HOWDY, None),  # but not to a shortened one
+        (HOWDY, TranscriptForm.COMPLETE, transcript(), ""),  # it gives way to the whole one
+        (HOWDY, TranscriptForm.WITHOUT_WORDS, HOWDY, ""),  # but not to a shortened one
     ],
 )
 def test_undelivered_transcript_is_stored_from_here_and_what_it_lacks_is_said(
-    edge: Edge,
-    s3: S3Server,
-    there: bytes | None,
-    form: TranscriptForm,
-    kept: bytes,
-    lacks: str | None,
+    edge: Edge, s3: S3Server, there: bytes | None, form: TranscriptForm, kept: bytes, lacks: str
 ) -> None:
     if there is not None:
         s3.put(SESSION.result_key, there)
     outcome = end(edge, "COMPLETED", output=upload_failed(form=form))
     assert outcome.result is Result.DONE
-    assert (lacks or "") in (outcome.warning or "")
-    assert (outcome.warning is None) is (lacks is None)
+    assert lacks in (outcome.warning or "")
+    assert (outcome.warning is None) is (not lacks)
     stored = s3.objects[SESSION.result_key]
     assert stored.body == kept
     assert stored.content_type == ("application/json" if kept == transcript() else None)

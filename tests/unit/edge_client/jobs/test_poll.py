@@ -70,13 +70,6 @@ def test_three_404_in_a_row_are_forgetting_and_two_are_not(watcher: Watcher) -> 
     assert watcher.watch([GONE, GONE, RUNNING, GONE, GONE, DONE]) is DONE
 
 
-def test_estimate_is_shown_once_there_is_a_rate(watcher: Watcher) -> None:
-    watcher.watch([*(at(percent) for percent in (10, 20, 30, 40, 50, 60)), DONE])
-    assert watcher.shown[0].left_s is None
-    expected_s = 40 * sum(watcher.clock.slept[:5]) / 50
-    assert watcher.shown[5].left_s == pytest.approx(expected_s, rel=0.5)
-
-
 def test_patience_starts_anew_whenever_runpod_answers_and_is_said_once(watcher: Watcher) -> None:
     away = [AWAY] * 25  # some four minutes
     assert watcher.watch([RUNNING, *away, RUNNING, *away, DONE]) is DONE
@@ -108,6 +101,12 @@ def test_refused_key_ends_the_waiting_at_once_and_retry_after_is_slept(watcher: 
 )
 def test_progress_is_seen_and_hides_no_end(status: JobStatus, progress: poll.JobProgress) -> None:
     assert poll.progress_of(status) == progress
+
+
+def test_what_is_shown_has_the_estimate(watcher: Watcher) -> None:
+    watcher.watch([*map(at, (10, 20, 30, 40, 50, 60)), DONE])
+    expected_s = 40 * sum(watcher.clock.slept[:5]) / 50
+    assert watcher.shown[5].left_s == pytest.approx(expected_s, rel=0.5)
 
 
 @pytest.mark.parametrize(

@@ -165,19 +165,14 @@ def with_keys_for(scene: Scene, left_s: int) -> None:
     scene.edge.__dict__["connection"] = connection
 
 
-def test_keys_that_end_before_the_job_likely_does_are_refused_before_anything_is_claimed(
-    scene: Scene,
+@pytest.mark.parametrize(("left_s", "lived_s"), [(301, 301), (8700, 8700), (9000, 8700)])
+def test_keys_that_end_early_are_said_and_shorten_everything_or_nothing_is_claimed(
+    scene: Scene, left_s: int, lived_s: int
 ) -> None:
     with_keys_for(scene, 300)  # a recording of 2 s needs 301
     with pytest.raises(errors.KeysEndTooSoon, match="end at 2026-11-01 12:05:00 UTC.*renew"):
         scene.submit()
     assert (SESSION.claim_key in scene.s3.objects, scene.runpod.calls) == (False, [])
-
-
-@pytest.mark.parametrize(("left_s", "lived_s"), [(301, 301), (8700, 8700), (9000, 8700)])
-def test_keys_that_end_early_but_not_too_early_are_said_and_shorten_everything(
-    scene: Scene, left_s: int, lived_s: int
-) -> None:
     with_keys_for(scene, left_s)
     scene.submit()
     assert [line[:28] for line in scene.said] == ["the AWS keys end at 2026-11-"] * (left_s < 8700)

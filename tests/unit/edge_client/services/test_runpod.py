@@ -1,6 +1,7 @@
-"""RunPod's API: what is repeated, what never is, and which error each answer becomes."""
+"""RunPod's API: what is repeated, what never is, which error an answer becomes; and its rates."""
 
 import socket
+from bisect import bisect_left
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from urllib3.connection import HTTPConnection
 
 from bucketscribe_contract import ExecutionPolicy, JobInput, JobState, RunRequest
 from edge_client import errors
+from edge_client.clock import Clock
 from edge_client.services import runpod as runpod_
-from edge_client.services.runpod import CONNECTIONS, Kind, Rate, RequestCounter, RunpodApi
+from edge_client.services.runpod import Kind, Rate, RequestCounter, RunpodApi, TokenBucket
 from tests.fakes.servers import Reply, RunpodServer
 from tests.unit.edge_client.conftest import KEY
 from tests.unit.edge_client.samples import FakeClock, job
@@ -132,9 +134,9 @@ def test_many_threads_share_few_connections_and_no_cookies(
     monkeypatch.setattr(HTTPConnection, "connect", lambda it: made.append(it) or connect(it))
     cookie = {"Set-Cookie": "server=7; Path=/"}
     runpod.on("/status/job-1", Reply(job("COMPLETED"), headers=cookie))
-    with ThreadPoolExecutor(3 * CONNECTIONS) as pool:
+    with ThreadPoolExecutor(3 * runpod_.CONNECTIONS) as pool:
         list(pool.map(api.status, ["job-1"] * 190))
-    assert 1 <= len(made) <= CONNECTIONS
+    assert 1 <= len(made) <= runpod_.CONNECTIONS
     assert not [call for call in runpod.calls if "Cookie" in call.headers]
 
 
@@ -180,3 +182,80 @@ def test_netrc_does_not_replace_the_key_and_no_error_shows_it_or_a_signature(
         api.run(request())
     assert "abc" not in str(caught.value)
     assert KEY not in str(caught.value) + repr(api.__dict__)
+
+
+MOST = {Kind.RUN: 1000, Kind.STATUS: 2000, Kind.CANCEL: 100}
+"""What it takes in ten seconds."""
+
+
+def sent(bucket: TokenBucket, clock: FakeClock, requests: int) -> list[float]:
+    """Send as fast as the bucket lets us; return when each was sent."""
+    times = []
+    for _ in range(requests):
+        bucket.accepted(bucket.acquire())
+        times.append(clock.monotonic())
+    return times
+
+
+def most_in_a_window(times: list[float]) -> int:
+    return max(bisect_left(times, at + 10) - i for i, at in enumerate(times))
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_no_window_holds_more_than_runpod_takes(kind: Kind, clock: FakeClock) -> None:
+    times = sent(TokenBucket(runpod_.RATES[kind], clock), clock, 3 * MOST[kind])
+    assert 0.85 * MOST[kind] <= most_in_a_window(times) <= 0.91 * MOST[kind]
+
+
+def test_pause_holds_who_sleeps_already_and_the_rate_is_kept_after_it(clock: FakeClock) -> None:
+    def refused_meanwhile(seconds: float) -> None:
+        clock.sleep(seconds)
+        if len(clock.slept) == 1:
+            bucket.refused(0, 30.0)
+
+    bucket = TokenBucket(
+        runpod_.RATES[Kind.CANCEL], Clock(clock.now, clock.monotonic, refused_meanwhile)
+    )
+    times = sent(bucket, clock, 200)
+    burst = runpod_.RATES[Kind.CANCEL].burst
+    assert times[burst] == times[burst - 1] + clock.slept[0] + 30.0
+    assert most_in_a_window(times[burst:]) <= 81  # no burst after a pause
+
+
+@pytest.fixture
+def bucket(clock: FakeClock) -> TokenBucket:
+    return TokenBucket(Rate(1000, 1000), clock, jitter=lambda: 1.0)
+
+
+def test_pauses_double_to_a_limit_and_start_anew_after_an_answer_to_a_later_request(
+    bucket: TokenBucket, clock: FakeClock
+) -> None:
+    early, refused = bucket.acquire(), bucket.acquire()
+    bucket.refused(refused, None)
+    bucket.accepted(early)
+    for _ in range(8):
+        bucket.refused(bucket.acquire(), None)
+    bucket.accepted(bucket.acquire())
+    bucket.refused(bucket.acquire(), None)
+    bucket.acquire()
+    pauses, most = [s for s in clock.slept if s > 0.5], runpod_.MAX_PAUSE_S
+    assert pauses == pytest.approx([1, 2, 4, 8, 16, 32, most, most, most, 1])
+
+
+def test_requests_refused_together_count_once_and_the_longest_retry_after_wins(
+    bucket: TokenBucket, clock: FakeClock
+) -> None:
+    together = [bucket.acquire() for _ in range(4)]
+    for pauses, asked_s in zip(together, [None, 5.0, 20.0, 3.0], strict=True):
+        bucket.refused(pauses, asked_s)
+    bucket.refused(bucket.acquire(), None)
+    bucket.acquire()
+    assert clock.slept == [20.0, 2.0]
+
+
+def test_jitter_shortens_own_pauses_alone(clock: FakeClock) -> None:
+    bucket = TokenBucket(runpod_.RATES[Kind.STATUS], clock, jitter=lambda: 0.5)
+    bucket.refused(bucket.acquire(), None)
+    bucket.refused(bucket.acquire(), 8.0)
+    bucket.acquire()
+    assert clock.slept == [0.5, 8.0]
