@@ -20,8 +20,7 @@ from edge_client.services.edge import Edge
 from edge_client.services.presign import Length
 from edge_client.session import Session
 from tests.fakes.servers import RunpodServer, S3Server
-from tests.unit.edge_client.batch.samples import planned, put_claim, session
-from tests.unit.edge_client.samples import NOW, claim, transcript, wav
+from tests.unit.edge_client.samples import NOW, claim, planned, put_claim, session, transcript, wav
 
 GOLDEN = Path(__file__).with_name("dry_run.txt")
 BEFORE, AFTER = NOW - timedelta(hours=1), NOW + timedelta(hours=1)
@@ -122,19 +121,15 @@ def exact(each: PlannedSession) -> Length:
     return Length(each.audio.size_bytes / 10, is_estimate=each.session == session(0))
 
 
-def test_first_recordings_are_measured_the_others_estimated_alike() -> None:
+def test_what_is_not_measured_has_the_best_length_that_is_known_and_a_guess_sets_no_rate() -> None:
     sessions = [work(number, 100 * number) for number in range(1, 7)]
     found = list(measure_all(sessions, exact, at_most=4))
     assert [each.planned for each in found] == sessions
     assert [each.audio_s for each in found] == [10, 20, 30, 40, 50, 60]
     assert [each.is_about for each in found] == [False] * 4 + [True] * 2
-
-
-def test_what_is_not_measured_has_the_best_length_that_is_known_and_a_guess_sets_no_rate() -> None:
     found = measure_all([work(0, 70), work(1), work(2)], exact, at_most=2)
     assert [(each.audio_s, each.is_about) for each in found] == [(7, True), (10, False), (10, True)]
-    held = StoredClaim(claim(duration_s=33.0), '"c"')
-    followed = planned(session(), FOLLOW, held=held)
+    followed = planned(session(), FOLLOW, held=StoredClaim(claim(duration_s=33.0), '"c"'))
     failed = planned(session(), PlannedAction.FAILED_BEFORE)
     found = measure_all([work(0, 64_000), followed, failed], lambda each: 1 / 0, at_most=0)
     # 32,000 bytes a second are assumed

@@ -2,10 +2,9 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 
 import pytest
 from hypothesis import given, settings
@@ -142,7 +141,7 @@ def test_named_sessions_cost_a_call_each_and_a_user_is_listed_alone_or_refused()
         list(list_sessions(bucket, Filter(user="nobody")))
 
 
-def test_values_come_in_order_and_the_first_does_not_wait_for_later_ones() -> None:
+def test_values_come_in_order_and_no_more_are_drawn_than_needed_or_allowed() -> None:
     later = threading.Event()
     made = in_order([0, partial(later.wait, 10), partial(later.set), 3], workers=2, ahead=9)
     assert list(made) == [0, True, None, 3]
@@ -150,20 +149,10 @@ def test_values_come_in_order_and_the_first_does_not_wait_for_later_ones() -> No
     values = (drawn.append(number) or number for number in range(3))
     for number in in_order(values, workers=1, ahead=9):
         assert drawn == list(range(number + 1))
-
-
-def test_no_more_are_drawn_than_allowed() -> None:
-    go, drawn = threading.Event(), []
-
-    def values() -> Iterator[int | partial[bool]]:
-        yield partial(go.wait, 10)
-        for number in range(100):
-            drawn.append(number)
-            if number == 3:
-                go.set()
-            yield number
-
-    made = in_order(values(), workers=1, ahead=5)
+    go = threading.Event()
+    drawn.clear()
+    values = (drawn.append(number) or (number == 3 and go.set()) or number for number in range(100))
+    made = in_order(chain([partial(go.wait, 10)], values), workers=1, ahead=5)
     assert next(made) is True
     assert drawn == [0, 1, 2, 3]
     assert list(made) == list(range(100))

@@ -19,8 +19,7 @@ from edge_client.services.edge import Edge
 from edge_client.services.s3 import ObjectInfo
 from edge_client.session import Session
 from tests.fakes.servers import S3Server
-from tests.unit.edge_client.batch.samples import put_claim
-from tests.unit.edge_client.samples import NOW, SESSION, claim, transcript, wav
+from tests.unit.edge_client.samples import NOW, SESSION, claim, put_claim, transcript, wav
 
 ALL, KEEP_STALE, FORCE = Filter(), Filter(stale=False), Filter(force=True)
 HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
@@ -144,12 +143,7 @@ def decide(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> Decide:
     ],
 )
 def test_claim_decides_and_a_transcript_is_judged_by_its_job(
-    decide: Decide,
-    claimed: dict[str, Any] | None,
-    transcript: ObjectInfo | None,
-    delivered: Delivered | str | None,
-    action: PlannedAction,
-    why: str,
+    decide: Decide, claimed: Any, transcript: Any, delivered: Any, action: PlannedAction, why: str
 ) -> None:
     found, said = decide(claimed, transcript, delivered)
     assert found is action

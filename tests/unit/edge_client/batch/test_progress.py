@@ -29,8 +29,7 @@ from edge_client.batch.types import PlannedAction
 from edge_client.jobs.claim import Attempt
 from edge_client.jobs.poll import JobProgress
 from edge_client.session import Session
-from tests.unit.edge_client.batch.samples import claim_of, end, planned, record, session
-from tests.unit.edge_client.samples import FakeClock
+from tests.unit.edge_client.samples import FakeClock, claim_of, end, planned, record, session
 
 PREFIX = "users/u1/audio/sessions/s1"
 NASTY = "[bold]\x1b[2J\x9b31m\u202e\nname"
@@ -178,7 +177,7 @@ def test_full_disk_is_said_once_and_does_not_end_the_batch(clock: FakeClock) -> 
     assert (summary.succeeded, summary.exit_code) == (3, 1)
 
 
-def test_table_has_a_row_for_each_job_running_ones_first_and_the_counts_below(
+def test_table_has_jobs_running_ones_first_counts_below_and_what_did_not_go_well_above(
     clock: FakeClock,
 ) -> None:
     live = Live(clock, width=110)
@@ -187,14 +186,19 @@ def test_table_has_a_row_for_each_job_running_ones_first_and_the_counts_below(
     clock.sleep(75)
     live.polled(session(2), JobProgress("running", "transcribe", 40.0, left_s=740))
     live.ended(record(session(0), audio_s=9000.0))
-    _, row, *others = live.drawn()
+    end(live, session(5), "not_merged")
+    live.note("the network [bold]is[/bold] away")
+    end(live, session(6), "lost", code="forgotten")
+    note, lost, _, row, *others = live.drawn()
+    assert note == "the network [bold]is[/bold] away"
+    assert lost == "lost: users/u1/audio/sessions/s6: forgotten: said so"
     assert [line.split()[0] for line in others[:3]] == [f"u1/s{n}" for n in (4, 1, 3)]
     cells = ["u1/s2", "running", "transcribe", "━━━━━━", "40", "0:01:15", "about 12 min left"]
     assert [cell for cell in cells if cell not in row] == []
-    assert "1 waiting, 2 queued, 2 running, 1 done, 0 failed" in others
-    assert "6 sessions found so far, 2.5 h of audio done" in others[-1]
+    assert "1 waiting, 2 queued, 2 running, 1 done, 1 failed, 1 not merged" in others
+    assert "8 sessions found so far, 2.5 h of audio done" in others[-1]
     live.stats.is_listing = False
-    assert "6 sessions in all" in live.drawn()[-1]
+    assert "8 sessions in all" in live.drawn()[-1]
 
 
 @pytest.mark.parametrize(
@@ -214,19 +218,6 @@ def test_table_never_outgrows_the_terminal_and_the_other_jobs_are_counted(
     assert rows >= least_rows
     if width > 20:
         assert (f"and {60 - rows} more in flight" in map(str.strip, lines)) == bool(rows)
-
-
-def test_failures_and_notes_are_said_above_the_table_successes_are_not(clock: FakeClock) -> None:
-    live = Live(clock)
-    live.submit(2)
-    end(live, session(5), "not_merged")
-    live.note("the network [bold]is[/bold] away")
-    live.ended(record(session(0)))
-    live.ended(record(session(1), "lost", code="forgotten"))
-    assert live.out.text.splitlines() == [
-        "the network [bold]is[/bold] away",
-        "lost: users/u1/audio/sessions/s1: forgotten: said so",
-    ]
 
 
 class Changing(dict[Any, Any]):

@@ -9,8 +9,7 @@ import pytest
 
 from edge_client.batch.report import TORN, ReportFile, ReportLost, failed_in
 from edge_client.errors import BadUsage
-from tests.unit.edge_client.batch.samples import record, session
-from tests.unit.edge_client.samples import FakeClock
+from tests.unit.edge_client.samples import FakeClock, record, session
 
 
 @pytest.fixture

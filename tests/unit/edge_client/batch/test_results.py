@@ -12,8 +12,7 @@ from edge_client.jobs.outcome import Outcome
 from edge_client.jobs.poll import JobProgress
 from edge_client.jobs.reconcile import End
 from edge_client.jobs.retry_policy import Ending, Result
-from tests.unit.edge_client.batch.samples import claim_of, end, planned, record, session
-from tests.unit.edge_client.samples import FakeClock, claim
+from tests.unit.edge_client.samples import FakeClock, claim, claim_of, end, planned, record, session
 
 HOUR_OF_WAV = 32_000 * 3600
 
@@ -87,16 +86,15 @@ def test_amounts_are_summed_for_people_and_programs(batch: BatchProgress, clock:
     assert (facts["complete"], facts["cost"], facts["requests"]["LIST"]) == (True, 1.05, 102)
 
 
-def test_cost_needs_a_price_and_a_length_that_no_transcript_tells_is_the_claims(
+def test_no_price_is_no_cost_and_the_claim_tells_a_length_that_no_transcript_does(
     clock: FakeClock,
 ) -> None:
-    for price, expected in ((Decimal("0.0005"), Decimal("0.0150")), (None, None)):
-        batch = BatchProgress(clock, price)
-        batch.submitted(session(), claim_of(session(), clock, duration_s=50.0))
-        batch.ended(record(session(), gpu_s=30.0))
-        assert (batch.summary().cost, batch.stats.audio_s) == (expected, 50.0)
-        assert ("cost" in batch.summary().text()) == (price is not None)
-        assert batch.summary().text().startswith("Not complete: 1 succeeded"), "listed or not"
+    batch = BatchProgress(clock)
+    batch.submitted(session(), claim_of(session(), clock, duration_s=50.0))
+    batch.ended(record(session(), gpu_s=30.0))
+    assert (batch.summary().cost, batch.stats.audio_s) == (None, 50.0)
+    assert "cost" not in batch.summary().text()
+    assert batch.summary().text().startswith("Not complete: 1 succeeded"), "listed or not"
 
 
 def test_remaining_time_follows_the_pace_of_the_audio(
