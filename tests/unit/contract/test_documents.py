@@ -85,11 +85,8 @@ def test_a_policy_outside_runpods_limits_is_refused(fields: dict[str, int]) -> N
         ExecutionPolicy.model_validate(fields)
 
 
-def test_final_states_are_told_from_running_ones() -> None:
+def test_final_states_are_told_from_running_ones_and_what_runpod_adds_is_ignored() -> None:
     running = {state for state in JobState if not state.is_final}
     assert running == {JobState.IN_QUEUE, JobState.IN_PROGRESS, JobState.RUNNING}
-
-
-def test_a_status_ignores_what_runpod_adds() -> None:
     status = JobStatus.model_validate({"id": "j", "status": "COMPLETED", "retries": 2})
     assert status.output is None

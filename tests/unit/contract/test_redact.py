@@ -43,15 +43,11 @@ def test_secrets_outside_urls_are_masked(text: str) -> None:
     assert SECRET not in scrub(text)
 
 
-@pytest.mark.parametrize("text", ["sent 5 of 7 bytes? Submit again.", "the end"])
-def test_other_text_stays_as_it_is(text: str) -> None:
-    register("the")  # too short: it would mask words
-    assert scrub(text) == text
-
-
-def test_a_registered_secret_is_masked_wherever_it_is() -> None:
+def test_a_registered_secret_is_masked_wherever_it_is_and_other_text_stays() -> None:
     register("hush-hush-hush")
-    assert scrub("a hush-hush-hush b") == "a *** b"
+    register("the")  # too short: it would mask words
+    text = "sent 5 of 7 bytes? Submit again. the end"
+    assert scrub(f"hush-hush-hush {text}") == f"*** {text}"
 
 
 def test_a_worker_error_is_scrubbed_when_it_is_made() -> None:

@@ -11,6 +11,7 @@ from edge_client.batch.progress import BatchProgress
 from edge_client.batch.types import PlannedAction, PlannedSession, Record
 from edge_client.clock import Clock
 from edge_client.jobs.claim import Claim
+from edge_client.jobs.poll import JobProgress
 from edge_client.services.s3 import ObjectInfo
 from edge_client.session import Session
 from tests.fakes.servers import S3Server
@@ -125,3 +126,12 @@ def end(batch: BatchProgress, which: Session, result: str = "done", **facts: Any
     is_work = result not in ("not_merged", "no_audio")
     batch.stats.listed(planned(which, SUBMIT if is_work else PlannedAction(result)))
     batch.ended(record(which, result, **facts))
+
+
+def start(batch: BatchProgress, clock: Clock, count: int, running: int = 0) -> None:
+    """Submit ``count`` sessions of an hour; the last ``running`` of them run."""
+    for number in range(count):
+        batch.stats.listed(planned(session(number), size=32_000 * 3600))
+        batch.submitted(session(number), claim_of(session(number), clock))
+        state = "running" if number >= count - running else "queued"
+        batch.polled(session(number), JobProgress(state))

@@ -76,8 +76,10 @@ def calls(monkeypatch: pytest.MonkeyPatch, env: dict[str, str], tmp_path: Path) 
     return seen
 
 
-def every_command(s3: S3Server, runpod: RunpodServer) -> None:
-    """Run what there is, so that every call is made that is ever made."""
+def test_policy_allows_what_the_commands_do_and_nothing_else(
+    calls: list[Call], s3: S3Server, runpod: RunpodServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # every command, so that every call is made that is ever made
     runpod.on("/health", Reply({"jobs": {}, "workers": {}}))
     runpod.on("/run", Reply(job("IN_QUEUE")))
     runpod.on("/cancel/job-1", Reply(job("CANCELLED")))
@@ -94,12 +96,6 @@ def every_command(s3: S3Server, runpod: RunpodServer) -> None:
     assert run(["submit", OTHERS[1].prefix]) == 0
     assert Finisher(Edge.load(None)).finish(OTHERS[1]) is None
     assert run(["batch"]) == 0
-
-
-def test_policy_allows_what_the_commands_do_and_nothing_else(
-    calls: list[Call], s3: S3Server, runpod: RunpodServer, capsys: pytest.CaptureFixture[str]
-) -> None:
-    every_command(s3, runpod)
     capsys.readouterr()
     before = len(calls)
     assert run(["policy"]) == 0

@@ -264,7 +264,6 @@ def test_interrupted_batch_submits_no_more_and_leaves_jobs_to_the_next_one(
 @pytest.mark.parametrize(
     ("signals", "level"),
     [
-        ([], ShutdownLevel.NONE),
         ([signal.SIGINT], ShutdownLevel.SUBMIT_NO_MORE),
         ([signal.SIGINT] * 2, ShutdownLevel.LEAVE_NOW),
         ([signal.SIGTERM], ShutdownLevel.LEAVE_SOON),

@@ -29,7 +29,7 @@ from edge_client.batch.types import PlannedAction
 from edge_client.jobs.claim import Attempt
 from edge_client.jobs.poll import JobProgress
 from edge_client.session import Session
-from tests.unit.edge_client.samples import FakeClock, claim_of, end, planned, record, session
+from tests.unit.edge_client.samples import FakeClock, claim_of, end, planned, record, session, start
 
 PREFIX = "users/u1/audio/sessions/s1"
 NASTY = "[bold]\x1b[2J\x9b31m\u202e\nname"
@@ -62,14 +62,6 @@ class Live(LiveProgress):
         self.out, size = Terminal(encoding), {"width": 100, "height": 24} | size
         self.console = Console(file=self.out, force_terminal=True, color_system=None, **size)
         super().__init__(self.console, clock)
-
-    def submit(self, count: int, running: int = 0) -> None:
-        """Submit ``count`` sessions; the last ``running`` of them run."""
-        for number in range(count):
-            self.stats.listed(planned(session(number), size=32_000 * 3600))
-            self.submitted(session(number), claim_of(session(number), self._clock))
-            state = "running" if number >= count - running else "queued"
-            self.polled(session(number), JobProgress(state, None))
 
     def drawn(self) -> list[str]:
         """Draw the table; return all lines so far."""
@@ -181,7 +173,7 @@ def test_table_has_jobs_running_ones_first_counts_below_and_what_did_not_go_well
     clock: FakeClock,
 ) -> None:
     live = Live(clock, width=110)
-    live.submit(5, running=1)
+    start(live, clock, 5, running=1)
     live.stats.listed(planned(session(10)))
     clock.sleep(75)
     live.polled(session(2), JobProgress("running", "transcribe", 40.0, left_s=740))
@@ -209,7 +201,7 @@ def test_table_never_outgrows_the_terminal_and_the_other_jobs_are_counted(
     clock: FakeClock, width: int, height: int, least_rows: int
 ) -> None:
     live = Live(clock, width=width, height=height)
-    live.submit(60, running=50)
+    start(live, clock, 60, running=50)
     lines = live.drawn()
     assert len(lines) <= height
     assert max(cell_len(line) for line in lines) <= width
@@ -235,7 +227,7 @@ class Changing(dict[Any, Any]):
 
 def test_drawing_thread_never_goes_through_what_changes_meanwhile(clock: FakeClock) -> None:
     live = Live(clock)
-    live.submit(4)
+    start(live, clock, 4)
     clock.sleep(60)
     live.ended(record(session(3)))
     for name in ("jobs", "results", "actions", "_open"):
@@ -254,7 +246,7 @@ def test_live_table_waits_for_no_note_and_leaves_stdout_alone(
         redraw = threading.Thread(target=lambda: [drawing.refresh() for _ in range(50)])
         redraw.start()
         for number in range(50):
-            live.submit(3)
+            start(live, clock, 3)
             live.note(f"note {number}")
         redraw.join()
         print("a result")  # noqa: T201 - what is tested

@@ -12,21 +12,12 @@ from edge_client.jobs.outcome import Outcome
 from edge_client.jobs.poll import JobProgress
 from edge_client.jobs.reconcile import End
 from edge_client.jobs.retry_policy import Ending, Result
-from tests.unit.edge_client.samples import FakeClock, claim, claim_of, end, planned, record, session
-
-HOUR_OF_WAV = 32_000 * 3600
+from tests.unit.edge_client.samples import FakeClock, claim_of, end, planned, record, session, start
 
 
 @pytest.fixture
 def batch(clock: FakeClock) -> BatchProgress:
     return BatchProgress(clock, Decimal("0.0005"))
-
-
-def submit(batch: BatchProgress, clock: FakeClock, count: int) -> None:
-    """Submit so many sessions of an hour."""
-    for number in range(count):
-        batch.stats.listed(planned(session(number), size=HOUR_OF_WAV))
-        batch.submitted(session(number), claim_of(session(number), clock))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +42,7 @@ def test_summary_and_exit_code_say_how_sessions_ended(
 
 
 def test_what_is_still_open_is_not_complete(batch: BatchProgress, clock: FakeClock) -> None:
-    submit(batch, clock, 2)
+    start(batch, clock, 2)
     batch.stats.listed(planned(session(2)))
     batch.ended(record(session(0), "in_flight", message="two interrupts"))
     text = batch.summary().text()
@@ -100,7 +91,7 @@ def test_no_price_is_no_cost_and_the_claim_tells_a_length_that_no_transcript_doe
 def test_remaining_time_follows_the_pace_of_the_audio(
     batch: BatchProgress, clock: FakeClock
 ) -> None:
-    submit(batch, clock, 4)
+    start(batch, clock, 4)
     clock.sleep(5)
     batch.ended(record(session(0), audio_s=3600.0))
     assert batch.stats.left_s() is None, "a batch's first seconds say nothing"
@@ -144,6 +135,6 @@ def test_only_what_is_open_is_kept_and_the_first_twenty_that_failed(
 
 def test_record_says_how_the_last_submission_ended_without_secrets() -> None:
     outcome = Outcome(Result.LOST, "gone\nBearer abcdef", ending=Ending.FORGOTTEN)
-    made = record_end(session(), End(outcome, claim()))
+    made = record_end(session(), End(outcome, claim_of(session(), FakeClock())))
     assert (made.result, made.code, made.submissions) == ("lost", "forgotten", ("forgotten",))
     assert made.message == "gone Bearer ***"

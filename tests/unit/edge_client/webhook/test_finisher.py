@@ -17,10 +17,11 @@ from tests.unit.edge_client.samples import NOW, SESSION, job, transcript
 
 WEBHOOK = "https://h.example/hooks/0123456789abcdef/{session}"
 Finish = Callable[..., list[float]]
+Log = pytest.LogCaptureFixture
 
 
 @pytest.fixture
-def finish(scene: Scene, caplog: pytest.LogCaptureFixture) -> Finish:
+def finish(scene: Scene, caplog: Log) -> Finish:
     """Call about a session, the scene's, until there is nothing more to do; return the pauses."""
     caplog.set_level(logging.INFO, "edge_client.webhook")
     scene.held(wanted={"wishes": {"language": "de"}, "webhook": WEBHOOK})
@@ -36,9 +37,7 @@ def finish(scene: Scene, caplog: pytest.LogCaptureFixture) -> Finish:
     return finish
 
 
-def test_status_that_lags_behind_its_callback_is_waited_for(
-    scene: Scene, finish: Finish, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_status_that_lags_is_waited_for(scene: Scene, finish: Finish, caplog: Log) -> None:
     scene.runpod.on("/status/job-1", Reply(job("IN_PROGRESS")), undelivered())
     assert len(finish()) == 1
     assert scene.s3.objects[SESSION.result_key].body == transcript()
@@ -49,7 +48,7 @@ def test_status_that_lags_behind_its_callback_is_waited_for(
 
 
 @pytest.mark.parametrize(
-    ("status", "has_transcript", "pauses"),
+    ("status", "is_done", "pauses"),
     [
         (job("COMPLETED"), True, 0),
         (GONE, True, 2),  # three looks prove an absence
@@ -57,25 +56,20 @@ def test_status_that_lags_behind_its_callback_is_waited_for(
     ],
 )
 def test_session_that_is_done_or_whose_job_still_runs_costs_looks_and_changes_nothing(
-    scene: Scene,
-    finish: Finish,
-    status: Any,
-    has_transcript: bool,
-    pauses: int,
-    caplog: pytest.LogCaptureFixture,
+    scene: Scene, finish: Finish, status: Any, is_done: bool, pauses: int, caplog: Log
 ) -> None:
-    if has_transcript:
+    if is_done:
         scene.store_result()
     scene.ends(status)
     before = dict(scene.s3.objects)
     assert len(finish()) == pauses
     assert sum(scene.clock.slept) < 10
     assert (scene.s3.objects, scene.posts) == (before, [])
-    assert ("left alone" in caplog.text) is not has_transcript
+    assert ("left alone" in caplog.text) is not is_done
 
 
 def test_failed_job_is_submitted_again_after_its_pause_with_its_webhook(
-    scene: Scene, finish: Finish, caplog: pytest.LogCaptureFixture
+    scene: Scene, finish: Finish, caplog: Log
 ) -> None:
     runs = [Reply(job("IN_PROGRESS"))] * (LOOKS - 1)  # the pause is no look
     away = Reply(failed(FailureCode.STORAGE_UNAVAILABLE))
@@ -92,9 +86,7 @@ def test_failed_job_is_submitted_again_after_its_pause_with_its_webhook(
     assert "job job-2 replaced it" in caplog.text
 
 
-def test_session_without_a_living_claim_is_noted_and_left_alone(
-    scene: Scene, finish: Finish, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_session_without_a_living_claim_is_left(scene: Scene, finish: Finish, caplog: Log) -> None:
     scene.held(expires_at=NOW - timedelta(hours=1))
     scene.s3.put(Session("u1", "other").claim_key, b"not a claim")
     before = dict(scene.s3.objects)
