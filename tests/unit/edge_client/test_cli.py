@@ -39,14 +39,10 @@ def finishing(s3: S3Server, runpod: RunpodServer, recording: None) -> None:
 def test_submit_and_wait_prints_the_summary(capsys: Capture) -> None:
     assert run(["submit", "s1", "--wait"]) == 0
     out, err = capsys.readouterr()
-    assert out == (
-        f"done: {SESSION}\n"
-        "  4,447.5 s of audio (en), in 0.5 s\n"
-        "  1,117 segments, 2 speakers\n"
-        "  warnings: DIARIZATION_FAILED\n"
-        f"  s3://recordings/{SESSION.result_key} ({len(transcript())} bytes)\n"
-        f"  read it: edge-client render {SESSION} --format txt\n"
-    )
+    first, *_, warnings, at, read_it = out.splitlines()
+    assert (first, warnings) == (f"done: {SESSION}", "  warnings: DIARIZATION_FAILED")
+    assert at == f"  s3://recordings/{SESSION.result_key} ({len(transcript())} bytes)"
+    assert f"edge-client render {SESSION}" in read_it
     assert err.splitlines()[1:] == ["completed"]
     assert run(["wait", "s1", "--json"]) == 0
     out, err = capsys.readouterr()
@@ -69,9 +65,7 @@ def test_failed_job_exits_1_with_its_code_and_an_incomplete_transcript_says_so(
     assert "warning: the transcript was too large to travel whole" in capsys.readouterr().out
 
 
-def test_options_become_the_jobs_input(
-    runpod: RunpodServer, recording: None, capsys: Capture
-) -> None:
+def test_options_are_the_jobs_input(runpod: RunpodServer, recording: None, capsys: Capture) -> None:
     texts = {"language": "de", "initial_prompt": "p", "hotwords": "h"}
     counts = {"num_speakers": 2, "min_speakers": 1, "max_speakers": 3}
     options = [f"--{name.replace('_', '-')}={value}" for name, value in (texts | counts).items()]
@@ -161,9 +155,7 @@ def test_unexpected_error_is_one_line_and_ctrl_c_tells_how_to_resume(
 
 
 @pytest.mark.usefixtures("recording")
-def test_presign_makes_no_call_and_render_prints_the_transcript(
-    s3: S3Server, capsys: Capture
-) -> None:
+def test_presign_calls_nobody_and_render_prints_transcripts(s3: S3Server, capsys: Capture) -> None:
     assert run(["presign", SESSION.prefix, "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["result_headers"] == {"Content-Type": "application/json"}

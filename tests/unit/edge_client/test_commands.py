@@ -11,8 +11,6 @@ from tests.unit.edge_client.jobs.scene import GONE, Scene
 from tests.unit.edge_client.samples import SESSION, job
 
 JOB = "3c8eaa87-22c0-47f7-b4ff-da4a0ffcb40e-u1"
-
-
 PROGRESS = {"stage": "align", "percent": 70, "updated_at": "2026-11-01T12:00:00Z"}
 ENDED = {
     "ended": "AUDIO_UNREADABLE: no audio in it",
@@ -29,9 +27,7 @@ ENDED = {
         ({"job_id": None}, None, "unknown", "answer not known"),
     ],
 )
-def test_session_is_described_with_its_job(
-    scene: Scene, held: dict[str, Any], last: Any, state: str, said: str
-) -> None:
+def test_session_is_described(scene: Scene, held: Any, last: Any, state: str, said: str) -> None:
     scene.held(**held)
     if last is not None:
         scene.ends(last)

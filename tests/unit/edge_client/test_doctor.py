@@ -48,9 +48,7 @@ def test_wrong_clock_and_region_are_noticed(checks: Checks, edge: Edge) -> None:
     assert "set AWS_REGION=eu-west-1" in checks()["bucket"].detail
 
 
-def test_refused_bucket_leaves_the_rest_unlooked(
-    checks: Checks, s3: S3Server, runpod: RunpodServer
-) -> None:
+def test_refused_bucket_hides_the_rest(checks: Checks, s3: S3Server, runpod: RunpodServer) -> None:
     s3.refuse = lambda method, key: (403, "AccessDenied")
     runpod.on("/health", Reply(status=404))
     found = {name: check.ok for name, check in checks().items()}

@@ -10,9 +10,7 @@ from edge_client.session import Session
 from tests.fakes.servers import S3Server
 
 
-def test_prefix_is_taken_as_it_is_without_a_call_and_others_are_refused(
-    edge: Edge, s3: S3Server
-) -> None:
+def test_prefix_is_taken_without_a_call_and_others_are_refused(edge: Edge, s3: S3Server) -> None:
     session = edge.session("users/u 1/audio/sessions/ä+%41/")
     assert session.audio_key == "users/u 1/audio/sessions/ä+%41/audio.wav"
     whole = "users/u1/audio/sessions/"

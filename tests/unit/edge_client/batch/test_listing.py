@@ -88,9 +88,7 @@ def test_every_session_comes_once(keys: set[str], order: listing.Order, page_key
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_calls_are_the_fewest_there_can_be_and_other_things_are_jumped_over(
-    order: listing.Order,
-) -> None:
+def test_calls_are_the_fewest_and_other_things_are_jumped_over(order: listing.Order) -> None:
     for sizes in ([10] * 30, [290] + [1] * 10, [1] * 300):
         keys = set().union(*(recordings(f"u{user}", size) for user, size in enumerate(sizes)))
         bucket = DictBucket(keys, order, page_keys=10)

@@ -169,9 +169,7 @@ def test_full_disk_is_said_once_and_does_not_end_the_batch(clock: FakeClock) -> 
     assert (summary.succeeded, summary.exit_code) == (3, 1)
 
 
-def test_table_has_jobs_running_ones_first_counts_below_and_what_did_not_go_well_above(
-    clock: FakeClock,
-) -> None:
+def test_table_has_running_jobs_first_counts_below_and_what_failed_above(clock: FakeClock) -> None:
     live = Live(clock, width=110)
     start(live, clock, 5, running=1)
     live.stats.listed(planned(session(10)))

@@ -44,9 +44,7 @@ def test_line_is_written_at_once_for_the_owner_alone_and_two_runs_share_a_file(
 
 
 @pytest.mark.parametrize("cut", [1, 2, 30, 59])
-def test_torn_line_is_marked_by_the_next_run_and_read_past(
-    path: Path, clock: FakeClock, cut: int
-) -> None:
+def test_torn_line_is_marked_later_and_read_past(path: Path, clock: FakeClock, cut: int) -> None:
     write(path, clock, (1, "failed"), (2, "failed"))
     os.truncate(path, path.stat().st_size - cut)
     is_whole_after_all = cut == 1
@@ -72,9 +70,7 @@ def test_line_that_is_not_whole_is_lost_and_marked(
     assert failed(path) == ["s2"]
 
 
-def test_last_line_of_a_session_says_whether_it_is_tried_again(
-    path: Path, clock: FakeClock
-) -> None:
+def test_last_line_of_a_session_says_if_it_is_tried_again(path: Path, clock: FakeClock) -> None:
     good = ["done", "skipped", "not_merged", "no_audio"]
     write(path, clock, *enumerate([*good, "failed", "in_flight", "refused", "of later"]))
     assert failed(path) == ["s4", "s5", "s6", "s7"]
@@ -82,9 +78,7 @@ def test_last_line_of_a_session_says_whether_it_is_tried_again(
     assert failed(path) == ["s6", "s7", "s0", "s5"]
 
 
-def test_file_or_line_that_cannot_be_used_is_a_usage_error(
-    path: Path, tmp_path: Path, clock: FakeClock
-) -> None:
+def test_file_or_line_that_cannot_be_used_is_a_usage_error(path: Path, clock: FakeClock) -> None:
     write(path, clock, (1, "failed"))
     good, elsewhere = path.read_bytes(), b'{"session": "elsewhere", "result": "failed"}'
     for line in (b"not json", b'{"result": "failed"}', elsewhere, good[:20], b"\xff\xfe", b""):
@@ -93,6 +87,6 @@ def test_file_or_line_that_cannot_be_used_is_a_usage_error(
             failed_in(path)
     for where in ("missing/report", "."):
         with pytest.raises(BadUsage, match="give a file that can be written"):
-            ReportFile(tmp_path / where, clock)
+            ReportFile(path.parent / where, clock)
     with pytest.raises(BadUsage, match="No such file or directory: give the FILE"):
-        failed_in(tmp_path / "none")
+        failed_in(path.parent / "none")

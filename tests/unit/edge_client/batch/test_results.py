@@ -77,7 +77,7 @@ def test_amounts_are_summed_for_people_and_programs(batch: BatchProgress, clock:
     assert (facts["complete"], facts["cost"], facts["requests"]["LIST"]) == (True, 1.05, 102)
 
 
-def test_no_price_is_no_cost_and_the_claim_tells_a_length_that_no_transcript_does(
+def test_no_price_is_no_cost_and_a_length_without_transcript_is_the_claims(
     clock: FakeClock,
 ) -> None:
     batch = BatchProgress(clock)
@@ -88,9 +88,7 @@ def test_no_price_is_no_cost_and_the_claim_tells_a_length_that_no_transcript_doe
     assert batch.summary().text().startswith("Not complete: 1 succeeded"), "listed or not"
 
 
-def test_remaining_time_follows_the_pace_of_the_audio(
-    batch: BatchProgress, clock: FakeClock
-) -> None:
+def test_time_left_follows_the_pace_of_the_audio(batch: BatchProgress, clock: FakeClock) -> None:
     start(batch, clock, 4)
     clock.sleep(5)
     batch.ended(record(session(0), audio_s=3600.0))
@@ -115,9 +113,7 @@ def test_work_done_before_this_run_does_not_count_for_its_pace(clock: FakeClock)
     assert batch.stats.left_s() == pytest.approx(240.0)
 
 
-def test_only_what_is_open_is_kept_and_the_first_twenty_that_failed(
-    batch: BatchProgress, clock: FakeClock
-) -> None:
+def test_only_open_jobs_and_twenty_failed_are_kept(batch: BatchProgress, clock: FakeClock) -> None:
     for number in range(3000):
         put = session(number)
         batch.stats.listed(planned(put))

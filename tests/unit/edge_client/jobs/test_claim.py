@@ -23,9 +23,7 @@ def test_of_two_boxes_one_is_told_that_it_lost(edge: Edge) -> None:
         claims.store(edge.bucket, SESSION, claim(request_id="r3"), first)
 
 
-def test_foreign_object_is_held_without_a_claim_and_newer_fields_are_ignored(
-    edge: Edge, s3: S3Server
-) -> None:
+def test_foreign_object_is_no_claim_and_newer_fields_are_ignored(edge: Edge, s3: S3Server) -> None:
     newer = claim().model_dump_json().replace("{", '{"attempt": 3, ', 1).encode()
     for body in (b"", b"{}", b'{"version": 2}', b"\xff", newer):
         s3.put(SESSION.claim_key, body)

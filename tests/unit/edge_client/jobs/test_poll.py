@@ -54,9 +54,7 @@ def test_pauses_grow_from_one_to_ten_seconds_with_jitter_or_follow_the_estimated
     assert [interval.next_s(left) for left in (600.0, 60.0, 8.0, 0.1)] == [30.0, 15.0, 2.0, 1.0]
 
 
-def test_job_that_leaves_the_queue_is_looked_at_often_again_until_its_end(
-    watcher: Watcher,
-) -> None:
+def test_job_that_leaves_the_queue_is_looked_at_often_again_until_its_end(watcher: Watcher) -> None:
     assert watcher.watch([QUEUED] * 12 + [RUNNING] * 2 + [DONE]) is DONE
     states = [seen.state for seen in watcher.shown[11:]]
     assert states == ["queued", "running", "running", "completed"]
@@ -124,8 +122,6 @@ def test_what_is_shown_has_the_estimate(watcher: Watcher) -> None:
         ([(0, 0), (50, 50), (900, 51)], 0.0),  # late: never negative
     ],
 )
-def test_estimate_of_the_time_left(
-    looks: list[tuple[float, float | None]], left_s: float | None
-) -> None:
+def test_estimated_time_left(looks: list[tuple[float, float | None]], left_s: float | None) -> None:
     estimate = poll.Estimate()
     assert [estimate.left_s(now_s, percent) for now_s, percent in looks][-1] == left_s

@@ -63,9 +63,7 @@ def test_attempts_are_bounded_and_then_reported_once(out: Scene) -> None:
     ("code", "result"),
     [(FailureCode.AUDIO_UNREADABLE, Result.FAILED), (FailureCode.AUDIO_NOT_FOUND, Result.SKIPPED)],
 )
-def test_what_no_second_job_mends_is_reported(
-    out: Scene, code: FailureCode, result: Result
-) -> None:
+def test_what_no_other_job_mends_is_reported(out: Scene, code: FailureCode, result: Result) -> None:
     out.ends(failed(code))
     assert (out.go().result, out.posts) == (result, [])
     assert out.stored().ended == f"{code}: it failed"
@@ -214,9 +212,7 @@ def test_timeout_ends_waiting_and_pauses(out: Scene, last: Any, said: str) -> No
     assert out.posts == []
 
 
-def test_transcript_that_is_there_needs_no_status_and_neither_recording_nor_claim(
-    scene: Scene,
-) -> None:
+def test_stored_transcript_needs_no_status_and_neither_recording_nor_claim(scene: Scene) -> None:
     with pytest.raises(ClaimConflict, match=f"edge-client submit {SESSION}"):
         scene.go()
     scene.store_result()

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from bucketscribe_contract import (
-    FAILURES,
     Action,
     FailureCode,
     JobFailure,
@@ -102,7 +101,6 @@ def test_other_endings_do_not_use_up_a_try() -> None:
 def test_action_of_the_wire_decides_not_our_own_list() -> None:
     """A newer worker may know better what helps."""
     failure = JobFailure.of(FailureCode.AUDIO_UNREADABLE, "", Stage.DECODE)
-    assert FAILURES[failure.code] is Action.REPORT
     newer = failure.model_copy(update={"action": Action.SUBMIT_AGAIN})
     assert next_step(newer, (), LIMITS).kind is StepKind.SUBMIT
 

@@ -31,9 +31,7 @@ def test_new_session_is_claimed_then_posted_once_in_six_calls(scene: Scene) -> N
     assert len(scene.s3.calls) + len(scene.runpod.calls) == 6
 
 
-def test_done_session_is_submitted_by_force_alone_and_one_without_recording_never(
-    scene: Scene,
-) -> None:
+def test_done_session_needs_force_and_one_without_recording_is_refused(scene: Scene) -> None:
     recording = scene.s3.objects.pop(SESSION.audio_key)
     with pytest.raises(errors.AudioNotFound, match="no recording"):
         scene.submit()

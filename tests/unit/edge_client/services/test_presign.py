@@ -129,9 +129,7 @@ def test_keys_that_may_end_sooner_are_noticed_and_those_that_ended_not_configure
         connection(monkeypatch, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
 
 
-def test_end_of_fetched_keys_comes_from_botocore_which_renews_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_end_of_fetched_keys_comes_from_botocore_and_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Botocore keeps it in a private attribute: this fails if a new version moves it."""
     now = datetime.now(UTC)
     renewed: dict[str, Any] = {"access_key": "AK2", "secret_key": "SK2", "token": "token2"}
@@ -193,7 +191,7 @@ UNKNOWN = wav(3)[:40] + bytes(4) + wav(3)[44:]
 
 
 @pytest.mark.parametrize(
-    ("head", "object_bytes", "duration_s", "is_estimate"),
+    ("head", "size", "duration_s", "is_estimate"),
     [
         (wav(2.5)[:65536], len(wav(2.5)), 2.5, False),
         (UNKNOWN, len(wav(3)), 3.0, False),  # the writer did not know: the object says
@@ -203,7 +201,5 @@ UNKNOWN = wav(3)[:40] + bytes(4) + wav(3)[44:]
         (b"OggS", 5_000_000_000, presign.MAX_ESTIMATE_S, True),  # stays submittable
     ],
 )
-def test_length_of_a_recording(
-    head: bytes, object_bytes: int, duration_s: float, is_estimate: bool
-) -> None:
-    assert presign.recording_length(head, object_bytes) == presign.Length(duration_s, is_estimate)
+def test_length_of_recording(head: bytes, size: int, duration_s: float, is_estimate: bool) -> None:
+    assert presign.recording_length(head, size) == presign.Length(duration_s, is_estimate)

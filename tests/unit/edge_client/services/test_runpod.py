@@ -154,9 +154,7 @@ def test_health_counts_as_status_and_other_kinds_go_on(
     assert clock.slept == [1.0]
 
 
-def test_cancel_is_posted_once_and_a_job_id_cannot_leave_its_path(
-    api: RunpodApi, runpod: RunpodServer
-) -> None:
+def test_cancel_is_posted_once_and_job_ids_are_quoted(api: RunpodApi, runpod: RunpodServer) -> None:
     runpod.on("/cancel/job-1", Reply(status=503))
     with pytest.raises(errors.Unreachable):
         api.cancel("job-1")

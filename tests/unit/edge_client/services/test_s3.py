@@ -22,9 +22,7 @@ def test_objects_come_back_with_their_description(edge: Edge, s3: S3Server) -> N
     assert edge.bucket.read_head("empty", 4) == (b"", edge.bucket.head("empty"))
 
 
-def test_create_and_replace_overwrite_nothing_that_they_do_not_know(
-    edge: Edge, s3: S3Server
-) -> None:
+def test_create_and_replace_overwrite_nothing_unknown(edge: Edge, s3: S3Server) -> None:
     etag = edge.bucket.create("k", b"1")
     with pytest.raises(PreconditionFailed):
         edge.bucket.create("k", b"2")
@@ -68,9 +66,7 @@ ODD_NAMES = ("a b", "ü+1", "50%20", "line\nbreak", "<&>", "\x0b", "n" * 200)
 
 
 @pytest.mark.parametrize("page_keys", [1, 1000])
-def test_listed_objects_are_those_that_head_describes(
-    edge: Edge, s3: S3Server, page_keys: int
-) -> None:
+def test_listed_objects_are_as_head_tells(edge: Edge, s3: S3Server, page_keys: int) -> None:
     s3.page_keys = page_keys
     for name in ODD_NAMES:
         s3.put(f"p/{name}", name.encode())

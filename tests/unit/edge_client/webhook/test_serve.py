@@ -86,9 +86,7 @@ def test_server_that_ends_by_itself_is_an_error_and_a_public_address_wants_a_pro
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_cuts_pauses_short_and_a_second_one_acts_as_it_would_without_us(
-    number: signal.Signals,
-) -> None:
+def test_signal_cuts_pauses_short_and_a_second_acts_as_without_us(number: signal.Signals) -> None:
     stop, before = threading.Event(), signal.getsignal(number)
     sleep = serve._until(stop)
     sleep(0.001)

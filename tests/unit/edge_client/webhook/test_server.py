@@ -64,9 +64,7 @@ def path_of(session: Session, secret: str = SECRET, mount: str = "/hooks") -> st
     ("name", "mount"),
     [("s1", ""), ("ses sion+%41 ü", "/hooks"), ("a?b#c&d=e", "/a/b"), ("..", "/hooks")],
 )
-def test_call_with_the_secret_takes_the_session_in_if_there_is_room(
-    call: Call, desk: Mock, name: str, mount: str
-) -> None:
+def test_right_secret_takes_in_what_fits(call: Call, desk: Mock, name: str, mount: str) -> None:
     session = Session("u 1", name)
     decoded = f"{mount}/{SECRET}/" + "/".join(map(quote, session.prefix.split("/")))
     for path in (path_of(session, mount=mount), decoded):  # a proxy may decode the slashes
@@ -88,9 +86,7 @@ def test_call_with_the_secret_takes_the_session_in_if_there_is_room(
         ("POST", f"/?{SECRET}/{quote(SESSION.prefix, safe='')}"),
     ],
 )
-def test_wrong_secret_is_answered_as_any_unknown_path(
-    call: Call, desk: Mock, method: str, path: str
-) -> None:
+def test_wrong_secret_is_an_unknown_path(call: Call, desk: Mock, method: str, path: str) -> None:
     unknown = call("/unknown/path")
     answer = call(path, method=method)
     for seen in (unknown, answer):
@@ -111,9 +107,7 @@ def test_wrong_secret_is_answered_before_the_body_is_sent(server: Server) -> Non
     [f"/hooks/{SECRET}", f"/hooks/{SECRET}/users/u1/audio/sessions", path_of(LONGEST)],
     ids=["none", "half", "longer than any key"],
 )
-def test_url_without_session_is_explained_to_who_knows_the_secret(
-    call: Call, desk: Mock, path: str
-) -> None:
+def test_missing_session_is_told_to_who_knows_the_secret(call: Call, desk: Mock, path: str) -> None:
     status, _, body = call(path)
     assert (status, desk.called) == (400, False)
     assert b"{session}" in body
@@ -180,9 +174,7 @@ def test_weak_or_unfit_secret_is_refused_without_showing_it(value: str) -> None:
     assert value not in str(caught.value)
 
 
-def test_every_segment_is_compared_in_constant_time_whatever_it_is(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_every_segment_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     compare = Mock(wraps=hmac.compare_digest)
     monkeypatch.setattr(hmac, "compare_digest", compare)
     for segments in (["", SECRET, "x"], ["", "0" * 24, "x"], ["", "", ""]):
@@ -191,9 +183,7 @@ def test_every_segment_is_compared_in_constant_time_whatever_it_is(
         assert [list(map(len, called.args)) for called in compare.mock_calls] == [[32, 32]] * 3
 
 
-def test_secret_is_that_of_the_file_else_of_the_setting_and_a_fresh_one_is_hidden(
-    tmp_path: Path,
-) -> None:
+def test_secret_is_the_files_else_the_settings_and_a_fresh_one_is_hidden(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     for absent in (None, file):
         with pytest.raises(NotConfigured, match="edge-client webhook secret"):
