@@ -30,12 +30,10 @@ def section(service: Path) -> configparser.SectionProxy:
 
 
 def exec_start(service: Path) -> str:
-    """Return what a service runs."""
     return section(service)["ExecStart"]
 
 
 def analyze(*arguments: str) -> str:
-    """Return what `systemd-analyze` complains about."""
     command = [str(ANALYZE), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stderr + (done.stdout if done.returncode else "")

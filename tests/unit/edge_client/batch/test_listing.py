@@ -2,7 +2,6 @@
 
 import threading
 from collections import Counter
-from datetime import UTC, datetime
 from functools import partial
 from itertools import chain, islice
 
@@ -18,8 +17,8 @@ from edge_client.services.s3 import Bucket, ObjectInfo, Page
 from edge_client.session import Session
 from tests.fakes import listing
 from tests.fakes.servers import S3Server
+from tests.unit.edge_client.samples import NOW
 
-AT = datetime(2026, 11, 1, tzinfo=UTC)
 ORDERS = (listing.bytewise, listing.by_folders)
 ALL = Filter()
 
@@ -36,7 +35,7 @@ class DictBucket(Bucket):
         """Return a page."""
         self.calls += 1
         keys, _, more = listing.page_of(self.keys, self.order, prefix, after, "", self.page_keys)
-        return Page(tuple(ObjectInfo(key, '"e"', 1, AT) for key in keys), more)
+        return Page(tuple(ObjectInfo(key, '"e"', 1, NOW) for key in keys), more)
 
 
 def recordings(user: str, count: int) -> set[str]:

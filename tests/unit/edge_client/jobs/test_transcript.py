@@ -26,15 +26,8 @@ from tests.unit.edge_client.samples import SESSION, claim, transcript
 
 def test_transcript_of_the_contract_is_read_and_what_a_newer_worker_adds_ignored() -> None:
     body = transcript(warnings=["NEW_ONE"], new_field=1)
-    assert parse(body).delivered(len(body)) == Delivered(
-        segments_count=1,
-        speakers_count=1,
-        duration_seconds=2.0,
-        processing_time_seconds=0.5,
-        language="en",
-        warnings=("NEW_ONE",),
-        bytes=len(body),
-    )
+    delivered = Delivered(1, 1, 2.0, 0.5, "en", ("NEW_ONE",), len(body))
+    assert parse(body).delivered(len(body)) == delivered
     segments = [{"start": 0.5, "end": 3, "text": " Hi", "speaker": "SPEAKER_01"}]  # WhisperX's
     read = parse(json.dumps({"segments": segments, "language": "en"}).encode())
     assert (read.speakers, read.duration_s, read.request_id) == (("SPEAKER_01",), 3.0, None)
