@@ -99,9 +99,7 @@ def test_limit_is_said_and_the_exit_code_tells_of_refusals(edge: Edge, full: S3S
     assert "--limit" not in printed(edge, limit=20)
 
 
-def test_recording_that_cannot_be_read_ends_it_and_one_that_is_gone_is_estimated(
-    edge: Edge, s3: S3Server
-) -> None:
+def test_unreadable_recording_ends_it_and_a_lost_one_is_estimated(edge: Edge, s3: S3Server) -> None:
     s3.put(Session("u", "s").audio_key, bytes(64_000))
     s3.refuse = lambda method, key: (404, "NoSuchKey") if key.endswith("audio.wav") else None
     (line, _) = lines(edge)

@@ -69,9 +69,7 @@ class Live(LiveProgress):
         return self.out.text.splitlines()
 
 
-def test_log_has_a_line_for_each_submission_end_and_note_and_counts_every_half_minute(
-    clock: FakeClock,
-) -> None:
+def test_log_has_submissions_ends_notes_and_counts_every_half_minute(clock: FakeClock) -> None:
     out = io.StringIO()
     batch = PlainProgress(out, clock)
     batch.submitted(session(), claim_of(session(), clock))
@@ -103,9 +101,7 @@ def test_log_has_a_line_for_each_submission_end_and_note_and_counts_every_half_m
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp437"])
 @pytest.mark.parametrize("width", [None, 50, 120])
-def test_names_and_messages_are_safe_on_every_stream(
-    clock: FakeClock, encoding: str, width: int | None
-) -> None:
+def test_text_is_safe_on_every_stream(clock: FakeClock, encoding: str, width: int | None) -> None:
     live, out = Live(clock, encoding, width=width or 100), Terminal(encoding)
     batch = live if width else PlainProgress(out, clock)
     batch.stats.listed(planned(ODD))

@@ -77,9 +77,7 @@ def test_amounts_are_summed_for_people_and_programs(batch: BatchProgress, clock:
     assert (facts["complete"], facts["cost"], facts["requests"]["LIST"]) == (True, 1.05, 102)
 
 
-def test_no_price_is_no_cost_and_a_length_without_transcript_is_the_claims(
-    clock: FakeClock,
-) -> None:
+def test_no_price_is_no_cost_a_length_without_transcript_is_the_claims(clock: FakeClock) -> None:
     batch = BatchProgress(clock)
     batch.submitted(session(), claim_of(session(), clock, duration_s=50.0))
     batch.ended(record(session(), gpu_s=30.0))

@@ -76,9 +76,7 @@ def test_what_no_other_job_mends_is_reported(out: Scene, code: FailureCode, resu
         (job("TIMED_OUT"), 8000),
     ],
 )
-def test_job_and_urls_that_were_too_short_are_given_twice_the_time(
-    out: Scene, end: Any, timeout_s: int
-) -> None:
+def test_job_and_urls_too_short_get_twice_the_time(out: Scene, end: Any, timeout_s: int) -> None:
     out.held(execution_timeout_s=4000)
     out.ends(end)
     out.done_by(2)

@@ -180,9 +180,7 @@ def test_keys_that_end_early_are_said_and_shorten_everything_or_nothing_is_claim
     assert body["policy"]["ttl"] == min(7800, left_s) * 1000
 
 
-def test_claim_keeps_what_was_asked_for_and_no_url_and_over_two_kilobytes_are_said(
-    scene: Scene,
-) -> None:
+def test_claim_keeps_the_wishes_and_no_url_and_over_two_kilobytes_are_said(scene: Scene) -> None:
     prompt = "x" * 2000
     scene.submit(webhook="https://edge.example.com/h", progress_file=True, initial_prompt=prompt)
     assert "over our 2 KB" in scene.said[0]

@@ -141,9 +141,7 @@ def test_health_answers(call: Call) -> None:
     assert "server" not in headers  # nobody needs to know what runs here
 
 
-def test_no_log_line_holds_the_secret_or_a_path(
-    call: Call, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_no_log_line_has_the_secret_or_a_path(call: Call, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "edge_client.webhook")
     forged = path_of(Session("u", "s\nERROR forged"))
     for path in (path_of(SESSION), forged, f"/hooks/{SECRET}", path_of(SESSION, SECRET + "1")):
