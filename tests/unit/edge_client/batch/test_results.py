@@ -84,6 +84,9 @@ def test_no_price_is_no_cost_a_length_without_transcript_is_the_claims(clock: Fa
     assert (batch.summary().cost, batch.stats.audio_s) == (None, 50.0)
     assert "cost" not in batch.summary().text()
     assert batch.summary().text().startswith("Not complete: 1 succeeded"), "listed or not"
+    batch = BatchProgress(clock, Decimal("0.0005"))
+    batch.ended(record(session(), gpu_s=30.0))
+    assert batch.summary().cost == Decimal("0.0150")  # less than one is not rounded to cents
 
 
 def test_time_left_follows_the_pace_of_the_audio(batch: BatchProgress, clock: FakeClock) -> None:
