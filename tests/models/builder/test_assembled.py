@@ -13,16 +13,11 @@ from builder.pins import PackageProfile
 def test_profile_json_says_where_everything_is_and_came_from(models_dir: Path) -> None:
     """The worker finds models by this file alone."""
     document = json.loads((models_dir / "profile.json").read_text())
-    assert document["whisper"] == {
-        "default": "tiny.en",
-        "models": {"tiny.en": {"path": "whisper/tiny.en", "languages": ["en"]}},
-    }
+    whisper = {"path": "whisper/tiny.en", "languages": ["en"]}
+    assert document["whisper"] == {"default": "tiny.en", "models": {"tiny.en": whisper}}
     assert document["vad"]["path"] == "vad/pytorch_model.bin"
-    assert document["align"]["en"] == {
-        "path": "align/en",
-        "name": "align-en-tiny",
-        "kind": "huggingface",
-    }
+    english = {"path": "align/en", "name": "align-en-tiny", "kind": "huggingface"}
+    assert document["align"]["en"] == english
     assert document["diarization"]["path"] == "diarization"
     paths = ["whisper/tiny.en", "vad/pytorch_model.bin", "align/en", "diarization", "nltk_data"]
     assert all((models_dir / path).exists() for path in paths)
