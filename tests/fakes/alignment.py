@@ -75,12 +75,7 @@ def torchaudio_model(mode: str = "group_norm") -> nn.Module:
 
 def transformers_model(norm: str, n_labels: int = 32, attention: str = "sdpa") -> nn.Module:
     """A small model of transformers', with random weights that give uneven emissions."""
-    shape: dict[str, Any] = {
-        "conv_dim": [c for c, _, _ in CONVOLUTIONS],
-        "conv_kernel": [k for _, k, _ in CONVOLUTIONS],
-        "conv_stride": [s for _, _, s in CONVOLUTIONS],
-        "num_feat_extract_layers": len(CONVOLUTIONS),
-    }
+    widths, kernels, strides = zip(*CONVOLUTIONS, strict=True)
     config = Wav2Vec2Config(
         vocab_size=n_labels,
         hidden_size=32,
@@ -92,7 +87,9 @@ def transformers_model(norm: str, n_labels: int = 32, attention: str = "sdpa") -
         feat_extract_norm=norm,
         do_stable_layer_norm=norm == "layer",
         attn_implementation=attention,
-        **shape,
+        conv_dim=widths,
+        conv_kernel=kernels,
+        conv_stride=strides,
     )
     model = Wav2Vec2ForCTC(config).eval()
     model.lm_head.weight.data *= 100
