@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 import nltk.data
 import pytest
@@ -76,12 +75,7 @@ def torchaudio_model(mode: str = "group_norm") -> nn.Module:
 
 def transformers_model(norm: str, n_labels: int = 32, attention: str = "sdpa") -> nn.Module:
     """A small model of transformers', with random weights that give uneven emissions."""
-    shape: dict[str, Any] = {
-        "conv_dim": [c for c, _, _ in CONVOLUTIONS],
-        "conv_kernel": [k for _, k, _ in CONVOLUTIONS],
-        "conv_stride": [s for _, _, s in CONVOLUTIONS],
-        "num_feat_extract_layers": len(CONVOLUTIONS),
-    }
+    widths, kernels, strides = zip(*CONVOLUTIONS, strict=True)
     config = Wav2Vec2Config(
         vocab_size=n_labels,
         hidden_size=32,
@@ -93,36 +87,18 @@ def transformers_model(norm: str, n_labels: int = 32, attention: str = "sdpa") -
         feat_extract_norm=norm,
         do_stable_layer_norm=norm == "layer",
         attn_implementation=attention,
-        **shape,
+        conv_dim=widths,
+        conv_kernel=kernels,
+        conv_stride=strides,
     )
     model = Wav2Vec2ForCTC(config).eval()
     model.lm_head.weight.data *= 100
     return model
 
 
-@contextmanager
-def hooked(module: nn.Module, hook: Callable[..., None]) -> Iterator[None]:
-    """Call the hook before every forward pass."""
-    handle = module.register_forward_pre_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def _splitters_kept() -> Iterator[None]:
-    """Keep whisperx from reading its sentence splitter for every segment anew: it takes long."""
-    load = stock.nltk_load
-    stock.nltk_load = _kept()
-    try:
-        yield
-    finally:
-        stock.nltk_load = load
-
-
 @cache
-def _kept() -> Any:
+def _splitters() -> Any:
+    """What whisperx reads its sentence splitter with, for every segment anew: that takes long."""
     nltk.data.clear_cache()  # another test may have read another folder's tables
     return cache(nltk.data.load)
 
@@ -133,7 +109,7 @@ def stock_sentences(
     """Align one segment with whisperx; none where it raises, or gives no words."""
     asked = {"start": segment.start, "end": segment.end, "text": segment.text}
     try:
-        with _splitters_kept():
+        with patch.object(stock, "nltk_load", _splitters()):
             sound = waveform.part(0, len(waveform.samples))
             found = whisperx.align([asked], aligner.model, aligner.metadata, sound, "cpu")
     except (KeyError, ValueError, IndexError):

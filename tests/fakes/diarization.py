@@ -28,15 +28,14 @@ FRAME = SlidingWindow(duration=0.0619375, step=0.016875)
 """The receptive field of every PyanNet."""
 
 
-def powerset_segmentation(like: Model | None = None, seed: int = 0) -> PyanNet:
+def powerset_segmentation(like: Model | None = None) -> PyanNet:
     """Build a PyanNet for 10 s and sets of up to two of three speakers, as in community-1.
 
     Args:
         like: A multi-label PyanNet whose weights it gets: the score of a set is the sum of its
             members' logits, so it finds speakers where that one does. Without it: random weights.
-        seed: Of random weights.
     """
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     layers = {"hidden_size": 128, "num_layers": 4, "bidirectional": True, "monolithic": True}
     model = PyanNet(lstm=layers)
     model.specifications = Specifications(
@@ -56,9 +55,9 @@ def powerset_segmentation(like: Model | None = None, seed: int = 0) -> PyanNet:
     return model.eval()
 
 
-def resnet34(seed: int = 0) -> WeSpeakerResNet34:
+def resnet34() -> WeSpeakerResNet34:
     """Build WeSpeaker's ResNet34 with random weights."""
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     model = WeSpeakerResNet34()
     model.specifications = Specifications(
         problem=Problem.REPRESENTATION, resolution=Resolution.CHUNK, duration=5.0
@@ -92,15 +91,15 @@ class SmallEmbedding(Model):  # type: ignore[misc]  # pyannote ships no types
         return found
 
 
-def small_embedding(seed: int = 0) -> SmallEmbedding:
+def small_embedding() -> SmallEmbedding:
     """Build the cheap embedding with random weights."""
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     return SmallEmbedding().eval()
 
 
-def random_plda(folder: Path, seed: int = 0) -> PLDA:
+def random_plda(folder: Path) -> PLDA:
     """Build a PLDA of community-1's shape: rotations, and variances that fall off."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     lda, _ = np.linalg.qr(rng.normal(size=(DIMENSION, DIMENSION)))
     turn, _ = np.linalg.qr(rng.normal(size=(LDA, LDA)))
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,13 +110,7 @@ def random_plda(folder: Path, seed: int = 0) -> PLDA:
 
 
 def community(folder: Path, segmentation: Model, embedding: Model) -> DiarizationPipeline:
-    """Put a pipeline together with community-1's clustering and parameters.
-
-    Args:
-        folder: Gets the PLDA's files.
-        segmentation: See `powerset_segmentation`.
-        embedding: See `resnet34`.
-    """
+    """Put a pipeline together with community-1's clustering and parameters; PLDA in a folder."""
     pipeline = SpeakerDiarization(
         segmentation=segmentation,
         embedding=embedding,
@@ -127,12 +120,8 @@ def community(folder: Path, segmentation: Model, embedding: Model) -> Diarizatio
         embedding_batch_size=32,
         embedding_exclude_overlap=True,
     )
-    pipeline.instantiate(
-        {
-            "clustering": {"threshold": 0.6, "Fa": 0.07, "Fb": 0.8},
-            "segmentation": {"min_duration_off": 0.0},
-        }
-    )
+    clustering = {"threshold": 0.6, "Fa": 0.07, "Fb": 0.8}
+    pipeline.instantiate({"clustering": clustering, "segmentation": {"min_duration_off": 0.0}})
     loaded = DiarizationPipeline.__new__(DiarizationPipeline)  # whose __init__ wants a folder
     loaded.model = pipeline
     return loaded
@@ -146,14 +135,10 @@ class StandIn:
     frames: FrameGrid = FrameGrid(FRAME.duration, FRAME.step)
     is_powerset: bool = False
 
-    @property
-    def windows(self) -> SlidingWindow:
-        """The windows as pyannote describes them."""
-        return SlidingWindow(start=0.0, duration=self.grid.duration_s, step=self.grid.step_s)
-
     def feature(self, scores: npt.NDArray[np.generic]) -> SlidingWindowFeature:
         """Scores as pyannote hands them on; a copy, because it writes into them."""
-        return SlidingWindowFeature(scores.copy(), self.windows)
+        windows = SlidingWindow(start=0.0, duration=self.grid.duration_s, step=self.grid.step_s)
+        return SlidingWindowFeature(scores.copy(), windows)
 
 
 def smooth_scores(

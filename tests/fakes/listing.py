@@ -6,24 +6,29 @@ after it in S3. Both take any string as ``start-after``.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote_plus, unquote_plus
 from xml.sax.saxutils import escape
 
 Order = Callable[[str], Any]
 
 
-class Described(Protocol):
-    """What a listing tells of an object."""
+@dataclass
+class Stored:
+    """An object."""
 
     body: bytes
     modified_at: datetime
+    content_type: str | None = None
 
     @property
     def etag(self) -> str:
-        """Quoted."""
+        """As S3 makes it: MD5, quoted."""
+        return f'"{hashlib.md5(self.body, usedforsecurity=False).hexdigest()}"'
 
 
 def bytewise(key: str) -> Any:
@@ -59,7 +64,7 @@ def page_of(
     return found, folders, len(entries) > limit
 
 
-def answer_to(objects: Mapping[str, Described], asked: Mapping[str, str], page_keys: int) -> bytes:
+def answer_to(objects: Mapping[str, Stored], asked: Mapping[str, str], page_keys: int) -> bytes:
     """Answer a LIST; its continuation token is the last entry of its page."""
     after = unquote_plus(asked.get("continuation-token", "")) or asked.get("start-after", "")
     limit = min(page_keys, int(asked.get("max-keys", "1000")))
@@ -77,7 +82,7 @@ def answer_to(objects: Mapping[str, Described], asked: Mapping[str, str], page_k
     return f"<ListBucketResult>{''.join(parts)}</ListBucketResult>".encode()
 
 
-def _entry(shown_key: str, stored: Described) -> str:
+def _entry(shown_key: str, stored: Stored) -> str:
     return (
         f"<Contents><Key>{shown_key}</Key><LastModified>{stored.modified_at:%Y-%m-%dT%H:%M:%S}.000Z"
         f"</LastModified><ETag>{escape(stored.etag)}</ETag><Size>{len(stored.body)}</Size>"

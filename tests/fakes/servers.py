@@ -3,7 +3,6 @@
 They speak HTTP to the real boto3 and requests, so what is tested is what crosses the wire.
 """
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,26 +12,12 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.fakes import listing
+from tests.fakes.listing import Stored, answer_to
 from tests.fakes.loopback import LoopbackServer, send
 
 BUCKET = "recordings"
 FOLDERS_A_PAGE = 2
 """Small, so that paging is always tested."""
-
-
-@dataclass
-class Stored:
-    """An object."""
-
-    body: bytes
-    modified_at: datetime
-    content_type: str | None = None
-
-    @property
-    def etag(self) -> str:
-        """As S3 makes it: MD5, quoted."""
-        return f'"{hashlib.md5(self.body, usedforsecurity=False).hexdigest()}"'
 
 
 class S3Server(LoopbackServer):
@@ -113,7 +98,7 @@ class S3Server(LoopbackServer):
     def _bucket(self, request: BaseHTTPRequestHandler, query: dict[str, list[str]]) -> None:
         self.lists.append({name: values[0] for name, values in query.items()})
         page_keys = FOLDERS_A_PAGE if "delimiter" in query else self.page_keys
-        body = listing.answer_to(self.objects, self.lists[-1], page_keys)
+        body = answer_to(self.objects, self.lists[-1], page_keys)
         return send(request, 200, body, x_amz_bucket_region="eu-west-1")
 
 

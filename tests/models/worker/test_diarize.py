@@ -10,12 +10,7 @@ import numpy as np
 import pytest
 
 from bucketscribe_contract import JobInput, WarningCode
-from tests.fakes.diarization import (
-    community,
-    powerset_segmentation,
-    resnet34,
-    small_embedding,
-)
+from tests.fakes.diarization import community, powerset_segmentation, resnet34, small_embedding
 from tests.recordings import short_speech, telephone_speech
 from worker.cancel import CancelToken, StageContext
 from worker.engines.segmentation import Segmenter, same_segmentation, segmentation_of
@@ -35,11 +30,6 @@ def by_stock(pipeline: Any, samples: Any, **hints: int) -> Turns:
     return sorted((float(start), float(end), str(who)) for start, end, who in rows)
 
 
-def by_ours(pipeline: Any, samples: Any, **hints: int) -> Turns:
-    """The turns of our stage."""
-    return plain(stage(pipeline, samples, **hints))
-
-
 def stage(pipeline: Any, samples: Any, **hints: int) -> Diarization:
     job = JobInput.model_validate({"audio_base64": "QQ=="} | hints)
     return diarize(Waveform(samples), job, pipeline, StageContext(batch_size=3))
@@ -50,36 +40,32 @@ def plain(diarization: Diarization) -> Turns:
     return [(turn.start, turn.end, turn.speaker) for turn in diarization.turns]
 
 
+LONG = telephone_speech()
+SHORT = LONG[16_000 * 5 : 16_000 * 15 + 3000]
 NOISE = np.random.default_rng(0).normal(0, 5000, 99_200).clip(-32768, 32767).astype(np.int16)
 
 
 @pytest.mark.parametrize(
-    "samples",
+    ("samples", "hints", "speakers"),
     [
-        pytest.param(short_speech(), id="two speakers"),
-        pytest.param(short_speech()[: 16_000 * 2], id="one speaker"),
-        pytest.param(np.zeros(16_000 * 7, np.int16), id="silence"),
-        pytest.param(NOISE, id="noise"),
-        pytest.param(short_speech()[8000:8160], id="ten milliseconds"),
-        pytest.param(short_speech()[: 16_000 * 5], id="exactly one window"),
+        pytest.param(short_speech()[: 16_000 * 2], {}, 1, id="one speaker"),
+        pytest.param(np.zeros(16_000 * 7, np.int16), {}, 0, id="silence"),
+        pytest.param(NOISE, {}, 0, id="noise"),
+        pytest.param(short_speech()[8000:8160], {}, 0, id="ten milliseconds"),
+        pytest.param(short_speech()[: 16_000 * 5], {}, 2, id="exactly one window"),
+        pytest.param(LONG, {}, 2, id="a telephone conversation"),
+        (short_speech(), {}, 2),
+        (short_speech(), {"num_speakers": 1}, 1),
+        (short_speech(), {"num_speakers": 2}, 2),
+        (short_speech(), {"max_speakers": 1}, 1),
+        (short_speech(), {"min_speakers": 2}, 2),
     ],
 )
-def test_turns_of_short_recordings_are_stocks(models: Models, samples: Any) -> None:
-    assert by_ours(models.diarization, samples) == by_stock(models.diarization, samples)
-
-
-@pytest.mark.parametrize(
-    ("hints", "speakers"),
-    [
-        ({"num_speakers": 1}, 1),
-        ({"num_speakers": 2}, 2),
-        ({"max_speakers": 1}, 1),
-        ({"min_speakers": 2}, 2),
-    ],
-)
-def test_turns_with_hints_are_stocks(models: Models, hints: dict[str, int], speakers: int) -> None:
-    found = stage(models.diarization, short_speech(), **hints)
-    assert plain(found) == by_stock(models.diarization, short_speech(), **hints)
+def test_turns_are_stocks(
+    models: Models, samples: Any, hints: dict[str, int], speakers: int
+) -> None:
+    found = stage(models.diarization, samples, **hints)
+    assert plain(found) == by_stock(models.diarization, samples, **hints)
     assert len({turn.speaker for turn in found.turns}) == speakers
     assert WarningCode.SPEAKER_HINTS_UNMET not in found.warnings
 
@@ -91,34 +77,24 @@ def test_hints_that_are_not_met_are_told(models: Models, hints: dict[str, int]) 
     assert WarningCode.SPEAKER_HINTS_UNMET in found.warnings
 
 
-def test_turns_of_a_telephone_conversation_are_stocks(models: Models) -> None:
-    samples = telephone_speech()
-    expected = by_stock(models.diarization, samples)
-    assert len(expected) > 5
-    assert by_ours(models.diarization, samples) == expected
-
-
-@pytest.mark.parametrize("weights", ["trained", pytest.param("random", marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    ("is_trained", "embedding", "samples", "hints"),
+    [
+        (True, resnet34, SHORT, {}),
+        pytest.param(False, resnet34, SHORT, {}, marks=pytest.mark.soak),
+        (True, small_embedding, LONG, {}),
+        (True, small_embedding, LONG, {"num_speakers": 3}),
+    ],
+)
 def test_turns_of_community_1s_architecture_are_stocks(
-    models: Models, tmp_path: Path, weights: str
+    models: Models, tmp_path: Path, is_trained: bool, embedding: Any, samples: Any, hints: Any
 ) -> None:
-    """A 10 s powerset PyanNet, a WeSpeaker ResNet34 and VBx; the ResNet's weights are random."""
-    like = segmentation_of(models.detector.vad_pipeline).model
-    trained = powerset_segmentation(like) if weights == "trained" else powerset_segmentation()
-    pipeline = community(tmp_path, trained, resnet34())
-    samples = telephone_speech()[16_000 * 5 : 16_000 * 15 + 3000]
-    expected = by_stock(pipeline, samples)
+    """A 10 s powerset PyanNet, a WeSpeaker ResNet34 or less, and VBx."""
+    like = segmentation_of(models.detector.vad_pipeline).model if is_trained else None
+    pipeline = community(tmp_path, powerset_segmentation(like), embedding())
+    expected = by_stock(pipeline, samples, **hints)
     assert expected
-    assert by_ours(pipeline, samples) == expected
-
-
-def test_turns_of_vbx_on_a_longer_recording_are_stocks(models: Models, tmp_path: Path) -> None:
-    like = segmentation_of(models.detector.vad_pipeline).model
-    pipeline = community(tmp_path, powerset_segmentation(like), small_embedding())
-    samples = telephone_speech()
-    for hints in ({}, {"num_speakers": 3}):
-        expected = by_stock(pipeline, samples, **hints)
-        assert by_ours(pipeline, samples, **hints) == expected
+    assert plain(stage(pipeline, samples, **hints)) == expected
 
 
 def test_hints_that_cannot_be_met_cost_no_second_pass(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import zipfile
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from builder.fetch_models import ProductionBuild
-from builder.pins import HubModel, HubProfile, Mirrors, load_profile
+from builder.pins import HubProfile, load_profile
 from builder.verify_offline import main
-from tests.fakes.hub import TOKEN, Hub, commit_of
-from tests.unit.builder.tiny_profile import sha256
+from tests.fakes.hub import TOKEN, Hub
+from tests.unit.builder.tiny_profile import hub_model, plain_model
 from worker.models.folder import ModelsFolder, Profile
 
 if TYPE_CHECKING:
@@ -64,24 +64,6 @@ def weights_of(bundle: Any) -> bytes:
     return buffer.getvalue()
 
 
-def zipped(folder: Path) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, content in contents(folder).items():
-            archive.writestr(f"punkt_tab/{name}", content)
-    return buffer.getvalue()
-
-
-def repo(kind: str, name: str, path: str, **more: object) -> HubModel:
-    values = {"licence": "x", "repo": path, "revision": commit_of(path)} | more
-    return HubModel.model_validate({"kind": kind, "name": name} | values)
-
-
-def plain(kind: str, name: str, file: str, content: bytes, **more: object) -> HubModel:
-    values = {"licence": "x", "file": file, "sha256": {file: sha256(content)}} | more
-    return HubModel.model_validate({"kind": kind, "name": name} | values)
-
-
 @pytest.fixture
 def production_dir(hub: Hub, models_dir: Path, tmp_path: Path, tiny_bundle: Any) -> Path:
     """Baked from a hub that has the demo's weights under production's names."""
@@ -91,21 +73,21 @@ def production_dir(hub: Hub, models_dir: Path, tmp_path: Path, tiny_bundle: Any)
         "diarization/x": contents(models_dir / "diarization"),
     }
     german, file = weights_of(tiny_bundle), tiny_bundle._path
-    punkt = zipped(models_dir / "nltk_data" / "tokenizers" / "punkt_tab")
+    tables = models_dir / "nltk_data" / "tokenizers"
+    punkt = Path(shutil.make_archive(str(tmp_path / "p"), "zip", tables, "punkt_tab")).read_bytes()
     hub.plain |= {f"torchaudio/{file}": german, "nltk/punkt_tab.zip": punkt}
     models = (
-        repo("whisper", "tiny.en", "whisper/x", languages=("en",)),
-        repo("align", "english", "align/x", languages=("en",)),
-        repo("align", "japanese", "align/x", languages=("ja",)),
-        plain("align", BUNDLE, file, german, languages=("de",), torchaudio_bundle=BUNDLE),
-        repo("diarization", "ge2e", "diarization/x"),
-        plain("nltk_data", "punkt_tab", "punkt_tab.zip", punkt),
+        hub_model("whisper", "tiny.en", "whisper/x", languages=("en",)),
+        hub_model("align", "english", "align/x", languages=("en",)),
+        hub_model("align", "japanese", "align/x", languages=("ja",)),
+        plain_model("align", BUNDLE, file, german, languages=("de",), torchaudio_bundle=BUNDLE),
+        hub_model("diarization", "ge2e", "diarization/x"),
+        plain_model("nltk_data", "punkt_tab", "punkt_tab.zip", punkt),
     )
-    real = load_profile("production")
-    mirrors = Mirrors(hub=hub.url, torchaudio=f"{hub.url}/torchaudio", nltk=f"{hub.url}/nltk")
-    profile = HubProfile(mirrors=mirrors, packaged=real.packaged, models=models)
-    into = tmp_path / "models"
-    ProductionBuild(profile, models, into, {"HF_TOKEN": TOKEN}, write=lambda _: None).run()
+    profile = load_profile("production").model_copy(update={"models": models})
+    assert isinstance(profile, HubProfile)
+    environment, into = hub.environment(HF_TOKEN=TOKEN), tmp_path / "models"
+    ProductionBuild(profile, models, into, environment, write=lambda _: None).run()
     return into
 
 

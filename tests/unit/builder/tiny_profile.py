@@ -78,25 +78,27 @@ def profile_of(hub: Hub) -> HubProfile:
     bundle = "VOXPOPULI_ASR_BASE_10K_DE"
     german = {"licence": "CC-BY-NC-4.0", "languages": ("de",), "torchaudio_bundle": bundle}
     models = (
-        _repo("whisper", "large-v3", WHISPER, sha256=weights),
-        _repo("whisper", "small.en", SMALLER, languages=("en",)),
-        _repo("align", "xlsr-53-japanese", JAPANESE, languages=("ja",)),
-        _repo("align", "xlsr-53-dutch", DUTCH, languages=("nl",), revision=None),
-        _repo("diarization", "community-1", COMMUNITY, gated=True),
-        _file("align", bundle, GERMAN_FILE, hub.plain[f"torchaudio/{GERMAN_FILE}"], **german),
-        _file("nltk_data", "punkt_tab", PUNKT_FILE, hub.plain[f"nltk/{PUNKT_FILE}"]),
+        hub_model("whisper", "large-v3", WHISPER, sha256=weights),
+        hub_model("whisper", "small.en", SMALLER, languages=("en",)),
+        hub_model("align", "xlsr-53-japanese", JAPANESE, languages=("ja",)),
+        hub_model("align", "xlsr-53-dutch", DUTCH, languages=("nl",), revision=None),
+        hub_model("diarization", "community-1", COMMUNITY, gated=True),
+        plain_model("align", bundle, GERMAN_FILE, hub.plain[f"torchaudio/{GERMAN_FILE}"], **german),
+        plain_model("nltk_data", "punkt_tab", PUNKT_FILE, hub.plain[f"nltk/{PUNKT_FILE}"]),
     )
     nowhere = "https://hub.invalid"
     mirrors = Mirrors(hub=nowhere, torchaudio=nowhere, nltk=nowhere)
     return HubProfile(mirrors=mirrors, packaged=_packaged(), models=models)
 
 
-def _repo(kind: str, name: str, repo: str, **more: object) -> HubModel:
+def hub_model(kind: str, name: str, repo: str, **more: object) -> HubModel:
+    """Pin a repository, at its commit."""
     values = {"licence": "MIT", "revision": commit_of(repo)} | more
     return HubModel.model_validate({"kind": kind, "name": name, "repo": repo, **values})
 
 
-def _file(kind: str, name: str, file: str, content: bytes, **more: object) -> HubModel:
+def plain_model(kind: str, name: str, file: str, content: bytes, **more: object) -> HubModel:
+    """Pin a plain file, by its checksum."""
     pin = {"file": file, "file_bytes": len(content), "sha256": {file: sha256(content)}}
     values = {"kind": kind, "name": name, "licence": "Apache-2.0"}
     return HubModel.model_validate(values | pin | more)

@@ -42,12 +42,16 @@ def test_parts_make_the_whole(rows: int, count: int) -> None:
     assert len(module.seen) == min(rows, -(-rows // -(-rows // count)))
 
 
-def test_what_passes_leave_behind_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    lanes, asked = CpuLanes(2), []
-    monkeypatch.setattr(lanes, "_trim", lambda: asked.append(lanes._cores._value))
+def test_a_core_is_free_again_after_an_error_and_its_memory_after_a_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lanes, free = CpuLanes(1), []
+    monkeypatch.setattr(lanes, "_trim", lambda: free.append(lanes._cores._value))
+    with pytest.raises(KeyError), lanes.core():
+        raise KeyError
     with lanes.core():
-        assert asked == []
-    assert asked == [2]  # when the core is free again
+        assert free == []
+    assert free == [1]
 
 
 def test_all_modules_share_the_cores() -> None:
@@ -70,15 +74,6 @@ def test_all_modules_share_the_cores() -> None:
         runs = [pool.submit(m, torch.rand(n, 4)) for n in (1, 2) for m in modules]
         assert all(run.result() is not None for run in runs)
     assert max(at_once) == 2
-
-
-def test_a_core_is_free_again_after_an_error() -> None:
-    lanes = CpuLanes(1)
-    for _ in range(3):
-        with pytest.raises(KeyError), lanes.core():
-            raise KeyError
-    with lanes.core():
-        pass
 
 
 def test_the_callers_modes_hold_in_the_lanes() -> None:

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from bucketscribe_contract import FailureCode
 from worker.errors import WorkerError
-from worker.models.device import _cuda, choose_device, set_precision
+from worker.models.device import Device, _cuda, choose_device, set_precision
 from worker.settings import WorkerSettings
 
-GIB = 1 << 30
+OWN = {"batch_size": 5, "windows_batch_size": 7, "compute_type": "int8_float16"}
 
 
 @pytest.mark.parametrize(
-    ("free_gib", "chunks", "windows"),
-    [(2, 1, 1), (8, 2, 16), (24, 8, 128), (48, 32, 128)],
+    ("free_gib", "asked", "device"),
+    [
+        (2, {}, Device("cuda", "float16", 1, 1, 1, 8)),
+        (8, {}, Device("cuda", "float16", 2, 16, 1, 8)),
+        (24, {}, Device("cuda", "float16", 8, 128, 1, 8)),
+        (48, {}, Device("cuda", "float16", 32, 128, 1, 8)),
+        (80, OWN, Device("cuda", "int8_float16", 5, 7, 1, 8)),
+    ],
 )
-def test_batches_grow_with_the_gpus_memory(free_gib: int, chunks: int, windows: int) -> None:
-    device = _cuda(WorkerSettings(), 8, free_gib * GIB, None)
-    assert (device.batch_size, device.windows_batch_size) == (chunks, windows)
-    assert (device.lanes, device.threads) == (1, 8)
-
-
-def test_settings_go_before_measurements() -> None:
-    settings = WorkerSettings(batch_size=5, windows_batch_size=7, compute_type="int8_float16")
-    device = _cuda(settings, 8, 80 * GIB, None)
-    assert (device.batch_size, device.windows_batch_size) == (5, 7)
-    assert device.compute_type == "int8_float16"
+def test_batches_grow_with_the_gpus_memory_unless_settings_say(
+    free_gib: int, asked: Any, device: Device
+) -> None:
+    assert _cuda(WorkerSettings(**asked), 8, free_gib << 30, None) == device
 
 
 def test_a_cpu_runs_one_thread_a_pass_and_one_pass_a_core() -> None:

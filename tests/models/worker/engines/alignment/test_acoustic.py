@@ -18,7 +18,7 @@ from torchaudio.models import wav2vec2_model, wavlm_base
 from torchaudio.pipelines import WAV2VEC2_ASR_BASE_960H
 from torchaudio.pipelines._wav2vec2.utils import _extend_model
 
-from tests.fakes.alignment import hooked, torchaudio_model, transformers_model
+from tests.fakes.alignment import torchaudio_model, transformers_model
 from tests.recordings import short_speech
 from worker.engines.alignment.acoustic import (
     Aligner,
@@ -150,7 +150,7 @@ def test_lanes_run_side_by_side_and_give_the_same(model: Aligner) -> None:
     def meet(*_: object) -> None:
         both.wait()
 
-    with hooked(model.model, meet):
+    with model.model.register_forward_pre_hook(meet):
         together = list(emit(slices, batches, model, lanes=2))
     assert [i for i, _ in together] == list(range(6))
     assert all(np.array_equal(emission, alone[i]) for i, emission in together)
@@ -161,7 +161,7 @@ def test_what_breaks_in_a_lane_comes_out_and_ends_the_others(model: Aligner) -> 
         raise MemoryError
 
     batches = [Batch((0,), (500,))] * 20
-    with hooked(model.model, refuse), pytest.raises(MemoryError):
+    with model.model.register_forward_pre_hook(refuse), pytest.raises(MemoryError):
         list(emit([np.zeros(500, np.int16)], batches, model, lanes=2))
     assert not [t for t in threading.enumerate() if t.name.startswith("align")]
 
