@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import boto3
 import psutil
 import pytest
 import requests
+from botocore.config import Config
 
 import devstack
 from devstack.stack import ROOT
@@ -75,11 +77,20 @@ def run_job(env: dict[str, str], job_input: dict[str, Any], how: str = "runsync"
 
 
 def test_up_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
-    """It serves what the env file names; afterwards nothing is left, not even a process."""
+    """The env file is all a client needs; afterwards nothing is left, not even a process."""
     with up(tmp_path, "--workers", "2") as process:
         env = read_env(tmp_path)
         assert list(env) == NAMES
         assert run_job(env, {"echo": "x"})["status"] == "COMPLETED"
+        s3 = boto3.client(
+            "s3",
+            endpoint_url=env["AWS_ENDPOINT_URL_S3"],
+            aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
+            region_name=env["AWS_REGION"],
+            config=Config(s3={"addressing_style": "path"}),
+        )
+        assert s3.list_objects_v2(Bucket=env["COGNITO_S3_BUCKET"])["KeyCount"] == 0
         assert requests.get(env["AWS_ENDPOINT_URL_S3"], timeout=5).status_code == 403
         running = descendants(process.pid)
         assert list((tmp_path / "tmp").iterdir()), "or the check below would see nothing"

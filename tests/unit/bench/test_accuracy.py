@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from bench import accuracy
-from bench.accuracy import TOLERANCES, Comparison, SubmitError, complaints, markdown
+from bench.accuracy import (
+    TOLERANCES,
+    Comparison,
+    SubmitError,
+    complaints,
+    diarizer_markdown,
+    markdown,
+    to_json,
+)
 from bench.corpus import ROOT, SPEECH_DIR, Reference, Utterance, load_folder, telephone_sample
 from bench.scoring import COLLAR_S, Score
 from bench.stock import StockResult
@@ -111,7 +119,15 @@ def test_worse_than_the_tolerance_is_a_complaint() -> None:
     assert complaints(replace(EQUAL, stock=replace(STOCK, **untimed))) == []
 
 
-def test_rates_are_in_percent_and_times_in_milliseconds_or_a_dash() -> None:
+def test_table_has_two_lines_a_recording_and_json_every_figure() -> None:
+    """Rates in percent, times in milliseconds, a dash for what is missing; JSON is rounded."""
     untimed = replace(STOCK, first_word_median_s=None)
-    (row,) = markdown([replace(EQUAL, stock=untimed)]).splitlines()[3:]
-    assert row == "| | stock | 10.0% | 15.0% | 2.0% | 5.0% | 3 of 2 | 9: – / 50 |"
+    assert markdown([replace(EQUAL, stock=untimed)]).splitlines()[2:] == [
+        "| talk, 30 s | ours | 10.0% | 15.0% | 2.0% | 5.0% | 3 of 2 | 9: 20 / 50 |",
+        "| | stock | 10.0% | 15.0% | 2.0% | 5.0% | 3 of 2 | 9: – / 50 |",
+    ]
+    assert diarizer_markdown([EQUAL]).splitlines()[-1] == "| talk | 1.2% |"
+    thirds = replace(EQUAL, ours=replace(STOCK, wer=1 / 3))
+    document = json.loads(to_json([thirds], {"align": "tiny"}))
+    assert document["recordings"][0]["ours"]["wer"] == 0.3333
+    assert document["models"] == {"align": "tiny"}

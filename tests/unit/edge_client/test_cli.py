@@ -30,7 +30,8 @@ def recording(s3: S3Server, runpod: RunpodServer, env_file: Path) -> None:
 def finishing(s3: S3Server, runpod: RunpodServer, recording: None) -> None:
     """A queue whose job is done at the first look, its transcript in S3."""
     s3.put(SESSION.result_key, transcript(), s3.now.replace(year=2000))
-    told = summary(segments_count=1117, warnings=["DIARIZATION_FAILED"])
+    told = summary(segments_count=1117, speakers_count=2, duration_seconds=4447.5)
+    told |= {"language": "en", "warnings": ["DIARIZATION_FAILED"]}
     runpod.on("/status/job-1", Reply(job("COMPLETED", output=told)))
 
 
@@ -38,10 +39,14 @@ def finishing(s3: S3Server, runpod: RunpodServer, recording: None) -> None:
 def test_submit_and_wait_prints_the_summary(capsys: Capture) -> None:
     assert run(["submit", "s1", "--wait"]) == 0
     out, err = capsys.readouterr()
-    first, *_, warnings, at, read_it = out.splitlines()
-    assert (first, warnings) == (f"done: {SESSION}", "  warnings: DIARIZATION_FAILED")
-    assert at == f"  s3://recordings/{SESSION.result_key} ({len(transcript())} bytes)"
-    assert f"edge-client render {SESSION}" in read_it
+    assert out == (
+        f"done: {SESSION}\n"
+        "  4,447.5 s of audio (en), in 0.5 s\n"
+        "  1,117 segments, 2 speakers\n"
+        "  warnings: DIARIZATION_FAILED\n"
+        f"  s3://recordings/{SESSION.result_key} ({len(transcript())} bytes)\n"
+        f"  read it: edge-client render {SESSION} --format txt\n"
+    )
     assert err.splitlines()[1:] == ["completed"]
     assert run(["wait", "s1", "--json"]) == 0
     out, err = capsys.readouterr()

@@ -46,6 +46,7 @@ def test_terminal_gets_the_live_line_a_pipe_plain_ones_and_a_program_notes_alone
         (None, None, "align"),
         (70.4, None, "align 70 %"),
         (70.4, 0, "align 70 %, about 5 s left"),
+        (70.4, 33, "align 70 %, about 35 s left"),
         (70.4, 56, "align 70 %, about 1 min left"),
         (70.4, 740, "align 70 %, about 12 min left"),
         (70.4, 9000, "align 70 %, about 2.5 h left"),

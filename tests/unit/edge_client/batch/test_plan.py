@@ -52,6 +52,8 @@ NOT_OURS, UNREAD = None, "the transcript need not be read"
         (ALL, {"transcript": SAME_TIME}, DONE, "done"),
         (ALL, {"transcript": EARLIER}, SUBMIT, plan_.STALE),
         (KEEP_STALE, {"transcript": EARLIER, "claim": CLAIM}, DONE, plan_.LEFT_STALE),
+        (KEEP_STALE, {"transcript": LATER}, DONE, "done"),
+        (ALL, {"transcript": EMPTY}, SUBMIT, plan_.EMPTY_TRANSCRIPT),
         (KEEP_STALE, {"transcript": EMPTY}, SUBMIT, plan_.EMPTY_TRANSCRIPT),
         (FORCE, {"transcript": LATER}, SUBMIT, "forced"),
         (ALL, {"audio": None, "chunks": 1}, NOT_MERGED, "1 chunk, no audio.wav yet"),
@@ -64,6 +66,7 @@ NOT_OURS, UNREAD = None, "the transcript need not be read"
         # the claim has to be read
         (ALL, {"claim": CLAIM}, None, ""),
         (ALL, {"transcript": EARLIER, "claim": CLAIM}, None, ""),
+        (ALL, {"transcript": EMPTY, "claim": CLAIM}, None, ""),
         (ALL, {"transcript": LATER, "claim": SECOND_EARLIER}, None, ""),  # of another recording?
         (FORCE, {"transcript": LATER, "claim": CLAIM}, None, ""),
     ],

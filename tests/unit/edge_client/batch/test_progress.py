@@ -99,7 +99,7 @@ def test_log_has_submissions_ends_notes_and_counts_every_half_minute(clock: Fake
     assert "1 running, 2 done, 1 failed, 1 not merged; 3 sessions found so far" in lines[0]
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp437"])
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii", "cp437"])
 @pytest.mark.parametrize("width", [None, 50, 120])
 def test_text_is_safe_on_every_stream(clock: FakeClock, encoding: str, width: int | None) -> None:
     live, out = Live(clock, encoding, width=width or 100), Terminal(encoding)

@@ -35,6 +35,7 @@ def endpoint(
         (["--dry-run", "--report", "f"], "--dry-run and --report"),
         (["--since", "yesterday"], "--since"),
         (["--language", "english"], "--language"),
+        (["--webhook", "http://example.org/"], "https"),
         (["--retry-failed", "absent.jsonl"], "--retry-failed"),
         (["--report", "no/such/folder/r"], "--report"),
     ],

@@ -38,6 +38,7 @@ def test_url_that_can_be_called_is_taken_as_it_is(url: str, runpod: str) -> None
         ("https://h.example/h#f", RUNPOD, "fragment"),
         ("https://h.example/ü", RUNPOD, "percent-encode"),
         ("https://h.example:x/h", RUNPOD, "https://HOST/PATH"),
+        ("http://h.example/h", RUNPOD, "https URLs only"),
         (HERE, RUNPOD, "https URLs only"),
         ("http://192.168.1.2/s", DEVSTACK, "https URLs only"),
     ],

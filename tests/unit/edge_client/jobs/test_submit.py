@@ -51,6 +51,7 @@ def test_done_session_needs_force_and_one_without_recording_is_refused(scene: Sc
     [
         ({}, job("IN_PROGRESS"), False, False),
         ({}, job("FAILED", error="x"), False, True),
+        ({}, job("FAILED", error="x"), True, False),
         ({}, GONE, False, True),
         ({}, GONE, True, False),
         ({}, job("CANCELLED"), True, True),

@@ -147,6 +147,7 @@ def test_end_of_fetched_keys_comes_from_botocore_and_moves(monkeypatch: pytest.M
     ("duration_s", "known_s", "execution_s", "likely_s"),
     [
         (74 * 60 + 7.5, 0, 4748, 2079),  # not killed by RunPod's default of ten minutes
+        (5, 0, 600, 302),
         (5, 4000, 8000, 4000),  # an earlier job was killed after 4,000 s
         (5, 301, 602, 302),
     ],

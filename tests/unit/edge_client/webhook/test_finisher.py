@@ -52,6 +52,7 @@ def test_status_that_lags_is_waited_for(scene: Scene, finish: Finish, caplog: Lo
     [
         (job("COMPLETED"), True, 0),
         (GONE, True, 2),  # three looks prove an absence
+        (job("IN_QUEUE"), False, LOOKS - 1),
         (job("IN_PROGRESS"), False, LOOKS - 1),
     ],
 )

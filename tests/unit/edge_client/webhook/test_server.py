@@ -77,6 +77,7 @@ def test_right_secret_takes_in_what_fits(call: Call, desk: Mock, name: str, moun
 @pytest.mark.parametrize(
     ("method", "path"),
     [
+        ("POST", path_of(SESSION, secret=SECRET[:-1])),
         ("POST", path_of(SESSION, secret=SECRET + "0")),
         ("POST", path_of(SESSION, secret=SECRET.upper())),
         ("POST", "/health"),
