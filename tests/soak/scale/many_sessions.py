@@ -12,6 +12,7 @@ from urllib.parse import quote
 import urllib3
 
 from devstack.s3 import S3Server
+from edge_client.batch.plan import CLOCK_STEP
 from edge_client.session import Session
 
 USERS = 300
@@ -50,6 +51,8 @@ def fill(server: S3Server, bucket: str, sessions: int) -> int:
             return http.request("PUT", f"{filer}/{quote(key)}", body=b"x").status
 
         for step in range(4):
+            if step:
+                time.sleep(CLOCK_STEP.total_seconds() + 1)
             paths = [
                 f"{session_of(number).prefix}/{name}"
                 for number in range(sessions)
@@ -58,5 +61,4 @@ def fill(server: S3Server, bucket: str, sessions: int) -> int:
             ]
             assert set(threads.map(write, paths)) <= {201}
             keys += len(paths)
-            time.sleep(3)  # more than the client forgives clocks
     return keys
