@@ -115,15 +115,17 @@ class Length:
 
 
 def recording_length(head: bytes, object_bytes: int) -> Length:
-    """Tell a recording's length from its first `wav.HEAD_BYTES` or fewer, and its whole size."""
+    """Tell a recording's length from its first `wav.HEAD_BYTES` or fewer, and its whole size.
+
+    What follows the sound of a WAV file mostly lies behind these bytes, and is counted as sound.
+    """
     try:
         header = parse_wav(head)
     except NotWav:
         estimate_s = min(object_bytes / ASSUMED_BYTES_PER_S, MAX_ESTIMATE_S)
         return Length(estimate_s, is_estimate=True)
-    there = max(0, object_bytes - header.data_offset)
-    data_bytes = there if header.data_bytes is None else min(header.data_bytes, there)
-    return Length(data_bytes / header.bytes_per_s)
+    sound = header.sound(object_bytes, head[header.declared_end :])
+    return Length(sound.bytes / header.bytes_per_s)
 
 
 RESULT_CONTENT_TYPE = "application/json"

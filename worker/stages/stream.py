@@ -7,6 +7,7 @@ begins anew.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,7 +64,7 @@ class RecordingStream:
             JobCancelled: By the token.
         """
         header = self._header()
-        declared = (header.data_bytes or 0) // SAMPLE_BYTES
+        declared = sys.maxsize if header.data_bytes is None else header.data_bytes // SAMPLE_BYTES
         given = 0
         while given < declared:
             stored = self._wait(header.data_offset + given * SAMPLE_BYTES + _LEAST_BYTES)
@@ -72,7 +73,10 @@ class RecordingStream:
                 break
             yield self._read(header.data_offset, given, there)
             given = there
-        self._wait(None)
+        # only a whole file tells whether what follows the declared end is sound as well
+        there = self._sound_bytes(header, self._wait(None)) // SAMPLE_BYTES
+        if there > given:
+            yield self._read(header.data_offset, given, there)
 
     def _header(self) -> WavHeader:
         stored = self._wait(HEAD_BYTES)
@@ -87,6 +91,11 @@ class RecordingStream:
         if not header.is_waveform(SAMPLE_RATE_HZ):
             raise NotStreamable("it has to be decoded")
         return header
+
+    def _sound_bytes(self, header: WavHeader, stored: int) -> int:
+        with self._path.open("rb") as file:
+            file.seek(header.declared_end)
+            return header.sound(stored, file.read(HEAD_BYTES)).bytes
 
     def _read(self, offset: int, start: int, stop: int) -> Samples:
         return np.fromfile(

@@ -187,17 +187,23 @@ def test_what_no_url_outlives_is_refused(plain: aws.Connection) -> None:
     assert [presign.check_expiry(expires_s) for expires_s in (1, 604_800)] == [1, 604_800]
 
 
-UNKNOWN = wav(3)[:40] + bytes(4) + wav(3)[44:]
-"""Its header says no size."""
+def sized(size: int, whole: bytes) -> bytes:
+    """Change what a WAV header says of the sound."""
+    return whole[:40] + size.to_bytes(4, "little") + whole[44:]
 
 
 @pytest.mark.parametrize(
     ("head", "size", "duration_s", "is_estimate"),
     [
         (wav(2.5)[:65536], len(wav(2.5)), 2.5, False),
-        (UNKNOWN, len(wav(3)), 3.0, False),  # the writer did not know: the object says
+        *[  # the writer did not know: the object says
+            (sized(size, wav(3)), len(wav(3)), 3.0, False)
+            for size in (0, 0xFFFFFFFF, 0x7FFFF000, 0x80000000)
+        ],
         (wav(4), 44 + 16_000, 1.0, False),  # cut short: what is there counts
-        (wav(1), len(wav(1)) + 5000, 1.0, False),  # bytes after the sound do not
+        (wav(1) + b"LIST", len(wav(1)) + 4, 1.0, False),  # bytes after the sound do not
+        (wav(1) + b"cue \x04\0\0\0none", len(wav(1)) + 12, 1.0, False),
+        (sized(6400, wav(9))[:65536], len(wav(9)), 9.0, False),  # unless they are sound
         (b"\x1aE\xdf\xa3webm", 60 * presign.ASSUMED_BYTES_PER_S, 60.0, True),
         (b"OggS", 5_000_000_000, presign.MAX_ESTIMATE_S, True),  # stays submittable
     ],

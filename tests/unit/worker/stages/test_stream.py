@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.corpus import write_recording
 from bucketscribe_contract.wav import HEAD_BYTES
-from worker.cancel import CancelToken
+from tests.recordings import write_recording
+from worker.cancel import CancelToken, StageContext
 from worker.errors import JobCancelled
+from worker.stages.decode import DecodeLimits, decode
 from worker.stages.stream import NotStreamable, RecordingStream
-from worker.types import SAMPLE_RATE_HZ, Samples
+from worker.types import SAMPLE_RATE_HZ, Recording, Samples
 
 SOUND = np.random.default_rng(3).integers(-9000, 9000, 5 * SAMPLE_RATE_HZ).astype(np.int16)
 
@@ -85,6 +87,54 @@ def test_the_sound_ends_where_it_ends(download: Download, change: Any, sound: Sa
     download.content = change(download.content)
     download.bring_all()
     assert np.array_equal(np.concatenate(list(download.arrival)), sound)
+
+
+def sized(size: int) -> Any:
+    """Change what the header says of the sound."""
+    return lambda wav: wav[:40] + struct.pack("<I", size) + wav[44:]
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFF000, 0x7FFFFFFF, 0x80000000])
+def test_sound_of_unknown_length_comes_while_the_rest_is_on_its_way(
+    download: Download, size: int
+) -> None:
+    download.content = sized(size)(download.content)
+    parts = iter(download.arrival)
+    download.bring(HEAD_BYTES + 1)
+    assert np.array_equal(next(parts), SOUND[: (HEAD_BYTES + 1 - 44) // 2])
+    download.bring_all()
+    assert np.array_equal(next(parts), SOUND[(HEAD_BYTES + 1 - 44) // 2 :])
+    assert not list(parts)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *map(sized, (0, 1, 64_000, 64_001, 0xFFFFFFFF, 0x7FFFF000)),
+        lambda wav: wav + b"LIST\x04\0\0\0none",
+        lambda wav: wav + wav,
+        lambda wav: wav + wav[44:],
+        lambda wav: wav + b"odd",
+        lambda wav: wav[:-15],
+        lambda wav: sized(0)(wav) + b"x",
+        lambda wav: sized(64_000)(wav[:64_044] + b"cue \x04\xff\0\0" + wav[64_044:]),
+    ],
+)
+def test_what_is_read_early_is_what_is_decoded_in_the_end(download: Download, change: Any) -> None:
+    content = change(download.content)
+    download.path.write_bytes(content)
+
+    def arrive() -> None:
+        for upto in (*range(0, len(content), 40_000), len(content)):
+            download.arrival.grow(upto)
+        download.arrival.end()
+
+    arriving = threading.Thread(target=arrive)
+    arriving.start()
+    early = list(download.arrival)
+    arriving.join(10)
+    decoded = decode(Recording(download.path, len(content)), DecodeLimits(60), StageContext())
+    assert np.array_equal(np.concatenate(early), decoded.samples)
 
 
 @pytest.mark.parametrize("when", ["before", "between", "after"])
