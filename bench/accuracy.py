@@ -3,7 +3,8 @@
 Ours is all real, on loopback: SeaweedFS, the queue, `handler.py` and the edge client's command.
 ``python -m bench.accuracy --models DIR`` prints the table, writes docs/accuracy.{md,json} and
 exits 1 where ours is worse than stock by more than `TOLERANCES`. ``--also DIR`` measures further
-recordings (NAME.flac, NAME.ref.json, NAME.rttm), which are printed alone.
+recordings (NAME.flac, NAME.ref.json, NAME.rttm), which are printed alone; ``--encodings`` measures
+the table of encodings alone.
 """
 
 from __future__ import annotations
@@ -26,6 +27,12 @@ from bench.corpus import (
     read_recording,
     read_transcript,
     telephone_sample,
+)
+from bench.encodings import (
+    ENCODINGS,
+    Agreement,
+    agreement,
+    agreement_markdown,
     write_recording,
 )
 from bench.scoring import COLLAR_S, Score, score
@@ -50,21 +57,24 @@ with the edge client, queue and worker; stock is WhisperX's README recipe (`benc
 the same weights:
 {models}.
 
-- WER and cpWER are of texts that Whisper's own English normaliser has written anew (`transformers`'
-  `EnglishTextNormalizer` with Whisper's spelling map): numbers are figures, contractions are
-  written out, spelling is American, hesitations are left out. So they compare with published ones.
-- DER is by the speakers of the words, which is what a reader of a transcript is told; overlapped
-  speech counts. The collar is pyannote.metrics': half of it on either side of each boundary.
+- WER and cpWER are of texts in the spelling of Whisper's own English normaliser, so they compare
+  with published ones.
+- DER is by the speakers of the words; overlapped speech counts. The collar is pyannote.metrics':
+  half of it on either side of each boundary.
 - First words: how many of the utterances' first words were recognised, and how far from the
   true start they were put.
-- `telephone` is the sample of pyannote.audio, two people on a real line, its true times put down
-  by hand. The others are synthetic voices with exact times (`bench/speech/`).
+- `telephone` is the sample of pyannote.audio, two people on a real line, its times put down by
+  hand. The others are synthetic voices with exact times (`bench/speech/`).
 
 """
 DIARIZER = """
-The same DER of the stock diarizer's own turns, before they are put on words. What lies between
-is speech that no word covers: overlapped speech, and the breath between two sentences that the
-reference counts as one utterance.
+The same DER of the stock diarizer's own turns. What lies between is speech that no word covers:
+overlapped speech, and the breath between two sentences that the reference counts as one.
+
+"""
+ENCODED = """
+`handover2` in every container and codec that FFmpeg writes (`bench/encodings.py`): words, and how
+much later they start, next to the plain WAV.
 
 """
 
@@ -121,17 +131,37 @@ def diarizer_markdown(comparisons: Sequence[Comparison]) -> str:
     return head + "".join(f"| {c.recording} | {c.diarizer_der:.1%} |\n" for c in comparisons)
 
 
-def to_json(comparisons: Sequence[Comparison], models: dict[str, str]) -> str:
+@dataclass(frozen=True)
+class Report:
+    """What is committed: the comparisons with stock, the models' names by stage, the encodings."""
+
+    comparisons: Sequence[Comparison]
+    models: dict[str, str]
+    encodings: Sequence[Agreement]
+
+
+def to_json(report: Report) -> str:
     """Write the figures for programs; rates are parts of one, times are seconds."""
     document = {
         "collar_s": COLLAR_S,
         "tolerances": TOLERANCES,
-        "models": models,
-        "recordings": [asdict(comparison) for comparison in comparisons],
+        "models": report.models,
+        "recordings": [asdict(comparison) for comparison in report.comparisons],
+        "encodings": [asdict(agreement) for agreement in report.encodings],
     }
     # rounded to what is measured, so that a rerun changes a file only when it says something new
     rounded = json.loads(json.dumps(document), parse_float=lambda text: round(float(text), 4))
     return json.dumps(rounded, indent=2) + "\n"
+
+
+def from_json(text: str) -> Report:
+    """Read what `to_json` wrote."""
+    document = json.loads(text)
+    comparisons = [
+        Comparison(**{**c, "ours": Score(**c["ours"]), "stock": Score(**c["stock"])})
+        for c in document["recordings"]
+    ]
+    return Report(comparisons, document["models"], [Agreement(**a) for a in document["encodings"]])
 
 
 def _is_worse(ours: float | None, stock: float | None, tolerance: float) -> bool:
@@ -164,16 +194,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("models", "logs", "docs"):
         parser.add_argument(f"--{name}", type=Path, default=ROOT / name, metavar="DIR")
     parser.add_argument("--also", type=Path, action="append", default=[], metavar="DIR")
+    parser.add_argument("--encodings", action="store_true")
     options = parser.parse_args(arguments)
+    options.logs.mkdir(parents=True, exist_ok=True)
     own = [telephone_sample(), *load_folder(SPEECH_DIR)]
     also = [reference for folder in options.also for reference in load_folder(folder)]
     try:
-        comparisons, models = compare([*own, *also], options.models, options.logs)
+        if options.encodings:
+            committed = from_json((options.docs / "accuracy.json").read_text())
+            comparisons, models = list(committed.comparisons), committed.models
+        else:
+            comparisons, models = compare([*own, *also], options.models, options.logs)
+        encodings = compare_encodings(own[1], options.models, options.logs)
     except SubmitError as exc:
         print(exc, file=sys.stderr)
         return 1
-    print(markdown(comparisons) + "\n" + diarizer_markdown(comparisons))
-    write(comparisons[: len(own)], models, options.docs)
+    print(markdown(comparisons), diarizer_markdown(comparisons), sep="\n")
+    print(agreement_markdown(encodings))
+    write(Report(comparisons[: len(own)], models, encodings), options.docs)
     worse = [complaint for comparison in comparisons for complaint in complaints(comparison)]
     print("\n".join(worse) or "no worse than stock", file=sys.stderr)
     return 1 if worse else 0
@@ -183,12 +221,11 @@ def compare(
     references: Sequence[Reference], models: Path, logs: Path
 ) -> tuple[list[Comparison], dict[str, str]]:
     """Measure stock, then ours; return what came out, and the models' names by stage."""
-    logs.mkdir(parents=True, exist_ok=True)
     print(f"stock: {len(references)} recordings", file=sys.stderr)
     recordings = [reference.audio for reference in references]
     stock = run_process(transcribe_files, models.resolve(), recordings)
     print("ours: the same, through the whole path", file=sys.stderr)
-    ours = list(transcribe_all(references, models, logs))
+    ours = list(transcribe_all([(reference, "wav") for reference in references], models, logs))
     comparisons = [
         _compare_one(reference, theirs, our)
         for reference, theirs, our in zip(references, stock, ours, strict=True)
@@ -196,10 +233,17 @@ def compare(
     return comparisons, ours[0]["models"]
 
 
+def compare_encodings(reference: Reference, models: Path, logs: Path) -> list[Agreement]:
+    """Transcribe one recording in each of `ENCODINGS`."""
+    documents = transcribe_all([(reference, name) for name in ENCODINGS], models, logs)
+    said = dict(zip(ENCODINGS, map(read_transcript, documents), strict=True))
+    return [agreement(name, said["wav"], other) for name, other in said.items()]
+
+
 def transcribe_all(
-    references: Iterable[Reference], models: Path, logs: Path
+    recordings: Iterable[tuple[Reference, str]], models: Path, logs: Path
 ) -> Iterator[dict[str, Any]]:
-    """Send recordings one after another through one stack with one worker.
+    """Send recordings, each in an encoding, one after another through a stack with one worker.
 
     Yields:
         The transcript document of each, in order.
@@ -209,12 +253,12 @@ def transcribe_all(
     """
     with Stack(logs=logs, models=models) as stack:
         s3, bucket = stack.s3.client(), stack.s3.bucket
-        for reference in references:
-            prefix = f"users/bench/audio/sessions/{reference.name}"
+        for reference, encoding in recordings:
+            prefix = f"users/bench/audio/sessions/{reference.name}-{encoding}"
             with tempfile.TemporaryDirectory() as folder:
-                wav = Path(folder) / "audio.wav"
-                write_recording(wav, read_recording(reference.audio))
-                s3.upload_file(str(wav), bucket, f"{prefix}/audio.wav")
+                audio = Path(folder) / "audio.wav"  # the worker looks at what is in it
+                write_recording(audio, read_recording(reference.audio), encoding=encoding)
+                s3.upload_file(str(audio), bucket, f"{prefix}/audio.wav")
             run = stack.edge_client("submit", prefix, "--wait", "--json", capture_output=True)
             if run.returncode:
                 raise SubmitError(f"{prefix}: exit {run.returncode}: {run.stdout}{run.stderr}")
@@ -222,12 +266,19 @@ def transcribe_all(
             yield json.loads(found["Body"].read())
 
 
-def write(comparisons: Sequence[Comparison], models: dict[str, str], docs: Path) -> None:
-    """Write the committed table."""
-    names = ", ".join(f"{name} ({stage})" for stage, name in models.items())
-    text = INTRODUCTION.format(models=names) + markdown(comparisons) + DIARIZER
-    (docs / "accuracy.md").write_text(text + diarizer_markdown(comparisons))
-    (docs / "accuracy.json").write_text(to_json(comparisons, models))
+def write(report: Report, docs: Path) -> None:
+    """Write the committed tables."""
+    names = ", ".join(f"{name} ({stage})" for stage, name in report.models.items())
+    page = (
+        INTRODUCTION.format(models=names),
+        markdown(report.comparisons),
+        DIARIZER,
+        diarizer_markdown(report.comparisons),
+        ENCODED,
+        agreement_markdown(report.encodings),
+    )
+    (docs / "accuracy.md").write_text("".join(page))
+    (docs / "accuracy.json").write_text(to_json(report))
 
 
 def _compare_one(reference: Reference, theirs: StockResult, ours: dict[str, Any]) -> Comparison:

@@ -1,8 +1,8 @@
 """Recordings, what was really said in them, and what a recogniser made of them.
 
 Takes audio files (decoded by PyAV: no ffmpeg binary is needed), ``NAME.ref.json``, RTTM, STM and
-transcripts, WhisperX's or ours; returns int16 waveforms, `Reference`s and `Hypothesis`es, and
-writes waveforms in each of `ENCODINGS`. Times are seconds from the start of the recording.
+transcripts, WhisperX's or ours; returns int16 waveforms, `Reference`s and `Hypothesis`es. Times
+are seconds from the start of the recording.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import av
 import numpy as np
 import numpy.typing as npt
-from av import AudioFormat, AudioFrame, AudioResampler
-from av.audio.stream import AudioStream
+from av import AudioResampler
 
 from devstack.demo import telephone_wav
 
@@ -29,66 +28,6 @@ Waveform = npt.NDArray[np.int16]
 SAMPLE_RATE_HZ = 16_000
 ROOT = Path(__file__).parent.parent
 SPEECH_DIR = ROOT / "bench" / "speech"
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """How a recording is written: container, encoder and its sample format by FFmpeg's names.
-
-    Attributes:
-        bit_rate: Bits per second; None for codecs that have no choice.
-        stereo_only: The encoder refuses mono: one channel is written twice.
-    """
-
-    container: str
-    codec: str
-    sample_format: str = "s16"
-    bit_rate: int | None = None
-    stereo_only: bool = False
-
-
-ENCODINGS: dict[str, Encoding] = {
-    "wav": Encoding("wav", "pcm_s16le"),
-    "wav-mulaw": Encoding("wav", "pcm_mulaw"),
-    "flac": Encoding("flac", "flac"),
-    "mp3": Encoding("mp3", "libmp3lame", "s16p", 64_000),
-    "m4a": Encoding("ipod", "aac", "fltp", 64_000),
-    "ogg-vorbis": Encoding("ogg", "vorbis", "fltp", stereo_only=True),
-    "ogg-opus": Encoding("ogg", "libopus", "s16", 24_000),
-    "webm-opus": Encoding("webm", "libopus", "s16", 24_000),
-}
-"""Every kind the worker promises to read."""
-
-
-def write_recording(
-    path: Path, waveform: Waveform, rate_hz: int = SAMPLE_RATE_HZ, encoding: str = "wav"
-) -> None:
-    """Write a waveform as one audio file.
-
-    Args:
-        path: The file to write; its name decides nothing.
-        waveform: int16, shape (n_samples,) or (n_channels, n_samples).
-        rate_hz: Samples per second in `waveform` and in the file (Opus always says 48,000).
-        encoding: A key of `ENCODINGS`.
-    """
-    spec = ENCODINGS[encoding]
-    channels = np.atleast_2d(waveform)
-    if spec.stereo_only and len(channels) == 1:
-        channels = np.repeat(channels, 2, axis=0)
-    layout = {1: "mono", 2: "stereo"}[len(channels)]
-    # bitexact: no encoder version and no random Ogg serial, so the same speech is the same file
-    with av.open(path, "w", format=spec.container, options={"fflags": "+bitexact"}) as container:
-        stream = cast(AudioStream, container.add_stream(spec.codec, rate=rate_hz, layout=layout))
-        stream.codec_context.format = AudioFormat(spec.sample_format)
-        stream.codec_context.options = {"strict": "experimental", "flags": "+bitexact"}
-        if spec.bit_rate:
-            stream.codec_context.bit_rate = spec.bit_rate
-        planar = np.ascontiguousarray(channels)
-        speech = AudioFrame.from_ndarray(planar, format="s16p", layout=layout)
-        speech.sample_rate = rate_hz
-        resampler = AudioResampler(format=spec.sample_format, layout=layout, rate=rate_hz)
-        for frame in [*resampler.resample(speech), None]:
-            container.mux(stream.encode(frame))
 
 
 def read_recording(path: Path, rate_hz: int = SAMPLE_RATE_HZ) -> Waveform:

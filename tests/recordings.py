@@ -10,15 +10,14 @@ from functools import cache
 from pathlib import Path
 
 from bench.corpus import (
-    ENCODINGS,
     SAMPLE_RATE_HZ,
     Reference,
     Waveform,
     load_reference,
     read_recording,
     telephone_sample,
-    write_recording,
 )
+from bench.encodings import ENCODINGS, write_recording
 
 SHORT_SPEECH = Path(__file__).parent / "data" / "short.flac"
 

@@ -25,9 +25,9 @@ from bench.corpus import (
     Utterance,
     Waveform,
     read_recording,
-    write_recording,
 )
 from bench.dialogue import Line, Script, record
+from bench.encodings import write_recording
 
 GREETING = "greeting"
 SHORT = "short"

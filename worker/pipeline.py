@@ -159,7 +159,7 @@ class Job:
         with job_directory() as folder:
             waveform, speech = self._fetch_and_find_speech(folder)
         findings = self._find_text_and_speakers(waveform, speech)
-        segments = self._attribute(findings, waveform.offset_s)
+        segments = self._attribute(findings, waveform)
         document = compose(
             self.input,
             self.models,
@@ -260,7 +260,7 @@ class Job:
                 transcription,
                 alignment.result(),
                 diarization.result(),
-                self.runner.warnings,
+                waveform.warnings + self.runner.warnings,
                 self.audio_etag,
             )
 
@@ -357,11 +357,16 @@ class Job:
                 lambda: Diarization((), (WarningCode.DIARIZATION_FAILED,)),
             )
 
-    def _attribute(self, findings: Findings, offset_s: float) -> tuple[Segment, ...]:
+    def _attribute(self, findings: Findings, waveform: Waveform) -> tuple[Segment, ...]:
         from worker.stages.attribute import attribute
 
         with self.runner.stage(Stage.ATTRIBUTE, self.token):
-            return attribute(findings.alignment, findings.diarization, offset_s)
+            return attribute(
+                findings.alignment,
+                findings.diarization,
+                waveform.offset_s,
+                waveform.duration_s,
+            )
 
     def _deliver(self, document: Transcript) -> dict[str, Any]:
         if self.input.result_url is None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bucketscribe_contract import FailureCode, JobInput, Stage
 from worker.cancel import CancelToken
+from worker.engines.decoder.process import start_spare
 from worker.errors import WorkerError
 from worker.host.health import Check, checks
 from worker.host.log import JobLog, quiet_libraries
@@ -106,8 +107,9 @@ class Runtime:
     def load_early(self) -> None:
         """Load the models in a thread; if they do not load, each job tries again and fails.
 
-        A missing models folder is reported by the health check.
+        A missing models folder is reported by the health check. The first job's decoder is started.
         """
+        start_spare()
         left = remove_stale_directories()
         if left:
             logger.info("removed %d directories that killed processes left", left)
@@ -139,7 +141,7 @@ class Runtime:
         loaded = self._models or self._load_for_job
         running = Job(job, loaded, self.settings, token, progress, self._speed)
         try:
-            return running.run()
+            output = running.run()
         except WorkerError as exc:
             unloadable = exc.code is FailureCode.MODEL_UNAVAILABLE and self._models is None
             self._must_recycle |= unloadable or exc.code is FailureCode.OUT_OF_MEMORY
@@ -147,8 +149,12 @@ class Runtime:
         except RuntimeError as exc:
             self._must_recycle |= is_poisoned(exc)
             raise
+        else:  # one that failed early would be a low measure for those that follow
+            self._must_recycle |= self._growth.is_too_much()
+            return output
         finally:
-            self._must_recycle |= running.runner.is_poisoned or self._growth.is_too_much()
+            self._must_recycle |= running.runner.is_poisoned
+            start_spare()  # the next job's decoder gets ready while the worker is idle
             if self._log is not None:
                 self._log.audio_s, self._log.stages = running.audio_s, running.runner.timings
                 self._log.warnings = running.warnings or running.runner.warnings

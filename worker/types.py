@@ -43,10 +43,12 @@ class Waveform:
     Attributes:
         samples: int16, shape (n_samples,).
         offset_s: Where the waveform starts in the recording; 0 without a clip.
+        warnings: What of the recording is not in it.
     """
 
     samples: Samples
     offset_s: float = 0.0
+    warnings: tuple[str, ...] = ()
 
     @property
     def duration_s(self) -> float:

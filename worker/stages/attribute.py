@@ -1,20 +1,25 @@
 """Attribute: sentences and speaker turns to the segments of the transcript document.
 
 Takes an `Alignment` and a `Diarization`; returns the contract's `Segment`s, on the recording's
-own clock. Who spoke a word is who overlaps it longest, as ``whisperx.assign_word_speakers``
-decides it; where nobody does, the speaker is null.
+own clock and within it: models pad, so the last word may seem to end after the last sample. Who
+spoke a word is who overlaps it longest, as ``whisperx.assign_word_speakers`` decides it; where
+nobody does, the speaker is null.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from whisperx.diarize import IntervalTree
 
 from bucketscribe_contract import Segment, Word, WordTiming
 from worker.types import Alignment, Diarization, TimedSegment, TimedWord
 
+_Shift = Callable[[float], float]
+
 
 def attribute(
-    alignment: Alignment, diarization: Diarization, offset_s: float
+    alignment: Alignment, diarization: Diarization, offset_s: float, duration_s: float
 ) -> tuple[Segment, ...]:
     """Return the document's segments in order.
 
@@ -22,9 +27,15 @@ def attribute(
         alignment: Sentences with their words.
         diarization: Speaker turns; none: every speaker is null.
         offset_s: Where the waveform starts in the recording, added to all times.
+        duration_s: Length of the waveform; nothing ends after it.
     """
     turns = IntervalTree([(turn.start, turn.end, turn.speaker) for turn in diarization.turns])
-    return tuple(_segment(n, said, turns, offset_s) for n, said in enumerate(alignment.segments))
+    end_s = round(offset_s + duration_s, 3)
+
+    def shift(time_s: float) -> float:
+        return min(max(round(time_s + offset_s, 3), 0.0), end_s)
+
+    return tuple(_segment(n, said, turns, shift) for n, said in enumerate(alignment.segments))
 
 
 def _speaker(turns: IntervalTree, start: float, end: float) -> str | None:
@@ -35,30 +46,25 @@ def _speaker(turns: IntervalTree, start: float, end: float) -> str | None:
     return max(overlap_s, key=overlap_s.__getitem__, default=None)
 
 
-def _segment(number: int, said: TimedSegment, turns: IntervalTree, offset_s: float) -> Segment:
+def _segment(number: int, said: TimedSegment, turns: IntervalTree, shift: _Shift) -> Segment:
     return Segment(
         id=number,
-        start=_shift(said.start, offset_s),
-        end=_shift(said.end, offset_s),
+        start=shift(said.start),
+        end=shift(said.end),
         text=said.text,
         speaker=_speaker(turns, said.start, said.end),
         words=tuple(
-            _word(word, _speaker(turns, word.start, word.end), offset_s) for word in said.words
+            _word(word, _speaker(turns, word.start, word.end), shift) for word in said.words
         ),
     )
 
 
-def _word(timed: TimedWord, speaker: str | None, offset_s: float) -> Word:
+def _word(timed: TimedWord, speaker: str | None, shift: _Shift) -> Word:
     return Word(
         word=timed.word,
-        start=_shift(timed.start, offset_s),
-        end=_shift(timed.end, offset_s),
+        start=shift(timed.start),
+        end=shift(timed.end),
         score=timed.score,
         speaker=speaker,
         timing=WordTiming.INTERPOLATED if timed.score is None else WordTiming.ALIGNED,
     )
-
-
-def _shift(time_s: float, offset_s: float) -> float:
-    """Return a time on the recording's clock, to the millisecond."""
-    return max(round(time_s + offset_s, 3), 0.0)

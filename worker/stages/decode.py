@@ -1,33 +1,30 @@
 """Decode: any recording, to 16 kHz mono int16, mixed and resampled as whisperx's ffmpeg call does.
 
-Takes a `Recording`; returns a `Waveform`. PyAV carries FFmpeg's libraries, so no ffmpeg binary is
-needed; a WAV file of 16 kHz mono PCM16 is only read. Raises `WorkerError`: ``AUDIO_UNREADABLE``,
-``AUDIO_TRUNCATED``, ``AUDIO_TOO_LONG``, ``INVALID_INPUT`` (a clip that starts after the end).
+Takes a `Recording`; returns a `Waveform`. A WAV file of 16 kHz mono PCM16 is only read, everything
+else is decoded by FFmpeg in a process of its own. Raises `WorkerError`: ``AUDIO_UNREADABLE``,
+``AUDIO_TRUNCATED``, ``AUDIO_TOO_LONG``, ``INVALID_INPUT`` (a clip that starts after the end),
+``INTERNAL`` (no process, no room for the waveform).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import mmap
 from dataclasses import dataclass
+from typing import Any
 
-import av
 import numpy as np
 
-from bucketscribe_contract import Clip, FailureCode, Stage
-from bucketscribe_contract.wav import HEAD_BYTES, NotWav, WavHeader, parse_wav
+from bucketscribe_contract import Clip, FailureCode, Stage, WarningCode
+from bucketscribe_contract.wav import HEAD_BYTES, NotWav, WavHeader, WavSound, parse_wav
 from worker.cancel import StageContext
+from worker.engines.decoder import Wanted
+from worker.engines.decoder.process import DecoderFailed, DecoderStopped, decode_file
 from worker.errors import WorkerError
 from worker.types import SAMPLE_RATE_HZ, Recording, Samples, Waveform
 
-# Playlist formats (hls, concat) would make FFmpeg open what the file names: only these are probed.
-FORMATS = (
-    "aac,ac3,aiff,amr,asf,au,caf,flac,flv,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpegts,"
-    "ogg,rf64,w64,wav,wv"
-)
-# Containers whose header declares the length; for others FFmpeg guesses it from the bit rate.
-_DECLARING = frozenset({"flac", "matroska", "mov", "w64", "wav"})
 _SLACK_S = 1.0
-_NEARLY_SILENT = 33.0  # RMS of int16 samples: -60 dBFS
+_DAMAGED_S = 0.1  # less is not worth a warning
+_FILE = "waveform"  # int16, in the recording's directory
 
 
 @dataclass(frozen=True)
@@ -55,67 +52,62 @@ class DecodeLimits:
     def check(self, duration_s: float) -> None:
         """Raise ``AUDIO_TOO_LONG`` for a waveform over the limit."""
         if duration_s > self.max_duration_s:
-            message = (
-                f"more than {self.max_duration_s:.0f} s of audio; raise MAX_AUDIO_SECONDS, or "
-                "send parts of it with clip"
-            )
-            raise WorkerError(FailureCode.AUDIO_TOO_LONG, message, Stage.DECODE)
+            raise self.exceeded()
+
+    def exceeded(self) -> WorkerError:
+        """Return the failure of a waveform over the limit."""
+        message = (
+            f"more than {self.max_duration_s:.0f} s of audio; raise MAX_AUDIO_SECONDS, or "
+            "send parts of it with clip"
+        )
+        return WorkerError(FailureCode.AUDIO_TOO_LONG, message, Stage.DECODE)
 
 
-def decode(
-    recording: Recording,
-    limits: DecodeLimits,
-    ctx: StageContext,
-) -> Waveform:
+def decode(recording: Recording, limits: DecodeLimits, ctx: StageContext) -> Waveform:
     """Decode the recording, or the clip of it that the limits name.
 
     Args:
-        recording: Any container of `FORMATS`, any codec, rate and number of channels.
+        recording: Any container that FFmpeg reads without opening another file.
         limits: What may be decoded.
-        ctx: Checked between frames; told the share decoded where the length is declared.
+        ctx: Checked several times a second; told about which share is decoded.
     """
     if recording.bytes == 0:
         raise _unreadable("the recording is empty (0 bytes)")
-    header = _check_riff(recording)
-    if header is not None and header.is_waveform(SAMPLE_RATE_HZ):
-        return _read_plain(recording, header, limits, ctx)
-    try:
-        samples, channels = _read(recording, limits, ctx, "mono")
-        if channels > 1 and _rms(samples) < _NEARLY_SILENT:
-            # channels of opposite phase cancel out in a mono mix: one of them is the recording
-            samples, _ = _read(recording, limits, ctx, "stereo")
-    except av.error.FFmpegError as exc:
-        raise _unreadable(f"no decodable audio ({exc.strerror})") from exc
-    samples.setflags(write=False)
-    return Waveform(samples, offset_s=limits.start / SAMPLE_RATE_HZ)
+    wav = _check_riff(recording)
+    if wav is not None and wav[0].is_waveform(SAMPLE_RATE_HZ):
+        return _read_plain(recording, *wav, limits, ctx)
+    return _decode(recording, wav[1] if wav is not None else None, limits, ctx)
 
 
-def _check_riff(recording: Recording) -> WavHeader | None:
+def _check_riff(recording: Recording) -> tuple[WavHeader, WavSound] | None:
     """Compare a WAV header with the file: FFmpeg takes a cut one for a short one."""
     with recording.path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-    try:
-        header = parse_wav(head)
-    except NotWav:
-        return None  # another container, or a header that FFmpeg will judge
-    stored = recording.bytes - header.data_offset
-    declared = stored if header.data_bytes is None else header.data_bytes
-    missing_s = (declared - stored) / header.bytes_per_s
-    if missing_s > _SLACK_S:
-        raise _truncated(declared / header.bytes_per_s, missing_s)
-    return header
+        try:
+            header = parse_wav(file.read(HEAD_BYTES))
+        except NotWav:
+            return None  # another container, or a header that FFmpeg will judge
+        file.seek(header.declared_end)
+        sound = header.sound(recording.bytes, file.read(HEAD_BYTES))
+    if sound.missing_s > _SLACK_S:
+        raise _truncated(f"{sound.missing_s:.1f} s that the header declares are missing")
+    if not sound.bytes:
+        raise _unreadable("the recording holds no audio samples")
+    return header, sound
 
 
 def _read_plain(
-    recording: Recording, header: WavHeader, limits: DecodeLimits, ctx: StageContext
+    recording: Recording,
+    header: WavHeader,
+    sound: WavSound,
+    limits: DecodeLimits,
+    ctx: StageContext,
 ) -> Waveform:
     """Read the samples that are wanted, and no others."""
     ctx.cancel.check(Stage.DECODE)
-    stored = max(recording.bytes - header.data_offset, 0) // 2
-    n_samples = min((header.data_bytes or 0) // 2, stored)
+    n_samples = sound.bytes // 2
     stop = min(limits.stop if limits.stop is not None else n_samples, n_samples)
     limits.check(max(stop - limits.start, 0) / SAMPLE_RATE_HZ)
-    _check_complete(n_samples / SAMPLE_RATE_HZ, None, limits)
+    _check_clip(n_samples, limits)
     samples = np.fromfile(
         recording.path,
         np.dtype("<i2"),
@@ -123,86 +115,76 @@ def _read_plain(
         offset=header.data_offset + limits.start * 2,
     )
     samples.setflags(write=False)
-    return Waveform(samples, offset_s=limits.start / SAMPLE_RATE_HZ)
+    return Waveform(samples, limits.start / SAMPLE_RATE_HZ, _joined(sound))
 
 
-def _read(
-    recording: Recording,
-    limits: DecodeLimits,
-    ctx: StageContext,
-    layout: str,
-) -> tuple[Samples, int]:
-    """Return the samples and how many channels they were mixed from."""
-    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
-    with av.open(str(recording.path), metadata_errors="ignore", options=options) as container:
-        if not container.streams.audio:
-            raise _unreadable("the file has no audio stream")
-        declared_s = _declared_s(container)
-        if limits.clip is None:
-            limits.check(declared_s or 0.0)
-        buffer, position = bytearray(), 0
-        for block in _mono_blocks(container, layout):
-            ctx.cancel.check(Stage.DECODE)
-            buffer += _wanted(block, position, limits).tobytes()
-            position += len(block)
-            limits.check(len(buffer) / 2 / SAMPLE_RATE_HZ)
-            if declared_s:
-                ctx.progress(min(position / SAMPLE_RATE_HZ / declared_s, 1.0))
-            if limits.stop is not None and position >= limits.stop:
-                break
-        else:
-            _check_complete(position / SAMPLE_RATE_HZ, declared_s, limits)
-        return np.frombuffer(buffer, np.int16), container.streams.audio[0].channels
+def _decode(
+    recording: Recording, sound: WavSound | None, limits: DecodeLimits, ctx: StageContext
+) -> Waveform:
+    """Decode with FFmpeg; the waveform stays in a file, which the system keeps while it is used."""
+    wanted = Wanted(
+        limits.start,
+        limits.stop,
+        round(limits.max_duration_s * SAMPLE_RATE_HZ),
+        ignore_length=sound is not None and sound.outlasts_header,
+    )
+    path = recording.path.with_name(_FILE)
+    try:
+        with recording.path.open("rb") as source, path.open("w+b") as target:
+            found = decode_file(
+                source, target, wanted, lambda: ctx.cancel.check(Stage.DECODE), ctx.progress
+            )
+            _check(found, limits)
+            samples: Samples = np.frombuffer(
+                mmap.mmap(target.fileno(), 0, access=mmap.ACCESS_READ), np.int16
+            )
+    except DecoderStopped as exc:
+        raise _unreadable(str(exc)) from exc
+    except DecoderFailed as exc:
+        raise WorkerError(FailureCode.INTERNAL, str(exc), Stage.DECODE) from exc
+    finally:
+        path.unlink(missing_ok=True)
+    warnings = _warnings(found) + (_joined(sound) if sound is not None else ())
+    return Waveform(samples, limits.start / SAMPLE_RATE_HZ, warnings)
 
 
-def _declared_s(container: av.container.InputContainer) -> float | None:
-    declares = _DECLARING & set(container.format.name.split(","))
-    return container.duration / 1e6 if declares and container.duration else None
+def _check(found: dict[str, Any], limits: DecodeLimits) -> None:
+    """Judge what the decoder's process found."""
+    if "unreadable" in found:
+        raise _unreadable(found["unreadable"])
+    if "too_long" in found:
+        raise limits.exceeded()
+    if found["missing_bytes"]:
+        raise _truncated(f"{found['missing_bytes']} bytes that it declares are missing")
+    if found["missing_s"] > _SLACK_S:
+        raise _truncated(f"{found['missing_s']:.1f} s that it declares are missing")
+    _check_clip(round(found["end_s"] * SAMPLE_RATE_HZ), limits)
 
 
-def _mono_blocks(container: av.container.InputContainer, layout: str) -> Iterator[Samples]:
-    """Yield the first audio stream as mono int16 at 16 kHz; skips packets that are damaged."""
-    resampler = av.AudioResampler("s16", layout, SAMPLE_RATE_HZ)
-    for packet in container.demux(container.streams.audio[0]):
-        try:
-            frames = packet.decode()
-        except av.error.InvalidDataError:
-            continue  # as ffmpeg does; too many of them show as AUDIO_TRUNCATED
-        for frame in frames:
-            yield from map(_first_channel, resampler.resample(frame))
-    yield from map(_first_channel, resampler.resample(None))
-
-
-def _first_channel(frame: av.AudioFrame) -> Samples:
-    packed: Samples = np.frombuffer(frame.to_ndarray(), np.int16)  # channels interleaved
-    return packed[:: frame.layout.nb_channels]
-
-
-def _wanted(block: Samples, position: int, limits: DecodeLimits) -> Samples:
-    stop = limits.stop if limits.stop is not None else position + len(block)
-    return block[max(limits.start - position, 0) : max(stop - position, 0)]
-
-
-def _check_complete(decoded_s: float, declared_s: float | None, limits: DecodeLimits) -> None:
-    """Judge a recording that was read to its end."""
-    if decoded_s == 0:
+def _check_clip(n_samples: int, limits: DecodeLimits) -> None:
+    if n_samples == 0:
         raise _unreadable("the recording holds no audio samples")
-    if declared_s and decoded_s < declared_s - _SLACK_S:
-        raise _truncated(declared_s, declared_s - decoded_s)
-    if limits.clip and limits.clip.start_s >= decoded_s:
+    if limits.clip and limits.start >= n_samples:
         message = (
             f"clip.start_s ({limits.clip.start_s:g}) lies after the recording's end at "
-            f"{decoded_s:.3f} s"
+            f"{n_samples / SAMPLE_RATE_HZ:.3f} s"
         )
         raise WorkerError(FailureCode.INVALID_INPUT, message, Stage.DECODE)
 
 
-def _rms(samples: Samples) -> float:
-    if not len(samples):
-        return 0.0
-    blocks = np.array_split(samples, max(1, len(samples) // 1_000_000))
-    energy = sum(float(np.square(b, dtype=np.float64).sum()) for b in blocks)
-    return float(np.sqrt(energy / len(samples)))
+def _warnings(found: dict[str, Any]) -> tuple[str, ...]:
+    warnings = []
+    if found["damaged_s"] >= _DAMAGED_S:
+        warnings.append(f"{WarningCode.AUDIO_DAMAGED}: {found['damaged_s']:.1f} s")
+    if found["others"]:
+        others = ", ".join(map(str, found["others"]))
+        heard = f"heard {found['track']}, not {others}"
+        warnings.append(f"{WarningCode.OTHER_TRACKS}: {heard:.40}")
+    return tuple(warnings)
+
+
+def _joined(sound: WavSound) -> tuple[str, ...]:
+    return (f"{WarningCode.AUDIO_DAMAGED}: a second WAV is not read",) * sound.is_joined
 
 
 def _unreadable(why: str) -> WorkerError:
@@ -210,9 +192,7 @@ def _unreadable(why: str) -> WorkerError:
     return WorkerError(FailureCode.AUDIO_UNREADABLE, message, Stage.DECODE)
 
 
-def _truncated(declared_s: float, missing_s: float) -> WorkerError:
-    message = (
-        f"the header declares {declared_s:.1f} s, {missing_s:.1f} s of it are missing; "
-        "upload the recording again"
+def _truncated(why: str) -> WorkerError:
+    return WorkerError(
+        FailureCode.AUDIO_TRUNCATED, f"{why}; upload the recording again", Stage.DECODE
     )
-    return WorkerError(FailureCode.AUDIO_TRUNCATED, message, Stage.DECODE)

@@ -341,3 +341,23 @@ def test_a_cancelled_job_stops_at_the_next_stage_and_leaves_nothing(
     with pytest.raises(JobCancelled):
         job.run()
     assert s3.requests == []
+
+
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "fields"),
+    [
+        (0.4, 2.4, {}),
+        (0.4, 4.0, {"diarize": False}),
+        (2.9, 4.4, {}),
+        (0.0, 5.0, {"clip": {"start_s": 2.9, "end_s": 4.5}}),
+    ],
+)
+def test_nothing_ends_after_the_recording(
+    scene: Scene, start_s: float, end_s: float, fields: dict[str, Any]
+) -> None:
+    """Somebody speaks to the very end: the detector's and the aligner's frames go beyond it."""
+    content = scene.wav_of(short_speech()[int(start_s * 16_000) : int(end_s * 16_000)])
+    document = scene.run(audio_base64=base64.b64encode(content).decode(), **fields)
+    last_s = fields["clip"]["end_s"] if "clip" in fields else end_s - start_s
+    timed = [*document.segments, *(word for s in document.segments for word in s.words)]
+    assert last_s - 0.5 < max(span.end for span in timed) <= last_s

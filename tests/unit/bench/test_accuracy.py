@@ -1,6 +1,7 @@
 """The accuracy command with both measurements stood in for; what counts as worse; the table."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,19 +14,32 @@ from bench import accuracy
 from bench.accuracy import (
     TOLERANCES,
     Comparison,
+    Report,
     SubmitError,
     complaints,
     diarizer_markdown,
+    from_json,
     markdown,
     to_json,
 )
-from bench.corpus import ROOT, SPEECH_DIR, Reference, Utterance, load_folder, telephone_sample
+from bench.corpus import (
+    ROOT,
+    SPEECH_DIR,
+    Hypothesis,
+    Reference,
+    SpokenWord,
+    Utterance,
+    load_folder,
+    telephone_sample,
+)
+from bench.encodings import ENCODINGS, Agreement, agreement, agreement_markdown
 from bench.scoring import COLLAR_S, Score
 from bench.stock import StockResult
 from tests.recordings import SHORT_SPEECH, short_reference
 
 STOCK = Score(0.10, 0.15, 0.02, 0.05, 3, 2, 9, 0.02, 0.05)
 EQUAL = Comparison("talk", 30.2, STOCK, STOCK, 0.0123)
+WAV = Agreement("wav", 9, 9, 0.0, 0.0)
 
 
 def spoken_as(utterances: tuple[Utterance, ...]) -> dict[str, Any]:
@@ -39,12 +53,15 @@ def spoken_as(utterances: tuple[Utterance, ...]) -> dict[str, Any]:
     return {"segments": segments, "models": {"transcribe": "perfect"}}
 
 
-def perfect(references: list[Reference], *_: Path) -> Iterator[dict[str, Any]]:
-    return iter([spoken_as(reference.utterances) for reference in references])
+Sent = list[tuple[Reference, str]]
 
 
-def lose_the_end(references: list[Reference], *_: Path) -> Iterator[dict[str, Any]]:
-    return iter([spoken_as(reference.utterances[:-1]) for reference in references])
+def perfect(recordings: Sent, *_: Path) -> Iterator[dict[str, Any]]:
+    return iter([spoken_as(reference.utterances) for reference, _ in recordings])
+
+
+def lose_the_end(recordings: Sent, *_: Path) -> Iterator[dict[str, Any]]:
+    return iter([spoken_as(reference.utterances[:-1]) for reference, _ in recordings])
 
 
 def fail(*_: object) -> Iterator[dict[str, Any]]:
@@ -84,9 +101,40 @@ def test_the_table_is_printed_and_written_and_worse_than_stock_exits_with_1(
     assert names == ["telephone", "handover2", "planning3", "standup2"]
     assert "| short, 5 s |" in printed
     page = (tmp_path / "accuracy.md").read_text().splitlines()
-    table = [line for line in page if "ours |" in line]
-    assert len(table) == len(names)
-    assert set(table) <= set(printed.splitlines())
+    tables = [line for line in page if "ours |" in line or " wma |" in line]
+    assert len(tables) == len(names) + 1
+    assert set(tables) <= set(printed.splitlines())
+
+
+def test_the_encodings_alone_leave_the_other_tables_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("accuracy.md", "accuracy.json"):
+        shutil.copy(ROOT / "docs" / name, tmp_path)
+    monkeypatch.setattr(accuracy, "run_process", None)
+    monkeypatch.setattr(accuracy, "transcribe_all", perfect)
+    folders = ["--logs", str(tmp_path / "logs"), "--docs", str(tmp_path)]
+    assert accuracy.main([*folders, "--encodings"]) == 0
+    committed, written = (
+        from_json((folder / "accuracy.json").read_text()) for folder in (ROOT / "docs", tmp_path)
+    )
+    assert written.comparisons == committed.comparisons
+    assert {(a.words, a.equal, a.largest_shift_s) for a in written.encodings} == {(99, 99, 0.0)}
+
+
+def test_encodings_that_came_out_the_same_share_a_row() -> None:
+    words = [SpokenWord(text, at, at, None) for at, text in enumerate(("a", "b", "c", "d"))]
+    later = [replace(word, start_s=word.start_s + 0.02) for word in words if word.start_s != 1]
+    untimed = [replace(word, start_s=None) for word in words[:1]]
+    said = {"wav": words, "flac": words, "amr": later, "x": untimed, "y": []}
+    whole = Hypothesis("", tuple(words))
+    found = [agreement(name, whole, Hypothesis("", tuple(w))) for name, w in said.items()]
+    assert agreement_markdown(found).splitlines()[2:] == [
+        "| wav, flac | 4 of 4 | 0 / 0 |",
+        "| amr | 3 of 4 | 20 / 20 |",
+        "| x | 1 of 4 | – / – |",
+        "| y | 0 of 4 | – / – |",
+    ]
 
 
 def test_committed_table_is_of_the_committed_recordings() -> None:
@@ -97,6 +145,9 @@ def test_committed_table_is_of_the_committed_recordings() -> None:
     assert names == ["telephone", *own]
     assert document["tolerances"] == TOLERANCES
     assert document["collar_s"] == COLLAR_S
+    encodings = {found["encoding"]: found for found in document["encodings"]}
+    assert list(encodings) == list(ENCODINGS)
+    assert all(abs(found["shift_s"]) < 0.05 for found in encodings.values())
 
 
 def complaints_of(**ours: Any) -> list[str]:
@@ -128,6 +179,6 @@ def test_table_has_two_lines_a_recording_and_json_every_figure() -> None:
     ]
     assert diarizer_markdown([EQUAL]).splitlines()[-1] == "| talk | 1.2% |"
     thirds = replace(EQUAL, ours=replace(STOCK, wer=1 / 3))
-    document = json.loads(to_json([thirds], {"align": "tiny"}))
+    document = json.loads(to_json(Report([thirds], {"align": "tiny"}, [WAV])))
     assert document["recordings"][0]["ours"]["wer"] == 0.3333
     assert document["models"] == {"align": "tiny"}

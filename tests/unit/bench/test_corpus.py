@@ -21,18 +21,19 @@ from bench.corpus import (
     read_recording,
     read_transcript,
     telephone_sample,
-    write_recording,
 )
+from bench.encodings import write_recording
 from bucketscribe_contract.job_input import JobInput
 from tests.recordings import short_reference, short_speech
 from tools.speech import format_references, format_rttm, load_scripts
 
 ROOT = SPEECH_DIR.parent.parent
 CODECS = {
-    "wav-mulaw": ("wav", "pcm_mulaw"),
-    "m4a": ("mov,mp4,m4a,3gp,3g2,mj2", "aac"),
-    "ogg-vorbis": ("ogg", "vorbis"),
-    "webm-opus": ("matroska,webm", "opus"),
+    "wav-mulaw": ("wav", "pcm_mulaw", 8_000),
+    "m4a": ("mov,mp4,m4a,3gp,3g2,mj2", "aac", 44_100),
+    "ogg-vorbis": ("ogg", "vorbis", 16_000),
+    "webm-opus": ("matroska,webm", "opus", 48_000),
+    "mxf": ("mxf", "pcm_s16le", 48_000),
 }
 RECORDINGS = [*load_folder(SPEECH_DIR), short_reference()]
 
@@ -41,12 +42,12 @@ RECORDINGS = [*load_folder(SPEECH_DIR), short_reference()]
 def test_each_encoding_is_what_it_is_called(encoding: str, tmp_path: Path) -> None:
     """As FFmpeg's demuxers see it; what it sounds like, the tests of the worker's decoder tell."""
     file = tmp_path / "speech"
-    write_recording(file, short_speech()[::2], 8_000, encoding)
+    write_recording(file, short_speech(), encoding=encoding)
     with av.open(file) as container:
         stream = container.streams.audio[0]
-        assert (container.format.name, stream.codec_context.name) == CODECS[encoding]
-        assert stream.rate == (48_000 if "opus" in encoding else 8_000)
-    write_recording(tmp_path / "again", short_speech()[::2], 8_000, encoding)
+        found = container.format.name, stream.codec_context.name, stream.rate
+        assert found == CODECS[encoding]
+    write_recording(tmp_path / "again", short_speech(), encoding=encoding)
     assert file.read_bytes() == (tmp_path / "again").read_bytes()  # no random serial in Ogg
 
 

@@ -41,21 +41,21 @@ def test_speakers_are_those_of_whisperx(turns: Any, segments: Any) -> None:
         for (a, b), words in segments
     )
     told = Diarization(tuple(SpeakerTurn(start, end, who) for (start, end), who in turns))
-    found = attribute(Alignment(timed), told, 0.0)
+    found = attribute(Alignment(timed), told, 0.0, 1.2)
     assert [s.speaker for s in found] == [s.get("speaker") for s in wanted]
     assert [[w.speaker for w in s.words] for s in found] == [
         [w.get("speaker") for w in s["words"]] for s in wanted
     ]
 
 
-def test_whoever_overlaps_a_word_longest_spoke_it() -> None:
+def test_whoever_overlaps_a_word_longest_spoke_it_and_nothing_ends_after_the_recording() -> None:
     from worker.stages.attribute import attribute
 
-    words = (TimedWord("a", 0.0, 1.0, 0.5), TimedWord("b", 1.0, 2.0, None))
-    alignment = Alignment((TimedSegment(0.0, 2.0, "a b", words),))
+    words = (TimedWord("a", 0.0, 1.0, 0.5), TimedWord("b", 1.0, 2.02, None))
+    alignment = Alignment((TimedSegment(0.0, 2.016, "a b", words),))
     turns = (SpeakerTurn(0.0, 0.9, "SPEAKER_01"), SpeakerTurn(0.8, 1.7, "SPEAKER_00"))
-    (segment,) = attribute(alignment, Diarization(turns), offset_s=10.0)
+    (segment,) = attribute(alignment, Diarization(turns), offset_s=10.0, duration_s=2.0)
     assert segment.speaker in ("SPEAKER_00", "SPEAKER_01")
     assert [word.speaker for word in segment.words] == ["SPEAKER_01", "SPEAKER_00"]
     assert [word.timing for word in segment.words] == ["aligned", "interpolated"]
-    assert (segment.start, segment.words[1].end) == (10.0, 12.0)
+    assert (segment.start, segment.end, segment.words[1].end) == (10.0, 12.0, 12.0)
