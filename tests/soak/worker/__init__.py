@@ -1,0 +1,1 @@
+"""A worker that is given what no recorder writes."""
