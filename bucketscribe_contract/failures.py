@@ -66,9 +66,10 @@ class FailureCode(StrEnum):
 
 
 class Action(StrEnum):
-    """What the edge client does about a failure."""
+    """What the edge client does about a failure; `HOLD`: it is the deployment's fault."""
 
     REPORT = "report"
+    HOLD = "hold"
     SKIP = "skip"
     SIGN_AGAIN = "sign_again"
     SIGN_LONGER = "sign_longer"
@@ -79,15 +80,15 @@ class Action(StrEnum):
     @property
     def is_retry(self) -> bool:
         """Whether another job can help."""
-        return self not in (Action.REPORT, Action.SKIP)
+        return self not in (Action.REPORT, Action.HOLD, Action.SKIP)
 
 
 FAILURES: dict[FailureCode, Action] = {
     FailureCode.INVALID_INPUT: Action.REPORT,
-    FailureCode.URL_NOT_ALLOWED: Action.REPORT,
+    FailureCode.URL_NOT_ALLOWED: Action.HOLD,
     FailureCode.AUDIO_URL_EXPIRED: Action.SIGN_AGAIN,
     FailureCode.RESULT_URL_EXPIRES_TOO_SOON: Action.SIGN_LONGER,
-    FailureCode.AUDIO_FORBIDDEN: Action.REPORT,
+    FailureCode.AUDIO_FORBIDDEN: Action.HOLD,
     FailureCode.AUDIO_NOT_FOUND: Action.SKIP,
     FailureCode.STORAGE_UNAVAILABLE: Action.BACK_OFF,
     FailureCode.AUDIO_TRUNCATED: Action.SUBMIT_AGAIN_ONCE,
@@ -95,7 +96,7 @@ FAILURES: dict[FailureCode, Action] = {
     FailureCode.AUDIO_TOO_LONG: Action.REPORT,
     FailureCode.AUDIO_UNREADABLE: Action.REPORT,
     FailureCode.OUT_OF_MEMORY: Action.SUBMIT_AGAIN,
-    FailureCode.MODEL_UNAVAILABLE: Action.REPORT,
+    FailureCode.MODEL_UNAVAILABLE: Action.HOLD,
     FailureCode.CANCELLED: Action.REPORT,
     FailureCode.INTERNAL: Action.SUBMIT_AGAIN_ONCE,
 }

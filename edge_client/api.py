@@ -9,19 +9,16 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from edge_client.errors import ClaimConflict, TranscriptInvalid, WaitTimedOut
-from edge_client.jobs import claim as claims
+from edge_client.errors import TranscriptInvalid, WaitTimedOut
 from edge_client.jobs import submit as submission
 from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.callback_url import checked
-from edge_client.jobs.claim import Claim, Wanted
-from edge_client.jobs.outcome import Outcome
-from edge_client.jobs.poll import LogView, View
-from edge_client.jobs.reconcile import End, Reconciler
-from edge_client.jobs.submit import Submission, check_job_options
+from edge_client.jobs.claim import Wanted
+from edge_client.jobs.poll import NotesView, View, log_view
+from edge_client.jobs.reconcile import Done, Reconciler
+from edge_client.jobs.submit import State, Submission, check_job_options
 from edge_client.jobs.transcript import Document
 from edge_client.services.edge import Edge
 from edge_client.services.presign import SignedUrls, check_expiry, sign_urls
@@ -66,7 +63,7 @@ def submit(
         edge = Edge.load()  # .env and the environment, as the commands
         submitted = submit(edge, "users/u1/audio/sessions/s1", language="en", num_speakers=2)
         end = wait(edge, submitted, timeout_s=7200)
-        if end.outcome.delivered is not None:
+        if end.outcome.transcript is not None:
             for line in read_transcript(edge, end.session).lines:
                 print(f"{line.start_s:.1f} {line.speaker}: {line.text}")
 
@@ -84,21 +81,23 @@ def submit(
         BadUsage: An option or the webhook cannot be.
         AudioNotFound: No recording, or an empty one.
         ClaimConflict: Another edge box was faster, or the claim forbids it.
-        AnswerLost: The job may be in flight: `wait` finds out, and goes on.
     """
     wanted = Wanted(wishes=check_job_options(options), webhook=webhook, progress_file=progress_file)
     if webhook is not None:
         checked(webhook, edge.settings.runpod_url)
-    return submission.submit(edge, edge.session(session), wanted, say, force=force, follow=follow)
-
-
-@dataclass(frozen=True)
-class SessionEnd:
-    """How a session ended, and the claim of the submission that came to it, if there is one."""
-
-    session: Session
-    outcome: Outcome
-    claim: Claim | None
+    which = edge.session(session)
+    order = submission.prepare(edge, which, wanted, say, force=force, follow=follow)
+    if isinstance(order, Submission):
+        return order
+    reconciler = Reconciler(edge, which, NotesView(say), order)
+    while not isinstance(seen := reconciler.step(), Done) and reconciler.claim is None:
+        edge.clock.sleep(seen.seconds)
+    if isinstance(seen, Done):
+        return Submission(State.ALREADY_DONE, which, done=seen.outcome)
+    state = State.SUBMITTED if reconciler.posted else State.ALREADY_SUBMITTED
+    if reconciler.claim is not None and reconciler.claim.job_id is None:
+        state = State.UNANSWERED
+    return Submission(state, which, reconciler.held)
 
 
 def wait(
@@ -107,7 +106,7 @@ def wait(
     *,
     timeout_s: float | None = None,
     view: View | None = None,
-) -> SessionEnd:
+) -> Done:
     """Wait until a session has its transcript, or has failed for good.
 
     Any edge box may go on with what another one began: a job that ends in a way that can be
@@ -125,20 +124,10 @@ def wait(
         EdgeError: A service does not answer, or refuses.
     """
     which = session.session if isinstance(session, Submission) else edge.session(session)
-    claim = session.claim if isinstance(session, Submission) else None
-    claim = claim or claims.current(edge.bucket, which)
-    if claim is None or not claim.is_alive(edge.clock.now()):
-        audio = edge.bucket.head(which.audio_key)
-        found = transcripts.find_done(edge.bucket, which, audio, claim)
-        if found is not None:
-            return SessionEnd(which, Outcome.stored(found), claim)
-    if claim is None:
-        raise ClaimConflict(
-            f"nothing was submitted for {which}: `edge-client submit {which.quoted} --wait`"
-        )
-    reconciler = Reconciler(edge, which, claim, view or LogView(log, which))
+    held = session.held if isinstance(session, Submission) else None
+    reconciler = Reconciler(edge, which, view or log_view(log, which), held)
     ends_at = math.inf if timeout_s is None else edge.clock.monotonic() + timeout_s
-    while not isinstance(seen := reconciler.step(), End):
+    while not isinstance(seen := reconciler.step(), Done):
         left_s = ends_at - edge.clock.monotonic()
         if left_s <= 0:
             state = "no job is in flight" if reconciler.plans_submission else "its job goes on"
@@ -146,8 +135,8 @@ def wait(
                 f"no transcript after {timeout_s:.0f} s, {state}; "
                 f"`edge-client wait {which.quoted}` resumes"
             )
-        edge.clock.sleep(min(seen, left_s))
-    return SessionEnd(which, seen.outcome, seen.claim)
+        edge.clock.sleep(min(seen.seconds, left_s))
+    return seen
 
 
 def read_transcript(edge: Edge, session: Session | str) -> Document:
@@ -165,4 +154,4 @@ def read_transcript(edge: Edge, session: Session | str) -> Document:
     return transcripts.parse(found[0])
 
 
-__all__ = ["Edge", "Session", "SessionEnd", "read_transcript", "sign", "submit", "wait"]
+__all__ = ["Edge", "Session", "Done", "read_transcript", "sign", "submit", "wait"]

@@ -22,6 +22,7 @@ Messages are one line and name the remedy; none holds a URL's query, a key or a 
     │   ├── JobNotFound           1
     │   ├── RequestRefused        1
     │   ├── BadResponse           1
+    │   ├── EndpointFails         3   job after job, of whatever recording
     │   └── AnswerLost            1   the job may or may not exist
     ├── WaitTimedOut              1
     └── Interrupted             130
@@ -136,6 +137,12 @@ class RequestRefused(RunpodError):
 
 class BadResponse(RunpodError):
     """RunPod's answer cannot be read."""
+
+
+class EndpointFails(RunpodError):
+    """Job after job failed on the endpoint, of whatever recording."""
+
+    exit_code = 3
 
 
 class AnswerLost(RunpodError):

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
+from bucketscribe_contract import JobFailure
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.outcome import Outcome
 from edge_client.jobs.poll import JobProgress, View
@@ -60,8 +61,10 @@ def urls_as_facts(session: Session, urls: SignedUrls) -> Facts:
 def submission_as_text(sub: Submission) -> str:
     """Say what was submitted, or why nothing was."""
     wait = f"`edge-client wait {sub.session.quoted}`"
+    if sub.done is not None and sub.done.transcript is not None:
+        return f"already done: {sub.session} has a transcript of its recording"
     if sub.claim is None:
-        return f"already done: {sub.session} has a transcript newer than its recording"
+        return f"not submitted: {sub.session}: {sub.done.message if sub.done else 'no claim'}"
     job, at = sub.claim.job_id, f"{sub.claim.submitted_at:%Y-%m-%d %H:%M:%S} UTC"
     if sub.state is State.SUBMITTED:
         return f"submitted: job {job} for {sub.session}; {wait} follows it"
@@ -80,17 +83,18 @@ def submission_as_facts(sub: Submission) -> Facts:
         "session": sub.session.prefix,
         "state": sub.state.value,
         **_job_facts(sub.claim),
-        "summary": _delivered_facts(sub.delivered),
+        "summary": _delivered_facts(None if sub.done is None else sub.done.transcript),
     }
 
 
 def outcome_as_text(bucket: str, session: Session, outcome: Outcome) -> str:
     """Say how a job ended, and where its transcript is."""
-    if outcome.result is not Result.DONE or outcome.delivered is None:
-        code = f"{outcome.failure.code} in {outcome.failure.stage}: " if outcome.failure else ""
+    if outcome.result is not Result.DONE or outcome.transcript is None:
+        failure = outcome.reason if isinstance(outcome.reason, JobFailure) else None
+        code = f"{failure.code} in {failure.stage}: " if failure is not None else ""
         return f"{outcome.result}: {session}: {code}{outcome.message}"
     warning = f"  warning: {outcome.warning}\n" if outcome.warning else ""
-    return f"done: {session}\n{warning}" + delivered_as_text(bucket, session, outcome.delivered)
+    return f"done: {session}\n{warning}" + delivered_as_text(bucket, session, outcome.transcript)
 
 
 def delivered_as_text(bucket: str, session: Session, delivered: Delivered) -> str:
@@ -110,13 +114,13 @@ def delivered_as_text(bucket: str, session: Session, delivered: Delivered) -> st
 
 def outcome_as_facts(session: Session, claim: Claim | None, outcome: Outcome) -> Facts:
     """Return an outcome as an object."""
-    failure = outcome.failure
+    failure = outcome.reason if isinstance(outcome.reason, JobFailure) else None
     return {
         "session": session.prefix,
         "state": outcome.result.value,
         **_job_facts(claim),
         "message": outcome.message,
-        "summary": _delivered_facts(outcome.delivered),
+        "summary": _delivered_facts(outcome.transcript),
         "warning": outcome.warning,
         "submissions": [*(a.ended for a in claim.earlier), outcome.result.value] if claim else [],
         "failure": failure.model_dump(mode="json", exclude_none=True) if failure else None,

@@ -82,6 +82,14 @@ class Settings(BaseSettings):
         description="How long an endpoint has to be idle to prove that a submission whose answer "
         "was lost is not there. RunPod's proxy cuts requests at 100 s.",
     )
+    queue_floor: int = Field(
+        20,
+        validation_alias="QUEUE_FLOOR",
+        ge=1,
+        le=10_000,
+        description="So many jobs of a batch may wait for a worker, however slow it goes: an "
+        "endpoint that scales by requests or by delay has to see some.",
+    )
     price_per_s: Decimal | None = Field(
         None,
         validation_alias="RUNPOD_PRICE_PER_SECOND",

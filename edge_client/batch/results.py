@@ -20,8 +20,8 @@ from edge_client.batch.types import IN_FLIGHT, NO_FAILURE, PlannedAction, Planne
 from edge_client.clock import Clock
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.poll import JobProgress
-from edge_client.jobs.reconcile import End
-from edge_client.jobs.retry_policy import Result, cause_name
+from edge_client.jobs.reconcile import Done
+from edge_client.jobs.retry_policy import Result
 from edge_client.session import Session
 from edge_client.text import audio_length, clock_time, safe_line, visible
 
@@ -32,7 +32,8 @@ LEAST_SPAN_S = 30.0
 """Before that, a batch's pace says nothing."""
 DONE, FAILED, SKIPPED = Result.DONE.value, Result.FAILED.value, Result.SKIPPED.value
 WAITING = "not_submitted"
-_UNFINISHED = (IN_FLIGHT, WAITING)
+HELD, UNPROVEN = Result.HELD.value, Result.UNPROVEN.value
+_UNFINISHED = (IN_FLIGHT, WAITING, HELD)
 _COUNTED_AS: dict[str, str] = {
     Result.LOST: FAILED,
     Result.CANCELLED: FAILED,
@@ -43,6 +44,8 @@ _REMARKS: dict[str, str] = {
     PlannedAction.FAILED_BEFORE: " (--session, --retry-failed, --force or another recording "
     "run them)",
     PlannedAction.REFUSED: "",
+    UNPROVEN: " (--changed submits them)",
+    HELD: " (the endpoint's fault: mend it, then the same command submits them)",
     IN_FLIGHT: " (the same command follows them)",
     WAITING: " (the same command submits them)",
     PlannedAction.NOT_MERGED: " (chunks without an audio.wav)",
@@ -50,14 +53,15 @@ _REMARKS: dict[str, str] = {
 }
 
 
-def record_end(session: Session, end: End) -> Record:
-    """Return the record of a session whose last submission ended."""
-    outcome, delivered = end.outcome, end.outcome.delivered
+def record_end(done: Done) -> Record:
+    """Return the record of a session whose last submission ended, or that needed none."""
+    outcome, delivered = done.outcome, done.outcome.transcript
     message = f"{outcome.message}; {outcome.warning}" if outcome.warning else outcome.message
-    code = None if outcome.cause is None else cause_name(outcome.cause)
-    record = record_without_end(session, outcome.result, message, claim=end.claim, code=code)
-    submissions = (*record.submissions, code or record.result)
-    record = replace(record, submissions=submissions, gpu_s=_gpu_s(end))
+    record = record_without_end(
+        done.session, outcome.result, message, claim=done.claim, code=outcome.code
+    )
+    last = () if done.claim is None else (outcome.code or record.result,)
+    record = replace(record, submissions=(*record.submissions, *last), gpu_s=done.gpu_s)
     if delivered is None:
         return record
     return replace(
@@ -68,13 +72,6 @@ def record_end(session: Session, end: End) -> Record:
         language=delivered.language,
         warnings=delivered.warnings,
     )
-
-
-def _gpu_s(end: End) -> float | None:
-    if end.status is not None and end.status.execution_time_ms is not None:
-        return end.status.execution_time_ms / 1000
-    delivered = end.outcome.delivered
-    return None if delivered is None else delivered.processing_time_seconds
 
 
 def record_without_end(

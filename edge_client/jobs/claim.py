@@ -17,6 +17,7 @@ from edge_client.errors import ClaimConflict, PreconditionFailed
 from edge_client.services.s3 import Bucket
 from edge_client.session import Session
 
+DONE = "done"
 GRACE = timedelta(minutes=5)
 """Edge boxes' clocks may differ by this much: a claim ends so much later than its ttl."""
 
@@ -50,8 +51,10 @@ class Claim(BaseModel):
     """Who submitted what, when, and until when it can still be running.
 
     Attributes:
-        earlier: Submissions that this one follows, oldest first: the attempt counter.
-        ended: How it ended for good, once that was reported. Anybody may submit anew then.
+        earlier: All submissions of this recording before it, oldest first, that may have cost.
+        ended: How it ended for good, once that was reported; `DONE` after a success.
+        retry_at: Before that nobody submits again, though time may mend how it ended.
+        replaces: ETag of the transcript that was there: it proves nothing about this submission.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
@@ -71,6 +74,13 @@ class Claim(BaseModel):
     wanted: Wanted = Wanted()
     earlier: tuple[Attempt, ...] = ()
     ended: str | None = None
+    retry_at: AwareDatetime | None = None
+    replaces: str | None = None
+
+    @property
+    def submissions(self) -> int:
+        """How often this recording was submitted, as far as RunPod may have taken it."""
+        return len(self.earlier) + (not self.was_refused)
 
     @property
     def request_ids(self) -> tuple[str, ...]:
@@ -79,12 +89,18 @@ class Claim(BaseModel):
 
     def followed_by(self, ended: str) -> tuple[Attempt, ...]:
         """Return ``earlier`` of the claim that replaces this one."""
+        if self.was_refused:
+            return self.earlier
         last = Attempt(request_id=self.request_id, job_id=self.job_id, ended=ended)
         return (*self.earlier, last)
 
     def is_alive(self, now: datetime) -> bool:
         """Tell whether its job can still be queued or running."""
         return now < self.expires_at + GRACE
+
+    def is_open(self, now: datetime) -> bool:
+        """Tell whether its job's end is still to come, or to be seen."""
+        return self.ended is None and self.is_alive(now)
 
     @property
     def was_refused(self) -> bool:

@@ -21,14 +21,19 @@ from pydantic import ValidationError
 from bucketscribe_contract import (
     FAILURES,
     Action,
+    FailureCode,
     JobFailure,
     JobState,
     JobStatus,
     JobSummary,
+    Stage,
     UploadFailed,
 )
 from bucketscribe_contract.redact import one_line
 from edge_client.settings import RetryLimits
+
+RETENTION_S = 1800.0
+"""So long after its end RunPod forgets a job."""
 
 
 class Result(StrEnum):
@@ -39,6 +44,8 @@ class Result(StrEnum):
     CANCELLED = "cancelled"
     LOST = "lost"
     SKIPPED = "skipped"
+    HELD = "held"
+    UNPROVEN = "unproven"
 
 
 class Ending(StrEnum):
@@ -54,6 +61,7 @@ class Ending(StrEnum):
     CANCELLED = "cancelled"
     CRASHED = "crashed"
     UNANSWERED = "unanswered"
+    RERECORDED = "rerecorded"
 
 
 @dataclass(frozen=True)
@@ -132,6 +140,7 @@ class StepKind(StrEnum):
     SUBMIT = "submit"
     STORE = "store"
     SKIP = "skip"
+    HOLD = "hold"
     REPORT = "report"
 
 
@@ -154,6 +163,7 @@ class Rule:
 
 POLICY: Mapping[Action | Ending, Rule] = {
     Action.REPORT: Rule(StepKind.REPORT),
+    Action.HOLD: Rule(StepKind.HOLD),
     Action.SKIP: Rule(StepKind.SKIP),
     Action.SIGN_AGAIN: Rule(StepKind.SUBMIT),
     Action.SIGN_LONGER: Rule(StepKind.SUBMIT, longer=True),
@@ -168,6 +178,7 @@ POLICY: Mapping[Action | Ending, Rule] = {
     Ending.CRASHED: Rule(StepKind.SUBMIT, tries=1),
     Ending.TIMED_OUT: Rule(StepKind.SUBMIT, tries=1, longer=True),
     Ending.UNANSWERED: Rule(StepKind.SUBMIT),
+    Ending.RERECORDED: Rule(StepKind.SUBMIT),
     Ending.CANCELLED: Rule(StepKind.REPORT),
     Ending.EXPIRED: Rule(StepKind.REPORT),
 }
@@ -197,7 +208,7 @@ def cause_name(cause: Cause) -> str:
 
 _MENDED_BY_TIME = frozenset(
     [code.value for code, action in FAILURES.items() if action.is_retry]
-    + ["forgotten", "no_output", "unstored", "expired", "unanswered"]  # of `Ending`
+    + ["forgotten", "no_output", "unstored", "expired", "unanswered", "rerecorded"]  # of `Ending`
 )
 
 
@@ -211,6 +222,24 @@ def is_mended_by_time(ended: str) -> bool:
     return ended.partition(":")[0] in _MENDED_BY_TIME
 
 
+HELD_CODES = frozenset(code.value for code, action in FAILURES.items() if action is Action.HOLD) | {
+    FailureCode.INVALID_INPUT.value
+}
+"""Of jobs that cost next to nothing: they do not count as submissions of a recording."""
+
+
+def _is_refused_input(failure: JobFailure) -> bool:
+    """Whether a worker, an older one, does not know what this client sends."""
+    return failure.code is FailureCode.INVALID_INPUT and failure.stage is Stage.VALIDATE
+
+
+def is_endpoints_fault(cause: Cause | None) -> bool:
+    """Whether an end speaks against the endpoint, and not only against its recording."""
+    if isinstance(cause, JobFailure):
+        return cause.action not in (Action.REPORT, Action.SKIP) or _is_refused_input(cause)
+    return cause in (Ending.CRASHED, Ending.NO_OUTPUT, Ending.UNSTORED, Ending.TIMED_OUT)
+
+
 def next_step(
     cause: Cause,
     earlier: Sequence[str],
@@ -219,6 +248,8 @@ def next_step(
 ) -> NextStep:
     """Decide what follows a submission, those before which ended so (`cause_name`)."""
     rule = POLICY[cause.action if isinstance(cause, JobFailure) else cause]
+    if isinstance(cause, JobFailure) and _is_refused_input(cause):
+        rule = POLICY[Action.HOLD]
     if rule.kind is not StepKind.SUBMIT:
         return NextStep(rule.kind)
     same = list(earlier).count(cause_name(cause))

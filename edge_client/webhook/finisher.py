@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 
 from bucketscribe_contract.redact import one_line
-from edge_client.errors import RateLimited, Unreachable
-from edge_client.jobs import claim as claims
-from edge_client.jobs.poll import LogView
-from edge_client.jobs.reconcile import End, Reconciler
+from edge_client.errors import EdgeError
+from edge_client.jobs.poll import log_view
+from edge_client.jobs.reconcile import Done, Reconciler
 from edge_client.jobs.retry_policy import Result
 from edge_client.services.edge import Edge
 from edge_client.session import Session
 
 log = logging.getLogger(__name__)
 LOOKS = 4
-"""So often is a job looked at that does not seem to have ended: three looks prove that RunPod has
-no such job, and a status that lags behind its callback catches up in the 4 s that they take."""
-
-
-@dataclass
-class _Visit:
-    """What is known of a session between two calls.
-
-    Attributes:
-        reconciler: None until its claim could be read.
-        request_id: The submission that RunPod called about.
-        looks: How often its job did not seem to have ended.
-        failures: How often a service did not answer.
-    """
-
-    reconciler: Reconciler | None = None
-    request_id: str = ""
-    looks: int = 0
-    failures: int = 0
+"""So often is a job looked at that does not seem to have ended: a status that lags behind its
+callback catches up in the 4 s that they take."""
 
 
 class Finisher:
@@ -42,7 +23,7 @@ class Finisher:
 
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
-        self._visits: dict[Session, _Visit] = {}
+        self._visits: dict[Session, tuple[Reconciler, int]] = {}
 
     def finish(self, session: Session) -> float | None:
         """Resolve the session's job if it ended, and do what the retry policy says.
@@ -52,52 +33,30 @@ class Finisher:
 
         Returns:
             Seconds after which to call it again, None if there is nothing more to do here.
-
-        Raises:
-            EdgeError: It cannot be finished from here.
         """
-        visit = self._visits.pop(session, None) or _Visit()
+        name = named(session)
+        begun = self._visits.pop(session, None)
+        reconciler, looks = begun or (Reconciler(self._edge, session, log_view(log, session)), 0)
+        before = reconciler.claim
         try:
-            pause_s = self._bring_on(session, visit)
-        except (Unreachable, RateLimited) as exc:
-            visit.failures += 1
-            retry = self._edge.settings.retry
-            if visit.failures >= retry.attempts:
-                raise
-            pause_s = retry.pause_s(visit.failures - 1)
-            log.info("%s: %s; trying again in %.0f s", named(session), exc, pause_s)
-        if pause_s is not None:
-            self._visits[session] = visit
-        return pause_s
-
-    def _bring_on(self, session: Session, visit: _Visit) -> float | None:
-        if visit.reconciler is None:
-            claim = claims.current(self._edge.bucket, session)
-            if claim is None:
-                log.warning("%s: nothing was submitted, the call is ignored", named(session))
-                return None
-            if not claim.is_alive(self._edge.clock.now()):
-                log.info("%s: its job expired, the call is ignored", named(session))
-                return None
-            visit.reconciler = Reconciler(self._edge, session, claim, LogView(log, session))
-            visit.request_id = claim.request_id
-        return self._step(session, visit, visit.reconciler)
-
-    def _step(self, session: Session, visit: _Visit, reconciler: Reconciler) -> float | None:
-        seen = reconciler.step()
-        if isinstance(seen, End):
+            seen = reconciler.step()
+        except EdgeError as exc:
+            log.warning("%s: %s", name, exc)
+            return None
+        claim = reconciler.claim
+        if isinstance(seen, Done):
             level = logging.INFO if seen.outcome.result is Result.DONE else logging.WARNING
-            log.log(level, "%s: %s: %s", named(session), seen.outcome.result, seen.outcome.text)
+            log.log(level, "%s: %s: %s", name, seen.outcome.result, seen.outcome.text)
             return None
-        if reconciler.claim.request_id != visit.request_id:
-            log.info("%s: job %s replaced it", named(session), reconciler.claim.job_id)
+        if before is not None and claim is not None and before.request_id != claim.request_id:
+            log.info("%s: job %s replaced it", name, claim.job_id)
             return None
-        if not reconciler.plans_submission:
-            visit.looks += 1
-            if visit.looks >= LOOKS:
-                log.info("%s: its job has not ended, it is left alone", named(session))
-                return None
-        return seen
+        looks += not reconciler.plans_submission and not reconciler.is_waiting
+        if looks >= LOOKS:
+            log.info("%s: its job has not ended, it is left alone", name)
+            return None
+        self._visits[session] = reconciler, looks
+        return seen.seconds
 
 
 def named(session: Session) -> str:

@@ -1,4 +1,4 @@
-"""``edge-client webhook serve``: receiver, inbox and settlers, from start to SIGTERM."""
+"""``edge-client webhook serve``: receiver and work queue, from start to SIGTERM."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from pathlib import Path
 
 from edge_client.clock import Clock
 from edge_client.errors import EdgeError, WaitTimedOut
+from edge_client.jobs.workqueue import WorkQueue
 from edge_client.services.edge import Edge
+from edge_client.session import Session
 from edge_client.settings import is_loopback_http
 from edge_client.text import Printer
 from edge_client.webhook.finisher import Finisher
-from edge_client.webhook.inbox import Inbox, Settlers
 from edge_client.webhook.server import Receiver, Secret, Server, load_secret
 
 CAPACITY = 10_000
-SETTLERS = 8
+THREADS = 8
 GRACE_S = 20.0
 
 
@@ -34,46 +35,41 @@ def serve(env_file: Path | None, printer: Printer, listen: str, secret_file: Pat
     secret = load_secret(secret_file, edge.settings.webhook_secret)
     _ = edge.bucket, edge.api  # made once, before there are threads
     logging.getLogger("edge_client.webhook").setLevel(logging.INFO)
-    receive(secret, listen, Finisher(edge), stop, printer.note)
+    receive(secret, listen, Finisher(edge).finish, stop, printer.note)
     return 0
 
 
 def receive(
     secret: Secret,
     listen: str,
-    finisher: Finisher,
+    finish: Callable[[Session], float | None],
     stop: threading.Event,
     say: Callable[[str], None],
 ) -> None:
-    """Serve on ``HOST:PORT`` until ``stop`` is set or a signal sets it; then let settlers finish.
+    """Serve on ``HOST:PORT`` until ``stop`` is set or a signal sets it; then let threads finish.
 
     Raises:
         EdgeError: The server ended by itself.
     """
-    inbox = Inbox(CAPACITY)
-    settlers = Settlers(inbox, finisher, SETTLERS)
+    queue = WorkQueue(finish, capacity=CAPACITY)
     ended = threading.Event()
 
     def end() -> None:
         ended.set()
         stop.set()
 
-    with _signals_set(stop), Server(Receiver(secret, inbox.offer), listen, end) as server:
-        settlers.start()
+    with _signals_set(stop), Server(Receiver(secret, queue.add), listen, end) as server:
+        queue.start(THREADS, "webhook")
         say(f"listening on {server.url}")
         if not is_loopback_http(server.url):
             say("this is plain HTTP on a public address: the secret needs a TLS proxy in front")
         stop.wait()
         broken = ended.is_set()
-    _stop(inbox, settlers, say)
-    if broken:
-        raise EdgeError("the HTTP server ended by itself: the log says why; start it again")
-
-
-def _stop(inbox: Inbox, settlers: Settlers, say: Callable[[str], None]) -> None:
-    left = inbox.close() + settlers.join(GRACE_S)
+    left = queue.close() + queue.join(GRACE_S)
     sessions = "1 session is" if left == 1 else f"{left} sessions are"
     say(f"stopped; {sessions} left to `edge-client batch` or `wait`" if left else "stopped")
+    if broken:
+        raise EdgeError("the HTTP server ended by itself: the log says why; start it again")
 
 
 def _until(stop: threading.Event) -> Callable[[float], None]:

@@ -16,6 +16,7 @@ from tests.fakes.listing import Stored, answer_to
 from tests.fakes.loopback import LoopbackServer, send
 
 BUCKET = "recordings"
+ECHOED = "the request's own"
 FOLDERS_A_PAGE = 2
 """Small, so that paging is always tested."""
 
@@ -123,7 +124,10 @@ class Reply:
 
 
 class RunpodServer(LoopbackServer):
-    """Answers from scripts, one list of replies per path; the last reply repeats."""
+    """Answers from scripts, one list of replies per path; the last reply repeats.
+
+    `ECHOED` in a reply becomes the ``request_id`` of the last submission.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -132,6 +136,7 @@ class RunpodServer(LoopbackServer):
     def clear(self) -> None:
         """Forget everything."""
         self.script: dict[str, list[Reply]] = {}
+        self._posted = b""
         self.calls: list[Call] = []
 
     def on(self, path: str, *replies: Reply) -> None:
@@ -153,4 +158,7 @@ class RunpodServer(LoopbackServer):
             request.close_connection = True
             return
         payload = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+        if parsed and path == "/run":
+            self._posted = str(parsed["input"].get("request_id")).encode()
+        payload = payload.replace(ECHOED.encode(), self._posted)
         send(request, reply.status, payload, **reply.headers)

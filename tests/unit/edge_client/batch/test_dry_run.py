@@ -73,7 +73,7 @@ def test_golden_output_and_json_say_the_same_and_nothing_is_written_or_posted(
     assert shown == GOLDEN.read_text(encoding="utf-8")
     *sessions, last = lines(edge)
     found = {line["session"].rpartition("/")[2]: line for line in sessions}
-    counts = dict(zip(PlannedAction, (8, 2, 1, 1, 2, 1, 1), strict=True))
+    counts = dict(zip(PlannedAction, (8, 2, 1, 1, 2, 1, 0, 1), strict=True))
     assert last["summary"]["sessions"] == counts
     assert "done" not in found
     new = found["new"]

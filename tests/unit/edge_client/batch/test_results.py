@@ -10,7 +10,7 @@ from edge_client.batch.results import record_end
 from edge_client.batch.types import PlannedAction
 from edge_client.jobs.outcome import Outcome
 from edge_client.jobs.poll import JobProgress
-from edge_client.jobs.reconcile import End
+from edge_client.jobs.reconcile import Done
 from edge_client.jobs.retry_policy import Ending, Result
 from tests.unit.edge_client.samples import FakeClock, claim_of, end, planned, record, session, start
 
@@ -131,7 +131,7 @@ def test_only_open_jobs_and_twenty_failed_are_kept(batch: BatchProgress, clock: 
 
 
 def test_record_says_how_the_last_submission_ended_without_secrets() -> None:
-    outcome = Outcome(Result.LOST, "gone\nBearer abcdef", ending=Ending.FORGOTTEN)
-    made = record_end(session(), End(outcome, claim_of(session(), FakeClock())))
+    outcome = Outcome(Result.LOST, "gone\nBearer abcdef", Ending.FORGOTTEN)
+    made = record_end(Done(session(), outcome, claim_of(session(), FakeClock())))
     assert (made.result, made.code, made.submissions) == ("lost", "forgotten", ("forgotten",))
     assert made.message == "gone Bearer ***"

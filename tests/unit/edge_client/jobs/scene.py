@@ -41,12 +41,15 @@ def upload_failed(
         transcript_gzip_base64=base64.b64encode(gzip.compress(body)).decode(),
         result=StoredResult(bytes=len(body), sha256=hashlib.sha256(body).hexdigest()),
         form=form,
+        request_id="r1",
     )
     return answer.model_dump(mode="json") | changes
 
 
-def undelivered(form: TranscriptForm = TranscriptForm.COMPLETE, body: bytes = b"") -> Reply:
-    return Reply(job("COMPLETED", output=upload_failed(body, form)))
+def undelivered(
+    form: TranscriptForm = TranscriptForm.COMPLETE, body: bytes = b"", request_id: str = "r1"
+) -> Reply:
+    return Reply(job("COMPLETED", output=upload_failed(body, form, request_id=request_id)))
 
 
 class Scene:

@@ -26,6 +26,7 @@ from edge_client.jobs.retry_policy import (
     Unconfirmed,
     cause_name,
     classify_status,
+    is_endpoints_fault,
     is_mended_by_time,
     next_step,
 )
@@ -37,6 +38,10 @@ ONCE, OFTEN = 1, 2  # resubmissions, of three submissions in all
 EXPECTED: dict[FailureCode | Ending, tuple[StepKind, int, bool, bool, bool]] = {
     # what is done, how often in a row, after a pause, with more time; does time mend it?
     **dict.fromkeys(FailureCode, (StepKind.REPORT, 0, False, False, False)),  # if nothing else is
+    **dict.fromkeys(
+        (FailureCode.URL_NOT_ALLOWED, FailureCode.AUDIO_FORBIDDEN, FailureCode.MODEL_UNAVAILABLE),
+        (StepKind.HOLD, 0, False, False, False),
+    ),
     FailureCode.AUDIO_URL_EXPIRED: (StepKind.SUBMIT, OFTEN, False, False, True),
     FailureCode.RESULT_URL_EXPIRES_TOO_SOON: (StepKind.SUBMIT, OFTEN, False, True, True),
     FailureCode.AUDIO_NOT_FOUND: (StepKind.SKIP, 0, False, False, False),
@@ -52,6 +57,7 @@ EXPECTED: dict[FailureCode | Ending, tuple[StepKind, int, bool, bool, bool]] = {
     Ending.EXPIRED: (StepKind.REPORT, 0, False, False, True),
     Ending.TIMED_OUT: (StepKind.SUBMIT, ONCE, False, True, False),
     Ending.CANCELLED: (StepKind.REPORT, 0, False, False, False),
+    Ending.RERECORDED: (StepKind.SUBMIT, OFTEN, False, False, True),
     Ending.UNANSWERED: (StepKind.SUBMIT, OFTEN, False, False, True),
     **dict.fromkeys((Ending.DAMAGED, Ending.CRASHED), (StepKind.SUBMIT, ONCE, False, False, False)),
 }
@@ -91,6 +97,13 @@ def test_no_mixture_of_endings_is_endless(what: FailureCode | Ending, attempts: 
     endings = itertools.cycle(cause_name(cause(other)) for other in ALL)
     earlier = [next(endings) for _ in range(attempts - 1)]
     assert step(what, *earlier, limits=RetryLimits(attempts, 1)).kind is not StepKind.SUBMIT
+
+
+def test_input_that_an_older_worker_refuses_is_the_deployments_fault() -> None:
+    for stage, kind in ((Stage.VALIDATE, StepKind.HOLD), (Stage.TRANSCRIBE, StepKind.REPORT)):
+        refused = JobFailure.of(FailureCode.INVALID_INPUT, "", stage)
+        assert next_step(refused, (), LIMITS).kind is kind
+        assert is_endpoints_fault(refused) is (kind is StepKind.HOLD)
 
 
 def test_other_endings_do_not_use_up_a_try() -> None:
