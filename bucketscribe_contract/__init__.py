@@ -14,6 +14,7 @@ from bucketscribe_contract.failures import WarningText as WarningText
 from bucketscribe_contract.failures import WireModel as WireModel
 from bucketscribe_contract.job_input import Clip as Clip
 from bucketscribe_contract.job_input import JobInput as JobInput
+from bucketscribe_contract.job_input import JobOptions as JobOptions
 from bucketscribe_contract.job_input import PresignedUrl as PresignedUrl
 from bucketscribe_contract.runpod import ExecutionPolicy as ExecutionPolicy
 from bucketscribe_contract.runpod import JobState as JobState

@@ -106,7 +106,36 @@ class Clip(WireModel):
 _Hint = Annotated[int, Field(ge=1, le=100)]
 
 
-class JobInput(WireModel):
+class JobOptions(WireModel):
+    """What is wished for, whichever recording it is."""
+
+    language: Annotated[str, Field(pattern=r"^[a-z]{2}$")] | None = Field(
+        None, description="ISO 639-1; null: detected from the speech."
+    )
+    diarize: bool = Field(True, description="Whether to say who spoke.")
+    num_speakers: _Hint | None = None
+    min_speakers: _Hint | None = None
+    max_speakers: _Hint | None = None
+    initial_prompt: str | None = Field(None, description="Context given to Whisper.")
+    hotwords: str | None = Field(None, description="Words Whisper should favour.")
+    clip: Clip | None = Field(None, description="Only this part of the recording.")
+    strict: bool = Field(
+        False, description="Fail where alignment or diarization fails, instead of a warning."
+    )
+
+    @model_validator(mode="after")
+    def _speaker_hints_agree(self) -> Self:
+        low, exact, high = self.min_speakers, self.num_speakers, self.max_speakers
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"min_speakers ({low}) must not exceed max_speakers ({high})")
+        if exact is not None and not (low or exact) <= exact <= (high or exact):
+            raise ValueError(
+                f"num_speakers ({exact}) must lie between min_speakers and max_speakers"
+            )
+        return self
+
+
+class JobInput(JobOptions):
     """One recording to transcribe, and where the transcript goes.
 
     Exactly one of ``audio_url`` and ``audio_base64`` is given. Without ``result_url`` the
@@ -125,19 +154,6 @@ class JobInput(WireModel):
     progress_url: PresignedUrl | None = Field(
         None, description="Presigned PUT for a small progress file."
     )
-    language: Annotated[str, Field(pattern=r"^[a-z]{2}$")] | None = Field(
-        None, description="ISO 639-1; null: detected from the speech."
-    )
-    diarize: bool = Field(True, description="Whether to say who spoke.")
-    num_speakers: _Hint | None = None
-    min_speakers: _Hint | None = None
-    max_speakers: _Hint | None = None
-    initial_prompt: str | None = Field(None, description="Context given to Whisper.")
-    hotwords: str | None = Field(None, description="Words Whisper should favour.")
-    clip: Clip | None = Field(None, description="Only this part of the recording.")
-    strict: bool = Field(
-        False, description="Fail where alignment or diarization fails, instead of a warning."
-    )
     request_id: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
         None, description="The edge's idempotency key; echoed."
     )
@@ -149,17 +165,6 @@ class JobInput(WireModel):
             raise ValueError(
                 "give exactly one of audio_url and audio_base64; got "
                 + (" and ".join(given) or "neither")
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _speaker_hints_agree(self) -> Self:
-        low, exact, high = self.min_speakers, self.num_speakers, self.max_speakers
-        if low is not None and high is not None and low > high:
-            raise ValueError(f"min_speakers ({low}) must not exceed max_speakers ({high})")
-        if exact is not None and not (low or exact) <= exact <= (high or exact):
-            raise ValueError(
-                f"num_speakers ({exact}) must lie between min_speakers and max_speakers"
             )
         return self
 

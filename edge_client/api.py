@@ -82,7 +82,9 @@ def submit(
         AudioNotFound: No recording, or an empty one.
         ClaimConflict: Another edge box was faster, or the claim forbids it.
     """
-    wanted = Wanted(wishes=check_job_options(options), webhook=webhook, progress_file=progress_file)
+    wanted = Wanted(
+        options=check_job_options(options), webhook=webhook, progress_file=progress_file
+    )
     if webhook is not None:
         checked(webhook, edge.settings.runpod_url)
     which = edge.session(session)

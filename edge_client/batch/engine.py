@@ -343,7 +343,8 @@ class Engine:
         if isinstance(seen, Done):
             if seen.claim is None:
                 self._budget.dropped(session)
-            self._end(record_end(seen), seen.gpu_s)
+            self._budget.ended(session, seen.gpu_s)
+            self._end(session, record_end(seen))
             return None
         return seen.seconds
 
@@ -365,29 +366,27 @@ class Engine:
         self._breaker.count(exc, is_submission)
         claim = None if is_submission else run.reconciler.claim
         result = FAILED if claim is None or type(exc) is EdgeError else IN_FLIGHT
-        self._end(record_without_end(run.session, result, str(exc), claim=claim, code=exc.code))
+        record = record_without_end(run.session, result, str(exc), claim=claim, code=exc.code)
+        self._end(run.session, record)
 
     def _put_back(self, run: SessionRun, message: str) -> None:
         """Let go of a session that the next batch finds as it is."""
         claim = run.reconciler.claim
         if claim is None:
-            self._forget(run.session)
+            self._end(run.session, None)
             return
-        self._end(record_without_end(run.session, IN_FLIGHT, message, claim=claim))
+        record = record_without_end(run.session, IN_FLIGHT, message, claim=claim)
+        self._end(run.session, record)
 
-    def _end(self, record: Record, gpu_s: float | None = None) -> None:
-        session = Session.parse(record.session)
-        self._budget.ended(session, gpu_s)
-        self._forget(session)
-        self.progress.ended(record)
-
-    def _forget(self, session: Session) -> None:
+    def _end(self, session: Session, record: Record | None) -> None:
         self._runs.pop(session, None)
         self._mine.discard(session)
         self._submitting.discard(session)
         self.depth.left(session)
         self._breaker.left(session.prefix)
         self._budget.ended(session, None)
+        if record is not None:
+            self.progress.ended(record)
 
     def _look_at_queue(self) -> None:
         """Ask now and then how many jobs wait, and say why if none of them is begun."""

@@ -71,7 +71,7 @@ def batch(
     for name, value in (("--dry-run", dry_run), ("--limit", limit), ("--force", force)):
         _refuse_two({"--watch": watch, name: value})
     _refuse_two({"--max-gpu-seconds": max_gpu_s, "--max-cost": max_cost})
-    wanted = Wanted(wishes=check_job_options(job), webhook=webhook)
+    wanted = Wanted(options=check_job_options(job), webhook=webhook)
     failed = failed_in(failed_path) if failed_path is not None else ()
     edge = Edge.load(env_file)
     if webhook is not None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from bucketscribe_contract import JobOptions
 from edge_client.errors import ClaimConflict, PreconditionFailed
 from edge_client.services.s3 import Bucket
 from edge_client.session import Session
@@ -36,13 +37,12 @@ class Wanted(BaseModel):
     """What was asked for, so that any edge box can submit the same again.
 
     Attributes:
-        wishes: Fields of `JobInput`, without its URLs.
         webhook: A bearer secret, like the recording beside it: out of ``repr``.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    wishes: dict[str, Any] = {}
+    options: JobOptions = JobOptions()
     webhook: str | None = Field(None, repr=False)
     progress_file: bool = False
 

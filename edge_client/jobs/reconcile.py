@@ -114,6 +114,13 @@ class _Planned:
 class Reconciler:
     """The submissions of one session, until there is a transcript or nothing more to do.
 
+    Attributes:
+        claim: The submission that is followed; None before the first. ``held`` has it as in S3.
+        plans_submission: No job is in flight, and the next step that is due submits one.
+        posted: The job that is followed was posted here.
+        is_waiting: A service did not answer the last step.
+        gpu_s: As in `Done`.
+
     Args:
         edge: Settings and services.
         session: Which.
@@ -138,41 +145,21 @@ class Reconciler:
         self._edge, self._session, self._view = edge, session, view
         self._interval, self._retries_held = interval, retries_held
         self._pays_unproven = pays_unproven
-        self._planned: _Planned | None = None
-        self._claim: Claim | None = None
+        self.claim: Claim | None = None
+        self.held: StoredClaim | None = None
         self._reruns, self._was_alive, self._tried = 0, False, False
         self._missing_since: float | None = None
         self.gpu_s: float | None = None
-        self.posted = False
+        self.posted = self.plans_submission = self.is_waiting = False
         self._away_since: float | None = None
         self._act: Callable[[], Next]
         if isinstance(begin, Order):
-            self._order, self._held = begin, begin.held
+            self._order, self.held = begin, begin.held
             self._plan(_Planned(edge.clock.monotonic()))
         elif begin is not None:
             self._follow(begin)
         else:
             self._act = self._load
-
-    @property
-    def claim(self) -> Claim | None:
-        """The submission that is followed now; None before the first."""
-        return self._claim
-
-    @property
-    def held(self) -> StoredClaim | None:
-        """That submission's claim, as it is in S3."""
-        return self._held if self._claim is not None else None
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether a service did not answer the last step."""
-        return self._away_since is not None
-
-    @property
-    def plans_submission(self) -> bool:
-        """Whether no job is in flight, and the next step that is due submits one."""
-        return self._planned is not None
 
     def step(self) -> Next:
         """Do what is due; a service that is away is borne for `PATIENCE_S`.
@@ -185,11 +172,11 @@ class Reconciler:
             seen = self._act()
         except (Unreachable, RateLimited) as exc:
             return self._bear(exc)
-        self._away_since = None
+        self._away_since, self.is_waiting = None, False
         return seen
 
     def _bear(self, exc: Unreachable | RateLimited) -> Next:
-        now = self._edge.clock.monotonic()
+        now, self.is_waiting = self._edge.clock.monotonic(), True
         if self._away_since is None:
             self._away_since = now
             self._view.note(f"{exc}; trying again")
@@ -221,7 +208,7 @@ class Reconciler:
         """Follow a submission; the first look at it is due."""
         if held.claim is None:
             raise AssertionError("what is followed is a claim")
-        self._held, self._claim, self._planned = held, held.claim, None
+        self.held, self.claim, self.plans_submission = held, held.claim, False
         self.posted = self._was_alive = False
         self._order = Order(held.claim.wanted, held)
         self._heard_at, self._missing_since = held.claim.submitted_at, None
@@ -352,7 +339,7 @@ class Reconciler:
         return self._plan(_Planned(at, outcome, step.longer, may_live))
 
     def _plan(self, planned: _Planned) -> Next:
-        self._planned, self._tried = planned, False
+        self.plans_submission, self._tried = True, False
         self._act = partial(self._submit, planned)
         return RequeueAfter(
             max(0.0, planned.at - self._edge.clock.monotonic()), ended=planned.after
@@ -394,19 +381,19 @@ class Reconciler:
         return RequeueAfter(self._interval(held.claim).next_s())
 
     def _order_after(self, planned: _Planned) -> Order:
-        if planned.after is None or self._claim is None:
-            return replace(self._order, held=self._held)
+        if planned.after is None or self.claim is None:
+            return replace(self._order, held=self.held)
         reason = planned.after.reason
         known_s = float((reason.needed_seconds or 0) if isinstance(reason, JobFailure) else 0)
         if planned.longer and not known_s:
-            known_s = self._claim.execution_timeout_s
+            known_s = self.claim.execution_timeout_s
         replaces = planned.after.replaced
-        return Order(self._claim.wanted, self._held, replaces, planned.after.code, known_s)
+        return Order(self.claim.wanted, self.held, replaces, planned.after.code, known_s)
 
     def _taken_over(self) -> StoredClaim | None:
         """Return the claim if it became another's; keep it if it is the one to be replaced."""
         there = claims.read(self._edge.bucket, self._session)
-        known = self._held.claim if self._held is not None else None
+        known = self.held.claim if self.held is not None else None
         if there is not None and there.claim is not None:
             claim = there.claim
             is_known = claim == known or (
@@ -416,7 +403,7 @@ class Reconciler:
             if not claim.was_refused and not is_known:
                 self._view.note(f"another edge box took {self._session} over")
                 return there
-        self._held = there
+        self.held = there
         return None
 
     def _found_done(self, order: Order) -> Done | Order:
@@ -452,7 +439,7 @@ class Reconciler:
             retry_at = self._retry_at(claim, ended)
         closed = claim.model_copy(update={"ended": ended, "retry_at": retry_at})
         try:
-            self._held = claims.store(self._edge.bucket, self._session, closed, self._held)
+            self.held = claims.store(self._edge.bucket, self._session, closed, self.held)
         except ClaimConflict:
             log.debug("%s: another box went on from this claim", self._session)
         except EdgeError as exc:

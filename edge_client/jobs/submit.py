@@ -21,7 +21,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bucketscribe_contract import JobInput, JobState, JobStatus, PresignedUrl, RunRequest
+from bucketscribe_contract import JobInput, JobOptions, JobState, JobStatus, RunRequest
 from bucketscribe_contract.wav import HEAD_BYTES
 from edge_client.errors import (
     AnswerLost,
@@ -53,17 +53,16 @@ from edge_client.session import Session
 log = logging.getLogger(__name__)
 REQUEST_BUDGET_BYTES = 2048
 """What a request needs with long-lived keys, three URLs and room to spare."""
-_PLACEHOLDER = PresignedUrl("https://placeholder.invalid/")
 
 
-def check_job_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the job's options as claims keep them: fields of `JobInput` that are no defaults.
+def check_job_options(options: Mapping[str, Any]) -> JobOptions:
+    """Return the job's options.
 
     Raises:
         BadUsage: Naming the option of the command line.
     """
     try:
-        job_input = JobInput(audio_url=_PLACEHOLDER, **options)
+        return JobOptions(**options)
     except ValidationError as exc:
         first = exc.errors(include_input=False)[0]
         name = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"][:1])
@@ -71,8 +70,6 @@ def check_job_options(options: Mapping[str, Any]) -> dict[str, Any]:
         if first["loc"] == ("language",):
             text = "give an ISO 639-1 code, two small letters, such as en"
         raise BadUsage(name + text) from None
-    urls = {"audio_url", "result_url", "progress_url"}
-    return job_input.model_dump(mode="json", exclude_defaults=True, exclude=urls)
 
 
 @dataclass(frozen=True)
@@ -221,7 +218,7 @@ def _request(
         edge.connection, session, life.url_expiry_s, progress=wanted.progress_file
     )
     job_input = JobInput(
-        **wanted.wishes,
+        **wanted.options.model_dump(exclude_defaults=True),
         audio_url=urls.audio_url,
         result_url=urls.result_url,
         progress_url=urls.progress_url,

@@ -22,7 +22,7 @@ from tests.unit.edge_client.samples import NOW, SESSION, claim, job, wav
 @pytest.fixture
 def out(scene: Scene) -> Scene:
     """The scene with job-1 in flight."""
-    scene.held(wanted={"wishes": {"language": "de"}})
+    scene.held(wanted={"options": {"language": "de"}})
     return scene
 
 

@@ -23,7 +23,7 @@ Log = pytest.LogCaptureFixture
 def finish(scene: Scene, caplog: Log) -> Finish:
     """Call about a session, the scene's, until there is nothing more to do; return the pauses."""
     caplog.set_level(logging.INFO, "edge_client.webhook")
-    scene.held(wanted={"wishes": {"language": "de"}, "webhook": WEBHOOK})
+    scene.held(wanted={"options": {"language": "de"}, "webhook": WEBHOOK})
     finisher = Finisher(scene.edge)
 
     def finish(session: Session = SESSION) -> list[float]:
