@@ -9,16 +9,20 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 
-from edge_client.errors import TranscriptInvalid, WaitTimedOut
-from edge_client.jobs import submit as submission
+from edge_client.errors import ClaimConflict, TranscriptInvalid, WaitTimedOut
+from edge_client.jobs import claim as claims
 from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.callback_url import checked
-from edge_client.jobs.claim import Wanted
+from edge_client.jobs.claim import Claim, StoredClaim, Wanted
+from edge_client.jobs.outcome import Outcome
 from edge_client.jobs.poll import NotesView, View, log_view
 from edge_client.jobs.reconcile import Done, Reconciler
-from edge_client.jobs.submit import State, Submission, check_job_options
+from edge_client.jobs.retry_policy import Result
+from edge_client.jobs.submit import Order, check_job_options
 from edge_client.jobs.transcript import Document
 from edge_client.services.edge import Edge
 from edge_client.services.presign import SignedUrls, check_expiry, sign_urls
@@ -43,6 +47,35 @@ def sign(edge: Edge, session: Session | str, expires_s: int | None = None) -> Si
     return sign_urls(edge.connection, edge.session(session), expires_s)
 
 
+class State(StrEnum):
+    """What `submit` found, or did."""
+
+    SUBMITTED = "submitted"
+    ALREADY_SUBMITTED = "already_submitted"
+    UNANSWERED = "unanswered"
+    ALREADY_DONE = "already_done"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A session that has its job, or needs none.
+
+    Attributes:
+        held: The claim of the job in flight; None if there is none.
+        done: With `State.ALREADY_DONE`.
+    """
+
+    state: State
+    session: Session
+    held: StoredClaim | None = None
+    done: Outcome | None = None
+
+    @property
+    def claim(self) -> Claim | None:
+        """What ``held`` says."""
+        return None if self.held is None else self.held.claim
+
+
 def submit(
     edge: Edge,
     session: Session | str,
@@ -50,7 +83,6 @@ def submit(
     webhook: str | None = None,
     force: bool = False,
     progress_file: bool = False,
-    follow: bool = False,
     say: Callable[[str], None] = log.info,
     **options: Any,
 ) -> Submission:
@@ -73,33 +105,50 @@ def submit(
         webhook: https URL that RunPod posts the ended job to.
         force: Submit although the session is done or its job is in flight, which is cancelled.
         progress_file: The worker writes its progress into ``transcription.progress.json``, too.
-        follow: `wait` comes next: leave a job that ended, and whose end nobody has seen, to it.
         say: Told what is worth knowing, one line at a time.
-        **options: Fields of the contract's `JobInput`, such as ``language`` or ``num_speakers``.
+        **options: Fields of the contract's `JobOptions`, such as ``language``.
 
     Raises:
         BadUsage: An option or the webhook cannot be.
         AudioNotFound: No recording, or an empty one.
-        ClaimConflict: Another edge box was faster, or the claim forbids it.
+        ClaimConflict: The claim forbids it.
     """
-    wanted = Wanted(
-        options=check_job_options(options), webhook=webhook, progress_file=progress_file
-    )
+    wishes = check_job_options(options)
+    wanted = Wanted(options=wishes, webhook=webhook, progress_file=progress_file)
     if webhook is not None:
         checked(webhook, edge.settings.runpod_url)
-    which = edge.session(session)
-    order = submission.prepare(edge, which, wanted, say, force=force, follow=follow)
-    if isinstance(order, Submission):
-        return order
-    reconciler = Reconciler(edge, which, NotesView(say), order)
-    while not isinstance(seen := reconciler.step(), Done) and reconciler.claim is None:
+    which, view = edge.session(session), NotesView(say)
+    held = claims.read(edge.bucket, which)
+    if held is not None and held.claim is None and not force:
+        raise ClaimConflict(f"{which.claim_key} is no claim of this client: --force replaces it")
+    order = Order(wanted, held, may_be_done=True, force=force)
+    claim = None if force else order.claim
+    if held is not None and claim is not None and claim.is_open(edge.clock.now()):
+        there = _in_flight(edge, which, Reconciler(edge, which, view, held))
+        if isinstance(there, Submission):
+            return there
+        say(f"job {claim.job_id} ended: {there.outcome.text}; submitting again")
+        order = replace(order, held=claims.read(edge.bucket, which), ended=there.outcome.code)
+    elif claim is not None and claim.ended not in (None, claims.DONE):
+        say(f"job {claim.job_id} ended: {claim.ended}; submitting again")
+    made = _in_flight(edge, which, Reconciler(edge, which, view, order))
+    if isinstance(made, Submission):
+        return made
+    return Submission(State.ALREADY_DONE, which, done=made.outcome)
+
+
+def _in_flight(edge: Edge, which: Session, reconciler: Reconciler) -> Submission | Done:
+    """Go on until a job is in flight, or until there is an end without a transcript."""
+    while not isinstance(seen := reconciler.step(), Done):
+        is_settled = not reconciler.plans_submission and not reconciler.is_waiting
+        if reconciler.claim is not None and is_settled:
+            state = State.SUBMITTED if reconciler.posted else State.ALREADY_SUBMITTED
+            state = State.UNANSWERED if reconciler.claim.job_id is None else state
+            return Submission(state, which, reconciler.held)
         edge.clock.sleep(seen.seconds)
-    if isinstance(seen, Done):
+    if seen.outcome.transcript is not None or seen.outcome.result is Result.UNPROVEN:
         return Submission(State.ALREADY_DONE, which, done=seen.outcome)
-    state = State.SUBMITTED if reconciler.posted else State.ALREADY_SUBMITTED
-    if reconciler.claim is not None and reconciler.claim.job_id is None:
-        state = State.UNANSWERED
-    return Submission(state, which, reconciler.held)
+    return seen
 
 
 def wait(

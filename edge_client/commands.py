@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bucketscribe_contract import JobStatus
 from edge_client import api, output
 from edge_client import doctor as doctor_
+from edge_client.api import Submission
 from edge_client.errors import ClaimConflict, Interrupted, SessionNotFound
 from edge_client.jobs import claim as claims
 from edge_client.jobs import transcript as transcripts
@@ -23,7 +24,7 @@ from edge_client.jobs.claim import Claim
 from edge_client.jobs.done import UNPROVEN_WHY, Match, match
 from edge_client.jobs.poll import progress_of
 from edge_client.jobs.retry_policy import classify_status
-from edge_client.jobs.submit import Submission, ask, check_endpoint
+from edge_client.jobs.submit import ask, check_endpoint
 from edge_client.jobs.transcript import FORMATS
 from edge_client.output import Facts
 from edge_client.services.edge import Edge
@@ -59,7 +60,7 @@ def submit(
     """Submit a session, and follow its job to the end if asked to; options as `api.submit` has."""
     edge = Edge.load(env_file)
     with _interruptible(session):
-        sub = api.submit(edge, session, follow=wait, say=printer.note, **options)
+        sub = api.submit(edge, session, say=printer.note, **options)
     text = output.submission_as_text(sub)
     if wait and sub.claim is not None:
         if not printer.as_json:

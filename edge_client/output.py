@@ -14,11 +14,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
 from bucketscribe_contract import JobFailure
+from edge_client.api import State, Submission
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.outcome import Outcome
 from edge_client.jobs.poll import JobProgress, View
 from edge_client.jobs.retry_policy import Result
-from edge_client.jobs.submit import State, Submission
 from edge_client.jobs.transcript import Delivered
 from edge_client.services.presign import RESULT_CONTENT_TYPE, SignedUrls
 from edge_client.session import Session

@@ -149,6 +149,7 @@ class Reconciler:
         self.held: StoredClaim | None = None
         self._reruns, self._was_alive, self._tried = 0, False, False
         self._missing_since: float | None = None
+        self._ran_s: dict[str, float] = {}
         self.gpu_s: float | None = None
         self.posted = self.plans_submission = self.is_waiting = False
         self._away_since: float | None = None
@@ -273,7 +274,8 @@ class Reconciler:
         """Answer the last status as S3 proves or disproves it."""
         outcome = resolve_outcome(self._edge.bucket, self._session, claim, seen.status)
         if seen.status is not None and seen.status.execution_time_ms is not None:
-            self.gpu_s = (self.gpu_s or 0.0) + seen.status.execution_time_ms / 1000
+            self._ran_s[claim.request_id] = seen.status.execution_time_ms / 1000
+            self.gpu_s = sum(self._ran_s.values())
         may_live = seen.status is None or not seen.status.status.is_final
         return self._answer(claim, outcome.with_expiry(claim, self._edge.clock.now()), may_live)
 

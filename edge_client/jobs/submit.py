@@ -14,9 +14,8 @@ import socket
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 from typing import Any
 
 from pydantic import ValidationError
@@ -33,17 +32,10 @@ from edge_client.errors import (
     RequestRefused,
 )
 from edge_client.jobs import claim as claims
-from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.callback_url import fill
 from edge_client.jobs.claim import Attempt, Claim, StoredClaim, Wanted
-from edge_client.jobs.done import is_same, match
-from edge_client.jobs.outcome import (
-    Outcome,
-    find_done,
-    resolve_outcome,
-    store_rescued_transcript,
-)
-from edge_client.jobs.retry_policy import HELD_CODES, RETENTION_S, Ending, Result
+from edge_client.jobs.done import is_same
+from edge_client.jobs.retry_policy import HELD_CODES, Ending
 from edge_client.services import presign
 from edge_client.services.edge import Edge
 from edge_client.services.presign import Length, Lifetimes
@@ -251,118 +243,6 @@ def _send(
     except EdgeError as exc:
         say(f"job {claim.job_id} is in flight, but its claim could not be updated: {exc}")
         return StoredClaim(claim, stored.etag)
-
-
-class State(StrEnum):
-    """What `submit` found, or did."""
-
-    SUBMITTED = "submitted"
-    ALREADY_SUBMITTED = "already_submitted"
-    UNANSWERED = "unanswered"
-    ALREADY_DONE = "already_done"
-
-
-@dataclass(frozen=True)
-class Submission:
-    """A session that has its job, or needs none.
-
-    Attributes:
-        held: The claim of the job in flight; None if there is none.
-        done: With `State.ALREADY_DONE`.
-    """
-
-    state: State
-    session: Session
-    held: StoredClaim | None = None
-    done: Outcome | None = None
-
-    @property
-    def claim(self) -> Claim | None:
-        """What ``held`` says."""
-        return None if self.held is None else self.held.claim
-
-
-def prepare(
-    edge: Edge,
-    session: Session,
-    wanted: Wanted,
-    say: Callable[[str], None],
-    *,
-    force: bool = False,
-    follow: bool = False,
-) -> Submission | Order:
-    """Return the submission that a session has already, else the order of the one it needs.
-
-    Args:
-        edge: Settings and services.
-        session: What is submitted.
-        wanted: What is asked for.
-        say: Told why an ended job is to be replaced.
-        force: Submit although the session is done or its job is in flight, which is cancelled.
-        follow: The caller goes on with the reconciler: a job that ended, and whose end was not
-            reported yet, is left to that. A crash between an end and what follows from it then
-            costs no attempt, and starts no count anew.
-
-    Raises:
-        AudioNotFound: No ``audio.wav``, or an empty one.
-        ClaimConflict: The claim forbids a submission.
-    """
-    recording = read_recording(edge, session)
-    held = claims.read(edge.bucket, session)
-    stored = transcripts.read(edge.bucket, session)
-    replaces = None if stored is None else stored.etag
-    order = Order(wanted, held, replaces, recording=recording, force=force)
-    if force:
-        return order
-    found = find_done(match(recording.info, order.claim, stored), stored)
-    if found is not None:
-        return Submission(State.ALREADY_DONE, session, done=found)
-    if held is not None and order.claim is None:
-        raise ClaimConflict(f"{session.claim_key} is no claim of this client: --force replaces it")
-    claim = order.claim
-    if claim is None or not claim.is_open(edge.clock.now()):
-        if claim is not None and claim.ended is not None:
-            say(f"job {claim.job_id} ended: {claim.ended}; submitting again")
-        return order
-    if claim.job_id is None:
-        return Submission(State.UNANSWERED, session, held)
-    return _of_job(edge, session, order, claim, follow, say)
-
-
-def _of_job(
-    edge: Edge,
-    session: Session,
-    order: Order,
-    claim: Claim,
-    follow: bool,
-    say: Callable[[str], None],
-) -> Submission | Order:
-    """Look at the job that an open claim names."""
-    check_endpoint(edge, session, claim)
-    status = ask(edge, claim.job_id or "")
-    is_same_audio = order.recording is not None and claim.audio_etag == order.recording.info.etag
-    is_final = status is None or status.status.is_final
-    if not is_final and not is_same_audio:
-        raise ClaimConflict(
-            f"the recording changed after job {claim.job_id} was submitted: --force cancels "
-            "that job and submits again"
-        )
-    there = Submission(State.ALREADY_SUBMITTED, session, order.held)
-    age_s = (edge.clock.now() - claim.submitted_at).total_seconds()
-    if not is_final or (status is None and age_s < RETENTION_S):
-        return there  # one 404 proves nothing: the reconciler finds out
-    outcome = resolve_outcome(edge.bucket, session, claim, status)
-    is_left = follow and is_same_audio and outcome.result is not Result.CANCELLED
-    if is_left and outcome.code not in HELD_CODES:
-        return there
-    if outcome.rescue is not None:
-        outcome = store_rescued_transcript(edge.bucket, session, outcome.rescue)
-    if outcome.transcript is not None:
-        return Submission(State.ALREADY_DONE, session, done=outcome)
-    say(f"job {claim.job_id} ended: {outcome.message}; submitting again")
-    if status is None:
-        cancel_replaced_job(edge, claim, say)
-    return replace(order, ended=outcome.code)
 
 
 def check_endpoint(edge: Edge, session: Session, claim: Claim) -> None:

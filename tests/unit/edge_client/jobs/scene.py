@@ -14,10 +14,10 @@ from bucketscribe_contract import (
     UploadFailed,
 )
 from edge_client import api
+from edge_client.api import Submission
 from edge_client.jobs import claim as claims
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.outcome import Outcome
-from edge_client.jobs.submit import Submission
 from edge_client.services.edge import Edge
 from tests.fakes.servers import Reply, RunpodServer, S3Server
 from tests.unit.edge_client.samples import SESSION, FakeClock, claim, job, transcript, wav

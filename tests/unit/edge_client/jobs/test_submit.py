@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
+from bucketscribe_contract import FailureCode
 from edge_client import errors
+from edge_client.api import State
 from edge_client.clock import Clock
-from edge_client.jobs.submit import State
 from tests.fakes.servers import Reply
-from tests.unit.edge_client.jobs.scene import GONE, Scene, expires_s
+from tests.unit.edge_client.jobs.scene import GONE, Scene, expires_s, failed
 from tests.unit.edge_client.samples import NOW, SESSION, claim, job
+
+HOUR = timedelta(hours=1)
 
 
 def test_new_session_is_claimed_then_posted_once_in_six_calls(scene: Scene) -> None:
@@ -47,34 +50,33 @@ def test_done_session_needs_force_and_one_without_recording_is_refused(scene: Sc
 
 
 @pytest.mark.parametrize(
-    ("held", "end", "follow", "is_replaced"),
+    ("held", "end", "is_replaced"),
     [
-        ({}, job("IN_PROGRESS"), False, False),
-        ({}, job("FAILED", error="x"), False, True),
-        ({}, job("FAILED", error="x"), True, False),
-        ({}, GONE, False, False),  # a 404 proves nothing yet
-        ({"submitted_at": NOW - timedelta(minutes=31)}, GONE, False, True),
-        ({}, GONE, True, False),
-        ({}, job("CANCELLED"), True, True),
+        ({}, job("IN_PROGRESS"), False),
+        ({"audio_etag": '"of the first audio"'}, job("IN_PROGRESS"), False),
+        ({}, job("FAILED", error="x"), True),
+        ({}, failed(FailureCode.AUDIO_UNREADABLE), True),  # the user says so
+        ({}, failed(FailureCode.MODEL_UNAVAILABLE), True),
+        ({}, job("CANCELLED"), True),
+        ({}, GONE, False),  # a 404 proves nothing yet
+        ({"submitted_at": NOW - timedelta(minutes=31)}, GONE, True),
         (
             {"submitted_at": NOW - timedelta(hours=9), "expires_at": NOW - timedelta(minutes=6)},
             None,
             True,
-            True,
         ),
-        ({"ended": "CANCELLED: x"}, None, True, True),
+        ({"ended": "CANCELLED: x"}, None, True),
     ],
 )
-def test_only_a_job_that_ended_without_a_transcript_is_replaced_or_left_to_who_follows(
-    scene: Scene, held: dict[str, Any], end: Any, follow: bool, is_replaced: bool
+def test_only_a_job_that_ended_without_a_transcript_is_replaced(
+    scene: Scene, held: dict[str, Any], end: Any, is_replaced: bool
 ) -> None:
     scene.held(**held)
     if end is not None:  # else nobody asks
         scene.ends(end)
-    state = scene.submit(follow=follow).state
+    state = scene.submit().state
     assert state is (State.SUBMITTED if is_replaced else State.ALREADY_SUBMITTED)
-    stored = scene.stored()
-    assert (stored.job_id, stored.submissions) == (("job-1", 1), ("job-2", 2))[is_replaced]
+    assert scene.stored().job_id == ("job-2" if is_replaced else "job-1")
     assert len(scene.posts) == is_replaced
     assert scene.runpod.count("/status/job-1") == (end is not None)
     assert bool(scene.said) is (is_replaced and "expires_at" not in held)
@@ -107,27 +109,23 @@ def test_jobs_that_the_deployment_ended_do_not_count(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    ("held", "said", "cancels"),
-    [
-        ({"endpoint_id": "ep2"}, "RUNPOD_ENDPOINT_ID=ep2", False),
-        ({"audio_etag": '"of the first audio"'}, "changed after", True),
-        (None, "no claim of this client", False),
-    ],
+    ("held", "said"),
+    [({"endpoint_id": "ep2"}, "RUNPOD_ENDPOINT_ID=ep2"), (None, "no claim of this client")],
 )
-def test_claim_that_forbids_a_submission_is_a_conflict_and_force_cancels_its_job(
-    scene: Scene, held: dict[str, str] | None, said: str, cancels: bool
+def test_claim_that_forbids_a_submission_is_a_conflict_and_force_cancels_a_job(
+    scene: Scene, held: dict[str, str] | None, said: str
 ) -> None:
     scene.held(**(held or {}))
     if held is None:
         scene.s3.put(SESSION.claim_key, b"{}")
-    scene.ends(job("IN_PROGRESS"))
-    scene.runpod.on("/cancel/job-1", Reply(job("CANCELLED")))
     with pytest.raises(errors.ClaimConflict, match=said):
         scene.submit()
     assert scene.posts == []
     assert scene.submit(force=True).state is State.SUBMITTED
-    paths = [call.path for call in scene.runpod.calls if not call.path.startswith("/status")]
-    assert paths == ["/cancel/job-1"] * cancels + ["/run"]
+    scene.runpod.on("/cancel/job-2", Reply(job("CANCELLED")))
+    scene.held(job_id="job-2")
+    assert scene.submit(force=True).state is State.SUBMITTED
+    assert [call.path for call in scene.runpod.calls] == ["/run", "/cancel/job-2", "/run"]
 
 
 def test_lost_answer_keeps_the_claim_and_nobody_posts_again(scene: Scene) -> None:
