@@ -272,10 +272,10 @@ class Engine:
         if mine >= self.config.max_in_flight or not self._may_submit():
             return False
         audio_s = 0.0 if planned.audio is None else planned.audio.size_bytes / 32_000
-        return self._is_affordable(planned.session, audio_s)
+        return self._is_affordable(planned.session, audio_s, 0.0)
 
-    def _is_affordable(self, session: Session, audio_s: float) -> bool:
-        if self._budget.has_room(session, audio_s):
+    def _is_affordable(self, session: Session, audio_s: float, used_s: float) -> bool:
+        if self._budget.has_room(session, audio_s, used_s):
             return True
         if not self._mine - {session} and not self._submitting:
             self._budget.is_spent = True
@@ -291,7 +291,7 @@ class Engine:
         self._submitting.add(run.session)
         self._mine.add(run.session)
         self._breaker.submits(run.session.prefix)
-        self._budget.submits(run.session, run.audio_s)
+        self._budget.submits(run.session, run.audio_s, run.reconciler.gpu_s or 0.0)
 
     def _work(self, session: Session) -> float | None:
         """Make a session's next step, in a thread; return when it is due again."""
@@ -304,7 +304,9 @@ class Engine:
                 if not self._submits:
                     self._put_back(run, "its next submission is left to the next batch")
                     return None
-                if not self._may_submit() or not self._is_affordable(session, run.audio_s):
+                used_s = run.reconciler.gpu_s or 0.0
+                is_affordable = self._is_affordable(session, run.audio_s, used_s)
+                if not is_affordable or not self._may_submit():
                     return TURN_S
                 self._begin_submission(run)
         try:
@@ -337,6 +339,7 @@ class Engine:
             self._breaker.submitted()
         outcome = seen.outcome if isinstance(seen, Done) else seen.ended
         if outcome is not None and reconciler.claim is not None:
+            self.depth.ended(session)
             line = self._breaker.ended(session.prefix, outcome)
             if line is not None:
                 self.progress.note(line)

@@ -22,14 +22,14 @@ SHARE_OF_TTL = 0.25
 class QueueDepth:
     """How many jobs of this box wait for a worker, and how many may.
 
-    As many as the pace so far works off within a quarter of their ttl, so that none expires, but
+    As many as end within a quarter of their ttl at the pace so far, so that none expires, but
     ``floor`` at least, so that an endpoint without a worker still scales up.
     """
 
     def __init__(self, clock: Clock, floor: int) -> None:
         self._clock, self._floor = clock, floor
         self._waiting: dict[Session, float] = {}
-        self._posted, self._in_queue = 0, float("inf")
+        self._ended, self._in_queue = 0, float("inf")
         self._first_s: float | None = None
         self._left_s = clock.monotonic()
         self._ttl_s = 0.0
@@ -38,14 +38,18 @@ class QueueDepth:
         """Take a job that was posted just now."""
         now_s = self._clock.monotonic()
         self._first_s = now_s if self._first_s is None else self._first_s
-        self._posted, self._ttl_s = self._posted + 1, ttl_s
+        self._ttl_s, self._waiting[session] = ttl_s, now_s
         self._in_queue += 1
-        self._waiting[session] = now_s
 
     def left(self, session: Session) -> None:
         """Know that a session's job is not in the queue any more."""
         if self._waiting.pop(session, None) is not None:
             self._left_s = self._clock.monotonic()
+
+    def ended(self, session: Session) -> None:
+        """Know that a session's job has ended."""
+        self.left(session)
+        self._ended += 1
 
     def looked(self, health: Mapping[str, Any]) -> None:
         """Take what the endpoint says: jobs that nobody looked at may have been begun."""
@@ -66,8 +70,7 @@ class QueueDepth:
         if waiting < self._floor or self._first_s is None:
             return waiting < self._floor
         span_s = max(1.0, self._clock.monotonic() - self._first_s)
-        pace = (self._posted - waiting) / span_s
-        return waiting < pace * SHARE_OF_TTL * self._ttl_s
+        return waiting < self._ended / span_s * SHARE_OF_TTL * self._ttl_s
 
 
 class Budget:
@@ -82,12 +85,12 @@ class Budget:
         self._used_s = self._known_s = self._audio_s = 0.0
         self._in_flight: dict[Session, tuple[float, float]] = {}
 
-    def has_room(self, session: Session, audio_s: float) -> bool:
-        """Tell whether another job fits, beside all others."""
+    def has_room(self, session: Session, audio_s: float, used_s: float = 0.0) -> bool:
+        """Tell whether another job fits, beside all others and what its session has used."""
         if self._limit_s is None:
             return True
         others_s = sum(s for key, (s, _) in self._in_flight.items() if key != session)
-        own_s = self._in_flight.get(session, (0.0, 0.0))[1] + self._expected_s(audio_s)
+        own_s = used_s + self._expected_s(audio_s)
         return self._used_s + others_s + own_s <= self._limit_s
 
     def submits(self, session: Session, audio_s: float, used_s: float = 0.0) -> None:
