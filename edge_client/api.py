@@ -9,17 +9,18 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from edge_client.errors import ClaimConflict, TranscriptInvalid, WaitTimedOut
+from edge_client.errors import ClaimConflict, EdgeError, TranscriptInvalid, WaitTimedOut
 from edge_client.jobs import claim as claims
 from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.callback_url import checked
 from edge_client.jobs.claim import Claim, StoredClaim, Wanted
 from edge_client.jobs.outcome import Outcome
-from edge_client.jobs.poll import NotesView, View, log_view
+from edge_client.jobs.poll import NotesView, View, log_view, why_jobs_wait
 from edge_client.jobs.reconcile import Done, Reconciler
 from edge_client.jobs.retry_policy import Result
 from edge_client.jobs.submit import Order, check_job_options
@@ -29,6 +30,8 @@ from edge_client.services.presign import SignedUrls, check_expiry, sign_urls
 from edge_client.session import Session
 
 log = logging.getLogger(__name__)
+EXPLAIN_S = 120.0
+"""After so long in the queue a job's waiting is explained."""
 
 
 def sign(edge: Edge, session: Session | str, expires_s: int | None = None) -> SignedUrls:
@@ -176,7 +179,8 @@ def wait(
     """
     which = session.session if isinstance(session, Submission) else edge.session(session)
     held = session.held if isinstance(session, Submission) else None
-    reconciler = Reconciler(edge, which, view or log_view(log, which), held)
+    view, told = view or log_view(log, which), False
+    reconciler = Reconciler(edge, which, view, held)
     ends_at = math.inf if timeout_s is None else edge.clock.monotonic() + timeout_s
     while not isinstance(seen := reconciler.step(), Done):
         left_s = ends_at - edge.clock.monotonic()
@@ -186,6 +190,12 @@ def wait(
                 f"no transcript after {timeout_s:.0f} s, {state}; "
                 f"`edge-client wait {which.quoted}` resumes"
             )
+        since_s = reconciler.queued_since_s
+        if not told and since_s is not None and edge.clock.monotonic() - since_s > EXPLAIN_S:
+            told = True
+            with suppress(EdgeError):
+                why = why_jobs_wait(edge.api.health()) or "all workers are at work"
+                view.note(f"the job waits: {why}")
         edge.clock.sleep(min(seen.seconds, left_s))
     return seen
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
-from edge_client.batch.limits import Budget, QueueDepth, why_jobs_wait
+from edge_client.batch.limits import Budget, QueueDepth
 from edge_client.batch.progress import BatchProgress
 from edge_client.batch.results import FAILED, record_end, record_without_end
 from edge_client.batch.shutdown import CircuitBreaker, Shutdown, ShutdownLevel
@@ -23,7 +23,7 @@ from edge_client.batch.types import IN_FLIGHT, PlannedAction, PlannedSession, Re
 from edge_client.errors import EdgeError, RunpodError, Unreachable
 from edge_client.jobs import reconcile
 from edge_client.jobs.claim import Claim
-from edge_client.jobs.poll import JobProgress
+from edge_client.jobs.poll import JobProgress, why_jobs_wait
 from edge_client.jobs.reconcile import Done, Next, Reconciler
 from edge_client.jobs.submit import Order
 from edge_client.jobs.workqueue import WorkQueue

@@ -115,25 +115,3 @@ class Budget:
     def _expected_s(self, audio_s: float) -> float:
         seen = self._known_s / self._audio_s if self._audio_s else 0.0
         return GPU_S_A_JOB + max(GPU_FACTOR, seen) * audio_s
-
-
-def why_jobs_wait(health: Mapping[str, Any]) -> str | None:
-    """Say why jobs wait for a worker; None if workers are at work."""
-    workers = health.get("workers")
-    counts = workers if isinstance(workers, Mapping) else {}
-
-    def some(*names: str) -> bool:
-        return any(counts.get(name) for name in names)
-
-    if some("running"):
-        return None
-    if some("unhealthy"):
-        return "workers crash or fail their checks: see the endpoint's log in its console"
-    if some("throttled"):
-        return "no GPU of the chosen kinds is free: allow more kinds in the endpoint's settings"
-    if some("initializing", "ready", "idle"):
-        return "workers are starting"
-    return (
-        "no worker is there: RunPod sets max workers to 0 after days without a job: raise it in "
-        "the endpoint's settings"
-    )

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from bucketscribe_contract import JobState, JobStatus, Progress
 from bucketscribe_contract.redact import one_line
@@ -114,6 +114,28 @@ def progress_of(status: JobStatus) -> JobProgress:
     return JobProgress(state, progress.stage.value, progress.percent)
 
 
+def why_jobs_wait(health: Mapping[str, Any]) -> str | None:
+    """Say why jobs wait for a worker; None if workers are at work."""
+    workers = health.get("workers")
+    counts = workers if isinstance(workers, Mapping) else {}
+
+    def some(*names: str) -> bool:
+        return any(counts.get(name) for name in names)
+
+    if some("running"):
+        return None
+    if some("unhealthy"):
+        return "workers crash or fail their checks: see the endpoint's log in its console"
+    if some("throttled"):
+        return "no GPU of the chosen kinds is free: allow more kinds in the endpoint's settings"
+    if some("initializing", "ready", "idle"):
+        return "workers are starting"
+    return (
+        "no worker is there: RunPod sets max workers to 0 after days without a job: raise it in "
+        "the endpoint's settings"
+    )
+
+
 class PollInterval:
     """Seconds between looks: growing, with jitter so that edge boxes do not look at the same time.
 
@@ -153,7 +175,7 @@ class Finished:
 
 
 class Poller:
-    """Looks at one job, as often as it pays.
+    """Looks at one job, as often as it pays; knows since when it has waited for a worker.
 
     ``ask`` is one GET of the job's status; ``view`` shows each answer.
     """
@@ -163,6 +185,7 @@ class Poller:
     ) -> None:
         self._ask, self._view, self._clock, self.interval = ask, view, clock, interval
         self._state: JobState | None = None
+        self.queued_since_s: float | None = None
         self._estimate = Estimate()
 
     def look(self) -> Finished | float:
@@ -178,6 +201,8 @@ class Poller:
         if status.status is not self._state:
             self._state = status.status
             self.interval.restart()
+            is_queued = self._state is JobState.IN_QUEUE
+            self.queued_since_s = self._clock.monotonic() if is_queued else None
         seen = progress_of(status)
         left_s = self._estimate.left_s(self._clock.monotonic(), seen.percent)
         self._view.show(replace(seen, left_s=left_s))

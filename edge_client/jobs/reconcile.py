@@ -119,6 +119,7 @@ class Reconciler:
         plans_submission: No job is in flight, and the next step that is due submits one.
         posted: The job that is followed was posted here.
         is_waiting: A service did not answer the last step.
+        queued_since_s: Monotonic; None while its job does not wait for a worker.
         gpu_s: As in `Done`.
 
     Args:
@@ -149,6 +150,7 @@ class Reconciler:
         self.held: StoredClaim | None = None
         self._reruns, self._was_alive, self._tried = 0, False, False
         self._missing_since: float | None = None
+        self.queued_since_s: float | None = None
         self._ran_s: dict[str, float] = {}
         self.gpu_s: float | None = None
         self.posted = self.plans_submission = self.is_waiting = False
@@ -246,7 +248,7 @@ class Reconciler:
         self._heard_at, self._missing_since = self._edge.clock.now(), None
         if isinstance(seen, Finished):
             return self._resolve(claim, seen)
-        self._was_alive = True
+        self._was_alive, self.queued_since_s = True, poller.queued_since_s
         return RequeueAfter(seen)
 
     def _missing(self, claim: Claim, interval: PollInterval) -> Next:

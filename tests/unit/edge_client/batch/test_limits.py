@@ -1,11 +1,10 @@
 """How much may be submitted: the queue's depth follows the pace, and a budget is never exceeded."""
 
 from collections import deque
-from typing import Any
 
 import pytest
 
-from edge_client.batch.limits import Budget, QueueDepth, why_jobs_wait
+from edge_client.batch.limits import Budget, QueueDepth
 from edge_client.batch.shutdown import PROBE_AFTER_S, CircuitBreaker
 from edge_client.errors import EndpointFails
 from edge_client.jobs.outcome import Outcome
@@ -78,22 +77,6 @@ def test_budget_counts_what_is_used_and_what_is_in_flight() -> None:
     budget.ended(other, None)  # nobody knows: as expected
     assert "81 of 100" in budget.text()
     assert Budget(None).has_room(one, 1e9)
-
-
-@pytest.mark.parametrize(
-    ("workers", "said"),
-    [
-        ({"running": 1, "throttled": 3}, None),
-        ({"throttled": 3, "initializing": 1}, "no GPU of the chosen kinds"),
-        ({"unhealthy": 1}, "crash or fail their checks"),
-        ({"initializing": 1}, "are starting"),
-        ({"idle": 0, "running": 0}, "max workers"),
-        (None, "max workers"),
-    ],
-)
-def test_reason_why_jobs_wait_is_what_health_shows(workers: Any, said: str | None) -> None:
-    why = why_jobs_wait({"workers": workers})
-    assert why is None if said is None else said in (why or "")
 
 
 BAD = Outcome(Result.FAILED, "it failed", Ending.CRASHED)

@@ -1,6 +1,7 @@
 """Looking at a job: how often, and how long it still takes."""
 
 from collections.abc import Iterable
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -109,3 +110,19 @@ def test_what_is_shown_has_the_estimate(watcher: Watcher) -> None:
 def test_estimated_time_left(looks: list[tuple[float, float | None]], left_s: float | None) -> None:
     estimate = poll.Estimate()
     assert [estimate.left_s(now_s, percent) for now_s, percent in looks][-1] == left_s
+
+
+@pytest.mark.parametrize(
+    ("workers", "said"),
+    [
+        ({"running": 1, "throttled": 3}, None),
+        ({"throttled": 3, "initializing": 1}, "no GPU of the chosen kinds"),
+        ({"unhealthy": 1}, "crash or fail their checks"),
+        ({"initializing": 1}, "are starting"),
+        ({"idle": 0, "running": 0}, "max workers"),
+        (None, "max workers"),
+    ],
+)
+def test_reason_why_jobs_wait_is_what_health_shows(workers: Any, said: str | None) -> None:
+    why = poll.why_jobs_wait({"workers": workers})
+    assert why is None if said is None else said in (why or "")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bucketscribe_contract import FailureCode
+from edge_client import api
 from edge_client.clock import Clock
 from edge_client.errors import ClaimConflict, StorageRefused, Unreachable, WaitTimedOut
 from edge_client.jobs import claim as claims
@@ -156,6 +157,16 @@ def test_recording_replaced_before_its_worker_read_it_is_not_run_again(out: Scen
     out.s3.put(SESSION.audio_key, wav(3))
     out.store_result(audio_etag=out.audio_etag)
     assert (out.go().result, out.posts) == (Result.DONE, [])
+
+
+def test_waiting_for_a_worker_is_explained_once(out: Scene) -> None:
+    waits = [Reply(job("IN_QUEUE"))] * 40
+    out.runpod.on("/status/job-1", *waits, Reply(failed(FailureCode.AUDIO_UNREADABLE)))
+    out.runpod.on("/health", Reply({"jobs": {"inQueue": 1}, "workers": {"throttled": 2}}))
+    view = NotesView(out.said.append)
+    api.wait(out.edge, SESSION, view=view)
+    assert [line for line in out.said if "allow more kinds" in line] == out.said
+    assert len(out.said) == 1
 
 
 def test_recording_that_never_stops_changing_ends_all_the_same(out: Scene) -> None:
