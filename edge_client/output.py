@@ -11,13 +11,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
 from bucketscribe_contract import JobFailure
 from edge_client.api import State, Submission
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.outcome import Outcome
-from edge_client.jobs.poll import JobProgress, View
+from edge_client.jobs.poll import JobProgress, NotesView, View
 from edge_client.jobs.retry_policy import Result
 from edge_client.jobs.transcript import Delivered
 from edge_client.services.presign import RESULT_CONTENT_TYPE, SignedUrls
@@ -151,18 +152,11 @@ def health_as_text(health: Mapping[str, Any]) -> str:
 STEP_PERCENT = 10
 
 
-class QuietView:
-    """Shows no progress; notes go to stderr. For ``--json``."""
+class QuietView(NotesView):
+    """Shows no progress; notes go to a stream. For ``--json``."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def show(self, seen: JobProgress) -> None:
-        """Show nothing."""
-
-    def note(self, message: str) -> None:
-        """Print one line."""
-        print(message, file=self._stream, flush=True)  # noqa: T201 - a view prints
+        super().__init__(partial(print, file=stream, flush=True))
 
 
 class PlainView(QuietView):

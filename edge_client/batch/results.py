@@ -113,18 +113,12 @@ def named_lines(kind: str, count: int, named: Sequence[Record]) -> Iterator[str]
 
 @dataclass(frozen=True, slots=True)
 class JobInFlight:
-    """A job that is in flight.
-
-    Attributes:
-        counted_percent: So much of it was there before this run, or is counted as work.
-        ends_at_s: Monotonic, estimated.
-    """
+    """A job that is in flight; ``ends_at_s`` is monotonic, and an estimate."""
 
     session: Session
     submitted_at: datetime
     audio_s: float
     progress: JobProgress = JobProgress("submitted")
-    counted_percent: float | None = 0.0
     ends_at_s: float | None = None
 
     @property
@@ -149,7 +143,6 @@ class BatchStats:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.started_s = clock.monotonic()
-        self._started_at = clock.now()
         self.is_listing = True
         self.actions: Counter[PlannedAction] = Counter()
         self.results: Counter[str] = Counter()
@@ -159,7 +152,6 @@ class BatchStats:
         self.found = self.pending = self.gpu_unknown = 0
         self._open: dict[str, float] = {}
         self._first_job_s: float | None = None
-        self._worked_s = 0.0
 
     @property
     def waiting(self) -> tuple[str, ...]:
@@ -182,9 +174,7 @@ class BatchStats:
         self.pending += session.prefix not in self._open
         audio_s = claim.duration_s or self._open.get(session.prefix, 0.0)
         self._open[session.prefix] = audio_s
-        counted = 0.0 if claim.submitted_at >= self._started_at else None
-        job = JobInFlight(session, claim.submitted_at, audio_s, counted_percent=counted)
-        self.jobs[session.prefix] = job
+        self.jobs[session.prefix] = JobInFlight(session, claim.submitted_at, audio_s)
 
     def polled(self, session: Session, progress: JobProgress) -> None:
         """Take what a poll saw."""
@@ -192,25 +182,19 @@ class BatchStats:
         if job is None:
             return
         left_s = progress.left_s
-        self.jobs[session.prefix] = replace(
-            job,
-            progress=progress,
-            counted_percent=self._worked(job, progress.percent),
-            ends_at_s=None if left_s is None else self._clock.monotonic() + left_s,
-        )
+        ends_at_s = None if left_s is None else self._clock.monotonic() + left_s
+        self.jobs[session.prefix] = replace(job, progress=progress, ends_at_s=ends_at_s)
 
     def ended(self, record: Record) -> bool:
         """Count a session's end; return whether it needed work."""
         expected_s = self._open.pop(record.session, None)
-        job = self.jobs.pop(record.session, None)
+        self.jobs.pop(record.session, None)
         self._count(record)
         self.gpu_s += record.gpu_s or 0.0
         if record.result == DONE:
             self.gpu_unknown += record.gpu_s is None
             audio_s = record.audio_s if record.audio_s is not None else expected_s
             self.audio_s += audio_s or 0.0
-            if job is not None:
-                self._worked(job, 100.0)
         return expected_s is not None
 
     def close(self) -> None:
@@ -224,24 +208,11 @@ class BatchStats:
 
     def left_s(self) -> float | None:
         """Estimate how long what was found so far takes, from the pace so far; None if unknown."""
-        if self._first_job_s is None or not self._worked_s:
+        if self._first_job_s is None or not self.audio_s:
             return None
         span_s = self._clock.monotonic() - self._first_job_s
-        if span_s < LEAST_SPAN_S:
-            return None
-        jobs = self.jobs.copy().values()
-        done_s = sum(job.audio_s * (job.counted_percent or 0.0) / 100 for job in jobs)
-        left_s = sum(self._open.copy().values()) - done_s
-        return span_s * left_s / self._worked_s if left_s > 0 else None
-
-    def _worked(self, job: JobInFlight, percent: float | None) -> float | None:
-        """Count the audio that was transcribed since the last look; return up to where."""
-        if percent is None:
-            return job.counted_percent
-        if job.counted_percent is None:
-            return percent
-        self._worked_s += job.audio_s * max(0.0, percent - job.counted_percent) / 100
-        return max(percent, job.counted_percent)
+        left_s = sum(self._open.copy().values())
+        return span_s * left_s / self.audio_s if left_s and span_s >= LEAST_SPAN_S else None
 
     def _count(self, record: Record) -> None:
         result = _COUNTED_AS.get(record.result, record.result)
