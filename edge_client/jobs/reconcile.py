@@ -213,7 +213,6 @@ class Reconciler:
             raise AssertionError("what is followed is a claim")
         self.held, self.claim, self.plans_submission = held, held.claim, False
         self.posted = self._was_alive = False
-        self._order = Order(held.claim.wanted, held)
         self._heard_at, self._missing_since = held.claim.submitted_at, None
         self._began_s = self._edge.clock.monotonic()
         self._act = partial(self._begin, held.claim)

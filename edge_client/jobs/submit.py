@@ -135,25 +135,7 @@ def submit_job(
         RateLimited: RunPod wants fewer requests; the claim is free.
         RunpodError: RunPod refuses the job; the claim is free.
     """
-    recording = order.recording or read_recording(edge, session)
-    earlier = () if order.force else earlier_submissions(order, recording.info)
-    limit = edge.settings.retry.attempts
-    if len(earlier) >= limit:
-        raise ClaimConflict(f"this recording was submitted {limit} times: --force starts anew")
-    life = _lifetimes(edge, recording.length, order, say)
-    claim = _new_claim(edge, session, recording, life, order, earlier)
-    request = _request(edge, session, claim, life, say)
-    stored = claims.store(edge.bucket, session, claim, order.held)
-    try:
-        return _send(edge, session, stored, claim, request, say)
-    except AnswerLost as exc:
-        raise AnswerLost(
-            f"{exc}: the job may be in flight, so it is not submitted again: "
-            f"`edge-client wait {session.quoted}` looks for it and goes on"
-        ) from exc
-    except EdgeError:
-        claims.store(edge.bucket, session, claim.released(edge.clock.now()), stored)
-        raise
+    return _Submission(edge, session, order, say).make()
 
 
 def earlier_submissions(order: Order, audio: ObjectInfo) -> tuple[Attempt, ...]:
@@ -165,84 +147,95 @@ def earlier_submissions(order: Order, audio: ObjectInfo) -> tuple[Attempt, ...]:
     return claim.earlier if ended in HELD_CODES else claim.followed_by(ended)
 
 
-def _new_claim(
-    edge: Edge,
-    session: Session,
-    recording: Recording,
-    life: Lifetimes,
-    order: Order,
-    earlier: tuple[Attempt, ...],
-) -> Claim:
-    now = edge.clock.now()
-    return Claim(
-        session=session.prefix,
-        request_id=uuid.uuid4().hex,
-        endpoint_id=edge.api.endpoint_id,
-        audio_etag=recording.info.etag,
-        audio_bytes=recording.info.size_bytes,
-        duration_s=round(recording.length.duration_s, 3),
-        submitted_at=now,
-        expires_at=now + timedelta(seconds=life.ttl_s),
-        submitted_by=socket.gethostname(),
-        execution_timeout_s=life.execution_timeout_s,
-        wanted=order.wanted,
-        earlier=earlier,
-        replaces=order.replaces,
-    )
+@dataclass(frozen=True)
+class _Submission:
+    edge: Edge
+    session: Session
+    order: Order
+    say: Callable[[str], None]
 
+    def make(self) -> StoredClaim:
+        edge, session, order = self.edge, self.session, self.order
+        recording = order.recording or read_recording(edge, session)
+        earlier = () if order.force else earlier_submissions(order, recording.info)
+        limit = edge.settings.retry.attempts
+        if len(earlier) >= limit:
+            raise ClaimConflict(f"this recording was submitted {limit} times: --force starts anew")
+        life = self._lifetimes(recording.length)
+        claim = self._claim(recording, life, earlier)
+        request = self._request(claim, life)
+        stored = claims.store(edge.bucket, session, claim, order.held)
+        try:
+            return self._send(stored, claim, request)
+        except AnswerLost as exc:
+            raise AnswerLost(
+                f"{exc}: the job may be in flight, so it is not submitted again: "
+                f"`edge-client wait {session.quoted}` looks for it and goes on"
+            ) from exc
+        except EdgeError:
+            claims.store(edge.bucket, session, claim.released(edge.clock.now()), stored)
+            raise
 
-def _lifetimes(edge: Edge, length: Length, order: Order, say: Callable[[str], None]) -> Lifetimes:
-    """Plan the job's lifetimes, and say so where temporary keys shorten them."""
-    now = edge.clock.now()
-    life = presign.plan_lifetimes(length.duration_s, edge.settings.url_expiry_s, order.known_s)
-    fitting = presign.within_keys(edge.connection, life, now)
-    warning = presign.early_end(edge.connection, now + timedelta(seconds=life.url_expiry_s))
-    if warning is not None:
-        say(warning)
-    return fitting
-
-
-def _request(
-    edge: Edge, session: Session, claim: Claim, life: Lifetimes, say: Callable[[str], None]
-) -> RunRequest:
-    wanted = claim.wanted
-    urls = presign.sign_urls(
-        edge.connection, session, life.url_expiry_s, progress=wanted.progress_file
-    )
-    job_input = JobInput(
-        **wanted.options.model_dump(exclude_defaults=True),
-        audio_url=urls.audio_url,
-        result_url=urls.result_url,
-        progress_url=urls.progress_url,
-        request_id=claim.request_id,
-    )
-    webhook = fill(wanted.webhook, session) if wanted.webhook is not None else None
-    request = RunRequest(input=job_input, policy=life.policy(), webhook=webhook)
-    size_bytes = len(json.dumps(request.to_wire()))
-    if size_bytes >= REQUEST_BUDGET_BYTES:
-        say(
-            f"the request is {size_bytes:,} bytes, over our 2 KB: a temporary key's session token "
-            "is in every URL, and prompts count too; RunPod takes up to 10 MB, so it is sent"
+    def _claim(self, recording: Recording, life: Lifetimes, earlier: tuple[Attempt, ...]) -> Claim:
+        now = self.edge.clock.now()
+        return Claim(
+            session=self.session.prefix,
+            request_id=uuid.uuid4().hex,
+            endpoint_id=self.edge.api.endpoint_id,
+            audio_etag=recording.info.etag,
+            audio_bytes=recording.info.size_bytes,
+            duration_s=round(recording.length.duration_s, 3),
+            submitted_at=now,
+            expires_at=now + timedelta(seconds=life.ttl_s),
+            submitted_by=socket.gethostname(),
+            execution_timeout_s=life.execution_timeout_s,
+            wanted=self.order.wanted,
+            earlier=earlier,
+            replaces=self.order.replaces,
         )
-    return request
 
+    def _lifetimes(self, length: Length) -> Lifetimes:
+        """Plan the job's lifetimes, and say so where temporary keys shorten them."""
+        connection, expiry_s = self.edge.connection, self.edge.settings.url_expiry_s
+        now = self.edge.clock.now()
+        life = presign.plan_lifetimes(length.duration_s, expiry_s, self.order.known_s)
+        fitting = presign.within_keys(connection, life, now)
+        warning = presign.early_end(connection, now + timedelta(seconds=life.url_expiry_s))
+        if warning is not None:
+            self.say(warning)
+        return fitting
 
-def _send(
-    edge: Edge,
-    session: Session,
-    stored: StoredClaim,
-    claim: Claim,
-    request: RunRequest,
-    say: Callable[[str], None],
-) -> StoredClaim:
-    """Post, and write the job's id into the claim; a failure there must not lose the id."""
-    claim = claim.model_copy(update={"job_id": edge.api.run(request).id})
-    log.info("submitted job %s", claim.job_id)
-    try:
-        return claims.store(edge.bucket, session, claim, stored)
-    except EdgeError as exc:
-        say(f"job {claim.job_id} is in flight, but its claim could not be updated: {exc}")
-        return StoredClaim(claim, stored.etag)
+    def _request(self, claim: Claim, life: Lifetimes) -> RunRequest:
+        wanted, expiry_s = claim.wanted, life.url_expiry_s
+        urls = presign.sign_urls(
+            self.edge.connection, self.session, expiry_s, progress=wanted.progress_file
+        )
+        job_input = JobInput(
+            **wanted.options.model_dump(exclude_defaults=True),
+            audio_url=urls.audio_url,
+            result_url=urls.result_url,
+            progress_url=urls.progress_url,
+            request_id=claim.request_id,
+        )
+        webhook = fill(wanted.webhook, self.session) if wanted.webhook is not None else None
+        request = RunRequest(input=job_input, policy=life.policy(), webhook=webhook)
+        size_bytes = len(json.dumps(request.to_wire()))
+        if size_bytes >= REQUEST_BUDGET_BYTES:
+            self.say(
+                f"the request is {size_bytes:,} bytes, over our 2 KB: a temporary key's session "
+                "token is in every URL, and prompts count too; RunPod takes up to 10 MB"
+            )
+        return request
+
+    def _send(self, stored: StoredClaim, claim: Claim, request: RunRequest) -> StoredClaim:
+        """Post, and write the job's id into the claim; a failure there must not lose the id."""
+        claim = claim.model_copy(update={"job_id": self.edge.api.run(request).id})
+        log.info("submitted job %s", claim.job_id)
+        try:
+            return claims.store(self.edge.bucket, self.session, claim, stored)
+        except EdgeError as exc:
+            self.say(f"job {claim.job_id} is in flight, but its claim could not be updated: {exc}")
+            return StoredClaim(claim, stored.etag)
 
 
 def check_endpoint(edge: Edge, session: Session, claim: Claim) -> None:

@@ -24,10 +24,9 @@ from urllib.parse import unquote_to_bytes
 import uvicorn
 from pydantic import SecretStr
 
-from bucketscribe_contract.redact import register
+from bucketscribe_contract.redact import one_line, register
 from edge_client.errors import BadUsage, NotConfigured
 from edge_client.session import Session
-from edge_client.webhook.finisher import named
 
 FRESH_BYTES = 32
 _FORM = re.compile(r"[A-Za-z0-9_-]{16,128}")
@@ -167,6 +166,11 @@ async def _answer(send: Send, status: int) -> None:
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def named(session: Session) -> str:
+    """Return a session for a log line: whoever calls the receiver chooses the name."""
+    return one_line(session.prefix)
 
 
 MAX_CONNECTIONS = 200

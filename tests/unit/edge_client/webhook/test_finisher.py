@@ -9,7 +9,7 @@ import pytest
 
 from bucketscribe_contract import FailureCode
 from edge_client.session import Session
-from edge_client.webhook.finisher import LOOKS, Finisher
+from edge_client.webhook.serve import LOOKS, Finisher
 from tests.fakes.servers import Reply
 from tests.unit.edge_client.jobs.scene import GONE, Scene, failed, undelivered
 from tests.unit.edge_client.samples import NOW, SESSION, job, transcript
