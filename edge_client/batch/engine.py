@@ -35,7 +35,8 @@ THREADS = 16
 SUBMITTING_AT_MOST = 8
 """The other threads are left to the jobs in flight: RunPod may make submissions wait."""
 FOLLOWED_AT_MOST = 2_000
-DRAWN_AHEAD = 500
+DRAWN_AHEAD = 10_000
+"""Jobs in flight are found behind those that wait: RunPod forgets their ends after 30 minutes."""
 LOOK_S = 0.2
 """How long a signal may go unnoticed."""
 TURN_S = 0.5
@@ -121,6 +122,7 @@ class Engine:
         self.depth = QueueDepth(edge.clock, config.queue_floor)
         self._shutdown, self._threads = shutdown, threads
         self._ready: deque[PlannedSession] = deque()
+        self._in_flight: deque[PlannedSession] = deque()
         self._runs: dict[Session, SessionRun] = {}
         self._mine: set[Session] = set()
         self._submitting: set[Session] = set()
@@ -159,7 +161,7 @@ class Engine:
         Returns:
             The seconds until the next step is due, None if there is none.
         """
-        while self._is_listing and len(self._ready) < DRAWN_AHEAD:
+        while self._is_listing and self._waiting < DRAWN_AHEAD:
             planned = next(sessions, None)
             self._is_listing = planned is not None
             if planned is not None:
@@ -183,8 +185,12 @@ class Engine:
             return True
         if self._shutdown.level is ShutdownLevel.LEAVE_SOON:
             return not self._submitting or self._shutdown.for_s() > DRAIN_S
-        is_waiting = self._submits and (self._is_listing or self._ready or self.config.watch)
+        is_waiting = self._submits and (self._is_listing or self._waiting or self.config.watch)
         return not is_waiting and not self._runs
+
+    @property
+    def _waiting(self) -> int:
+        return len(self._ready) + len(self._in_flight)
 
     @property
     def _submits(self) -> bool:
@@ -217,7 +223,7 @@ class Engine:
     def _draw(self, sessions: Iterator[PlannedSession], is_first: bool) -> None:
         for planned in sessions:
             with self.changed:
-                while len(self._ready) >= DRAWN_AHEAD and not self._is_closed:
+                while self._waiting >= DRAWN_AHEAD and not self._is_closed:
                     self.changed.wait(LOOK_S)
                 if self._is_closed:
                     return
@@ -242,7 +248,8 @@ class Engine:
                 self.progress.ended(record)
         elif self._is_new(planned):
             self.progress.stats.listed(planned)
-            self._ready.append(planned)
+            is_submission = planned.action is PlannedAction.SUBMIT
+            (self._ready if is_submission else self._in_flight).append(planned)
             self._admit()
 
     def _is_new(self, planned: PlannedSession) -> bool:
@@ -257,19 +264,22 @@ class Engine:
         return is_new
 
     def _admit(self) -> None:
+        while self._in_flight and self._submits and self._others < FOLLOWED_AT_MOST:
+            self._begin(self._in_flight.popleft())
         while self._ready and self._submits and self._fits(self._ready[0]):
-            planned = self._ready.popleft()
-            run = SessionRun(self, planned)
-            self._runs[run.session] = run
-            if run.reconciler.plans_submission:
-                self._begin_submission(run)
-            self._queue.add(run.session)
+            self._begin_submission(self._begin(self._ready.popleft()))
+
+    @property
+    def _others(self) -> int:
+        return len(self._runs) - len(self._mine)
+
+    def _begin(self, planned: PlannedSession) -> SessionRun:
+        run = self._runs[planned.session] = SessionRun(self, planned)
+        self._queue.add(run.session)
+        return run
 
     def _fits(self, planned: PlannedSession) -> bool:
-        mine = len(self._mine)
-        if planned.action is PlannedAction.FOLLOW:
-            return len(self._runs) - mine < FOLLOWED_AT_MOST
-        if mine >= self.config.max_in_flight or not self._may_submit():
+        if len(self._mine) >= self.config.max_in_flight or not self._may_submit():
             return False
         audio_s = 0.0 if planned.audio is None else planned.audio.size_bytes / 32_000
         return self._is_affordable(planned.session, audio_s, 0.0)

@@ -23,7 +23,7 @@ from edge_client.clock import Clock
 from edge_client.errors import EdgeError, EndpointFails, StorageRefused, Unauthorized, Unreachable
 from edge_client.jobs import claim as claims
 from edge_client.jobs import reconcile as reconcile_
-from edge_client.jobs.claim import Claim, Wanted
+from edge_client.jobs.claim import Claim, StoredClaim, Wanted
 from edge_client.jobs.poll import PollInterval
 from edge_client.services import runpod as limiter
 from edge_client.services.edge import Edge
@@ -45,6 +45,7 @@ class Recorder(BatchProgress):
         super().__init__(Clock())
         self.records: dict[str, Record] = {}
         self.has_submitted, self.notes = threading.Event(), list[str]()
+        self.has_ended = threading.Event()
 
     def submitted(self, session: Session, claim: Claim) -> None:
         """Tell who waits for it."""
@@ -54,6 +55,7 @@ class Recorder(BatchProgress):
     def ended(self, record: Record) -> None:
         """Remember."""
         super().ended(record)
+        self.has_ended.set()
         assert self.records.setdefault(record.session.rpartition("/")[2], record) is record
 
     def note(self, message: str) -> None:
@@ -185,6 +187,24 @@ def test_job_of_another_box_is_followed_not_submitted(bench: Bench) -> None:
     # another box claims it first: the claim is there, and the plan does not know
     assert bench.run(planned) == {"s-1": "done"}
     assert bench.endpoint.posts == {"s-1": 1}
+
+
+def test_jobs_in_flight_do_not_wait_behind_what_may_not_be_submitted_yet(bench: Bench) -> None:
+    planned = bench.session("s-1")
+    bench.run(planned)
+    held = claims.read(bench.edge.bucket, planned.session)
+    assert held is not None
+    assert held.claim is not None
+    opened = StoredClaim(held.claim.model_copy(update={"ended": None}), held.etag)
+    followed = PlannedSession(planned.session, PlannedAction.FOLLOW, "", planned.audio, opened)
+
+    def seen_then_release() -> None:
+        while "s-1" not in bench.shown.records:
+            bench.shown.has_ended.wait(10)
+        bench.endpoint.release.set()
+
+    ends = bench.run("slow-1", "slow-2", followed, seen_then_release, max_in_flight=1)
+    assert ends == {"slow-1": "done", "slow-2": "done", "s-1": "done"}
 
 
 def test_session_that_another_box_claims_between_two_tries_is_followed(bench: Bench) -> None:
