@@ -6,7 +6,7 @@ carries the string that was signed, untouched, and shows its query to nobody who
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -104,6 +104,19 @@ class Clip(WireModel):
 
 
 _Hint = Annotated[int, Field(ge=1, le=100)]
+ResultHeader = Literal[
+    "Content-Type",
+    "If-None-Match",
+    "If-Match",
+    "x-amz-server-side-encryption",
+    "x-amz-server-side-encryption-aws-kms-key-id",
+    "x-amz-server-side-encryption-bucket-key-enabled",
+    "x-amz-acl",
+    "x-amz-tagging",
+    "x-amz-storage-class",
+    "x-amz-request-payer",
+]
+_HeaderValue = Annotated[str, Field(pattern=r"^[!-~]([ -~]{0,2046}[!-~])?$")]
 
 
 class JobInput(WireModel):
@@ -119,11 +132,13 @@ class JobInput(WireModel):
         description="A small recording inline; the whole request is at most 10 MB.",
         repr=False,
     )
-    result_url: PresignedUrl | None = Field(
-        None, description="Presigned PUT, signed with Content-Type application/json."
+    result_url: PresignedUrl | None = Field(None, description="Presigned PUT of the transcript.")
+    result_headers: dict[ResultHeader, _HeaderValue] = Field(
+        {"Content-Type": "application/json"},
+        description="The headers that it was signed with: exactly these are sent.",
     )
     progress_url: PresignedUrl | None = Field(
-        None, description="Presigned PUT for a small progress file."
+        None, description="Presigned PUT of a small progress file, signed without `If-…`."
     )
     language: Annotated[str, Field(pattern=r"^[a-z]{2}$")] | None = Field(
         None, description="ISO 639-1; null: detected from the speech."
@@ -162,6 +177,11 @@ class JobInput(WireModel):
                 f"num_speakers ({exact}) must lie between min_speakers and max_speakers"
             )
         return self
+
+    @property
+    def progress_headers(self) -> dict[str, str]:
+        """The headers without a condition: the progress file is written again and again."""
+        return {n: v for n, v in self.result_headers.items() if not n.startswith("If-")}
 
     def to_wire(self) -> dict[str, Any]:
         """Return what is sent: URLs revealed, fields at their default left out."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -120,12 +120,12 @@ class ProgressReporter:
             sink(update)
 
 
-def put_to_url(url: PresignedUrl) -> Sink:
+def put_to_url(url: PresignedUrl, headers: Mapping[str, str]) -> Sink:
     """Return a sink that PUTs each update; a refusal is logged, the job goes on."""
 
     def put(update: dict[str, Any]) -> None:
         try:
-            with exchange("PUT", url, Stage.VALIDATE, json=update) as response:
+            with exchange("PUT", url, Stage.VALIDATE, json=update, headers=headers) as response:
                 if not response.ok:
                     logger.warning("progress: S3 answered %d", response.status_code)
         except WorkerError as exc:
