@@ -65,7 +65,7 @@ def check_job_options(options: Mapping[str, Any]) -> dict[str, Any]:
         if first["loc"] == ("language",):
             text = "give an ISO 639-1 code, two small letters, such as en"
         raise BadUsage(name + text) from None
-    urls = {"audio_url", "result_url", "progress_url"}
+    urls = {"audio_url", "result_url", "result_headers", "progress_url"}
     return job_input.model_dump(mode="json", exclude_defaults=True, exclude=urls)
 
 
@@ -187,6 +187,7 @@ def _request(edge: Edge, session: Session, claim: Claim, life: Lifetimes, task: 
         **wanted.wishes,
         audio_url=urls.audio_url,
         result_url=urls.result_url,
+        result_headers=urls.result_headers,
         progress_url=urls.progress_url,
         request_id=claim.request_id,
     )

@@ -49,7 +49,8 @@ class Edge:
     @cached_property
     def bucket(self) -> Bucket:
         """The bucket of the recordings."""
-        return Bucket(self.connection.client, self.connection.bucket)
+        connection = self.connection
+        return Bucket(connection.client, connection.bucket, connection.put_headers)
 
     @cached_property
     def api(self) -> RunpodApi:

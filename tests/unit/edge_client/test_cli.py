@@ -1,6 +1,7 @@
 """The command line: exit codes, one line on errors, one object with --json."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -156,6 +157,19 @@ def test_unexpected_error_is_one_line_and_ctrl_c_tells_how_to_resume(
     monkeypatch.setattr("edge_client.api.wait", Mock(side_effect=KeyboardInterrupt))
     assert run(["submit", "s1", "--wait"]) == 130
     assert capsys.readouterr().err.endswith(f"`edge-client wait {SESSION}` resumes\n")
+
+
+@pytest.mark.usefixtures("recording")
+def test_presign_prints_every_header_that_the_put_needs(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("S3_SSE", "AES256")
+    assert run(["presign", SESSION.prefix]) == 0
+    put = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert [put[i + 1] for i, word in enumerate(put) if word == "-H"] == [
+        "Content-Type: application/json",
+        "x-amz-server-side-encryption: AES256",
+    ]
 
 
 @pytest.mark.usefixtures("recording")
