@@ -178,11 +178,6 @@ class JobInput(WireModel):
             )
         return self
 
-    @property
-    def progress_headers(self) -> dict[str, str]:
-        """The headers without a condition: the progress file is written again and again."""
-        return {n: v for n, v in self.result_headers.items() if not n.startswith("If-")}
-
     def to_wire(self) -> dict[str, Any]:
         """Return what is sent: URLs revealed, fields at their default left out."""
         return self.model_dump(mode="json", exclude_defaults=True, context={_REVEAL: True})

@@ -13,13 +13,11 @@ from pydantic import Field
 
 from bucketscribe_contract.failures import JobFailure, Stage, WarningText, WireModel
 
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Seconds = Annotated[float, Field(ge=0)]
 AUDIO_ETAG_PATTERN = r"^[\x21-\x7e]{1,64}$"
 AudioETag = Annotated[str, Field(pattern=AUDIO_ETAG_PATTERN)]
 """S3's name for one version of the recording, quotes included, as its ``ETag`` header has it."""
-
-
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class StoredResult(WireModel):
@@ -59,8 +57,7 @@ class TranscriptForm(StrEnum):
 class UploadFailed(WireModel):
     """The GPU work is done, S3 did not take it: the edge writes it with its own keys.
 
-    With ``RESULT_EXISTS`` S3 has a document that the URL may not replace. It may be this very
-    one, stored by a PUT whose answer was lost: its SHA-256 is ``sent_sha256`` then.
+    With ``RESULT_EXISTS`` S3 has one: it is this one if its SHA-256 is ``sent_sha256``.
     The reason travels as ``failure``: RunPod takes a key named ``error`` out of what a handler
     returns and marks the job FAILED (runpod 1.12.0, ``rp_job.run_job``).
     """
@@ -70,7 +67,5 @@ class UploadFailed(WireModel):
     transcript_gzip_base64: str = Field(repr=False)
     form: TranscriptForm = TranscriptForm.COMPLETE
     result: StoredResult = Field(description="Of the transcript before compression.")
-    sent_sha256: Sha256 | None = Field(
-        None, description="Of the whole transcript, as it was PUT, whatever the form."
-    )
+    sent_sha256: Sha256 | None = Field(None, description="Of the whole transcript, as it was PUT.")
     request_id: str | None = None

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from types import MappingProxyType
 from typing import Any
 
 import requests
@@ -27,6 +26,7 @@ from edge_client.settings import QUEUE, STORAGE
 
 PROBE_KEY = ".edge-client-doctor.json"
 """Outside of `USERS`: no listing meets it."""
+_BEHIND_BUCKET = ("list", "clock", "signature", "write")
 MAX_SKEW_S = 60.0
 """S3 refuses signatures 15 minutes off; a minute is already a clock that nobody looks after."""
 
@@ -40,15 +40,12 @@ class Check:
     detail: str
 
 
-_STORAGE = ("bucket", "list", "clock", "signature", "write")
-
-
 def run_checks(edge: Edge) -> Iterator[Check]:
     """Yield the checks, in the order in which to fix them."""
     yield _guarded("settings", lambda: _settings(edge))
     keys = _guarded("AWS keys", lambda: _keys(edge))
     yield keys
-    yield from _storage(edge) if keys.ok else _skipped(*_STORAGE)
+    yield from _storage(edge) if keys.ok else _skipped("bucket", *_BEHIND_BUCKET)
     yield _guarded("endpoint", lambda: _endpoint(edge))
 
 
@@ -57,7 +54,7 @@ def _storage(edge: Edge) -> Iterator[Check]:
         headers = edge.bucket.describe(USERS)
     except EdgeError as exc:
         yield Check("bucket", False, str(exc))
-        yield from _skipped(*_STORAGE[1:])
+        yield from _skipped(*_BEHIND_BUCKET)
         return
     yield _guarded("bucket", lambda: _bucket(edge, headers))
     yield _guarded("list", lambda: _listing(edge))
@@ -120,7 +117,7 @@ def _clock(now: datetime, date: str | None) -> str:
 
 def _signature(edge: Edge) -> str:
     """Use a presigned GET: 404 says that the signature is right, too."""
-    status, code = _use_url(edge, "get_object")
+    status, code = _use_url(edge, "GET", {})
     if status in (200, 404):
         return "presigned URLs are accepted"
     if code == "AccessDenied":
@@ -132,41 +129,27 @@ def _signature(edge: Edge) -> str:
 
 
 def _write(edge: Edge) -> str:
-    """Create the probe or replace it as a worker would, then see both refused."""
-    plain = edge.connection.put_headers
-    create = replace = {**plain, **only_over(None, edge.settings)}
-    status, code = _use_url(edge, "put_object", create)
-    if status == 412 and (there := edge.bucket.head(PROBE_KEY)) is not None:
-        replace = {**plain, **only_over(there.etag, edge.settings)}
-        status, code = _use_url(edge, "put_object", replace)
-    if status != 200:
-        raise StorageRefused(
-            f"S3 answers {status} {code} to a presigned PUT: compare with `edge-client policy`, "
-            "check S3_SSE and S3_SSE_KMS_KEY_ID; if it knows no conditions, S3_CONDITIONAL_PUT=0"
-        )
-    if not edge.settings.conditional_put:
-        return "presigned PUTs are accepted; a late job may replace a newer transcript"
-    if {_use_url(edge, "put_object", headers)[0] for headers in (create, replace)} != {412}:
-        raise StorageRefused(
-            "S3 ignores If-Match or If-None-Match: set S3_CONDITIONAL_PUT=0, and use one edge box "
-            "alone, since claims need them, too"
-        )
-    return "presigned PUTs are accepted, and replace nothing unseen"
+    """Write the probe, then PUT it as workers do: S3 must refuse what replaces anything unseen."""
+    etag, may_refuse = edge.bucket.write(PROBE_KEY, b"{}"), edge.settings.conditional_put
+    for over, wanted in ((None, 412), (etag, 200), (etag, 412)) if may_refuse else ((None, 200),):
+        headers = {**edge.connection.put_headers, **only_over(over, edge.settings)}
+        status, code = _use_url(edge, "PUT", headers)
+        if status != wanted:
+            raise StorageRefused(
+                f"S3 answers {status} {code}, not {wanted}, to a presigned PUT with "
+                f"{', '.join(headers)}: if it knows no conditions, set S3_CONDITIONAL_PUT=0, and "
+                "use one edge box alone: claims need them, too"
+            )
+    refuses = "and replace nothing unseen" if may_refuse else "a late job may replace a newer one"
+    return f"presigned PUTs are accepted, {refuses}"
 
 
-def _use_url(
-    edge: Edge, operation: str, headers: Mapping[str, str] = MappingProxyType({})
-) -> tuple[int, str]:
-    """GET or PUT the probe by presigned URL; return the status, and S3's code for an error.
-
-    Each PUT has another body, so the ETag before it is stale afterwards.
-    """
-    url = sign(edge.connection, operation, PROBE_KEY, 60, headers).reveal()
-    method, body = ("PUT", f'"{uuid.uuid4()}"') if headers else ("GET", None)
+def _use_url(edge: Edge, method: str, headers: Mapping[str, str]) -> tuple[int, str]:
+    """GET the probe, or PUT another, by presigned URL; return the status, and S3's error code."""
+    url = sign(edge.connection, f"{method.lower()}_object", PROBE_KEY, 60, headers).reveal()
+    more: Any = {"headers": headers, "data": str(uuid.uuid4()) if method == "PUT" else None}
     try:
-        answer = requests.request(
-            method, url, data=body, headers=headers, timeout=(5, 30), allow_redirects=False
-        )
+        answer = requests.request(method, url, timeout=(5, 30), allow_redirects=False, **more)
     except requests.RequestException as exc:
         text = f"a presigned URL gets no answer ({type(exc).__name__})"
         raise Unreachable(text) from None  # its own text holds the URL

@@ -18,7 +18,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bucketscribe_contract.redact import register
@@ -68,13 +68,9 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(None, validation_alias="RUNPOD_API_KEY")
     runpod_url: str = Field("https://api.runpod.ai/v2", validation_alias="RUNPOD_ENDPOINT_BASE_URL")
     s3_url: str | None = Field(None, validation_alias="AWS_ENDPOINT_URL_S3")
-    conditional_put: bool = Field(
-        True,
-        validation_alias="S3_CONDITIONAL_PUT",
-        description="Whether a worker's PUT may replace only what was there when it was signed.",
-    )
+    conditional_put: bool = Field(True, validation_alias="S3_CONDITIONAL_PUT")
     sse: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = Field(
-        None, validation_alias="S3_SSE", description="How what is written is encrypted."
+        None, validation_alias="S3_SSE"
     )
     sse_kms_key_id: str | None = Field(
         None, validation_alias="S3_SSE_KMS_KEY_ID", pattern=r"^[!-~]{1,2048}$"
@@ -113,13 +109,6 @@ class Settings(BaseSettings):
     def _endpoint_is_one_word(cls, value: str | None) -> str | None:
         if value is not None and not value.replace("-", "").replace("_", "").isalnum():
             raise ValueError("must be the bare id, such as abc123xyz")
-        return value
-
-    @field_validator("sse_kms_key_id")
-    @classmethod
-    def _key_has_its_rule(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and not str(info.data.get("sse")).startswith("aws:kms"):
-            raise ValueError("needs S3_SSE=aws:kms")
         return value
 
     @property

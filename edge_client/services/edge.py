@@ -49,8 +49,7 @@ class Edge:
     @cached_property
     def bucket(self) -> Bucket:
         """The bucket of the recordings."""
-        connection = self.connection
-        return Bucket(connection.client, connection.bucket, connection.put_headers)
+        return Bucket(self.connection.client, self.connection.bucket, self.settings.put_headers)
 
     @cached_property
     def api(self) -> RunpodApi:

@@ -129,11 +129,7 @@ def recording_length(head: bytes, object_bytes: int) -> Length:
 
 @dataclass(frozen=True)
 class SignedUrls:
-    """A GET for the recording and a PUT for the transcript, masked in ``repr``.
-
-    Attributes:
-        result_headers: What the PUT must be sent with; for the progress file no condition.
-    """
+    """A GET for the recording and a PUT for the transcript with its headers; URLs are masked."""
 
     audio_url: PresignedUrl
     result_url: PresignedUrl
@@ -144,12 +140,7 @@ class SignedUrls:
 
 
 def only_over(etag: str | None, settings: Settings) -> dict[str, str]:
-    """Return the condition under which a PUT replaces this object and no other.
-
-    Args:
-        etag: Of the object that is there; None: there is none.
-        settings: ``S3_CONDITIONAL_PUT`` off: there are no conditions.
-    """
+    """Return a PUT's condition: it replaces the object with this ETag alone; None: nothing."""
     if not settings.conditional_put:
         return {}
     return {"If-None-Match": "*"} if etag is None else {"If-Match": etag}
@@ -165,12 +156,7 @@ def sign_urls(
 ) -> SignedUrls:
     """Sign a session's URLs; with ``progress`` also a PUT for the progress file.
 
-    Args:
-        connection: With the headers of every PUT.
-        session: Whose they are.
-        expires_s: How long they live.
-        condition: Of the transcript's PUT (`only_over`); None: it replaces whatever is there.
-        progress: Whether to sign a third.
+    ``condition`` is the transcript's (`only_over`); without one it replaces whatever is there.
 
     Raises:
         BadUsage: ``expires_s`` is out of range.
@@ -191,7 +177,8 @@ def sign(
     """Sign ``get_object`` or ``put_object`` of a key; ``headers`` become part of the signature."""
     params = {"Bucket": connection.bucket, "Key": key, **put_params(headers)}
     with translated_key_errors():
-        return PresignedUrl(connection.client.generate_presigned_url(method, params, expires_s))
+        signed = connection.client.generate_presigned_url(method, params, expires_s)
+    return PresignedUrl(signed)
 
 
 def expiry_of(url: PresignedUrl) -> datetime:

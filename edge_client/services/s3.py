@@ -277,9 +277,9 @@ class Bucket:
             return self._client.list_objects_v2(Bucket=self.name, Prefix=prefix, **more)
 
     def _put(self, key: str, body: bytes, condition: dict[str, str]) -> str:
-        params = put_params({**self._put_headers, **condition})
+        more = put_params({**self._put_headers, **condition})
         with _translated(f"PUT {key}"):
-            answer = self._client.put_object(Bucket=self.name, Key=key, Body=body, **params)
+            answer = self._client.put_object(Bucket=self.name, Key=key, Body=body, **more)
         return answer["ETag"]
 
 

@@ -39,7 +39,7 @@ def signed(edge: Edge) -> SignedUrls:
     """Sign for the transcript that is there now, or for none."""
     there = edge.bucket.head(KEY)
     condition = only_over(there.etag if there is not None else None, edge.settings)
-    return sign_urls(edge.connection, SESSION, 600, condition)
+    return sign_urls(edge.connection, SESSION, 600, condition, progress=True)
 
 
 def put(body: bytes, urls: SignedUrls) -> None:
@@ -104,12 +104,14 @@ def test_a_worker_that_finds_a_transcript_answers_with_its_own(
 ) -> None:
     """And says which one it sent: had only the answer to its PUT been lost, S3 would have it."""
     urls = signed(edge)
+    assert urls.progress_url is not None
     edge.bucket.create(KEY, b"{}")
     bench.put(SESSION.audio_key, short_wav)
     job = {
         "audio_url": urls.audio_url.reveal(),
         "result_url": urls.result_url.reveal(),
         "result_headers": urls.result_headers,
+        "progress_url": urls.progress_url.reveal(),
         "request_id": "r1",
     }
     answer = UploadFailed.model_validate(bench.run(job)["output"])
@@ -118,5 +120,6 @@ def test_a_worker_that_finds_a_transcript_answers_with_its_own(
     assert answer.sent_sha256 == hashlib.sha256(body).hexdigest()
     assert Transcript.model_validate_json(body).request_id == "r1"
     assert bench.read(KEY) == b"{}"
+    assert bench.get(SESSION.progress_key)["ServerSideEncryption"] == "AES256"
     status = bench.run({**job, "result_headers": {**urls.result_headers, "X-Other": "1"}})
     assert "result_headers.X-Other" in status["error"]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from bucketscribe_contract import PresignedUrl, Progress, Stage
+from bucketscribe_contract import PresignedUrl, Progress, ResultHeader, Stage
 from worker.errors import WorkerError
 from worker.http import exchange
 
@@ -120,8 +120,9 @@ class ProgressReporter:
             sink(update)
 
 
-def put_to_url(url: PresignedUrl, headers: Mapping[str, str]) -> Sink:
+def put_to_url(url: PresignedUrl, result_headers: Mapping[ResultHeader, str]) -> Sink:
     """Return a sink that PUTs each update; a refusal is logged, the job goes on."""
+    headers = {name: value for name, value in result_headers.items() if name[:3] != "If-"}
 
     def put(update: dict[str, Any]) -> None:
         try:

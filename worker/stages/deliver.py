@@ -96,17 +96,14 @@ def _put(body: bytes, url: PresignedUrl, headers: Mapping[ResultHeader, str]) ->
             if response.status_code in _STORED:
                 _compare(body, response)
                 return
-            is_there = stored_md5(response) == _md5(body)  # MinIO's 412 has the object's ETag
             said = describe_error(response)
     except WorkerError as exc:
         raise _Transient(exc.code, f"{exc}; {_FALLBACK}", exc.stage) from exc
-    status = response.status_code
-    if status == requests.codes.precondition_failed:
-        if is_there:  # an earlier try of ours, whose answer was lost
+    if response.status_code == requests.codes.precondition_failed:
+        if stored_md5(response) == _md5(body):  # MinIO's 412 has the ETag: an earlier try of ours
             return
         raise WorkerError(FailureCode.RESULT_EXISTS, f"{said}; {_FALLBACK}", Stage.DELIVER)
-    # 409: another PUT was under way (S3 API reference, "PutObject", If-None-Match)
-    kind = _Transient if is_passing(response) or status == requests.codes.conflict else WorkerError
+    kind = _Transient if is_passing(response) else WorkerError
     raise kind(FailureCode.STORAGE_UNAVAILABLE, f"{said}; {_FALLBACK}", Stage.DELIVER)
 
 
@@ -242,11 +239,9 @@ def inline_fallback(
         ).model_dump(mode="json", exclude_none=True)
         if len(encode(output)) <= max_bytes:
             return output
-    message = (
-        f"{error}, and the transcript (SHA-256 {sent.sha256}) is too large for the job's output"
-    )
-    exists = error.code is FailureCode.RESULT_EXISTS
-    code = error.code if exists else FailureCode.STORAGE_UNAVAILABLE
+    message = f"{error}, and the transcript is too large for the output; SHA-256: {sent.sha256}"
+    others = FailureCode.STORAGE_UNAVAILABLE
+    code = error.code if error.code is FailureCode.RESULT_EXISTS else others
     raise WorkerError(code, message, Stage.DELIVER)
 
 

@@ -160,8 +160,8 @@ def test_unexpected_error_is_one_line_and_ctrl_c_tells_how_to_resume(
 
 
 @pytest.mark.usefixtures("recording")
-def test_presign_prints_every_header_that_the_put_needs(
-    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+def test_presign_prints_every_header_that_the_put_needs_and_submit_sends_them(
+    monkeypatch: pytest.MonkeyPatch, runpod: RunpodServer, capsys: Capture
 ) -> None:
     monkeypatch.setenv("S3_SSE", "AES256")
     assert run(["presign", SESSION.prefix]) == 0
@@ -170,6 +170,11 @@ def test_presign_prints_every_header_that_the_put_needs(
         "Content-Type: application/json",
         "x-amz-server-side-encryption: AES256",
     ]
+    assert run(["submit", SESSION.prefix]) == 0
+    assert runpod.calls[-1].body["input"]["result_headers"] == {
+        "Content-Type": "application/json",
+        "x-amz-server-side-encryption": "AES256",
+    }
 
 
 @pytest.mark.usefixtures("recording")

@@ -64,7 +64,7 @@ def test_amounts_are_read_and_loopback_may_be_plain_http(
         ("RUNPOD_ENDPOINT_BASE_URL", ("http://api.example.com/v2",)),  # the key travels in it
         ("S3_CONDITIONAL_PUT", ("perhaps",)),
         ("S3_SSE", ("none", "aes256")),
-        ("S3_SSE_KMS_KEY_ID", ("hush", "a\u00fc")),  # without S3_SSE=aws:kms it is none
+        ("S3_SSE_KMS_KEY_ID", ("hush hush", "a\u00fc")),
         ("RUNPOD_ENDPOINT_ID", ("https://api.runpod.ai/v2/x?key=hush",)),
     ],
 )
