@@ -6,7 +6,7 @@ carries the string that was signed, untouched, and shows its query to nobody who
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -104,6 +104,19 @@ class Clip(WireModel):
 
 
 _Hint = Annotated[int, Field(ge=1, le=100)]
+ResultHeader = Literal[
+    "Content-Type",
+    "If-None-Match",
+    "If-Match",
+    "x-amz-server-side-encryption",
+    "x-amz-server-side-encryption-aws-kms-key-id",
+    "x-amz-server-side-encryption-bucket-key-enabled",
+    "x-amz-acl",
+    "x-amz-tagging",
+    "x-amz-storage-class",
+    "x-amz-request-payer",
+]
+_HeaderValue = Annotated[str, Field(pattern=r"^[!-~]([ -~]{0,2046}[!-~])?$")]
 
 
 class JobOptions(WireModel):
@@ -148,11 +161,13 @@ class JobInput(JobOptions):
         description="A small recording inline; the whole request is at most 10 MB.",
         repr=False,
     )
-    result_url: PresignedUrl | None = Field(
-        None, description="Presigned PUT, signed with Content-Type application/json."
+    result_url: PresignedUrl | None = Field(None, description="Presigned PUT of the transcript.")
+    result_headers: dict[ResultHeader, _HeaderValue] = Field(
+        {"Content-Type": "application/json"},
+        description="The headers that it was signed with: exactly these are sent.",
     )
     progress_url: PresignedUrl | None = Field(
-        None, description="Presigned PUT for a small progress file."
+        None, description="Presigned PUT of a small progress file, signed without `If-…`."
     )
     request_id: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
         None, description="The edge's idempotency key; echoed."

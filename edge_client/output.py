@@ -21,7 +21,7 @@ from edge_client.jobs.outcome import Outcome
 from edge_client.jobs.poll import JobProgress, NotesView, View
 from edge_client.jobs.retry_policy import Result
 from edge_client.jobs.transcript import Delivered
-from edge_client.services.presign import RESULT_CONTENT_TYPE, SignedUrls
+from edge_client.services.presign import SignedUrls
 from edge_client.session import Session
 
 if TYPE_CHECKING:
@@ -34,14 +34,15 @@ Facts = dict[str, Any]
 
 def urls_as_text(urls: SignedUrls) -> str:
     """Return the two URLs as curl commands that work as they are."""
+    headers = (f"{name}: {value}" for name, value in urls.result_headers.items())
     until = f"{urls.expires_at:%Y-%m-%d %H:%M:%S} UTC"
     return "\n".join(
         [
             f"# Anyone who has these URLs can use them, until {until}.",
             "# GET the recording:",
             f"curl -f -o audio.wav {shlex.quote(urls.audio_url.reveal())}",
-            "# PUT the transcript; the header is part of the signature:",
-            f"curl -f -X PUT -H 'Content-Type: {RESULT_CONTENT_TYPE}' "
+            "# PUT the transcript; the headers are part of the signature:",
+            f"curl -f -X PUT {' '.join(f'-H {shlex.quote(header)}' for header in headers)} "
             f"--data-binary @transcription.json {shlex.quote(urls.result_url.reveal())}",
         ]
     )
@@ -53,7 +54,7 @@ def urls_as_facts(session: Session, urls: SignedUrls) -> Facts:
         "session": session.prefix,
         "audio_url": urls.audio_url.reveal(),
         "result_url": urls.result_url.reveal(),
-        "result_headers": {"Content-Type": RESULT_CONTENT_TYPE},
+        "result_headers": urls.result_headers,
         "expires_in": urls.expires_s,
         "expires_at": urls.expires_at.isoformat(),
     }

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -67,6 +68,13 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(None, validation_alias="RUNPOD_API_KEY")
     runpod_url: str = Field("https://api.runpod.ai/v2", validation_alias="RUNPOD_ENDPOINT_BASE_URL")
     s3_url: str | None = Field(None, validation_alias="AWS_ENDPOINT_URL_S3")
+    conditional_put: bool = Field(True, validation_alias="S3_CONDITIONAL_PUT")
+    sse: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = Field(
+        None, validation_alias="S3_SSE"
+    )
+    sse_kms_key_id: str | None = Field(
+        None, validation_alias="S3_SSE_KMS_KEY_ID", pattern=r"^[!-~]{1,2048}$"
+    )
     webhook_secret: SecretStr | None = Field(
         None,
         validation_alias="WEBHOOK_SECRET",
@@ -110,6 +118,16 @@ class Settings(BaseSettings):
         if value is not None and not value.replace("-", "").replace("_", "").isalnum():
             raise ValueError("must be the bare id, such as abc123xyz")
         return value
+
+    @property
+    def put_headers(self) -> dict[str, str]:
+        """What every PUT is sent with: the content type, and the bucket's encryption."""
+        headers = {
+            "Content-Type": "application/json",
+            "x-amz-server-side-encryption": self.sse,
+            "x-amz-server-side-encryption-aws-kms-key-id": self.sse_kms_key_id,
+        }
+        return {name: value for name, value in headers.items() if value is not None}
 
     @property
     def retry(self) -> RetryLimits:

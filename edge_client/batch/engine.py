@@ -58,9 +58,11 @@ class SessionRun:
     def __post_init__(self) -> None:
         engine, planned, chosen = self.engine, self.planned, self.engine.config.chosen
         is_followed = planned.action is PlannedAction.FOLLOW
-        may_be_done = planned.has_transcript and not chosen.force
         order = Order(
-            engine.config.wanted, planned.held, may_be_done=may_be_done, force=chosen.force
+            engine.config.wanted,
+            planned.held,
+            may_be_done=planned.has_transcript,
+            force=chosen.force,
         )
         self.reconciler = Reconciler(
             engine.edge,

@@ -120,8 +120,8 @@ def from_listing(listed: ListedSession, chosen: Filter) -> PlannedSession | None
     audio = listed.audio
     if audio is None:
         return PlannedSession(listed.session, *_without_audio(listed))
-    has_transcript = listed.has_transcript
-    planned = partial(PlannedSession, listed.session, audio=audio, has_transcript=has_transcript)
+    is_there, has_transcript = listed.transcript is not None, listed.has_transcript
+    planned = partial(PlannedSession, listed.session, audio=audio, has_transcript=is_there)
     if audio.size_bytes == 0:
         return planned(PlannedAction.NO_AUDIO, "audio.wav is empty: upload it again")
     if chosen.force:
@@ -178,7 +178,7 @@ class ClaimedSession:
     def plan(self) -> PlannedSession:
         """Return what a batch does with the session."""
         action, why = self._decide()
-        has_transcript = self.stored is not None
+        has_transcript = self.listed.transcript is not None
         return PlannedSession(
             self.listed.session, action, why, self.audio, self.held, has_transcript
         )

@@ -176,7 +176,7 @@ def _proves(claim: Claim, stored: StoredTranscript | None, classified: Classifie
     if not isinstance(classified, UploadFailed) or classified.form is not TranscriptForm.COMPLETE:
         return True
     is_this = stored.request_id == classified.request_id
-    return not is_this or stored.sha256 == classified.result.sha256
+    return not is_this or stored.sha256 in (classified.result.sha256, classified.sent_sha256)
 
 
 def _without_transcript(

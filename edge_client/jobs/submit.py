@@ -206,14 +206,16 @@ class _Submission:
         return fitting
 
     def _request(self, claim: Claim, life: Lifetimes) -> RunRequest:
-        wanted, expiry_s = claim.wanted, life.url_expiry_s
+        wanted, connection = claim.wanted, self.edge.connection
+        condition = presign.only_over(claim.replaces, self.edge.settings)
         urls = presign.sign_urls(
-            self.edge.connection, self.session, expiry_s, progress=wanted.progress_file
+            connection, self.session, life.url_expiry_s, condition, progress=wanted.progress_file
         )
         job_input = JobInput(
             **wanted.options.model_dump(exclude_defaults=True),
             audio_url=urls.audio_url,
             result_url=urls.result_url,
+            result_headers=urls.result_headers,
             progress_url=urls.progress_url,
             request_id=claim.request_id,
         )

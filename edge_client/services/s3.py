@@ -8,7 +8,7 @@ breaks a presigned URL's signature.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -52,12 +52,14 @@ class Connection:
 
     Attributes:
         temporary: The keys come with a session token.
+        put_headers: What every PUT is sent with.
     """
 
     client: S3Client
     bucket: str
     credentials: Credentials = field(repr=False)
-    temporary: bool = False
+    temporary: bool
+    put_headers: Mapping[str, str]
 
     def keys_end(self) -> datetime | None:
         """Return when the keys that sign now stop working, None if never or unknown.
@@ -104,7 +106,7 @@ def connect(settings: Settings) -> Connection:
             "no AWS keys: put AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY into .env or the "
             "environment, or set AWS_PROFILE"
         )
-    return Connection(client, bucket, credentials, temporary)
+    return Connection(client, bucket, credentials, temporary, settings.put_headers)
 
 
 def _config(bucket: str, custom_endpoint: bool) -> Config:
@@ -158,12 +160,27 @@ class Page:
     is_truncated: bool
 
 
-class Bucket:
-    """One bucket's objects."""
+_PUT_PARAMS = {
+    "Content-Type": "ContentType",
+    "If-None-Match": "IfNoneMatch",
+    "If-Match": "IfMatch",
+    "x-amz-server-side-encryption": "ServerSideEncryption",
+    "x-amz-server-side-encryption-aws-kms-key-id": "SSEKMSKeyId",
+}
 
-    def __init__(self, client: S3Client, name: str) -> None:
+
+def put_params(headers: Mapping[str, str]) -> dict[str, Any]:
+    """Return a PUT's headers under boto3's names."""
+    return {_PUT_PARAMS[name]: value for name, value in headers.items()}
+
+
+class Bucket:
+    """One bucket's objects; ``put_headers`` are sent with what is stored."""
+
+    def __init__(self, client: S3Client, name: str, put_headers: Mapping[str, str]) -> None:
         self._client = client
         self.name = name
+        self._put_headers = put_headers
 
     def head(self, key: str) -> ObjectInfo | None:
         """Describe an object; None if there is none."""
@@ -207,7 +224,7 @@ class Bucket:
         Raises:
             PreconditionFailed: Something is there.
         """
-        return self._put(key, body, {"IfNoneMatch": "*"})
+        return self._put(key, body, {"If-None-Match": "*"})
 
     def replace(self, key: str, body: bytes, etag: str) -> str:
         """Store JSON in place of exactly the object with ``etag``; return the new ETag.
@@ -216,7 +233,7 @@ class Bucket:
             PreconditionFailed: The object is another one by now, or gone.
         """
         try:
-            return self._put(key, body, {"IfMatch": etag})
+            return self._put(key, body, {"If-Match": etag})
         except _Absent as exc:
             raise PreconditionFailed(f"{key} is gone") from exc
 
@@ -259,11 +276,10 @@ class Bucket:
         with _translated(f"LIST {prefix}"):
             return self._client.list_objects_v2(Bucket=self.name, Prefix=prefix, **more)
 
-    def _put(self, key: str, body: bytes, condition: dict[str, Any]) -> str:
+    def _put(self, key: str, body: bytes, condition: dict[str, str]) -> str:
+        more = put_params({**self._put_headers, **condition})
         with _translated(f"PUT {key}"):
-            answer = self._client.put_object(
-                Bucket=self.name, Key=key, Body=body, ContentType="application/json", **condition
-            )
+            answer = self._client.put_object(Bucket=self.name, Key=key, Body=body, **more)
         return answer["ETag"]
 
 

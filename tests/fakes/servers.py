@@ -30,6 +30,7 @@ class S3Server(LoopbackServer):
         calls: (method, key) of every request.
         page_keys: The most keys of a LIST's page.
         lists: The query of every LIST.
+        conditional: Whether conditions of a PUT count.
     """
 
     def __init__(self) -> None:
@@ -44,6 +45,7 @@ class S3Server(LoopbackServer):
         self.now = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
         self.page_keys = 1000
         self.lists: list[dict[str, str]] = []
+        self.conditional = True
 
     def put(self, key: str, body: bytes, at: datetime | None = None) -> None:
         """Store an object, as of ``at``."""
@@ -72,6 +74,8 @@ class S3Server(LoopbackServer):
 
     def _put(self, request: BaseHTTPRequestHandler, key: str, body: bytes) -> None:
         there, wanted = self.objects.get(key), request.headers.get("If-Match")
+        if not self.conditional:
+            there = wanted = None
         if wanted is not None and there is None:
             return self._error(request, 404, "NoSuchKey")
         is_other = wanted is not None and wanted != there.etag

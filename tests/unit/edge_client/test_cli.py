@@ -1,6 +1,7 @@
 """The command line: exit codes, one line on errors, one object with --json."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -81,7 +82,7 @@ def test_options_are_the_jobs_input(runpod: RunpodServer, recording: None, capsy
     options += ["--no-diarize", "--strict", "--progress-file"]
     assert run(["submit", "s1", *options, "--webhook", "https://edge.example.com/h"]) == 0
     body = runpod.calls[0].body
-    sent = {k: v for k, v in body["input"].items() if not k.endswith(("_url", "_id"))}
+    sent = {k: v for k, v in body["input"].items() if not k.endswith(("_url", "_id", "_headers"))}
     assert sent == texts | counts | {"diarize": False, "strict": True}
     assert "transcription.progress.json" in body["input"]["progress_url"]
     assert body["webhook"] == "https://edge.example.com/h"
@@ -161,6 +162,25 @@ def test_unexpected_error_is_one_line_and_ctrl_c_tells_how_to_resume(
     monkeypatch.setattr("edge_client.api.wait", Mock(side_effect=KeyboardInterrupt))
     assert run(["submit", "s1", "--wait"]) == 130
     assert capsys.readouterr().err.endswith(f"`edge-client wait {SESSION}` resumes\n")
+
+
+@pytest.mark.usefixtures("recording")
+def test_presign_prints_every_header_that_the_put_needs_and_submit_sends_them(
+    monkeypatch: pytest.MonkeyPatch, runpod: RunpodServer, capsys: Capture
+) -> None:
+    monkeypatch.setenv("S3_SSE", "AES256")
+    assert run(["presign", SESSION.prefix]) == 0
+    put = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert [put[i + 1] for i, word in enumerate(put) if word == "-H"] == [
+        "Content-Type: application/json",
+        "x-amz-server-side-encryption: AES256",
+    ]
+    assert run(["submit", SESSION.prefix]) == 0
+    assert runpod.calls[-1].body["input"]["result_headers"] == {
+        "If-None-Match": "*",
+        "Content-Type": "application/json",
+        "x-amz-server-side-encryption": "AES256",
+    }
 
 
 @pytest.mark.usefixtures("recording")

@@ -62,6 +62,9 @@ def test_amounts_are_read_and_loopback_may_be_plain_http(
         ("LOST_ANSWER_SECONDS", ("-1",)),
         ("RUNPOD_PRICE_PER_SECOND", ("-1", "cheap", "nan", "inf")),
         ("RUNPOD_ENDPOINT_BASE_URL", ("http://api.example.com/v2",)),  # the key travels in it
+        ("S3_CONDITIONAL_PUT", ("perhaps",)),
+        ("S3_SSE", ("none", "aes256")),
+        ("S3_SSE_KMS_KEY_ID", ("hush hush", "a\u00fc")),
         ("RUNPOD_ENDPOINT_ID", ("https://api.runpod.ai/v2/x?key=hush",)),
     ],
 )
@@ -73,6 +76,26 @@ def test_malformed_value_is_named_and_not_repeated(
         with pytest.raises(NotConfigured, match=name) as caught:
             load()
         assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("lines", "headers"),
+    [
+        ("", {}),
+        ("S3_SSE=AES256\n", {"": "AES256"}),
+        ("S3_SSE=aws:kms\n", {"": "aws:kms"}),
+        (
+            "S3_SSE_KMS_KEY_ID=alias/k\nS3_SSE=aws:kms\n",
+            {"": "aws:kms", "-aws-kms-key-id": "alias/k"},
+        ),
+    ],
+)
+def test_a_buckets_encryption_is_sent_with_every_put(
+    tmp_path: Path, lines: str, headers: dict[str, str]
+) -> None:
+    (tmp_path / ".env").write_text(lines)
+    encryption = {f"x-amz-server-side-encryption{name}": each for name, each in headers.items()}
+    assert load().put_headers == {"Content-Type": "application/json"} | encryption
 
 
 KEYS = "AWS_ACCESS_KEY_ID=AKFILE\nAWS_SECRET_ACCESS_KEY=filesecret\nAWS_SESSION_TOKEN=filetoken\n"

@@ -46,6 +46,7 @@ EXPECTED: dict[FailureCode | Ending, tuple[StepKind, int, bool, bool, bool]] = {
     FailureCode.RESULT_URL_EXPIRES_TOO_SOON: (StepKind.SUBMIT, OFTEN, False, True, True),
     FailureCode.AUDIO_NOT_FOUND: (StepKind.SKIP, 0, False, False, False),
     FailureCode.STORAGE_UNAVAILABLE: (StepKind.SUBMIT, OFTEN, True, False, True),
+    FailureCode.RESULT_EXISTS: (StepKind.SUBMIT, ONCE, False, False, True),
     FailureCode.AUDIO_TRUNCATED: (StepKind.SUBMIT, ONCE, False, False, True),
     FailureCode.OUT_OF_MEMORY: (StepKind.SUBMIT, OFTEN, False, False, True),
     FailureCode.INTERNAL: (StepKind.SUBMIT, ONCE, False, False, True),

@@ -102,6 +102,20 @@ def test_recording_is_submitted_three_times_whoever_does_it_and_force_starts_ane
     assert len(scene.posts) == 3
 
 
+def test_put_is_signed_for_exactly_what_is_there(scene: Scene) -> None:
+    scene.submit()
+    scene.store_result(request_id="r0", audio_etag='"e0"')
+    there = scene.s3.objects[SESSION.result_key].etag
+    scene.ends(failed(FailureCode.INTERNAL))
+    scene.runpod.on("/run", Reply(job("IN_QUEUE") | {"id": "job-2"}))
+    assert scene.submit().state is State.SUBMITTED
+    assert scene.submit(force=True).state is State.SUBMITTED
+    conditions = [post["input"]["result_headers"] for post in scene.posts]
+    assert [headers.get("If-None-Match") for headers in conditions] == ["*", None, None]
+    assert [headers.get("If-Match") for headers in conditions] == [None, there, there]
+    assert scene.stored().replaces == there
+
+
 def test_jobs_that_the_deployment_ended_do_not_count(scene: Scene) -> None:
     scene.held(ended="MODEL_UNAVAILABLE: no model")
     assert scene.submit().claim == scene.stored()
