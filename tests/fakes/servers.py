@@ -123,7 +123,10 @@ class Reply:
 
 
 class RunpodServer(LoopbackServer):
-    """Answers from scripts, one list of replies per path; the last reply repeats."""
+    """Answers from scripts, one list of replies per path; the last reply repeats.
+
+    Where a script says job-1, a status names the job that was asked for.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -152,5 +155,8 @@ class RunpodServer(LoopbackServer):
         if reply.drop:
             request.close_connection = True
             return
-        payload = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+        told = reply.body
+        if path.startswith(("/status/", "/cancel/")) and isinstance(told, dict):
+            told = told | ({"id": path.rpartition("/")[2]} if told.get("id") == "job-1" else {})
+        payload = told if isinstance(told, bytes) else json.dumps(told).encode()
         send(request, reply.status, payload, **reply.headers)

@@ -16,8 +16,16 @@ from edge_client.jobs.retry_policy import Ending, Result
 from edge_client.jobs.transcript import Delivered
 from edge_client.services.runpod import is_idle
 from tests.fakes.servers import Reply
-from tests.unit.edge_client.jobs.scene import GONE, IDLE, Scene, expires_s, failed, undelivered
-from tests.unit.edge_client.samples import NOW, SESSION, claim, job, wav
+from tests.unit.edge_client.jobs.scene import (
+    GONE,
+    IDLE,
+    Scene,
+    expires_s,
+    failed,
+    undelivered,
+    upload_failed,
+)
+from tests.unit.edge_client.samples import NOW, SESSION, claim, job, transcript, wav
 
 
 @pytest.fixture
@@ -45,6 +53,20 @@ def test_job_that_can_be_mended_is_submitted_again(out: Scene, end: Any, name: s
     assert post["input"]["request_id"] == now.request_id != "r1"
     assert post["input"]["language"] == "de"  # as was asked for at first
     assert sum(out.clock.slept) < 5
+
+
+def test_another_submissions_output_is_an_outage_and_never_stored(out: Scene) -> None:
+    swapped = Reply(job("COMPLETED", output=upload_failed(request_id="another")))
+    out.runpod.on("/status/job-1", swapped, swapped, swapped, undelivered())
+    with pytest.raises(Unreachable, match="another submission"):
+        out.submit()
+    out.held(ended="INTERNAL: it failed")  # one look would be enough
+    with pytest.raises(Unreachable, match="another submission"):
+        out.go()
+    out.held()
+    assert out.go().result is Result.DONE
+    assert out.s3.objects[SESSION.result_key].body == transcript()
+    assert (out.runpod.count("/status/job-1"), out.posts) == (4, [])
 
 
 def test_attempts_are_bounded_and_then_reported_once(out: Scene) -> None:
