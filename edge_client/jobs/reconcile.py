@@ -150,7 +150,7 @@ class Reconciler:
                 self._view.note(text)
             self._act = partial(self._search, self._edge.clock.monotonic(), interval)
         else:
-            look = partial(self._edge.api.status, self._claim.job_id, self._claim.request_id)
+            look = partial(self._edge.api.status, self._claim.job_id)
             self._act = partial(self._poll, Poller(look, self._view, self._edge.clock, interval))
         return self._act()
 
@@ -160,11 +160,9 @@ class Reconciler:
 
     def _poll(self, poll: Poller) -> Next:
         """Look at a job that has an id."""
-        if self._is_over():
-            claim = self._claim
-            seen: Finished | float = Finished(ask(self._edge, claim.job_id or "", claim.request_id))
-        else:
-            seen = poll.look()
+        seen = (
+            Finished(ask(self._edge, self._claim.job_id or "")) if self._is_over() else poll.look()
+        )
         if isinstance(seen, float):
             return seen
         self._status = seen.status

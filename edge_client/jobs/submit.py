@@ -331,7 +331,7 @@ def _of_job(
 ) -> Submission | None:
     """Look at the job that a living claim names."""
     check_endpoint(edge, session, claim)
-    status = ask(edge, claim.job_id or "", claim.request_id)
+    status = ask(edge, claim.job_id or "")
     is_same = claim.audio_etag == audio.etag
     is_final = status is None or status.status.is_final
     if not is_final and not is_same:
@@ -364,10 +364,10 @@ def check_endpoint(edge: Edge, session: Session, claim: Claim) -> None:
         )
 
 
-def ask(edge: Edge, job_id: str, request_id: str | None = None) -> JobStatus | None:
-    """Return a job's status, None if RunPod has no such job; arguments as of `RunpodApi.status`."""
+def ask(edge: Edge, job_id: str) -> JobStatus | None:
+    """Return a job's status, None if RunPod has no such job."""
     try:
-        return edge.api.status(job_id, request_id)
+        return edge.api.status(job_id)
     except JobNotFound:
         return None
 

@@ -259,22 +259,14 @@ class RunpodApi:
             what = str(exc).partition(":")[0]  # the rest tells to try again
             raise AnswerLost(f"the answer to the submission names no job ({what})") from exc
 
-    def status(self, job_id: str, request_id: str | None = None) -> JobStatus:
+    def status(self, job_id: str) -> JobStatus:
         """Ask for a job's state.
-
-        Args:
-            job_id: The job.
-            request_id: Of its submission, which the worker's answer echoes.
 
         Raises:
             JobNotFound: RunPod never had it, or has forgotten it.
-            BadResponse: The answer is about another job, or holds another submission's output.
+            BadResponse: The answer says nothing about this job.
         """
-        answer = self._get(f"/status/{quote(job_id, safe='')}", JobNotFound)
-        status = self._job(answer, job_id)
-        if request_id is not None and status.request_id not in (None, request_id):
-            raise BadResponse("RunPod answers with another submission's output")
-        return status
+        return self._job(self._get(f"/status/{quote(job_id, safe='')}", JobNotFound), job_id)
 
     def cancel(self, job_id: str) -> JobStatus:
         """Cancel a job that waits or runs.

@@ -16,16 +16,8 @@ from edge_client.jobs.retry_policy import Ending, Result
 from edge_client.jobs.transcript import Delivered
 from edge_client.services.runpod import is_idle
 from tests.fakes.servers import Reply
-from tests.unit.edge_client.jobs.scene import (
-    GONE,
-    IDLE,
-    Scene,
-    expires_s,
-    failed,
-    undelivered,
-    upload_failed,
-)
-from tests.unit.edge_client.samples import NOW, SESSION, claim, job, transcript, wav
+from tests.unit.edge_client.jobs.scene import GONE, IDLE, Scene, expires_s, failed, undelivered
+from tests.unit.edge_client.samples import NOW, SESSION, claim, job, wav
 
 
 @pytest.fixture
@@ -55,20 +47,6 @@ def test_job_that_can_be_mended_is_submitted_again(out: Scene, end: Any, name: s
     assert sum(out.clock.slept) < 5
 
 
-def test_another_submissions_output_is_an_outage_and_never_stored(out: Scene) -> None:
-    swapped = Reply(job("COMPLETED", output=upload_failed(request_id="another")))
-    out.runpod.on("/status/job-1", swapped, swapped, swapped, undelivered())
-    with pytest.raises(Unreachable, match="another submission"):
-        out.submit()
-    out.held(ended="INTERNAL: it failed")  # one look would be enough
-    with pytest.raises(Unreachable, match="another submission"):
-        out.go()
-    out.held()
-    assert out.go().result is Result.DONE
-    assert out.s3.objects[SESSION.result_key].body == transcript()
-    assert (out.runpod.count("/status/job-1"), out.posts) == (4, [])
-
-
 def test_attempts_are_bounded_and_then_reported_once(out: Scene) -> None:
     out.ends(*[failed(FailureCode.OUT_OF_MEMORY)] * 3)
     outcome = out.go()
@@ -95,7 +73,8 @@ def test_what_no_other_job_mends_is_reported(out: Scene, code: FailureCode, resu
     ("end", "timeout_s"),
     [
         (failed(FailureCode.RESULT_URL_EXPIRES_TOO_SOON, needed_s=50_000), 100_000),
-        (job("TIMED_OUT"), 8000),
+        (job("TIMED_OUT", executionTime=4_000_000), 8000),
+        (job("FAILED", error="executionTimeout exceeded", executionTime=4_000_001), 8000),
     ],
 )
 def test_job_and_urls_too_short_get_twice_the_time(out: Scene, end: Any, timeout_s: int) -> None:
