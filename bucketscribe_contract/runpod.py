@@ -116,3 +116,10 @@ class JobStatus(WireModel):
     def request_id(self) -> str | None:
         """Which submission the worker's answer is of, if it says so."""
         return self.output.get("request_id") if isinstance(self.output, dict) else None
+
+    @property
+    def error_text(self) -> str:
+        """What went wrong: RunPod carries it beside the output, or in it."""
+        told = self.output.get("error") if isinstance(self.output, dict) else None
+        text = told if self.error is None else self.error
+        return text if isinstance(text, str) else ""

@@ -75,24 +75,21 @@ _GONE = "RunPod has forgotten the job and S3 has no transcript of it"
 _UNREAD = "RunPod calls the job completed without a result that can be read, S3 has no transcript"
 _WORKERS = "RunPod lost two workers, one after the other, with the job: read the endpoint's log"
 _OVER = "the job's time is over, though RunPod calls it {state}, and S3 has no transcript: "
-_FORGOTTEN = Unconfirmed(Result.LOST, Ending.FORGOTTEN, _GONE)
-_NO_OUTPUT = Unconfirmed(Result.LOST, Ending.NO_OUTPUT, _UNREAD)
 _CANCELLED = Unconfirmed(Result.CANCELLED, Ending.CANCELLED, "the job was cancelled")
 _TIMED_OUT = Unconfirmed(Result.LOST, Ending.TIMED_OUT, _AT_LIMIT)
-_EXPIRED = Unconfirmed(Result.LOST, Ending.EXPIRED, _UNTAKEN)
 _UNENDED = Unconfirmed(Result.LOST, Ending.EXPIRED, _OVER + _THEN)
 _NO_WORKER = Unconfirmed(Result.FAILED, Ending.CRASHED, _WORKERS)
 _CRASHED = Unconfirmed(Result.FAILED, Ending.CRASHED, "the worker failed: {error}")
 END_TABLE: tuple[tuple[JobState | None, str, bool | None, Unconfirmed], ...] = (
-    (None, "", None, _FORGOTTEN),
-    (JobState.COMPLETED, "", None, _NO_OUTPUT),
+    (None, "", None, Unconfirmed(Result.LOST, Ending.FORGOTTEN, _GONE)),
+    (JobState.COMPLETED, "", None, Unconfirmed(Result.LOST, Ending.NO_OUTPUT, _UNREAD)),
     (JobState.CANCELLED, "", None, _CANCELLED),
     (JobState.FAILED, "executionTimeout exceeded", None, _TIMED_OUT),
     (JobState.FAILED, r"job timed out after \d+ retr", None, _NO_WORKER),
     (JobState.FAILED, "", None, _CRASHED),
     (JobState.TIMED_OUT, "executionTimeout exceeded", None, _TIMED_OUT),
     (JobState.TIMED_OUT, "", True, _TIMED_OUT),
-    (JobState.TIMED_OUT, "", False, _EXPIRED),
+    (JobState.TIMED_OUT, "", False, Unconfirmed(Result.LOST, Ending.EXPIRED, _UNTAKEN)),
 )
 """What a last status means where the worker did not say: RunPod's state (None: no such job), how
 its error begins, whether ``executionTime`` says that it ran. The first row that fits counts."""
@@ -104,7 +101,7 @@ def classify_status(status: JobStatus | None) -> ClassifiedStatus:
     One that is not final is taken for the last there will be: the claim says that its job's time
     is over.
     """
-    text = _error_text(status)
+    text = status.error_text if status is not None else ""
     told = _told_by_worker(status, text)
     if told is not None:
         return told
@@ -118,13 +115,6 @@ def classify_status(status: JobStatus | None) -> ClassifiedStatus:
     end = next(fitting, _UNENDED)
     message = end.message.format(state=str(state).lower(), error=_readable(text))
     return replace(end, message=message)
-
-
-def _error_text(status: JobStatus | None) -> str:
-    text = status.error if status is not None else None
-    if status is not None and text is None and isinstance(status.output, dict):
-        text = status.output.get("error")
-    return text if isinstance(text, str) else ""
 
 
 def _told_by_worker(status: JobStatus | None, text: str) -> ClassifiedStatus | None:

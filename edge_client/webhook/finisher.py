@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 
 from bucketscribe_contract.redact import one_line
-from edge_client.errors import RateLimited, Unreachable
+from edge_client.errors import ClaimConflict, JobNotFound, RateLimited, Unreachable
 from edge_client.jobs import claim as claims
 from edge_client.jobs.poll import LogView
 from edge_client.jobs.reconcile import End, Reconciler
@@ -37,11 +38,31 @@ class _Visit:
     failures: int = 0
 
 
+def adopt(edge: Edge, session: Session, job_id: str) -> None:
+    """Put the job that a callback names into a claim that has none, if RunPod proves it to be its.
+
+    The submission's answer was lost. Anybody may have called: the job counts only if its output
+    echoes the claim's ``request_id``.
+    """
+    held = claims.read(edge.bucket, session)
+    if held is None or held.claim is None or held.claim.job_id is not None:
+        return
+    with suppress(JobNotFound, ClaimConflict):
+        if edge.api.status(job_id).request_id == held.claim.request_id:
+            claim = held.claim.model_copy(update={"job_id": job_id})
+            claims.store(edge.bucket, session, claim, held)
+
+
 class Finisher:
-    """Brings sessions on, a `Reconciler` step a call: no thread sleeps through a pause."""
+    """Brings sessions on, a `Reconciler` step a call: no thread sleeps through a pause.
+
+    Attributes:
+        hints: The jobs that calls named; the receiver fills it in.
+    """
 
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
+        self.hints: dict[Session, str] = {}
         self._visits: dict[Session, _Visit] = {}
 
     def finish(self, session: Session) -> float | None:
@@ -58,6 +79,9 @@ class Finisher:
         """
         visit = self._visits.pop(session, None) or _Visit()
         try:
+            if hint := self.hints.get(session):
+                adopt(self._edge, session, hint)
+                self.hints.pop(session, None)
             pause_s = self._bring_on(session, visit)
         except (Unreachable, RateLimited) as exc:
             visit.failures += 1

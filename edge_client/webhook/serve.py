@@ -58,7 +58,8 @@ def receive(
         ended.set()
         stop.set()
 
-    with _signals_set(stop), Server(Receiver(secret, inbox.offer), listen, end) as server:
+    receiver = Receiver(secret, inbox.offer, finisher.hints)
+    with _signals_set(stop), Server(receiver, listen, end) as server:
         settlers.start()
         say(f"listening on {server.url}")
         if not is_loopback_http(server.url):

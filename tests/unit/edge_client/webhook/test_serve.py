@@ -68,6 +68,7 @@ def test_end_waits_for_what_is_at_work_and_counts_what_is_left(
     service.stop.set()
     service.end.result(10)
     assert recorder.calls == [A]
+    assert recorder.hints == dict.fromkeys((A, B), "forged")
     assert service.said[1:] == ["stopped; 1 session is left to `edge-client batch` or `wait`"]
 
 
