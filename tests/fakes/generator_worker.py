@@ -42,7 +42,7 @@ def at_work(folder: Path) -> Iterator[QueueServer]:
             yield server
         finally:
             server.release_polls()
-            worker.stop(10)
+            worker.stop(1)  # the SDK lets a cancelled generator run on
 
 
 if __name__ == "__main__":
