@@ -8,6 +8,8 @@ Messages are one line and name the remedy; none holds a URL's query, a key or a 
     ├── NotConfigured             3
     │   └── KeysEndTooSoon
     ├── Unreachable               3   no answer, or only 5xx, from S3 or RunPod
+    │   ├── NotSent               3   nothing left this machine
+    │   └── BadResponse           3   from a proxy, unreadable, or about something else
     ├── StorageRefused            3   S3 answered 403, or has no such bucket
     ├── SessionNotFound           1
     ├── AudioNotFound             1
@@ -21,7 +23,6 @@ Messages are one line and name the remedy; none holds a URL's query, a key or a 
     │   ├── RateLimited           1   carries retry_after_s
     │   ├── JobNotFound           1
     │   ├── RequestRefused        1
-    │   ├── BadResponse           1
     │   ├── EndpointFails         3   job after job, of whatever recording
     │   └── AnswerLost            1   the job may or may not exist
     ├── WaitTimedOut              1
@@ -71,6 +72,18 @@ class Unreachable(EdgeError):
     """S3 or RunPod gives no answer, or only 5xx; nothing was changed there."""
 
     exit_code = 3
+
+
+class NotSent(Unreachable):
+    """No address, no connection, or a wrong certificate: nothing left this machine."""
+
+    code = Unreachable.code
+
+
+class BadResponse(Unreachable):
+    """The answer is a proxy's, cannot be read, or is about something else: it says nothing."""
+
+    code = Unreachable.code
 
 
 class StorageRefused(EdgeError):
@@ -133,10 +146,6 @@ class JobNotFound(RunpodError):
 
 class RequestRefused(RunpodError):
     """RunPod answered 4xx."""
-
-
-class BadResponse(RunpodError):
-    """RunPod's answer cannot be read."""
 
 
 class EndpointFails(RunpodError):

@@ -6,11 +6,19 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edge_client.clock import Clock
-from edge_client.errors import EdgeError, WaitTimedOut
+from edge_client.errors import (
+    ClaimConflict,
+    EdgeError,
+    JobNotFound,
+    RateLimited,
+    Unreachable,
+    WaitTimedOut,
+)
+from edge_client.jobs import claim as claims
 from edge_client.jobs.poll import log_view
 from edge_client.jobs.reconcile import Done, Reconciler
 from edge_client.jobs.retry_policy import Result
@@ -30,11 +38,31 @@ LOOKS = 4
 callback catches up in the 4 s that they take."""
 
 
+def adopt(edge: Edge, session: Session, job_id: str) -> None:
+    """Put the job that a callback names into a claim that has none, if RunPod proves it to be its.
+
+    The submission's answer was lost. Anybody may have called: the job counts only if its output
+    echoes the claim's ``request_id``.
+    """
+    held = claims.read(edge.bucket, session)
+    if held is None or held.claim is None or held.claim.job_id is not None:
+        return
+    with suppress(JobNotFound, ClaimConflict):
+        if edge.api.status(job_id).request_id == held.claim.request_id:
+            claim = held.claim.model_copy(update={"job_id": job_id})
+            claims.store(edge.bucket, session, claim, held)
+
+
 class Finisher:
-    """Brings sessions on, a `Reconciler` step a call: no thread sleeps through a pause."""
+    """Brings sessions on, a `Reconciler` step a call: no thread sleeps through a pause.
+
+    Attributes:
+        hints: The jobs that calls named; the receiver fills it in.
+    """
 
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
+        self.hints: dict[Session, str] = {}
         self._visits: dict[Session, tuple[Reconciler, int]] = {}
 
     def finish(self, session: Session) -> float | None:
@@ -46,10 +74,19 @@ class Finisher:
         Returns:
             Seconds after which to call it again, None if there is nothing more to do here.
         """
-        name = named(session)
+        seconds = self._bring_on(session, named(session))
+        if seconds is None:
+            self.hints.pop(session, None)
+        return seconds
+
+    def _bring_on(self, session: Session, name: str) -> float | None:
         begun = self._visits.pop(session, None)
         reconciler, looks = begun or (Reconciler(self._edge, session, log_view(log, session)), 0)
         before = reconciler.claim
+        with suppress(Unreachable, RateLimited):
+            if session in self.hints:
+                adopt(self._edge, session, self.hints[session])
+                del self.hints[session]
         try:
             seen = reconciler.step()
         except EdgeError as exc:
@@ -82,14 +119,14 @@ def serve(env_file: Path | None, printer: Printer, listen: str, secret_file: Pat
     secret = load_secret(secret_file, edge.settings.webhook_secret)
     _ = edge.bucket, edge.api  # made once, before there are threads
     logging.getLogger("edge_client.webhook").setLevel(logging.INFO)
-    receive(secret, listen, Finisher(edge).finish, stop, printer.note)
+    receive(secret, listen, Finisher(edge), stop, printer.note)
     return 0
 
 
 def receive(
     secret: Secret,
     listen: str,
-    finish: Callable[[Session], float | None],
+    finisher: Finisher,
     stop: threading.Event,
     say: Callable[[str], None],
 ) -> None:
@@ -98,14 +135,15 @@ def receive(
     Raises:
         EdgeError: The server ended by itself.
     """
-    queue = WorkQueue(finish, capacity=CAPACITY)
+    queue = WorkQueue(finisher.finish, capacity=CAPACITY)
     ended = threading.Event()
 
     def end() -> None:
         ended.set()
         stop.set()
 
-    with _signals_set(stop), Server(Receiver(secret, queue.add), listen, end) as server:
+    receiver = Receiver(secret, queue.add, finisher.hints)
+    with _signals_set(stop), Server(receiver, listen, end) as server:
         queue.start(THREADS, "webhook")
         say(f"listening on {server.url}")
         if not is_loopback_http(server.url):

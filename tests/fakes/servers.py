@@ -131,6 +131,7 @@ class RunpodServer(LoopbackServer):
     """Answers from scripts, one list of replies per path; the last reply repeats.
 
     `ECHOED` in a reply becomes the ``request_id`` of the last submission.
+    Where a script says job-1, a status names the job that was asked for.
     """
 
     def __init__(self) -> None:
@@ -161,7 +162,10 @@ class RunpodServer(LoopbackServer):
         if reply.drop:
             request.close_connection = True
             return
-        payload = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+        told = reply.body
+        if path.startswith(("/status/", "/cancel/")) and isinstance(told, dict):
+            told = told | ({"id": path.rpartition("/")[2]} if told.get("id") == "job-1" else {})
+        payload = told if isinstance(told, bytes) else json.dumps(told).encode()
         if parsed and path == "/run":
             self._posted = str(parsed["input"].get("request_id")).encode()
         payload = payload.replace(ECHOED.encode(), self._posted)

@@ -75,7 +75,8 @@ def test_what_no_other_job_mends_is_reported(out: Scene, code: FailureCode, resu
     ("end", "timeout_s"),
     [
         (failed(FailureCode.RESULT_URL_EXPIRES_TOO_SOON, needed_s=50_000), 100_000),
-        (job("TIMED_OUT"), 8000),
+        (job("TIMED_OUT", executionTime=4_000_000), 8000),
+        (job("FAILED", error="executionTimeout exceeded", executionTime=4_000_001), 8000),
     ],
 )
 def test_job_and_urls_too_short_get_twice_the_time(out: Scene, end: Any, timeout_s: int) -> None:

@@ -152,23 +152,37 @@ def test_what_the_worker_says_is_read_and_what_a_newer_one_adds_passed_over(
     assert "error" not in UploadFailed.model_fields  # the SDK takes such a key out of an answer
 
 
+LIMIT, TWICE = "executionTimeout exceeded", "job timed out after 1 retries"
+
+
 @pytest.mark.parametrize(
-    ("last", "result", "ending"),
+    ("last", "result", "ending", "said"),
     [
-        (None, Result.LOST, Ending.FORGOTTEN),
+        (None, Result.LOST, Ending.FORGOTTEN, "forgotten"),
         *(
-            (status("COMPLETED", output=output), Result.LOST, Ending.NO_OUTPUT)
+            (status("COMPLETED", output=output), Result.LOST, Ending.NO_OUTPUT, "can be read")
             for output in (None, "x", {"a": 1})
         ),
-        (status("TIMED_OUT"), Result.LOST, Ending.TIMED_OUT),
-        (status("CANCELLED"), Result.CANCELLED, Ending.CANCELLED),
-        (status("FAILED"), Result.FAILED, Ending.CRASHED),
+        (status("FAILED", error=LIMIT), Result.LOST, Ending.TIMED_OUT, "its executionTimeout"),
+        (status("TIMED_OUT", error=LIMIT), Result.LOST, Ending.TIMED_OUT, "its executionTimeout"),
+        (status("TIMED_OUT", executionTime=9), Result.LOST, Ending.TIMED_OUT, "executionTimeout"),
+        (status("TIMED_OUT", executionTime=0), Result.LOST, Ending.EXPIRED, "in RunPod's queue"),
+        (status("TIMED_OUT"), Result.LOST, Ending.EXPIRED, "in RunPod's queue"),
+        (status("CANCELLED"), Result.CANCELLED, Ending.CANCELLED, "was cancelled"),
+        (status("FAILED", error=TWICE), Result.FAILED, Ending.CRASHED, "lost two workers"),
+        (status("FAILED", error=f"x {TWICE}"), Result.FAILED, Ending.CRASHED, f"failed: x {TWICE}"),
+        (status("FAILED", error={"a": "{b}"}), Result.FAILED, Ending.CRASHED, 'failed: {"a": "{b}'),
+        (status("FAILED", output={"error": 5}), Result.FAILED, Ending.CRASHED, "no reason"),
+        (status("IN_QUEUE"), Result.LOST, Ending.EXPIRED, "calls it in_queue"),
     ],
 )
-def test_other_ends_are_unconfirmed(last: JobStatus | None, result: Result, ending: Ending) -> None:
+def test_other_ends_are_unconfirmed(
+    last: JobStatus | None, result: Result, ending: Ending, said: str
+) -> None:
     seen = classify_status(last)
     assert isinstance(seen, Unconfirmed)
     assert (seen.result, seen.ending) == (result, ending)
+    assert said in seen.message
 
 
 def test_traceback_of_a_crashed_handler_is_not_shown() -> None:

@@ -2,17 +2,19 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from bucketscribe_contract import FailureCode
+from edge_client.errors import Unreachable
 from edge_client.session import Session
-from edge_client.webhook.serve import LOOKS, Finisher
+from edge_client.webhook.serve import LOOKS, Finisher, adopt
 from tests.fakes.servers import Reply
-from tests.unit.edge_client.jobs.scene import GONE, Scene, failed, undelivered
-from tests.unit.edge_client.samples import NOW, SESSION, job, transcript
+from tests.unit.edge_client.jobs.scene import GONE, Scene, failed, undelivered, upload_failed
+from tests.unit.edge_client.samples import NOW, SESSION, job, summary, transcript
 
 WEBHOOK = "https://h.example/hooks/0123456789abcdef/{session}"
 Finish = Callable[..., list[float]]
@@ -114,6 +116,44 @@ def test_callback_that_overtakes_the_claims_job_id_finds_it(scene: Scene, finish
     assert len(finish()) > 0
     assert SESSION.result_key in scene.s3.objects
     assert scene.posts == []
+
+
+@pytest.mark.parametrize(
+    ("told", "is_adopted"),
+    [
+        (Reply(job("COMPLETED", output=summary(request_id="r1"))), True),
+        (Reply(job("COMPLETED", output=summary(request_id="another"))), False),
+        (Reply(job("COMPLETED", output=summary(request_id=None))), False),
+        (Reply(job("COMPLETED") | {"id": "other"}), False),
+        (GONE, False),
+    ],
+)
+def test_job_of_a_callback_fills_a_claim_without_one_if_runpod_proves_it(
+    scene: Scene, finish: Finish, told: Reply, is_adopted: bool
+) -> None:
+    scene.held(job_id=None)
+    scene.runpod.on("/status/job-7", told)
+    with suppress(Unreachable):  # an answer about another job says nothing
+        adopt(scene.edge, SESSION, "job-7")
+    assert scene.stored().job_id == ("job-7" if is_adopted else None)
+    scene.held(job_id="job-1")
+    adopt(scene.edge, SESSION, "job-7")  # it has one
+    assert scene.stored().job_id == "job-1"
+
+
+def test_hint_brings_a_session_whose_submissions_answer_was_lost_to_its_end(
+    scene: Scene, caplog: Log
+) -> None:
+    scene.held(job_id=None)
+    scene.runpod.on("/health", Reply(status=503))
+    away, ended = Reply(status=503), job("COMPLETED", output=upload_failed(request_id="r1"))
+    scene.runpod.on("/status/job-7", *[away] * 4, Reply(ended))  # one call's own tries
+    finisher = Finisher(scene.edge)
+    finisher.hints[SESSION] = "job-7"
+    while (pause_s := finisher.finish(SESSION)) is not None:
+        scene.clock.sleep(pause_s)
+    assert scene.s3.objects[SESSION.result_key].body == transcript()
+    assert (finisher.hints, scene.posts, scene.stored().job_id) == ({}, [], "job-7")
 
 
 @pytest.mark.parametrize(("away_s", "is_stored"), [(20, True), (301, False)])

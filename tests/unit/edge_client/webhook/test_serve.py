@@ -25,7 +25,7 @@ class Service:
 
     def __init__(self, recorder: Recorder, pool: ThreadPoolExecutor) -> None:
         self.stop, self.said, self.listening = threading.Event(), list[str](), threading.Event()
-        args = (Secret(SECRET), "127.0.0.1:0", recorder.finish, self.stop, self._say)
+        args = (Secret(SECRET), "127.0.0.1:0", recorder, self.stop, self._say)
         self.end: Future[None] = pool.submit(serve.receive, *args)
         assert self.listening.wait(10)
 
@@ -68,6 +68,7 @@ def test_end_waits_for_what_is_at_work_and_counts_what_is_left(
     service.stop.set()
     service.end.result(10)
     assert recorder.calls == [A]
+    assert recorder.hints == dict.fromkeys((A, B), "forged")
     assert service.said[1:] == ["stopped; 1 session is left to `edge-client batch` or `wait`"]
 
 
