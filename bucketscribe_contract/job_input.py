@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from bucketscribe_contract.failures import WireModel
+from bucketscribe_contract.failures import RequestModel
 
 _REVEAL = "reveal_urls"
 
@@ -90,7 +90,7 @@ def _serialize_url(url: PresignedUrl, info: SerializationInfo) -> str:
     return url.reveal() if (info.context or {}).get(_REVEAL) else url.masked
 
 
-class Clip(WireModel):
+class Clip(RequestModel):
     """A part of the recording, in seconds from its start."""
 
     start_s: float = Field(ge=0)
@@ -106,7 +106,7 @@ class Clip(WireModel):
 _Hint = Annotated[int, Field(ge=1, le=100)]
 
 
-class JobInput(WireModel):
+class JobInput(RequestModel):
     """One recording to transcribe, and where the transcript goes.
 
     Exactly one of ``audio_url`` and ``audio_base64`` is given. Without ``result_url`` the

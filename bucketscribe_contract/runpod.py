@@ -9,9 +9,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from bucketscribe_contract.failures import Stage, WireModel
+from bucketscribe_contract.failures import RequestModel, Stage, WireModel
 from bucketscribe_contract.job_input import JobInput
 
 
@@ -44,7 +44,7 @@ class JobState(StrEnum):
         return self not in (JobState.IN_QUEUE, JobState.IN_PROGRESS, JobState.RUNNING)
 
 
-class ExecutionPolicy(WireModel):
+class ExecutionPolicy(RequestModel):
     """How long RunPod lets a job run, and live.
 
     ``ttl`` counts from submission and kills running jobs too, so it covers queue and run.
@@ -61,7 +61,7 @@ class ExecutionPolicy(WireModel):
         return self
 
 
-class RunRequest(WireModel):
+class RunRequest(RequestModel):
     """The body of ``POST /run``."""
 
     input: JobInput
@@ -79,9 +79,7 @@ class RunRequest(WireModel):
 
 
 class JobStatus(WireModel):
-    """What ``/run`` and ``/status`` answer. Fields that RunPod adds are ignored."""
-
-    model_config = ConfigDict(extra="ignore")
+    """What ``/run`` and ``/status`` answer."""
 
     id: str
     status: JobState

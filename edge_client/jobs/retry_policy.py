@@ -96,7 +96,7 @@ def classify_status(status: JobStatus | None) -> ClassifiedStatus:
 def _completed(output: Any) -> ClassifiedStatus:
     for model in (JobSummary, UploadFailed):
         try:
-            return model.model_validate(output, extra="ignore")  # a newer worker says more
+            return model.model_validate(output)
         except ValidationError:
             continue
     what = "without a result" if output is None else "with a result that is no summary"

@@ -29,6 +29,7 @@ SIGNED = (
         ({"audio_url": SIGNED, "language": "english"}, "language"),
         ({"audio_url": SIGNED, "clip": {"start_s": 5, "end_s": 5}}, "clip"),
         ({"audio_url": SIGNED, "clip": {"start_s": float("nan"), "end_s": 5}}, "start_s"),
+        ({"audio_url": SIGNED, "clip": {"start_s": 0, "end_s": 5, "end": 4}}, "clip.end"),
         ({"audio_url": "ftp://host/key?X-Amz-Signature=5ec2e7"}, "audio_url"),
         ({"audio_url": "https://user:pw@host/key"}, "audio_url"),
         ({"audio_url": "https://host/a b?X-Amz-Signature=5ec2e7"}, "audio_url"),
