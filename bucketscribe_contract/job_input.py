@@ -132,8 +132,12 @@ class JobInput(RequestModel):
     num_speakers: _Hint | None = None
     min_speakers: _Hint | None = None
     max_speakers: _Hint | None = None
-    initial_prompt: str | None = Field(None, description="Context given to Whisper.")
-    hotwords: str | None = Field(None, description="Words Whisper should favour.")
+    initial_prompt: Annotated[str, Field(max_length=4000)] | None = Field(
+        None, description="Context given to Whisper."
+    )
+    hotwords: Annotated[str, Field(max_length=4000)] | None = Field(
+        None, description="Words Whisper should favour."
+    )
     clip: Clip | None = Field(None, description="Only this part of the recording.")
     strict: bool = Field(
         False, description="Fail where alignment or diarization fails, instead of a warning."

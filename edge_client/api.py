@@ -162,7 +162,7 @@ def read_transcript(edge: Edge, session: Session | str) -> Document:
         raise TranscriptInvalid(
             f"no transcript of {which} yet: `edge-client submit {which.quoted} --wait`"
         )
-    return transcripts.parse(found[0])
+    return transcripts.parse(found[0], which.result_key)
 
 
 __all__ = ["Edge", "Session", "SessionEnd", "read_transcript", "sign", "submit", "wait"]

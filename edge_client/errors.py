@@ -8,7 +8,8 @@ Messages are one line and name the remedy; none holds a URL's query, a key or a 
     ├── NotConfigured             3
     │   └── KeysEndTooSoon
     ├── Unreachable               3   no answer, or only 5xx, from S3 or RunPod
-    ├── StorageRefused            3   S3 answered 403, or has no such bucket
+    ├── StorageRefused            3   S3 refuses the keys, or has no such bucket
+    ├── ObjectRefused             1   one object is forbidden, archived, too large or too new
     ├── SessionNotFound           1
     ├── AudioNotFound             1
     ├── RecordingTooLong          1
@@ -73,9 +74,13 @@ class Unreachable(EdgeError):
 
 
 class StorageRefused(EdgeError):
-    """S3 answers 403, or has no such bucket."""
+    """S3 refuses the keys, or has no such bucket: this concerns every session."""
 
     exit_code = 3
+
+
+class ObjectRefused(EdgeError):
+    """One object is forbidden, archived, too large or too new; it stays as it is."""
 
 
 class SessionNotFound(EdgeError):

@@ -15,12 +15,13 @@ from functools import partial
 
 from edge_client.batch.listing import in_order, list_sessions
 from edge_client.batch.types import Filter, ListedSession, PlannedAction, PlannedSession
+from edge_client.errors import ObjectRefused
 from edge_client.jobs import claim as claims
 from edge_client.jobs.claim import Claim, StoredClaim
 from edge_client.jobs.retry_policy import is_mended_by_time
 from edge_client.jobs.transcript import find_of_job
 from edge_client.services.edge import Edge
-from edge_client.services.s3 import ObjectInfo
+from edge_client.services.s3 import ObjectInfo, archived
 
 CLAIMS_READ_AT_ONCE = 4
 DRAWN_AHEAD = 64
@@ -81,12 +82,20 @@ def is_too_old(listed: ListedSession, chosen: Filter) -> bool:
 def _from_claim(edge: Edge, listed: ListedSession, chosen: Filter) -> PlannedSession:
     if listed.audio is None:
         raise AssertionError("without a recording the listing tells everything")
-    held = claims.read(edge.bucket, listed.session)
-    return ClaimedSession(edge, chosen, listed, listed.audio, held).plan()
+    try:
+        held = claims.read(edge.bucket, listed.session)
+        planned = ClaimedSession(edge, chosen, listed, listed.audio, held).plan()
+        if planned.action is PlannedAction.SUBMIT and listed.audio.is_archived:
+            audio = edge.bucket.head(listed.audio.key)
+            if audio is not None and audio.is_archived:
+                raise archived(audio.key)
+    except ObjectRefused as exc:
+        return PlannedSession(listed.session, PlannedAction.REFUSED, str(exc), listed.audio)
+    return planned
 
 
 def from_listing(listed: ListedSession, chosen: Filter) -> PlannedSession | None:
-    """Plan a session from its listing alone; None if its claim has to be read first."""
+    """Plan a session from its listing alone; None if S3 has to be asked for more."""
     audio = listed.audio
     if audio is None:
         return PlannedSession(listed.session, *_without_audio(listed))
@@ -94,12 +103,12 @@ def from_listing(listed: ListedSession, chosen: Filter) -> PlannedSession | None
     if audio.size_bytes == 0:
         return planned(PlannedAction.NO_AUDIO, "audio.wav is empty: upload it again")
     if chosen.force:
-        return None if listed.claim else planned(PlannedAction.SUBMIT, FORCED)
+        return None if listed.claim or audio.is_archived else planned(PlannedAction.SUBMIT, FORCED)
     if listed.has_transcript and not chosen.stale:
         return planned(PlannedAction.DONE, DONE if listed.is_fresh else LEFT_STALE)
     if listed.is_fresh and not _is_suspect(listed, audio):
         return planned(PlannedAction.DONE, DONE)
-    if listed.claim is not None:
+    if listed.claim is not None or audio.is_archived:
         return None
     return planned(PlannedAction.SUBMIT, _without_claim(listed))
 
@@ -143,7 +152,7 @@ class ClaimedSession:
     def _decide(self) -> tuple[PlannedAction, str]:
         if self.chosen.force:
             return PlannedAction.SUBMIT, FORCED
-        if self.held is None:
+        if self.held is None or self.held.is_copy:
             if self.listed.is_fresh:
                 return PlannedAction.DONE, DONE
             return PlannedAction.SUBMIT, _without_claim(self.listed)

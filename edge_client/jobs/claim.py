@@ -8,17 +8,48 @@ job id means that a submission is under way, or that its answer was lost.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, Literal, Self
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
-from edge_client.errors import ClaimConflict, PreconditionFailed
+from edge_client.errors import ClaimConflict, ObjectRefused, PreconditionFailed
 from edge_client.services.s3 import Bucket
 from edge_client.session import Session
 
 GRACE = timedelta(minutes=5)
 """Edge boxes' clocks may differ by this much: a claim ends so much later than its ttl."""
+MAX_BYTES = 65_536
+"""Of a claim. Ours have a few hundred, and two prompts at most."""
+LONGEST_LIFE = timedelta(days=8)
+"""From submission to the end: RunPod's longest ttl is seven days."""
+
+Text = Annotated[str, Field(max_length=4096)]
+Moment = Annotated[
+    AwareDatetime, Field(ge=datetime(2020, 1, 1, tzinfo=UTC), lt=datetime(2100, 1, 1, tzinfo=UTC))
+]
+
+
+def _not_newer(version: int, info: ValidationInfo) -> int:
+    """Refuse a document of a newer client; the context is its key."""
+    if version > 1:
+        raise ObjectRefused(
+            f"{info.context or 'the document'} has version {version}, of a newer client: update "
+            "this one; it is kept as it is"
+        )
+    return version
+
+
+Version = Annotated[int, Field(ge=1), AfterValidator(_not_newer)]
 
 
 class Attempt(BaseModel):
@@ -26,9 +57,9 @@ class Attempt(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    request_id: str
-    job_id: str | None = None
-    ended: str
+    request_id: Text
+    job_id: Text | None = None
+    ended: Text
 
 
 class Wanted(BaseModel):
@@ -42,7 +73,7 @@ class Wanted(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     wishes: dict[str, Any] = {}
-    webhook: str | None = Field(None, repr=False)
+    webhook: Text | None = Field(None, repr=False)
     progress_file: bool = False
 
 
@@ -56,21 +87,27 @@ class Claim(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
-    version: Literal[1] = 1
-    session: str
-    request_id: str
-    endpoint_id: str
-    job_id: str | None = None
-    audio_etag: str
-    audio_bytes: int
-    duration_s: float
-    submitted_at: AwareDatetime
-    expires_at: AwareDatetime
-    submitted_by: str = ""
-    execution_timeout_s: int = 0
+    version: Version = 1
+    session: Text
+    request_id: Text
+    endpoint_id: Text
+    job_id: Text | None = None
+    audio_etag: Text
+    audio_bytes: int = Field(ge=0, lt=2**63)
+    duration_s: float = Field(ge=0, lt=1e9)
+    submitted_at: Moment
+    expires_at: Moment
+    submitted_by: Text = ""
+    execution_timeout_s: int = Field(0, ge=0, le=604_800)
     wanted: Wanted = Wanted()
-    earlier: tuple[Attempt, ...] = ()
-    ended: str | None = None
+    earlier: tuple[Attempt, ...] = Field((), max_length=100)
+    ended: Text | None = None
+
+    @model_validator(mode="after")
+    def _ends_within_a_ttl(self) -> Self:
+        if self.expires_at - self.submitted_at > LONGEST_LIFE:
+            raise ValueError("no job lives so long")
+        return self
 
     @property
     def request_ids(self) -> tuple[str, ...]:
@@ -98,22 +135,33 @@ class Claim(BaseModel):
 
 @dataclass(frozen=True)
 class StoredClaim:
-    """A claim as it is in S3. ``claim`` is None if the object is not one."""
+    """A claim as it is in S3. ``claim`` is None if the object is not one.
+
+    Attributes:
+        is_copy: It is another session's, and came with a copy of its folder: it claims nothing.
+    """
 
     claim: Claim | None
     etag: str
+    is_copy: bool = False
 
 
 def read(bucket: Bucket, session: Session) -> StoredClaim | None:
-    """Return the session's claim, None if it has none."""
-    found = bucket.read(session.claim_key)
+    """Return the session's claim, None if it has none.
+
+    Raises:
+        ObjectRefused: It is a newer client's, or cannot be read: nobody may replace it.
+    """
+    found = bucket.read(session.claim_key, MAX_BYTES)
     if found is None:
         return None
     body, info = found
     try:
-        return StoredClaim(Claim.model_validate_json(body), info.etag)
+        claim = Claim.model_validate_json(body, context=session.claim_key)
     except ValidationError:
         return StoredClaim(None, info.etag)
+    is_copy = claim.session != session.prefix
+    return StoredClaim(None if is_copy else claim, info.etag, is_copy)
 
 
 def current(bucket: Bucket, session: Session) -> Claim | None:

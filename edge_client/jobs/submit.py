@@ -21,6 +21,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bucketscribe_contract import JobInput, JobState, JobStatus, PresignedUrl, RunRequest
+from bucketscribe_contract.redact import one_line
 from bucketscribe_contract.wav import HEAD_BYTES
 from edge_client.errors import (
     AnswerLost,
@@ -29,6 +30,7 @@ from edge_client.errors import (
     ClaimConflict,
     EdgeError,
     JobNotFound,
+    ObjectRefused,
     RateLimited,
     Unreachable,
 )
@@ -183,13 +185,17 @@ def _request(edge: Edge, session: Session, claim: Claim, life: Lifetimes, task: 
     urls = presign.sign_urls(
         edge.connection, session, life.url_expiry_s, progress=wanted.progress_file
     )
-    job_input = JobInput(
-        **wanted.wishes,
-        audio_url=urls.audio_url,
-        result_url=urls.result_url,
-        progress_url=urls.progress_url,
-        request_id=claim.request_id,
-    )
+    try:
+        job_input = JobInput(
+            **wanted.wishes,
+            audio_url=urls.audio_url,
+            result_url=urls.result_url,
+            progress_url=urls.progress_url,
+            request_id=claim.request_id,
+        )
+    except (TypeError, ValidationError) as exc:  # its claim is a newer client's, or not ours
+        text = f"{session.claim_key}: {one_line(str(exc))}: update this client, or use --force"
+        raise ObjectRefused(text) from None
     webhook = fill(wanted.webhook, session) if wanted.webhook is not None else None
     request = RunRequest(input=job_input, policy=life.policy(), webhook=webhook)
     size_bytes = len(json.dumps(request.to_wire()))
@@ -309,7 +315,7 @@ def existing_submission(
     done = transcripts.find_done(edge.bucket, session, audio, claim)
     if done is not None:
         return Submission(State.ALREADY_DONE, session, delivered=done)
-    if stored is not None and claim is None:
+    if stored is not None and claim is None and not stored.is_copy:
         raise ClaimConflict(f"{session.claim_key} is no claim of this client: --force replaces it")
     if claim is None or not claim.is_alive(edge.clock.now()):
         return None

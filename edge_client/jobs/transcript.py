@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bucketscribe_contract import JobSummary
 from edge_client.errors import TranscriptInvalid
-from edge_client.jobs.claim import Claim
+from edge_client.jobs.claim import Claim, Version
 from edge_client.services.s3 import Bucket, ObjectInfo
 from edge_client.session import Session
 
@@ -70,6 +70,7 @@ class Document(BaseModel):
 
     model_config = _WIRE
 
+    schema_version: Version = 1
     lines: tuple[Line, ...] = Field(alias="segments")
     named_speakers: tuple[str, ...] | None = Field(None, alias="speakers")
     language: str | None = None
@@ -121,14 +122,15 @@ def of_summary(summary: JobSummary) -> Delivered:
     )
 
 
-def parse(body: bytes) -> Document:
+def parse(body: bytes, key: str | None = None) -> Document:
     """Read a transcript.
 
     Raises:
         TranscriptInvalid: It is not JSON, or no transcript.
+        ObjectRefused: A newer worker wrote it, in a form that this client may misread.
     """
     try:
-        return Document.model_validate_json(body)
+        return Document.model_validate_json(body, context=key)
     except ValidationError as exc:
         where = ".".join(str(part) for part in exc.errors(include_input=False)[0]["loc"])
         raise TranscriptInvalid(
@@ -172,7 +174,7 @@ def _read(bucket: Bucket, session: Session) -> tuple[Document, ObjectInfo] | Non
     if found is None:
         return None
     try:
-        return parse(found[0]), found[1]
+        return parse(found[0], session.result_key), found[1]
     except TranscriptInvalid:
         return None
 

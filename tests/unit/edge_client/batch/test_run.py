@@ -86,6 +86,19 @@ def test_failure_is_named_left_alone_by_the_next_batch_and_retried_when_asked(
     assert endpoint.posts.total() == 3
 
 
+def test_recording_that_may_not_be_read_is_named_and_the_others_are_done(
+    endpoint: Endpoint, s3: S3Server, capsys: Capture
+) -> None:
+    barred = [endpoint.add(f"a-{number}").audio_key for number in range(12)]
+    endpoint.add("s-1")
+    s3.refuse = lambda _, key: (403, "AccessDenied") if key in barred else None
+    assert run(["batch"]) == 1
+    out = capsys.readouterr().out
+    assert "Complete: 1 succeeded, 12 failed" in out
+    assert f"{Session('u1', 'a-3')}: OBJECT_REFUSED: S3 answers 403 on GET {barred[3]}" in out
+    assert endpoint.posts == {"s-1": 1}
+
+
 def test_limit_user_force_and_json(endpoint: Endpoint, s3: S3Server, capsys: Capture) -> None:
     for user, name in (("u1", "a"), ("u1", "b"), ("u2", "c")):
         s3.put(endpoint.add(name, user).result_key, transcript())

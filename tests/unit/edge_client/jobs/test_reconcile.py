@@ -9,7 +9,7 @@ import pytest
 
 from bucketscribe_contract import FailureCode
 from edge_client.clock import Clock
-from edge_client.errors import ClaimConflict, StorageRefused, Unreachable, WaitTimedOut
+from edge_client.errors import ClaimConflict, ObjectRefused, Unreachable, WaitTimedOut
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.reconcile import find_unconfirmed
 from edge_client.jobs.retry_policy import Ending, Result
@@ -45,6 +45,20 @@ def test_job_that_can_be_mended_is_submitted_again(out: Scene, end: Any, name: s
     assert post["input"]["request_id"] == now.request_id != "r1"
     assert post["input"]["language"] == "de"  # as was asked for at first
     assert sum(out.clock.slept) < 5
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [{"mood": "calm"}, {"language": 5}, {"audio_url": "https://b/a"}, {"request_id": "r9"}],
+)
+def test_wishes_that_this_client_does_not_know_are_named_and_not_submitted(
+    scene: Scene, wishes: dict[str, Any]
+) -> None:
+    before = scene.held(wanted={"wishes": wishes})
+    scene.ends(failed(FailureCode.INTERNAL))
+    with pytest.raises(ObjectRefused, match=f"{SESSION.claim_key}.*{next(iter(wishes))}.*--force"):
+        scene.go()
+    assert (scene.posts, scene.stored()) == ([], before)
 
 
 def test_attempts_are_bounded_and_then_reported_once(out: Scene) -> None:
@@ -176,7 +190,7 @@ def test_recording_that_never_stops_changing_ends_all_the_same(out: Scene) -> No
     [
         ((503, "x"), 4, None, 1),  # one call's own tries
         ((503, "x"), 12, Unreachable, 2),
-        ((403, "AccessDenied"), 1, StorageRefused, 0),
+        ((403, "AccessDenied"), 1, ObjectRefused, 0),
     ],
 )
 def test_inline_transcript_waits_for_s3_or_for_the_next_who_waits(

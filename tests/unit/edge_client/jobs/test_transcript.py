@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edge_client.errors import TranscriptInvalid
+from edge_client.errors import ObjectRefused, TranscriptInvalid
 from edge_client.jobs.transcript import (
     Delivered,
     Document,
@@ -75,6 +75,15 @@ def test_done_is_a_valid_transcript_of_the_recording_as_it_is(
     assert audio is not None
     assert audio.etag == AUDIO_ETAG
     assert (find_done(edge.bucket, SESSION, audio, claim(**claimed)) is not None) is done
+
+
+def test_transcript_of_a_newer_form_is_named_and_neither_done_nor_missing(
+    edge: Edge, s3: S3Server
+) -> None:
+    s3.put(SESSION.result_key, json.dumps({"schema_version": 2, "parts": []}).encode())
+    for look in (find_of_job, lambda *at: find_done(*at[:2], None, at[2])):
+        with pytest.raises(ObjectRefused, match=f"{SESSION.result_key} has version 2"):
+            look(edge.bucket, SESSION, claim())
 
 
 def test_only_the_own_submission_proves_a_job(edge: Edge, s3: S3Server) -> None:
