@@ -21,7 +21,7 @@ from edge_client.jobs.claim import Claim, StoredClaim
 from edge_client.jobs.retry_policy import is_mended_by_time
 from edge_client.jobs.transcript import find_of_job
 from edge_client.services.edge import Edge
-from edge_client.services.s3 import ObjectInfo, archived
+from edge_client.services.s3 import ObjectInfo
 
 CLAIMS_READ_AT_ONCE = 4
 DRAWN_AHEAD = 64
@@ -86,9 +86,7 @@ def _from_claim(edge: Edge, listed: ListedSession, chosen: Filter) -> PlannedSes
         held = claims.read(edge.bucket, listed.session)
         planned = ClaimedSession(edge, chosen, listed, listed.audio, held).plan()
         if planned.action is PlannedAction.SUBMIT and listed.audio.is_archived:
-            audio = edge.bucket.head(listed.audio.key)
-            if audio is not None and audio.is_archived:
-                raise archived(audio.key)
+            edge.bucket.read_head(listed.audio.key, 1)  # refused, unless it was restored
     except ObjectRefused as exc:
         return PlannedSession(listed.session, PlannedAction.REFUSED, str(exc), listed.audio)
     return planned

@@ -19,7 +19,6 @@ from pydantic import (
     Field,
     ValidationError,
     ValidationInfo,
-    model_validator,
 )
 
 from edge_client.errors import ClaimConflict, ObjectRefused, PreconditionFailed
@@ -30,8 +29,6 @@ GRACE = timedelta(minutes=5)
 """Edge boxes' clocks may differ by this much: a claim ends so much later than its ttl."""
 MAX_BYTES = 65_536
 """Of a claim. Ours have a few hundred, and two prompts at most."""
-LONGEST_LIFE = timedelta(days=8)
-"""From submission to the end: RunPod's longest ttl is seven days."""
 
 Text = Annotated[str, Field(max_length=4096)]
 Moment = Annotated[
@@ -40,12 +37,9 @@ Moment = Annotated[
 
 
 def _not_newer(version: int, info: ValidationInfo) -> int:
-    """Refuse a document of a newer client; the context is its key."""
+    """Keep a document of a newer client; the context is its key."""
     if version > 1:
-        raise ObjectRefused(
-            f"{info.context or 'the document'} has version {version}, of a newer client: update "
-            "this one; it is kept as it is"
-        )
+        raise ObjectRefused(f"{info.context} has version {version}: update this client to read it")
     return version
 
 
@@ -73,7 +67,7 @@ class Wanted(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     wishes: dict[str, Any] = {}
-    webhook: Text | None = Field(None, repr=False)
+    webhook: str | None = Field(None, repr=False)
     progress_file: bool = False
 
 
@@ -103,12 +97,6 @@ class Claim(BaseModel):
     earlier: tuple[Attempt, ...] = Field((), max_length=100)
     ended: Text | None = None
 
-    @model_validator(mode="after")
-    def _ends_within_a_ttl(self) -> Self:
-        if self.expires_at - self.submitted_at > LONGEST_LIFE:
-            raise ValueError("no job lives so long")
-        return self
-
     @property
     def request_ids(self) -> tuple[str, ...]:
         """The submissions whose transcript is this session's."""
@@ -135,11 +123,7 @@ class Claim(BaseModel):
 
 @dataclass(frozen=True)
 class StoredClaim:
-    """A claim as it is in S3. ``claim`` is None if the object is not one.
-
-    Attributes:
-        is_copy: It is another session's, and came with a copy of its folder: it claims nothing.
-    """
+    """A claim as it is in S3; None if the object is not one, or a copy of another session's."""
 
     claim: Claim | None
     etag: str

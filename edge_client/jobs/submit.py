@@ -193,7 +193,7 @@ def _request(edge: Edge, session: Session, claim: Claim, life: Lifetimes, task: 
             progress_url=urls.progress_url,
             request_id=claim.request_id,
         )
-    except (TypeError, ValidationError) as exc:  # its claim is a newer client's, or not ours
+    except (TypeError, ValidationError) as exc:  # wishes of a newer client's claim, or no client's
         text = f"{session.claim_key}: {one_line(str(exc))}: update this client, or use --force"
         raise ObjectRefused(text) from None
     webhook = fill(wanted.webhook, session) if wanted.webhook is not None else None

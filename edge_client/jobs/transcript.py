@@ -8,7 +8,7 @@ WhisperX JSON counts, too. Sources: W3C WebVTT; SubRip as players read it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from html import escape
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -110,19 +110,11 @@ class Document(BaseModel):
 
 def of_summary(summary: JobSummary) -> Delivered:
     """Sum up a transcript from what its worker said about it."""
-    return Delivered(
-        segments_count=summary.segments_count,
-        speakers_count=summary.speakers_count,
-        duration_seconds=summary.duration_seconds,
-        processing_time_seconds=summary.processing_time_seconds,
-        language=summary.language,
-        warnings=tuple(summary.warnings),
-        bytes=summary.result.bytes,
-        audio_etag=summary.audio_etag,
-    )
+    names = {field.name for field in fields(Delivered)}
+    return Delivered(**summary.model_dump(include=names), bytes=summary.result.bytes)
 
 
-def parse(body: bytes, key: str | None = None) -> Document:
+def parse(body: bytes, key: str = "the transcript") -> Document:
     """Read a transcript.
 
     Raises:

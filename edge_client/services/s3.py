@@ -135,22 +135,18 @@ def _config(bucket: str, custom_endpoint: bool) -> Config:
 _KEY_ERRORS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
 _ABSENT = ("404", "NoSuchKey", "NotFound")
 _CHANGED = ("412", "PreconditionFailed", "409", "ConditionalRequestConflict")
-_CONCERNS_BUCKET = (
+_CONCERNS_ALL = (
     *("InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "AllAccessDisabled"),
     *("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AccountProblem", "NotSignedUp"),
     *("AuthorizationHeaderMalformed", "PermanentRedirect", "301", "InvalidBucketName"),
 )
-_ARCHIVED = ("GLACIER", "DEEP_ARCHIVE")
 
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """What HEAD and LIST tell of an object.
+    """What HEAD and LIST tell of an object. ``modified_at`` is S3's clock, to the second.
 
-    Attributes:
-        modified_at: S3's clock, to the second.
-        is_archived: It has to be restored before it can be read. A LIST says so of what was
-            restored, too; HEAD knows.
+    A LIST says ``is_archived`` of what S3 Glacier has; it may have been restored, though.
     """
 
     key: str
@@ -188,14 +184,9 @@ class Bucket:
                 answer = self._client.head_object(Bucket=self.name, Key=key)
         except _Absent:
             return None
-        is_restored = 'ongoing-request="false"' in answer.get("Restore", "")
-        is_archived = answer.get("StorageClass") in _ARCHIVED and not is_restored
-        described = answer["ETag"], answer["ContentLength"], answer["LastModified"]
-        return ObjectInfo(key, *described, is_archived)
+        return ObjectInfo(key, answer["ETag"], answer["ContentLength"], answer["LastModified"])
 
-    def read(
-        self, key: str, at_most_bytes: int = MAX_READ_BYTES
-    ) -> tuple[bytes, ObjectInfo] | None:
+    def read(self, key: str, limit_bytes: int = MAX_READ_BYTES) -> tuple[bytes, ObjectInfo] | None:
         """Return an object and its description, of one and the same moment.
 
         Raises:
@@ -205,11 +196,9 @@ class Bucket:
             with _translated(f"GET {key}"):
                 answer = self._client.get_object(Bucket=self.name, Key=key)
                 with closing(answer["Body"]) as stream:
-                    if answer["ContentLength"] > at_most_bytes:
-                        raise ObjectRefused(
-                            f"{key} has {answer['ContentLength']:,} bytes, and at most "
-                            f"{at_most_bytes:,} are read: find its writer, and move it away"
-                        )
+                    if (size_bytes := answer["ContentLength"]) > limit_bytes:
+                        text = f"{key} has {size_bytes:,} bytes, over the limit of {limit_bytes:,}"
+                        raise ObjectRefused(f"{text}: find its writer, and move it away")
                     body = stream.read()
         except _Absent:
             return None
@@ -272,7 +261,7 @@ class Bucket:
         objects = (
             ObjectInfo(
                 *(entry["Key"], entry["ETag"], entry["Size"], entry["LastModified"]),
-                is_archived=entry.get("StorageClass") in _ARCHIVED,
+                is_archived=entry.get("StorageClass") in ("GLACIER", "DEEP_ARCHIVE"),
             )
             for entry in page.get("Contents", ())
         )
@@ -341,19 +330,11 @@ def _refusal(exc: ClientError, what: str) -> EdgeError:
     if status >= 500 or code == "SlowDown":
         return Unreachable(f"S3 answers {status} {code} on {what}: try again later")
     if code == "InvalidObjectState":
-        return archived(what)
-    is_of_bucket = what.startswith("LIST ") or code in _CONCERNS_BUCKET
-    refused = StorageRefused if is_of_bucket else ObjectRefused
+        text = "archived in S3 Glacier: restore it (`aws s3api restore-object`), then repeat"
+        return ObjectRefused(f"{what}: {text}")
+    concerns_all = what.startswith("LIST ") or code in _CONCERNS_ALL
+    refused = StorageRefused if concerns_all else ObjectRefused
+    why = f"{what}: `edge-client doctor` tells more"
     if code in ("403", "AccessDenied"):
-        return refused(
-            f"S3 answers 403 on {what}: the keys may not do this (without s3:ListBucket a "
-            "missing object answers 403 too); `edge-client doctor` tells more"
-        )
-    return refused(f"S3 answers {status} {code} on {what}: `edge-client doctor` tells more")
-
-
-def archived(what: str) -> ObjectRefused:
-    """Return the error of an object that has to be restored, or of a call to read it."""
-    return ObjectRefused(
-        f"{what}: it is archived (S3 Glacier): restore it (`aws s3api restore-object`), then repeat"
-    )
+        why += " (without s3:ListBucket a missing object answers so, too)"
+    return refused(f"S3 answers {status} {code} on {why}")

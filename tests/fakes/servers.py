@@ -87,10 +87,6 @@ class S3Server(LoopbackServer):
         headers["ETag"] = found.etag
         if found.is_archived and request.command == "GET":
             return self._error(request, 403, "InvalidObjectState")
-        if found.storage_class != "STANDARD":
-            headers["x_amz_storage_class"] = found.storage_class
-        if found.is_restored:
-            headers["x_amz_restore"] = 'ongoing-request="false", expiry-date="Fri, 1 Jan 2027"'
         wanted = request.headers.get("Range")
         if not wanted:
             return send(request, 200, found.body, **headers)

@@ -220,10 +220,10 @@ def test_bad_object_is_named_and_stops_nobody(edge: Edge, s3: S3Server, force: b
     put.body = put.body.replace(b'"expires_at":"2026', b'"expires_at":"9999')
     s3.refuse = lambda _, key: (403, "AccessDenied") if key == of["barred"].claim_key else None
     said = {
-        "archived": "archived/audio.wav: it is archived (S3 Glacier): restore it",
-        "newer": "newer/transcription.job.json has version 2, of a newer client: update",
+        "archived": "archived/audio.wav: archived in S3 Glacier: restore it",
+        "newer": "newer/transcription.job.json has version 2: update",
         "huge": "huge/transcription.job.json has 65,537 bytes",
-        "barred": "S3 answers 403 on GET users/u/audio/sessions/barred/transcription.job.json",
+        "barred": f"S3 answers 403 AccessDenied on GET {of['barred'].claim_key}",
     } | ({} if force else {"of-9999": "--force replaces it"})
     found = {each.session.name: each for each in go(edge, force=force)}
     assert {name for name in kinds if found[name].action is REFUSED} == set(said)

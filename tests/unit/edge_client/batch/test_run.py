@@ -95,7 +95,7 @@ def test_recording_that_may_not_be_read_is_named_and_the_others_are_done(
     assert run(["batch"]) == 1
     out = capsys.readouterr().out
     assert "Complete: 1 succeeded, 12 failed" in out
-    assert f"{Session('u1', 'a-3')}: OBJECT_REFUSED: S3 answers 403 on GET {barred[3]}" in out
+    assert f"/a-3: OBJECT_REFUSED: S3 answers 403 AccessDenied on GET {barred[3]}" in out
     assert endpoint.posts == {"s-1": 1}
 
 
