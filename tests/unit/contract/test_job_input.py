@@ -27,6 +27,8 @@ SIGNED = (
         ({"audio_url": SIGNED, "num_speakers": 5, "max_speakers": 2}, "num_speakers"),
         ({"audio_url": SIGNED, "min_speakers": 0}, "min_speakers"),
         ({"audio_url": SIGNED, "language": "english"}, "language"),
+        ({"audio_url": SIGNED, "initial_prompt": "x" * 4001}, "initial_prompt"),
+        ({"audio_url": SIGNED, "hotwords": "x" * 4001}, "hotwords"),
         ({"audio_url": SIGNED, "clip": {"start_s": 5, "end_s": 5}}, "clip"),
         ({"audio_url": SIGNED, "clip": {"start_s": float("nan"), "end_s": 5}}, "start_s"),
         ({"audio_url": SIGNED, "clip": {"start_s": 0, "end_s": 5, "end": 4}}, "clip.end"),
