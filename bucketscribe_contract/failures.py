@@ -16,19 +16,25 @@ from pydantic import BaseModel, ConfigDict, Field
 class WireModel(BaseModel):
     """A frozen value that crosses the wire.
 
-    Unknown fields are refused by name, numbers are finite, and validation errors never
+    A reader ignores fields that it does not know, numbers are finite, and validation errors never
     repeat the input: it may hold a presigned URL.
     """
 
     model_config = ConfigDict(
         frozen=True,
-        extra="forbid",
+        extra="ignore",
         allow_inf_nan=False,
         hide_input_in_errors=True,
         validate_by_name=True,
         validate_by_alias=True,
         serialize_by_alias=True,
     )
+
+
+class RequestModel(WireModel):
+    """What is asked for: a field that nobody knows is refused by name, not left undone."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class Stage(StrEnum):

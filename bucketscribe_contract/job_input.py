@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from bucketscribe_contract.failures import WireModel
+from bucketscribe_contract.failures import RequestModel
 
 _REVEAL = "reveal_urls"
 
@@ -90,7 +90,7 @@ def _serialize_url(url: PresignedUrl, info: SerializationInfo) -> str:
     return url.reveal() if (info.context or {}).get(_REVEAL) else url.masked
 
 
-class Clip(WireModel):
+class Clip(RequestModel):
     """A part of the recording, in seconds from its start."""
 
     start_s: float = Field(ge=0)
@@ -119,7 +119,7 @@ ResultHeader = Literal[
 _HeaderValue = Annotated[str, Field(pattern=r"^[!-~]([ -~]{0,2046}[!-~])?$")]
 
 
-class JobOptions(WireModel):
+class JobOptions(RequestModel):
     """What is wished for, whichever recording it is."""
 
     language: Annotated[str, Field(pattern=r"^[a-z]{2}$")] | None = Field(
@@ -129,8 +129,12 @@ class JobOptions(WireModel):
     num_speakers: _Hint | None = None
     min_speakers: _Hint | None = None
     max_speakers: _Hint | None = None
-    initial_prompt: str | None = Field(None, description="Context given to Whisper.")
-    hotwords: str | None = Field(None, description="Words Whisper should favour.")
+    initial_prompt: Annotated[str, Field(max_length=4000)] | None = Field(
+        None, description="Context given to Whisper."
+    )
+    hotwords: Annotated[str, Field(max_length=4000)] | None = Field(
+        None, description="Words Whisper should favour."
+    )
     clip: Clip | None = Field(None, description="Only this part of the recording.")
     strict: bool = Field(
         False, description="Fail where alignment or diarization fails, instead of a warning."

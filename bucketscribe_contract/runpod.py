@@ -11,7 +11,6 @@ from enum import StrEnum
 from typing import Any, Self
 
 from pydantic import (
-    ConfigDict,
     Field,
     ValidationError,
     ValidatorFunctionWrapHandler,
@@ -19,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from bucketscribe_contract.failures import Stage, WireModel
+from bucketscribe_contract.failures import RequestModel, Stage, WireModel
 from bucketscribe_contract.job_input import JobInput
 
 
@@ -52,7 +51,7 @@ class JobState(StrEnum):
         return self not in (JobState.IN_QUEUE, JobState.IN_PROGRESS, JobState.RUNNING)
 
 
-class ExecutionPolicy(WireModel):
+class ExecutionPolicy(RequestModel):
     """How long RunPod lets a job run, and live.
 
     ``ttl`` counts from submission and kills running jobs too, so it covers queue and run.
@@ -69,7 +68,7 @@ class ExecutionPolicy(WireModel):
         return self
 
 
-class RunRequest(WireModel):
+class RunRequest(RequestModel):
     """The body of ``POST /run``."""
 
     input: JobInput
@@ -87,9 +86,7 @@ class RunRequest(WireModel):
 
 
 class JobStatus(WireModel):
-    """What ``/run`` and ``/status`` answer. Fields that RunPod adds are ignored."""
-
-    model_config = ConfigDict(extra="ignore")
+    """What ``/run`` and ``/status`` answer."""
 
     id: str = Field(min_length=1)
     status: JobState

@@ -122,7 +122,7 @@ def submit(
         checked(webhook, edge.settings.runpod_url)
     which, view = edge.session(session), NotesView(say)
     held = claims.read(edge.bucket, which)
-    if held is not None and held.claim is None and not force:
+    if held is not None and held.claim is None and not (force or held.is_copy):
         raise ClaimConflict(f"{which.claim_key} is no claim of this client: --force replaces it")
     order = Order(wanted, held, may_be_done=True, force=force)
     claim = None if force else order.claim
@@ -212,7 +212,7 @@ def read_transcript(edge: Edge, session: Session | str) -> Document:
         raise TranscriptInvalid(
             f"no transcript of {which} yet: `edge-client submit {which.quoted} --wait`"
         )
-    return transcripts.parse(found[0])
+    return transcripts.parse(found[0], which.result_key)
 
 
 __all__ = ["Edge", "Session", "Done", "read_transcript", "sign", "submit", "wait"]

@@ -10,7 +10,8 @@ Messages are one line and name the remedy; none holds a URL's query, a key or a 
     ├── Unreachable               3   no answer, or only 5xx, from S3 or RunPod
     │   ├── NotSent               3   nothing left this machine
     │   └── BadResponse           3   from a proxy, unreadable, or about something else
-    ├── StorageRefused            3   S3 answered 403, or has no such bucket
+    ├── StorageRefused            3   S3 refuses the keys, or has no such bucket
+    ├── ObjectRefused             1   one object is forbidden, archived, too large or too new
     ├── SessionNotFound           1
     ├── AudioNotFound             1
     ├── RecordingTooLong          1
@@ -87,9 +88,13 @@ class BadResponse(Unreachable):
 
 
 class StorageRefused(EdgeError):
-    """S3 answers 403, or has no such bucket."""
+    """S3 refuses the keys, or has no such bucket: this concerns every session."""
 
     exit_code = 3
+
+
+class ObjectRefused(EdgeError):
+    """One object is forbidden, archived, too large or too new; it stays as it is."""
 
 
 class SessionNotFound(EdgeError):

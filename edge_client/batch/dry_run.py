@@ -24,7 +24,7 @@ from edge_client.batch.listing import in_order
 from edge_client.batch.plan import plan
 from edge_client.batch.results import NAMED_AT_MOST, WAV_BYTES_PER_S, named_lines
 from edge_client.batch.types import Filter, PlannedAction, PlannedSession, Record
-from edge_client.errors import AudioNotFound
+from edge_client.errors import AudioNotFound, ObjectRefused
 from edge_client.jobs.submit import read_recording
 from edge_client.services.edge import Edge
 from edge_client.services.presign import Length
@@ -70,10 +70,10 @@ def dry_run(edge: Edge, chosen: Filter, as_json: bool) -> int:
 
 
 def _length(edge: Edge, planned: PlannedSession) -> Length | None:
-    """Read a recording's length; None if the recording is gone."""
+    """Read a recording's length; None if the recording is gone, or may not be read."""
     try:
         return read_recording(edge, planned.session).length
-    except AudioNotFound:
+    except (AudioNotFound, ObjectRefused):
         return None
 
 

@@ -16,7 +16,7 @@ from functools import partial
 
 from edge_client.batch.listing import in_order, list_sessions
 from edge_client.batch.types import Filter, ListedSession, PlannedAction, PlannedSession
-from edge_client.errors import ClaimConflict
+from edge_client.errors import ClaimConflict, ObjectRefused
 from edge_client.jobs import claim as claims
 from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.claim import Claim, StoredClaim
@@ -91,14 +91,20 @@ def is_too_old(listed: ListedSession, chosen: Filter) -> bool:
 def _from_claim(edge: Edge, listed: ListedSession, chosen: Filter, closes: bool) -> PlannedSession:
     if listed.audio is None:
         raise AssertionError("without a recording the listing tells everything")
-    held = claims.read(edge.bucket, listed.session) if listed.claim is not None else None
-    stored = None
-    if listed.has_transcript and not chosen.force:
-        stored = transcripts.read(edge.bucket, listed.session)
-    seen = ClaimedSession(edge, chosen, listed, listed.audio, held, stored)
-    planned = seen.plan()
-    if closes and planned.action is PlannedAction.DONE and stored is not None and held is not None:
-        _close(edge, listed.session, held, stored)
+    try:
+        held = claims.read(edge.bucket, listed.session) if listed.claim is not None else None
+        stored = None
+        if listed.has_transcript and not chosen.force:
+            stored = transcripts.read(edge.bucket, listed.session)
+        seen = ClaimedSession(edge, chosen, listed, listed.audio, held, stored)
+        planned = seen.plan()
+        is_done = planned.action is PlannedAction.DONE
+        if closes and is_done and stored is not None and held is not None:
+            _close(edge, listed.session, held, stored)
+        if planned.action is PlannedAction.SUBMIT and listed.audio.is_archived:
+            edge.bucket.read_head(listed.audio.key, 1)  # refused, unless it was restored
+    except ObjectRefused as exc:
+        return PlannedSession(listed.session, PlannedAction.REFUSED, str(exc), listed.audio)
     return planned
 
 
@@ -116,7 +122,7 @@ def _close(edge: Edge, session: Session, held: StoredClaim, stored: StoredTransc
 
 
 def from_listing(listed: ListedSession, chosen: Filter) -> PlannedSession | None:
-    """Plan a session from its listing alone; None if its claim has to be read first."""
+    """Plan a session from its listing alone; None if S3 has to be asked for more."""
     audio = listed.audio
     if audio is None:
         return PlannedSession(listed.session, *_without_audio(listed))
@@ -125,14 +131,14 @@ def from_listing(listed: ListedSession, chosen: Filter) -> PlannedSession | None
     if audio.size_bytes == 0:
         return planned(PlannedAction.NO_AUDIO, "audio.wav is empty: upload it again")
     if chosen.force:
-        return None if listed.claim else planned(PlannedAction.SUBMIT, FORCED)
+        return None if listed.claim or audio.is_archived else planned(PlannedAction.SUBMIT, FORCED)
     if has_transcript and chosen.verify:
         return None
     if has_transcript and not chosen.stale:
         return planned(PlannedAction.DONE, DONE if listed.is_fresh else LEFT_STALE)
     if listed.is_fresh and not _is_suspect(listed, audio):
         return planned(PlannedAction.DONE, DONE)
-    if listed.claim is not None:
+    if listed.claim is not None or audio.is_archived:
         return None
     return planned(PlannedAction.SUBMIT, _without_claim(listed))
 
@@ -195,7 +201,7 @@ class ClaimedSession:
         if found is Match.UNPROVEN:
             action = PlannedAction.SUBMIT if self.chosen.changed else PlannedAction.UNPROVEN
             return action, UNPROVEN_WHY
-        if self.held is not None and claim is None:
+        if self.held is not None and claim is None and not self.held.is_copy:
             key = self.listed.session.claim_key
             return PlannedAction.REFUSED, f"{key} is not this client's: --force replaces it"
         if claim is None:

@@ -438,7 +438,7 @@ class Reconciler:
         ended, retry_at = claims.DONE, None
         if outcome.result is not Result.DONE:
             code = f"{outcome.code}: " if outcome.code else ""
-            ended = f"{code}{outcome.message}"
+            ended = f"{code}{outcome.message}"[:1000]
             retry_at = self._retry_at(claim, ended)
         closed = claim.model_copy(update={"ended": ended, "retry_at": retry_at})
         try:

@@ -129,7 +129,7 @@ def _told_by_worker(status: JobStatus | None, text: str) -> ClassifiedStatus | N
     if status is not None and status.status is JobState.COMPLETED:
         for model in (JobSummary, UploadFailed):
             with suppress(ValidationError):
-                return model.model_validate(status.output, extra="ignore")  # a newer one says more
+                return model.model_validate(status.output)
     if status is not None and status.status is JobState.FAILED:
         with suppress(ValidationError):
             return JobFailure.model_validate_json(text)

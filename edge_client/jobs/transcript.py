@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from html import escape
 
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bucketscribe_contract import JobSummary
 from edge_client.errors import TranscriptInvalid
+from edge_client.jobs.claim import Version
 from edge_client.services.s3 import Bucket
 from edge_client.session import Session
 
@@ -58,6 +59,7 @@ class Document(BaseModel):
 
     model_config = _WIRE
 
+    schema_version: Version = 1
     lines: tuple[Line, ...] = Field(alias="segments")
     named_speakers: tuple[str, ...] | None = Field(None, alias="speakers")
     language: str | None = None
@@ -97,26 +99,19 @@ class Document(BaseModel):
 
 def of_summary(summary: JobSummary) -> Delivered:
     """Sum up a transcript from what its worker said about it."""
-    return Delivered(
-        segments_count=summary.segments_count,
-        speakers_count=summary.speakers_count,
-        duration_seconds=summary.duration_seconds,
-        processing_time_seconds=summary.processing_time_seconds,
-        language=summary.language,
-        warnings=tuple(summary.warnings),
-        bytes=summary.result.bytes,
-        audio_etag=summary.audio_etag,
-    )
+    names = {field.name for field in fields(Delivered)}
+    return Delivered(**summary.model_dump(include=names), bytes=summary.result.bytes)
 
 
-def parse(body: bytes) -> Document:
+def parse(body: bytes, key: str = "the transcript") -> Document:
     """Read a transcript.
 
     Raises:
         TranscriptInvalid: It is not JSON, or no transcript.
+        ObjectRefused: A newer worker wrote it, in a form that this client may misread.
     """
     try:
-        return Document.model_validate_json(body)
+        return Document.model_validate_json(body, context=key)
     except ValidationError as exc:
         where = ".".join(str(part) for part in exc.errors(include_input=False)[0]["loc"])
         raise TranscriptInvalid(
@@ -148,7 +143,7 @@ def read(bucket: Bucket, session: Session) -> StoredTranscript | None:
     body, info = found
     sha256 = hashlib.sha256(body).hexdigest()
     try:
-        doc = parse(body)
+        doc = parse(body, session.result_key)
     except TranscriptInvalid:
         return StoredTranscript(info.etag, info.modified_at, None, None, sha256)
     delivered = doc.delivered(info.size_bytes)

@@ -90,6 +90,8 @@ class S3Server(LoopbackServer):
             return self._error(request, 404, "NoSuchKey")
         headers = {"Last_Modified": format_datetime(found.modified_at, usegmt=True)}
         headers["ETag"] = found.etag
+        if found.is_archived and request.command == "GET":
+            return self._error(request, 403, "InvalidObjectState")
         wanted = request.headers.get("Range")
         if not wanted:
             return send(request, 200, found.body, **headers)

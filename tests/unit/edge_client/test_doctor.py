@@ -72,7 +72,7 @@ def test_signature_is_tried(checks: Checks, s3: S3Server, code: str, ok: bool) -
         (True, False, None, False, "S3_CONDITIONAL_PUT=0"),
         (False, False, None, True, "may replace a newer"),
         (True, True, (400, "InvalidArgument"), False, "400 InvalidArgument on PUT"),
-        (False, True, (403, "AccessDenied"), False, "403 on PUT"),
+        (False, True, (403, "AccessDenied"), False, "403 AccessDenied on PUT"),
     ],
 )
 @pytest.mark.parametrize("there", [False, True])

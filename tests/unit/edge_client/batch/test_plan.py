@@ -242,6 +242,36 @@ def test_claim_that_nobody_followed_is_closed_and_later_listings_cost_no_get(
     assert held.ended == "done"
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_bad_object_is_named_and_stops_nobody(edge: Edge, s3: S3Server, force: bool) -> None:
+    kinds = ("archived", "restored", "newer", "huge", "barred", "copied", "of-9999", "good")
+    of = {name: Session("u", name) for name in kinds}
+    for name, session in of.items():
+        s3.put(session.audio_key, wav())
+        if name in ("archived", "restored"):
+            s3.objects[session.audio_key].storage_class = "GLACIER"
+            s3.objects[session.audio_key].is_restored = name == "restored"
+        else:
+            put_claim(s3, session)
+    s3.objects[of["copied"].claim_key] = s3.objects[of["good"].claim_key]
+    s3.put(of["newer"].claim_key, b'{"version": 2}')
+    s3.put(of["huge"].claim_key, b" " * 65_537)
+    put = s3.objects[of["of-9999"].claim_key]
+    put.body = put.body.replace(b'"expires_at":"2026', b'"expires_at":"9999')
+    s3.refuse = lambda _, key: (403, "AccessDenied") if key == of["barred"].claim_key else None
+    said = {
+        "archived": "archived/audio.wav: archived in S3 Glacier: restore it",
+        "newer": "newer/transcription.job.json has version 2: update",
+        "huge": "huge/transcription.job.json has 65,537 bytes",
+        "barred": f"S3 answers 403 AccessDenied on GET {of['barred'].claim_key}",
+    } | ({} if force else {"of-9999": "--force replaces it"})
+    found = {each.session.name: each for each in go(edge, force=force)}
+    assert {name for name in kinds if found[name].action is REFUSED} == set(said)
+    assert {name for name in said if said[name] not in found[name].why} == set()
+    assert found["restored"].action is found["copied"].action is SUBMIT
+    assert found["good"].action is (SUBMIT if force else FOLLOW)
+
+
 def test_limit_counts_work_alone_and_ends_the_listing(edge: Edge, s3: S3Server) -> None:
     s3.page_keys = 5
     for number in range(100):

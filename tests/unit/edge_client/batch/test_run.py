@@ -105,6 +105,19 @@ def test_verify_says_its_price_and_runs_what_it_finds_bad(
     assert endpoint.posts == {"s-1": 2, "s-2": 1, "s-3": 1}
 
 
+def test_recording_that_may_not_be_read_is_named_and_the_others_are_done(
+    endpoint: Endpoint, s3: S3Server, capsys: Capture
+) -> None:
+    barred = [endpoint.add(f"a-{number}").audio_key for number in range(12)]
+    endpoint.add("s-1")
+    s3.refuse = lambda _, key: (403, "AccessDenied") if key in barred else None
+    assert run(["batch"]) == 1
+    out = capsys.readouterr().out
+    assert "Complete: 1 succeeded, 12 failed" in out
+    assert f"/a-3: OBJECT_REFUSED: S3 answers 403 AccessDenied on GET {barred[3]}" in out
+    assert endpoint.posts == {"s-1": 1}
+
+
 def test_limit_user_force_and_json(endpoint: Endpoint, s3: S3Server, capsys: Capture) -> None:
     for user, name in (("u1", "a"), ("u1", "b"), ("u2", "c")):
         s3.put(endpoint.add(name, user).result_key, transcript())

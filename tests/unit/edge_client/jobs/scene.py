@@ -3,6 +3,7 @@
 import base64
 import gzip
 import hashlib
+import json
 from typing import Any
 
 from bucketscribe_contract import (
@@ -111,6 +112,10 @@ class Scene:
     def stored(self) -> Claim:
         """The claim as it is in S3, without a request."""
         return Claim.model_validate_json(self.s3.objects[SESSION.claim_key].body)
+
+    def stored_body(self) -> Any:
+        """The claim's JSON, whatever it is."""
+        return json.loads(self.s3.objects[SESSION.claim_key].body)
 
     @property
     def posts(self) -> list[Any]:

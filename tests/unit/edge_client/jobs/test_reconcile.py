@@ -1,5 +1,6 @@
 """Following a session to its end: what is submitted again, how often, and what is looked for."""
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from bucketscribe_contract import FailureCode
 from edge_client import api
 from edge_client.clock import Clock
-from edge_client.errors import ClaimConflict, StorageRefused, Unreachable, WaitTimedOut
+from edge_client.errors import ClaimConflict, ObjectRefused, Unreachable, WaitTimedOut
 from edge_client.jobs import claim as claims
 from edge_client.jobs.poll import NotesView
 from edge_client.jobs.reconcile import Done, Next, Reconciler, RequeueAfter
@@ -47,6 +48,20 @@ def test_job_that_can_be_mended_is_submitted_again(
     assert post["input"]["request_id"] == now.request_id != "r1"
     assert post["input"]["language"] == "de"  # as was asked for at first
     assert waited_s <= sum(out.clock.slept) < waited_s + 15
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [{"mood": "calm"}, {"language": 5}, {"audio_url": "https://b/a"}, {"request_id": "r9"}],
+)
+def test_claim_with_wishes_that_this_client_does_not_know_is_kept_and_named(
+    scene: Scene, wishes: dict[str, Any]
+) -> None:
+    body = json.loads(scene.held().model_dump_json()) | {"wanted": {"options": wishes}}
+    scene.s3.put(SESSION.claim_key, json.dumps(body).encode())
+    with pytest.raises(ClaimConflict, match=f"{SESSION.claim_key} is no claim of this client"):
+        scene.submit()
+    assert (scene.posts, scene.stored_body()) == ([], body)
 
 
 def test_attempts_are_bounded_and_then_reported_once(out: Scene) -> None:
@@ -190,7 +205,7 @@ def test_recording_that_never_stops_changing_ends_all_the_same(out: Scene) -> No
     [
         ((503, "x"), 10, None, 1),
         ((503, "x"), 310, Unreachable, 20),
-        ((403, "AccessDenied"), 10, StorageRefused, 0),
+        ((403, "AccessDenied"), 10, ObjectRefused, 0),
     ],
 )
 def test_inline_transcript_waits_for_s3_or_for_the_next_who_waits(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edge_client.errors import TranscriptInvalid
+from edge_client.errors import ObjectRefused, TranscriptInvalid
 from edge_client.jobs.transcript import (
     Delivered,
     Document,
@@ -57,6 +57,14 @@ def test_what_is_there_is_read_whatever_it_is(edge: Edge, s3: S3Server) -> None:
     found = read(edge.bucket, SESSION)
     assert found is not None
     assert (found.delivered, found.modified_at) == (None, s3.now)
+
+
+def test_transcript_of_a_newer_form_is_named_and_neither_done_nor_missing(
+    edge: Edge, s3: S3Server
+) -> None:
+    s3.put(SESSION.result_key, json.dumps({"schema_version": 2, "parts": []}).encode())
+    with pytest.raises(ObjectRefused, match=f"{SESSION.result_key} has version 2"):
+        read(edge.bucket, SESSION)
 
 
 def doc(*lines: tuple[float, float, str | None, str]) -> Document:
