@@ -358,8 +358,8 @@ class Engine:
         if isinstance(seen, Done):
             if seen.claim is None:
                 self._budget.dropped(session)
-            self._budget.ended(session, seen.gpu_s)
-            self._end(session, record_end(seen))
+                self._breaker.left(session.prefix)
+            self._end(session, record_end(seen), seen.gpu_s)
             return None
         return seen.seconds
 
@@ -374,7 +374,6 @@ class Engine:
         run.shown = claim
         if reconciler.posted:
             self.depth.posted(run.session, (claim.expires_at - claim.submitted_at).total_seconds())
-            self._budget.submits(run.session, run.audio_s, reconciler.gpu_s or 0.0)
         self.progress.submitted(run.session, claim)
 
     def _give_up(self, run: SessionRun, exc: EdgeError, is_submission: bool) -> None:
@@ -382,24 +381,26 @@ class Engine:
         claim = None if is_submission else run.reconciler.claim
         result = FAILED if claim is None or type(exc) is EdgeError else IN_FLIGHT
         record = record_without_end(run.session, result, str(exc), claim=claim, code=exc.code)
-        self._end(run.session, record)
+        self._let_go(run, record)
 
     def _put_back(self, run: SessionRun, message: str) -> None:
         """Let go of a session that the next batch finds as it is."""
         claim = run.reconciler.claim
-        if claim is None:
-            self._end(run.session, None)
-            return
-        record = record_without_end(run.session, IN_FLIGHT, message, claim=claim)
-        self._end(run.session, record)
+        record = None
+        if claim is not None:
+            record = record_without_end(run.session, IN_FLIGHT, message, claim=claim)
+        self._let_go(run, record)
 
-    def _end(self, session: Session, record: Record | None) -> None:
+    def _let_go(self, run: SessionRun, record: Record | None) -> None:
+        self.depth.left(run.session)
+        self._breaker.left(run.session.prefix)
+        self._end(run.session, record, None)
+
+    def _end(self, session: Session, record: Record | None, gpu_s: float | None) -> None:
         self._runs.pop(session, None)
         self._mine.discard(session)
         self._submitting.discard(session)
-        self.depth.left(session)
-        self._breaker.left(session.prefix)
-        self._budget.ended(session, None)
+        self._budget.ended(session, gpu_s)
         if record is not None:
             self.progress.ended(record)
 

@@ -218,9 +218,9 @@ class Reconciler:
         self._act = partial(self._begin, held.claim)
         return RequeueAfter(0.0)
 
-    def _begin(self, claim: Claim) -> Next:
+    def _begin(self, claim: Claim, interval: PollInterval | None = None) -> Next:
         check_endpoint(self._edge, self._session, claim)
-        interval = self._interval(claim)
+        interval = interval or self._interval(claim)
         if claim.job_id is None:
             if claim.ended is None:
                 text = "the submission's answer is not known: looking for the job and in S3"
@@ -381,7 +381,9 @@ class Reconciler:
         self.posted = self._was_alive = posted
         if held.claim is None or held.claim.job_id is None or not posted:
             return seen
-        return RequeueAfter(self._interval(held.claim).next_s())
+        interval = self._interval(held.claim)
+        self._act = partial(self._begin, held.claim, interval)
+        return RequeueAfter(interval.next_s())
 
     def _order_after(self, planned: _Planned) -> Order:
         if planned.after is None or self.claim is None:
