@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 from bucketscribe_contract import JobFailure
@@ -29,7 +29,6 @@ from edge_client.jobs.claim import Claim, StoredClaim
 from edge_client.jobs.done import Match, match
 from edge_client.jobs.outcome import (
     Outcome,
-    Rescue,
     find_done,
     resolve_outcome,
     store_rescued_transcript,
@@ -41,7 +40,6 @@ from edge_client.jobs.retry_policy import (
     NextStep,
     Result,
     StepKind,
-    is_mended_by_time,
     next_step,
 )
 from edge_client.jobs.submit import (
@@ -232,13 +230,9 @@ class Reconciler:
             self._act = partial(self._poll, claim, poller)
         return self._act()
 
-    def _is_over(self, claim: Claim) -> bool:
-        """Whether the claim says that its job is over: one look is enough."""
-        return not claim.is_open(self._edge.clock.now())
-
     def _poll(self, claim: Claim, poller: Poller) -> Next:
         """Look at a job that has an id."""
-        if self._is_over(claim):
+        if not claim.is_open(self._edge.clock.now()):  # one look is enough
             return self._resolve(claim, Finished(ask(self._edge, claim.job_id or "")))
         try:
             seen = poller.look()
@@ -293,8 +287,9 @@ class Reconciler:
         if held is not None and held.claim is not None and held.claim != claim:
             return self._follow(held)
         outcome = resolve_outcome(self._edge.bucket, self._session, claim, None)
-        if outcome.transcript is not None or self._is_over(claim):
-            return self._answer(claim, outcome.with_expiry(claim, self._edge.clock.now()))
+        now = self._edge.clock.now()
+        if outcome.transcript is not None or not claim.is_open(now):
+            return self._answer(claim, outcome.with_expiry(claim, now))
         if idle_since is not None:
             idle_s = self._edge.clock.monotonic() - max(idle_since, self._began_s)
             if idle_s >= self._edge.settings.lost_answer_s:
@@ -309,8 +304,9 @@ class Reconciler:
         reason = outcome.reason
         if reason is None:
             return self._end(claim, outcome)
-        if reason is Ending.UNDELIVERED and outcome.rescue is not None:
-            return self._store(claim, outcome.rescue)
+        if outcome.rescue is not None:
+            stored = store_rescued_transcript(self._edge.bucket, self._session, outcome.rescue)
+            return self._end(claim, stored)
         if claim.ended is not None:
             return self._end(claim, outcome.as_reported(claim))
         limits, earlier = self._edge.settings.retry, [each.ended for each in claim.earlier]
@@ -422,10 +418,6 @@ class Reconciler:
             return order
         return Done(self._session, outcome)
 
-    def _store(self, claim: Claim, rescue: Rescue) -> Next:
-        """Store the transcript that came in the job's output; look again if that fails."""
-        return self._end(claim, store_rescued_transcript(self._edge.bucket, self._session, rescue))
-
     def _end(self, claim: Claim, outcome: Outcome) -> Next:
         """End here; what was held stays open, so that the next batch goes on with it."""
         if claim.ended is None and outcome.result is not Result.HELD:
@@ -441,7 +433,8 @@ class Reconciler:
         if outcome.result is not Result.DONE:
             code = f"{outcome.code}: " if outcome.code else ""
             ended = f"{code}{outcome.message}"[:1000]
-            retry_at = self._retry_at(claim, ended)
+            pause_s = self._edge.settings.retry.pause_s(claim.submissions)
+            retry_at = self._edge.clock.now() + timedelta(seconds=pause_s)
         closed = claim.model_copy(update={"ended": ended, "retry_at": retry_at})
         try:
             self.held = claims.store(self._edge.bucket, self._session, closed, self.held)
@@ -450,9 +443,3 @@ class Reconciler:
         except EdgeError as exc:
             self._view.note(f"the claim could not be closed: {exc}")
         return closed
-
-    def _retry_at(self, claim: Claim, ended: str) -> datetime | None:
-        if not is_mended_by_time(ended):
-            return None
-        pause_s = self._edge.settings.retry.pause_s(claim.submissions)
-        return self._edge.clock.now() + timedelta(seconds=pause_s)
