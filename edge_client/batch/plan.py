@@ -93,8 +93,9 @@ def _from_claim(edge: Edge, listed: ListedSession, chosen: Filter, closes: bool)
         raise AssertionError("without a recording the listing tells everything")
     try:
         held = claims.read(edge.bucket, listed.session) if listed.claim is not None else None
-        stored = None
-        if listed.has_transcript and not chosen.force:
+        stored, claim = None, None if held is None else held.claim
+        is_closed = claim is not None and claim.ended == claims.DONE  # perhaps since the listing
+        if (listed.has_transcript or is_closed) and not chosen.force:
             stored = transcripts.read(edge.bucket, listed.session)
         seen = ClaimedSession(edge, chosen, listed, listed.audio, held, stored)
         planned = seen.plan()
@@ -184,7 +185,7 @@ class ClaimedSession:
     def plan(self) -> PlannedSession:
         """Return what a batch does with the session."""
         action, why = self._decide()
-        has_transcript = self.listed.transcript is not None
+        has_transcript = self.listed.transcript is not None or self.held is not None
         return PlannedSession(
             self.listed.session, action, why, self.audio, self.held, has_transcript
         )

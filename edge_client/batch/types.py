@@ -131,7 +131,7 @@ class PlannedSession:
         why: A few words for people, such as ``new``.
         audio: As listed; None where there is none.
         held: The claim, where it was read; a submission replaces exactly this one.
-        has_transcript: There is an object in its place, whatever it is.
+        has_transcript: There may be an object in its place: one was listed, or a job was claimed.
     """
 
     session: Session

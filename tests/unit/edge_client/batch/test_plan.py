@@ -272,6 +272,21 @@ def test_bad_object_is_named_and_stops_nobody(edge: Edge, s3: S3Server, force: b
     assert found["good"].action is (SUBMIT if force else FOLLOW)
 
 
+def test_session_that_another_box_finished_since_the_listing_is_done(
+    edge: Edge, s3: S3Server
+) -> None:
+    s3.put(SESSION.audio_key, wav(), NOW - HOUR)
+    put_claim(s3, SESSION)
+
+    def finishes(method: str, key: str) -> None:
+        if key == SESSION.claim_key:
+            put_claim(s3, SESSION, ended="done")
+            s3.put(SESSION.result_key, transcript(), NOW + SECOND)
+
+    s3.refuse = finishes
+    assert actions(go(edge)) == {DONE: 1}
+
+
 def test_limit_counts_work_alone_and_ends_the_listing(edge: Edge, s3: S3Server) -> None:
     s3.page_keys = 5
     for number in range(100):
