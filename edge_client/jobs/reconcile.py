@@ -144,6 +144,7 @@ class Reconciler:
         self._edge, self._session, self._view = edge, session, view
         self._interval, self._retries_held = interval, retries_held
         self._pays_unproven = pays_unproven
+        self._order: Order
         self.claim: Claim | None = None
         self.held: StoredClaim | None = None
         self._reruns, self._was_alive, self._tried = 0, False, False
@@ -352,8 +353,9 @@ class Reconciler:
         there = self._taken_over() if self._tried or planned.after is not None else None
         if there is not None:
             return self._follow(there)
-        self._tried = True
-        order = self._order_after(planned)
+        if planned.after is not None and not self._tried:
+            self._order = self._order_after(planned.after, planned.longer)
+        self._tried, order = True, replace(self._order, held=self.held)
         if order.may_be_done and planned.after is None:
             recording = order.recording or read_recording(self._edge, self._session)
             found = self._found_done(replace(order, recording=recording))
@@ -381,15 +383,14 @@ class Reconciler:
         self._act = partial(self._begin, held.claim, interval)
         return RequeueAfter(interval.next_s())
 
-    def _order_after(self, planned: _Planned) -> Order:
-        if planned.after is None or self.claim is None:
-            return replace(self._order, held=self.held)
-        reason = planned.after.reason
+    def _order_after(self, ended: Outcome, longer: bool) -> Order:
+        if self.claim is None:
+            raise AssertionError("what ended has a claim")
+        reason = ended.reason
         known_s = float((reason.needed_seconds or 0) if isinstance(reason, JobFailure) else 0)
-        if planned.longer and not known_s:
+        if longer and not known_s:
             known_s = self.claim.execution_timeout_s
-        replaces = planned.after.replaced
-        return Order(self.claim.wanted, self.held, replaces, planned.after.code, known_s)
+        return Order(self.claim.wanted, self.held, ended.replaced, ended.code, known_s)
 
     def _taken_over(self) -> StoredClaim | None:
         """Return the claim if it became another's; keep it if it is the one to be replaced."""
@@ -401,7 +402,8 @@ class Reconciler:
                 known is not None  # its id could not be written
                 and (claim.request_id, claim.job_id) == (known.request_id, None)
             )
-            if not claim.was_refused and not is_known:
+            is_unsent = self._tried and claim.request_id == self._order.request_id
+            if not (claim.was_refused or is_known or is_unsent):
                 self._view.note(f"another edge box took {self._session} over")
                 return there
         self.held = there

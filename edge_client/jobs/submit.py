@@ -14,7 +14,7 @@ import socket
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -103,6 +103,7 @@ class Order:
         recording: As it was a moment ago; None: it is read first.
         may_be_done: There is a transcript that nobody has looked at.
         force: Count the submissions of this recording anew.
+        request_id: Each try to make it has the same: a claim that has it, too, was never posted.
     """
 
     wanted: Wanted
@@ -113,6 +114,7 @@ class Order:
     recording: Recording | None = None
     may_be_done: bool = False
     force: bool = False
+    request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def claim(self) -> Claim | None:
@@ -143,6 +145,8 @@ def earlier_submissions(order: Order, audio: ObjectInfo) -> tuple[Attempt, ...]:
     claim = order.claim
     if claim is None or claim.ended == claims.DONE or not is_same(claim.audio_etag, audio.etag):
         return ()
+    if claim.request_id == order.request_id:
+        return claim.earlier
     ended = order.ended or (claim.ended or Ending.EXPIRED).partition(":")[0]
     return claim.earlier if ended in HELD_CODES else claim.followed_by(ended)
 
@@ -180,7 +184,7 @@ class _Submission:
         now = self.edge.clock.now()
         return Claim(
             session=self.session.prefix,
-            request_id=uuid.uuid4().hex,
+            request_id=self.order.request_id,
             endpoint_id=self.edge.api.endpoint_id,
             audio_etag=recording.info.etag,
             audio_bytes=recording.info.size_bytes,

@@ -195,6 +195,22 @@ def test_other_box_that_claims_in_between_wins(scene: Scene, posts: int) -> None
     assert len(scene.posts) == posts
 
 
+def test_claim_whose_storing_got_no_answer_is_known_not_to_be_posted(scene: Scene) -> None:
+    store = scene.edge.bucket.create
+    lost = iter([True])
+
+    def stored_and_lost(key: str, body: bytes) -> str:
+        etag = store(key, body)
+        if next(lost, False):
+            raise errors.Unreachable("S3 does not answer")
+        return etag
+
+    scene.edge.bucket.create = stored_and_lost  # type: ignore[method-assign]
+    assert scene.submit().state is State.SUBMITTED
+    assert (len(scene.posts), scene.stored().job_id, scene.stored().submissions) == (1, "job-1", 1)
+    assert scene.clock.slept == [15]
+
+
 def test_job_id_is_not_lost_with_its_claim(scene: Scene) -> None:
     puts = iter([None, (403, "AccessDenied")])
     scene.s3.refuse = lambda method, key: next(puts) if method == "PUT" else None
