@@ -14,7 +14,9 @@ from bucketscribe_contract.failures import WarningText as WarningText
 from bucketscribe_contract.failures import WireModel as WireModel
 from bucketscribe_contract.job_input import Clip as Clip
 from bucketscribe_contract.job_input import JobInput as JobInput
+from bucketscribe_contract.job_input import JobOptions as JobOptions
 from bucketscribe_contract.job_input import PresignedUrl as PresignedUrl
+from bucketscribe_contract.job_input import ResultHeader as ResultHeader
 from bucketscribe_contract.runpod import ExecutionPolicy as ExecutionPolicy
 from bucketscribe_contract.runpod import JobState as JobState
 from bucketscribe_contract.runpod import JobStatus as JobStatus

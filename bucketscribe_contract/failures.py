@@ -16,19 +16,25 @@ from pydantic import BaseModel, ConfigDict, Field
 class WireModel(BaseModel):
     """A frozen value that crosses the wire.
 
-    Unknown fields are refused by name, numbers are finite, and validation errors never
+    A reader ignores fields that it does not know, numbers are finite, and validation errors never
     repeat the input: it may hold a presigned URL.
     """
 
     model_config = ConfigDict(
         frozen=True,
-        extra="forbid",
+        extra="ignore",
         allow_inf_nan=False,
         hide_input_in_errors=True,
         validate_by_name=True,
         validate_by_alias=True,
         serialize_by_alias=True,
     )
+
+
+class RequestModel(WireModel):
+    """What is asked for: a field that nobody knows is refused by name, not left undone."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class Stage(StrEnum):
@@ -55,6 +61,7 @@ class FailureCode(StrEnum):
     AUDIO_FORBIDDEN = "AUDIO_FORBIDDEN"
     AUDIO_NOT_FOUND = "AUDIO_NOT_FOUND"
     STORAGE_UNAVAILABLE = "STORAGE_UNAVAILABLE"
+    RESULT_EXISTS = "RESULT_EXISTS"
     AUDIO_TRUNCATED = "AUDIO_TRUNCATED"
     AUDIO_TOO_LARGE = "AUDIO_TOO_LARGE"
     AUDIO_TOO_LONG = "AUDIO_TOO_LONG"
@@ -66,9 +73,10 @@ class FailureCode(StrEnum):
 
 
 class Action(StrEnum):
-    """What the edge client does about a failure."""
+    """What the edge client does about a failure; `HOLD`: it is the deployment's fault."""
 
     REPORT = "report"
+    HOLD = "hold"
     SKIP = "skip"
     SIGN_AGAIN = "sign_again"
     SIGN_LONGER = "sign_longer"
@@ -79,23 +87,24 @@ class Action(StrEnum):
     @property
     def is_retry(self) -> bool:
         """Whether another job can help."""
-        return self not in (Action.REPORT, Action.SKIP)
+        return self not in (Action.REPORT, Action.HOLD, Action.SKIP)
 
 
 FAILURES: dict[FailureCode, Action] = {
     FailureCode.INVALID_INPUT: Action.REPORT,
-    FailureCode.URL_NOT_ALLOWED: Action.REPORT,
+    FailureCode.URL_NOT_ALLOWED: Action.HOLD,
     FailureCode.AUDIO_URL_EXPIRED: Action.SIGN_AGAIN,
     FailureCode.RESULT_URL_EXPIRES_TOO_SOON: Action.SIGN_LONGER,
-    FailureCode.AUDIO_FORBIDDEN: Action.REPORT,
+    FailureCode.AUDIO_FORBIDDEN: Action.HOLD,
     FailureCode.AUDIO_NOT_FOUND: Action.SKIP,
     FailureCode.STORAGE_UNAVAILABLE: Action.BACK_OFF,
+    FailureCode.RESULT_EXISTS: Action.SUBMIT_AGAIN_ONCE,
     FailureCode.AUDIO_TRUNCATED: Action.SUBMIT_AGAIN_ONCE,
     FailureCode.AUDIO_TOO_LARGE: Action.REPORT,
     FailureCode.AUDIO_TOO_LONG: Action.REPORT,
     FailureCode.AUDIO_UNREADABLE: Action.REPORT,
     FailureCode.OUT_OF_MEMORY: Action.SUBMIT_AGAIN,
-    FailureCode.MODEL_UNAVAILABLE: Action.REPORT,
+    FailureCode.MODEL_UNAVAILABLE: Action.HOLD,
     FailureCode.CANCELLED: Action.REPORT,
     FailureCode.INTERNAL: Action.SUBMIT_AGAIN_ONCE,
 }

@@ -6,7 +6,7 @@ carries the string that was signed, untouched, and shows its query to nobody who
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from bucketscribe_contract.failures import WireModel
+from bucketscribe_contract.failures import RequestModel
 
 _REVEAL = "reveal_urls"
 
@@ -90,7 +90,7 @@ def _serialize_url(url: PresignedUrl, info: SerializationInfo) -> str:
     return url.reveal() if (info.context or {}).get(_REVEAL) else url.masked
 
 
-class Clip(WireModel):
+class Clip(RequestModel):
     """A part of the recording, in seconds from its start."""
 
     start_s: float = Field(ge=0)
@@ -104,9 +104,55 @@ class Clip(WireModel):
 
 
 _Hint = Annotated[int, Field(ge=1, le=100)]
+ResultHeader = Literal[
+    "Content-Type",
+    "If-None-Match",
+    "If-Match",
+    "x-amz-server-side-encryption",
+    "x-amz-server-side-encryption-aws-kms-key-id",
+    "x-amz-server-side-encryption-bucket-key-enabled",
+    "x-amz-acl",
+    "x-amz-tagging",
+    "x-amz-storage-class",
+    "x-amz-request-payer",
+]
+_HeaderValue = Annotated[str, Field(pattern=r"^[!-~]([ -~]{0,2046}[!-~])?$")]
 
 
-class JobInput(WireModel):
+class JobOptions(RequestModel):
+    """What is wished for, whichever recording it is."""
+
+    language: Annotated[str, Field(pattern=r"^[a-z]{2}$")] | None = Field(
+        None, description="ISO 639-1; null: detected from the speech."
+    )
+    diarize: bool = Field(True, description="Whether to say who spoke.")
+    num_speakers: _Hint | None = None
+    min_speakers: _Hint | None = None
+    max_speakers: _Hint | None = None
+    initial_prompt: Annotated[str, Field(max_length=4000)] | None = Field(
+        None, description="Context given to Whisper."
+    )
+    hotwords: Annotated[str, Field(max_length=4000)] | None = Field(
+        None, description="Words Whisper should favour."
+    )
+    clip: Clip | None = Field(None, description="Only this part of the recording.")
+    strict: bool = Field(
+        False, description="Fail where alignment or diarization fails, instead of a warning."
+    )
+
+    @model_validator(mode="after")
+    def _speaker_hints_agree(self) -> Self:
+        low, exact, high = self.min_speakers, self.num_speakers, self.max_speakers
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"min_speakers ({low}) must not exceed max_speakers ({high})")
+        if exact is not None and not (low or exact) <= exact <= (high or exact):
+            raise ValueError(
+                f"num_speakers ({exact}) must lie between min_speakers and max_speakers"
+            )
+        return self
+
+
+class JobInput(JobOptions):
     """One recording to transcribe, and where the transcript goes.
 
     Exactly one of ``audio_url`` and ``audio_base64`` is given. Without ``result_url`` the
@@ -119,24 +165,13 @@ class JobInput(WireModel):
         description="A small recording inline; the whole request is at most 10 MB.",
         repr=False,
     )
-    result_url: PresignedUrl | None = Field(
-        None, description="Presigned PUT, signed with Content-Type application/json."
+    result_url: PresignedUrl | None = Field(None, description="Presigned PUT of the transcript.")
+    result_headers: dict[ResultHeader, _HeaderValue] = Field(
+        {"Content-Type": "application/json"},
+        description="The headers that it was signed with: exactly these are sent.",
     )
     progress_url: PresignedUrl | None = Field(
-        None, description="Presigned PUT for a small progress file."
-    )
-    language: Annotated[str, Field(pattern=r"^[a-z]{2}$")] | None = Field(
-        None, description="ISO 639-1; null: detected from the speech."
-    )
-    diarize: bool = Field(True, description="Whether to say who spoke.")
-    num_speakers: _Hint | None = None
-    min_speakers: _Hint | None = None
-    max_speakers: _Hint | None = None
-    initial_prompt: str | None = Field(None, description="Context given to Whisper.")
-    hotwords: str | None = Field(None, description="Words Whisper should favour.")
-    clip: Clip | None = Field(None, description="Only this part of the recording.")
-    strict: bool = Field(
-        False, description="Fail where alignment or diarization fails, instead of a warning."
+        None, description="Presigned PUT of a small progress file, signed without `If-…`."
     )
     request_id: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
         None, description="The edge's idempotency key; echoed."
@@ -149,17 +184,6 @@ class JobInput(WireModel):
             raise ValueError(
                 "give exactly one of audio_url and audio_base64; got "
                 + (" and ".join(given) or "neither")
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _speaker_hints_agree(self) -> Self:
-        low, exact, high = self.min_speakers, self.num_speakers, self.max_speakers
-        if low is not None and high is not None and low > high:
-            raise ValueError(f"min_speakers ({low}) must not exceed max_speakers ({high})")
-        if exact is not None and not (low or exact) <= exact <= (high or exact):
-            raise ValueError(
-                f"num_speakers ({exact}) must lie between min_speakers and max_speakers"
             )
         return self
 

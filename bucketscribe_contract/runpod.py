@@ -5,13 +5,20 @@ Names and limits are RunPod's (docs.runpod.io, serverless/endpoints); times are 
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import (
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
-from bucketscribe_contract.failures import Stage, WireModel
+from bucketscribe_contract.failures import RequestModel, Stage, WireModel
 from bucketscribe_contract.job_input import JobInput
 
 
@@ -44,7 +51,7 @@ class JobState(StrEnum):
         return self not in (JobState.IN_QUEUE, JobState.IN_PROGRESS, JobState.RUNNING)
 
 
-class ExecutionPolicy(WireModel):
+class ExecutionPolicy(RequestModel):
     """How long RunPod lets a job run, and live.
 
     ``ttl`` counts from submission and kills running jobs too, so it covers queue and run.
@@ -61,7 +68,7 @@ class ExecutionPolicy(WireModel):
         return self
 
 
-class RunRequest(WireModel):
+class RunRequest(RequestModel):
     """The body of ``POST /run``."""
 
     input: JobInput
@@ -79,12 +86,37 @@ class RunRequest(WireModel):
 
 
 class JobStatus(WireModel):
-    """What ``/run`` and ``/status`` answer. Fields that RunPod adds are ignored."""
+    """What ``/run`` and ``/status`` answer."""
 
-    model_config = ConfigDict(extra="ignore")
-
-    id: str
+    id: str = Field(min_length=1)
     status: JobState
     output: Any = Field(None, repr=False)
     error: str | None = None
-    execution_time_ms: int | None = Field(None, alias="executionTime")
+    execution_time_ms: int | None = Field(None, alias="executionTime", ge=0)
+
+    @field_validator("error", mode="before")
+    @classmethod
+    def _error_is_text(cls, error: Any) -> Any:
+        """Take an error that is an object as its JSON: a job that failed stays failed."""
+        return error if error is None or isinstance(error, str) else json.dumps(error)
+
+    @field_validator("execution_time_ms", mode="wrap")
+    @classmethod
+    def _only_informs(cls, value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+        """Take what only informs as unknown if it cannot be read."""
+        try:
+            return read(value)
+        except ValidationError:
+            return None
+
+    @property
+    def request_id(self) -> str | None:
+        """Which submission the worker's answer is of, if it says so."""
+        return self.output.get("request_id") if isinstance(self.output, dict) else None
+
+    @property
+    def error_text(self) -> str:
+        """What went wrong: RunPod carries it beside the output, or in it."""
+        told = self.output.get("error") if isinstance(self.output, dict) else None
+        text = told if self.error is None else self.error
+        return text if isinstance(text, str) else ""

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from bucketscribe_contract.failures import JobFailure, Stage, WarningText, WireModel
 
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Seconds = Annotated[float, Field(ge=0)]
 AUDIO_ETAG_PATTERN = r"^[\x21-\x7e]{1,64}$"
 AudioETag = Annotated[str, Field(pattern=AUDIO_ETAG_PATTERN)]
@@ -23,7 +24,7 @@ class StoredResult(WireModel):
     """The object that was PUT."""
 
     bytes: int = Field(ge=0)
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Sha256
 
 
 class JobSummary(WireModel):
@@ -56,6 +57,7 @@ class TranscriptForm(StrEnum):
 class UploadFailed(WireModel):
     """The GPU work is done, S3 did not take it: the edge writes it with its own keys.
 
+    With ``RESULT_EXISTS`` S3 has one: it is this one if its SHA-256 is ``sent_sha256``.
     The reason travels as ``failure``: RunPod takes a key named ``error`` out of what a handler
     returns and marks the job FAILED (runpod 1.12.0, ``rp_job.run_job``).
     """
@@ -65,4 +67,5 @@ class UploadFailed(WireModel):
     transcript_gzip_base64: str = Field(repr=False)
     form: TranscriptForm = TranscriptForm.COMPLETE
     result: StoredResult = Field(description="Of the transcript before compression.")
+    sent_sha256: Sha256 | None = Field(None, description="Of the whole transcript, as it was PUT.")
     request_id: str | None = None

@@ -1,8 +1,9 @@
 """Serve the queue over HTTP, to clients (/run, /status …) and to the SDK's worker loop.
 
 `QueueApi.app` has both sides under `/v2/{endpoint}`. Clients get 401 without the key, 429 over a
-rate limit, 413 and 400 for bodies that RunPod refuses, and webhooks when jobs end. Workers are
-trusted: the SDK may send a key of its own. After runpod 1.12.0: `rp_job`, `rp_http`, `rp_ping`.
+rate limit or a full queue, 413 and 400 for bodies that RunPod refuses, a web page where its proxy
+fails (`QueueApi.proxy`), and webhooks when jobs end. Workers are trusted: the SDK may send a key of
+its own. After runpod 1.12.0: `rp_job`, `rp_http`, `rp_ping`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from bucketscribe_contract import ExecutionPolicy
@@ -32,6 +33,7 @@ from devstack.queue import (
     JobQueue,
     NotRetryable,
     QueueConfig,
+    QueueFull,
     Submission,
 )
 
@@ -41,6 +43,8 @@ HURRIED_POLL_S = 0.5
 TICK_S = 0.1
 WEBHOOK_TRIES = 3
 WEBHOOK_TIMEOUT_S = 5.0
+MIN_WAIT_MS, MAX_WAIT_MS = 1000, 300_000
+PAGE = "<!DOCTYPE html>\n<html><head><title>api.runpod.ai | {status}</title></head></html>\n"
 
 
 class Changes:
@@ -158,12 +162,31 @@ class RateLimits:
         return recent
 
 
+class Proxy:
+    """RunPod's proxy in front of the queue, as long as it fails.
+
+    Attributes:
+        status: What it answers, with a web page; None: it works. Of a request that it gives up as
+            taking too long (524), the queue has heard.
+    """
+
+    status: int | None = None
+
+    async def answer(self, request: Request, handler: Handler) -> Response:
+        """Answer a request, in the queue's place if the proxy fails."""
+        status = self.status
+        if status in (None, 524):
+            answer = await handler(request)
+        return answer if status is None else HTMLResponse(PAGE.format(status=status), status)
+
+
 class QueueApi:
     """HTTP in front of one queue, which it calls in the app's event loop only."""
 
     def __init__(self, queue: JobQueue, api_key: str, clock: Callable[[], float]) -> None:
         self._queue = queue
-        self._expected = f"Bearer {api_key}".encode()
+        self._expected = api_key.encode()
+        self.proxy = Proxy()
         self.changes = Changes()
         self.rate_limits = RateLimits(queue.config, clock)
 
@@ -187,6 +210,7 @@ class QueueApi:
                 HTTPException: lambda _, exc: _error(exc.status_code, exc.detail),
                 JobNotFound: lambda _, exc: _error(404, "job not found"),
                 NotRetryable: lambda _, exc: _error(400, str(exc)),
+                QueueFull: lambda *_: _error(429, "too many jobs in the queue"),
             },
             lifespan=lifespan,
         )
@@ -198,6 +222,7 @@ class QueueApi:
             self._guarded("/runsync", self._runsync, "POST"),
             self._guarded("/status/{job_id}", self._status),
             self._guarded("/status-sync/{job_id}", self._status_sync),
+            self._guarded("/stream/{job_id}", self._streamed),
             self._guarded("/cancel/{job_id}", self._cancel, "POST"),
             self._guarded("/retry/{job_id}", self._retry, "POST"),
             self._guarded("/purge-queue", self._purge, "POST"),
@@ -219,11 +244,11 @@ class QueueApi:
         """Return a route that wants the key and keeps the rate limits."""
 
         async def guarded(request: Request) -> Response:
-            given = request.headers.get("Authorization", "").encode()
+            given = request.headers.get("Authorization", "").removeprefix("Bearer ").encode()
             if not secrets.compare_digest(given, self._expected):
                 raise HTTPException(401, "Unauthorized: send the API key")
             with self.rate_limits.admit(path.split("/")[1], request.client):
-                return await handler(request)
+                return await self.proxy.answer(request, handler)
 
         return Route(path, guarded, methods=[verb])
 
@@ -246,8 +271,18 @@ class QueueApi:
         """Show a job when it ended, or after a while."""
         job = self._queue.find(job_id)
         wait_s = self._queue.config.sync_wait_s
+        with suppress(KeyError, ValueError):
+            wait_s = min(MAX_WAIT_MS, max(MIN_WAIT_MS, int(request.query_params["wait"]))) / 1000
         await self.changes.poll(request, lambda: job.state.is_final, wait_s)
         return JSONResponse(self._queue.find(job_id).to_wire())
+
+    async def _streamed(self, request: Request) -> Response:
+        """Hand over the parts of a generator's output that have come, each once."""
+        job = self._queue.find(request.path_params["job_id"])
+        wait_s = self._queue.config.take_poll_s
+        await self.changes.poll(request, lambda: job.stream or job.state.is_final, wait_s)
+        parts, job.stream = [{"output": part} for part in job.stream], []
+        return JSONResponse({"id": job.job_id, "status": job.state.value, "stream": parts})
 
     async def _cancel(self, request: Request) -> Response:
         return _show_state(self._queue.cancel(request.path_params["job_id"]))
@@ -305,10 +340,10 @@ class QueueApi:
         return Response()
 
     async def _stream(self, request: Request) -> Response:
-        """Take a part of a generator's output; it shows as progress."""
+        """Take a part of a generator's output."""
         body = await read_json(request, self._queue.config.max_result_bytes)
         worker_id, job_id = request.path_params["worker_id"], request.path_params["job_id"]
-        self._queue.progress(worker_id, job_id, body.get("output"))
+        self._queue.stream(worker_id, job_id, body.get("output"))
         return Response()
 
     async def _ping(self, request: Request) -> Response:

@@ -43,7 +43,10 @@ class QueueConfig:
         worker_silence_s: A worker that did not ping for so long has lost its jobs.
         take_poll_s: How long ``job-take`` and ``job-stop`` are held open. The SDK gives up
             after 90 s, and a worker told to stop waits for the open one to end.
-        sync_wait_s: How long ``/runsync`` and ``/status-sync`` are held open.
+        sync_wait_s: How long ``/runsync`` and ``/status-sync`` are held open, unless ``?wait=``
+            says how many milliseconds.
+        max_queued: So many jobs wait always; beyond it, only 500 for each of ``max_workers``.
+        max_redispatches: So often a job whose worker was lost is queued again; then it FAILED.
         webhook_interval_s: Time between two tries of a webhook that did not answer 200.
         rate_window_s: The window of the rates.
         rates: By the first word of the path; beyond it clients get 429. RunPod names no limit
@@ -58,6 +61,9 @@ class QueueConfig:
     worker_silence_s: float = 10.0
     take_poll_s: float = 5.0
     sync_wait_s: float = 90.0
+    max_queued: int = 50
+    max_workers: int = 3
+    max_redispatches: int = 1
     webhook_interval_s: float = 10.0
     rate_window_s: float = 10.0
     rates: Mapping[str, RateLimit] = field(
@@ -85,15 +91,18 @@ class Job:
     """One job. Times are seconds of the queue's clock.
 
         IN_QUEUE ──take──► IN_PROGRESS ──finish──► COMPLETED | FAILED
-           ▲  ▲                │  │ └─executionTimeout─► TIMED_OUT ─┐
-           │  └─worker silent──┘  └─cancel─► CANCELLED              │
-           └──────────────────── retry (FAILED, TIMED_OUT) ─────────┘
+         │ ▲  ▲                │  │ └─executionTimeout─► FAILED ──┐
+         │ │  └─worker lost────┘  └─cancel─► CANCELLED            │
+         │ └──────────────────── retry (FAILED, TIMED_OUT) ───────┤
+         └─ttl─► TIMED_OUT ───────────────────────────────────────┘
 
-    It is gone once its `ttl` has passed, waiting or running, or its retention after it ended.
+    A worker is lost once; the second time the job FAILED. A running job is gone once its `ttl` has
+    passed, an ended one after its retention.
 
     Attributes:
         output: Progress while the job runs, its result afterwards.
-        retries: How often the job went back to the queue.
+        retries: How often the job went back to the queue because its worker was lost.
+        stream: Parts of its output that no client has fetched.
     """
 
     job_id: str
@@ -106,6 +115,7 @@ class Job:
     output: Any = field(default=None, repr=False)
     error: str | None = field(default=None, repr=False)
     retries: int = 0
+    stream: list[Any] = field(default_factory=list, repr=False)
 
     def to_wire(self) -> dict[str, Any]:
         """Return what `/status` answers; fields without a value are left out."""
@@ -134,6 +144,10 @@ class NotRetryable(ValueError):
     """Only jobs that FAILED or TIMED_OUT can be retried."""
 
 
+class QueueFull(Exception):
+    """So many jobs wait that RunPod takes no more."""
+
+
 class JobQueue:
     """All jobs of one endpoint, and their workers."""
 
@@ -153,7 +167,10 @@ class JobQueue:
         self._next_due_s = inf
 
     def submit(self, submission: Submission) -> Job:
-        """Queue a job and return it."""
+        """Queue a job and return it, or raise `QueueFull`."""
+        limits = self.config
+        if len(self._waiting) >= max(limits.max_queued, 500 * limits.max_workers):
+            raise QueueFull
         job_id = f"sync-{uuid.uuid4()}" if submission.is_sync else f"{uuid.uuid4()}-u1"
         job = Job(job_id, submission, self._clock())
         self._jobs[job_id] = job
@@ -184,6 +201,7 @@ class JobQueue:
             raise NotRetryable(f"{job.state.value} jobs cannot be retried")
         job.submitted_s = self._clock()
         self._queue_again(job, EventKind.RETRIED)
+        job.retries = 0
         return job
 
     def purge(self) -> int:
@@ -210,7 +228,12 @@ class JobQueue:
                 "inQueue": len(self._waiting),
                 "retried": self._requeues,
             },
-            "workers": {"idle": len(alive - busy), "running": len(alive & busy)},
+            "workers": {
+                **dict.fromkeys(("initializing", "throttled", "unhealthy"), 0),
+                "idle": len(alive - busy),
+                "ready": len(alive - busy),
+                "running": len(alive & busy),
+            },
         }
 
     def ping(self, worker_id: str) -> None:
@@ -245,6 +268,13 @@ class JobQueue:
         job.output = value
         self.events.append(EventKind.PROGRESS, job_id, worker_id)
         return True
+
+    def stream(self, worker_id: str, job_id: str, part: Any) -> bool:
+        """Take a part of a generator's output, which shows as progress; False if too late."""
+        is_held = self.progress(worker_id, job_id, part)
+        if is_held:
+            self._jobs[job_id].stream.append(part)
+        return is_held
 
     def finish(self, worker_id: str, job_id: str, output: Any = None, error: Any = None) -> bool:
         """End the job: FAILED with an error, else COMPLETED; False if the worker lost it."""
@@ -284,12 +314,19 @@ class JobQueue:
                 self._watch(job)
 
     def _time_out(self, job: Job, kind: EventKind) -> None:
+        if kind is EventKind.EXPIRED and job.state is JobState.IN_QUEUE:
+            self._leave(job)
+            self._finish(job, JobState.TIMED_OUT)
+            return
         if kind in (EventKind.EXPIRED, EventKind.FORGOTTEN):
             self._drop(job, kind)
             return
         self._leave(job)
         if kind is EventKind.TIMED_OUT:
-            self._finish(job, JobState.TIMED_OUT, error="executionTimeout exceeded")
+            self._finish(job, JobState.FAILED, error="executionTimeout exceeded")
+        elif job.retries >= self.config.max_redispatches:
+            text = f"job timed out after {job.retries} retries"
+            self._finish(job, JobState.FAILED, error=text)
         else:
             self._queue_again(job, kind, first=True)
 

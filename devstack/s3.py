@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 REGION = "us-east-1"
 READY_TIMEOUT_S = 60.0
 START_ATTEMPTS = 3
+SSE_KEY = "00" * 32
+"""Of the server: what is to be encrypted (AES256) is readable for the next server, too."""
 SOCKETS = Path("/tmp")  # noqa: S108 -- SeaweedFS puts them there
 LISTENERS = ("master", "volume", "filer", "s3")
 
@@ -126,7 +128,7 @@ class S3Server:
         for path in self._sockets():
             self._guard.watch_path(path)
         command = [_find_weed(), "-logtostderr", "server", *self._options(config)]
-        env = clean_environment(self._state)
+        env = clean_environment(self._state) | {"WEED_S3_SSE_KEY": SSE_KEY}
         return ChildProcess(command, env, self._state, self._log, self._guard)
 
     def _options(self, config: Path) -> list[str]:

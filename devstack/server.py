@@ -34,7 +34,7 @@ class QueueServer:
         queue = JobQueue(config, clock)
         self.events = queue.events
         api = QueueApi(queue, api_key, clock)
-        self.rate_limits, self._changes = api.rate_limits, api.changes
+        self.rate_limits, self._changes, self.proxy = api.rate_limits, api.changes, api.proxy
         self._app = api.app(endpoint_id)
         self._server: uvicorn.Server
         self._thread: threading.Thread

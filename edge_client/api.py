@@ -9,25 +9,29 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 
-from edge_client.errors import ClaimConflict, TranscriptInvalid, WaitTimedOut
+from edge_client.errors import ClaimConflict, EdgeError, TranscriptInvalid, WaitTimedOut
 from edge_client.jobs import claim as claims
-from edge_client.jobs import submit as submission
 from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.callback_url import checked
-from edge_client.jobs.claim import Claim, Wanted
+from edge_client.jobs.claim import Claim, StoredClaim, Wanted
 from edge_client.jobs.outcome import Outcome
-from edge_client.jobs.poll import LogView, View
-from edge_client.jobs.reconcile import End, Reconciler
-from edge_client.jobs.submit import Submission, check_job_options
+from edge_client.jobs.poll import NotesView, View, log_view, why_jobs_wait
+from edge_client.jobs.reconcile import Done, Reconciler
+from edge_client.jobs.retry_policy import Result
+from edge_client.jobs.submit import Order, check_job_options
 from edge_client.jobs.transcript import Document
 from edge_client.services.edge import Edge
 from edge_client.services.presign import SignedUrls, check_expiry, sign_urls
 from edge_client.session import Session
 
 log = logging.getLogger(__name__)
+EXPLAIN_S = 120.0
+"""After so long in the queue a job's waiting is explained."""
 
 
 def sign(edge: Edge, session: Session | str, expires_s: int | None = None) -> SignedUrls:
@@ -46,6 +50,35 @@ def sign(edge: Edge, session: Session | str, expires_s: int | None = None) -> Si
     return sign_urls(edge.connection, edge.session(session), expires_s)
 
 
+class State(StrEnum):
+    """What `submit` found, or did."""
+
+    SUBMITTED = "submitted"
+    ALREADY_SUBMITTED = "already_submitted"
+    UNANSWERED = "unanswered"
+    ALREADY_DONE = "already_done"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A session that has its job, or needs none.
+
+    Attributes:
+        held: The claim of the job in flight; None if there is none.
+        done: With `State.ALREADY_DONE`.
+    """
+
+    state: State
+    session: Session
+    held: StoredClaim | None = None
+    done: Outcome | None = None
+
+    @property
+    def claim(self) -> Claim | None:
+        """What ``held`` says."""
+        return None if self.held is None else self.held.claim
+
+
 def submit(
     edge: Edge,
     session: Session | str,
@@ -53,7 +86,6 @@ def submit(
     webhook: str | None = None,
     force: bool = False,
     progress_file: bool = False,
-    follow: bool = False,
     say: Callable[[str], None] = log.info,
     **options: Any,
 ) -> Submission:
@@ -66,7 +98,7 @@ def submit(
         edge = Edge.load()  # .env and the environment, as the commands
         submitted = submit(edge, "users/u1/audio/sessions/s1", language="en", num_speakers=2)
         end = wait(edge, submitted, timeout_s=7200)
-        if end.outcome.delivered is not None:
+        if end.outcome.transcript is not None:
             for line in read_transcript(edge, end.session).lines:
                 print(f"{line.start_s:.1f} {line.speaker}: {line.text}")
 
@@ -76,29 +108,50 @@ def submit(
         webhook: https URL that RunPod posts the ended job to.
         force: Submit although the session is done or its job is in flight, which is cancelled.
         progress_file: The worker writes its progress into ``transcription.progress.json``, too.
-        follow: `wait` comes next: leave a job that ended, and whose end nobody has seen, to it.
         say: Told what is worth knowing, one line at a time.
-        **options: Fields of the contract's `JobInput`, such as ``language`` or ``num_speakers``.
+        **options: Fields of the contract's `JobOptions`, such as ``language``.
 
     Raises:
         BadUsage: An option or the webhook cannot be.
         AudioNotFound: No recording, or an empty one.
-        ClaimConflict: Another edge box was faster, or the claim forbids it.
-        AnswerLost: The job may be in flight: `wait` finds out, and goes on.
+        ClaimConflict: The claim forbids it.
     """
-    wanted = Wanted(wishes=check_job_options(options), webhook=webhook, progress_file=progress_file)
+    wishes = check_job_options(options)
+    wanted = Wanted(options=wishes, webhook=webhook, progress_file=progress_file)
     if webhook is not None:
         checked(webhook, edge.settings.runpod_url)
-    return submission.submit(edge, edge.session(session), wanted, say, force=force, follow=follow)
+    which, view = edge.session(session), NotesView(say)
+    held = claims.read(edge.bucket, which)
+    if held is not None and held.claim is None and not (force or held.is_copy):
+        raise ClaimConflict(f"{which.claim_key} is no claim of this client: --force replaces it")
+    order = Order(wanted, held, may_be_done=True, force=force)
+    claim = None if force else order.claim
+    if held is not None and claim is not None and claim.is_open(edge.clock.now()):
+        there = _in_flight(edge, which, Reconciler(edge, which, view, held))
+        if isinstance(there, Submission):
+            return there
+        say(f"job {claim.job_id} ended: {there.outcome.text}; submitting again")
+        order = replace(order, held=claims.read(edge.bucket, which), ended=there.outcome.code)
+    elif claim is not None and claim.ended not in (None, claims.DONE):
+        say(f"job {claim.job_id} ended: {claim.ended}; submitting again")
+    made = _in_flight(edge, which, Reconciler(edge, which, view, order))
+    if isinstance(made, Submission):
+        return made
+    return Submission(State.ALREADY_DONE, which, done=made.outcome)
 
 
-@dataclass(frozen=True)
-class SessionEnd:
-    """How a session ended, and the claim of the submission that came to it, if there is one."""
-
-    session: Session
-    outcome: Outcome
-    claim: Claim | None
+def _in_flight(edge: Edge, which: Session, reconciler: Reconciler) -> Submission | Done:
+    """Go on until a job is in flight, or until there is an end without a transcript."""
+    while not isinstance(seen := reconciler.step(), Done):
+        is_settled = not reconciler.plans_submission and not reconciler.is_waiting
+        if reconciler.claim is not None and is_settled:
+            state = State.SUBMITTED if reconciler.posted else State.ALREADY_SUBMITTED
+            state = State.UNANSWERED if reconciler.claim.job_id is None else state
+            return Submission(state, which, reconciler.held)
+        edge.clock.sleep(seen.seconds)
+    if seen.outcome.transcript is not None or seen.outcome.result is Result.UNPROVEN:
+        return Submission(State.ALREADY_DONE, which, done=seen.outcome)
+    return seen
 
 
 def wait(
@@ -107,7 +160,7 @@ def wait(
     *,
     timeout_s: float | None = None,
     view: View | None = None,
-) -> SessionEnd:
+) -> Done:
     """Wait until a session has its transcript, or has failed for good.
 
     Any edge box may go on with what another one began: a job that ends in a way that can be
@@ -125,20 +178,11 @@ def wait(
         EdgeError: A service does not answer, or refuses.
     """
     which = session.session if isinstance(session, Submission) else edge.session(session)
-    claim = session.claim if isinstance(session, Submission) else None
-    claim = claim or claims.current(edge.bucket, which)
-    if claim is None or not claim.is_alive(edge.clock.now()):
-        audio = edge.bucket.head(which.audio_key)
-        found = transcripts.find_done(edge.bucket, which, audio, claim)
-        if found is not None:
-            return SessionEnd(which, Outcome.stored(found), claim)
-    if claim is None:
-        raise ClaimConflict(
-            f"nothing was submitted for {which}: `edge-client submit {which.quoted} --wait`"
-        )
-    reconciler = Reconciler(edge, which, claim, view or LogView(log, which))
+    held = session.held if isinstance(session, Submission) else None
+    view, told = view or log_view(log, which), False
+    reconciler = Reconciler(edge, which, view, held)
     ends_at = math.inf if timeout_s is None else edge.clock.monotonic() + timeout_s
-    while not isinstance(seen := reconciler.step(), End):
+    while not isinstance(seen := reconciler.step(), Done):
         left_s = ends_at - edge.clock.monotonic()
         if left_s <= 0:
             state = "no job is in flight" if reconciler.plans_submission else "its job goes on"
@@ -146,8 +190,14 @@ def wait(
                 f"no transcript after {timeout_s:.0f} s, {state}; "
                 f"`edge-client wait {which.quoted}` resumes"
             )
-        edge.clock.sleep(min(seen, left_s))
-    return SessionEnd(which, seen.outcome, seen.claim)
+        since_s = reconciler.queued_since_s
+        if not told and since_s is not None and edge.clock.monotonic() - since_s > EXPLAIN_S:
+            told = True
+            with suppress(EdgeError):
+                why = why_jobs_wait(edge.api.health()) or "all workers are at work"
+                view.note(f"the job waits: {why}")
+        edge.clock.sleep(min(seen.seconds, left_s))
+    return seen
 
 
 def read_transcript(edge: Edge, session: Session | str) -> Document:
@@ -162,7 +212,7 @@ def read_transcript(edge: Edge, session: Session | str) -> Document:
         raise TranscriptInvalid(
             f"no transcript of {which} yet: `edge-client submit {which.quoted} --wait`"
         )
-    return transcripts.parse(found[0])
+    return transcripts.parse(found[0], which.result_key)
 
 
-__all__ = ["Edge", "Session", "SessionEnd", "read_transcript", "sign", "submit", "wait"]
+__all__ = ["Edge", "Session", "Done", "read_transcript", "sign", "submit", "wait"]

@@ -79,6 +79,9 @@ def job_options(command: F) -> F:
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run at most N sessions.")
 @click.option("--stale/--no-stale", default=True, help="Run those whose recording is newer, too.")
 @click.option("--force", is_flag=True, help="Run sessions that are done or in flight, too.")
+@click.option("--changed", is_flag=True, help="Run those whose recording has another ETag, too.")
+@click.option("--verify", is_flag=True, help="Read every transcript, and run those that are bad.")
+@click.option("--watch", is_flag=True, help="Go on for ever with what is recorded meanwhile.")
 @click.option("--dry-run", is_flag=True, help="Show what would run; submit and write nothing.")
 @click.option(
     "--max-in-flight",
@@ -87,6 +90,19 @@ def job_options(command: F) -> F:
     show_default=True,
     metavar="N",
     help="Jobs of this edge box that wait or run at once.",
+)
+@click.option(
+    "--max-gpu-seconds",
+    "max_gpu_s",
+    type=click.FloatRange(min=0),
+    metavar="S",
+    help="Submit no more before this is exceeded; what is in flight counts as expected.",
+)
+@click.option(
+    "--max-cost",
+    type=click.FloatRange(min=0),
+    metavar="X",
+    help="The same in money, where RUNPOD_PRICE_PER_SECOND is set.",
 )
 @click.option(
     "--report",
@@ -247,10 +263,9 @@ def submit(
 ) -> int:
     """Submit SESSION, unless it is done or its job is in flight.
 
-    A submission that RunPod refuses for the moment is tried again: RETRY_ATTEMPTS (3) times in
-    all, after RETRY_DELAY_SECONDS (30), then twice that, and so on. With --wait the same count
-    holds for jobs that fail in a way that another job can mend; the claim in S3 keeps it, so the
-    same command after a crash goes on where it stopped.
+    A service that does not answer is asked again for five minutes. With --wait a job that fails
+    in a way that another can mend is submitted again. In all a recording is submitted
+    RETRY_ATTEMPTS (3) times, whoever does it: its claim in S3 counts; --force starts anew.
     """
     if timeout_s is not None and not wait:
         raise click.UsageError("--timeout says how long to --wait: give both")

@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING, Any
 from bucketscribe_contract import JobStatus
 from edge_client import api, output
 from edge_client import doctor as doctor_
-from edge_client.errors import AnswerLost, ClaimConflict, Interrupted, SessionNotFound
+from edge_client.api import Submission
+from edge_client.errors import ClaimConflict, Interrupted, SessionNotFound
 from edge_client.jobs import claim as claims
+from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.claim import Claim
+from edge_client.jobs.done import UNPROVEN_WHY, Match, match
 from edge_client.jobs.poll import progress_of
 from edge_client.jobs.retry_policy import classify_status
-from edge_client.jobs.submit import State, Submission, ask, check_endpoint
-from edge_client.jobs.transcript import FORMATS, find_done
+from edge_client.jobs.submit import ask, check_endpoint
+from edge_client.jobs.transcript import FORMATS
 from edge_client.output import Facts
 from edge_client.services.edge import Edge
 from edge_client.services.presign import early_end
@@ -56,23 +59,19 @@ def submit(
 ) -> int:
     """Submit a session, and follow its job to the end if asked to; options as `api.submit` has."""
     edge = Edge.load(env_file)
-    try:
-        with _interruptible(session):
-            sub = api.submit(edge, session, follow=wait, say=printer.note, **options)
-    except AnswerLost as exc:
-        if not wait:
-            raise
-        printer.note(str(exc))
-        return _follow(edge, printer, edge.session(session), timeout_s)
+    with _interruptible(session):
+        sub = api.submit(edge, session, say=printer.note, **options)
     text = output.submission_as_text(sub)
     if wait and sub.claim is not None:
         if not printer.as_json:
             printer.note(text)
         return _follow(edge, printer, sub, timeout_s)
-    if sub.delivered is not None:
-        text += "\n" + output.delivered_as_text(edge.bucket.name, sub.session, sub.delivered)
+    delivered = None if sub.done is None else sub.done.transcript
+    if delivered is not None:
+        text += "\n" + output.delivered_as_text(edge.bucket.name, sub.session, delivered)
     printer.result(output.submission_as_facts(sub), text)
-    return 1 if sub.state is State.UNANSWERED else 0
+    is_well = sub.claim.job_id is not None if sub.claim is not None else delivered is not None
+    return 0 if is_well else 1
 
 
 def wait(env_file: Path | None, printer: Printer, session: str, timeout_s: float | None) -> int:
@@ -89,7 +88,7 @@ def _follow(
         end = api.wait(edge, what, timeout_s=timeout_s, view=view)
     facts = output.outcome_as_facts(session, end.claim, end.outcome)
     printer.result(facts, output.outcome_as_text(edge.bucket.name, session, end.outcome))
-    return 0 if end.outcome.delivered is not None else 1
+    return 0 if end.outcome.transcript is not None else 1
 
 
 @contextmanager
@@ -228,17 +227,27 @@ def _describe_job(status: JobStatus) -> tuple[Facts, str]:
 def _describe_session(edge: Edge, session: Session) -> tuple[Facts, str]:
     audio = edge.bucket.head(session.audio_key)
     claim = claims.current(edge.bucket, session)
-    done = find_done(edge.bucket, session, audio, claim)
+    found = match(audio, claim, transcripts.read(edge.bucket, session))
     job, job_text = _describe_claim(edge, session, claim)
     facts: Facts = {
         "session": session.prefix,
         "audio_bytes": audio.size_bytes if audio is not None else None,
-        "done": done is not None,
+        "done": found.is_done,
+        "transcript": found.value,
         **job,
     }
     audio_text = "no recording" if audio is None else f"{audio.size_bytes:,} bytes of recording"
-    done_text = "done" if done is not None else "no transcript of this recording yet"
-    return facts, f"{session}: {done_text}\n  {audio_text}\n  {job_text}"
+    told = _MATCHES[found]
+    return facts, f"{session}: {told}\n  {audio_text}\n  {job_text}"
+
+
+_MATCHES = {
+    Match.CURRENT: "done",
+    Match.REPLACED: "done; another program wrote its transcript",
+    Match.UNPROVEN: UNPROVEN_WHY,
+    Match.OUTDATED: "its transcript is of an earlier recording",
+    Match.ABSENT: "no transcript of this recording yet",
+}
 
 
 def _describe_claim(edge: Edge, session: Session, claim: Claim | None) -> tuple[Facts, str]:
@@ -249,7 +258,7 @@ def _describe_claim(edge: Edge, session: Session, claim: Claim | None) -> tuple[
         "submitted_at": claim.submitted_at.isoformat(),
         "submitted_by": claim.submitted_by,
         "expires_at": claim.expires_at.isoformat(),
-        "submission": len(claim.earlier) + 1,
+        "submission": claim.submissions,
         "ended": claim.ended,
     }
     if claim.ended is not None:

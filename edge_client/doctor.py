@@ -1,6 +1,6 @@
 """Checks keys, bucket, clock and endpoint, and prints the least IAM policy.
 
-Takes an `Edge`; returns `Check`s that name each fix, or the policy's document. Nothing is written.
+Takes an `Edge`; returns `Check`s that name each fix, or the policy's document. Writes `PROBE_KEY`.
 The policy allows ``s3:ListBucket``: without it a missing key answers 403, not 404. HEAD of the
 bucket has no prefix that a condition could narrow (github.com/ceph/ceph/pull/68577), so nothing
 here does it.
@@ -9,7 +9,8 @@ here does it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -19,11 +20,13 @@ import requests
 
 from edge_client.errors import EdgeError, NotConfigured, StorageRefused, Unreachable
 from edge_client.services.edge import Edge
-from edge_client.services.presign import sign_urls
+from edge_client.services.presign import only_over, sign
 from edge_client.session import USERS, Session
 from edge_client.settings import QUEUE, STORAGE
 
-PROBE = Session(user=".edge-client-doctor", name="probe")
+PROBE_KEY = ".edge-client-doctor.json"
+"""Outside of `USERS`: no listing meets it."""
+_BEHIND_BUCKET = ("list", "clock", "signature", "write")
 MAX_SKEW_S = 60.0
 """S3 refuses signatures 15 minutes off; a minute is already a clock that nobody looks after."""
 
@@ -42,7 +45,7 @@ def run_checks(edge: Edge) -> Iterator[Check]:
     yield _guarded("settings", lambda: _settings(edge))
     keys = _guarded("AWS keys", lambda: _keys(edge))
     yield keys
-    yield from _storage(edge) if keys.ok else _skipped("bucket", "list", "clock", "signature")
+    yield from _storage(edge) if keys.ok else _skipped("bucket", *_BEHIND_BUCKET)
     yield _guarded("endpoint", lambda: _endpoint(edge))
 
 
@@ -51,12 +54,13 @@ def _storage(edge: Edge) -> Iterator[Check]:
         headers = edge.bucket.describe(USERS)
     except EdgeError as exc:
         yield Check("bucket", False, str(exc))
-        yield from _skipped("list", "clock", "signature")
+        yield from _skipped(*_BEHIND_BUCKET)
         return
     yield _guarded("bucket", lambda: _bucket(edge, headers))
     yield _guarded("list", lambda: _listing(edge))
     yield _guarded("clock", lambda: _clock(edge.clock.now(), headers.get("date")))
     yield _guarded("signature", lambda: _signature(edge))
+    yield _guarded("write", lambda: _write(edge))
 
 
 def _guarded(name: str, check: Callable[[], str]) -> Check:
@@ -112,23 +116,45 @@ def _clock(now: datetime, date: str | None) -> str:
 
 
 def _signature(edge: Edge) -> str:
-    """Use a presigned GET of a key that is not there: 404 says that the signature is right."""
-    url = sign_urls(edge.connection, PROBE, 60).audio_url
-    try:
-        answer = requests.get(url.reveal(), timeout=(5, 30), allow_redirects=False)
-    except requests.RequestException as exc:
-        text = f"a presigned URL gets no answer ({type(exc).__name__})"
-        raise Unreachable(text) from None  # its own text holds the URL
-    found = re.search(r"<Code>([^<]*)</Code>", answer.text)
-    code = found[1] if found else ""
-    if answer.status_code == 404:
+    """Use a presigned GET: 404 says that the signature is right, too."""
+    status, code = _use_url(edge, "GET", {})
+    if status in (200, 404):
         return "presigned URLs are accepted"
     if code == "AccessDenied":
         return "presigned URLs are accepted (a missing key answers 403)"
     raise StorageRefused(
-        f"S3 answers {answer.status_code} {code} to a presigned URL: check AWS_REGION, "
+        f"S3 answers {status} {code} to a presigned URL: check AWS_REGION, "
         "AWS_SECRET_ACCESS_KEY and the clock"
     )
+
+
+def _write(edge: Edge) -> str:
+    """Write the probe, then PUT it as workers do: S3 must refuse what replaces anything unseen."""
+    etag, may_refuse = edge.bucket.write(PROBE_KEY, b"{}"), edge.settings.conditional_put
+    for over, wanted in ((None, 412), (etag, 200), (etag, 412)) if may_refuse else ((None, 200),):
+        headers = {**edge.connection.put_headers, **only_over(over, edge.settings)}
+        status, code = _use_url(edge, "PUT", headers)
+        if status != wanted:
+            raise StorageRefused(
+                f"S3 answers {status} {code}, not {wanted}, to a presigned PUT with "
+                f"{', '.join(headers)}: if it knows no conditions, set S3_CONDITIONAL_PUT=0, and "
+                "use one edge box alone: claims need them, too"
+            )
+    refuses = "and replace nothing unseen" if may_refuse else "a late job may replace a newer one"
+    return f"presigned PUTs are accepted, {refuses}"
+
+
+def _use_url(edge: Edge, method: str, headers: Mapping[str, str]) -> tuple[int, str]:
+    """GET the probe, or PUT another, by presigned URL; return the status, and S3's error code."""
+    url = sign(edge.connection, f"{method.lower()}_object", PROBE_KEY, 60, headers).reveal()
+    more: Any = {"headers": headers, "data": str(uuid.uuid4()) if method == "PUT" else None}
+    try:
+        answer = requests.request(method, url, timeout=(5, 30), allow_redirects=False, **more)
+    except requests.RequestException as exc:
+        text = f"a presigned URL gets no answer ({type(exc).__name__})"
+        raise Unreachable(text) from None  # its own text holds the URL
+    found = re.search(r"<Code>([^<]*)</Code>", answer.text)
+    return answer.status_code, found[1] if found else ""
 
 
 def _endpoint(edge: Edge) -> str:
@@ -162,6 +188,7 @@ def policy(bucket: str, region: str) -> dict[str, Any]:
             _allow(
                 "KeepTranscriptsAndClaims", ["s3:GetObject", "s3:PutObject"], transcript_and_claim
             ),
+            _allow("Probe", ["s3:GetObject", "s3:PutObject"], f"{arn}/{PROBE_KEY}"),
             _allow("WriteProgress", "s3:PutObject", f"{arn}/{_ANY.progress_key}"),
         ],
     }

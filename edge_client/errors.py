@@ -8,7 +8,10 @@ Messages are one line and name the remedy; none holds a URL's query, a key or a 
     ├── NotConfigured             3
     │   └── KeysEndTooSoon
     ├── Unreachable               3   no answer, or only 5xx, from S3 or RunPod
-    ├── StorageRefused            3   S3 answered 403, or has no such bucket
+    │   ├── NotSent               3   nothing left this machine
+    │   └── BadResponse           3   from a proxy, unreadable, or about something else
+    ├── StorageRefused            3   S3 refuses the keys, or has no such bucket
+    ├── ObjectRefused             1   one object is forbidden, archived, too large or too new
     ├── SessionNotFound           1
     ├── AudioNotFound             1
     ├── RecordingTooLong          1
@@ -21,7 +24,7 @@ Messages are one line and name the remedy; none holds a URL's query, a key or a 
     │   ├── RateLimited           1   carries retry_after_s
     │   ├── JobNotFound           1
     │   ├── RequestRefused        1
-    │   ├── BadResponse           1
+    │   ├── EndpointFails         3   job after job, of whatever recording
     │   └── AnswerLost            1   the job may or may not exist
     ├── WaitTimedOut              1
     └── Interrupted             130
@@ -72,10 +75,26 @@ class Unreachable(EdgeError):
     exit_code = 3
 
 
+class NotSent(Unreachable):
+    """No address, no connection, or a wrong certificate: nothing left this machine."""
+
+    code = Unreachable.code
+
+
+class BadResponse(Unreachable):
+    """The answer is a proxy's, cannot be read, or is about something else: it says nothing."""
+
+    code = Unreachable.code
+
+
 class StorageRefused(EdgeError):
-    """S3 answers 403, or has no such bucket."""
+    """S3 refuses the keys, or has no such bucket: this concerns every session."""
 
     exit_code = 3
+
+
+class ObjectRefused(EdgeError):
+    """One object is forbidden, archived, too large or too new; it stays as it is."""
 
 
 class SessionNotFound(EdgeError):
@@ -134,8 +153,10 @@ class RequestRefused(RunpodError):
     """RunPod answered 4xx."""
 
 
-class BadResponse(RunpodError):
-    """RunPod's answer cannot be read."""
+class EndpointFails(RunpodError):
+    """Job after job failed on the endpoint, of whatever recording."""
+
+    exit_code = 3
 
 
 class AnswerLost(RunpodError):

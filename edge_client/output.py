@@ -11,15 +11,17 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
+from bucketscribe_contract import JobFailure
+from edge_client.api import State, Submission
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.outcome import Outcome
-from edge_client.jobs.poll import JobProgress, View
+from edge_client.jobs.poll import JobProgress, NotesView, View
 from edge_client.jobs.retry_policy import Result
-from edge_client.jobs.submit import State, Submission
 from edge_client.jobs.transcript import Delivered
-from edge_client.services.presign import RESULT_CONTENT_TYPE, SignedUrls
+from edge_client.services.presign import SignedUrls
 from edge_client.session import Session
 
 if TYPE_CHECKING:
@@ -32,14 +34,15 @@ Facts = dict[str, Any]
 
 def urls_as_text(urls: SignedUrls) -> str:
     """Return the two URLs as curl commands that work as they are."""
+    headers = (f"{name}: {value}" for name, value in urls.result_headers.items())
     until = f"{urls.expires_at:%Y-%m-%d %H:%M:%S} UTC"
     return "\n".join(
         [
             f"# Anyone who has these URLs can use them, until {until}.",
             "# GET the recording:",
             f"curl -f -o audio.wav {shlex.quote(urls.audio_url.reveal())}",
-            "# PUT the transcript; the header is part of the signature:",
-            f"curl -f -X PUT -H 'Content-Type: {RESULT_CONTENT_TYPE}' "
+            "# PUT the transcript; the headers are part of the signature:",
+            f"curl -f -X PUT {' '.join(f'-H {shlex.quote(header)}' for header in headers)} "
             f"--data-binary @transcription.json {shlex.quote(urls.result_url.reveal())}",
         ]
     )
@@ -51,7 +54,7 @@ def urls_as_facts(session: Session, urls: SignedUrls) -> Facts:
         "session": session.prefix,
         "audio_url": urls.audio_url.reveal(),
         "result_url": urls.result_url.reveal(),
-        "result_headers": {"Content-Type": RESULT_CONTENT_TYPE},
+        "result_headers": urls.result_headers,
         "expires_in": urls.expires_s,
         "expires_at": urls.expires_at.isoformat(),
     }
@@ -60,8 +63,10 @@ def urls_as_facts(session: Session, urls: SignedUrls) -> Facts:
 def submission_as_text(sub: Submission) -> str:
     """Say what was submitted, or why nothing was."""
     wait = f"`edge-client wait {sub.session.quoted}`"
+    if sub.done is not None and sub.done.transcript is not None:
+        return f"already done: {sub.session} has a transcript of its recording"
     if sub.claim is None:
-        return f"already done: {sub.session} has a transcript newer than its recording"
+        return f"not submitted: {sub.session}: {sub.done.message if sub.done else 'no claim'}"
     job, at = sub.claim.job_id, f"{sub.claim.submitted_at:%Y-%m-%d %H:%M:%S} UTC"
     if sub.state is State.SUBMITTED:
         return f"submitted: job {job} for {sub.session}; {wait} follows it"
@@ -80,17 +85,18 @@ def submission_as_facts(sub: Submission) -> Facts:
         "session": sub.session.prefix,
         "state": sub.state.value,
         **_job_facts(sub.claim),
-        "summary": _delivered_facts(sub.delivered),
+        "summary": _delivered_facts(None if sub.done is None else sub.done.transcript),
     }
 
 
 def outcome_as_text(bucket: str, session: Session, outcome: Outcome) -> str:
     """Say how a job ended, and where its transcript is."""
-    if outcome.result is not Result.DONE or outcome.delivered is None:
-        code = f"{outcome.failure.code} in {outcome.failure.stage}: " if outcome.failure else ""
+    if outcome.result is not Result.DONE or outcome.transcript is None:
+        failure = outcome.reason if isinstance(outcome.reason, JobFailure) else None
+        code = f"{failure.code} in {failure.stage}: " if failure is not None else ""
         return f"{outcome.result}: {session}: {code}{outcome.message}"
     warning = f"  warning: {outcome.warning}\n" if outcome.warning else ""
-    return f"done: {session}\n{warning}" + delivered_as_text(bucket, session, outcome.delivered)
+    return f"done: {session}\n{warning}" + delivered_as_text(bucket, session, outcome.transcript)
 
 
 def delivered_as_text(bucket: str, session: Session, delivered: Delivered) -> str:
@@ -110,13 +116,13 @@ def delivered_as_text(bucket: str, session: Session, delivered: Delivered) -> st
 
 def outcome_as_facts(session: Session, claim: Claim | None, outcome: Outcome) -> Facts:
     """Return an outcome as an object."""
-    failure = outcome.failure
+    failure = outcome.reason if isinstance(outcome.reason, JobFailure) else None
     return {
         "session": session.prefix,
         "state": outcome.result.value,
         **_job_facts(claim),
         "message": outcome.message,
-        "summary": _delivered_facts(outcome.delivered),
+        "summary": _delivered_facts(outcome.transcript),
         "warning": outcome.warning,
         "submissions": [*(a.ended for a in claim.earlier), outcome.result.value] if claim else [],
         "failure": failure.model_dump(mode="json", exclude_none=True) if failure else None,
@@ -147,18 +153,11 @@ def health_as_text(health: Mapping[str, Any]) -> str:
 STEP_PERCENT = 10
 
 
-class QuietView:
-    """Shows no progress; notes go to stderr. For ``--json``."""
+class QuietView(NotesView):
+    """Shows no progress; notes go to a stream. For ``--json``."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def show(self, seen: JobProgress) -> None:
-        """Show nothing."""
-
-    def note(self, message: str) -> None:
-        """Print one line."""
-        print(message, file=self._stream, flush=True)  # noqa: T201 - a view prints
+        super().__init__(partial(print, file=stream, flush=True))
 
 
 class PlainView(QuietView):

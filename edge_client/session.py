@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import dataclass
+from functools import cached_property
 
 from edge_client.errors import BadUsage
 
@@ -36,32 +37,32 @@ class Session:
             )
         return cls(match["user"], match["name"])
 
-    @property
+    @cached_property
     def prefix(self) -> str:
         """The session's key prefix, without a trailing slash."""
         return f"users/{self.user}/audio/sessions/{self.name}"
 
-    @property
+    @cached_property
     def audio_key(self) -> str:
         """The recording."""
         return f"{self.prefix}/audio.wav"
 
-    @property
+    @cached_property
     def result_key(self) -> str:
         """The transcript."""
         return f"{self.prefix}/transcription.json"
 
-    @property
+    @cached_property
     def claim_key(self) -> str:
         """Which job was submitted for this session."""
         return f"{self.prefix}/transcription.job.json"
 
-    @property
+    @cached_property
     def progress_key(self) -> str:
         """How far the job is, where that was asked for."""
         return f"{self.prefix}/transcription.progress.json"
 
-    @property
+    @cached_property
     def quoted(self) -> str:
         """The prefix as one shell word, for commands that people copy."""
         return shlex.quote(self.prefix)

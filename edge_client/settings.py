@@ -7,13 +7,17 @@ file adds is put into the environment of this process, where boto3 finds keys an
 
 from __future__ import annotations
 
+import logging
 import os
 import random
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -23,8 +27,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from bucketscribe_contract.redact import register
 from edge_client.errors import NotConfigured
 
+log = logging.getLogger(__name__)
 STORAGE = ("COGNITO_S3_BUCKET", "AWS_REGION")
 QUEUE = ("RUNPOD_ENDPOINT_ID", "RUNPOD_API_KEY")
+AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 JITTER = 0.2
 MAX_URL_EXPIRY_S = 604_800
 """Seven days: the longest a SigV4 URL can live (S3, "Sharing objects with presigned URLs"), and
@@ -67,6 +73,13 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(None, validation_alias="RUNPOD_API_KEY")
     runpod_url: str = Field("https://api.runpod.ai/v2", validation_alias="RUNPOD_ENDPOINT_BASE_URL")
     s3_url: str | None = Field(None, validation_alias="AWS_ENDPOINT_URL_S3")
+    conditional_put: bool = Field(True, validation_alias="S3_CONDITIONAL_PUT")
+    sse: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = Field(
+        None, validation_alias="S3_SSE"
+    )
+    sse_kms_key_id: str | None = Field(
+        None, validation_alias="S3_SSE_KMS_KEY_ID", pattern=r"^[!-~]{1,2048}$"
+    )
     webhook_secret: SecretStr | None = Field(
         None,
         validation_alias="WEBHOOK_SECRET",
@@ -81,6 +94,14 @@ class Settings(BaseSettings):
         le=86_400,
         description="How long an endpoint has to be idle to prove that a submission whose answer "
         "was lost is not there. RunPod's proxy cuts requests at 100 s.",
+    )
+    queue_floor: int = Field(
+        20,
+        validation_alias="QUEUE_FLOOR",
+        ge=1,
+        le=10_000,
+        description="So many jobs of a batch may wait for a worker, however slow it goes: an "
+        "endpoint that scales by requests or by delay has to see some.",
     )
     price_per_s: Decimal | None = Field(
         None,
@@ -99,9 +120,19 @@ class Settings(BaseSettings):
     @field_validator("endpoint_id")
     @classmethod
     def _endpoint_is_one_word(cls, value: str | None) -> str | None:
-        if value is not None and not value.replace("-", "").replace("_", "").isalnum():
+        if value is not None and not re.fullmatch("[A-Za-z0-9_-]+", value):
             raise ValueError("must be the bare id, such as abc123xyz")
         return value
+
+    @property
+    def put_headers(self) -> dict[str, str]:
+        """What every PUT is sent with: the content type, and the bucket's encryption."""
+        headers = {
+            "Content-Type": "application/json",
+            "x-amz-server-side-encryption": self.sse,
+            "x-amz-server-side-encryption-aws-kms-key-id": self.sse_kms_key_id,
+        }
+        return {name: value for name, value in headers.items() if value is not None}
 
     @property
     def retry(self) -> RetryLimits:
@@ -146,15 +177,20 @@ def load(env_file: Path | None = None) -> Settings:
         raise NotConfigured(f"no env file {env_file}: check --env-file")
     path = env_file or Path(".env")
     try:
-        _put_under_environment(dotenv_values(path, encoding="utf-8"))
+        values = dotenv_values(path, encoding="utf-8")
+        _warn_of_misspelt(path, values)
+        _put_under_environment(values)
+        _strip_environment()
         settings = Settings()
     except ValidationError as exc:
-        raise NotConfigured(_malformed(exc)) from None  # its cause would show the value
+        errors = exc.errors(include_input=False)
+        problems = "; ".join(f"{error['loc'][0]}: {error['msg']}" for error in errors)
+        raise NotConfigured(f"malformed settings: {problems}") from None  # the cause shows values
     except (OSError, ValueError) as exc:
         raise NotConfigured(f"cannot read {path}: {type(exc).__name__}") from exc
     for secret in (settings.api_key, settings.webhook_secret):
         register(secret.get_secret_value() if secret else None)
-    for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+    for name in AWS_KEYS[1:]:
         register(os.environ.get(name))
     return settings
 
@@ -164,12 +200,27 @@ def _put_under_environment(values: Mapping[str, str | None]) -> None:
 
     A session token of the file stays away from an access key of the environment.
     """
-    has_keys = bool(os.environ.get("AWS_ACCESS_KEY_ID"))
-    for name, value in values.items():
-        if value and not os.environ.get(name) and not (has_keys and name == "AWS_SESSION_TOKEN"):
-            os.environ[name] = value
+    given = {name for name, value in os.environ.items() if value.strip()}
+    if "AWS_ACCESS_KEY_ID" in given:
+        given.add("AWS_SESSION_TOKEN")
+    os.environ.update({name: v for name, v in values.items() if v and name not in given})
 
 
-def _malformed(exc: ValidationError) -> str:
-    problems = [f"{error['loc'][0]}: {error['msg']}" for error in exc.errors(include_input=False)]
-    return "malformed settings: " + "; ".join(problems)
+def _warn_of_misspelt(path: Path, names: Iterable[str]) -> None:
+    """Name what is nearly a setting; what is like none of them is another program's."""
+    known = {*_FIELD_OF, *AWS_KEYS, "AWS_PROFILE"}
+    for name in names:
+        (near,) = get_close_matches(name.upper(), known, 1, 0.7) or [name.upper()]
+        if near != name.upper():
+            log.warning("%s: %s is no setting of this client: is %s meant?", path, name, near)
+
+
+def _strip_environment() -> None:
+    """Strip what was pasted with a setting or a key, in the environment, where boto3 looks."""
+    for name in {*_FIELD_OF, *AWS_KEYS} & os.environ.keys():
+        os.environ[name] = os.environ[name].strip()
+    keys = ("RUNPOD_API_KEY", *AWS_KEYS)
+    wrong = [n for n in keys if not re.fullmatch(r"[!#-&(-~]*", os.environ.get(n, ""))]
+    if wrong:
+        text = "a key is one word without quotes: paste it again"
+        raise NotConfigured(f"malformed settings: {', '.join(wrong)}: {text}")

@@ -104,7 +104,8 @@ def answer_jobs(example: Path, _: Path) -> None:
             summary["request_id"] = transcript["request_id"] = job["input"].get("request_id")
             body = json.dumps(transcript).encode()
             summary["result"] = {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
-            http.put(job["input"]["result_url"], body, headers=JSON, timeout=RUN_S)
+            headers = job["input"].get("result_headers", JSON)
+            http.put(job["input"]["result_url"], body, headers=headers, timeout=RUN_S)
             http.post(
                 done.replace("$ID", job["id"]), json.dumps({"output": summary}), timeout=RUN_S
             )

@@ -71,8 +71,8 @@ def describe_error(response: requests.Response) -> str:
 
 
 def is_passing(response: requests.Response) -> bool:
-    """Whether another try may succeed."""
-    return response.status_code >= 500 or response.status_code == 429
+    """Whether another try may succeed; 409: two PUTs met (S3 API reference, "PutObject")."""
+    return response.status_code >= 500 or response.status_code in (409, 429)
 
 
 def clock_skew_s(response: requests.Response) -> float:

@@ -376,7 +376,7 @@ class Job:
         try:
             with self.runner.stage(Stage.DELIVER, self.token):
                 self.progress.close()
-                deliver(body, self.input.result_url)
+                deliver(body, self.input.result_url, self.input.result_headers)
         except JobCancelled:
             raise
         except Exception as exc:  # any failure: the transcript is there and has cost GPU time

@@ -132,7 +132,7 @@ class Runtime:
         progress.report(Stage.VALIDATE)
         job = validate(raw, self._url_policy)
         if job.progress_url is not None:
-            progress.add(put_to_url(job.progress_url))
+            progress.add(put_to_url(job.progress_url, job.result_headers))
         with self._turn:
             self.find_models()  # without models nothing is worth fetching
             return self._run(job, token, progress)

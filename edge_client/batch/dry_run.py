@@ -19,11 +19,12 @@ from typing import Any, TextIO
 
 from rich.filesize import decimal as size_text
 
+from edge_client.batch.limits import GPU_FACTOR, GPU_S_A_JOB
 from edge_client.batch.listing import in_order
 from edge_client.batch.plan import plan
 from edge_client.batch.results import NAMED_AT_MOST, WAV_BYTES_PER_S, named_lines
 from edge_client.batch.types import Filter, PlannedAction, PlannedSession, Record
-from edge_client.errors import AudioNotFound
+from edge_client.errors import AudioNotFound, ObjectRefused
 from edge_client.jobs.submit import read_recording
 from edge_client.services.edge import Edge
 from edge_client.services.presign import Length
@@ -32,10 +33,6 @@ from edge_client.text import audio_length, clock_time, safe_line, visible
 MEASURED_AT_MOST = 500
 HEADERS_READ_AT_ONCE = 4
 DRAWN_AHEAD = 64
-GPU_FACTOR = 0.2
-"""A rented GPU took 892 s for 4,447 s of audio."""
-GPU_S_A_JOB = 15.0
-"""Assumed: fetching the recording, storing the transcript. Cold starts are not in it."""
 SESSION_CHARS = 44
 _HEADER = f"{'':6}  {'size':>9}  {'audio':>9}  {'session':{SESSION_CHARS}}  why\n"
 
@@ -73,10 +70,10 @@ def dry_run(edge: Edge, chosen: Filter, as_json: bool) -> int:
 
 
 def _length(edge: Edge, planned: PlannedSession) -> Length | None:
-    """Read a recording's length; None if the recording is gone."""
+    """Read a recording's length; None if the recording is gone, or may not be read."""
     try:
         return read_recording(edge, planned.session).length
-    except AudioNotFound:
+    except (AudioNotFound, ObjectRefused):
         return None
 
 

@@ -1,116 +1,78 @@
 """Runs many sessions at once: submits what is planned, and follows every job to its end.
 
-Takes `PlannedSession`s; tells `BatchProgress` what becomes of each. One thread decides; a feeder
-draws from the plan, a pool speaks to S3 and RunPod. Their news come back through one `Relay`, so
-neither decisions nor progress need a lock. Memory holds at most ``max_in_flight`` jobs of this box,
-`FOLLOWED_AT_MOST` of others, and `DRAWN_AHEAD` sessions. Raises what concerns every session.
+Takes listings of `PlannedSession`s; tells `BatchProgress` what becomes of each. A `WorkQueue` makes
+the steps, in threads; one lock guards everything else, progress included. Memory holds at most
+``max_in_flight`` jobs of this box, `FOLLOWED_AT_MOST` of others, and `DRAWN_AHEAD` sessions. A
+failure inside one session ends that session's turn. Raises what concerns every session.
 """
 
 from __future__ import annotations
 
-import heapq
-import itertools
+import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Generator
-from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
-from queue import Empty, SimpleQueue
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
 
+from edge_client.batch.limits import Budget, QueueDepth
 from edge_client.batch.progress import BatchProgress
 from edge_client.batch.results import FAILED, record_end, record_without_end
 from edge_client.batch.shutdown import CircuitBreaker, Shutdown, ShutdownLevel
 from edge_client.batch.types import IN_FLIGHT, PlannedAction, PlannedSession, Record, RunConfig
-from edge_client.errors import AnswerLost, ClaimConflict, EdgeError, RateLimited, Unreachable
-from edge_client.jobs import claim as claims
+from edge_client.errors import EdgeError, RunpodError, Unreachable
+from edge_client.jobs import reconcile
 from edge_client.jobs.claim import Claim
-from edge_client.jobs.poll import JobProgress
-from edge_client.jobs.reconcile import End, Reconciler
-from edge_client.jobs.submit import Task, cancel_replaced_job, read_recording, submit_job
+from edge_client.jobs.poll import JobProgress, why_jobs_wait
+from edge_client.jobs.reconcile import Done, Next, Reconciler
+from edge_client.jobs.submit import Order
+from edge_client.jobs.workqueue import WorkQueue
 from edge_client.services.edge import Edge
 from edge_client.session import Session
 
+log = logging.getLogger(__name__)
 THREADS = 16
 SUBMITTING_AT_MOST = 8
 """The other threads are left to the jobs in flight: RunPod may make submissions wait."""
 FOLLOWED_AT_MOST = 2_000
-DRAWN_AHEAD = 500
+DRAWN_AHEAD = 10_000
+"""Jobs in flight are found behind those that wait: RunPod forgets their ends after 30 minutes."""
 LOOK_S = 0.2
 """How long a signal may go unnoticed."""
-PAUSE_S = 15.0
-"""Before a service that did not answer is asked again."""
+TURN_S = 0.5
+"""Before a session that may not submit yet asks again."""
+HEALTH_EVERY_S = 15.0
 DRAIN_S = 10.0
 """How long submissions in progress may take when the batch has to leave soon."""
-PATIENCE_S = 300.0
-"""How long S3 or RunPod may not answer before a session is given up for this run."""
-
-
-class Relay:
-    """Calls that threads hand to the thread that decides, in order."""
-
-    def __init__(self) -> None:
-        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
-
-    def call(self, function: Callable[..., None], *values: object) -> None:
-        """Have the deciding thread call a function."""
-        self._calls.put(lambda: function(*values))
-
-    def run(self, wait_s: float) -> None:
-        """Wait at most ``wait_s`` for the next call; then make all there are."""
-        with suppress(Empty):
-            self._calls.get(timeout=wait_s)()
-            while True:
-                self._calls.get_nowait()()
-
-
-def _raise(exc: Exception) -> None:
-    raise exc
-
-
-class Pool:
-    """Daemon threads that do what they are given: leaving at once waits for no slow server."""
-
-    def __init__(self, threads: int) -> None:
-        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        for number in range(threads):
-            threading.Thread(target=self._run, name=f"batch-{number}", daemon=True).start()
-
-    def do(self, work: Callable[[], None]) -> None:
-        """Have a thread do ``work``, which must not raise."""
-        self._work.put(work)
-
-    def close(self) -> None:
-        """Let the threads end once they are done with what they have."""
-        self._work.put(None)
-
-    def _run(self) -> None:
-        while (work := self._work.get()) is not None:
-            work()
-        self._work.put(None)  # for the next thread
+Listing = Callable[[], Generator[PlannedSession, None, None]]
 
 
 @dataclass(eq=False)
 class SessionRun:
-    """One session in a batch; stepped by one thread at a time, any of them. A `poll.View`.
+    """One session in a batch; stepped by one thread at a time, any of them. A `poll.View`."""
 
-    Attributes:
-        is_mine: This batch submits its job; it is not another box's.
-        shown_request: The request that the progress display knows of.
-        away_since_s: When a service first did not answer; None while all do.
-    """
-
-    edge: Edge
+    engine: Engine
     planned: PlannedSession
-    config: RunConfig
-    relay: Relay
-    progress: BatchProgress
-    shown_request: str = ""
-    away_since_s: float | None = None
-    _reconciler: Reconciler | None = field(default=None, init=False)
-    _was_tried: bool = field(default=False, init=False)
+    shown: Claim | None = None
 
     def __post_init__(self) -> None:
-        self.is_mine = self.planned.action is PlannedAction.SUBMIT
+        engine, planned, chosen = self.engine, self.planned, self.engine.config.chosen
+        is_followed = planned.action is PlannedAction.FOLLOW
+        order = Order(
+            engine.config.wanted,
+            planned.held,
+            may_be_done=planned.has_transcript,
+            force=chosen.force,
+        )
+        self.reconciler = Reconciler(
+            engine.edge,
+            planned.session,
+            self,
+            planned.held if is_followed else order,
+            engine.config.interval,
+            retries_held=True,
+            pays_unproven=chosen.changed,
+        )
 
     @property
     def session(self) -> Session:
@@ -118,70 +80,24 @@ class SessionRun:
         return self.planned.session
 
     @property
-    def claim(self) -> Claim | None:
-        """The submission that is followed; None before there is one."""
-        return None if self._reconciler is None else self._reconciler.claim
-
-    @property
-    def plans_submission(self) -> bool:
-        """Whether the next step posts a job."""
-        if self._reconciler is None:
-            return self.planned.action is PlannedAction.SUBMIT
-        return self._reconciler.plans_submission
+    def audio_s(self) -> float:
+        """The recording's length, as far as it is known."""
+        claim, audio = self.reconciler.claim or self.planned.claim, self.planned.audio
+        if claim is not None:
+            return claim.duration_s
+        return 0.0 if audio is None else audio.size_bytes / 32_000
 
     def show(self, progress: JobProgress) -> None:
         """Take what a poll saw."""
-        self.relay.call(self.progress.polled, self.session, progress)
+        with self.engine.changed:
+            if progress.state != "queued":
+                self.engine.depth.left(self.session)
+            self.engine.progress.polled(self.session, progress)
 
     def note(self, message: str) -> None:
         """Tell the user something, under the session's name."""
-        self.relay.call(self.progress.note, f"{self.session}: {message}")
-
-    def step(self) -> End | float:
-        """Do what is due; return the end, or the seconds until the next step.
-
-        Raises:
-            EdgeError: As `Reconciler.step` and `submit_job`. The step can be made again.
-        """
-        if self._reconciler is not None:
-            return self._reconciler.step()
-        claim = self._submit() if self.plans_submission else self.planned.claim
-        if claim is None:
-            raise AssertionError("what is followed has a claim")
-        self._reconciler = Reconciler(self.edge, self.session, claim, self, self.config.interval)
-        return self.config.interval(claim).next_s() if self.is_mine else 0.0
-
-    def _submit(self) -> Claim:
-        """Claim the session and post its job; where another box was faster, take its claim."""
-        if self._was_tried:  # a try claimed, and released; another box may have claimed since
-            claim = self._read_claim()
-            if claim is not None and claim.is_alive(self.edge.clock.now()):
-                self.is_mine = False
-                return claim
-        self._was_tried = True
-        try:
-            return self._post()
-        except (AnswerLost, ClaimConflict) as exc:
-            if isinstance(exc, AnswerLost):
-                self.note(str(exc))
-            else:
-                self.is_mine = False
-            claim = self._read_claim()
-            if claim is None:
-                raise
-            return claim
-
-    def _post(self) -> Claim:
-        recording, replaced = read_recording(self.edge, self.session), self.planned.claim
-        if replaced is not None:
-            cancel_replaced_job(self.edge, replaced, self.note)
-        task = Task(self.config.wanted, self.note)
-        return submit_job(self.edge, self.session, recording, self.planned.held, task)
-
-    def _read_claim(self) -> Claim | None:
-        held = claims.read(self.edge.bucket, self.session)
-        self.planned = replace(self.planned, held=held)
-        return self.planned.claim
+        with self.engine.changed:
+            self.engine.progress.note(f"{self.session}: {message}")
 
 
 class Engine:
@@ -190,204 +106,317 @@ class Engine:
     Args:
         edge: Settings and services.
         config: How it is run.
-        progress: Told everything, from the thread that calls `run`.
+        progress: Told everything, from one thread at a time.
         shutdown: What the user asks for meanwhile.
+        threads: 0: `turn` does everything in its own thread, a step a call.
     """
 
     def __init__(
-        self, edge: Edge, config: RunConfig, progress: BatchProgress, shutdown: Shutdown
+        self,
+        edge: Edge,
+        config: RunConfig,
+        progress: BatchProgress,
+        shutdown: Shutdown,
+        threads: int = THREADS,
     ) -> None:
-        self._edge, self._config, self._progress = edge, config, progress
-        self._shutdown = shutdown
-        self._relay = Relay()
+        self.edge, self.config, self.progress = edge, config, progress
+        self.changed = threading.Condition(threading.RLock())
+        self.depth = QueueDepth(edge.clock, config.queue_floor)
+        self._shutdown, self._threads = shutdown, threads
         self._ready: deque[PlannedSession] = deque()
-        self._runs: dict[str, SessionRun] = {}
-        self._mine: set[str] = set()
-        self._submitting: set[str] = set()
-        self._due: list[tuple[float, int, SessionRun]] = []
-        self._order = itertools.count()
-        self._room = threading.Semaphore(DRAWN_AHEAD)
+        self._in_flight: deque[PlannedSession] = deque()
+        self._runs: dict[Session, SessionRun] = {}
+        self._mine: set[Session] = set()
+        self._submitting: set[Session] = set()
+        self._seen: set[object] = set()
         self._is_listing, self._is_closed = True, False
         self._breaker = CircuitBreaker(edge.clock)
+        self._budget = Budget(config.max_gpu_s)
+        capacity = config.max_in_flight + FOLLOWED_AT_MOST
+        self._queue = WorkQueue(self._work, edge.clock, capacity)
+        self._looked_s, self._told_why = edge.clock.monotonic(), ""
 
-    def run(self, sessions: Generator[PlannedSession, None, None]) -> None:
+    def run(self, listing: Listing) -> None:
         """Run all sessions to their end, or until the user wants to leave.
 
         Raises:
             EdgeError: What concerns every session, or the listing; only after the jobs in flight
                 have ended.
         """
-        self._pool = Pool(THREADS)
-        threading.Thread(target=self._feed, args=(sessions,), name="feeder", daemon=True).start()
+        feeder = threading.Thread(target=self._feed, args=(listing,), name="feeder", daemon=True)
+        feeder.start()
+        self._queue.start(self._threads, "batch")
         try:
-            while not self._is_over():
-                self._start_what_fits()
-                self._step_what_is_due()
-                self._relay.run(self._until_due_s())
+            while not self.is_over:
+                self._look_at_queue()
+                with self.changed:
+                    self._admit()
+                    self.changed.wait(LOOK_S)
         finally:
-            self._is_closed = True
-            self._room.release()
-            self._pool.close()
-        for run in list(self._runs.values()):
-            self._put_back(run, "its job goes on")
+            self.close()
         if self._breaker.error is not None:
             raise self._breaker.error
 
-    def _feed(self, sessions: Generator[PlannedSession, None, None]) -> None:
-        """Draw sessions, in a thread, until there are no more or the batch is over."""
-        try:
-            with closing(sessions):
-                for planned in sessions:
-                    self._relay.call(self._listed, planned)
-                    self._room.acquire()
-                    if self._is_closed:
-                        return
-            self._relay.call(self._listing_ended, None)
-        except EdgeError as exc:
-            self._relay.call(self._listing_ended, exc)
-        except Exception as exc:  # a bug must end the batch, not stall it
-            self._relay.call(_raise, exc)
+    def turn(self, sessions: Iterator[PlannedSession]) -> float | None:
+        """Do one step in this thread, and draw ahead; for one thread under a clock of its own.
+
+        Returns:
+            The seconds until the next step is due, None if there is none.
+        """
+        while self._is_listing and self._waiting < DRAWN_AHEAD:
+            planned = next(sessions, None)
+            self._is_listing = planned is not None
+            if planned is not None:
+                self._listed(planned)
+        self._admit()
+        return self._queue.step()
+
+    def close(self) -> None:
+        """Begin nothing more; jobs in flight go on, and the next batch finds them."""
+        with self.changed:
+            self._is_closed = True
+            self._queue.close()
+            self.changed.notify_all()
+            for run in list(self._runs.values()):
+                self._put_back(run, "its job goes on")
 
     @property
-    def _submits(self) -> bool:
-        """Whether the batch may still submit something."""
-        return self._shutdown.level is ShutdownLevel.NONE and self._breaker.error is None
-
-    def _is_over(self) -> bool:
+    def is_over(self) -> bool:
+        """Whether there is nothing more to do, or the user wants to leave."""
         if self._shutdown.level is ShutdownLevel.LEAVE_NOW:
             return True
         if self._shutdown.level is ShutdownLevel.LEAVE_SOON:
             return not self._submitting or self._shutdown.for_s() > DRAIN_S
-        is_waiting = self._submits and (self._is_listing or self._ready)
+        is_waiting = self._submits and (self._is_listing or self._waiting or self.config.watch)
         return not is_waiting and not self._runs
 
-    def _until_due_s(self) -> float:
-        if not self._due:
-            return LOOK_S
-        return min(LOOK_S, max(0.0, self._due[0][0] - self._edge.clock.monotonic()))
+    @property
+    def _waiting(self) -> int:
+        return len(self._ready) + len(self._in_flight)
 
-    def _start_what_fits(self) -> None:
-        while self._ready and self._submits and self._fits(self._ready[0]):
-            planned = self._ready.popleft()
-            self._room.release()
-            prefix = planned.session.prefix
-            if prefix not in self._runs:
-                run = SessionRun(self._edge, planned, self._config, self._relay, self._progress)
-                self._runs[prefix] = run
-                self._step(run)
+    @property
+    def _submits(self) -> bool:
+        """Whether the batch may still submit something."""
+        is_left = self._shutdown.level is not ShutdownLevel.NONE or self._budget.is_spent
+        return not is_left and self._breaker.error is None
 
-    def _fits(self, planned: PlannedSession) -> bool:
-        mine = len(self._mine)
-        if planned.action is PlannedAction.FOLLOW:
-            return len(self._runs) - mine < FOLLOWED_AT_MOST
-        return mine < self._config.max_in_flight and self._may_submit()
+    def _feed(self, listing: Listing) -> None:
+        """Draw sessions, in a thread, again and again while the batch works."""
+        is_first = True
+        while not self._is_closed:
+            began_s = self.edge.clock.monotonic()
+            try:
+                with closing(listing()) as sessions:
+                    self._draw(sessions, is_first)
+            except Exception as exc:
+                self._listing_failed(exc, is_first)
+            with self.changed:
+                self._is_listing = False
+                while not self._is_due(began_s):
+                    self.changed.wait(LOOK_S)
+                    if self._is_closed or self.config.relist_s is None:
+                        return
+                self._is_listing, is_first = True, False
 
-    def _may_submit(self) -> bool:
-        return len(self._submitting) < SUBMITTING_AT_MOST and not self._breaker.is_pausing
+    def _is_due(self, began_s: float) -> bool:
+        every_s = self.config.relist_s
+        return every_s is not None and self.edge.clock.monotonic() - began_s >= every_s
 
-    def _step_what_is_due(self) -> None:
-        now_s = self._edge.clock.monotonic()
-        while self._due and self._due[0][0] <= now_s:
-            run = heapq.heappop(self._due)[2]
-            if not run.plans_submission or self._may_submit():
-                self._step(run)
+    def _draw(self, sessions: Iterator[PlannedSession], is_first: bool) -> None:
+        for planned in sessions:
+            with self.changed:
+                while self._waiting >= DRAWN_AHEAD and not self._is_closed:
+                    self.changed.wait(LOOK_S)
+                if self._is_closed:
+                    return
+                if is_first or planned.action.is_work:
+                    self._listed(planned)
+        with self.changed:
+            self.progress.stats.is_listing = False
+
+    def _listing_failed(self, exc: Exception, is_first: bool) -> None:
+        error = exc if isinstance(exc, EdgeError) else EdgeError(f"listing: {exc!r}: report it")
+        with self.changed:
+            if is_first or not isinstance(exc, Unreachable):
+                self._breaker.open(error)
             else:
-                self._step_in(run, 0.5)
-
-    def _step_in(self, run: SessionRun, pause_s: float) -> None:
-        at_s = self._edge.clock.monotonic() + pause_s
-        heapq.heappush(self._due, (at_s, next(self._order), run))
-
-    def _step(self, run: SessionRun) -> None:
-        """Have a thread make the next step, unless it would submit and nothing is any more."""
-        prefix = run.session.prefix
-        if run.plans_submission:
-            if not self._submits:
-                self._put_back(run, "its next submission is left to the next batch")
-                return
-            self._submitting.add(prefix)
-        if run.is_mine:
-            self._mine.add(prefix)
-        self._pool.do(lambda: self._make_step(run))
-
-    def _make_step(self, run: SessionRun) -> None:
-        """Make a step, in a thread, and relay what came of it."""
-        try:
-            self._relay.call(self._stepped, run, run.step())
-        except EdgeError as exc:
-            self._relay.call(self._step_failed, run, exc)
-        except Exception as exc:  # a bug must end the batch, not stall it
-            self._relay.call(_raise, exc)
+                self.progress.note(f"{exc}; the bucket is listed again later")
 
     def _listed(self, planned: PlannedSession) -> None:
-        self._progress.stats.listed(planned)
-        if planned.action.is_work:
-            self._ready.append(planned)
+        if not planned.action.is_work:
+            self.progress.stats.listed(planned)
+            if planned.action is not PlannedAction.DONE:
+                record = record_without_end(planned.session, planned.action, planned.why)
+                self.progress.ended(record)
+        elif self._is_new(planned):
+            self.progress.stats.listed(planned)
+            is_submission = planned.action is PlannedAction.SUBMIT
+            (self._ready if is_submission else self._in_flight).append(planned)
+            self._admit()
+
+    def _is_new(self, planned: PlannedSession) -> bool:
+        """Whether this run has not had it; while it watches, a retry that a claim allows is new."""
+        if planned.session in self._runs:
+            return False
+        etag = None if planned.audio is None else planned.audio.etag
+        claim = planned.claim.request_id if self.config.watch and planned.claim else None
+        key = (planned.session, etag, claim, planned.action if claim else None)
+        is_new = key not in self._seen
+        self._seen.add(key)
+        return is_new
+
+    def _admit(self) -> None:
+        while self._in_flight and self._submits and self._others < FOLLOWED_AT_MOST:
+            self._begin(self._in_flight.popleft())
+        while self._ready and self._submits and self._fits(self._ready[0]):
+            self._begin_submission(self._begin(self._ready.popleft()))
+
+    @property
+    def _others(self) -> int:
+        return len(self._runs) - len(self._mine)
+
+    def _begin(self, planned: PlannedSession) -> SessionRun:
+        run = self._runs[planned.session] = SessionRun(self, planned)
+        self._queue.add(run.session)
+        return run
+
+    def _fits(self, planned: PlannedSession) -> bool:
+        if len(self._mine) >= self.config.max_in_flight or not self._may_submit():
+            return False
+        audio_s = 0.0 if planned.audio is None else planned.audio.size_bytes / 32_000
+        return self._is_affordable(planned.session, audio_s, 0.0)
+
+    def _is_affordable(self, session: Session, audio_s: float, used_s: float) -> bool:
+        if self._budget.has_room(session, audio_s, used_s):
+            return True
+        if not self._mine - {session} and not self._submitting:
+            self._budget.is_spent = True
+            self.progress.note(f"submitting stops: {self._budget.text()}")
+        return False
+
+    def _may_submit(self) -> bool:
+        count = len(self._submitting)
+        has_room = count < SUBMITTING_AT_MOST and self.depth.has_room(count)
+        return has_room and self._breaker.may_submit
+
+    def _begin_submission(self, run: SessionRun) -> None:
+        self._submitting.add(run.session)
+        self._mine.add(run.session)
+        self._breaker.submits(run.session.prefix)
+        self._budget.submits(run.session, run.audio_s, run.reconciler.gpu_s or 0.0)
+
+    def _work(self, session: Session) -> float | None:
+        """Make a session's next step, in a thread; return when it is due again."""
+        with self.changed:
+            run = self._runs.get(session)
+            if run is None or self._is_closed:
+                return None
+            is_submission = run.reconciler.plans_submission
+            if is_submission and session not in self._submitting:
+                if not self._submits:
+                    self._put_back(run, "its next submission is left to the next batch")
+                    return None
+                used_s = run.reconciler.gpu_s or 0.0
+                is_affordable = self._is_affordable(session, run.audio_s, used_s)
+                if not is_affordable or not self._may_submit():
+                    return TURN_S
+                self._begin_submission(run)
+        try:
+            seen: Next | EdgeError = run.reconciler.step()
+        except EdgeError as exc:
+            seen = exc
+        except Exception as exc:
+            log.exception("%s: unexpected, please report it", session.prefix[:300])
+            seen = EdgeError(f"unexpected {type(exc).__name__}: {exc}; please report it")
+        with self.changed:
+            again_s = self._stepped(run, seen, is_submission)
+            self._admit()
+            self.changed.notify_all()
+            return again_s
+
+    def _stepped(
+        self, run: SessionRun, seen: Next | EdgeError, is_submission: bool
+    ) -> float | None:
+        session, reconciler = run.session, run.reconciler
+        self._submitting.discard(session)
+        if session not in self._runs:
+            return None  # the batch has left meanwhile
+        self._show_submission(run)
+        if isinstance(seen, EdgeError):
+            self._give_up(run, seen, is_submission)
+            return None
+        if is_submission and reconciler.is_waiting:
+            self._breaker.pause(reconcile.PAUSE_S)
+        elif is_submission and reconciler.posted:
+            self._breaker.submitted()
+        outcome = seen.outcome if isinstance(seen, Done) else seen.ended
+        if outcome is not None and reconciler.claim is not None:
+            self.depth.ended(session)
+            line = self._breaker.ended(session.prefix, outcome)
+            if line is not None:
+                self.progress.note(line)
+        if isinstance(seen, Done):
+            if seen.claim is None:
+                self._budget.dropped(session)
+                self._breaker.left(session.prefix)
+            self._end(session, record_end(seen), seen.gpu_s)
+            return None
+        return seen.seconds
+
+    def _show_submission(self, run: SessionRun) -> None:
+        """Take what the step may have changed: the job that is followed, and whose it is."""
+        claim, reconciler = run.reconciler.claim, run.reconciler
+        if not reconciler.posted and not reconciler.plans_submission:
+            self._mine.discard(run.session)
+            self._budget.dropped(run.session)
+        if claim is None or (run.shown is not None and claim.request_id == run.shown.request_id):
             return
-        self._room.release()
-        if planned.action is not PlannedAction.DONE:
-            record = record_without_end(planned.session, planned.action, planned.why)
-            self._progress.ended(record)
+        run.shown = claim
+        if reconciler.posted:
+            self.depth.posted(run.session, (claim.expires_at - claim.submitted_at).total_seconds())
+        self.progress.submitted(run.session, claim)
 
-    def _listing_ended(self, exc: EdgeError | None) -> None:
-        self._is_listing = False
-        if exc is None:
-            self._progress.stats.is_listing = False
-        else:
-            self._breaker.open(exc)
-
-    def _stepped(self, run: SessionRun, seen: float | End) -> None:
-        was_submission = self._take_back(run)
-        run.away_since_s = None
-        if was_submission:
-            self._breaker.reset()
-        if isinstance(seen, End):
-            self._end(record_end(run.session, seen))
-        else:
-            self._step_in(run, seen)
-
-    def _step_failed(self, run: SessionRun, exc: EdgeError) -> None:
-        """Make the step again where time can help; else give the session up for this run."""
-        was_submission = self._take_back(run)
-        now_s = self._edge.clock.monotonic()
-        if isinstance(exc, Unreachable | RateLimited):
-            if run.away_since_s is None:
-                run.away_since_s = now_s
-                self._progress.note(f"{run.session}: {exc}; trying again")
-            if was_submission:
-                self._breaker.pause(PAUSE_S)
-            if now_s - run.away_since_s < PATIENCE_S:
-                self._step_in(run, PAUSE_S)
-                return
-        self._breaker.count(exc, was_submission)
-        claim = None if was_submission else run.claim
-        result = FAILED if claim is None else IN_FLIGHT
-        self._end(record_without_end(run.session, result, str(exc), claim=claim, code=exc.code))
-
-    def _take_back(self, run: SessionRun) -> bool:
-        """Take a session back from its thread; return whether it submitted, or tried to."""
-        prefix, claim = run.session.prefix, run.claim
-        if not run.is_mine:
-            self._mine.discard(prefix)
-        if claim is not None and claim.request_id != run.shown_request:
-            run.shown_request = claim.request_id
-            self._progress.submitted(run.session, claim)
-        was_submission = prefix in self._submitting
-        self._submitting.discard(prefix)
-        return was_submission
+    def _give_up(self, run: SessionRun, exc: EdgeError, is_submission: bool) -> None:
+        self._breaker.count(exc, is_submission)
+        claim = None if is_submission else run.reconciler.claim
+        result = FAILED if claim is None or type(exc) is EdgeError else IN_FLIGHT
+        record = record_without_end(run.session, result, str(exc), claim=claim, code=exc.code)
+        self._let_go(run, record)
 
     def _put_back(self, run: SessionRun, message: str) -> None:
         """Let go of a session that the next batch finds as it is."""
-        if run.claim is None:
-            self._forget(run.session.prefix)
+        claim = run.reconciler.claim
+        record = None
+        if claim is not None:
+            record = record_without_end(run.session, IN_FLIGHT, message, claim=claim)
+        self._let_go(run, record)
+
+    def _let_go(self, run: SessionRun, record: Record | None) -> None:
+        self.depth.left(run.session)
+        self._breaker.left(run.session.prefix)
+        self._end(run.session, record, None)
+
+    def _end(self, session: Session, record: Record | None, gpu_s: float | None) -> None:
+        self._runs.pop(session, None)
+        self._mine.discard(session)
+        self._submitting.discard(session)
+        self._budget.ended(session, gpu_s)
+        if record is not None:
+            self.progress.ended(record)
+
+    def _look_at_queue(self) -> None:
+        """Ask now and then how many jobs wait, and say why if none of them is begun."""
+        now_s = self.edge.clock.monotonic()
+        if now_s - self._looked_s < HEALTH_EVERY_S or not self.depth.waits_s():
             return
-        self._end(record_without_end(run.session, IN_FLIGHT, message, claim=run.claim))
-
-    def _end(self, record: Record) -> None:
-        self._forget(record.session)
-        self._progress.ended(record)
-
-    def _forget(self, prefix: str) -> None:
-        self._runs.pop(prefix, None)
-        self._mine.discard(prefix)
-        self._submitting.discard(prefix)
+        self._looked_s = now_s
+        try:
+            health = self.edge.api.health()
+        except (Unreachable, RunpodError):
+            return
+        with self.changed:
+            self.depth.looked(health)
+            why = why_jobs_wait(health) if self.depth.waits_s() >= 4 * HEALTH_EVERY_S else None
+            if why is not None and why != self._told_why:
+                self._told_why = why
+                self.progress.note(f"jobs wait: {why}")

@@ -1,26 +1,31 @@
 """Plans what a batch does with each session: from the listing, else from its claim, too.
 
-Takes a `Filter`; yields a `PlannedSession` each, in the listing's order. A claim is read where the
-listing cannot tell, and a transcript where its claim leaves a doubt. S3's own clock decides which
-of two objects is newer, an ETag whether a job ran on this recording. Raises what S3 answers.
+Takes a `Filter`; yields a `PlannedSession` each, in the listing's order. The listing's names, sizes
+and times are believed; claim and transcript are read where they leave a doubt. A claim that was
+closed behind its transcript leaves none: a batch closes those that nobody followed. Raises what
+S3 answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 
 from edge_client.batch.listing import in_order, list_sessions
 from edge_client.batch.types import Filter, ListedSession, PlannedAction, PlannedSession
+from edge_client.errors import ClaimConflict, ObjectRefused
 from edge_client.jobs import claim as claims
+from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.claim import Claim, StoredClaim
+from edge_client.jobs.done import UNPROVEN_WHY, Match, is_ours, is_same, match
 from edge_client.jobs.retry_policy import is_mended_by_time
-from edge_client.jobs.transcript import find_of_job
+from edge_client.jobs.transcript import StoredTranscript
 from edge_client.services.edge import Edge
 from edge_client.services.s3 import ObjectInfo
+from edge_client.session import Session
 
 CLAIMS_READ_AT_ONCE = 4
 DRAWN_AHEAD = 64
@@ -34,6 +39,9 @@ EMPTY_TRANSCRIPT = "its transcript is empty"
 CHANGED_MEANWHILE = "the recording changed while its job ran"
 CHANGED_SINCE = "the recording changed since its job failed"
 EXPIRED = "its last job expired"
+GONE = "its transcript is gone"
+UNREADABLE = "its transcript cannot be read"
+FOREIGN = "another program wrote its transcript, after the recording"
 NOT_TAKEN = "RunPod refused its last submission"
 IN_FLIGHT = "its job is in flight"
 IN_FLIGHT_FOR_ANOTHER = "its job is in flight for an earlier recording, and has to end first"
@@ -44,14 +52,16 @@ NO_RECORDING = "no recording, and no parts of one"
 ABSENT = "there is no recording: check the session's name, or wait until it is uploaded"
 
 
-def plan(edge: Edge, chosen: Filter) -> Generator[PlannedSession, None, None]:
-    """Yield what a batch does with each session.
+def plan(
+    edge: Edge, chosen: Filter, *, closes: bool = False
+) -> Generator[PlannedSession, None, None]:
+    """Yield what a batch does with each session; ``closes``: also close claims of those done.
 
     Raises:
         EdgeError: S3 does not answer, or refuses; or the user has no session.
     """
     left = chosen.limit
-    with closing(_planned(edge, chosen)) as sessions:
+    with closing(_planned(edge, chosen, closes)) as sessions:
         for planned in sessions:
             if chosen.sessions and planned.why == NO_RECORDING:
                 planned = replace(planned, action=PlannedAction.REFUSED, why=ABSENT)
@@ -62,10 +72,10 @@ def plan(edge: Edge, chosen: Filter) -> Generator[PlannedSession, None, None]:
                     return
 
 
-def _planned(edge: Edge, chosen: Filter) -> Generator[PlannedSession, None, None]:
+def _planned(edge: Edge, chosen: Filter, closes: bool) -> Generator[PlannedSession, None, None]:
     with closing(list_sessions(edge.bucket, chosen)) as sessions:
         planned = (
-            from_listing(listed, chosen) or partial(_from_claim, edge, listed, chosen)
+            from_listing(listed, chosen) or partial(_from_claim, edge, listed, chosen, closes)
             for listed in sessions
             if not is_too_old(listed, chosen)
         )
@@ -78,28 +88,58 @@ def is_too_old(listed: ListedSession, chosen: Filter) -> bool:
     return since is not None and audio is not None and audio.modified_at < since
 
 
-def _from_claim(edge: Edge, listed: ListedSession, chosen: Filter) -> PlannedSession:
+def _from_claim(edge: Edge, listed: ListedSession, chosen: Filter, closes: bool) -> PlannedSession:
     if listed.audio is None:
         raise AssertionError("without a recording the listing tells everything")
-    held = claims.read(edge.bucket, listed.session)
-    return ClaimedSession(edge, chosen, listed, listed.audio, held).plan()
+    try:
+        held = claims.read(edge.bucket, listed.session) if listed.claim is not None else None
+        stored, claim = None, None if held is None else held.claim
+        is_closed = claim is not None and claim.ended == claims.DONE  # perhaps since the listing
+        if (listed.has_transcript or is_closed) and not chosen.force:
+            stored = transcripts.read(edge.bucket, listed.session)
+        seen = ClaimedSession(edge, chosen, listed, listed.audio, held, stored)
+        planned = seen.plan()
+        is_done = planned.action is PlannedAction.DONE
+        if closes and is_done and stored is not None and held is not None:
+            _close(edge, listed.session, held, stored)
+        if planned.action is PlannedAction.SUBMIT and listed.audio.is_archived:
+            edge.bucket.read_head(listed.audio.key, 1)  # refused, unless it was restored
+    except ObjectRefused as exc:
+        return PlannedSession(listed.session, PlannedAction.REFUSED, str(exc), listed.audio)
+    return planned
+
+
+def _close(edge: Edge, session: Session, held: StoredClaim, stored: StoredTranscript) -> None:
+    """Write behind its transcript that a session is done: later listings tell it alone.
+
+    Unless its job is in flight, and the transcript another's.
+    """
+    claim = held.claim
+    if claim is None or (claim.is_open(edge.clock.now()) and claim.request_id != stored.request_id):
+        return
+    closed = claim.model_copy(update={"ended": claims.DONE, "retry_at": None})
+    with suppress(ClaimConflict):
+        claims.store(edge.bucket, session, closed, held)
 
 
 def from_listing(listed: ListedSession, chosen: Filter) -> PlannedSession | None:
-    """Plan a session from its listing alone; None if its claim has to be read first."""
+    """Plan a session from its listing alone; None if S3 has to be asked for more."""
     audio = listed.audio
     if audio is None:
         return PlannedSession(listed.session, *_without_audio(listed))
-    planned = partial(PlannedSession, listed.session, audio=audio)
+    is_there, has_transcript = listed.transcript is not None, listed.has_transcript
+    planned = partial(PlannedSession, listed.session, audio=audio, has_transcript=is_there)
     if audio.size_bytes == 0:
         return planned(PlannedAction.NO_AUDIO, "audio.wav is empty: upload it again")
     if chosen.force:
-        return None if listed.claim else planned(PlannedAction.SUBMIT, FORCED)
-    if listed.has_transcript and not chosen.stale:
+        return None if listed.claim or audio.is_archived else planned(PlannedAction.SUBMIT, FORCED)
+    if has_transcript and chosen.verify:
+        return None
+    if has_transcript and not chosen.stale:
         return planned(PlannedAction.DONE, DONE if listed.is_fresh else LEFT_STALE)
     if listed.is_fresh and not _is_suspect(listed, audio):
         return planned(PlannedAction.DONE, DONE)
-    if listed.claim is not None:
+    if listed.claim is not None or audio.is_archived:
         return None
     return planned(PlannedAction.SUBMIT, _without_claim(listed))
 
@@ -114,9 +154,15 @@ def _without_audio(listed: ListedSession) -> tuple[PlannedAction, str]:
 
 
 def _is_suspect(listed: ListedSession, audio: ObjectInfo) -> bool:
-    """Tell whether the recording may have been replaced between submission and transcript."""
-    claim = listed.claim
-    return claim is not None and audio.modified_at > claim.modified_at - CLOCK_STEP
+    """Tell whether the transcript may be of an earlier recording.
+
+    It is not if its claim was closed behind it: after another look at the recording.
+    """
+    claim, transcript = listed.claim, listed.transcript
+    if claim is None or transcript is None:
+        return False
+    is_replaced = audio.modified_at > claim.modified_at - CLOCK_STEP
+    return is_replaced or transcript.modified_at > claim.modified_at
 
 
 def _without_claim(listed: ListedSession) -> str:
@@ -127,54 +173,54 @@ def _without_claim(listed: ListedSession) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedSession:
-    """A session whose claim was read: ``held`` is None if it is gone meanwhile."""
+    """A session whose claim and transcript were read; None: it has none, or is gone meanwhile."""
 
     edge: Edge
     chosen: Filter
     listed: ListedSession
     audio: ObjectInfo
     held: StoredClaim | None
+    stored: StoredTranscript | None = None
 
     def plan(self) -> PlannedSession:
         """Return what a batch does with the session."""
         action, why = self._decide()
-        return PlannedSession(self.listed.session, action, why, self.audio, self.held)
+        has_transcript = self.listed.transcript is not None or self.held is not None
+        return PlannedSession(
+            self.listed.session, action, why, self.audio, self.held, has_transcript
+        )
 
     def _decide(self) -> tuple[PlannedAction, str]:
         if self.chosen.force:
             return PlannedAction.SUBMIT, FORCED
-        if self.held is None:
-            if self.listed.is_fresh:
-                return PlannedAction.DONE, DONE
-            return PlannedAction.SUBMIT, _without_claim(self.listed)
-        claim = self.held.claim
-        if claim is None:
+        claim = None if self.held is None else self.held.claim
+        found = match(self.audio, claim, self.stored)
+        if found is Match.REPLACED and self.chosen.verify:
+            return PlannedAction.UNPROVEN, FOREIGN
+        if found.is_done:
+            return PlannedAction.DONE, DONE
+        if found is Match.UNPROVEN:
+            action = PlannedAction.SUBMIT if self.chosen.changed else PlannedAction.UNPROVEN
+            return action, UNPROVEN_WHY
+        if self.held is not None and claim is None and not self.held.is_copy:
             key = self.listed.session.claim_key
             return PlannedAction.REFUSED, f"{key} is not this client's: --force replaces it"
-        return self._by_transcript(claim) or self._by_claim(claim)
+        if claim is None:
+            return PlannedAction.SUBMIT, self._undone()
+        if found is Match.OUTDATED and is_ours(claim, self.stored):
+            return PlannedAction.SUBMIT, CHANGED_MEANWHILE  # so that job has ended
+        return self._by_claim(claim)
 
-    def _by_transcript(self, claim: Claim) -> tuple[PlannedAction, str] | None:
-        """Decide by the transcript that is there; None if it decides nothing."""
-        is_fresh, is_same = self.listed.is_fresh, self._is_same(claim)
-        if is_fresh and is_same:
-            return PlannedAction.DONE, DONE
-        is_in_flight = claim.ended is None and claim.is_alive(self.edge.clock.now())
-        is_worth_it = self.listed.has_transcript and (is_fresh or is_same or is_in_flight)
-        bucket, session = self.edge.bucket, self.listed.session
-        if is_worth_it and (delivered := find_of_job(bucket, session, claim)) is not None:
-            if delivered.is_of(self.audio, claim):
-                return PlannedAction.DONE, DONE
-            return PlannedAction.SUBMIT, CHANGED_MEANWHILE if is_fresh else STALE
-        return (PlannedAction.DONE, DONE) if is_fresh else None
+    def _undone(self) -> str:
+        if self.stored is None:
+            return _without_claim(self.listed)
+        return STALE if self.stored.delivered is not None else UNREADABLE
 
     def _by_claim(self, claim: Claim) -> tuple[PlannedAction, str]:
-        if claim.ended is not None:
-            return self._by_failure(claim, claim.ended)
-        if not claim.is_alive(self.edge.clock.now()):
-            if self.listed.transcript is not None:
-                return PlannedAction.SUBMIT, _without_claim(self.listed)
-            return PlannedAction.SUBMIT, NOT_TAKEN if claim.was_refused else EXPIRED
-        if self.edge.settings.endpoint_id not in (None, claim.endpoint_id):  # None: a dry run
+        now, endpoint_id = self.edge.clock.now(), self.edge.settings.endpoint_id
+        if not claim.is_open(now):
+            return self._by_end(claim)
+        if endpoint_id not in (None, claim.endpoint_id):  # None: a dry run
             there = claim.endpoint_id
             text = f"its job is on endpoint {there}: set RUNPOD_ENDPOINT_ID={there}, or submit"
             return PlannedAction.REFUSED, f"{text} again with --force"
@@ -182,12 +228,28 @@ class ClaimedSession:
             return PlannedAction.FOLLOW, UNANSWERED
         return PlannedAction.FOLLOW, IN_FLIGHT if self._is_same(claim) else IN_FLIGHT_FOR_ANOTHER
 
-    def _by_failure(self, claim: Claim, ended: str) -> tuple[PlannedAction, str]:
+    def _by_end(self, claim: Claim) -> tuple[PlannedAction, str]:
+        """Decide about a job that is over and left no transcript of this recording."""
         if not self._is_same(claim):
-            return PlannedAction.SUBMIT, CHANGED_SINCE
-        if self.chosen.sessions or is_mended_by_time(ended):
+            return PlannedAction.SUBMIT, STALE if claim.ended in (
+                None,
+                claims.DONE,
+            ) else CHANGED_SINCE
+        if claim.ended == claims.DONE:
+            return PlannedAction.SUBMIT, GONE if self.stored is None else self._undone()
+        ended, limit = claim.ended or EXPIRED, self.edge.settings.retry.attempts
+        if claim.submissions >= limit:
+            return PlannedAction.FAILED_BEFORE, f"{ended}; submitted {limit} times, see --force"
+        if claim.ended is None:
+            return PlannedAction.SUBMIT, NOT_TAKEN if claim.was_refused else EXPIRED
+        if self.chosen.sessions:
             return PlannedAction.SUBMIT, f"once more after {ended.partition(':')[0]}"
-        return PlannedAction.FAILED_BEFORE, ended
+        if not is_mended_by_time(ended):
+            return PlannedAction.FAILED_BEFORE, ended
+        if claim.retry_at is not None and self.edge.clock.now() < claim.retry_at:
+            at = f"{claim.retry_at:%Y-%m-%d %H:%M:%S} UTC"
+            return PlannedAction.FAILED_BEFORE, f"{ended}; tried again after {at}"
+        return PlannedAction.SUBMIT, f"once more after {ended.partition(':')[0]}"
 
     def _is_same(self, claim: Claim) -> bool:
-        return claim.audio_etag == self.audio.etag
+        return is_same(claim.audio_etag, self.audio.etag)

@@ -20,8 +20,8 @@ from edge_client.batch.types import IN_FLIGHT, NO_FAILURE, PlannedAction, Planne
 from edge_client.clock import Clock
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.poll import JobProgress
-from edge_client.jobs.reconcile import End
-from edge_client.jobs.retry_policy import Result, cause_name
+from edge_client.jobs.reconcile import Done
+from edge_client.jobs.retry_policy import Result
 from edge_client.session import Session
 from edge_client.text import audio_length, clock_time, safe_line, visible
 
@@ -32,7 +32,8 @@ LEAST_SPAN_S = 30.0
 """Before that, a batch's pace says nothing."""
 DONE, FAILED, SKIPPED = Result.DONE.value, Result.FAILED.value, Result.SKIPPED.value
 WAITING = "not_submitted"
-_UNFINISHED = (IN_FLIGHT, WAITING)
+HELD, UNPROVEN = Result.HELD.value, Result.UNPROVEN.value
+_UNFINISHED = (IN_FLIGHT, WAITING, HELD)
 _COUNTED_AS: dict[str, str] = {
     Result.LOST: FAILED,
     Result.CANCELLED: FAILED,
@@ -43,6 +44,8 @@ _REMARKS: dict[str, str] = {
     PlannedAction.FAILED_BEFORE: " (--session, --retry-failed, --force or another recording "
     "run them)",
     PlannedAction.REFUSED: "",
+    UNPROVEN: " (--changed submits them)",
+    HELD: " (the endpoint's fault: mend it, then the same command submits them)",
     IN_FLIGHT: " (the same command follows them)",
     WAITING: " (the same command submits them)",
     PlannedAction.NOT_MERGED: " (chunks without an audio.wav)",
@@ -50,14 +53,15 @@ _REMARKS: dict[str, str] = {
 }
 
 
-def record_end(session: Session, end: End) -> Record:
-    """Return the record of a session whose last submission ended."""
-    outcome, delivered = end.outcome, end.outcome.delivered
+def record_end(done: Done) -> Record:
+    """Return the record of a session whose last submission ended, or that needed none."""
+    outcome, delivered = done.outcome, done.outcome.transcript
     message = f"{outcome.message}; {outcome.warning}" if outcome.warning else outcome.message
-    code = None if outcome.cause is None else cause_name(outcome.cause)
-    record = record_without_end(session, outcome.result, message, claim=end.claim, code=code)
-    submissions = (*record.submissions, code or record.result)
-    record = replace(record, submissions=submissions, gpu_s=_gpu_s(end))
+    record = record_without_end(
+        done.session, outcome.result, message, claim=done.claim, code=outcome.code
+    )
+    last = () if done.claim is None else (outcome.code or record.result,)
+    record = replace(record, submissions=(*record.submissions, *last), gpu_s=done.gpu_s)
     if delivered is None:
         return record
     return replace(
@@ -68,13 +72,6 @@ def record_end(session: Session, end: End) -> Record:
         language=delivered.language,
         warnings=delivered.warnings,
     )
-
-
-def _gpu_s(end: End) -> float | None:
-    if end.status is not None and end.status.execution_time_ms is not None:
-        return end.status.execution_time_ms / 1000
-    delivered = end.outcome.delivered
-    return None if delivered is None else delivered.processing_time_seconds
 
 
 def record_without_end(
@@ -116,18 +113,12 @@ def named_lines(kind: str, count: int, named: Sequence[Record]) -> Iterator[str]
 
 @dataclass(frozen=True, slots=True)
 class JobInFlight:
-    """A job that is in flight.
-
-    Attributes:
-        counted_percent: So much of it was there before this run, or is counted as work.
-        ends_at_s: Monotonic, estimated.
-    """
+    """A job that is in flight; ``ends_at_s`` is monotonic, and an estimate."""
 
     session: Session
     submitted_at: datetime
     audio_s: float
     progress: JobProgress = JobProgress("submitted")
-    counted_percent: float | None = 0.0
     ends_at_s: float | None = None
 
     @property
@@ -152,7 +143,6 @@ class BatchStats:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.started_s = clock.monotonic()
-        self._started_at = clock.now()
         self.is_listing = True
         self.actions: Counter[PlannedAction] = Counter()
         self.results: Counter[str] = Counter()
@@ -162,7 +152,6 @@ class BatchStats:
         self.found = self.pending = self.gpu_unknown = 0
         self._open: dict[str, float] = {}
         self._first_job_s: float | None = None
-        self._worked_s = 0.0
 
     @property
     def waiting(self) -> tuple[str, ...]:
@@ -185,9 +174,7 @@ class BatchStats:
         self.pending += session.prefix not in self._open
         audio_s = claim.duration_s or self._open.get(session.prefix, 0.0)
         self._open[session.prefix] = audio_s
-        counted = 0.0 if claim.submitted_at >= self._started_at else None
-        job = JobInFlight(session, claim.submitted_at, audio_s, counted_percent=counted)
-        self.jobs[session.prefix] = job
+        self.jobs[session.prefix] = JobInFlight(session, claim.submitted_at, audio_s)
 
     def polled(self, session: Session, progress: JobProgress) -> None:
         """Take what a poll saw."""
@@ -195,25 +182,19 @@ class BatchStats:
         if job is None:
             return
         left_s = progress.left_s
-        self.jobs[session.prefix] = replace(
-            job,
-            progress=progress,
-            counted_percent=self._worked(job, progress.percent),
-            ends_at_s=None if left_s is None else self._clock.monotonic() + left_s,
-        )
+        ends_at_s = None if left_s is None else self._clock.monotonic() + left_s
+        self.jobs[session.prefix] = replace(job, progress=progress, ends_at_s=ends_at_s)
 
     def ended(self, record: Record) -> bool:
         """Count a session's end; return whether it needed work."""
         expected_s = self._open.pop(record.session, None)
-        job = self.jobs.pop(record.session, None)
+        self.jobs.pop(record.session, None)
         self._count(record)
         self.gpu_s += record.gpu_s or 0.0
         if record.result == DONE:
             self.gpu_unknown += record.gpu_s is None
             audio_s = record.audio_s if record.audio_s is not None else expected_s
             self.audio_s += audio_s or 0.0
-            if job is not None:
-                self._worked(job, 100.0)
         return expected_s is not None
 
     def close(self) -> None:
@@ -227,24 +208,11 @@ class BatchStats:
 
     def left_s(self) -> float | None:
         """Estimate how long what was found so far takes, from the pace so far; None if unknown."""
-        if self._first_job_s is None or not self._worked_s:
+        if self._first_job_s is None or not self.audio_s:
             return None
         span_s = self._clock.monotonic() - self._first_job_s
-        if span_s < LEAST_SPAN_S:
-            return None
-        jobs = self.jobs.copy().values()
-        done_s = sum(job.audio_s * (job.counted_percent or 0.0) / 100 for job in jobs)
-        left_s = sum(self._open.copy().values()) - done_s
-        return span_s * left_s / self._worked_s if left_s > 0 else None
-
-    def _worked(self, job: JobInFlight, percent: float | None) -> float | None:
-        """Count the audio that was transcribed since the last look; return up to where."""
-        if percent is None:
-            return job.counted_percent
-        if job.counted_percent is None:
-            return percent
-        self._worked_s += job.audio_s * max(0.0, percent - job.counted_percent) / 100
-        return max(percent, job.counted_percent)
+        left_s = sum(self._open.copy().values())
+        return span_s * left_s / self.audio_s if left_s and span_s >= LEAST_SPAN_S else None
 
     def _count(self, record: Record) -> None:
         result = _COUNTED_AS.get(record.result, record.result)

@@ -16,6 +16,7 @@ from typing import Any
 
 from edge_client.batch.dry_run import dry_run as show_dry_run
 from edge_client.batch.engine import Engine
+from edge_client.batch.listing import list_sessions
 from edge_client.batch.plan import plan
 from edge_client.batch.progress import print_summary, progress_for
 from edge_client.batch.report import ReportFile, failed_in
@@ -31,6 +32,8 @@ from edge_client.services.presign import LIKELY_FACTOR
 from edge_client.text import Printer
 
 LONGEST_PAUSE_S = 30.0
+RELIST_S = 120.0
+"""The bucket is listed again after so long, while a batch works."""
 OVERDUE_S = 60.0
 """With webhooks: before the first poll, beside the time that the recording takes."""
 LONGEST_OVERDUE_PAUSE_S = 300.0
@@ -47,8 +50,13 @@ def batch(
     limit: int | None,
     stale: bool,
     force: bool,
+    changed: bool,
+    verify: bool,
+    watch: bool,
     dry_run: bool,
     max_in_flight: int,
+    max_gpu_s: float | None,
+    max_cost: float | None,
     report_path: Path | None,
     failed_path: Path | None,
     webhook: str | None,
@@ -60,7 +68,10 @@ def batch(
     """
     _refuse_two({"--session": sessions, "--user": user, "--retry-failed": failed_path})
     _refuse_two({"--dry-run": dry_run, "--report": report_path})
-    wanted = Wanted(wishes=check_job_options(job), webhook=webhook)
+    for name, value in (("--dry-run", dry_run), ("--limit", limit), ("--force", force)):
+        _refuse_two({"--watch": watch, name: value})
+    _refuse_two({"--max-gpu-seconds": max_gpu_s, "--max-cost": max_cost})
+    wanted = Wanted(options=check_job_options(job), webhook=webhook)
     failed = failed_in(failed_path) if failed_path is not None else ()
     edge = Edge.load(env_file)
     if webhook is not None:
@@ -72,14 +83,38 @@ def batch(
         limit=limit,
         stale=stale,
         force=force,
+        changed=changed,
+        verify=verify,
     )
     if failed_path is not None and not failed:
         printer.note(f"no session of {failed_path} failed: there is nothing to retry")
         return 0
+    if verify:
+        listed = [each for each in list_sessions(edge.bucket, chosen) if each.has_transcript]
+        gets = sum(1 + (each.claim is not None) for each in listed)
+        printer.note(f"--verify reads {len(listed):,} transcripts: {gets:,} GET requests")
     if dry_run:
         return show_dry_run(edge, chosen, printer.as_json)
-    config = RunConfig(wanted, partial(poll_interval, webhook is not None), max_in_flight)
+    interval = partial(poll_interval, webhook is not None)
+    config = RunConfig(
+        wanted,
+        interval,
+        max_in_flight,
+        edge.settings.queue_floor,
+        max_gpu_s if max_cost is None else _affordable_s(edge, max_cost),
+        chosen,
+        None if limit or chosen.sessions else RELIST_S,
+        watch,
+    )
     return _run(edge, chosen, config, report_path, printer.as_json)
+
+
+def _affordable_s(edge: Edge, cost: float) -> float:
+    """Return the GPU seconds that a sum pays for."""
+    price = edge.settings.price_per_s
+    if not price:
+        raise BadUsage("--max-cost: set RUNPOD_PRICE_PER_SECOND, or give --max-gpu-seconds")
+    return cost / float(price)
 
 
 def _refuse_two(options: Mapping[str, object]) -> None:
@@ -100,7 +135,7 @@ def _run(
         progress = stack.enter_context(progress_for(as_json, edge.clock, price, report))
         stack.enter_context(shutdown.on_signals())
         try:
-            Engine(edge, config, progress, shutdown).run(plan(edge, chosen))
+            Engine(edge, config, progress, shutdown).run(lambda: plan(edge, chosen, closes=True))
         except EdgeError as exc:
             problem = exc
     summary = progress.summary(edge.requests.made())

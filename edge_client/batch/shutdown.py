@@ -1,13 +1,14 @@
-"""What ends a batch early: the user's signals, and services that refuse every session.
+"""What ends a batch early: the user's signals, services that refuse all, an endpoint that fails.
 
-Takes SIGINT and SIGTERM, and the errors for which sessions were given up; the engine asks before
-each submission. Raises nothing itself.
+Takes SIGINT and SIGTERM, the errors for which sessions were given up, and how jobs ended; the
+engine asks before each submission. Raises nothing itself.
 """
 
 from __future__ import annotations
 
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -15,10 +16,13 @@ from types import FrameType
 
 from edge_client import errors
 from edge_client.clock import Clock
-from edge_client.errors import EdgeError, Unreachable
+from edge_client.errors import EdgeError, EndpointFails, Unreachable
+from edge_client.jobs.outcome import Outcome
+from edge_client.jobs.retry_policy import is_endpoints_fault
 
 ALIKE_AT_MOST = 10
 """So many sessions may be refused in a row, for one reason, before no more are submitted."""
+PROBE_AFTER_S = 60.0
 _CONCERNS_ALL = (errors.NotConfigured, errors.Unauthorized, errors.EndpointNotFound)
 _MAY_CONCERN_ALL = (errors.StorageRefused, errors.RunpodError, Unreachable, errors.RateLimited)
 
@@ -76,6 +80,9 @@ class Shutdown:
 class CircuitBreaker:
     """Keeps a batch from submitting: for a while, or for good.
 
+    `ALIKE_AT_MOST` jobs in a row, of whatever sessions, that end in a way that speaks against the
+    endpoint open it. After `PROBE_AFTER_S` one more is submitted: if it ends well, all go on.
+
     Attributes:
         error: Why nothing is submitted any more; None while it is.
     """
@@ -85,15 +92,18 @@ class CircuitBreaker:
         self._clock = clock
         self._closed_at_s = clock.monotonic()
         self._alike, self._last_code = 0, ""
+        self._bad_ends: Counter[str] = Counter()
+        self._is_open, self._probe = False, ""
 
     @property
-    def is_pausing(self) -> bool:
-        """Whether a service did not answer a moment ago."""
-        return self._clock.monotonic() < self._closed_at_s
+    def may_submit(self) -> bool:
+        """Whether a submission can be made now."""
+        is_time = self._clock.monotonic() >= self._closed_at_s
+        return self.error is None and is_time and not (self._is_open and self._probe)
 
     def pause(self, pause_s: float) -> None:
         """Submit nothing for so long."""
-        self._closed_at_s = self._clock.monotonic() + pause_s
+        self._closed_at_s = max(self._closed_at_s, self._clock.monotonic() + pause_s)
 
     def open(self, exc: EdgeError) -> None:
         """Submit nothing any more."""
@@ -109,6 +119,35 @@ class CircuitBreaker:
             if self._alike >= ALIKE_AT_MOST:
                 self.open(exc)
 
-    def reset(self) -> None:
+    def submits(self, session: str) -> None:
+        """Know that a session's job is about to be posted."""
+        if self._is_open:
+            self._probe = session
+
+    def submitted(self) -> None:
         """Know that a submission went through."""
         self._alike = 0
+
+    def left(self, session: str) -> None:
+        """Know that a session came to no end that says anything: another can be the probe."""
+        if session == self._probe:
+            self._probe = ""
+
+    def ended(self, session: str, outcome: Outcome) -> str | None:
+        """Take a job's end; return the line to say when it opens, or opens for good."""
+        if not is_endpoints_fault(outcome.reason):
+            if outcome.transcript is not None or session == self._probe:
+                self._bad_ends.clear()
+                self._is_open, self._probe = False, ""
+            return None
+        self._bad_ends[outcome.code or ""] += 1
+        text = f"most with {self._bad_ends.most_common(1)[0][0]}, the last: {outcome.message}"
+        if self._is_open and session == self._probe:
+            count = self._bad_ends.total()
+            self.open(EndpointFails(f"{count} jobs in a row failed, {text}"))
+        elif not self._is_open and self._bad_ends.total() >= ALIKE_AT_MOST:
+            self._is_open, self._probe = True, ""
+            self.pause(PROBE_AFTER_S)
+            after = f"in {PROBE_AFTER_S:.0f} s one job is submitted to see"
+            return f"{ALIKE_AT_MOST} jobs in a row failed, {text}; submitting stops, {after}"
+        return None

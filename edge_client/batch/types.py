@@ -31,6 +31,8 @@ class Filter:
         limit: At most so many sessions that need work; one at least.
         stale: A transcript that is older than its recording counts as none.
         force: Every session that has a recording is submitted.
+        changed: Also those whose transcript may be of this recording (`Match.UNPROVEN`).
+        verify: Every transcript is read.
     """
 
     sessions: tuple[Session, ...] = ()
@@ -39,6 +41,8 @@ class Filter:
     limit: int | None = None
     stale: bool = True
     force: bool = False
+    changed: bool = False
+    verify: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,21 @@ class RunConfig:
         wanted: What is asked of every job.
         interval: How often a job is polled.
         max_in_flight: Jobs of this box that are in flight at once.
+        queue_floor: So many of them may wait for a worker, however slow the pace is.
+        max_gpu_s: No more is submitted before that many GPU seconds would be exceeded.
+        chosen: What is forced, or paid for though it is unproven.
+        relist_s: The listing begins anew after so long, while the batch works; None: never.
+        watch: And for ever.
     """
 
     wanted: Wanted
     interval: Callable[[Claim], PollInterval]
     max_in_flight: int = 100
+    queue_floor: int = 20
+    max_gpu_s: float | None = None
+    chosen: Filter = Filter()
+    relist_s: float | None = None
+    watch: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +105,7 @@ class PlannedAction(StrEnum):
     NOT_MERGED = "not_merged"
     NO_AUDIO = "no_audio"
     FAILED_BEFORE = "failed_before"
+    UNPROVEN = "unproven"
     REFUSED = "refused"
 
     @property
@@ -100,7 +115,10 @@ class PlannedAction(StrEnum):
 
 
 NO_FAILURE = frozenset(
-    [Result.DONE, Result.SKIPPED, PlannedAction.NOT_MERGED, PlannedAction.NO_AUDIO]
+    [
+        *(Result.DONE, Result.SKIPPED, Result.UNPROVEN),
+        *(PlannedAction.NOT_MERGED, PlannedAction.NO_AUDIO, PlannedAction.UNPROVEN),
+    ]
 )
 """Results of a session that nothing is to be tried again with."""
 
@@ -113,6 +131,7 @@ class PlannedSession:
         why: A few words for people, such as ``new``.
         audio: As listed; None where there is none.
         held: The claim, where it was read; a submission replaces exactly this one.
+        has_transcript: There may be an object in its place: one was listed, or a job was claimed.
     """
 
     session: Session
@@ -120,6 +139,7 @@ class PlannedSession:
     why: str
     audio: ObjectInfo | None = None
     held: StoredClaim | None = None
+    has_transcript: bool = False
 
     @property
     def claim(self) -> Claim | None:
@@ -138,7 +158,7 @@ class Record:
         code: The worker's failure code, or how the last submission ended; None if done.
         submissions: How each submission ended, oldest first: ``done``, or why it was not.
         audio_s: The recording's length in seconds, where it is known.
-        gpu_s: Seconds that the last job ran, by RunPod, else by its transcript.
+        gpu_s: Seconds that its jobs ran in this batch, by RunPod, else by the transcript.
     """
 
     session: str

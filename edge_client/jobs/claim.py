@@ -8,17 +8,44 @@ job id means that a submission is under way, or that its answer was lost.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, Literal, Self
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+)
 
-from edge_client.errors import ClaimConflict, PreconditionFailed
+from bucketscribe_contract import JobOptions
+from edge_client.errors import ClaimConflict, ObjectRefused, PreconditionFailed
 from edge_client.services.s3 import Bucket
 from edge_client.session import Session
 
+DONE = "done"
 GRACE = timedelta(minutes=5)
 """Edge boxes' clocks may differ by this much: a claim ends so much later than its ttl."""
+MAX_BYTES = 65_536
+"""Of a claim. Ours have a few hundred, and two prompts at most."""
+
+Text = Annotated[str, Field(max_length=4096)]
+Moment = Annotated[
+    AwareDatetime, Field(ge=datetime(2020, 1, 1, tzinfo=UTC), lt=datetime(2100, 1, 1, tzinfo=UTC))
+]
+
+
+def _not_newer(version: int, info: ValidationInfo) -> int:
+    """Keep a document of a newer client; the context is its key."""
+    if version > 1:
+        raise ObjectRefused(f"{info.context} has version {version}: update this client to read it")
+    return version
+
+
+Version = Annotated[int, Field(ge=1), AfterValidator(_not_newer)]
 
 
 class Attempt(BaseModel):
@@ -26,23 +53,22 @@ class Attempt(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    request_id: str
-    job_id: str | None = None
-    ended: str
+    request_id: Text
+    job_id: Text | None = None
+    ended: Text
 
 
 class Wanted(BaseModel):
     """What was asked for, so that any edge box can submit the same again.
 
     Attributes:
-        wishes: Fields of `JobInput`, without its URLs.
         webhook: A bearer secret, like the recording beside it: out of ``repr``.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    wishes: dict[str, Any] = {}
-    webhook: str | None = Field(None, repr=False)
+    options: JobOptions = JobOptions()
+    webhook: Text | None = Field(None, repr=False)
     progress_file: bool = False
 
 
@@ -50,27 +76,36 @@ class Claim(BaseModel):
     """Who submitted what, when, and until when it can still be running.
 
     Attributes:
-        earlier: Submissions that this one follows, oldest first: the attempt counter.
-        ended: How it ended for good, once that was reported. Anybody may submit anew then.
+        earlier: All submissions of this recording before it, oldest first, that may have cost.
+        ended: How it ended for good, once that was reported; `DONE` after a success.
+        retry_at: Before that nobody submits again, though time may mend how it ended.
+        replaces: ETag of the transcript that was there: it proves nothing about this submission.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
-    version: Literal[1] = 1
-    session: str
-    request_id: str
-    endpoint_id: str
-    job_id: str | None = None
-    audio_etag: str
-    audio_bytes: int
-    duration_s: float
-    submitted_at: AwareDatetime
-    expires_at: AwareDatetime
-    submitted_by: str = ""
-    execution_timeout_s: int = 0
+    version: Version = 1
+    session: Text
+    request_id: Text
+    endpoint_id: Text
+    job_id: Text | None = None
+    audio_etag: Text
+    audio_bytes: int = Field(ge=0, lt=2**63)
+    duration_s: float = Field(ge=0, lt=1e9)
+    submitted_at: Moment
+    expires_at: Moment
+    submitted_by: Text = ""
+    execution_timeout_s: int = Field(0, ge=0, le=604_800)
     wanted: Wanted = Wanted()
-    earlier: tuple[Attempt, ...] = ()
-    ended: str | None = None
+    earlier: tuple[Attempt, ...] = Field((), max_length=100)
+    ended: Text | None = None
+    retry_at: Moment | None = None
+    replaces: Text | None = None
+
+    @property
+    def submissions(self) -> int:
+        """How often this recording was submitted, as far as RunPod may have taken it."""
+        return len(self.earlier) + (not self.was_refused)
 
     @property
     def request_ids(self) -> tuple[str, ...]:
@@ -79,12 +114,18 @@ class Claim(BaseModel):
 
     def followed_by(self, ended: str) -> tuple[Attempt, ...]:
         """Return ``earlier`` of the claim that replaces this one."""
+        if self.was_refused:
+            return self.earlier
         last = Attempt(request_id=self.request_id, job_id=self.job_id, ended=ended)
         return (*self.earlier, last)
 
     def is_alive(self, now: datetime) -> bool:
         """Tell whether its job can still be queued or running."""
         return now < self.expires_at + GRACE
+
+    def is_open(self, now: datetime) -> bool:
+        """Tell whether its job's end is still to come, or to be seen."""
+        return self.ended is None and self.is_alive(now)
 
     @property
     def was_refused(self) -> bool:
@@ -98,22 +139,29 @@ class Claim(BaseModel):
 
 @dataclass(frozen=True)
 class StoredClaim:
-    """A claim as it is in S3. ``claim`` is None if the object is not one."""
+    """A claim as it is in S3; None if the object is not one, or a copy of another session's."""
 
     claim: Claim | None
     etag: str
+    is_copy: bool = False
 
 
 def read(bucket: Bucket, session: Session) -> StoredClaim | None:
-    """Return the session's claim, None if it has none."""
-    found = bucket.read(session.claim_key)
+    """Return the session's claim, None if it has none.
+
+    Raises:
+        ObjectRefused: It is a newer client's, or cannot be read: nobody may replace it.
+    """
+    found = bucket.read(session.claim_key, MAX_BYTES)
     if found is None:
         return None
     body, info = found
     try:
-        return StoredClaim(Claim.model_validate_json(body), info.etag)
+        claim = Claim.model_validate_json(body, context=session.claim_key)
     except ValidationError:
         return StoredClaim(None, info.etag)
+    is_copy = claim.session != session.prefix
+    return StoredClaim(None if is_copy else claim, info.etag, is_copy)
 
 
 def current(bucket: Bucket, session: Session) -> Claim | None:

@@ -16,18 +16,21 @@ from datetime import datetime
 from typing import Self
 
 from bucketscribe_contract import JobFailure, JobStatus, JobSummary, TranscriptForm, UploadFailed
-from edge_client.errors import TranscriptInvalid
+from edge_client.errors import PreconditionFailed, TranscriptInvalid, Unreachable
 from edge_client.jobs import transcript as transcripts
-from edge_client.jobs.claim import Claim
+from edge_client.jobs.claim import DONE, Claim
+from edge_client.jobs.done import UNPROVEN_WHY, Match, is_ours, is_same, match
 from edge_client.jobs.retry_policy import (
+    Cause,
     ClassifiedStatus,
     Ending,
     NextStep,
     Result,
+    cause_name,
     classify_status,
 )
-from edge_client.jobs.transcript import Delivered
-from edge_client.services.s3 import Bucket
+from edge_client.jobs.transcript import Delivered, StoredTranscript
+from edge_client.services.s3 import Bucket, ObjectInfo
 from edge_client.session import Session
 
 _SHORTENED = {
@@ -40,52 +43,62 @@ _SHORTENED = {
 
 
 @dataclass(frozen=True)
+class Rescue:
+    """A transcript that came in a job's output, and what it is stored in place of, by ETag."""
+
+    body: bytes
+    delivered: Delivered
+    form: TranscriptForm
+    over: str | None
+
+
+@dataclass(frozen=True)
 class Outcome:
     """How a job ended, proven by S3.
 
     Attributes:
-        delivered: With ``done``.
-        failure: The worker's own words, where it gave some.
+        reason: Why there is no transcript: the worker's own words, where it gave some.
         message: One line for people.
-        ending: Why there is no transcript, where the worker did not say.
-        answer: With `Ending.UNDELIVERED`: the transcript, which S3 does not have yet.
-        warning: What the delivered transcript lacks.
+        transcript: With ``done``.
+        rescue: With `Ending.UNDELIVERED`: the transcript, which S3 does not have yet.
+        warning: What the transcript lacks.
+        replaced: ETag of what S3 has as the transcript, which proves nothing about the job.
     """
 
     result: Result
     message: str
-    delivered: Delivered | None = None
-    failure: JobFailure | None = None
-    ending: Ending | None = None
-    answer: UploadFailed | None = field(default=None, repr=False)
+    reason: Cause | None = None
+    transcript: Delivered | None = None
+    rescue: Rescue | None = field(default=None, repr=False)
     warning: str | None = None
+    replaced: str | None = None
 
     @classmethod
     def stored(cls, delivered: Delivered) -> Self:
         """Return the end of a job whose transcript is in S3."""
-        return cls(Result.DONE, "the transcript is in S3", delivered)
+        return cls(Result.DONE, "the transcript is in S3", transcript=delivered)
 
     @property
-    def cause(self) -> JobFailure | Ending | None:
-        """What the retry policy is asked about; None if there is nothing to recover."""
-        return self.ending or self.failure
+    def code(self) -> str | None:
+        """The reason's name, as claims and reports keep it."""
+        return None if self.reason is None else cause_name(self.reason)
 
     @property
     def text(self) -> str:
         """The message, with the worker's code where it gave one."""
-        cause = self.cause
-        return f"{cause.code}: {self.message}" if isinstance(cause, JobFailure) else self.message
+        is_told = isinstance(self.reason, JobFailure)
+        return f"{self.code}: {self.message}" if is_told else self.message
 
     def with_expiry(self, claim: Claim, now: datetime) -> Outcome:
         """Tell a job that RunPod forgot too early from one whose ttl is over."""
-        if self.ending is not Ending.FORGOTTEN or now < claim.expires_at:
+        if self.reason is not Ending.FORGOTTEN or now < claim.expires_at:
             return self
         refused = "no job is in flight: RunPod refused the last submission; submit again"
         over = (
             f"the job expired at {claim.expires_at:%Y-%m-%d %H:%M} UTC and S3 has no transcript: "
             "`edge-client doctor` tells whether workers come up; then submit again"
         )
-        return replace(self, ending=Ending.EXPIRED, message=refused if claim.was_refused else over)
+        return replace(self, reason=Ending.EXPIRED, message=refused if claim.was_refused else over)
 
     def with_count(self, step: NextStep, submissions: int) -> Outcome:
         """Say how often it was tried, where that is why nothing more is done."""
@@ -95,9 +108,20 @@ class Outcome:
 
     def as_reported(self, claim: Claim) -> Outcome:
         """Repeat what was reported when the claim was closed: RunPod forgets the reason."""
-        if claim.ended is None or self.ending not in (Ending.FORGOTTEN, Ending.EXPIRED):
+        if claim.ended is None or self.reason not in (Ending.FORGOTTEN, Ending.EXPIRED):
             return self
+        if claim.ended == DONE:
+            return replace(self, message="the transcript that there was is gone: submit again")
         return replace(self, result=Result.FAILED, message=claim.ended)
+
+
+def find_done(found: Match, stored: StoredTranscript | None) -> Outcome | None:
+    """Return the end of a session that needs no job; None if it needs one, or has one."""
+    if stored is None or stored.delivered is None:
+        return None
+    if found is Match.UNPROVEN:
+        return Outcome(Result.UNPROVEN, f"{UNPROVEN_WHY}: --changed or --force submits it")
+    return Outcome.stored(stored.delivered) if found.is_done else None
 
 
 def resolve_outcome(
@@ -106,65 +130,118 @@ def resolve_outcome(
     """Decide how a job ended. Stores nothing: see `store_rescued_transcript`.
 
     S3 goes first: RunPod may have lost a result, run a job twice, or take a stored transcript
-    for one that was not (an answer to the PUT that got lost). The claim's ``request_id`` tells
-    the job's transcript from others; ``status`` is None if RunPod has forgotten the job.
+    for one that was not (an answer to the PUT that got lost). ``status`` is None if RunPod has
+    forgotten the job.
+
+    Raises:
+        Unreachable: The answer is about another submission.
     """
     classified = classify_status(status)
-    if isinstance(classified, JobSummary):
-        return _confirm(bucket, session, classified)
-    found = transcripts.find_of_job(bucket, session, claim)
-    if found is not None and not _is_contradicted(bucket, session, classified):
-        return Outcome.stored(found)
-    if isinstance(classified, JobFailure):
-        return Outcome(Result.FAILED, classified.message, failure=classified)
-    if isinstance(classified, UploadFailed):
-        return Outcome(
-            Result.LOST,
-            f"the worker could not store the transcript: {classified.failure.message}",
-            ending=Ending.UNDELIVERED,
-            answer=classified,
-        )
-    return Outcome(classified.result, classified.message, ending=classified.ending)
+    told = classified if isinstance(classified, JobSummary | UploadFailed) else None
+    if told is not None and told.request_id not in claim.request_ids:
+        raise Unreachable(f"RunPod's answer about job {claim.job_id} is another submission's")
+    audio = bucket.head(session.audio_key)
+    stored = _as_told(bucket, session, classified) or transcripts.read(bucket, session)
+    if _proves(claim, stored, classified):
+        found = match(audio, claim, stored)
+        if stored is not None and stored.delivered is not None:
+            if found.is_done:
+                return Outcome.stored(stored.delivered)
+            if is_ours(claim, stored):
+                return _rerecorded(stored)
+    return _without_transcript(audio, claim, classified, stored)
 
 
-def _is_contradicted(bucket: Bucket, session: Session, classified: ClassifiedStatus) -> bool:
-    """Whether S3 holds other bytes than the whole transcript that the answer brings.
+def _as_told(
+    bucket: Bucket, session: Session, classified: ClassifiedStatus
+) -> StoredTranscript | None:
+    """Return the transcript as the worker describes it, if S3 has as many bytes of it."""
+    if not isinstance(classified, JobSummary):
+        return None
+    there = bucket.head(session.result_key)
+    if there is None or there.size_bytes != classified.result.bytes:
+        return None
+    delivered = transcripts.of_summary(classified)
+    return StoredTranscript(there.etag, there.modified_at, delivered, classified.request_id)
 
-    A shortened form proves nothing about the document in S3, which may be the whole one.
+
+def _proves(claim: Claim, stored: StoredTranscript | None, classified: ClassifiedStatus) -> bool:
+    """Whether what S3 has can be the job's.
+
+    It cannot if it was there before, or if it is other than the whole transcript that the answer
+    brings. A shortened form proves nothing about the document in S3, which may be the whole one.
     """
-    if not isinstance(classified, UploadFailed) or classified.form is not TranscriptForm.COMPLETE:
+    if stored is None or (claim.replaces is not None and is_same(stored.etag, claim.replaces)):
         return False
-    stored = bucket.read(session.result_key)
-    return stored is None or hashlib.sha256(stored[0]).hexdigest() != classified.result.sha256
+    if not isinstance(classified, UploadFailed) or classified.form is not TranscriptForm.COMPLETE:
+        return True
+    is_this = stored.request_id == classified.request_id
+    return not is_this or stored.sha256 in (classified.result.sha256, classified.sent_sha256)
 
 
-def _confirm(bucket: Bucket, session: Session, summary: JobSummary) -> Outcome:
-    stored = bucket.head(session.result_key)
-    if stored is not None and stored.size_bytes == summary.result.bytes:
-        return Outcome(Result.DONE, summary.message, transcripts.of_summary(summary))
-    there = "nothing" if stored is None else f"{stored.size_bytes} bytes"
-    return Outcome(
-        Result.LOST,
-        f"the worker stored {summary.result.bytes} bytes, S3 has {there} at "
-        f"{session.result_key}: submit again",
-        ending=Ending.UNSTORED,
-    )
+def _without_transcript(
+    audio: ObjectInfo | None,
+    claim: Claim,
+    classified: ClassifiedStatus,
+    stored: StoredTranscript | None,
+) -> Outcome:
+    over = None if stored is None else stored.etag
+    if isinstance(classified, UploadFailed):
+        return _rescued(audio, claim, classified, over)
+    if audio is not None and not is_same(audio.etag, claim.audio_etag):
+        return _rerecorded(stored)
+    if isinstance(classified, JobFailure):
+        return Outcome(Result.FAILED, classified.message, classified, replaced=over)
+    if isinstance(classified, JobSummary):
+        text = f"the worker stored {classified.result.bytes} bytes, S3 has "
+        text += "nothing" if stored is None else "something else"
+        return Outcome(Result.LOST, f"{text}: submit again", Ending.UNSTORED, replaced=over)
+    return Outcome(classified.result, classified.message, classified.ending, replaced=over)
 
 
-def store_rescued_transcript(bucket: Bucket, session: Session, answer: UploadFailed) -> Outcome:
-    """Store the transcript inside a worker's answer, with the edge's own keys."""
+def _rerecorded(stored: StoredTranscript | None) -> Outcome:
+    text = "the recording changed while its job ran"
+    over = None if stored is None else stored.etag
+    return Outcome(Result.LOST, text, Ending.RERECORDED, replaced=over)
+
+
+def _rescued(
+    audio: ObjectInfo | None, claim: Claim, answer: UploadFailed, over: str | None
+) -> Outcome:
+    """Take the transcript out of an answer."""
     try:
         body = unpack(answer)
         doc = transcripts.parse(body)
     except TranscriptInvalid as exc:
-        message = f"{answer.failure.message}; {exc}"
-        return Outcome(Result.FAILED, message, failure=answer.failure, ending=Ending.DAMAGED)
-    bucket.write(session.result_key, body)
+        text = f"{answer.failure.message}; {exc}"
+        return Outcome(Result.FAILED, text, Ending.DAMAGED, replaced=over)
+    delivered = doc.delivered(len(body))
+    brought = StoredTranscript("", claim.submitted_at, delivered, answer.request_id)
+    if match(audio, claim, brought) is not Match.CURRENT:
+        return replace(_rerecorded(None), replaced=over)
+    text = f"the worker could not store the transcript: {answer.failure.message}"
+    rescue = Rescue(body, delivered, answer.form, over)
+    return Outcome(Result.LOST, text, Ending.UNDELIVERED, rescue=rescue, replaced=over)
+
+
+def store_rescued_transcript(bucket: Bucket, session: Session, rescue: Rescue) -> Outcome:
+    """Store the transcript inside a worker's answer, with the edge's own keys.
+
+    Raises:
+        Unreachable: Somebody stored another one since S3 was looked at: look again.
+    """
+    try:
+        if rescue.over is None:
+            bucket.create(session.result_key, rescue.body)
+        else:
+            bucket.replace(session.result_key, rescue.body, rescue.over)
+    except PreconditionFailed as exc:
+        raise Unreachable(f"{session.result_key} was just written by somebody else") from exc
     return Outcome(
         Result.DONE,
         "the worker could not reach S3; the edge stored the transcript",
-        doc.delivered(len(body)),
-        warning=_SHORTENED[answer.form],
+        transcript=rescue.delivered,
+        warning=_SHORTENED[rescue.form],
     )
 
 

@@ -2,21 +2,21 @@
 
 Looks after 1 s at first, then ever more rarely, up to every 10 s; a change of the job's state
 starts that anew, and an estimate of the time left, from the growth of its percentage, takes over
-as soon as there is one. Raises `Unreachable` when RunPod has not answered for five minutes.
+as soon as there is one. What RunPod refuses, or does not answer, passes through.
 """
 
 from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 from bucketscribe_contract import JobState, JobStatus, Progress
 from bucketscribe_contract.redact import one_line
 from edge_client.clock import Clock
-from edge_client.errors import JobNotFound, RateLimited, Unreachable
 
 LEAST_SPAN_S = 5.0
 LEAST_PERCENT = 2.0
@@ -60,10 +60,6 @@ LONGEST_PAUSE_S = 10.0
 GROWTH = 1.4
 JITTER = 0.2
 SHARE_OF_WHAT_IS_LEFT = 0.25
-PATIENCE_S = 300.0
-"""So long may RunPod be unreachable before the waiting ends."""
-LOOKS_FOR_ABSENCE = 3
-"""One 404 may be a proxy's, or come before a new job is known everywhere; a resubmission costs."""
 
 
 @dataclass(frozen=True)
@@ -91,18 +87,19 @@ class View(Protocol):
         """Tell the user something that is not progress."""
 
 
-class LogView:
-    """Logs what a session's reconciler has to say under its name, made safe; no progress."""
+class NotesView:
+    """Hands on what there is to say, and shows no progress."""
 
-    def __init__(self, log: logging.Logger, session: object) -> None:
-        self._log, self._name = log, one_line(str(session))
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self.note = note
 
     def show(self, progress: JobProgress) -> None:
-        """Log nothing."""
+        """Show nothing."""
 
-    def note(self, message: str) -> None:
-        """Log one line."""
-        self._log.info("%s: %s", self._name, message)
+
+def log_view(log: logging.Logger, session: object) -> NotesView:
+    """Return a view that logs what a reconciler has to say under its session's name, made safe."""
+    return NotesView(partial(log.info, "%s: %s", one_line(str(session))))
 
 
 def progress_of(status: JobStatus) -> JobProgress:
@@ -115,6 +112,28 @@ def progress_of(status: JobStatus) -> JobProgress:
     except ValueError:
         return JobProgress(state)
     return JobProgress(state, progress.stage.value, progress.percent)
+
+
+def why_jobs_wait(health: Mapping[str, Any]) -> str | None:
+    """Say why jobs wait for a worker; None if workers are at work."""
+    workers = health.get("workers")
+    counts = workers if isinstance(workers, Mapping) else {}
+
+    def some(*names: str) -> bool:
+        return any(counts.get(name) for name in names)
+
+    if some("running"):
+        return None
+    if some("unhealthy"):
+        return "workers crash or fail their checks: see the endpoint's log in its console"
+    if some("throttled"):
+        return "no GPU of the chosen kinds is free: allow more kinds in the endpoint's settings"
+    if some("initializing", "ready", "idle"):
+        return "workers are starting"
+    return (
+        "no worker is there: RunPod sets max workers to 0 after days without a job: raise it in "
+        "the endpoint's settings"
+    )
 
 
 class PollInterval:
@@ -156,7 +175,7 @@ class Finished:
 
 
 class Poller:
-    """Looks at one job; remembers since when RunPod has been unreachable, or the job unknown.
+    """Looks at one job, as often as it pays; knows since when it has waited for a worker.
 
     ``ask`` is one GET of the job's status; ``view`` shows each answer.
     """
@@ -164,10 +183,9 @@ class Poller:
     def __init__(
         self, ask: Callable[[], JobStatus], view: View, clock: Clock, interval: PollInterval
     ) -> None:
-        self._ask, self._view, self._clock, self._interval = ask, view, clock, interval
+        self._ask, self._view, self._clock, self.interval = ask, view, clock, interval
         self._state: JobState | None = None
-        self._away_since: float | None = None
-        self._absences = 0
+        self.queued_since_s: float | None = None
         self._estimate = Estimate()
 
     def look(self) -> Finished | float:
@@ -177,31 +195,15 @@ class Poller:
             The end, or the seconds until the next look.
 
         Raises:
-            Unreachable: RunPod has not answered for five minutes.
+            EdgeError: There is no answer, or no such job.
         """
-        try:
-            status = self._ask()
-        except JobNotFound:
-            self._absences += 1
-            is_absent = self._absences >= LOOKS_FOR_ABSENCE
-            return Finished(None) if is_absent else self._interval.next_s()
-        except (Unreachable, RateLimited) as exc:
-            return self._retry(exc)
-        self._away_since, self._absences = None, 0
+        status = self._ask()
         if status.status is not self._state:
             self._state = status.status
-            self._interval.restart()
+            self.interval.restart()
+            is_queued = self._state is JobState.IN_QUEUE
+            self.queued_since_s = self._clock.monotonic() if is_queued else None
         seen = progress_of(status)
         left_s = self._estimate.left_s(self._clock.monotonic(), seen.percent)
         self._view.show(replace(seen, left_s=left_s))
-        return Finished(status) if status.status.is_final else self._interval.next_s(left_s)
-
-    def _retry(self, exc: Unreachable | RateLimited) -> float:
-        now = self._clock.monotonic()
-        if self._away_since is None:
-            self._away_since = now
-            self._view.note(f"{exc}; the job goes on, trying again")
-        elif now - self._away_since > PATIENCE_S:
-            raise exc
-        asked_s = exc.retry_after_s if isinstance(exc, RateLimited) else None
-        return max(self._interval.next_s(), asked_s or 0.0)
+        return Finished(status) if status.status.is_final else self.interval.next_s(left_s)

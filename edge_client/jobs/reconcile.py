@@ -1,9 +1,9 @@
-"""Follows a session to its end, a step at a time: `Reconciler.step` does what is due.
+"""Takes a session to its end, a step at a time: `Reconciler.step` does what is due.
 
-Takes the claim of a job; returns the seconds until the next step, or the `End`; never sleeps, so
-one process can follow thousands. Everything goes through the claim in S3, so any edge box, or the
-same one after a crash, goes on where this one stopped. A submission whose answer was lost is looked
-for, never blindly repeated: docs/adr/0005-no-blind-second-submission.md.
+Takes an `Order`, or the claim of a job; returns `RequeueAfter` or `Done`; never sleeps, so one
+process can follow thousands. Everything goes through the claim in S3, so any edge box, or the same
+one after a crash, goes on where this one stopped. A submission whose answer was lost is looked for,
+never blindly repeated: docs/adr/0005-no-blind-second-submission.md.
 """
 
 from __future__ import annotations
@@ -11,288 +11,437 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 
-from bucketscribe_contract import JobFailure, JobStatus
-from edge_client.errors import AnswerLost, ClaimConflict, EdgeError, Unreachable
+from bucketscribe_contract import JobFailure
+from edge_client.errors import (
+    AnswerLost,
+    ClaimConflict,
+    EdgeError,
+    JobNotFound,
+    RateLimited,
+    Unreachable,
+)
 from edge_client.jobs import claim as claims
 from edge_client.jobs import transcript as transcripts
-from edge_client.jobs.claim import Claim
-from edge_client.jobs.outcome import Outcome, resolve_outcome, store_rescued_transcript
+from edge_client.jobs.claim import Claim, StoredClaim
+from edge_client.jobs.done import Match, match
+from edge_client.jobs.outcome import (
+    Outcome,
+    find_done,
+    resolve_outcome,
+    store_rescued_transcript,
+)
 from edge_client.jobs.poll import Finished, JobProgress, Poller, PollInterval, View
 from edge_client.jobs.retry_policy import (
+    RETENTION_S,
     Ending,
     NextStep,
     Result,
     StepKind,
-    cause_name,
     next_step,
 )
-from edge_client.jobs.submit import ask, check_endpoint, resubmit
-from edge_client.jobs.transcript import Delivered
+from edge_client.jobs.submit import (
+    Order,
+    ask,
+    cancel_replaced_job,
+    check_endpoint,
+    read_recording,
+    submit_job,
+)
 from edge_client.services.edge import Edge
 from edge_client.session import Session
 
-
-def find_unconfirmed(
-    edge: Edge, session: Session, claim: Claim, began_s: float
-) -> Claim | Delivered | Ending | None:
-    """Look once for a submission whose answer is not known.
-
-    RunPod finds no job by a key of ours. Only an endpoint without a job in its queue or at work,
-    for longer than any POST can be under way, proves that the submission is not there: it never
-    was, or it ended without a transcript. Either way submitting again pays for nothing twice.
-    That the endpoint was idle before ``began_s``, the monotonic second of the first look, says
-    nothing: the POST may have been under way.
-
-    Returns:
-        A claim that names a job or another submission by now; the transcript;
-        `Ending.UNANSWERED` if there certainly is no job; None if nothing is known yet.
-    """
-    idle_since = edge.idle.since()  # before S3: a job that ends in between has stored by then
-    stored = claims.read(edge.bucket, session)
-    if stored is not None and stored.claim is not None and stored.claim != claim:
-        return stored.claim
-    found = transcripts.find_of_job(edge.bucket, session, claim)
-    if found is not None:
-        return found
-    if idle_since is None:
-        return None
-    idle_s = edge.clock.monotonic() - max(idle_since, began_s)
-    return Ending.UNANSWERED if idle_s >= edge.settings.lost_answer_s else None
-
-
 log = logging.getLogger(__name__)
-RERECORDED = "rerecorded"
+PATIENCE_S = 300.0
+"""How long a service may be away before a session is given up: the only patience there is."""
+PAUSE_S = 15.0
+"""Before a service that did not answer is asked again."""
+ABSENCE_FACTOR = 1.5
+"""Of ``LOST_ANSWER_SECONDS``: a job that RunPod does not know for so long, on an idle endpoint, is
+gone. One 404 may be a proxy's, or come before a new job is known everywhere; another job costs."""
+LONGEST_ABSENCE_S = 900.0
+"""After that it is gone, however busy the endpoint is."""
 
 
 @dataclass(frozen=True)
-class End:
-    """How a session's last submission ended.
+class Done:
+    """How a session ended.
 
     Attributes:
-        status: RunPod's last word on it, where it had one.
+        claim: Of its last submission; None if it needed none.
+        gpu_s: Seconds that its jobs ran while they were followed, as far as RunPod said.
     """
 
+    session: Session
     outcome: Outcome
-    claim: Claim
-    status: JobStatus | None = None
+    claim: Claim | None = None
+    gpu_s: float | None = None
+
+
+@dataclass(frozen=True)
+class RequeueAfter:
+    """The next step is due after so many seconds; an earlier one looks, but submits nothing.
+
+    Attributes:
+        ended: The job that ended just now without a transcript; another follows.
+    """
+
+    seconds: float
+    ended: Outcome | None = None
+
+
+Next = Done | RequeueAfter
 
 
 @dataclass(frozen=True)
 class _Planned:
-    """A submission that is due at a monotonic second."""
+    """A submission that is due at a monotonic second, after a job that ended so; None: the first.
 
-    ended: str
-    longer: bool
-    known_s: float
+    Attributes:
+        may_live: The job may still be queued or running: it is cancelled first.
+    """
+
     at: float
-
-
-Next = End | float
+    after: Outcome | None = None
+    longer: bool = False
+    may_live: bool = False
 
 
 class Reconciler:
     """The submissions of one session, until there is a transcript or nothing more to do.
 
-    It begins with the job of ``claim``; ``interval`` makes the pauses between looks at one.
+    Attributes:
+        claim: The submission that is followed; None before the first. ``held`` has it as in S3.
+        plans_submission: No job is in flight, and the next step that is due submits one.
+        posted: The job that is followed was posted here.
+        is_waiting: A service did not answer the last step.
+        queued_since_s: Monotonic; None while its job does not wait for a worker.
+        gpu_s: As in `Done`.
+
+    Args:
+        edge: Settings and services.
+        session: Which.
+        view: Told what happens.
+        begin: The job to follow, or the first submission to make; None: the claim is read.
+        interval: Makes the pauses between looks at a job.
+        retries_held: Submit again what a fault of the deployment had ended before this run.
+        pays_unproven: Submit although the transcript may be of this recording.
     """
 
     def __init__(
         self,
         edge: Edge,
         session: Session,
-        claim: Claim,
         view: View,
+        begin: StoredClaim | Order | None = None,
         interval: Callable[[Claim], PollInterval] = lambda _: PollInterval(),
+        *,
+        retries_held: bool = False,
+        pays_unproven: bool = False,
     ) -> None:
         self._edge, self._session, self._view = edge, session, view
-        self._interval = interval
-        self._planned: _Planned | None = None
-        self._stores = self._reruns = 0
-        self._status: JobStatus | None = None
-        self._follow(claim)
-
-    @property
-    def claim(self) -> Claim:
-        """The submission that is followed now."""
-        return self._claim
-
-    @property
-    def plans_submission(self) -> bool:
-        """Whether no job is in flight, and the next step that is due submits one."""
-        return self._planned is not None
+        self._interval, self._retries_held = interval, retries_held
+        self._pays_unproven = pays_unproven
+        self._order: Order
+        self.claim: Claim | None = None
+        self.held: StoredClaim | None = None
+        self._reruns, self._was_alive, self._tried = 0, False, False
+        self._missing_since: float | None = None
+        self.queued_since_s: float | None = None
+        self._ran_s: dict[str, float] = {}
+        self.gpu_s: float | None = None
+        self.posted = self.plans_submission = self.is_waiting = False
+        self._away_since: float | None = None
+        self._act: Callable[[], Next]
+        if isinstance(begin, Order):
+            self._order, self.held = begin, begin.held
+            self._plan(_Planned(edge.clock.monotonic()))
+        elif begin is not None:
+            self._follow(begin)
+        else:
+            self._act = self._load
 
     def step(self) -> Next:
-        """Do what is due.
-
-        Returns:
-            The end, or the seconds until the next step; earlier ones look, but submit nothing.
+        """Do what is due; a service that is away is borne for `PATIENCE_S`.
 
         Raises:
-            ClaimConflict: The job is on another endpoint.
-            EdgeError: A service does not answer, or refuses. The step can be made again.
+            ClaimConflict: The job is on another endpoint, or the claim forbids a submission.
+            EdgeError: A service refuses, or was away for too long. The step can be made again.
         """
+        try:
+            seen = self._act()
+        except (Unreachable, RateLimited) as exc:
+            return self._bear(exc)
+        self._away_since, self.is_waiting = None, False
+        return seen
+
+    def _bear(self, exc: Unreachable | RateLimited) -> Next:
+        now, self.is_waiting = self._edge.clock.monotonic(), True
+        if self._away_since is None:
+            self._away_since = now
+            self._view.note(f"{exc}; trying again")
+        elif now - self._away_since >= PATIENCE_S:
+            self._away_since = None
+            raise exc
+        asked_s = exc.retry_after_s if isinstance(exc, RateLimited) else None
+        return RequeueAfter(max(PAUSE_S, asked_s or 0.0))
+
+    def _load(self) -> Next:
+        """Begin with the claim that is there; one that is closed has its end, or a transcript."""
+        held = claims.read(self._edge.bucket, self._session)
+        claim = None if held is None else held.claim
+        if claim is None or not claim.is_open(self._edge.clock.now()):
+            stored = transcripts.read(self._edge.bucket, self._session)
+            audio = self._edge.bucket.head(self._session.audio_key)
+            outcome = find_done(match(audio, claim, stored), stored)
+            if outcome is not None:
+                return Done(self._session, outcome, claim)
+        if held is None or claim is None:
+            name = self._session.quoted
+            raise ClaimConflict(
+                f"nothing was submitted for {self._session}: `edge-client submit {name} --wait`"
+            )
+        self._follow(held)
         return self._act()
 
-    def _follow(self, claim: Claim) -> Next:
+    def _follow(self, held: StoredClaim) -> Next:
         """Follow a submission; the first look at it is due."""
-        self._claim, self._planned = claim, None
-        self._act: Callable[[], Next] = self._begin
-        return 0.0
+        if held.claim is None:
+            raise AssertionError("what is followed is a claim")
+        self.held, self.claim, self.plans_submission = held, held.claim, False
+        self.posted = self._was_alive = False
+        self._heard_at, self._missing_since = held.claim.submitted_at, None
+        self._began_s = self._edge.clock.monotonic()
+        self._act = partial(self._begin, held.claim)
+        return RequeueAfter(0.0)
 
-    def _begin(self) -> Next:
-        check_endpoint(self._edge, self._session, self._claim)
-        interval = self._interval(self._claim)
-        if self._claim.job_id is None:
-            if self._claim.ended is None:
+    def _begin(self, claim: Claim, interval: PollInterval | None = None) -> Next:
+        check_endpoint(self._edge, self._session, claim)
+        interval = interval or self._interval(claim)
+        if claim.job_id is None:
+            if claim.ended is None:
                 text = "the submission's answer is not known: looking for the job and in S3"
                 self._view.note(text)
-            self._act = partial(self._search, self._edge.clock.monotonic(), interval)
+            self._act = partial(self._search, claim, interval)
         else:
-            look = partial(self._edge.api.status, self._claim.job_id)
-            self._act = partial(self._poll, Poller(look, self._view, self._edge.clock, interval))
+            look = partial(self._edge.api.status, claim.job_id)
+            poller = Poller(look, self._view, self._edge.clock, interval)
+            self._act = partial(self._poll, claim, poller)
         return self._act()
 
-    def _is_over(self) -> bool:
-        """Whether the claim says that its job is over: one look is enough."""
-        return self._claim.ended is not None or not self._claim.is_alive(self._edge.clock.now())
-
-    def _poll(self, poll: Poller) -> Next:
+    def _poll(self, claim: Claim, poller: Poller) -> Next:
         """Look at a job that has an id."""
-        seen = (
-            Finished(ask(self._edge, self._claim.job_id or "")) if self._is_over() else poll.look()
-        )
-        if isinstance(seen, float):
-            return seen
-        self._status = seen.status
-        return self._resolve(seen.status)
+        if not claim.is_open(self._edge.clock.now()):  # one look is enough
+            return self._resolve(claim, Finished(ask(self._edge, claim.job_id or "")))
+        try:
+            seen = poller.look()
+        except JobNotFound:
+            return self._missing(claim, poller.interval)
+        self._heard_at, self._missing_since = self._edge.clock.now(), None
+        if isinstance(seen, Finished):
+            return self._resolve(claim, seen)
+        self._was_alive, self.queued_since_s = True, poller.queued_since_s
+        return RequeueAfter(seen)
 
-    def _resolve(self, status: JobStatus | None) -> Next:
-        """Answer the last status, None if there is none, as S3 proves or disproves it."""
-        outcome = resolve_outcome(self._edge.bucket, self._session, self._claim, status)
-        return self._answer(outcome.with_expiry(self._claim, self._edge.clock.now()))
+    def _missing(self, claim: Claim, interval: PollInterval) -> Next:
+        """Look into S3 for what a job left that RunPod does not know, or not yet."""
+        if self._is_gone():
+            return self._resolve(claim, Finished(None))
+        outcome = resolve_outcome(self._edge.bucket, self._session, claim, None)
+        if outcome.transcript is not None:
+            return self._answer(claim, outcome)
+        return RequeueAfter(interval.next_s())
 
-    def _search(self, began_s: float, interval: PollInterval) -> Next:
-        """Look for a submission without an answer."""
-        seen = find_unconfirmed(self._edge, self._session, self._claim, began_s)
-        if seen is None:
-            if self._is_over():
-                return self._resolve(None)
-            self._view.show(JobProgress("waiting for a transcript in S3"))
-            return interval.next_s()
-        if isinstance(seen, Claim):
-            return self._follow(seen)
-        if isinstance(seen, Delivered):
-            return self._end(Outcome.stored(seen))
-        text = "RunPod has no job, and S3 no transcript, of a submission whose answer was lost"
-        return self._answer(Outcome(Result.LOST, text, ending=seen))
+    def _is_gone(self) -> bool:
+        clock = self._edge.clock
+        if (clock.now() - self._heard_at).total_seconds() >= RETENTION_S:
+            return True
+        now_s = clock.monotonic()
+        if self._missing_since is None:
+            self._missing_since = now_s
+        missing_s = now_s - self._missing_since
+        if missing_s < ABSENCE_FACTOR * self._edge.settings.lost_answer_s:
+            return False
+        return missing_s >= LONGEST_ABSENCE_S or self._edge.idle.since() is not None
 
-    def _answer(self, outcome: Outcome) -> Next:
+    def _resolve(self, claim: Claim, seen: Finished) -> Next:
+        """Answer the last status as S3 proves or disproves it."""
+        outcome = resolve_outcome(self._edge.bucket, self._session, claim, seen.status)
+        if seen.status is not None and seen.status.execution_time_ms is not None:
+            self._ran_s[claim.request_id] = seen.status.execution_time_ms / 1000
+            self.gpu_s = sum(self._ran_s.values())
+        may_live = seen.status is None or not seen.status.status.is_final
+        return self._answer(claim, outcome.with_expiry(claim, self._edge.clock.now()), may_live)
+
+    def _search(self, claim: Claim, interval: PollInterval) -> Next:
+        """Look for a submission without an answer.
+
+        RunPod finds no job by a key of ours. Only an endpoint without a job in its queue or at
+        work, for longer than any POST can be under way, proves that the submission is not there:
+        it never was, or it ended without a transcript. That the endpoint was idle before the first
+        look says nothing: the POST may have been under way.
+        """
+        idle_since = self._edge.idle.since()  # before S3: a job that ends in between has stored
+        held = claims.read(self._edge.bucket, self._session)
+        if held is not None and held.claim is not None and held.claim != claim:
+            return self._follow(held)
+        outcome = resolve_outcome(self._edge.bucket, self._session, claim, None)
+        now = self._edge.clock.now()
+        if outcome.transcript is not None or not claim.is_open(now):
+            return self._answer(claim, outcome.with_expiry(claim, now))
+        if idle_since is not None:
+            idle_s = self._edge.clock.monotonic() - max(idle_since, self._began_s)
+            if idle_s >= self._edge.settings.lost_answer_s:
+                text = "RunPod has no job, and S3 no transcript, of a submission without an answer"
+                lost = replace(outcome, message=text, reason=Ending.UNANSWERED)
+                return self._answer(claim, lost)
+        self._view.show(JobProgress("waiting for a transcript in S3"))
+        return RequeueAfter(interval.next_s())
+
+    def _answer(self, claim: Claim, outcome: Outcome, may_live: bool = False) -> Next:
         """Do what the policy says."""
-        claim, cause = self._claim, outcome.cause
-        if cause is None or (claim.ended is not None and cause is not Ending.UNDELIVERED):
-            return self._end(outcome.as_reported(claim))
-        earlier = [attempt.ended for attempt in claim.earlier]
-        step = next_step(cause, earlier, self._edge.settings.retry)
-        log.debug("%s: %s", cause_name(cause), step)
-        actions: dict[StepKind, Callable[[], Next]] = {
-            StepKind.SUBMIT: lambda: self._plan(outcome, step),
-            StepKind.STORE: lambda: self._store(outcome),
-            StepKind.SKIP: lambda: self._end(replace(outcome, result=Result.SKIPPED)),
-            StepKind.REPORT: lambda: self._end(outcome.with_count(step, len(earlier) + 1)),
-        }
-        return actions[step.kind]()
+        reason = outcome.reason
+        if reason is None:
+            return self._end(claim, outcome)
+        if outcome.rescue is not None:
+            stored = store_rescued_transcript(self._edge.bucket, self._session, outcome.rescue)
+            return self._end(claim, stored)
+        if claim.ended is not None:
+            return self._end(claim, outcome.as_reported(claim))
+        limits, earlier = self._edge.settings.retry, [each.ended for each in claim.earlier]
+        if reason is Ending.RERECORDED:
+            self._reruns += 1
+            is_last = self._reruns >= limits.attempts  # who records on and on?
+            step = NextStep(StepKind.REPORT if is_last else StepKind.SUBMIT)
+        else:
+            step = next_step(reason, earlier, limits)
+        log.debug("%s: %s", outcome.code, step)
+        if step.kind is StepKind.SUBMIT or (
+            step.kind is StepKind.HOLD and self._retries_held and not self._was_alive
+        ):
+            return self._submit_again(claim, outcome, step, may_live)
+        if step.kind is StepKind.HOLD:
+            outcome = replace(outcome, result=Result.HELD)
+        elif step.kind is StepKind.SKIP:
+            outcome = replace(outcome, result=Result.SKIPPED)
+        return self._end(claim, outcome.with_count(step, len(earlier) + 1))
 
-    def _plan(self, outcome: Outcome, step: NextStep) -> Next:
+    def _submit_again(self, claim: Claim, outcome: Outcome, step: NextStep, may_live: bool) -> Next:
         """Let a submission follow, after a pause where there is one."""
-        cause = outcome.cause
-        number, limit = len(self._claim.earlier) + 2, self._edge.settings.retry.attempts
+        count = f" {claim.submissions + 1} of {self._edge.settings.retry.attempts}"
+        if outcome.reason is Ending.RERECORDED:
+            count = " anew"
         when = f" in {step.pause_s:.0f} s" if step.pause_s else ""
-        self._view.note(f"{outcome.text}; submission {number} of {limit}{when}")
-        known_s = float((cause.needed_seconds or 0) if isinstance(cause, JobFailure) else 0)
-        ended = cause_name(cause) if cause is not None else ""
+        self._view.note(f"{outcome.text}; submission{count}{when}")
         at = self._edge.clock.monotonic() + step.pause_s
-        return self._wait_for(_Planned(ended, step.longer, known_s, at))
+        return self._plan(_Planned(at, outcome, step.longer, may_live))
 
-    def _wait_for(self, planned: _Planned) -> Next:
-        self._planned = planned
+    def _plan(self, planned: _Planned) -> Next:
+        self.plans_submission, self._tried = True, False
         self._act = partial(self._submit, planned)
-        return max(0.0, planned.at - self._edge.clock.monotonic())
+        return RequeueAfter(
+            max(0.0, planned.at - self._edge.clock.monotonic()), ended=planned.after
+        )
 
     def _submit(self, planned: _Planned) -> Next:
-        """Submit again; if another box did, or the answer is lost, follow what there is."""
+        """Submit; if another box did, or the answer is lost, follow what there is."""
         left_s = planned.at - self._edge.clock.monotonic()
         if left_s > 0:
-            return left_s
+            return RequeueAfter(left_s)
+        there = self._taken_over() if self._tried or planned.after is not None else None
+        if there is not None:
+            return self._follow(there)
+        if planned.after is not None and not self._tried:
+            self._order = self._order_after(planned.after, planned.longer)
+        self._tried, order = True, replace(self._order, held=self.held)
+        if order.may_be_done and planned.after is None:
+            recording = order.recording or read_recording(self._edge, self._session)
+            found = self._found_done(replace(order, recording=recording))
+            if isinstance(found, Done):
+                return found
+            order = found
+        if planned.may_live or order.ended is None:
+            cancel_replaced_job(self._edge, order.claim, self._view.note)
+        return self._post(order)
+
+    def _post(self, order: Order) -> Next:
         try:
-            claim = resubmit(
-                self._edge,
-                self._session,
-                self._claim,
-                planned.ended,
-                longer=planned.longer,
-                known_s=planned.known_s,
-                say=self._view.note,
-            )
+            held, posted = submit_job(self._edge, self._session, order, self._view.note), True
         except (AnswerLost, ClaimConflict) as exc:
-            self._view.note(str(exc))
-            there = claims.current(self._edge.bucket, self._session)
-            if there is None:
+            there = claims.read(self._edge.bucket, self._session)
+            if there is None or there.claim is None or there.claim == order.claim:
                 raise
-            claim = there
-        return self._follow(claim)
+            self._view.note(str(exc))
+            held, posted = there, isinstance(exc, AnswerLost)
+        seen = self._follow(held)
+        self.posted = self._was_alive = posted
+        if held.claim is None or held.claim.job_id is None or not posted:
+            return seen
+        interval = self._interval(held.claim)
+        self._act = partial(self._begin, held.claim, interval)
+        return RequeueAfter(interval.next_s())
 
-    def _store(self, outcome: Outcome) -> Next:
-        """Store the transcript that came in the job's output; S3 may be away here, too."""
-        if outcome.answer is None:
-            raise AssertionError("UNDELIVERED comes with its answer")
-        self._act = partial(self._store, outcome)
+    def _order_after(self, ended: Outcome, longer: bool) -> Order:
+        if self.claim is None:
+            raise AssertionError("what ended has a claim")
+        reason = ended.reason
+        known_s = float((reason.needed_seconds or 0) if isinstance(reason, JobFailure) else 0)
+        if longer and not known_s:
+            known_s = self.claim.execution_timeout_s
+        return Order(self.claim.wanted, self.held, ended.replaced, ended.code, known_s)
+
+    def _taken_over(self) -> StoredClaim | None:
+        """Return the claim if it became another's; keep it if it is the one to be replaced."""
+        there = claims.read(self._edge.bucket, self._session)
+        known = self.held.claim if self.held is not None else None
+        if there is not None and there.claim is not None:
+            claim = there.claim
+            is_known = claim == known or (
+                known is not None  # its id could not be written
+                and (claim.request_id, claim.job_id) == (known.request_id, None)
+            )
+            is_unsent = self._tried and claim.request_id == self._order.request_id
+            if not (claim.was_refused or is_known or is_unsent):
+                self._view.note(f"another edge box took {self._session} over")
+                return there
+        self.held = there
+        return None
+
+    def _found_done(self, order: Order) -> Done | Order:
+        """Look at the transcript that is there, before another one is paid for."""
+        stored = transcripts.read(self._edge.bucket, self._session)
+        order = replace(order, replaces=None if stored is None else stored.etag)
+        audio = order.recording.info if order.recording is not None else None
+        found = match(audio, order.claim, stored)
+        outcome = None if order.force else find_done(found, stored)
+        if outcome is None or (found is Match.UNPROVEN and self._pays_unproven):
+            return order
+        return Done(self._session, outcome)
+
+    def _end(self, claim: Claim, outcome: Outcome) -> Next:
+        """End here; what was held stays open, so that the next batch goes on with it."""
+        if claim.ended is None and outcome.result is not Result.HELD:
+            claim = self._close(claim, outcome)
+        gpu_s = self.gpu_s
+        if gpu_s is None and outcome.transcript is not None:
+            gpu_s = outcome.transcript.processing_time_seconds
+        return Done(self._session, outcome, claim, gpu_s)
+
+    def _close(self, claim: Claim, outcome: Outcome) -> Claim:
+        """Write how it ended into the claim: whoever submits this session now starts from there."""
+        ended, retry_at = claims.DONE, None
+        if outcome.result is not Result.DONE:
+            code = f"{outcome.code}: " if outcome.code else ""
+            ended = f"{code}{outcome.message}"[:1000]
+            pause_s = self._edge.settings.retry.pause_s(claim.submissions)
+            retry_at = self._edge.clock.now() + timedelta(seconds=pause_s)
+        closed = claim.model_copy(update={"ended": ended, "retry_at": retry_at})
         try:
-            stored = store_rescued_transcript(self._edge.bucket, self._session, outcome.answer)
-        except Unreachable as exc:
-            return self._retry_store(exc)
-        return self._answer(stored)
-
-    def _retry_store(self, exc: Unreachable) -> Next:
-        retry = self._edge.settings.retry
-        self._stores += 1
-        if self._stores >= retry.attempts:
-            self._stores = 0
-            raise exc
-        pause_s = retry.pause_s(self._stores - 1)
-        self._view.note(f"{exc}; storing the transcript again in {pause_s:.0f} s")
-        return pause_s
-
-    def _end(self, outcome: Outcome) -> Next:
-        """End here, unless the recording is another one by now."""
-        if self._claim.ended is None and self._is_rerecorded(outcome):
-            self._reruns += 1
-            self._view.note("the recording changed while its job ran; submitting again")
-            now = self._edge.clock.monotonic()
-            return self._wait_for(_Planned(RERECORDED, False, 0.0, now))
-        if outcome.result is not Result.DONE and self._claim.ended is None:
-            self._close(outcome)
-        return End(outcome, self._claim, self._status)
-
-    def _is_rerecorded(self, outcome: Outcome) -> bool:
-        """Whether there is a recording, another than the job's; not for ever: who records on?"""
-        audio = self._edge.bucket.head(self._session.audio_key)
-        if audio is None or self._reruns >= self._edge.settings.retry.attempts:
-            return False
-        if outcome.delivered is not None:
-            return not outcome.delivered.is_of(audio, self._claim)
-        return audio.etag != self._claim.audio_etag
-
-    def _close(self, outcome: Outcome) -> None:
-        """Mark the claim: whoever submits this session now starts afresh."""
-        cause = outcome.cause
-        text = f"{cause_name(cause)}: {outcome.message}" if cause is not None else outcome.message
-        self._claim = closed = self._claim.model_copy(update={"ended": text})
-        held = claims.read(self._edge.bucket, self._session)
-        if held is None or held.claim is None or held.claim.request_id != closed.request_id:
-            return
-        try:
-            claims.store(self._edge.bucket, self._session, closed, held)
+            self.held = claims.store(self._edge.bucket, self._session, closed, self.held)
+        except ClaimConflict:
+            log.debug("%s: another box went on from this claim", self._session)
         except EdgeError as exc:
             self._view.note(f"the claim could not be closed: {exc}")
+        return closed

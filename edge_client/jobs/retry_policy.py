@@ -10,25 +10,30 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
 
 from pydantic import ValidationError
 
 from bucketscribe_contract import (
     FAILURES,
     Action,
+    FailureCode,
     JobFailure,
     JobState,
     JobStatus,
     JobSummary,
+    Stage,
     UploadFailed,
 )
 from bucketscribe_contract.redact import one_line
 from edge_client.settings import RetryLimits
+
+RETENTION_S = 1800.0
+"""So long after its end RunPod forgets a job."""
 
 
 class Result(StrEnum):
@@ -39,6 +44,8 @@ class Result(StrEnum):
     CANCELLED = "cancelled"
     LOST = "lost"
     SKIPPED = "skipped"
+    HELD = "held"
+    UNPROVEN = "unproven"
 
 
 class Ending(StrEnum):
@@ -54,6 +61,7 @@ class Ending(StrEnum):
     CANCELLED = "cancelled"
     CRASHED = "crashed"
     UNANSWERED = "unanswered"
+    RERECORDED = "rerecorded"
 
 
 @dataclass(frozen=True)
@@ -68,55 +76,69 @@ class Unconfirmed:
 ClassifiedStatus = JobSummary | UploadFailed | JobFailure | Unconfirmed
 
 
+_THEN = "`edge-client doctor` tells whether workers come up; then submit again"
+_AT_LIMIT = "RunPod ended the job at its executionTimeout, before its transcript"
+_UNTAKEN = f"the job expired in RunPod's queue before a worker took it: {_THEN}"
+_GONE = "RunPod has forgotten the job and S3 has no transcript of it"
+_UNREAD = "RunPod calls the job completed without a result that can be read, S3 has no transcript"
+_WORKERS = "RunPod lost two workers, one after the other, with the job: read the endpoint's log"
+_OVER = "the job's time is over, though RunPod calls it {state}, and S3 has no transcript: "
+_CANCELLED = Unconfirmed(Result.CANCELLED, Ending.CANCELLED, "the job was cancelled")
+_TIMED_OUT = Unconfirmed(Result.LOST, Ending.TIMED_OUT, _AT_LIMIT)
+_UNENDED = Unconfirmed(Result.LOST, Ending.EXPIRED, _OVER + _THEN)
+_NO_WORKER = Unconfirmed(Result.FAILED, Ending.CRASHED, _WORKERS)
+_CRASHED = Unconfirmed(Result.FAILED, Ending.CRASHED, "the worker failed: {error}")
+END_TABLE: tuple[tuple[JobState | None, str, bool | None, Unconfirmed], ...] = (
+    (None, "", None, Unconfirmed(Result.LOST, Ending.FORGOTTEN, _GONE)),
+    (JobState.COMPLETED, "", None, Unconfirmed(Result.LOST, Ending.NO_OUTPUT, _UNREAD)),
+    (JobState.CANCELLED, "", None, _CANCELLED),
+    (JobState.FAILED, "executionTimeout exceeded", None, _TIMED_OUT),
+    (JobState.FAILED, r"job timed out after \d+ retr", None, _NO_WORKER),
+    (JobState.FAILED, "", None, _CRASHED),
+    (JobState.TIMED_OUT, "executionTimeout exceeded", None, _TIMED_OUT),
+    (JobState.TIMED_OUT, "", True, _TIMED_OUT),
+    (JobState.TIMED_OUT, "", False, Unconfirmed(Result.LOST, Ending.EXPIRED, _UNTAKEN)),
+)
+"""What a last status means where the worker did not say: RunPod's state (None: no such job), how
+its error begins, whether ``executionTime`` says that it ran. The first row that fits counts."""
+
+
 def classify_status(status: JobStatus | None) -> ClassifiedStatus:
     """Read the last status, None if RunPod has no such job any more.
 
     One that is not final is taken for the last there will be: the claim says that its job's time
     is over.
     """
-    if status is None:
-        text = "RunPod has forgotten the job and S3 has no transcript of it"
-        return Unconfirmed(Result.LOST, Ending.FORGOTTEN, text)
-    if status.status is JobState.COMPLETED:
-        return _completed(status.output)
-    if status.status is JobState.FAILED:
-        return _failed(status)
-    if status.status is JobState.CANCELLED:
-        return Unconfirmed(Result.CANCELLED, Ending.CANCELLED, "the job was cancelled")
-    if status.status is JobState.TIMED_OUT:
-        text = "RunPod ended the job at its executionTimeout, before its transcript"
-        return Unconfirmed(Result.LOST, Ending.TIMED_OUT, text)
-    text = (
-        f"the job's time is over, though RunPod calls it {status.status.lower()}, and S3 has no "
-        "transcript: `edge-client doctor` tells whether workers come up; then submit again"
+    text = status.error_text if status is not None else ""
+    told = _told_by_worker(status, text)
+    if told is not None:
+        return told
+    state = status and status.status
+    has_run = bool(status and status.execution_time_ms)
+    fitting = (
+        end
+        for of, begins, ran, end in END_TABLE
+        if of is state and ran in (None, has_run) and re.match(begins, text, re.IGNORECASE)
     )
-    return Unconfirmed(Result.LOST, Ending.EXPIRED, text)
+    end = next(fitting, _UNENDED)
+    message = end.message.format(state=str(state).lower(), error=_readable(text))
+    return replace(end, message=message)
 
 
-def _completed(output: Any) -> ClassifiedStatus:
-    for model in (JobSummary, UploadFailed):
-        try:
-            return model.model_validate(output, extra="ignore")  # a newer worker says more
-        except ValidationError:
-            continue
-    what = "without a result" if output is None else "with a result that is no summary"
-    text = f"RunPod calls the job completed {what}, S3 has no transcript"
-    return Unconfirmed(Result.LOST, Ending.NO_OUTPUT, text)
+def _told_by_worker(status: JobStatus | None, text: str) -> ClassifiedStatus | None:
+    if status is not None and status.status is JobState.COMPLETED:
+        for model in (JobSummary, UploadFailed):
+            with suppress(ValidationError):
+                return model.model_validate(status.output)
+    if status is not None and status.status is JobState.FAILED:
+        with suppress(ValidationError):
+            return JobFailure.model_validate_json(text)
+    return None
 
 
-def _failed(status: JobStatus) -> ClassifiedStatus:
-    text = status.error
-    if text is None and isinstance(status.output, dict):
-        text = status.output.get("error")
-    try:
-        return JobFailure.model_validate_json(text or "")
-    except (ValidationError, TypeError):
-        return Unconfirmed(Result.FAILED, Ending.CRASHED, f"the worker failed: {_readable(text)}")
-
-
-def _readable(text: Any) -> str:
+def _readable(text: str) -> str:
     """Return RunPod's or a foreign worker's error text as one line, without a traceback."""
-    if not isinstance(text, str) or not text.strip():
+    if not text.strip():
         return "RunPod gives no reason; see the endpoint's logs in its console"
     with suppress(ValueError, LookupError, TypeError):
         text = str(json.loads(text)["error_message"])
@@ -132,6 +154,7 @@ class StepKind(StrEnum):
     SUBMIT = "submit"
     STORE = "store"
     SKIP = "skip"
+    HOLD = "hold"
     REPORT = "report"
 
 
@@ -154,6 +177,7 @@ class Rule:
 
 POLICY: Mapping[Action | Ending, Rule] = {
     Action.REPORT: Rule(StepKind.REPORT),
+    Action.HOLD: Rule(StepKind.HOLD),
     Action.SKIP: Rule(StepKind.SKIP),
     Action.SIGN_AGAIN: Rule(StepKind.SUBMIT),
     Action.SIGN_LONGER: Rule(StepKind.SUBMIT, longer=True),
@@ -168,6 +192,7 @@ POLICY: Mapping[Action | Ending, Rule] = {
     Ending.CRASHED: Rule(StepKind.SUBMIT, tries=1),
     Ending.TIMED_OUT: Rule(StepKind.SUBMIT, tries=1, longer=True),
     Ending.UNANSWERED: Rule(StepKind.SUBMIT),
+    Ending.RERECORDED: Rule(StepKind.SUBMIT),
     Ending.CANCELLED: Rule(StepKind.REPORT),
     Ending.EXPIRED: Rule(StepKind.REPORT),
 }
@@ -197,7 +222,7 @@ def cause_name(cause: Cause) -> str:
 
 _MENDED_BY_TIME = frozenset(
     [code.value for code, action in FAILURES.items() if action.is_retry]
-    + ["forgotten", "no_output", "unstored", "expired", "unanswered"]  # of `Ending`
+    + ["forgotten", "no_output", "unstored", "expired", "unanswered", "rerecorded"]  # of `Ending`
 )
 
 
@@ -211,6 +236,24 @@ def is_mended_by_time(ended: str) -> bool:
     return ended.partition(":")[0] in _MENDED_BY_TIME
 
 
+HELD_CODES = frozenset(code.value for code, action in FAILURES.items() if action is Action.HOLD) | {
+    FailureCode.INVALID_INPUT.value
+}
+"""Of jobs that cost next to nothing: they do not count as submissions of a recording."""
+
+
+def _is_refused_input(failure: JobFailure) -> bool:
+    """Whether a worker, an older one, does not know what this client sends."""
+    return failure.code is FailureCode.INVALID_INPUT and failure.stage is Stage.VALIDATE
+
+
+def is_endpoints_fault(cause: Cause | None) -> bool:
+    """Whether an end speaks against the endpoint, and not only against its recording."""
+    if isinstance(cause, JobFailure):
+        return cause.action not in (Action.REPORT, Action.SKIP) or _is_refused_input(cause)
+    return cause in (Ending.CRASHED, Ending.NO_OUTPUT, Ending.UNSTORED, Ending.TIMED_OUT)
+
+
 def next_step(
     cause: Cause,
     earlier: Sequence[str],
@@ -219,6 +262,8 @@ def next_step(
 ) -> NextStep:
     """Decide what follows a submission, those before which ended so (`cause_name`)."""
     rule = POLICY[cause.action if isinstance(cause, JobFailure) else cause]
+    if isinstance(cause, JobFailure) and _is_refused_input(cause):
+        rule = POLICY[Action.HOLD]
     if rule.kind is not StepKind.SUBMIT:
         return NextStep(rule.kind)
     same = list(earlier).count(cause_name(cause))

@@ -7,16 +7,18 @@ WhisperX JSON counts, too. Sources: W3C WebVTT; SubRip as players read it.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from datetime import datetime
 from html import escape
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bucketscribe_contract import JobSummary
 from edge_client.errors import TranscriptInvalid
-from edge_client.jobs.claim import Claim
-from edge_client.services.s3 import Bucket, ObjectInfo
+from edge_client.jobs.claim import Version
+from edge_client.services.s3 import Bucket
 from edge_client.session import Session
 
 
@@ -36,19 +38,6 @@ class Delivered:
     warnings: tuple[str, ...]
     bytes: int
     audio_etag: str | None = None
-
-    def is_of(self, audio: ObjectInfo, claim: Claim) -> bool:
-        """Whether the recording is still the one that was transcribed.
-
-        The claim of that submission tells what was there before the job; what the job then read,
-        only its worker knows.
-        """
-        return _opaque(self.audio_etag or claim.audio_etag) == _opaque(audio.etag)
-
-
-def _opaque(etag: str) -> str:
-    """Return what an ETag is about: a proxy may make one weak (RFC 9110, 8.8.3)."""
-    return etag.removeprefix("W/").strip('"')
 
 
 _WIRE = ConfigDict(frozen=True, allow_inf_nan=False, populate_by_name=True)
@@ -70,6 +59,7 @@ class Document(BaseModel):
 
     model_config = _WIRE
 
+    schema_version: Version = 1
     lines: tuple[Line, ...] = Field(alias="segments")
     named_speakers: tuple[str, ...] | None = Field(None, alias="speakers")
     language: str | None = None
@@ -109,26 +99,19 @@ class Document(BaseModel):
 
 def of_summary(summary: JobSummary) -> Delivered:
     """Sum up a transcript from what its worker said about it."""
-    return Delivered(
-        segments_count=summary.segments_count,
-        speakers_count=summary.speakers_count,
-        duration_seconds=summary.duration_seconds,
-        processing_time_seconds=summary.processing_time_seconds,
-        language=summary.language,
-        warnings=tuple(summary.warnings),
-        bytes=summary.result.bytes,
-        audio_etag=summary.audio_etag,
-    )
+    names = {field.name for field in fields(Delivered)}
+    return Delivered(**summary.model_dump(include=names), bytes=summary.result.bytes)
 
 
-def parse(body: bytes) -> Document:
+def parse(body: bytes, key: str = "the transcript") -> Document:
     """Read a transcript.
 
     Raises:
         TranscriptInvalid: It is not JSON, or no transcript.
+        ObjectRefused: A newer worker wrote it, in a form that this client may misread.
     """
     try:
-        return Document.model_validate_json(body)
+        return Document.model_validate_json(body, context=key)
     except ValidationError as exc:
         where = ".".join(str(part) for part in exc.errors(include_input=False)[0]["loc"])
         raise TranscriptInvalid(
@@ -136,45 +119,35 @@ def parse(body: bytes) -> Document:
         ) from None  # the cause would show its text
 
 
-def find_done(
-    bucket: Bucket, session: Session, audio: ObjectInfo | None, claim: Claim | None
-) -> Delivered | None:
-    """Return the summary of a valid transcript of the audio as it is now; None: not done.
+@dataclass(frozen=True)
+class StoredTranscript:
+    """A session's transcript as it is in S3, or as its worker says that it is.
 
-    Any valid transcript will do if the audio is gone. If the claim's job wrote it, the audio's
-    ETag decides (`Delivered.is_of`); otherwise which of the two objects is newer.
+    Attributes:
+        delivered: None if the object is no transcript.
+        sha256: Of the object's bytes.
     """
-    found = _read(bucket, session)
-    if found is None:
-        return None
-    doc, info = found
-    if audio is not None and not _is_of(doc, info, audio, claim):
-        return None
-    return doc.delivered(info.size_bytes)
+
+    etag: str
+    modified_at: datetime
+    delivered: Delivered | None
+    request_id: str | None = None
+    sha256: str = ""
 
 
-def _is_of(doc: Document, info: ObjectInfo, audio: ObjectInfo, claim: Claim | None) -> bool:
-    if claim is not None and doc.request_id in claim.request_ids:
-        return doc.delivered(info.size_bytes).is_of(audio, claim)
-    return info.modified_at >= audio.modified_at
-
-
-def find_of_job(bucket: Bucket, session: Session, claim: Claim) -> Delivered | None:
-    """Return the transcript that the claim's submission, or one before it, wrote."""
-    found = _read(bucket, session)
-    if found is None or found[0].request_id not in claim.request_ids:
-        return None
-    return found[0].delivered(found[1].size_bytes)
-
-
-def _read(bucket: Bucket, session: Session) -> tuple[Document, ObjectInfo] | None:
+def read(bucket: Bucket, session: Session) -> StoredTranscript | None:
+    """Read a session's transcript, whatever it is; None if there is none."""
     found = bucket.read(session.result_key)
     if found is None:
         return None
+    body, info = found
+    sha256 = hashlib.sha256(body).hexdigest()
     try:
-        return parse(found[0]), found[1]
+        doc = parse(body, session.result_key)
     except TranscriptInvalid:
-        return None
+        return StoredTranscript(info.etag, info.modified_at, None, None, sha256)
+    delivered = doc.delivered(info.size_bytes)
+    return StoredTranscript(info.etag, info.modified_at, delivered, doc.request_id, sha256)
 
 
 def as_txt(doc: Document) -> str:

@@ -49,7 +49,7 @@ class Edge:
     @cached_property
     def bucket(self) -> Bucket:
         """The bucket of the recordings."""
-        return Bucket(self.connection.client, self.connection.bucket)
+        return Bucket(self.connection.client, self.connection.bucket, self.settings.put_headers)
 
     @cached_property
     def api(self) -> RunpodApi:

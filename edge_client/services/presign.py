@@ -8,6 +8,7 @@ roughly; returns `Lifetimes` and `SignedUrls`. Signing needs no network. Raises 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,9 +17,9 @@ from urllib.parse import parse_qs, urlsplit
 from bucketscribe_contract import ExecutionPolicy, PresignedUrl
 from bucketscribe_contract.wav import NotWav, parse_wav
 from edge_client.errors import BadUsage, KeysEndTooSoon, RecordingTooLong
-from edge_client.services.s3 import Connection, translated_key_errors
+from edge_client.services.s3 import Connection, put_params, translated_key_errors
 from edge_client.session import Session
-from edge_client.settings import MAX_URL_EXPIRY_S
+from edge_client.settings import MAX_URL_EXPIRY_S, Settings
 
 STARTUP_S = 300
 """Covers a slow download."""
@@ -128,41 +129,58 @@ def recording_length(head: bytes, object_bytes: int) -> Length:
     return Length(sound.bytes / header.bytes_per_s)
 
 
-RESULT_CONTENT_TYPE = "application/json"
-
-
 @dataclass(frozen=True)
 class SignedUrls:
-    """A GET for the recording and a PUT for the transcript, masked in ``repr``."""
+    """A GET for the recording and a PUT for the transcript with its headers; URLs are masked."""
 
     audio_url: PresignedUrl
     result_url: PresignedUrl
     expires_s: int
     expires_at: datetime
+    result_headers: dict[str, str]
     progress_url: PresignedUrl | None = None
 
 
+def only_over(etag: str | None, settings: Settings) -> dict[str, str]:
+    """Return a PUT's condition: it replaces the object with this ETag alone; None: nothing."""
+    if not settings.conditional_put:
+        return {}
+    return {"If-None-Match": "*"} if etag is None else {"If-Match": etag}
+
+
 def sign_urls(
-    connection: Connection, session: Session, expires_s: int, *, progress: bool = False
+    connection: Connection,
+    session: Session,
+    expires_s: int,
+    condition: Mapping[str, str] | None = None,
+    *,
+    progress: bool = False,
 ) -> SignedUrls:
     """Sign a session's URLs; with ``progress`` also a PUT for the progress file.
+
+    ``condition`` is the transcript's (`only_over`); without one it replaces whatever is there.
 
     Raises:
         BadUsage: ``expires_s`` is out of range.
         NotConfigured: The keys cannot be had.
     """
     check_expiry(expires_s)
+    headers = {**connection.put_headers, **(condition or {})}
+    audio = sign(connection, "get_object", session.audio_key, expires_s, {})
+    put = partial(sign, connection, "put_object", expires_s=expires_s)
+    result = put(session.result_key, headers=headers)
+    third = put(session.progress_key, headers=connection.put_headers) if progress else None
+    return SignedUrls(audio, result, expires_s, expiry_of(audio), headers, third)
 
-    def url(method: str, key: str, **params: str) -> PresignedUrl:
-        with translated_key_errors():
-            params |= {"Bucket": connection.bucket, "Key": key}
-            signed = connection.client.generate_presigned_url(method, params, expires_s)
-        return PresignedUrl(signed)
 
-    audio = url("get_object", session.audio_key)
-    put = partial(url, "put_object", ContentType=RESULT_CONTENT_TYPE)
-    third = put(session.progress_key) if progress else None
-    return SignedUrls(audio, put(session.result_key), expires_s, expiry_of(audio), third)
+def sign(
+    connection: Connection, method: str, key: str, expires_s: int, headers: Mapping[str, str]
+) -> PresignedUrl:
+    """Sign ``get_object`` or ``put_object`` of a key; ``headers`` become part of the signature."""
+    params = {"Bucket": connection.bucket, "Key": key, **put_params(headers)}
+    with translated_key_errors():
+        signed = connection.client.generate_presigned_url(method, params, expires_s)
+    return PresignedUrl(signed)
 
 
 def expiry_of(url: PresignedUrl) -> datetime:

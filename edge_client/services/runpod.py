@@ -9,6 +9,7 @@ limits. Source: docs.runpod.io/serverless/endpoints/send-requests.
 from __future__ import annotations
 
 import random
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -22,10 +23,10 @@ from urllib.parse import quote
 import requests
 from pydantic import ValidationError
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, SSLError
 from urllib3.util import Retry
 
-from bucketscribe_contract import JobStatus, RunRequest
+from bucketscribe_contract import JobState, JobStatus, RunRequest
 from bucketscribe_contract.redact import one_line
 from edge_client.clock import Clock
 from edge_client.errors import (
@@ -34,6 +35,7 @@ from edge_client.errors import (
     EdgeError,
     EndpointNotFound,
     JobNotFound,
+    NotSent,
     RateLimited,
     RequestRefused,
     RunpodError,
@@ -176,7 +178,8 @@ class RequestCounter:
 CONNECTIONS = 16
 """Fewer than RunPod takes of any kind at once (20 cancels)."""
 CONNECT_TIMEOUT_S = 5.0
-READ_TIMEOUT_S = 30.0
+READ_TIMEOUT_S = {Kind.RUN: 110.0, Kind.STATUS: 30.0, Kind.CANCEL: 30.0}
+"""RunPod's proxy gives ``/run`` up after 100 s, with 524."""
 ATTEMPTS = 4
 GET_RETRY = Retry(
     ATTEMPTS - 1,
@@ -238,32 +241,32 @@ class RunpodApi:
 
         Raises:
             AnswerLost: It may have been queued; do not submit again blindly.
-            Unreachable: No connection was made: it was not queued.
+            NotSent: Nothing left this machine: it was not queued.
             RateLimited: RunPod refused it, or would for so long that it was not even sent.
             RunpodError: It was refused: it was not queued.
         """
         try:
             response = self._send(Kind.RUN, "POST", "/run", request.to_wire(), RUN_PATIENCE_S)
-            if response.status_code >= 500:
-                raise AnswerLost(f"RunPod answered {response.status_code} to the submission")
+            answer = self._checked(response, EndpointNotFound)
+            return self._job(answer | {"status": JobState.IN_QUEUE})  # what counts is its id
         except requests.RequestException as exc:
-            if _never_connected(exc):
-                raise _unreachable(exc) from exc
+            if _was_not_sent(exc):
+                raise NotSent(_no_answer(exc)) from exc
             raise AnswerLost(
                 f"the connection broke during the submission ({type(exc).__name__})"
             ) from exc
-        try:
-            return self._job(self._checked(response, EndpointNotFound))
         except BadResponse as exc:
-            raise AnswerLost("RunPod took the submission but named no job") from exc
+            what = str(exc).partition(":")[0]  # the rest tells to try again
+            raise AnswerLost(f"the answer to the submission names no job ({what})") from exc
 
     def status(self, job_id: str) -> JobStatus:
         """Ask for a job's state.
 
         Raises:
             JobNotFound: RunPod never had it, or has forgotten it.
+            BadResponse: The answer says nothing about this job.
         """
-        return self._job(self._get(f"/status/{quote(job_id, safe='')}", JobNotFound))
+        return self._job(self._get(f"/status/{quote(job_id, safe='')}", JobNotFound), job_id)
 
     def cancel(self, job_id: str) -> JobStatus:
         """Cancel a job that waits or runs.
@@ -272,7 +275,7 @@ class RunpodApi:
             JobNotFound: As `status`.
         """
         path = f"/cancel/{quote(job_id, safe='')}"
-        return self._job(self._checked(self._try(Kind.CANCEL, "POST", path), JobNotFound))
+        return self._job(self._checked(self._try(Kind.CANCEL, "POST", path), JobNotFound), job_id)
 
     def health(self) -> dict[str, Any]:
         """Return the endpoint's counts: ``{"jobs": {…}, "workers": {…}}``."""
@@ -289,7 +292,7 @@ class RunpodApi:
         try:
             return self._send(kind, method, path)
         except requests.RequestException as exc:
-            raise _unreachable(exc) from exc
+            raise Unreachable(_no_answer(exc)) from exc
 
     def _send(
         self,
@@ -308,7 +311,7 @@ class RunpodApi:
             method,
             self._root + path,
             json=body,
-            timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
+            timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S[kind]),
             allow_redirects=False,  # a redirected POST becomes a GET; the key stays with its host
         )
         retries = response.raw.retries
@@ -330,27 +333,34 @@ class RunpodApi:
             raise BadResponse("RunPod's answer is not a JSON object")
         return answer
 
-    def _job(self, answer: dict[str, Any]) -> JobStatus:
+    def _job(self, answer: dict[str, Any], job_id: str | None = None) -> JobStatus:
+        """Read a job; with ``job_id``, it has to be that one."""
         try:
-            return JobStatus.model_validate(answer)
+            status = JobStatus.model_validate(answer)
         except ValidationError as exc:
             fields = ", ".join(str(e["loc"][0]) for e in exc.errors(include_input=False))
             raise BadResponse(f"RunPod's answer is no job status (see {fields})") from exc
+        if job_id is not None and status.id != job_id:
+            raise BadResponse("RunPod answers about another job")
+        return status
 
 
 def _refusal(response: requests.Response, absent: type[EdgeError]) -> EdgeError:
     status = response.status_code
+    if status == 429:
+        return RateLimited("RunPod wants fewer requests: try again later", _retry_after_s(response))
+    is_page = response.text.lstrip().startswith("<")  # a proxy's
+    if status != 401 and (status >= 500 or is_page):
+        what = f"{status} with a web page" if is_page else status
+        return BadResponse(f"RunPod answers {what}: try again later")
     if status in (401, 403):
         return Unauthorized(f"RunPod answers {status}: check RUNPOD_API_KEY and its permissions")
     if status == 404 and absent is EndpointNotFound:
         return absent("RunPod has no such endpoint: check RUNPOD_ENDPOINT_ID")
     if status == 404:
         return absent("RunPod has no such job: it forgets results after 30 minutes")
-    if status == 429:
-        return RateLimited("RunPod wants fewer requests: try again later", _retry_after_s(response))
-    if status >= 500:
-        return Unreachable(f"RunPod answers {status}: try again later")
-    return RequestRefused(f"RunPod answers {status}: {one_line(response.text, 200)}")
+    text = f"RunPod answers {status}: {one_line(response.text, 200)}"
+    return BadResponse(text) if response.request.method == "GET" else RequestRefused(text)
 
 
 def _retry_after_s(response: requests.Response) -> float | None:
@@ -360,17 +370,22 @@ def _retry_after_s(response: requests.Response) -> float | None:
         return None
 
 
-def _never_connected(exc: requests.RequestException) -> bool:
-    """Tell whether the request certainly did not leave this machine."""
-    if isinstance(exc, requests.exceptions.SSLError | requests.exceptions.ProxyError):
-        return True
+def _was_not_sent(exc: requests.RequestException) -> bool:
+    """Tell whether a request certainly did not leave this machine.
+
+    urllib3 calls a connection that breaks behind a proxy a `ProxyError`, and one whose TLS breaks
+    an `SSLError`, also after the request went out: what they wrap decides.
+    """
     cause = exc.args[0] if exc.args else None
-    reason = cause.reason if isinstance(cause, MaxRetryError) else cause
-    return isinstance(reason, NewConnectionError | ConnectTimeoutError)
+    reason = getattr(cause, "reason", cause)
+    root = getattr(reason, "original_error", reason)
+    root = root.args[0] if isinstance(root, SSLError) and root.args else root
+    proofs = (NewConnectionError, ConnectTimeoutError, ssl.SSLCertVerificationError)
+    return isinstance(root, proofs) or str(root).startswith("Tunnel connection failed")
 
 
-def _unreachable(exc: requests.RequestException) -> Unreachable:
-    return Unreachable(
+def _no_answer(exc: requests.RequestException) -> str:
+    return (
         f"RunPod does not answer ({type(exc).__name__}): check the network and "
         "RUNPOD_ENDPOINT_BASE_URL"
     )

@@ -1,15 +1,15 @@
 """The bucket, as the few calls that the edge client makes.
 
 Takes settings and keys; returns bytes and `ObjectInfo`. botocore's errors become
-`StorageRefused`, `Unreachable`, `NotConfigured` or `PreconditionFailed`. Signs with SigV4 for the
-region's own host: boto3's default gives some regions the legacy global host, whose redirect
-breaks a presigned URL's signature.
+`StorageRefused`, `ObjectRefused`, `Unreachable`, `NotConfigured` or `PreconditionFailed`. Signs
+with SigV4 for the region's own host: boto3's default gives some regions the legacy global host,
+whose redirect breaks a presigned URL's signature.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ from bucketscribe_contract.redact import one_line
 from edge_client.errors import (
     EdgeError,
     NotConfigured,
+    ObjectRefused,
     PreconditionFailed,
     StorageRefused,
     Unreachable,
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
 
 
+MAX_READ_BYTES = 64 * 2**20
+"""A transcript of a day of speech has half of it."""
 CONNECTIONS = 32
 """At most. Up to 24 threads of a batch speak to S3; botocore keeps 10 and drops the others."""
 
@@ -52,12 +55,14 @@ class Connection:
 
     Attributes:
         temporary: The keys come with a session token.
+        put_headers: What every PUT is sent with.
     """
 
     client: S3Client
     bucket: str
     credentials: Credentials = field(repr=False)
-    temporary: bool = False
+    temporary: bool
+    put_headers: Mapping[str, str]
 
     def keys_end(self) -> datetime | None:
         """Return when the keys that sign now stop working, None if never or unknown.
@@ -104,7 +109,7 @@ def connect(settings: Settings) -> Connection:
             "no AWS keys: put AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY into .env or the "
             "environment, or set AWS_PROFILE"
         )
-    return Connection(client, bucket, credentials, temporary)
+    return Connection(client, bucket, credentials, temporary, settings.put_headers)
 
 
 def _config(bucket: str, custom_endpoint: bool) -> Config:
@@ -132,16 +137,25 @@ def _config(bucket: str, custom_endpoint: bool) -> Config:
 _KEY_ERRORS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
 _ABSENT = ("404", "NoSuchKey", "NotFound")
 _CHANGED = ("412", "PreconditionFailed", "409", "ConditionalRequestConflict")
+_CONCERNS_ALL = (
+    *("InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "AllAccessDisabled"),
+    *("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AccountProblem", "NotSignedUp"),
+    *("AuthorizationHeaderMalformed", "PermanentRedirect", "301", "InvalidBucketName"),
+)
 
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """What HEAD and LIST tell of an object. ``modified_at`` is S3's clock, to the second."""
+    """What HEAD and LIST tell of an object. ``modified_at`` is S3's clock, to the second.
+
+    A LIST says ``is_archived`` of what S3 Glacier has; it may have been restored, though.
+    """
 
     key: str
     etag: str
     size_bytes: int
     modified_at: datetime
+    is_archived: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,12 +172,27 @@ class Page:
     is_truncated: bool
 
 
-class Bucket:
-    """One bucket's objects."""
+_PUT_PARAMS = {
+    "Content-Type": "ContentType",
+    "If-None-Match": "IfNoneMatch",
+    "If-Match": "IfMatch",
+    "x-amz-server-side-encryption": "ServerSideEncryption",
+    "x-amz-server-side-encryption-aws-kms-key-id": "SSEKMSKeyId",
+}
 
-    def __init__(self, client: S3Client, name: str) -> None:
+
+def put_params(headers: Mapping[str, str]) -> dict[str, Any]:
+    """Return a PUT's headers under boto3's names."""
+    return {_PUT_PARAMS[name]: value for name, value in headers.items()}
+
+
+class Bucket:
+    """One bucket's objects; ``put_headers`` are sent with what is stored."""
+
+    def __init__(self, client: S3Client, name: str, put_headers: Mapping[str, str]) -> None:
         self._client = client
         self.name = name
+        self._put_headers = put_headers
 
     def head(self, key: str) -> ObjectInfo | None:
         """Describe an object; None if there is none."""
@@ -174,12 +203,20 @@ class Bucket:
             return None
         return ObjectInfo(key, answer["ETag"], answer["ContentLength"], answer["LastModified"])
 
-    def read(self, key: str) -> tuple[bytes, ObjectInfo] | None:
-        """Return an object and its description, of one and the same moment."""
+    def read(self, key: str, limit_bytes: int = MAX_READ_BYTES) -> tuple[bytes, ObjectInfo] | None:
+        """Return an object and its description, of one and the same moment.
+
+        Raises:
+            ObjectRefused: It is larger; not a byte of it was read.
+        """
         try:
             with _translated(f"GET {key}"):
                 answer = self._client.get_object(Bucket=self.name, Key=key)
-                body = answer["Body"].read()
+                with closing(answer["Body"]) as stream:
+                    if (size_bytes := answer["ContentLength"]) > limit_bytes:
+                        text = f"{key} has {size_bytes:,} bytes, over the limit of {limit_bytes:,}"
+                        raise ObjectRefused(f"{text}: find its writer, and move it away")
+                    body = stream.read()
         except _Absent:
             return None
         return body, ObjectInfo(key, answer["ETag"], len(body), answer["LastModified"])
@@ -207,7 +244,7 @@ class Bucket:
         Raises:
             PreconditionFailed: Something is there.
         """
-        return self._put(key, body, {"IfNoneMatch": "*"})
+        return self._put(key, body, {"If-None-Match": "*"})
 
     def replace(self, key: str, body: bytes, etag: str) -> str:
         """Store JSON in place of exactly the object with ``etag``; return the new ETag.
@@ -216,7 +253,7 @@ class Bucket:
             PreconditionFailed: The object is another one by now, or gone.
         """
         try:
-            return self._put(key, body, {"IfMatch": etag})
+            return self._put(key, body, {"If-Match": etag})
         except _Absent as exc:
             raise PreconditionFailed(f"{key} is gone") from exc
 
@@ -239,7 +276,10 @@ class Bucket:
         """
         page = self._list(prefix, **({"StartAfter": after} if after else {}))
         objects = (
-            ObjectInfo(entry["Key"], entry["ETag"], entry["Size"], entry["LastModified"])
+            ObjectInfo(
+                *(entry["Key"], entry["ETag"], entry["Size"], entry["LastModified"]),
+                is_archived=entry.get("StorageClass") in ("GLACIER", "DEEP_ARCHIVE"),
+            )
             for entry in page.get("Contents", ())
         )
         listed = Page(tuple(objects), page["IsTruncated"])
@@ -259,11 +299,10 @@ class Bucket:
         with _translated(f"LIST {prefix}"):
             return self._client.list_objects_v2(Bucket=self.name, Prefix=prefix, **more)
 
-    def _put(self, key: str, body: bytes, condition: dict[str, Any]) -> str:
+    def _put(self, key: str, body: bytes, condition: dict[str, str]) -> str:
+        more = put_params({**self._put_headers, **condition})
         with _translated(f"PUT {key}"):
-            answer = self._client.put_object(
-                Bucket=self.name, Key=key, Body=body, ContentType="application/json", **condition
-            )
+            answer = self._client.put_object(Bucket=self.name, Key=key, Body=body, **more)
         return answer["ETag"]
 
 
@@ -306,9 +345,12 @@ def _refusal(exc: ClientError, what: str) -> EdgeError:
         return PreconditionFailed(f"{what}: somebody else changed it")
     if status >= 500 or code == "SlowDown":
         return Unreachable(f"S3 answers {status} {code} on {what}: try again later")
+    if code == "InvalidObjectState":
+        text = "archived in S3 Glacier: restore it (`aws s3api restore-object`), then repeat"
+        return ObjectRefused(f"{what}: {text}")
+    concerns_all = what.startswith("LIST ") or code in _CONCERNS_ALL
+    refused = StorageRefused if concerns_all else ObjectRefused
+    why = f"{what}: `edge-client doctor` tells more"
     if code in ("403", "AccessDenied"):
-        return StorageRefused(
-            f"S3 answers 403 on {what}: the keys may not do this (without s3:ListBucket a "
-            "missing object answers 403 too); `edge-client doctor` tells more"
-        )
-    return StorageRefused(f"S3 answers {status} {code} on {what}: `edge-client doctor` tells more")
+        why += " (without s3:ListBucket a missing object answers so, too)"
+    return refused(f"S3 answers {status} {code} on {why}")

@@ -2,8 +2,9 @@
 
 ``POST /…/SECRET/<encoded session>`` answers 200 queued or 503 no room (RunPod tries twice more),
 ``POST /…/SECRET`` 400, ``GET /health`` 200, anything else 404. The path decides, before any of the
-body is read; the body is thrown away (docs/adr/0007-the-body-of-a-callback-is-never-trusted.md),
-but read to its end: a proxy takes an early answer for a failure. TLS is that proxy's business.
+body is read; of the body, its job's id is a hint that `/status` has to prove
+(docs/adr/0007-the-body-of-a-callback-is-never-trusted.md). It is read to its end: a proxy takes an
+early answer for a failure. TLS is that proxy's business.
 """
 
 from __future__ import annotations
@@ -24,10 +25,9 @@ from urllib.parse import unquote_to_bytes
 import uvicorn
 from pydantic import SecretStr
 
-from bucketscribe_contract.redact import register
+from bucketscribe_contract.redact import one_line, register
 from edge_client.errors import BadUsage, NotConfigured
 from edge_client.session import Session
-from edge_client.webhook.finisher import named
 
 FRESH_BYTES = 32
 _FORM = re.compile(r"[A-Za-z0-9_-]{16,128}")
@@ -96,6 +96,9 @@ log = logging.getLogger(__name__)
 MAX_BODY_BYTES = 32_000_000
 """More than RunPod takes as a result (20 MB)."""
 BODY_TIMEOUT_S = 30.0
+HEAD_BYTES = 16_384
+"""So much of a body is kept: RunPod sends the id before input and output."""
+_JOB_ID = re.compile(rb'"id"\s*:\s*"([A-Za-z0-9-]{1,64})"')
 MAX_KEY_BYTES = 1024
 """S3's limit: no session has a longer prefix."""
 _TEXTS = {
@@ -109,10 +112,15 @@ _TEXTS = {
 
 
 class Receiver:
-    """Takes callbacks in whose path holds the secret; ``offer`` is False if there is no room."""
+    """Takes callbacks in whose path holds the secret; ``offer`` is False if there is no room.
 
-    def __init__(self, secret: Secret, offer: Callable[[Session], bool]) -> None:
-        self._secret, self._offer = secret, offer
+    ``hints`` gets the job that a call about a session names.
+    """
+
+    def __init__(
+        self, secret: Secret, offer: Callable[[Session], bool], hints: dict[Session, str]
+    ) -> None:
+        self._secret, self._offer, self._hints = secret, offer, hints
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -123,11 +131,11 @@ class Receiver:
         place = self._secret.place_in(segments)
         if place is None or method != "POST":
             return await _answer(send, 404)
-        status = self._take_in("/".join(segments[place + 1 :]))
-        unread = await _discard(receive)
+        unread, head = await _read_away(receive)
+        status = self._take_in("/".join(segments[place + 1 :]), _JOB_ID.search(head))
         return await _answer(send, unread or status)
 
-    def _take_in(self, prefix: str) -> int:
+    def _take_in(self, prefix: str, job_id: re.Match[bytes] | None) -> int:
         try:
             session = Session.parse(prefix)
         except BadUsage:
@@ -135,27 +143,31 @@ class Receiver:
             return 400
         if len(session.prefix.encode()) > MAX_KEY_BYTES:
             return 400
+        if job_id is not None:
+            self._hints[session] = job_id[1].decode()
         if not self._offer(session):
+            self._hints.pop(session, None)
             log.warning("%s: no room for the call", named(session))
             return 503
         log.info("%s: called", named(session))
         return 200
 
 
-async def _discard(receive: Receive) -> int | None:
-    """Read the body away; return the status of one that is too large or too slow."""
-    size_bytes = 0
+async def _read_away(receive: Receive) -> tuple[int | None, bytes]:
+    """Read the body; return the status of one that is too large or too slow, and its head."""
+    size_bytes, head = 0, b""
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             while True:
                 message = await receive()
                 size_bytes += len(message.get("body", b""))
+                head += message.get("body", b"")[: HEAD_BYTES - len(head)]
                 if size_bytes > MAX_BODY_BYTES:
-                    return 413
+                    return 413, head
                 if not message.get("more_body"):  # the end, or the caller is gone
-                    return None
+                    return None, head
     except TimeoutError:
-        return 408
+        return 408, head
 
 
 async def _answer(send: Send, status: int) -> None:
@@ -167,6 +179,11 @@ async def _answer(send: Send, status: int) -> None:
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def named(session: Session) -> str:
+    """Return a session for a log line: whoever calls the receiver chooses the name."""
+    return one_line(session.prefix)
 
 
 MAX_CONNECTIONS = 200

@@ -24,6 +24,13 @@ class Stored:
     body: bytes
     modified_at: datetime
     content_type: str | None = None
+    storage_class: str = "STANDARD"
+    is_restored: bool = False
+
+    @property
+    def is_archived(self) -> bool:
+        """Whether a GET is refused; a listing does not know what was restored."""
+        return self.storage_class == "GLACIER" and not self.is_restored
 
     @property
     def etag(self) -> str:
@@ -86,5 +93,5 @@ def _entry(shown_key: str, stored: Stored) -> str:
     return (
         f"<Contents><Key>{shown_key}</Key><LastModified>{stored.modified_at:%Y-%m-%dT%H:%M:%S}.000Z"
         f"</LastModified><ETag>{escape(stored.etag)}</ETag><Size>{len(stored.body)}</Size>"
-        "</Contents>"
+        f"<StorageClass>{stored.storage_class}</StorageClass></Contents>"
     )

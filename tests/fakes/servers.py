@@ -16,6 +16,7 @@ from tests.fakes.listing import Stored, answer_to
 from tests.fakes.loopback import LoopbackServer, send
 
 BUCKET = "recordings"
+ECHOED = "the request's own"
 FOLDERS_A_PAGE = 2
 """Small, so that paging is always tested."""
 
@@ -29,6 +30,7 @@ class S3Server(LoopbackServer):
         calls: (method, key) of every request.
         page_keys: The most keys of a LIST's page.
         lists: The query of every LIST.
+        conditional: Whether conditions of a PUT count.
     """
 
     def __init__(self) -> None:
@@ -43,6 +45,7 @@ class S3Server(LoopbackServer):
         self.now = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
         self.page_keys = 1000
         self.lists: list[dict[str, str]] = []
+        self.conditional = True
 
     def put(self, key: str, body: bytes, at: datetime | None = None) -> None:
         """Store an object, as of ``at``."""
@@ -71,6 +74,8 @@ class S3Server(LoopbackServer):
 
     def _put(self, request: BaseHTTPRequestHandler, key: str, body: bytes) -> None:
         there, wanted = self.objects.get(key), request.headers.get("If-Match")
+        if not self.conditional:
+            there = wanted = None
         if wanted is not None and there is None:
             return self._error(request, 404, "NoSuchKey")
         is_other = wanted is not None and wanted != there.etag
@@ -85,6 +90,8 @@ class S3Server(LoopbackServer):
             return self._error(request, 404, "NoSuchKey")
         headers = {"Last_Modified": format_datetime(found.modified_at, usegmt=True)}
         headers["ETag"] = found.etag
+        if found.is_archived and request.command == "GET":
+            return self._error(request, 403, "InvalidObjectState")
         wanted = request.headers.get("Range")
         if not wanted:
             return send(request, 200, found.body, **headers)
@@ -123,7 +130,11 @@ class Reply:
 
 
 class RunpodServer(LoopbackServer):
-    """Answers from scripts, one list of replies per path; the last reply repeats."""
+    """Answers from scripts, one list of replies per path; the last reply repeats.
+
+    `ECHOED` in a reply becomes the ``request_id`` of the last submission.
+    Where a script says job-1, a status names the job that was asked for.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -132,6 +143,7 @@ class RunpodServer(LoopbackServer):
     def clear(self) -> None:
         """Forget everything."""
         self.script: dict[str, list[Reply]] = {}
+        self._posted = b""
         self.calls: list[Call] = []
 
     def on(self, path: str, *replies: Reply) -> None:
@@ -152,5 +164,11 @@ class RunpodServer(LoopbackServer):
         if reply.drop:
             request.close_connection = True
             return
-        payload = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+        told = reply.body
+        if path.startswith(("/status/", "/cancel/")) and isinstance(told, dict):
+            told = told | ({"id": path.rpartition("/")[2]} if told.get("id") == "job-1" else {})
+        payload = told if isinstance(told, bytes) else json.dumps(told).encode()
+        if parsed and path == "/run":
+            self._posted = str(parsed["input"].get("request_id")).encode()
+        payload = payload.replace(ECHOED.encode(), self._posted)
         send(request, reply.status, payload, **reply.headers)

@@ -28,6 +28,7 @@ import urllib3
 from bucketscribe_contract import (
     FailureCode,
     JobFailure,
+    JobInput,
     JobSummary,
     Segment,
     Stage,
@@ -39,6 +40,7 @@ from bucketscribe_contract import (
 SLOTS = 12
 PING_S = 2.0
 AWAY = JobFailure.of(FailureCode.STORAGE_UNAVAILABLE, "S3 is away", Stage.FETCH)
+EXISTS = JobFailure.of(FailureCode.RESULT_EXISTS, "a transcript is there", Stage.DELIVER)
 UNREADABLE = JobFailure.of(FailureCode.AUDIO_UNREADABLE, "no audio in it", Stage.DECODE)
 http = urllib3.PoolManager(
     maxsize=2 * SLOTS,
@@ -141,12 +143,20 @@ def deliver(asked: dict[str, Any], is_away: bool) -> JobFailure | JobSummary | U
     if first.status != 206 or len(first.data) != 1:
         message = f"S3 answers {first.status}"
         return JobFailure.of(FailureCode.AUDIO_FORBIDDEN, message, Stage.FETCH)
+    status = 503
     if not is_away:
-        form = {"Content-Type": "application/json"}
-        is_away = http.request("PUT", asked["result_url"], body=body, headers=form).status != 200
+        form = JobInput.model_validate(asked).result_headers
+        status = http.request("PUT", asked["result_url"], body=body, headers=form).status
+        is_away = status != 200
     if is_away:
         packed = base64.b64encode(gzip.compress(body)).decode()
-        return UploadFailed(failure=AWAY, transcript_gzip_base64=packed, result=stored)
+        return UploadFailed(
+            failure=AWAY if status != 412 else EXISTS,
+            transcript_gzip_base64=packed,
+            result=stored,
+            sent_sha256=stored.sha256,
+            request_id=request_id,
+        )
     return JobSummary(
         segments_count=2,
         speakers_count=2,

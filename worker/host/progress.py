@@ -10,11 +10,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from bucketscribe_contract import PresignedUrl, Progress, Stage
+from bucketscribe_contract import PresignedUrl, Progress, ResultHeader, Stage
 from worker.errors import WorkerError
 from worker.http import exchange
 
@@ -120,12 +120,13 @@ class ProgressReporter:
             sink(update)
 
 
-def put_to_url(url: PresignedUrl) -> Sink:
+def put_to_url(url: PresignedUrl, result_headers: Mapping[ResultHeader, str]) -> Sink:
     """Return a sink that PUTs each update; a refusal is logged, the job goes on."""
+    headers = {name: value for name, value in result_headers.items() if name[:3] != "If-"}
 
     def put(update: dict[str, Any]) -> None:
         try:
-            with exchange("PUT", url, Stage.VALIDATE, json=update) as response:
+            with exchange("PUT", url, Stage.VALIDATE, json=update, headers=headers) as response:
                 if not response.ok:
                     logger.warning("progress: S3 answered %d", response.status_code)
         except WorkerError as exc:

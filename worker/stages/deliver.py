@@ -2,7 +2,7 @@
 
 Takes what the stages found; returns the document, its encoding, the job's summary and, if S3
 refuses the document, an output that carries it. Raises `WorkerError`: ``STORAGE_UNAVAILABLE`` when
-S3 does not have it after `ATTEMPTS` tries.
+S3 does not have it after `ATTEMPTS` tries, ``RESULT_EXISTS`` when the signed condition forbids it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from bucketscribe_contract import (
     JobInput,
     JobSummary,
     PresignedUrl,
+    ResultHeader,
     Segment,
     Stage,
     StoredResult,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 MAX_OUTPUT_BYTES = 10_000_000
 """What RunPod takes as a job's output (docs: 10 MB)."""
 ATTEMPTS = 4
-CONTENT_TYPE = "application/json"
 _STORED = (requests.codes.ok, requests.codes.created, requests.codes.no_content)
 _FALLBACK = "the transcript is in the job's output"
 
@@ -77,20 +77,20 @@ class _Transient(WorkerError):
     """Another try may succeed."""
 
 
-def deliver(body: bytes, result_url: PresignedUrl) -> None:
+def deliver(body: bytes, result_url: PresignedUrl, headers: Mapping[ResultHeader, str]) -> None:
     """PUT the document; a 200 counts only with the MD5 of what was sent, where the ETag is one.
 
     Args:
         body: What is stored: the transcript, encoded.
-        result_url: Signed with the content type ``application/json``.
+        result_url: Presigned PUT.
+        headers: What it was signed with.
     """
     for attempt in stamina.retry_context(on=_Transient, attempts=ATTEMPTS, timeout=None):
         with attempt:
-            _put(body, result_url)
+            _put(body, result_url, headers)
 
 
-def _put(body: bytes, url: PresignedUrl) -> None:
-    headers = {"Content-Type": CONTENT_TYPE}
+def _put(body: bytes, url: PresignedUrl, headers: Mapping[ResultHeader, str]) -> None:
     try:
         with exchange("PUT", url, Stage.DELIVER, data=body, headers=headers) as response:
             if response.status_code in _STORED:
@@ -99,15 +99,23 @@ def _put(body: bytes, url: PresignedUrl) -> None:
             said = describe_error(response)
     except WorkerError as exc:
         raise _Transient(exc.code, f"{exc}; {_FALLBACK}", exc.stage) from exc
+    if response.status_code == requests.codes.precondition_failed:
+        if stored_md5(response) == _md5(body):  # MinIO's 412 has the ETag: an earlier try of ours
+            return
+        raise WorkerError(FailureCode.RESULT_EXISTS, f"{said}; {_FALLBACK}", Stage.DELIVER)
     kind = _Transient if is_passing(response) else WorkerError
     raise kind(FailureCode.STORAGE_UNAVAILABLE, f"{said}; {_FALLBACK}", Stage.DELIVER)
 
 
 def _compare(body: bytes, response: requests.Response) -> None:
     stored = stored_md5(response)
-    if stored not in (None, hashlib.md5(body, usedforsecurity=False).hexdigest()):
+    if stored not in (None, _md5(body)):
         message = "S3 stored other bytes than were sent"
         raise WorkerError(FailureCode.STORAGE_UNAVAILABLE, message, Stage.DELIVER)
+
+
+def _md5(body: bytes) -> str:
+    return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -213,11 +221,12 @@ def inline_fallback(
         max_bytes: Of the encoded output.
 
     Raises:
-        WorkerError: ``STORAGE_UNAVAILABLE`` when not even the segments' text fits.
+        WorkerError: ``STORAGE_UNAVAILABLE`` or ``RESULT_EXISTS`` when not even the text fits.
     """
     if not isinstance(error, WorkerError):
         said = f"{type(error).__name__} while the transcript was stored"
         error = WorkerError(FailureCode.INTERNAL, said, Stage.DELIVER)
+    sent = _stored(encode_transcript(document))
     for form, reduced in _forms(document):
         body = encode_transcript(reduced)
         output = UploadFailed(
@@ -225,12 +234,15 @@ def inline_fallback(
             form=form,
             transcript_gzip_base64=base64.b64encode(gzip.compress(body, mtime=0)).decode("ascii"),
             result=_stored(body),
+            sent_sha256=sent.sha256,
             request_id=document.request_id,
         ).model_dump(mode="json", exclude_none=True)
         if len(encode(output)) <= max_bytes:
             return output
-    message = f"{error}, and the transcript is too large for the job's output; submit again"
-    raise WorkerError(FailureCode.STORAGE_UNAVAILABLE, message, Stage.DELIVER)
+    message = f"{error}, and the transcript is too large for the output; SHA-256: {sent.sha256}"
+    others = FailureCode.STORAGE_UNAVAILABLE
+    code = error.code if error.code is FailureCode.RESULT_EXISTS else others
+    raise WorkerError(code, message, Stage.DELIVER)
 
 
 def _forms(document: Transcript) -> Iterator[tuple[TranscriptForm, Transcript]]:

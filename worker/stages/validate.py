@@ -8,6 +8,7 @@ before any GPU work ``RESULT_URL_EXPIRES_TOO_SOON``.
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -97,7 +98,8 @@ def _explain(error: ValidationError) -> str:
     """Return every complaint in one line, fields named, values left out."""
     said = []
     for item in error.errors(include_url=False, include_context=False, include_input=False):
-        field_name = str(item["loc"][0]) if item["loc"] else ""
+        parts = [str(part) for part in item["loc"]]  # also types, as in is-instance[PresignedUrl]
+        field_name = ".".join(part for part in parts if re.fullmatch(r"[\w-]{1,64}", part))
         reason = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             reason = "unknown field"

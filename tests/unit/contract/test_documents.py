@@ -1,6 +1,7 @@
 """Summary, transcript, failures, policy, states: sizes, keys, limits, schemas."""
 
 import json
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -14,9 +15,11 @@ from bucketscribe_contract import (
     JobState,
     JobStatus,
     JobSummary,
+    Progress,
     Stage,
     StoredResult,
     WarningCode,
+    WireModel,
     Word,
 )
 
@@ -85,8 +88,21 @@ def test_a_policy_outside_runpods_limits_is_refused(fields: dict[str, int]) -> N
         ExecutionPolicy.model_validate(fields)
 
 
-def test_final_states_are_told_from_running_ones_and_what_runpod_adds_is_ignored() -> None:
+def test_final_states_are_told_from_running_ones() -> None:
     running = {state for state in JobState if not state.is_final}
     assert running == {JobState.IN_QUEUE, JobState.IN_PROGRESS, JobState.RUNNING}
-    status = JobStatus.model_validate({"id": "j", "status": "COMPLETED", "retries": 2})
-    assert status.output is None
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        JobStatus(id="j", status=JobState.COMPLETED),
+        summary(),
+        JobFailure.of(FailureCode.INTERNAL, "m", Stage.FETCH),
+        Progress(stage=Stage.FETCH, percent=1, updated_at=datetime(2026, 11, 1)),
+        Word(word="hm", start=None, end=None, score=None, speaker=None, timing=None),
+    ],
+)
+def test_readers_of_documents_ignore_what_a_newer_writer_adds(written: WireModel) -> None:
+    newer = written.model_dump(mode="json") | {"of_tomorrow": {"deep": 1}}
+    assert type(written).model_validate(newer) == written

@@ -27,12 +27,28 @@ SIGNED = (
         ({"audio_url": SIGNED, "num_speakers": 5, "max_speakers": 2}, "num_speakers"),
         ({"audio_url": SIGNED, "min_speakers": 0}, "min_speakers"),
         ({"audio_url": SIGNED, "language": "english"}, "language"),
+        ({"audio_url": SIGNED, "initial_prompt": "x" * 4001}, "initial_prompt"),
+        ({"audio_url": SIGNED, "hotwords": "x" * 4001}, "hotwords"),
         ({"audio_url": SIGNED, "clip": {"start_s": 5, "end_s": 5}}, "clip"),
         ({"audio_url": SIGNED, "clip": {"start_s": float("nan"), "end_s": 5}}, "start_s"),
+        ({"audio_url": SIGNED, "clip": {"start_s": 0, "end_s": 5, "end": 4}}, "clip.end"),
         ({"audio_url": "ftp://host/key?X-Amz-Signature=5ec2e7"}, "audio_url"),
         ({"audio_url": "https://user:pw@host/key"}, "audio_url"),
         ({"audio_url": "https://host/a b?X-Amz-Signature=5ec2e7"}, "audio_url"),
         ({"audio_url": SIGNED, "result_url": "not a url"}, "result_url"),
+        *(
+            ({"audio_url": SIGNED, "result_headers": headers}, next(iter(headers)))
+            for headers in (
+                {"Authorization": "5ec2e7"},
+                {"content-type": "5ec2e7"},  # S3 takes any case; one name has one spelling here
+                {"If-Match": "5ec2e7\r\nHost: h"},
+                {"If-Match": " 5ec2e7"},  # requests refuses it
+                {"If-Match": ""},
+                {"x-amz-tagging": "5ec2e7=ü"},
+                {"x-amz-tagging": "5ec2e7" * 400},
+                {"x-amz-acl": None},
+            )
+        ),
     ],
 )
 def test_bad_input_names_the_field_and_hides_its_value(fields: dict[str, Any], named: str) -> None:
@@ -58,6 +74,16 @@ def test_the_wire_carries_the_exact_string_that_was_signed() -> None:
     assert sent == {"audio_url": SIGNED}
     assert JobInput.model_validate(sent) == job
     assert {job.audio_url} == {PresignedUrl(SIGNED)}
+
+
+def test_headers_go_over_the_wire_where_they_are_not_the_usual_one() -> None:
+    usual = {"Content-Type": "application/json"}
+    job = JobInput(audio_url=SIGNED, result_headers=usual)
+    assert job.to_wire() == {"audio_url": SIGNED}
+    assert JobInput.model_validate(job.to_wire()).result_headers == usual
+    headers = {"If-None-Match": "*", "x-amz-acl": "bucket-owner-full-control"}
+    job = JobInput.model_validate({"audio_url": SIGNED, "result_headers": headers})
+    assert job.to_wire()["result_headers"] == headers  # not one more: S3 would refuse it
 
 
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1))

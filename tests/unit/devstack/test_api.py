@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -20,12 +21,13 @@ from tests.processes import wait_until
 
 def test_clients_need_the_key(client: QueueClient) -> None:
     routes = ["POST run", "POST runsync", "GET status/x", "GET status-sync/x", "POST cancel/x"]
-    routes += ["POST retry/x", "POST purge-queue", "GET health"]
+    routes += ["POST retry/x", "POST purge-queue", "GET health", "GET stream/x"]
     for verb, path in (route.split() for route in routes):
-        for given in (None, "rpa_test", "Bearer other", "Bearer rpa_tést".encode()):
+        for given in (None, "rpa_tes", "Bearer other", "Bearer rpa_tést".encode()):
             headers = {"Authorization": given}
             assert client.call(verb, path, json={"input": {}}, headers=headers).status_code == 401
     assert not client.server.events.since()
+    assert client.call("GET", "health", headers={"Authorization": API_KEY}).status_code == 200
 
 
 def test_a_job_goes_from_client_to_worker_and_back(client: QueueClient) -> None:
@@ -34,8 +36,12 @@ def test_a_job_goes_from_client_to_worker_and_back(client: QueueClient) -> None:
     assert client.take() == {"id": job_id, "input": {"url": "https://h/a%20b+ü?X=1%2B2"}}
     client.done(job_id, {"status": "IN_PROGRESS", "output": {"percent": 3}})
     assert client.status(job_id)["output"] == {"percent": 3}
-    client.call("POST", f"job-stream/w/{job_id}?gpu=none&isStream=false", json={"output": "part"})
-    assert client.status(job_id)["output"] == "part"
+    for part in ("one", "two"):
+        client.call("POST", f"job-stream/w/{job_id}?gpu=none&isStream=false", json={"output": part})
+    assert client.status(job_id)["output"] == "two"
+    for parts in ([{"output": "one"}, {"output": "two"}], []):  # each once
+        streamed = client.call("GET", f"stream/{job_id}").json()
+        assert streamed == {"id": job_id, "status": "IN_PROGRESS", "stream": parts}
     assert client.done(job_id, {"output": {"text": "ü"}}).status_code == 200
     shown = client.status(job_id)
     assert (shown["status"], shown["output"]) == ("COMPLETED", {"text": "ü"})
@@ -96,7 +102,7 @@ def test_time_ends_a_job_while_nobody_asks_and_its_worker_is_told_to_stop(
     told = wait_until(lambda: client.call("GET", "job-stop/w?gpu=none").text)
     assert json.loads(told) == {"jobsToStop": [job_id]}
     assert client.call("GET", "job-stop/w?gpu=none").status_code == 204
-    assert client.status(job_id)["status"] == "TIMED_OUT"
+    assert client.status(job_id)["error"] == "executionTimeout exceeded"
 
 
 def test_a_poll_is_held_open_until_there_is_a_job() -> None:
@@ -136,6 +142,9 @@ def test_runsync_answers_with_the_result(client: QueueClient) -> None:
     answer = client.call("POST", "runsync", json={"input": {}}).json()
     assert answer["status"] == "IN_QUEUE"  # it gives up waiting, and the job goes on
     assert client.call("GET", f"status-sync/{answer['id']}").json()["status"] == "IN_QUEUE"
+    began_s = monotonic()
+    client.call("GET", f"status-sync/{answer['id']}?wait=1")
+    assert 1.0 <= monotonic() - began_s < 30  # not the 0.4 s of the configuration
 
 
 def test_purge_drops_waiting_jobs_only(client: QueueClient) -> None:
@@ -180,6 +189,25 @@ def test_a_sliding_window_and_requests_at_one_moment_are_limited(clock: FakeCloc
         "most_at_once": {"status": 2, "health": 1},
         "connections": 3,
     }
+
+
+@pytest.mark.parametrize(("status", "taken"), [(502, 0), (524, 1)])
+def test_the_proxy_fails_with_a_web_page(client: QueueClient, status: int, taken: int) -> None:
+    """What it gave up as taking too long, the queue has heard."""
+    client.server.proxy.status = status
+    answer = client.call("POST", "run", json={"input": {}})
+    assert (answer.status_code, answer.text[:15]) == (status, "<!DOCTYPE html>")
+    client.server.proxy.status = None
+    assert client.call("GET", "health").json()["jobs"]["inQueue"] == taken
+
+
+def test_a_full_queue_answers_429(clock: FakeClock) -> None:
+    config = QueueConfig(max_queued=1, max_workers=0)
+    with QueueServer(ENDPOINT_ID, API_KEY, config, clock=clock) as server:
+        client = QueueClient(server)
+        with client.session:
+            client.run()
+            assert client.call("POST", "run", json={"input": {}}).status_code == 429
 
 
 def test_too_many_requests_are_answered_with_429(client: QueueClient) -> None:

@@ -18,6 +18,7 @@ from devstack.queue import (
     JobQueue,
     NotRetryable,
     QueueConfig,
+    QueueFull,
     Submission,
 )
 from tests.fakes.queue_client import FakeClock
@@ -86,16 +87,17 @@ def test_execution_timeout_limits_the_run_alone_and_stops_the_worker(
     queue.ping("w")
     assert queue.find(job.job_id).state is JobState.IN_PROGRESS
     clock.pass_s(0.1)
-    assert queue.find(job.job_id).state is JobState.TIMED_OUT
+    ended = {"status": "FAILED", "executionTime": 5000, "error": "executionTimeout exceeded"}
+    assert ended.items() <= queue.find(job.job_id).to_wire().items()
     assert queue.collect_stops("w") == [job.job_id]
     assert queue.collect_stops("w") == []
     assert not queue.finish("w", job.job_id, "late")
-    assert queue.health()["jobs"]["failed"] == 1  # RunPod's /health does not count these apart
+    assert queue.health()["jobs"]["failed"] == 1
     assert queue.retry(job.job_id).state is JobState.IN_QUEUE
 
 
 @pytest.mark.parametrize("state", ["waiting", "running", "gone back"])
-def test_ttl_counts_from_submission_and_leaves_nothing(
+def test_ttl_counts_from_submission_and_leaves_nothing_of_a_running_job(
     queue: JobQueue, clock: FakeClock, state: str
 ) -> None:
     job = submit(queue, timeout_s=15, ttl_s=15)
@@ -108,10 +110,14 @@ def test_ttl_counts_from_submission_and_leaves_nothing(
     clock.pass_s(5.9)
     assert queue.find(job.job_id).retries == (state == "gone back")
     clock.pass_s(0.1)
-    assert is_gone(queue, job)
+    assert is_gone(queue, job) is (state == "running")
     assert queue.collect_stops("w") == ([] if state == "waiting" else [job.job_id])
     assert queue.take("w") == []
-    assert kinds(queue, job)[-1] == "expired"
+    assert kinds(queue, job)[-1] == ("expired" if state == "running" else "timed_out")
+    if state != "running":  # nothing tells an untaken job from another but this
+        assert job.to_wire().keys() & {"delayTime", "executionTime", "error"} == set()
+        clock.pass_s(1800)
+        assert is_gone(queue, job)
 
 
 @pytest.mark.parametrize(("is_sync", "kept_s"), [(False, 1800), (True, 60)])
@@ -142,6 +148,30 @@ def test_a_silent_workers_job_goes_back_to_the_front(queue: JobQueue, clock: Fak
     assert (job.state, job.output) == (JobState.COMPLETED, "right")
     happened = ["stop_sent", "requeued", "taken", "late_result", "completed", "late_progress"]
     assert kinds(queue, job)[-6:] == happened
+
+
+def test_a_job_whose_worker_is_lost_twice_failed(queue: JobQueue, clock: FakeClock) -> None:
+    job = started(queue)
+    for _ in range(2):
+        clock.pass_s(10)
+        queue.take("other")
+    ended = {"status": "FAILED", "error": "job timed out after 1 retries", "retries": 1}
+    assert ended.items() <= queue.find(job.job_id).to_wire().items()
+    assert queue.retry(job.job_id).retries == 0
+    assert queue.take("third") == [job]
+    clock.pass_s(10)
+    assert queue.find(job.job_id).state is JobState.IN_QUEUE
+
+
+@pytest.mark.parametrize(("workers", "most"), [(0, 50), (1, 500)])
+def test_a_deep_queue_takes_no_more(workers: int, most: int) -> None:
+    queue = JobQueue(QueueConfig(max_workers=workers))
+    for _ in range(most):
+        submit(queue)
+    with pytest.raises(QueueFull):
+        submit(queue)
+    queue.take("w")
+    submit(queue)
 
 
 def test_a_worker_that_gets_its_lost_job_again_is_not_told_to_stop_it(
@@ -192,7 +222,10 @@ def test_health_counts_workers_that_are_neither_silent_nor_retired(
     assert queue.take("retired") == []
     assert queue.health() == {
         "jobs": {"completed": 1, "failed": 1, "inProgress": 1, "inQueue": 1, "retried": 0},
-        "workers": {"idle": 1, "running": 1},
+        "workers": {
+            **{"idle": 1, "ready": 1, "running": 1},
+            **{"initializing": 0, "throttled": 0, "unhealthy": 0},
+        },
     }
 
 

@@ -24,7 +24,7 @@ def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     before = dict(os.environ)
     for name in list(os.environ):
         if name.startswith(
-            ("AWS_", "RUNPOD_", "COGNITO_", "PRESIGNED_", "RETRY_", "LOST_", "WEBHOOK_")
+            ("AWS_", "RUNPOD_", "COGNITO_", "PRESIGNED_", "RETRY_", "LOST_", "WEBHOOK_", "S3_")
         ):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -85,10 +85,10 @@ def env_file(env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """That .env, in the working directory; with it boto3's client is shared: it costs 0.2 s."""
 
     def connect_once(settings: Settings) -> Connection:
-        url = str(settings.s3_url)
-        if url not in _connections:
-            _connections[url] = connect(settings)
-        return _connections[url]
+        key = f"{settings.s3_url} {settings.put_headers}"
+        if key not in _connections:
+            _connections[key] = connect(settings)
+        return _connections[key]
 
     monkeypatch.setattr(edge_, "connect", connect_once)
     path = tmp_path / ".env"

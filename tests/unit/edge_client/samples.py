@@ -70,6 +70,7 @@ def summary(**changes: Any) -> dict[str, Any]:
         "processing_time_seconds": 0.5,
         "result": {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()},
         "timings": {},
+        "request_id": "r1",
     }
     return told | changes
 

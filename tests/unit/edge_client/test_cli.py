@@ -1,6 +1,7 @@
 """The command line: exit codes, one line on errors, one object with --json."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from bucketscribe_contract import FailureCode, TranscriptForm
 from edge_client import cli
 from edge_client.cli import run
-from tests.fakes.servers import Reply, RunpodServer, S3Server
+from tests.fakes.servers import ECHOED, Reply, RunpodServer, S3Server
 from tests.unit.edge_client.conftest import KEY
 from tests.unit.edge_client.jobs.scene import IDLE, failed, undelivered
 from tests.unit.edge_client.samples import SESSION, job, summary, transcript, wav
@@ -29,9 +30,14 @@ def recording(s3: S3Server, runpod: RunpodServer, env_file: Path) -> None:
 @pytest.fixture
 def finishing(s3: S3Server, runpod: RunpodServer, recording: None) -> None:
     """A queue whose job is done at the first look, its transcript in S3."""
-    s3.put(SESSION.result_key, transcript(), s3.now.replace(year=2000))
+
+    def stores(method: str, key: str) -> None:
+        if runpod.count("/status/job-1") and SESSION.result_key not in s3.objects:
+            s3.put(SESSION.result_key, transcript())
+
+    s3.refuse = stores
     told = summary(segments_count=1117, speakers_count=2, duration_seconds=4447.5)
-    told |= {"language": "en", "warnings": ["DIARIZATION_FAILED"]}
+    told |= {"language": "en", "warnings": ["DIARIZATION_FAILED"], "request_id": ECHOED}
     runpod.on("/status/job-1", Reply(job("COMPLETED", output=told)))
 
 
@@ -52,7 +58,7 @@ def test_submit_and_wait_prints_the_summary(capsys: Capture) -> None:
     out, err = capsys.readouterr()
     facts = json.loads(out)
     assert (facts["state"], facts["job_id"], out.count("\n"), err) == ("done", "job-1", 1, "")
-    assert facts["summary"]["segments_count"] == 1117
+    assert facts["summary"]["segments_count"] == 1  # as S3 has it
 
 
 @pytest.mark.usefixtures("recording")
@@ -64,7 +70,7 @@ def test_failed_job_exits_1_with_its_code_and_an_incomplete_transcript_says_so(
     assert "AUDIO_UNREADABLE in fetch: it failed" in capsys.readouterr().out
     assert run(["wait", "s1", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["failure"]["code"] == "AUDIO_UNREADABLE"
-    runpod.on("/status/job-1", undelivered(TranscriptForm.WITHOUT_WORDS))
+    runpod.on("/status/job-1", undelivered(TranscriptForm.WITHOUT_WORDS, request_id=ECHOED))
     assert run(["submit", "s1", "--wait"]) == 0
     assert "warning: the transcript was too large to travel whole" in capsys.readouterr().out
 
@@ -76,7 +82,7 @@ def test_options_are_the_jobs_input(runpod: RunpodServer, recording: None, capsy
     options += ["--no-diarize", "--strict", "--progress-file"]
     assert run(["submit", "s1", *options, "--webhook", "https://edge.example.com/h"]) == 0
     body = runpod.calls[0].body
-    sent = {k: v for k, v in body["input"].items() if not k.endswith(("_url", "_id"))}
+    sent = {k: v for k, v in body["input"].items() if not k.endswith(("_url", "_id", "_headers"))}
     assert sent == texts | counts | {"diarize": False, "strict": True}
     assert "transcription.progress.json" in body["input"]["progress_url"]
     assert body["webhook"] == "https://edge.example.com/h"
@@ -156,6 +162,25 @@ def test_unexpected_error_is_one_line_and_ctrl_c_tells_how_to_resume(
     monkeypatch.setattr("edge_client.api.wait", Mock(side_effect=KeyboardInterrupt))
     assert run(["submit", "s1", "--wait"]) == 130
     assert capsys.readouterr().err.endswith(f"`edge-client wait {SESSION}` resumes\n")
+
+
+@pytest.mark.usefixtures("recording")
+def test_presign_prints_every_header_that_the_put_needs_and_submit_sends_them(
+    monkeypatch: pytest.MonkeyPatch, runpod: RunpodServer, capsys: Capture
+) -> None:
+    monkeypatch.setenv("S3_SSE", "AES256")
+    assert run(["presign", SESSION.prefix]) == 0
+    put = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert [put[i + 1] for i, word in enumerate(put) if word == "-H"] == [
+        "Content-Type: application/json",
+        "x-amz-server-side-encryption: AES256",
+    ]
+    assert run(["submit", SESSION.prefix]) == 0
+    assert runpod.calls[-1].body["input"]["result_headers"] == {
+        "If-None-Match": "*",
+        "Content-Type": "application/json",
+        "x-amz-server-side-encryption": "AES256",
+    }
 
 
 @pytest.mark.usefixtures("recording")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_client.doctor import Check, run_checks
+from edge_client.doctor import PROBE_KEY, Check, run_checks
 from edge_client.services.edge import Edge
 from edge_client.settings import load
 from tests.fakes.servers import Reply, RunpodServer, S3Server
@@ -31,7 +31,8 @@ def test_all_is_well_and_workers_that_are_not_up_are_explained(
     assert [check for check in found.values() if not check.ok] == []
     assert "there are recordings" in found["list"].detail
     assert "3 workers up, 2 jobs" in found["endpoint"].detail
-    assert {method for method, _ in s3.calls} == {"GET"}  # nothing is written
+    assert {key for method, key in s3.calls if method != "GET"} == {PROBE_KEY}
+    assert [check for check in checks().values() if not check.ok] == []  # and once it is there
     runpod.on("/health", Reply({"workers": {"idle": 0, "throttled": 2, "unhealthy": 1}}))
     detail = checks()["endpoint"].detail
     for told in ("0 workers up", "2 throttled", "after 7 days"):
@@ -53,7 +54,7 @@ def test_refused_bucket_hides_the_rest(checks: Checks, s3: S3Server, runpod: Run
     runpod.on("/health", Reply(status=404))
     found = {name: check.ok for name, check in checks().items()}
     assert found["bucket"] is found["endpoint"] is False
-    assert [found[name] for name in ("list", "clock", "signature")] == [None] * 3
+    assert [found[name] for name in ("list", "clock", "signature", "write")] == [None] * 4
 
 
 @pytest.mark.parametrize(("code", "ok"), [("SignatureDoesNotMatch", False), ("AccessDenied", True)])
@@ -62,6 +63,38 @@ def test_signature_is_tried(checks: Checks, s3: S3Server, code: str, ok: bool) -
     check = checks()["signature"]
     assert check.ok is ok
     assert "X-Amz" not in check.detail
+
+
+@pytest.mark.parametrize(
+    ("conditional_put", "knows", "refusal", "ok", "told"),
+    [
+        (True, True, None, True, "replace nothing unseen"),
+        (True, False, None, False, "S3_CONDITIONAL_PUT=0"),
+        (False, False, None, True, "may replace a newer"),
+        (True, True, (400, "InvalidArgument"), False, "400 InvalidArgument on PUT"),
+        (False, True, (403, "AccessDenied"), False, "403 AccessDenied on PUT"),
+    ],
+)
+@pytest.mark.parametrize("there", [False, True])
+def test_puts_are_tried_as_a_worker_sends_them(
+    checks: Checks,
+    edge: Edge,
+    s3: S3Server,
+    conditional_put: bool,
+    knows: bool,
+    refusal: tuple[int, str] | None,
+    ok: bool,
+    told: str,
+    there: bool,
+) -> None:
+    edge.settings = edge.settings.model_copy(update={"conditional_put": conditional_put})
+    s3.conditional = knows
+    s3.refuse = lambda method, key: refusal if method == "PUT" else None
+    if there:
+        s3.put(PROBE_KEY, b"{}")
+    check = checks()["write"]
+    assert (check.ok, bool(re.search(told, check.detail))) == (ok, True), check.detail
+    assert checks()["list"].detail == "nothing is under users/ yet"  # the probe is not
 
 
 def test_missing_settings_are_named_and_the_rest_is_looked_at(env_file: Path) -> None:

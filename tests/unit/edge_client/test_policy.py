@@ -16,8 +16,8 @@ from edge_client.cli import run
 from edge_client.doctor import policy
 from edge_client.services.edge import Edge
 from edge_client.session import Session
-from edge_client.webhook.finisher import Finisher
-from tests.fakes.servers import BUCKET, Reply, RunpodServer, S3Server
+from edge_client.webhook.serve import Finisher
+from tests.fakes.servers import BUCKET, ECHOED, Reply, RunpodServer, S3Server
 from tests.unit.edge_client.jobs.scene import undelivered
 from tests.unit.edge_client.samples import SESSION, job, wav
 
@@ -83,7 +83,7 @@ def test_policy_allows_what_the_commands_do_and_nothing_else(
     runpod.on("/health", Reply({"jobs": {}, "workers": {}}))
     runpod.on("/run", Reply(job("IN_QUEUE")))
     runpod.on("/cancel/job-1", Reply(job("CANCELLED")))
-    runpod.on("/status/job-1", undelivered())
+    runpod.on("/status/job-1", undelivered(request_id=ECHOED))
     s3.put(SESSION.audio_key, wav(2))
     assert run(["doctor"]) == 0
     assert run(["presign", "s1"]) == 0
@@ -95,7 +95,7 @@ def test_policy_allows_what_the_commands_do_and_nothing_else(
     assert run(["batch", "--session", OTHERS[0].prefix]) == 0
     assert run(["submit", OTHERS[1].prefix]) == 0
     assert Finisher(Edge.load(None)).finish(OTHERS[1]) is None
-    assert run(["batch"]) == 0
+    assert run(["batch", "--max-in-flight", "1"]) == 0
     capsys.readouterr()
     before = len(calls)
     assert run(["policy"]) == 0

@@ -1,5 +1,6 @@
 """Settings: where they come from, and what is said when they do not."""
 
+import re
 from decimal import Decimal
 from pathlib import Path
 
@@ -62,7 +63,12 @@ def test_amounts_are_read_and_loopback_may_be_plain_http(
         ("LOST_ANSWER_SECONDS", ("-1",)),
         ("RUNPOD_PRICE_PER_SECOND", ("-1", "cheap", "nan", "inf")),
         ("RUNPOD_ENDPOINT_BASE_URL", ("http://api.example.com/v2",)),  # the key travels in it
-        ("RUNPOD_ENDPOINT_ID", ("https://api.runpod.ai/v2/x?key=hush",)),
+        ("S3_CONDITIONAL_PUT", ("perhaps",)),
+        ("S3_SSE", ("none", "aes256")),
+        ("S3_SSE_KMS_KEY_ID", ("hush hush", "a\u00fc")),
+        ("RUNPOD_ENDPOINT_ID", ("https://api.runpod.ai/v2/x?key=hush", "hush hush", "hüsh")),
+        ("RUNPOD_API_KEY", ("Bearer hush", '"hush"', "hush\nhush", "hüsh")),
+        ("AWS_SECRET_ACCESS_KEY", ("hush hush", "'hush'")),
     ],
 )
 def test_malformed_value_is_named_and_not_repeated(
@@ -72,7 +78,58 @@ def test_malformed_value_is_named_and_not_repeated(
         monkeypatch.setenv(name, value)
         with pytest.raises(NotConfigured, match=name) as caught:
             load()
-        assert "hush" not in str(caught.value)
+        assert not re.search("h[uü]sh", str(caught.value))
+
+
+def test_what_was_pasted_around_a_value_is_stripped_for_boto3_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text('RUNPOD_API_KEY=" rpa_1\r\n"\nAWS_ACCESS_KEY_ID="AK1 "\n')
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret1\n")
+    monkeypatch.setenv("RUNPOD_ENDPOINT_ID", "\tep1 ")
+    monkeypatch.setenv("COGNITO_S3_BUCKET", "  ")
+    found, keys = load(), boto3.Session().get_credentials()
+    assert found.api_key is not None
+    assert keys is not None
+    assert (found.api_key.get_secret_value(), found.endpoint_id) == ("rpa_1", "ep1")
+    assert (found.bucket, keys.access_key, keys.secret_key) == (None, "AK1", "secret1")
+
+
+def test_misspelt_setting_is_warned_of_and_another_programs_is_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    wrong = {
+        "RUNPOD_KEY": "RUNPOD_API_KEY",
+        "RETRY_ATEMPTS": "RETRY_ATTEMPTS",
+        "AWS_SECRET_KEY": "AWS_SECRET_ACCESS_KEY",
+        "AWS_ENDPOINT_URL": "AWS_ENDPOINT_URL_S3",
+    }
+    right = ("HF_TOKEN", "MAX_AUDIO_SECONDS", "AWS_CA_BUNDLE", "AWS_PROFILE", "retry_attempts")
+    (tmp_path / ".env").write_text("".join(f"{name}=1\n" for name in (*wrong, *right)))
+    load()
+    assert [record.args for record in caplog.records] == [
+        (Path(".env"), name, meant) for name, meant in wrong.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "headers"),
+    [
+        ("", {}),
+        ("S3_SSE=AES256\n", {"": "AES256"}),
+        ("S3_SSE=aws:kms\n", {"": "aws:kms"}),
+        (
+            "S3_SSE_KMS_KEY_ID=alias/k\nS3_SSE=aws:kms\n",
+            {"": "aws:kms", "-aws-kms-key-id": "alias/k"},
+        ),
+    ],
+)
+def test_a_buckets_encryption_is_sent_with_every_put(
+    tmp_path: Path, lines: str, headers: dict[str, str]
+) -> None:
+    (tmp_path / ".env").write_text(lines)
+    encryption = {f"x-amz-server-side-encryption{name}": each for name, each in headers.items()}
+    assert load().put_headers == {"Content-Type": "application/json"} | encryption
 
 
 KEYS = "AWS_ACCESS_KEY_ID=AKFILE\nAWS_SECRET_ACCESS_KEY=filesecret\nAWS_SESSION_TOKEN=filetoken\n"
@@ -82,7 +139,7 @@ KEYS = "AWS_ACCESS_KEY_ID=AKFILE\nAWS_SECRET_ACCESS_KEY=filesecret\nAWS_SESSION_
     ("given", "found"),
     [
         ({}, ["AKFILE", "filesecret", "filetoken"]),
-        ({"AWS_ACCESS_KEY_ID": ""}, ["AKFILE", "filesecret", "filetoken"]),
+        ({"AWS_ACCESS_KEY_ID": " "}, ["AKFILE", "filesecret", "filetoken"]),
         # not the token of other keys
         ({"AWS_ACCESS_KEY_ID": "AK2", "AWS_SECRET_ACCESS_KEY": "other"}, ["AK2", "other", None]),
     ],

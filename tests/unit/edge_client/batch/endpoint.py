@@ -34,7 +34,8 @@ class Endpoint:
     """Answers for a `RunpodServer`: a job is done after some looks, and stores its transcript.
 
     A session named ``bad-…`` fails for good, ``flaky-…`` at its first job, ``oom-…`` always in a
-    way that another job might mend; ``slow-…`` is done when `release` is set.
+    way that another job might mend, ``internal-…`` always INTERNAL, ``model-…`` until `is_mended`;
+    ``slow-…`` is done when `release` is set. Without `has_workers` all jobs wait.
 
     Attributes:
         posts: How often each session was submitted.
@@ -48,6 +49,7 @@ class Endpoint:
         self.posts: Counter[str] = Counter()
         self.most_in_flight = 0
         self.release = threading.Event()
+        self.is_mended, self.has_workers = False, True
         self.refuse: Callable[[str, str], int | None] = lambda method, path: None
         monkeypatch.setattr(runpod, "answer", self.answer)
 
@@ -79,18 +81,24 @@ class Endpoint:
 
     def _look(self, path: str) -> dict[str, Any]:
         if path == "/health":
-            return {"jobs": {"inQueue": 0, "inProgress": 0}, "workers": {"running": 0}}
+            queued = 0 if self.has_workers else self.posts.total()
+            return {"jobs": {"inQueue": queued, "inProgress": 0}, "workers": {"running": 0}}
         job_id = path.rpartition("/")[2]
         job = self._jobs.get(job_id)
         if job is None:
             return {}
+        if not self.has_workers:
+            return {"id": job_id, "status": "IN_QUEUE"}
         job.looks += 1
         kind = job.session.name.partition("-")[0]
         if job.looks < LOOKS or (kind == "slow" and not self.release.is_set()):
             return {"id": job_id, "status": "IN_PROGRESS"}
         codes = {"bad": FailureCode.AUDIO_UNREADABLE, "oom": FailureCode.OUT_OF_MEMORY}
+        codes["internal"] = FailureCode.INTERNAL
         if job.number == 1:
             codes["flaky"] = FailureCode.INTERNAL
+        if not self.is_mended:
+            codes["model"] = FailureCode.MODEL_UNAVAILABLE
         if kind in codes:
             failure = JobFailure.of(codes[kind], "it failed", Stage.TRANSCRIBE)
             return {"id": job_id, "status": "FAILED", "error": failure.model_dump_json()}

@@ -73,7 +73,7 @@ def test_golden_output_and_json_say_the_same_and_nothing_is_written_or_posted(
     assert shown == GOLDEN.read_text(encoding="utf-8")
     *sessions, last = lines(edge)
     found = {line["session"].rpartition("/")[2]: line for line in sessions}
-    counts = dict(zip(PlannedAction, (8, 2, 1, 1, 2, 1, 1), strict=True))
+    counts = dict(zip(PlannedAction, (8, 2, 1, 1, 2, 1, 0, 1), strict=True))
     assert last["summary"]["sessions"] == counts
     assert "done" not in found
     new = found["new"]
@@ -99,12 +99,15 @@ def test_limit_is_said_and_the_exit_code_tells_of_refusals(edge: Edge, full: S3S
     assert "--limit" not in printed(edge, limit=20)
 
 
-def test_unreadable_recording_ends_it_and_a_lost_one_is_estimated(edge: Edge, s3: S3Server) -> None:
+def test_unreadable_recording_is_estimated_and_refused_keys_end_it(
+    edge: Edge, s3: S3Server
+) -> None:
     s3.put(Session("u", "s").audio_key, bytes(64_000))
-    s3.refuse = lambda method, key: (404, "NoSuchKey") if key.endswith("audio.wav") else None
-    (line, _) = lines(edge)
-    assert (line["audio_seconds"], line["is_estimated"]) == (2.0, True)
-    s3.refuse = lambda method, key: (403, "AccessDenied") if key.endswith("audio.wav") else None
+    for status, code in ((404, "NoSuchKey"), (403, "AccessDenied"), (403, "InvalidAccessKeyId")):
+        s3.refuse = lambda method, key, it=(status, code): it if key.endswith(".wav") else None
+        if code != "InvalidAccessKeyId":
+            (line, _) = lines(edge)
+            assert (line["audio_seconds"], line["is_estimated"]) == (2.0, True)
     with pytest.raises(StorageRefused, match="403"):
         printed(edge)
 

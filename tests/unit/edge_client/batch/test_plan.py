@@ -14,7 +14,7 @@ from edge_client.batch.plan import ClaimedSession, from_listing, plan
 from edge_client.batch.types import Filter, ListedSession, PlannedAction, PlannedSession
 from edge_client.jobs import claim as claims
 from edge_client.jobs.claim import GRACE, StoredClaim
-from edge_client.jobs.transcript import Delivered
+from edge_client.jobs.transcript import Delivered, StoredTranscript
 from edge_client.services.edge import Edge
 from edge_client.services.s3 import ObjectInfo
 from edge_client.session import Session
@@ -22,10 +22,12 @@ from tests.fakes.servers import S3Server
 from tests.unit.edge_client.samples import NOW, SESSION, claim, put_claim, transcript, wav
 
 ALL, KEEP_STALE, FORCE = Filter(), Filter(stale=False), Filter(force=True)
+VERIFY, CHANGED = Filter(verify=True), Filter(changed=True)
 HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
 SUBMIT, FOLLOW, DONE = PlannedAction.SUBMIT, PlannedAction.FOLLOW, PlannedAction.DONE
 NOT_MERGED, NO_AUDIO = PlannedAction.NOT_MERGED, PlannedAction.NO_AUDIO
 FAILED_BEFORE, REFUSED = PlannedAction.FAILED_BEFORE, PlannedAction.REFUSED
+UNPROVEN = PlannedAction.UNPROVEN
 
 
 def stored(key: str, at: datetime = NOW, size_bytes: int = 100) -> ObjectInfo:
@@ -39,10 +41,11 @@ SAME_TIME = replace(LATER, modified_at=NOW)
 EARLIER = replace(LATER, modified_at=NOW - SECOND)
 EMPTY = replace(LATER, size_bytes=0)
 CLAIM = stored(SESSION.claim_key, NOW + 2 * SECOND)
+CLOSED = replace(CLAIM, modified_at=NOW + HOUR)
 SECOND_EARLIER = replace(CLAIM, modified_at=NOW + SECOND)
 DELIVERED = Delivered(1, 1, 2.0, 0.5, "en", (), 100)
-OF_THIS = replace(DELIVERED, audio_etag='"e1"')
-NOT_OURS, UNREAD = None, "the transcript need not be read"
+OURS, NOT_OURS = ("r1", None), (None, None)
+OF_THIS, OF_OTHER = ("r0", '"e1"'), ("r0", '"e0"')
 
 
 @pytest.mark.parametrize(
@@ -62,12 +65,15 @@ NOT_OURS, UNREAD = None, "the transcript need not be read"
         (FORCE, {"audio": NO_BYTES}, NO_AUDIO, "audio.wav is empty: upload it again"),
         (ALL, {"audio": None, "transcript": LATER}, DONE, "done; its recording is gone"),
         (ALL, {"audio": None, "transcript": EMPTY, "chunks": 3}, NOT_MERGED, "3 chunks, no aud"),
-        (ALL, {"transcript": LATER, "claim": CLAIM}, DONE, "done"),
+        (ALL, {"transcript": LATER, "claim": CLOSED}, DONE, "done"),
         # the claim has to be read
         (ALL, {"claim": CLAIM}, None, ""),
         (ALL, {"transcript": EARLIER, "claim": CLAIM}, None, ""),
         (ALL, {"transcript": EMPTY, "claim": CLAIM}, None, ""),
-        (ALL, {"transcript": LATER, "claim": SECOND_EARLIER}, None, ""),  # of another recording?
+        (ALL, {"transcript": LATER, "claim": CLAIM}, None, ""),  # nobody has seen it yet
+        (ALL, {"transcript": SAME_TIME, "claim": SECOND_EARLIER}, None, ""),  # of another one?
+        (VERIFY, {"transcript": LATER, "claim": CLOSED}, None, ""),
+        (VERIFY, {}, SUBMIT, "new"),
         (FORCE, {"transcript": LATER, "claim": CLAIM}, None, ""),
     ],
 )
@@ -87,76 +93,92 @@ BAD = {"ended": "AUDIO_UNREADABLE: no audio in it"}
 AWAY = {"ended": "STORAGE_UNAVAILABLE: S3 was away"}
 
 
+DONE_ONCE = {"ended": "done"}
+OFTEN = {"earlier": [{"request_id": f"q{n}", "ended": "INTERNAL"} for n in range(2)]}
+OTHER_SIZE = OTHER | {"audio_bytes": 99}
 Decide = Callable[..., tuple[PlannedAction, str]]
 
 
 @pytest.fixture
-def decide(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> Decide:
-    """Plan a session whose claim was read, None if it was gone."""
+def decide(edge: Edge) -> Decide:
+    """Plan a session whose claim and transcript were read, None if there is none."""
 
     def decide(
         claimed: dict[str, Any] | None,
         transcript: ObjectInfo | None = None,
-        delivered: Delivered | str | None = UNREAD,
+        written: tuple[str | None, str | None] | None = None,
         chosen: Filter = ALL,
     ) -> tuple[PlannedAction, str]:
-        def find_of_job(*_: object) -> Delivered | str | None:
-            assert delivered != UNREAD
-            return delivered
-
-        monkeypatch.setattr(plan_, "find_of_job", find_of_job)
         held = None if claimed is None else StoredClaim(claim(**claimed), '"c1"')
-        listed = ListedSession(SESSION, AUDIO, transcript, CLAIM)
-        found = ClaimedSession(edge, chosen, listed, AUDIO, held).plan()
-        assert (found.audio, found.held) == (AUDIO, held)
-        return found.action, found.why
+        listed, found = ListedSession(SESSION, AUDIO, transcript, CLAIM), None
+        if transcript is not None and written is not None:
+            delivered = replace(DELIVERED, audio_etag=written[1])
+            found = StoredTranscript('"t"', transcript.modified_at, delivered, written[0])
+        elif transcript is not None:
+            found = StoredTranscript('"t"', transcript.modified_at, None)
+        planned = ClaimedSession(edge, chosen, listed, AUDIO, held, found).plan()
+        assert (planned.audio, planned.held) == (AUDIO, held)
+        return planned.action, planned.why
 
     return decide
 
 
 @pytest.mark.parametrize(
-    ("claimed", "transcript", "delivered", "action", "why"),
+    ("claimed", "transcript", "written", "action", "why"),
     [
         # no transcript
-        (ALIVE, None, UNREAD, FOLLOW, plan_.IN_FLIGHT),
-        (ALIVE | {"job_id": None}, None, UNREAD, FOLLOW, plan_.UNANSWERED),
-        (ALIVE | OTHER, None, UNREAD, FOLLOW, plan_.IN_FLIGHT_FOR_ANOTHER),
-        (ALIVE | {"endpoint_id": "ep2"}, None, UNREAD, REFUSED, "RUNPOD_ENDPOINT_ID=ep2"),
-        ({"expires_at": NOW - GRACE + SECOND}, None, UNREAD, FOLLOW, plan_.IN_FLIGHT),
-        (OVER, None, UNREAD, SUBMIT, plan_.EXPIRED),
-        (LET_GO, None, UNREAD, SUBMIT, plan_.NOT_TAKEN),
-        (ALIVE | BAD, None, UNREAD, FAILED_BEFORE, BAD["ended"]),
-        (ALIVE | BAD | OTHER, None, UNREAD, SUBMIT, plan_.CHANGED_SINCE),
-        (ALIVE | AWAY, None, UNREAD, SUBMIT, "once more after STORAGE_UNAVAILABLE"),
-        (None, None, UNREAD, SUBMIT, "new"),
-        # newer by the listing
-        (ALIVE, LATER, UNREAD, DONE, "done"),
-        (ALIVE | OTHER, LATER, DELIVERED, SUBMIT, plan_.CHANGED_MEANWHILE),
+        (ALIVE, None, None, FOLLOW, plan_.IN_FLIGHT),
+        (ALIVE | {"job_id": None}, None, None, FOLLOW, plan_.UNANSWERED),
+        (ALIVE | OTHER, None, None, FOLLOW, plan_.IN_FLIGHT_FOR_ANOTHER),
+        (ALIVE | {"endpoint_id": "ep2"}, None, None, REFUSED, "RUNPOD_ENDPOINT_ID=ep2"),
+        ({"expires_at": NOW - GRACE + SECOND}, None, None, FOLLOW, plan_.IN_FLIGHT),
+        (OVER, None, None, SUBMIT, plan_.EXPIRED),
+        (OVER | OFTEN, None, None, FAILED_BEFORE, "submitted 3 times, see --force"),
+        (LET_GO, None, None, SUBMIT, plan_.NOT_TAKEN),
+        (LET_GO | OFTEN, None, None, SUBMIT, plan_.NOT_TAKEN),
+        (ALIVE | BAD, None, None, FAILED_BEFORE, BAD["ended"]),
+        (ALIVE | BAD | OTHER, None, None, SUBMIT, plan_.CHANGED_SINCE),
+        (ALIVE | AWAY, None, None, SUBMIT, "once more after STORAGE_UNAVAILABLE"),
+        (ALIVE | AWAY | OFTEN, None, None, FAILED_BEFORE, "submitted 3 times, see --force"),
+        (ALIVE | AWAY | {"retry_at": NOW + HOUR}, None, None, FAILED_BEFORE, "again after 2026-11"),
+        (ALIVE | AWAY | {"retry_at": NOW}, None, None, SUBMIT, "once more after"),
+        (ALIVE | DONE_ONCE, None, None, SUBMIT, plan_.GONE),
+        (None, None, None, SUBMIT, "new"),
+        # the document decides, whenever it was written and whosever it is
+        (ALIVE, LATER, OURS, DONE, "done"),
+        (ALIVE, EARLIER, OURS, DONE, "done"),  # the same bytes, uploaded again
         (ALIVE | OTHER, LATER, OF_THIS, DONE, "done"),  # replaced before the worker read it
-        (OVER | OTHER, LATER, NOT_OURS, DONE, "done"),  # somebody else's, newer
-        (None, LATER, UNREAD, DONE, "done"),
-        # older by the listing
-        (ALIVE, EARLIER, DELIVERED, DONE, "done"),  # the same bytes, uploaded again
-        (OVER, EARLIER, NOT_OURS, SUBMIT, plan_.STALE),
-        (ALIVE | OTHER, EARLIER, DELIVERED, SUBMIT, plan_.STALE),  # that job has ended
-        (ALIVE | OTHER, EARLIER, NOT_OURS, FOLLOW, plan_.IN_FLIGHT_FOR_ANOTHER),
-        (OVER | OTHER, EARLIER, UNREAD, SUBMIT, plan_.STALE),
+        (OVER, EARLIER, OF_THIS, DONE, "done"),  # of a suspended worker, long ago
+        (ALIVE | OTHER_SIZE, LATER, OURS, SUBMIT, plan_.CHANGED_MEANWHILE),  # that job has ended
+        (ALIVE, LATER, OF_OTHER, FOLLOW, plan_.IN_FLIGHT),  # of a late worker
+        (ALIVE | OTHER, LATER, ("r1", '"e0"'), UNPROVEN, plan_.UNPROVEN_WHY),  # a copied bucket
+        (ALIVE | DONE_ONCE, LATER, OF_OTHER, SUBMIT, plan_.STALE),
+        # another program's: the time
+        (OVER | OTHER, LATER, NOT_OURS, DONE, "done"),
+        (None, LATER, NOT_OURS, DONE, "done"),
+        (OVER, EARLIER, NOT_OURS, SUBMIT, plan_.EXPIRED),
         (ALIVE, EARLIER, NOT_OURS, FOLLOW, plan_.IN_FLIGHT),
         (ALIVE | BAD, EARLIER, NOT_OURS, FAILED_BEFORE, BAD["ended"]),
+        # cut short
+        (ALIVE | DONE_ONCE, LATER, None, SUBMIT, plan_.UNREADABLE),
+        (None, LATER, None, SUBMIT, plan_.UNREADABLE),
     ],
 )
-def test_claim_decides_and_a_transcript_is_judged_by_its_job(
-    decide: Decide, claimed: Any, transcript: Any, delivered: Any, action: PlannedAction, why: str
+def test_document_decides_and_else_the_claim(
+    decide: Decide, claimed: Any, transcript: Any, written: Any, action: PlannedAction, why: str
 ) -> None:
-    found, said = decide(claimed, transcript, delivered)
+    found, said = decide(claimed, transcript, written)
     assert found is action
     assert why in said
 
 
 def test_filter_and_settings_change_what_a_claim_says(edge: Edge, decide: Decide) -> None:
-    named = Filter(sessions=(SESSION,))
+    named, copied = Filter(sessions=(SESSION,)), (ALIVE | OTHER, LATER, OURS)
     assert decide(ALIVE | BAD, chosen=named) == (SUBMIT, "once more after AUDIO_UNREADABLE")
-    assert decide(ALIVE | BAD, chosen=FORCE) == (SUBMIT, "forced")
+    assert decide(ALIVE | BAD | OFTEN, chosen=named)[0] is FAILED_BEFORE
+    assert decide(ALIVE | BAD | OFTEN, chosen=FORCE) == (SUBMIT, "forced")
+    assert [decide(*copied, chosen=each)[0] for each in (ALL, CHANGED)] == [UNPROVEN, SUBMIT]
+    assert decide(ALIVE, LATER, NOT_OURS, VERIFY) == (UNPROVEN, plan_.FOREIGN)
     edge.settings = edge.settings.model_copy(update={"endpoint_id": None})
     assert decide(ALIVE | {"endpoint_id": "ep2"})[0] is FOLLOW
 
@@ -174,8 +196,8 @@ def test_bucket_costs_a_list_and_a_get_for_each_doubt(edge: Edge, s3: S3Server) 
         new, done, flying = (Session("u", f"{kind}-{number}") for kind in ("new", "done", "flying"))
         s3.put(new.audio_key, wav())
         s3.put(done.audio_key, wav(), NOW - HOUR)
-        s3.put(done.claim_key, b"{}", NOW - HOUR / 2)
-        s3.put(done.result_key, transcript())
+        s3.put(done.result_key, transcript(), NOW - HOUR / 2)
+        s3.put(done.claim_key, b"{}", NOW)
         s3.put(flying.audio_key, wav())
         put_claim(s3, flying)
     found = go(edge)
@@ -198,8 +220,71 @@ def test_claim_that_is_none_is_refused_unless_forced_and_a_transcript_read_where
     assert actions(go(edge, force=True)) == {SUBMIT: 1}
     put_claim(s3, SESSION, audio_etag='"before"')
     for request_id, action in (("r1", SUBMIT), ("by other means", DONE)):
-        s3.put(SESSION.result_key, transcript(request_id=request_id))
+        s3.put(SESSION.result_key, transcript(request_id=request_id), NOW + SECOND)
         assert actions(go(edge)) == {action: 1}
+
+
+def test_claim_that_nobody_followed_is_closed_and_later_listings_cost_no_get(
+    edge: Edge, s3: S3Server
+) -> None:
+    s3.put(SESSION.audio_key, wav(), NOW - HOUR)
+    put_claim(s3, SESSION)
+    s3.put(SESSION.result_key, transcript(), NOW + SECOND)
+    s3.now = NOW + HOUR
+    for puts in (0, 1, 0):
+        s3.calls.clear()
+        (found,) = plan(edge, ALL, closes=puts > 0)
+        assert found.action is DONE
+        assert [method for method, _ in s3.calls].count("PUT") == puts
+    assert [key for _, key in s3.calls] == [""]
+    held = claims.current(edge.bucket, SESSION)
+    assert held is not None
+    assert held.ended == "done"
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_bad_object_is_named_and_stops_nobody(edge: Edge, s3: S3Server, force: bool) -> None:
+    kinds = ("archived", "restored", "newer", "huge", "barred", "copied", "of-9999", "good")
+    of = {name: Session("u", name) for name in kinds}
+    for name, session in of.items():
+        s3.put(session.audio_key, wav())
+        if name in ("archived", "restored"):
+            s3.objects[session.audio_key].storage_class = "GLACIER"
+            s3.objects[session.audio_key].is_restored = name == "restored"
+        else:
+            put_claim(s3, session)
+    s3.objects[of["copied"].claim_key] = s3.objects[of["good"].claim_key]
+    s3.put(of["newer"].claim_key, b'{"version": 2}')
+    s3.put(of["huge"].claim_key, b" " * 65_537)
+    put = s3.objects[of["of-9999"].claim_key]
+    put.body = put.body.replace(b'"expires_at":"2026', b'"expires_at":"9999')
+    s3.refuse = lambda _, key: (403, "AccessDenied") if key == of["barred"].claim_key else None
+    said = {
+        "archived": "archived/audio.wav: archived in S3 Glacier: restore it",
+        "newer": "newer/transcription.job.json has version 2: update",
+        "huge": "huge/transcription.job.json has 65,537 bytes",
+        "barred": f"S3 answers 403 AccessDenied on GET {of['barred'].claim_key}",
+    } | ({} if force else {"of-9999": "--force replaces it"})
+    found = {each.session.name: each for each in go(edge, force=force)}
+    assert {name for name in kinds if found[name].action is REFUSED} == set(said)
+    assert {name for name in said if said[name] not in found[name].why} == set()
+    assert found["restored"].action is found["copied"].action is SUBMIT
+    assert found["good"].action is (SUBMIT if force else FOLLOW)
+
+
+def test_session_that_another_box_finished_since_the_listing_is_done(
+    edge: Edge, s3: S3Server
+) -> None:
+    s3.put(SESSION.audio_key, wav(), NOW - HOUR)
+    put_claim(s3, SESSION)
+
+    def finishes(method: str, key: str) -> None:
+        if key == SESSION.claim_key:
+            put_claim(s3, SESSION, ended="done")
+            s3.put(SESSION.result_key, transcript(), NOW + SECOND)
+
+    s3.refuse = finishes
+    assert actions(go(edge)) == {DONE: 1}
 
 
 def test_limit_counts_work_alone_and_ends_the_listing(edge: Edge, s3: S3Server) -> None:

@@ -7,10 +7,9 @@ import pytest
 
 from edge_client.batch.progress import BatchProgress
 from edge_client.batch.results import record_end
-from edge_client.batch.types import PlannedAction
 from edge_client.jobs.outcome import Outcome
 from edge_client.jobs.poll import JobProgress
-from edge_client.jobs.reconcile import End
+from edge_client.jobs.reconcile import Done
 from edge_client.jobs.retry_policy import Ending, Result
 from tests.unit.edge_client.samples import FakeClock, claim_of, end, planned, record, session, start
 
@@ -95,23 +94,8 @@ def test_time_left_follows_the_pace_of_the_audio(batch: BatchProgress, clock: Fa
     batch.ended(record(session(0), audio_s=3600.0))
     assert batch.stats.left_s() is None, "a batch's first seconds say nothing"
     clock.sleep(355)
-    batch.polled(session(1), JobProgress("running", "align", 50.0))
-    # 1.5 h of audio in 360 s; 2.5 h are left
-    assert batch.stats.left_s() == pytest.approx(600.0)
-
-
-def test_work_done_before_this_run_does_not_count_for_its_pace(clock: FakeClock) -> None:
-    earlier = claim_of(session(0), clock)
-    clock.sleep(1000)
-    batch = BatchProgress(clock)
-    batch.stats.listed(planned(session(0), PlannedAction.FOLLOW))
-    batch.submitted(session(0), earlier)
-    batch.polled(session(0), JobProgress("running", "align", 90.0))
-    clock.sleep(60)
-    assert batch.stats.left_s() is None, "nothing was transcribed yet"
-    batch.polled(session(0), JobProgress("running", "align", 92.0))
-    # 2 % took 60 s, 8 % are left
-    assert batch.stats.left_s() == pytest.approx(240.0)
+    # 1 h of audio in 360 s; 3 h are left
+    assert batch.stats.left_s() == pytest.approx(1080.0)
 
 
 def test_only_open_jobs_and_twenty_failed_are_kept(batch: BatchProgress, clock: FakeClock) -> None:
@@ -131,7 +115,7 @@ def test_only_open_jobs_and_twenty_failed_are_kept(batch: BatchProgress, clock: 
 
 
 def test_record_says_how_the_last_submission_ended_without_secrets() -> None:
-    outcome = Outcome(Result.LOST, "gone\nBearer abcdef", ending=Ending.FORGOTTEN)
-    made = record_end(session(), End(outcome, claim_of(session(), FakeClock())))
+    outcome = Outcome(Result.LOST, "gone\nBearer abcdef", Ending.FORGOTTEN)
+    made = record_end(Done(session(), outcome, claim_of(session(), FakeClock())))
     assert (made.result, made.code, made.submissions) == ("lost", "forgotten", ("forgotten",))
     assert made.message == "gone Bearer ***"

@@ -38,6 +38,8 @@ def endpoint(
         (["--webhook", "http://example.org/"], "https"),
         (["--retry-failed", "absent.jsonl"], "--retry-failed"),
         (["--report", "no/such/folder/r"], "--report"),
+        (["--watch", "--limit", "3"], "--watch and --limit"),
+        (["--max-cost", "1"], "RUNPOD_PRICE_PER_SECOND"),
     ],
 )
 def test_contradictions_are_refused_before_anything_is_done(
@@ -60,7 +62,7 @@ def test_bucket_is_worked_through_and_then_there_is_nothing_to_do(
     assert "Complete: 3 succeeded, 0 failed" in out.out
     assert "not merged: 1" in out.out
     assert "4 GPU seconds" in out.out
-    for made in ("1 ListObjectsV2", "3 /run", "6 PutObject", "6 /status"):
+    for made in ("1 ListObjectsV2", "3 /run", "9 PutObject", "6 /status"):
         assert made in out.out
     assert endpoint.posts == {"s 1": 1, "ü+%": 1, "s-3": 1}
     assert run(["batch"]) == 0
@@ -84,6 +86,36 @@ def test_failure_is_named_left_alone_by_the_next_batch_and_retried_when_asked(
     report.write_text(report.read_text().splitlines()[-1].replace("failed", "done") + "\n")
     assert run(["batch", "--retry-failed", str(report)]) == 0, "there is nothing to retry"
     assert endpoint.posts.total() == 3
+
+
+def test_verify_says_its_price_and_runs_what_it_finds_bad(
+    endpoint: Endpoint, s3: S3Server, capsys: Capture
+) -> None:
+    for name in ("s-1", "s-2", "s-3"):
+        endpoint.add(name)
+    assert run(["batch"]) == 0
+    s3.put(Session("u1", "s-1").result_key, b'{"segments": [')
+    s3.put(Session("u1", "s-2").result_key, transcript(request_id=None))
+    assert run(["batch"]) == 0
+    assert run(["batch", "--verify"]) == 0
+    out, err = capsys.readouterr()
+    assert "--verify reads 3 transcripts: 6 GET requests" in err
+    assert "unproven: 1" in out
+    assert "another program wrote its transcript" in out
+    assert endpoint.posts == {"s-1": 2, "s-2": 1, "s-3": 1}
+
+
+def test_recording_that_may_not_be_read_is_named_and_the_others_are_done(
+    endpoint: Endpoint, s3: S3Server, capsys: Capture
+) -> None:
+    barred = [endpoint.add(f"a-{number}").audio_key for number in range(12)]
+    endpoint.add("s-1")
+    s3.refuse = lambda _, key: (403, "AccessDenied") if key in barred else None
+    assert run(["batch"]) == 1
+    out = capsys.readouterr().out
+    assert "Complete: 1 succeeded, 12 failed" in out
+    assert f"/a-3: OBJECT_REFUSED: S3 answers 403 AccessDenied on GET {barred[3]}" in out
+    assert endpoint.posts == {"s-1": 1}
 
 
 def test_limit_user_force_and_json(endpoint: Endpoint, s3: S3Server, capsys: Capture) -> None:

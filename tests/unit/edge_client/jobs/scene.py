@@ -3,6 +3,7 @@
 import base64
 import gzip
 import hashlib
+import json
 from typing import Any
 
 from bucketscribe_contract import (
@@ -14,10 +15,10 @@ from bucketscribe_contract import (
     UploadFailed,
 )
 from edge_client import api
+from edge_client.api import Submission
 from edge_client.jobs import claim as claims
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.outcome import Outcome
-from edge_client.jobs.submit import Submission
 from edge_client.services.edge import Edge
 from tests.fakes.servers import Reply, RunpodServer, S3Server
 from tests.unit.edge_client.samples import SESSION, FakeClock, claim, job, transcript, wav
@@ -41,12 +42,15 @@ def upload_failed(
         transcript_gzip_base64=base64.b64encode(gzip.compress(body)).decode(),
         result=StoredResult(bytes=len(body), sha256=hashlib.sha256(body).hexdigest()),
         form=form,
+        request_id="r1",
     )
     return answer.model_dump(mode="json") | changes
 
 
-def undelivered(form: TranscriptForm = TranscriptForm.COMPLETE, body: bytes = b"") -> Reply:
-    return Reply(job("COMPLETED", output=upload_failed(body, form)))
+def undelivered(
+    form: TranscriptForm = TranscriptForm.COMPLETE, body: bytes = b"", request_id: str = "r1"
+) -> Reply:
+    return Reply(job("COMPLETED", output=upload_failed(body, form, request_id=request_id)))
 
 
 class Scene:
@@ -108,6 +112,10 @@ class Scene:
     def stored(self) -> Claim:
         """The claim as it is in S3, without a request."""
         return Claim.model_validate_json(self.s3.objects[SESSION.claim_key].body)
+
+    def stored_body(self) -> Any:
+        """The claim's JSON, whatever it is."""
+        return json.loads(self.s3.objects[SESSION.claim_key].body)
 
     @property
     def posts(self) -> list[Any]:

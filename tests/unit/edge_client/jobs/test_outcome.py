@@ -3,11 +3,13 @@
 import base64
 import gzip
 import tracemalloc
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from bucketscribe_contract import JobStatus, TranscriptForm
+from edge_client.errors import Unreachable
 from edge_client.jobs.outcome import Outcome, resolve_outcome, store_rescued_transcript
 from edge_client.jobs.retry_policy import Result
 from edge_client.services.edge import Edge
@@ -16,11 +18,11 @@ from tests.unit.edge_client.jobs.scene import upload_failed
 from tests.unit.edge_client.samples import SESSION, claim, job, summary, transcript
 
 
-def end(edge: Edge, state: str | None, **more: Any) -> Outcome:
+def end(edge: Edge, state: str | None, held: Any = None, **more: Any) -> Outcome:
     status = None if state is None else JobStatus.model_validate(job(state, **more))
-    outcome = resolve_outcome(edge.bucket, SESSION, claim(), status)
-    if outcome.answer is not None:
-        return store_rescued_transcript(edge.bucket, SESSION, outcome.answer)
+    outcome = resolve_outcome(edge.bucket, SESSION, claim(**(held or {})), status)
+    if outcome.rescue is not None:
+        return store_rescued_transcript(edge.bucket, SESSION, outcome.rescue)
     return outcome
 
 
@@ -28,7 +30,7 @@ def end(edge: Edge, state: str | None, **more: Any) -> Outcome:
     ("stored", "result", "said"),
     [
         (transcript(), Result.DONE, ""),
-        (b"1234", Result.LOST, "S3 has 4 bytes"),
+        (b"1234", Result.LOST, "S3 has something else"),
         (None, Result.LOST, "S3 has nothing"),
     ],
 )
@@ -40,7 +42,7 @@ def test_summary_is_believed_only_when_s3_agrees(
     outcome = end(edge, "COMPLETED", output=summary())
     assert outcome.result is result
     assert said in outcome.message
-    assert (outcome.delivered is not None and outcome.delivered.segments_count == 1) is (not said)
+    assert (outcome.transcript is not None) is (not said)
 
 
 @pytest.mark.parametrize(
@@ -56,10 +58,37 @@ def test_summary_is_believed_only_when_s3_agrees(
 def test_transcript_of_this_submission_in_s3_is_success_whatever_runpod_says(
     edge: Edge, s3: S3Server, state: str | None, otherwise: Result
 ) -> None:
+    s3.put(SESSION.audio_key, b"a", s3.now + timedelta(seconds=1))
+    held = {"audio_etag": s3.objects[SESSION.audio_key].etag}
     s3.put(SESSION.result_key, transcript())
-    assert end(edge, state).result is Result.DONE
-    s3.put(SESSION.result_key, transcript(request_id="another"))
-    assert end(edge, state).result is otherwise
+    assert end(edge, state, held).result is Result.DONE
+    s3.put(SESSION.result_key, transcript(request_id="r0", audio_etag=held["audio_etag"]))
+    assert end(edge, state, held).result is Result.DONE  # late, of a job before
+    before = held | {"replaces": s3.objects[SESSION.result_key].etag}
+    assert end(edge, state, before).result is otherwise
+    s3.put(SESSION.result_key, transcript(request_id="another", audio_etag='"e0"'))
+    assert end(edge, state, held).result is otherwise
+
+
+def test_answer_of_another_submission_is_an_outage_and_stores_nothing(
+    edge: Edge, s3: S3Server
+) -> None:
+    for output in (summary(request_id="r9"), upload_failed(request_id="r9")):
+        with pytest.raises(Unreachable, match="another submission's"):
+            end(edge, "COMPLETED", output=output)
+    assert s3.objects == {}
+
+
+def test_transcript_that_somebody_stored_meanwhile_is_not_replaced(
+    edge: Edge, s3: S3Server
+) -> None:
+    status = JobStatus.model_validate(job("COMPLETED", output=upload_failed()))
+    outcome = resolve_outcome(edge.bucket, SESSION, claim(), status)
+    assert outcome.rescue is not None
+    s3.put(SESSION.result_key, HOWDY)
+    with pytest.raises(Unreachable):
+        store_rescued_transcript(edge.bucket, SESSION, outcome.rescue)
+    assert s3.objects[SESSION.result_key].body == HOWDY
 
 
 HOWDY = transcript().replace(b"Hello", b"Howdy")

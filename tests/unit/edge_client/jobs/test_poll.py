@@ -1,20 +1,19 @@
-"""Looking at a job: how often, with how much patience, and how long it still takes."""
+"""Looking at a job: how often, and how long it still takes."""
 
-import itertools
 from collections.abc import Iterable
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
 from bucketscribe_contract import JobState, JobStatus
-from edge_client.errors import JobNotFound, RateLimited, Unauthorized, Unreachable
+from edge_client.errors import JobNotFound, Unreachable
 from edge_client.jobs import poll
 from tests.unit.edge_client.samples import NOW, FakeClock, job
 
 QUEUED, RUNNING, DONE = (
     JobStatus.model_validate(job(state)) for state in ("IN_QUEUE", "IN_PROGRESS", "COMPLETED")
 )
-GONE, AWAY = JobNotFound("gone"), Unreachable("no answer")
 
 
 def at(percent: float, stage: str = "align") -> JobStatus:
@@ -63,27 +62,13 @@ def test_job_that_leaves_the_queue_is_looked_at_often_again_until_its_end(watche
     assert len(watcher.clock.slept) == 14
 
 
-def test_three_404_in_a_row_are_forgetting_and_two_are_not(watcher: Watcher) -> None:
-    assert watcher.watch([RUNNING, GONE, GONE, GONE]) is None
-    assert watcher.watch([GONE, GONE, RUNNING, GONE, GONE, DONE]) is DONE
-
-
-def test_patience_starts_anew_whenever_runpod_answers_and_is_said_once(watcher: Watcher) -> None:
-    away = [AWAY] * 25  # some four minutes
-    assert watcher.watch([RUNNING, *away, RUNNING, *away, DONE]) is DONE
-    assert watcher.notes == ["no answer; the job goes on, trying again"] * 2
-    watcher.clock.slept.clear()
-    with pytest.raises(Unreachable):
-        watcher.watch(itertools.repeat(AWAY))
-    assert 300 < sum(watcher.clock.slept) < 330
-
-
-def test_refused_key_ends_the_waiting_at_once_and_retry_after_is_slept(watcher: Watcher) -> None:
-    watcher.watch([RateLimited("slow down", 33.0), DONE])
-    assert watcher.clock.slept == [33.0]
-    with pytest.raises(Unauthorized):
-        watcher.watch([Unauthorized("")])
-    assert watcher.clock.slept == [33.0]
+@pytest.mark.parametrize("error", [JobNotFound("gone"), Unreachable("no answer")])
+def test_what_is_no_answer_passes_through_and_the_next_look_goes_on(
+    watcher: Watcher, error: Exception
+) -> None:
+    with pytest.raises(type(error)):
+        watcher.watch([RUNNING, error])
+    assert watcher.watch([DONE]) is DONE
 
 
 @pytest.mark.parametrize(
@@ -125,3 +110,19 @@ def test_what_is_shown_has_the_estimate(watcher: Watcher) -> None:
 def test_estimated_time_left(looks: list[tuple[float, float | None]], left_s: float | None) -> None:
     estimate = poll.Estimate()
     assert [estimate.left_s(now_s, percent) for now_s, percent in looks][-1] == left_s
+
+
+@pytest.mark.parametrize(
+    ("workers", "said"),
+    [
+        ({"running": 1, "throttled": 3}, None),
+        ({"throttled": 3, "initializing": 1}, "no GPU of the chosen kinds"),
+        ({"unhealthy": 1}, "crash or fail their checks"),
+        ({"initializing": 1}, "are starting"),
+        ({"idle": 0, "running": 0}, "max workers"),
+        (None, "max workers"),
+    ],
+)
+def test_reason_why_jobs_wait_is_what_health_shows(workers: Any, said: str | None) -> None:
+    why = poll.why_jobs_wait({"workers": workers})
+    assert why is None if said is None else said in (why or "")

@@ -26,6 +26,7 @@ from edge_client.jobs.retry_policy import (
     Unconfirmed,
     cause_name,
     classify_status,
+    is_endpoints_fault,
     is_mended_by_time,
     next_step,
 )
@@ -37,10 +38,15 @@ ONCE, OFTEN = 1, 2  # resubmissions, of three submissions in all
 EXPECTED: dict[FailureCode | Ending, tuple[StepKind, int, bool, bool, bool]] = {
     # what is done, how often in a row, after a pause, with more time; does time mend it?
     **dict.fromkeys(FailureCode, (StepKind.REPORT, 0, False, False, False)),  # if nothing else is
+    **dict.fromkeys(
+        (FailureCode.URL_NOT_ALLOWED, FailureCode.AUDIO_FORBIDDEN, FailureCode.MODEL_UNAVAILABLE),
+        (StepKind.HOLD, 0, False, False, False),
+    ),
     FailureCode.AUDIO_URL_EXPIRED: (StepKind.SUBMIT, OFTEN, False, False, True),
     FailureCode.RESULT_URL_EXPIRES_TOO_SOON: (StepKind.SUBMIT, OFTEN, False, True, True),
     FailureCode.AUDIO_NOT_FOUND: (StepKind.SKIP, 0, False, False, False),
     FailureCode.STORAGE_UNAVAILABLE: (StepKind.SUBMIT, OFTEN, True, False, True),
+    FailureCode.RESULT_EXISTS: (StepKind.SUBMIT, ONCE, False, False, True),
     FailureCode.AUDIO_TRUNCATED: (StepKind.SUBMIT, ONCE, False, False, True),
     FailureCode.OUT_OF_MEMORY: (StepKind.SUBMIT, OFTEN, False, False, True),
     FailureCode.INTERNAL: (StepKind.SUBMIT, ONCE, False, False, True),
@@ -52,6 +58,7 @@ EXPECTED: dict[FailureCode | Ending, tuple[StepKind, int, bool, bool, bool]] = {
     Ending.EXPIRED: (StepKind.REPORT, 0, False, False, True),
     Ending.TIMED_OUT: (StepKind.SUBMIT, ONCE, False, True, False),
     Ending.CANCELLED: (StepKind.REPORT, 0, False, False, False),
+    Ending.RERECORDED: (StepKind.SUBMIT, OFTEN, False, False, True),
     Ending.UNANSWERED: (StepKind.SUBMIT, OFTEN, False, False, True),
     **dict.fromkeys((Ending.DAMAGED, Ending.CRASHED), (StepKind.SUBMIT, ONCE, False, False, False)),
 }
@@ -91,6 +98,13 @@ def test_no_mixture_of_endings_is_endless(what: FailureCode | Ending, attempts: 
     endings = itertools.cycle(cause_name(cause(other)) for other in ALL)
     earlier = [next(endings) for _ in range(attempts - 1)]
     assert step(what, *earlier, limits=RetryLimits(attempts, 1)).kind is not StepKind.SUBMIT
+
+
+def test_input_that_an_older_worker_refuses_is_the_deployments_fault() -> None:
+    for stage, kind in ((Stage.VALIDATE, StepKind.HOLD), (Stage.TRANSCRIBE, StepKind.REPORT)):
+        refused = JobFailure.of(FailureCode.INVALID_INPUT, "", stage)
+        assert next_step(refused, (), LIMITS).kind is kind
+        assert is_endpoints_fault(refused) is (kind is StepKind.HOLD)
 
 
 def test_other_endings_do_not_use_up_a_try() -> None:
@@ -138,23 +152,37 @@ def test_what_the_worker_says_is_read_and_what_a_newer_one_adds_passed_over(
     assert "error" not in UploadFailed.model_fields  # the SDK takes such a key out of an answer
 
 
+LIMIT, TWICE = "executionTimeout exceeded", "job timed out after 1 retries"
+
+
 @pytest.mark.parametrize(
-    ("last", "result", "ending"),
+    ("last", "result", "ending", "said"),
     [
-        (None, Result.LOST, Ending.FORGOTTEN),
+        (None, Result.LOST, Ending.FORGOTTEN, "forgotten"),
         *(
-            (status("COMPLETED", output=output), Result.LOST, Ending.NO_OUTPUT)
+            (status("COMPLETED", output=output), Result.LOST, Ending.NO_OUTPUT, "can be read")
             for output in (None, "x", {"a": 1})
         ),
-        (status("TIMED_OUT"), Result.LOST, Ending.TIMED_OUT),
-        (status("CANCELLED"), Result.CANCELLED, Ending.CANCELLED),
-        (status("FAILED"), Result.FAILED, Ending.CRASHED),
+        (status("FAILED", error=LIMIT), Result.LOST, Ending.TIMED_OUT, "its executionTimeout"),
+        (status("TIMED_OUT", error=LIMIT), Result.LOST, Ending.TIMED_OUT, "its executionTimeout"),
+        (status("TIMED_OUT", executionTime=9), Result.LOST, Ending.TIMED_OUT, "executionTimeout"),
+        (status("TIMED_OUT", executionTime=0), Result.LOST, Ending.EXPIRED, "in RunPod's queue"),
+        (status("TIMED_OUT"), Result.LOST, Ending.EXPIRED, "in RunPod's queue"),
+        (status("CANCELLED"), Result.CANCELLED, Ending.CANCELLED, "was cancelled"),
+        (status("FAILED", error=TWICE), Result.FAILED, Ending.CRASHED, "lost two workers"),
+        (status("FAILED", error=f"x {TWICE}"), Result.FAILED, Ending.CRASHED, f"failed: x {TWICE}"),
+        (status("FAILED", error={"a": "{b}"}), Result.FAILED, Ending.CRASHED, 'failed: {"a": "{b}'),
+        (status("FAILED", output={"error": 5}), Result.FAILED, Ending.CRASHED, "no reason"),
+        (status("IN_QUEUE"), Result.LOST, Ending.EXPIRED, "calls it in_queue"),
     ],
 )
-def test_other_ends_are_unconfirmed(last: JobStatus | None, result: Result, ending: Ending) -> None:
+def test_other_ends_are_unconfirmed(
+    last: JobStatus | None, result: Result, ending: Ending, said: str
+) -> None:
     seen = classify_status(last)
     assert isinstance(seen, Unconfirmed)
     assert (seen.result, seen.ending) == (result, ending)
+    assert said in seen.message
 
 
 def test_traceback_of_a_crashed_handler_is_not_shown() -> None:

@@ -1,13 +1,12 @@
 """Transcripts: what counts as one, of which recording, and as text that breaks no player."""
 
 import json
-from datetime import timedelta
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edge_client.errors import TranscriptInvalid
+from edge_client.errors import ObjectRefused, TranscriptInvalid
 from edge_client.jobs.transcript import (
     Delivered,
     Document,
@@ -15,13 +14,12 @@ from edge_client.jobs.transcript import (
     as_srt,
     as_txt,
     as_vtt,
-    find_done,
-    find_of_job,
     parse,
+    read,
 )
 from edge_client.services.edge import Edge
 from tests.fakes.servers import S3Server
-from tests.unit.edge_client.samples import SESSION, claim, transcript
+from tests.unit.edge_client.samples import SESSION, transcript
 
 
 def test_transcript_of_the_contract_is_read_and_what_a_newer_worker_adds_ignored() -> None:
@@ -47,42 +45,26 @@ def test_no_bytes_upset_the_reader_and_errors_do_not_repeat_the_text(body: bytes
     assert "segments.0.text" in str(caught.value)
 
 
-AUDIO_ETAG = '"0cc175b9c0f1b6a831c399e269772661"'
-OTHER = '"of another recording"'
+def test_what_is_there_is_read_whatever_it_is(edge: Edge, s3: S3Server) -> None:
+    assert read(edge.bucket, SESSION) is None
+    s3.put(SESSION.result_key, transcript(audio_etag='"e1"'))
+    found = read(edge.bucket, SESSION)
+    assert found is not None
+    assert (found.etag, found.request_id) == (s3.objects[SESSION.result_key].etag, "r1")
+    assert found.delivered is not None
+    assert (found.delivered.audio_etag, len(found.sha256)) == ('"e1"', 64)
+    s3.put(SESSION.result_key, transcript()[:-9])
+    found = read(edge.bucket, SESSION)
+    assert found is not None
+    assert (found.delivered, found.modified_at) == (None, s3.now)
 
 
-@pytest.mark.parametrize(
-    ("hours_later", "body", "claimed", "done"),
-    [
-        (1, transcript(), {"request_id": "other"}, True),
-        (-1, transcript(), {"request_id": "other"}, False),
-        (1, b"{", {"request_id": "other"}, False),
-        # the own job's: the recording that it read decides, not a clock
-        (-1, transcript(), {"audio_etag": AUDIO_ETAG}, True),
-        (1, transcript(), {"audio_etag": OTHER}, False),
-        (1, transcript(audio_etag=AUDIO_ETAG), {"audio_etag": OTHER}, True),
-        (1, transcript(audio_etag=f"W/{AUDIO_ETAG}"), {"audio_etag": OTHER}, True),
-        (1, transcript(audio_etag=AUDIO_ETAG.strip('"')), {"audio_etag": OTHER}, True),
-        (1, transcript(audio_etag=OTHER), {"audio_etag": AUDIO_ETAG}, False),
-    ],
-)
-def test_done_is_a_valid_transcript_of_the_recording_as_it_is(
-    edge: Edge, s3: S3Server, hours_later: int, body: bytes, claimed: dict[str, str], done: bool
+def test_transcript_of_a_newer_form_is_named_and_neither_done_nor_missing(
+    edge: Edge, s3: S3Server
 ) -> None:
-    s3.put(SESSION.audio_key, b"a")
-    s3.put(SESSION.result_key, body, s3.now + timedelta(hours=hours_later))
-    audio = edge.bucket.head(SESSION.audio_key)
-    assert audio is not None
-    assert audio.etag == AUDIO_ETAG
-    assert (find_done(edge.bucket, SESSION, audio, claim(**claimed)) is not None) is done
-
-
-def test_only_the_own_submission_proves_a_job(edge: Edge, s3: S3Server) -> None:
-    s3.put(SESSION.result_key, transcript())
-    assert find_of_job(edge.bucket, SESSION, claim()) is not None
-    assert find_of_job(edge.bucket, SESSION, claim(request_id="r2")) is None
-    late = claim(request_id="r2", earlier=[{"request_id": "r1", "ended": "timed_out"}])
-    assert find_of_job(edge.bucket, SESSION, late) is not None
+    s3.put(SESSION.result_key, json.dumps({"schema_version": 2, "parts": []}).encode())
+    with pytest.raises(ObjectRefused, match=f"{SESSION.result_key} has version 2"):
+        read(edge.bucket, SESSION)
 
 
 def doc(*lines: tuple[float, float, str | None, str]) -> Document:

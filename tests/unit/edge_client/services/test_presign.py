@@ -75,12 +75,35 @@ def test_sigv4_and_the_content_type_is_signed_into_the_puts(plain: aws.Connectio
     assert presign.sign_urls(plain, SESSION, 60).progress_url is None
 
 
+def test_conditions_and_encryption_are_signed_into_the_transcripts_put(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kms = {"S3_SSE": "aws:kms", "S3_SSE_KMS_KEY_ID": "alias/k"}
+    encrypted, settings = connection(monkeypatch, **kms), load()
+    off = settings.model_copy(update={"conditional_put": False})
+    encryption = "x-amz-server-side-encryption;x-amz-server-side-encryption-aws-kms-key-id"
+    for condition, name, value in (
+        (presign.only_over(None, settings), "if-none-match;", "*"),
+        (presign.only_over('"e"', settings), "if-match;", '"e"'),
+        (presign.only_over('"e"', off), "", None),
+    ):
+        urls = presign.sign_urls(encrypted, SESSION, 60, condition, progress=True)
+        assert urls.progress_url is not None
+        assert list(condition.values()) == [value] * len(condition)
+        assert urls.result_headers == settings.put_headers | condition
+        for url, also in ((urls.result_url, name), (urls.progress_url, "")):
+            query = parse_qs(urlsplit(url.reveal()).query)
+            assert query["X-Amz-SignedHeaders"] == [f"content-type;host;{also}{encryption}"]
+
+
 def test_request_with_three_urls_is_under_2048_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     session = Session("512b3590-30b1-707d-ed46-bf68df7b52d5", "session_2025-12-15T02_47_34_213Z")
-    real = connection(monkeypatch, bucket="clouddrive-app-bucket", AWS_ACCESS_KEY_ID="A" * 20)
-    urls = presign.sign_urls(real, session, 604_800, progress=True)
+    keys = {"AWS_ACCESS_KEY_ID": "A" * 20, "S3_SSE": "AES256"}
+    real = connection(monkeypatch, bucket="clouddrive-app-bucket", **keys)
+    condition = presign.only_over(f'"{"e" * 32}"', load())
+    urls = presign.sign_urls(real, session, 604_800, condition, progress=True)
     wishes: Any = {"language": "en", "diarize": False, "min_speakers": 2, "max_speakers": 10}
-    for name in ("audio_url", "result_url", "progress_url"):
+    for name in ("audio_url", "result_url", "result_headers", "progress_url"):
         wishes[name] = getattr(urls, name)
     job_input = JobInput(request_id="0" * 32, **wishes)
     webhook = fill(f"https://edge.example.com/webhook/{'s' * 43}/{{session}}", session)
@@ -121,7 +144,7 @@ def test_keys_that_may_end_sooner_are_noticed_and_those_that_ended_not_configure
     for call in (
         temporary.keys_end,
         lambda: presign.sign_urls(temporary, SESSION, 60),
-        lambda: aws.Bucket(temporary.client, temporary.bucket).head("k"),
+        lambda: aws.Bucket(temporary.client, temporary.bucket, {}).head("k"),
     ):
         with pytest.raises(NotConfigured, match="renew"):
             call()

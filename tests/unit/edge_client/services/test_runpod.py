@@ -1,9 +1,9 @@
 """RunPod's API: what is repeated, what never is, which error an answer becomes; and its rates."""
 
-import socket
 from bisect import bisect_left
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -14,9 +14,12 @@ from edge_client import errors
 from edge_client.clock import Clock
 from edge_client.services import runpod as runpod_
 from edge_client.services.runpod import Kind, Rate, RequestCounter, RunpodApi, TokenBucket
+from tests.fakes import breaking
 from tests.fakes.servers import Reply, RunpodServer
 from tests.unit.edge_client.conftest import KEY
 from tests.unit.edge_client.samples import FakeClock, job
+
+HTML = b"<!DOCTYPE html><title>api.runpod.ai | 524: A timeout occurred</title>"
 
 
 @pytest.fixture
@@ -49,10 +52,15 @@ def test_run_sends_policy_webhook_and_the_exact_url(api: RunpodApi, runpod: Runp
     [
         (Reply(drop=True), errors.AnswerLost),
         (Reply(status=500), errors.AnswerLost),
-        (Reply(b"<html>"), errors.AnswerLost),
+        (Reply(HTML, status=524), errors.AnswerLost),  # RunPod's proxy, after 100 s
+        (Reply(HTML, status=403), errors.AnswerLost),
+        (Reply(HTML), errors.AnswerLost),
         (Reply({"ok": True}), errors.AnswerLost),
+        (Reply({"id": ""}), errors.AnswerLost),
         (Reply(status=404), errors.EndpointNotFound),
         (Reply(status=429), errors.RateLimited),
+        (Reply(HTML, status=429), errors.RateLimited),
+        (Reply(status=400), errors.RequestRefused),
     ],
 )
 def test_run_is_never_repeated_and_a_refused_one_is_not_lost(
@@ -64,13 +72,49 @@ def test_run_is_never_repeated_and_a_refused_one_is_not_lost(
     assert runpod.count("/run") == 1
 
 
-def test_run_that_never_connected_is_unreachable_not_lost() -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
-    api = RunpodApi(f"http://127.0.0.1:{port}/v2", "ep1", SecretStr(KEY))
-    with pytest.raises(errors.Unreachable, match="RUNPOD_ENDPOINT_BASE_URL"):
-        api.run(request())
+def test_submission_is_known_by_its_id_alone(api: RunpodApi, runpod: RunpodServer) -> None:
+    runpod.on("/run", Reply({"id": "job-9", "status": "NEW_STATE", "executionTime": "x"}))
+    assert api.run(request()).id == "job-9"
+
+
+@pytest.mark.parametrize(
+    ("breaks", "url", "proxy", "error"),
+    [
+        (breaking.closed, "http://name.invalid", "", errors.NotSent),
+        (breaking.closed, "http://127.0.0.1:{port}", "", errors.NotSent),
+        (breaking.full, "http://127.0.0.1:{port}", "", errors.NotSent),
+        (breaking.closed, "http://runpod.invalid", "http://127.0.0.1:{port}", errors.NotSent),
+        (breaking.no_tunnel, "https://runpod.invalid", "http://127.0.0.1:{port}", errors.NotSent),
+        ("untrusted", "https://127.0.0.1:{port}", "", errors.NotSent),
+        ("trusted", "https://127.0.0.1:{port}", "", errors.AnswerLost),
+        (breaking.reset, "http://127.0.0.1:{port}", "", errors.AnswerLost),
+        (breaking.reset, "http://runpod.invalid", "http://127.0.0.1:{port}", errors.AnswerLost),
+    ],
+)
+def test_only_what_proves_that_nothing_was_sent_frees_a_submission(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    breaks: Any,
+    url: str,
+    proxy: str,
+    error: type[errors.EdgeError],
+) -> None:
+    monkeypatch.setattr(runpod_, "CONNECT_TIMEOUT_S", 0.5)
+    pem = breaking.certificate(tmp_path)
+    if breaks == "trusted":
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
+    if isinstance(breaks, str):
+        breaks = breaking.over_tls(pem)
+    where = breaks() if breaks in (breaking.closed, breaking.full) else breaking.listening(breaks)
+    with where as port:
+        for name in ("http_proxy", "https_proxy"):
+            monkeypatch.setenv(name, proxy.format(port=port))
+        monkeypatch.setenv("no_proxy", "" if proxy else "*")
+        api = RunpodApi(f"{url.format(port=port)}/v2", "ep1", SecretStr(KEY))
+        with pytest.raises(errors.EdgeError) as caught:
+            api.run(request())
+    assert type(caught.value) is error, caught.value
+    assert issubclass(errors.NotSent, errors.Unreachable)
 
 
 def test_status_is_repeated_until_the_network_is_back_but_not_for_ever(
@@ -98,19 +142,46 @@ def test_status_is_repeated_until_the_network_is_back_but_not_for_ever(
     [
         (Reply(status=404), errors.JobNotFound),
         (Reply(status=401), errors.Unauthorized),
-        (Reply(status=302, headers={"Location": "http://127.0.0.1:1/"}), errors.RequestRefused),
-        (Reply(b"<html>"), errors.BadResponse),
+        (Reply(HTML, status=401), errors.Unauthorized),
+        (Reply(status=403), errors.Unauthorized),
+        (Reply(HTML, status=403), errors.BadResponse),
+        (Reply(HTML, status=404), errors.BadResponse),
+        (Reply(status=400), errors.BadResponse),
+        (Reply(status=302, headers={"Location": "http://127.0.0.1:1/"}), errors.BadResponse),
+        (Reply(HTML), errors.BadResponse),
         (Reply([1]), errors.BadResponse),
-        (Reply({"id": "job-1", "status": "NEW_STATE"}), errors.BadResponse),
+        (Reply(job("NEW_STATE")), errors.BadResponse),
+        (Reply(job("FAILED") | {"id": "job-2"}), errors.BadResponse),
     ],
 )
-def test_certain_answers_are_not_repeated(
+def test_answer_that_says_nothing_is_an_outage_and_certain_ones_are_not_repeated(
     api: RunpodApi, runpod: RunpodServer, reply: Reply, error: type[errors.EdgeError]
 ) -> None:
     runpod.on("/status/job-1", reply)
     with pytest.raises(error):
         api.status("job-1")
     assert runpod.count("/status/job-1") == 1
+    assert issubclass(errors.BadResponse, errors.Unreachable)
+
+
+@pytest.mark.parametrize(
+    ("told", "execution_time_ms", "error"),
+    [
+        ({"executionTime": "a while", "delayTime": [], "workerId": 5}, None, None),
+        ({"executionTime": -1, "output": {"request_id": "r1"}}, None, None),
+        ({"executionTime": 1500.0, "output": "r2", "error": {"code": "X"}}, 1500, '{"code": "X"}'),
+    ],
+)
+def test_what_only_informs_never_fails_a_job(
+    api: RunpodApi,
+    runpod: RunpodServer,
+    told: dict[str, Any],
+    execution_time_ms: int | None,
+    error: str | None,
+) -> None:
+    runpod.on("/status/job-1", Reply(job("COMPLETED", **told)))
+    seen = api.status("job-1")
+    assert (seen.execution_time_ms, seen.error) == (execution_time_ms, error)
 
 
 def test_submission_whose_turn_is_far_off_is_not_sent(

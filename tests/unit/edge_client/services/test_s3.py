@@ -1,10 +1,18 @@
 """The bucket: absent is None, changed is an error, everything else names its remedy."""
 
+from functools import partial
+
 import pytest
 
-from edge_client.errors import EdgeError, PreconditionFailed, StorageRefused, Unreachable
+from edge_client.errors import (
+    EdgeError,
+    ObjectRefused,
+    PreconditionFailed,
+    StorageRefused,
+    Unreachable,
+)
 from edge_client.services.edge import Edge
-from tests.fakes.servers import S3Server
+from tests.fakes.servers import S3Server, send
 
 
 def test_objects_come_back_with_their_description(edge: Edge, s3: S3Server) -> None:
@@ -38,9 +46,14 @@ def test_create_and_replace_overwrite_nothing_unknown(edge: Edge, s3: S3Server) 
 @pytest.mark.parametrize(
     ("refusal", "error", "said"),
     [
-        ((403, "AccessDenied"), StorageRefused, "s3:ListBucket"),
+        # one object
+        ((403, "AccessDenied"), ObjectRefused, "PUT k.*s3:ListBucket"),
+        ((403, "InvalidObjectState"), ObjectRefused, "PUT k.*restore-object"),
+        ((400, "KMS.DisabledException"), ObjectRefused, "PUT k.*doctor"),
+        # every object
         ((404, "NoSuchBucket"), StorageRefused, "no such bucket: check COGNITO_S3_BUCKET"),
         ((403, "SignatureDoesNotMatch"), StorageRefused, "SignatureDoesNotMatch"),
+        ((400, "ExpiredToken"), StorageRefused, "ExpiredToken"),
         ((409, "ConditionalRequestConflict"), PreconditionFailed, "somebody else"),
     ],
 )
@@ -50,6 +63,20 @@ def test_refusals_name_their_remedy(
     s3.refuse = lambda method, key: refusal
     with pytest.raises(error, match=said):
         edge.bucket.write("k", b"1")
+
+
+def test_of_an_object_over_the_limit_nothing_is_read(
+    edge: Edge, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3.put("k", b"0123456789")
+    assert edge.bucket.read("k", 10) is not None
+    with pytest.raises(ObjectRefused, match="k has 10 bytes, over the limit of 9: .* move it"):
+        edge.bucket.read("k", 9)
+    told = {"Content_Length": str(10**12), "Last_Modified": "Sun, 01 Nov 2026 12:00:00 GMT"}
+    answer = partial(send, status=200, cut=0, ETag='"e"', **told)  # whoever reads is cut off
+    monkeypatch.setattr(s3, "answer", lambda request, body: answer(request))
+    with pytest.raises(ObjectRefused, match="1,000,000,000,000 bytes"):
+        edge.bucket.read("k")
 
 
 def test_s3_that_stays_away_or_is_down_is_unreachable(edge: Edge, s3: S3Server) -> None:

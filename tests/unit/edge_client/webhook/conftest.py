@@ -13,6 +13,7 @@ class Recorder:
 
     def __init__(self, *actions: Callable[[], float | None]) -> None:
         self.actions, self.calls = list(actions), list[Session]()
+        self.hints: dict[Session, str] = {}
         self.begun, self.seen = threading.Semaphore(0), threading.Semaphore(0)
 
     def finish(self, session: Session) -> float | None:

@@ -1,4 +1,4 @@
-"""Receiver, inbox and settlers together, and how they end; the end-to-end tests end the command."""
+"""Receiver and queue together, and how they end; the end-to-end tests end the command."""
 
 import signal
 import threading
@@ -11,9 +11,9 @@ import requests
 from edge_client.cli import run
 from edge_client.errors import EdgeError, WaitTimedOut
 from edge_client.jobs.callback_url import fill
+from edge_client.jobs.workqueue import WorkQueue
 from edge_client.session import Session
 from edge_client.webhook import serve
-from edge_client.webhook.inbox import Inbox
 from edge_client.webhook.server import Secret, Server
 from tests.unit.edge_client.webhook.conftest import SECRET, Recorder
 
@@ -46,7 +46,7 @@ Start = Callable[[Recorder], Service]
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # of the main thread only
-    monkeypatch.setattr(serve, "SETTLERS", 1)
+    monkeypatch.setattr(serve, "THREADS", 1)
     started: list[Service] = []
     with ThreadPoolExecutor(1) as pool:
         yield lambda recorder: started.append(Service(recorder, pool)) or started[-1]
@@ -63,11 +63,12 @@ def test_end_waits_for_what_is_at_work_and_counts_what_is_left(
     assert service.call(A) == 200
     assert recorder.begun.acquire(timeout=10)
     assert service.call(B) == 200
-    close = Inbox.close
-    monkeypatch.setattr(Inbox, "close", lambda inbox: (close(inbox), go_on.set())[0])
+    close = WorkQueue.close
+    monkeypatch.setattr(WorkQueue, "close", lambda queue: (close(queue), go_on.set())[0])
     service.stop.set()
     service.end.result(10)
     assert recorder.calls == [A]
+    assert recorder.hints == dict.fromkeys((A, B), "forged")
     assert service.said[1:] == ["stopped; 1 session is left to `edge-client batch` or `wait`"]
 
 

@@ -1,4 +1,4 @@
-"""The receiver over real HTTP: the path alone decides, the body never; and its secret."""
+"""The receiver over real HTTP: the path decides, the body only hints; and its secret."""
 
 import hmac
 import logging
@@ -33,8 +33,13 @@ def desk() -> Mock:
 
 
 @pytest.fixture
-def server(desk: Mock) -> Iterator[Server]:
-    with Server(Receiver(Secret(SECRET), desk), "127.0.0.1:0", lambda: None) as server:
+def hints() -> dict[Session, str]:
+    return {}
+
+
+@pytest.fixture
+def server(desk: Mock, hints: dict[Session, str]) -> Iterator[Server]:
+    with Server(Receiver(Secret(SECRET), desk, hints), "127.0.0.1:0", lambda: None) as server:
         yield server
 
 
@@ -114,6 +119,28 @@ def test_missing_session_is_told_to_who_knows_the_secret(call: Call, desk: Mock,
     assert b"{session}" in body
 
 
+@pytest.mark.parametrize(
+    ("body", "hint"),
+    [
+        (b'{"delayTime": 5, "id": "abc-e1", "input": {"id": "x"}}', "abc-e1"),
+        (b'{"id":"abc-u1"' + b" " * 100_000, "abc-u1"),
+        (b'{"output": "' + b"x" * 20_000 + b'", "id": "late"}', None),
+        (b'{"id": "../health?x"}', None),
+        (b'{"id": "' + b"x" * 65 + b'"}', None),
+        (b'{"id": 5}', None),
+        (b"", None),
+    ],
+)
+def test_job_that_a_body_names_is_a_hint(
+    call: Call, desk: Mock, hints: dict[Session, str], body: bytes, hint: str | None
+) -> None:
+    assert call(path_of(SESSION), body)[0] == 200
+    assert hints == ({SESSION: hint} if hint else {})
+    desk.return_value = False
+    assert call(path_of(SESSION), body)[0] == 503
+    assert hints == {}  # no room for it, either
+
+
 def test_body_is_of_no_consequence_but_bounded(
     call: Call, desk: Mock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,9 +183,9 @@ def test_no_log_line_has_the_secret_or_a_path(call: Call, caplog: pytest.LogCapt
 def test_unreadable_or_taken_address_names_the_remedy(server: Server, desk: Mock) -> None:
     for listen in ("8787", ":8787", "127.0.0.1:x", "h:70000"):
         with pytest.raises(BadUsage, match="HOST:PORT"):
-            Server(Receiver(Secret(SECRET), desk), listen, lambda: None)
+            Server(Receiver(Secret(SECRET), desk, {}), listen, lambda: None)
     with pytest.raises(NotConfigured, match="choose another port"):
-        Server(Receiver(Secret(SECRET), desk), urlsplit(server.url).netloc, lambda: None)
+        Server(Receiver(Secret(SECRET), desk, {}), urlsplit(server.url).netloc, lambda: None)
 
 
 def raw(server: Server) -> socket.socket:

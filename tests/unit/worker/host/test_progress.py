@@ -110,8 +110,11 @@ def test_the_progress_file_is_put_and_a_refusal_does_not_stop_the_job(
     s3: LoopbackS3, status: int
 ) -> None:
     s3.answers = [Answer(status)]
-    put_to_url(s3.url())({"stage": "fetch", "percent": 1.0, "updated_at": "2026-01-01T00:00:00Z"})
+    put_to_url(s3.url(), {"x-amz-acl": "private", "If-Match": "e"})(
+        {"stage": "fetch", "percent": 1.0, "updated_at": "2026-01-01T00:00:00Z"}
+    )
     method, _, headers, body = s3.requests[0]
     assert method == "PUT"
     assert headers["Content-Type"] == "application/json"
+    assert (headers["x-amz-acl"], "If-Match" in headers) == ("private", False)
     assert Progress.model_validate_json(body).percent == 1.0

@@ -18,21 +18,45 @@ from worker.stages.deliver import (
     checked_output,
     deliver,
     encode,
+    encode_transcript,
     inline_fallback,
 )
 
 DOCUMENT = json.dumps({"text": "größer"}, ensure_ascii=False).encode()
+MD5 = hashlib.md5(DOCUMENT, usedforsecurity=False).hexdigest()
+JSON: dict[Any, str] = {"Content-Type": "application/json"}
 
 
-def test_the_document_is_put_with_the_content_type_that_was_signed(s3: LoopbackS3) -> None:
-    """As often as S3 fails in passing."""
-    s3.answers = [Answer(503), Answer(500), Answer(200)]
-    deliver(DOCUMENT, s3.url("/b/k%20%2B?X-Amz-Signature=5ec2e7"))
+@pytest.mark.parametrize("signed", [JSON, {"If-Match": '"1"', "x-amz-tagging": "a=b%20c"}])
+def test_the_document_is_put_with_the_headers_that_were_signed(
+    s3: LoopbackS3, signed: dict[Any, str]
+) -> None:
+    """As often as S3 fails in passing, or is busy with another PUT."""
+    s3.answers = [Answer(503), Answer(409), Answer(200)]
+    deliver(DOCUMENT, s3.url("/b/k%20%2B?X-Amz-Signature=5ec2e7"), signed)
+    own = {"Host", "User-Agent", "Accept", "Accept-Encoding", "Connection", "Content-Length"}
     for method, path, headers, body in s3.requests:
         assert (method, path) == ("PUT", "/b/k%20%2B?X-Amz-Signature=5ec2e7")
-        assert headers["Content-Type"] == "application/json"
+        assert {name: value for name, value in headers.items() if name not in own} == signed
         assert body == DOCUMENT
     assert len(s3.requests) == 3
+
+
+@pytest.mark.parametrize("before", [[], [Answer(503)]], ids=["at once", "after a lost answer"])
+@pytest.mark.parametrize("etag", ["", f'"{"0" * 32}"', f'"{MD5}"'], ids=["no ETag", "other", "own"])
+def test_a_transcript_that_is_there_is_left_alone(
+    s3: LoopbackS3, before: list[Answer], etag: str
+) -> None:
+    """Without a further try; it may be this very one, whose PUT was not answered."""
+    refusal = b"<Error><Code>PreconditionFailed</Code></Error>"
+    s3.answers = [*before, Answer(412, refusal, {"ETag": etag}), Answer(200)]
+    if MD5 in etag:
+        deliver(DOCUMENT, s3.url(), JSON)
+    else:
+        with pytest.raises(WorkerError, match="412 PreconditionFailed.*in the job's output") as no:
+            deliver(DOCUMENT, s3.url(), JSON)
+        assert no.value.code is FailureCode.RESULT_EXISTS
+    assert len(s3.requests) == len(before) + 1
 
 
 @pytest.mark.parametrize(("status", "tries"), [(403, 1), (503, min(ATTEMPTS, 3))])
@@ -41,7 +65,7 @@ def test_a_lasting_error_says_where_the_transcript_is(
 ) -> None:
     s3.answers = [Answer(status, b"<Error><Code>AccessDenied</Code></Error>")]
     with pytest.raises(WorkerError, match="in the job's output") as caught:
-        deliver(DOCUMENT, s3.url())
+        deliver(DOCUMENT, s3.url(), JSON)
     assert caught.value.code is FailureCode.STORAGE_UNAVAILABLE
     assert "5ec2e7" not in str(caught.value)
     assert len(s3.requests) == tries
@@ -59,9 +83,8 @@ def test_a_lasting_error_says_where_the_transcript_is(
 def test_a_200_for_other_bytes_is_not_believed(
     s3: LoopbackS3, headers: dict[str, str], tries: int
 ) -> None:
-    good = hashlib.md5(DOCUMENT, usedforsecurity=False).hexdigest()
-    s3.answers = [Answer(headers=headers), Answer(headers={"ETag": f'"{good}"'})]
-    deliver(DOCUMENT, s3.url())
+    s3.answers = [Answer(headers=headers), Answer(headers={"ETag": f'"{MD5}"'})]
+    deliver(DOCUMENT, s3.url(), JSON)
     assert len(s3.requests) == tries
 
 
@@ -102,18 +125,22 @@ def document(words: int) -> Transcript:
     )
 
 
-def test_the_largest_form_that_fits_is_sent() -> None:
-    error = WorkerError(FailureCode.STORAGE_UNAVAILABLE, "S3 is away", Stage.DELIVER)
+@pytest.mark.parametrize("code", [FailureCode.STORAGE_UNAVAILABLE, FailureCode.RESULT_EXISTS])
+def test_the_largest_form_that_fits_is_sent(code: FailureCode) -> None:
+    error = WorkerError(code, "S3 does not take it", Stage.DELIVER)
     whole = document(5000)
+    sha256 = hashlib.sha256(encode_transcript(whole)).hexdigest()
     sizes = {}
     for limit in (MAX_OUTPUT_BYTES, 150_000, 50_000):
         output = inline_fallback(whole, error, limit)
         assert len(encode(output)) <= limit
+        assert (output["failure"]["code"], output["sent_sha256"]) == (code, sha256)
         sizes[output["form"]] = output
     assert list(sizes) == ["complete", "without_scores", "without_words"]
     body = gzip.decompress(base64.b64decode(output["transcript_gzip_base64"]))
     assert output["result"] == {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
     bare = json.loads(body)
     assert bare["segments"][0]["text"] == whole.segments[0].text
-    with pytest.raises(WorkerError, match="too large"):
+    with pytest.raises(WorkerError, match=f"too large .*{sha256}") as caught:
         inline_fallback(whole, error, 10_000)
+    assert caught.value.code is code

@@ -28,6 +28,14 @@ def runtime() -> Runtime:
         (["audio_url"], "INVALID_INPUT", "dictionary"),
         ({"audio_url": URL, "langauge": "en"}, "INVALID_INPUT", "langauge: unknown field"),
         ({"audio_url": URL, "diarize": "perhaps"}, "INVALID_INPUT", "diarize"),
+        (
+            {"audio_url": URL, "result_headers": {"X-Other": "5ec2e7"}},
+            "INVALID_INPUT",
+            "result_headers.X-Other: Input should be 'Content-Type', 'If-None-Match'",
+        ),
+        ({"audio_url": URL, "result_headers": {"X\n": "5ec2e7"}}, "INVALID_INPUT", "headers: "),
+        ({"audio_url": URL, "clip": {"start_s": -1, "end_s": 2}}, "INVALID_INPUT", "clip.start_s"),
+        ({"audio_url": "ftp://h/"}, "INVALID_INPUT", "audio_url: not an absolute"),
         ({"audio_url": URL.replace("https", "http")}, "URL_NOT_ALLOWED", "audio_url is not https"),
     ],
 )
