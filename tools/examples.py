@@ -29,6 +29,7 @@ SCENES: dict[str, tuple[str, ...]] = {
     "batch": ("batch", "--user", "ada", "--report", "report.jsonl"),
 }
 _VARIES = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}(-u\d+)?|[0-9a-f]{32,}|\d[\d.,:TZ-]*|\d+%")
+_SAID = re.compile(r"(?<=SPEAKER_#) .+")
 _PROGRESS = re.compile(
     r"[a-z]+( # %(, about .*)?)?|(# )?.*# (waiting|queued|running|done),.*|requests: .*"
 )
@@ -60,9 +61,12 @@ def record(stack: Stack) -> dict[str, str]:
 
 
 def shape(text: str) -> set[str]:
-    """Return the lines without ids, numbers, times and the lines that report progress."""
+    """Return the lines without ids, numbers, times, what is said, and those of progress.
+
+    Processors round differently, and a small model hears other words then.
+    """
     lines = (_VARIES.sub("#", " ".join(line.split())) for line in text.splitlines())
-    return {line for line in lines if not _PROGRESS.fullmatch(line)}
+    return {_SAID.sub("", line) for line in lines if not _PROGRESS.fullmatch(line)}
 
 
 def _run(stack: Stack, folder: Path, arguments: tuple[str, ...]) -> str:
