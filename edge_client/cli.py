@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import wraps
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +19,6 @@ from edge_client.errors import EdgeError
 from edge_client.text import Printer
 
 F = TypeVar("F", bound=Callable[..., Any])
-as_json_flag = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 wait_at_most = click.option(
     "--timeout",
     "timeout_s",
@@ -31,7 +32,29 @@ webhook_option = click.option(
     help="https URL that RunPod posts the ended job to; {session} in it becomes the session.",
 )
 session_argument = click.argument("session")
-env_file_of_group = click.pass_obj
+session_or_job = click.argument("what", metavar="SESSION|JOB")
+
+
+def done_by(
+    module: str, json_help: str | None = "Print one JSON object."
+) -> Callable[[Callable[[], None]], Callable[..., int]]:
+    """Have a module's function of the same name do a command; it is imported when that runs.
+
+    It takes the env file, the `Printer` that ``--json`` asks for, and the options by name, and
+    returns the exit code. What is decorated has the other options and the help.
+    """
+    as_json_flag = click.option("--json", "as_json", is_flag=True, help=json_help)
+
+    def decorate(described: Callable[[], None]) -> Callable[..., int]:
+        @click.pass_obj
+        @wraps(described)
+        def command(env_file: Path | None, /, as_json: bool = False, **options: Any) -> int:
+            work = getattr(import_module(f"edge_client.{module}"), described.__name__)
+            return int(work(env_file, Printer(as_json), **options))
+
+        return command if json_help is None else as_json_flag(command)
+
+    return decorate
 
 
 def job_options(command: F) -> F:
@@ -120,9 +143,8 @@ def job_options(command: F) -> F:
 )
 @job_options
 @webhook_option
-@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each session.")
-@env_file_of_group
-def batch(env_file: Path | None, /, as_json: bool, **options: Any) -> int:
+@done_by("batch.run", json_help="Print a line of JSON for each session.")
+def batch() -> None:
     """Run every session that has a recording and no transcript of it, or an older one.
 
     Submits while it still lists the bucket, follows all jobs to their end, and recovers what
@@ -133,9 +155,6 @@ def batch(env_file: Path | None, /, as_json: bool, **options: Any) -> int:
     jobs go on. The same command resumes. Sessions that failed for good are not run again by
     themselves: see --retry-failed.
     """
-    from edge_client.batch import run as batch_run
-
-    return batch_run.batch(env_file, Printer(as_json), **options)
 
 
 @click.group(no_args_is_help=False)
@@ -157,8 +176,8 @@ def webhook() -> None:
     metavar="FILE",
     help="Holds the secret of the URL. Default: the setting WEBHOOK_SECRET.",
 )
-@env_file_of_group
-def serve(env_file: Path | None, listen: str, secret_file: Path | None) -> int:
+@done_by("webhook.serve", json_help=None)
+def serve() -> None:
     """Finish each session that RunPod calls about.
 
     Serves plain HTTP for a TLS proxy, POST /…/SECRET/SESSION and GET /health, until SIGTERM or
@@ -166,9 +185,6 @@ def serve(env_file: Path | None, listen: str, secret_file: Path | None) -> int:
     recovered as by `wait`. Nothing is lost while it is down: `batch` and `wait` find every job
     in S3.
     """
-    from edge_client.webhook import serve as serve_
-
-    return serve_.serve(env_file, Printer(as_json=False), listen, secret_file)
 
 
 @webhook.command()
@@ -179,20 +195,9 @@ def serve(env_file: Path | None, listen: str, secret_file: Path | None) -> int:
     metavar="URL",
     help="Where the TLS proxy answers.",
 )
-@as_json_flag
-def secret(base: str, as_json: bool) -> int:
+@done_by("webhook.server")
+def secret() -> None:
     """Print a fresh secret, and the --webhook to use with it."""
-    from edge_client.jobs.callback_url import PLACEHOLDER, checked
-    from edge_client.webhook.server import fresh_secret
-
-    value = fresh_secret()
-    url = checked(f"{base.rstrip('/')}/{value}/{PLACEHOLDER}", runpod_url="")
-    printer = Printer(as_json)
-    printer.result(
-        {"secret": value, "webhook": url},
-        f"WEBHOOK_SECRET={value}\n# submit with: --webhook '{url}'",
-    )
-    return 0
 
 
 @click.group(
@@ -229,13 +234,9 @@ def cli(ctx: click.Context, env_file: Path | None, debug: bool) -> None:
     metavar="SECONDS",
     help="How long the URLs work, 1 to 604800. Default: PRESIGNED_URL_EXPIRY.",
 )
-@as_json_flag
-@env_file_of_group
-def presign(env_file: Path | None, session: str, expires_s: int | None, as_json: bool) -> int:
+@done_by("commands")
+def presign() -> None:
     """Print the GET and the PUT URL of SESSION, ready for curl."""
-    from edge_client import commands
-
-    return commands.presign(env_file, Printer(as_json), session, expires_s)
 
 
 @cli.command()
@@ -250,100 +251,62 @@ def presign(env_file: Path | None, session: str, expires_s: int | None, as_json:
 @click.option("--wait", is_flag=True, help="Follow the job to its end, and recover what fails.")
 @wait_at_most
 @click.option("--force", is_flag=True, help="Submit although SESSION is done or its job in flight.")
-@as_json_flag
-@env_file_of_group
-def submit(
-    env_file: Path | None,
-    /,
-    session: str,
-    wait: bool,
-    timeout_s: float | None,
-    as_json: bool,
-    **options: Any,
-) -> int:
+@done_by("commands")
+def submit() -> None:
     """Submit SESSION, unless it is done or its job is in flight.
 
     A service that does not answer is asked again for five minutes. With --wait a job that fails
     in a way that another can mend is submitted again. In all a recording is submitted
     RETRY_ATTEMPTS (3) times, whoever does it: its claim in S3 counts; --force starts anew.
     """
-    if timeout_s is not None and not wait:
-        raise click.UsageError("--timeout says how long to --wait: give both")
-    from edge_client import commands
-
-    return commands.submit(env_file, Printer(as_json), session, wait, timeout_s, **options)
 
 
 @cli.command()
 @session_argument
 @wait_at_most
-@as_json_flag
-@env_file_of_group
-def wait(env_file: Path | None, session: str, timeout_s: float | None, as_json: bool) -> int:
+@done_by("commands")
+def wait() -> None:
     """Follow the job of SESSION to its end, whoever submitted it.
 
     Recovers what fails as `submit --wait` does. A submission whose answer was lost is looked for,
     and made again once the endpoint has been without any job for LOST_ANSWER_SECONDS (120).
     """
-    from edge_client import commands
-
-    return commands.wait(env_file, Printer(as_json), session, timeout_s)
 
 
 @cli.command()
-@click.argument("what", metavar="SESSION|JOB")
-@as_json_flag
-@env_file_of_group
-def status(env_file: Path | None, what: str, as_json: bool) -> int:
+@session_or_job
+@done_by("commands")
+def status() -> None:
     """Say what is known of a session or a job."""
-    from edge_client import commands
-
-    return commands.status(env_file, Printer(as_json), what)
 
 
 @cli.command()
-@click.argument("what", metavar="SESSION|JOB")
-@as_json_flag
-@env_file_of_group
-def cancel(env_file: Path | None, what: str, as_json: bool) -> int:
+@session_or_job
+@done_by("commands")
+def cancel() -> None:
     """Cancel the job of a session, or a job."""
-    from edge_client import commands
-
-    return commands.cancel(env_file, Printer(as_json), what)
 
 
 @cli.command()
-@as_json_flag
-@env_file_of_group
-def health(env_file: Path | None, as_json: bool) -> int:
+@done_by("commands")
+def health() -> None:
     """Print how many workers and jobs the endpoint has."""
-    from edge_client import commands
-
-    return commands.health(env_file, Printer(as_json))
 
 
 @cli.command()
-@as_json_flag
-@env_file_of_group
-def doctor(env_file: Path | None, as_json: bool) -> int:
+@done_by("commands")
+def doctor() -> None:
     """Check settings, keys, bucket, clock and endpoint; name each fix."""
-    from edge_client import commands
-
-    return commands.doctor(env_file, Printer(as_json))
 
 
 @cli.command()
-@as_json_flag
-@env_file_of_group
-def policy(env_file: Path | None, as_json: bool) -> int:
+@done_by("commands")
+def policy() -> None:
     """Print the least IAM policy that all commands need on this bucket.
 
     They sign the presigned URLs with the same keys, so it holds what the worker does through
     those, too. A bucket encrypted with a KMS key needs kms:Decrypt and kms:GenerateDataKey on it.
     """
-    from edge_client import commands
-
-    return commands.policy(env_file, Printer(as_json))
 
 
 @cli.command()
@@ -356,12 +319,9 @@ def policy(env_file: Path | None, as_json: bool) -> int:
     show_default=True,
     help="Subtitles, or a line a segment with times and speaker.",
 )
-@env_file_of_group
-def render(env_file: Path | None, session: str, form: str) -> int:
+@done_by("commands", json_help=None)
+def render() -> None:
     """Print the transcript of SESSION."""
-    from edge_client import commands
-
-    return commands.render(env_file, Printer(as_json=False), session, form)
 
 
 cli.add_command(batch)

@@ -17,7 +17,7 @@ from bucketscribe_contract import JobStatus
 from edge_client import api, output
 from edge_client import doctor as doctor_
 from edge_client.api import Submission
-from edge_client.errors import ClaimConflict, Interrupted, SessionNotFound
+from edge_client.errors import BadUsage, ClaimConflict, Interrupted, SessionNotFound
 from edge_client.jobs import claim as claims
 from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.claim import Claim
@@ -58,6 +58,8 @@ def submit(
     **options: Any,
 ) -> int:
     """Submit a session, and follow its job to the end if asked to; options as `api.submit` has."""
+    if timeout_s is not None and not wait:
+        raise BadUsage("--timeout says how long to --wait: give both")
     edge = Edge.load(env_file)
     with _interruptible(session):
         sub = api.submit(edge, session, say=printer.note, **options)

@@ -42,55 +42,42 @@ class EdgeError(Exception):
     code: ClassVar[str] = "FAILED"
     exit_code: ClassVar[int] = 1
 
-    def __init_subclass__(cls) -> None:
-        """Name the code after the class: ``AUDIO_NOT_FOUND``."""
-        if "code" not in vars(cls):
-            cls.code = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).upper()
+    def __init_subclass__(cls, code: str | None = None, exit_code: int | None = None) -> None:
+        """Name the code after the class, ``AUDIO_NOT_FOUND``, unless another one is given."""
+        cls.code = code or re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).upper()
+        cls.exit_code = exit_code or cls.exit_code
 
 
-class BadUsage(EdgeError):
+class BadUsage(EdgeError, code="USAGE", exit_code=2):
     """The command line asks for something that cannot be."""
-
-    code = "USAGE"
-    exit_code = 2
 
 
 class SessionAmbiguous(BadUsage):
     """Several users have a session of this name."""
 
 
-class NotConfigured(EdgeError):
+class NotConfigured(EdgeError, exit_code=3):
     """A setting is missing or malformed."""
-
-    exit_code = 3
 
 
 class KeysEndTooSoon(NotConfigured):
     """Temporary AWS keys end before the job could have stored its transcript."""
 
 
-class Unreachable(EdgeError):
+class Unreachable(EdgeError, exit_code=3):
     """S3 or RunPod gives no answer, or only 5xx; nothing was changed there."""
 
-    exit_code = 3
 
-
-class NotSent(Unreachable):
+class NotSent(Unreachable, code="UNREACHABLE"):
     """No address, no connection, or a wrong certificate: nothing left this machine."""
 
-    code = Unreachable.code
 
-
-class BadResponse(Unreachable):
+class BadResponse(Unreachable, code="UNREACHABLE"):
     """The answer is a proxy's, cannot be read, or is about something else: it says nothing."""
 
-    code = Unreachable.code
 
-
-class StorageRefused(EdgeError):
+class StorageRefused(EdgeError, exit_code=3):
     """S3 refuses the keys, or has no such bucket: this concerns every session."""
-
-    exit_code = 3
 
 
 class ObjectRefused(EdgeError):
@@ -125,16 +112,12 @@ class RunpodError(EdgeError):
     """RunPod answered, but not with what was asked for."""
 
 
-class Unauthorized(RunpodError):
+class Unauthorized(RunpodError, exit_code=3):
     """RunPod does not accept the key."""
 
-    exit_code = 3
 
-
-class EndpointNotFound(RunpodError):
+class EndpointNotFound(RunpodError, exit_code=3):
     """RunPod knows no such endpoint."""
-
-    exit_code = 3
 
 
 class RateLimited(RunpodError):
@@ -153,10 +136,8 @@ class RequestRefused(RunpodError):
     """RunPod answered 4xx."""
 
 
-class EndpointFails(RunpodError):
+class EndpointFails(RunpodError, exit_code=3):
     """Job after job failed on the endpoint, of whatever recording."""
-
-    exit_code = 3
 
 
 class AnswerLost(RunpodError):
@@ -167,7 +148,5 @@ class WaitTimedOut(EdgeError):
     """There was no transcript when the waiting ended."""
 
 
-class Interrupted(EdgeError):
+class Interrupted(EdgeError, exit_code=130):
     """The user pressed Ctrl-C."""
-
-    exit_code = 130

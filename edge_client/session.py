@@ -16,6 +16,11 @@ USERS = "users/"
 _PREFIX = re.compile(r"users/(?P<user>[^/]+)/audio/sessions/(?P<name>[^/]+)", re.DOTALL)
 
 
+def _key(name: str) -> cached_property[str]:
+    """Return the property that is the key of a session's object."""
+    return cached_property(lambda session: f"{session.prefix}/{name}")
+
+
 @dataclass(frozen=True)
 class Session:
     """One recording's place in the bucket."""
@@ -42,25 +47,12 @@ class Session:
         """The session's key prefix, without a trailing slash."""
         return f"users/{self.user}/audio/sessions/{self.name}"
 
-    @cached_property
-    def audio_key(self) -> str:
-        """The recording."""
-        return f"{self.prefix}/audio.wav"
-
-    @cached_property
-    def result_key(self) -> str:
-        """The transcript."""
-        return f"{self.prefix}/transcription.json"
-
-    @cached_property
-    def claim_key(self) -> str:
-        """Which job was submitted for this session."""
-        return f"{self.prefix}/transcription.job.json"
-
-    @cached_property
-    def progress_key(self) -> str:
-        """How far the job is, where that was asked for."""
-        return f"{self.prefix}/transcription.progress.json"
+    audio_key = _key("audio.wav")
+    result_key = _key("transcription.json")
+    claim_key = _key("transcription.job.json")
+    """Which job was submitted for this session."""
+    progress_key = _key("transcription.progress.json")
+    """How far the job is, where that was asked for."""
 
     @cached_property
     def quoted(self) -> str:

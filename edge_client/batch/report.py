@@ -30,8 +30,6 @@ TORN = " <- torn"
 class ReportLost(EdgeError):
     """A line of the report could not be written: the disk is full, or gone."""
 
-    code = "REPORT_LOST"
-
 
 def line_of(record: Record, clock: Clock) -> str:
     """Return a record as one line of JSON, in ASCII: a name can do nothing to a terminal."""

@@ -178,9 +178,8 @@ def store(bucket: Bucket, session: Session, claim: Claim, over: StoredClaim | No
     """
     body = claim.model_dump_json(indent=2).encode()
     try:
-        if over is None:
-            return StoredClaim(claim, bucket.create(session.claim_key, body))
-        return StoredClaim(claim, bucket.replace(session.claim_key, body, over.etag))
+        etag = bucket.replace(session.claim_key, body, None if over is None else over.etag)
+        return StoredClaim(claim, etag)
     except PreconditionFailed as exc:
         there = read(bucket, session)
         if there is not None and there.claim == claim:

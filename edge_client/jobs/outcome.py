@@ -231,10 +231,7 @@ def store_rescued_transcript(bucket: Bucket, session: Session, rescue: Rescue) -
         Unreachable: Somebody stored another one since S3 was looked at: look again.
     """
     try:
-        if rescue.over is None:
-            bucket.create(session.result_key, rescue.body)
-        else:
-            bucket.replace(session.result_key, rescue.body, rescue.over)
+        bucket.replace(session.result_key, rescue.body, rescue.over)
     except PreconditionFailed as exc:
         raise Unreachable(f"{session.result_key} was just written by somebody else") from exc
     return Outcome(

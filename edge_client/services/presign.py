@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 from bucketscribe_contract import ExecutionPolicy, PresignedUrl
 from bucketscribe_contract.wav import NotWav, parse_wav
 from edge_client.errors import BadUsage, KeysEndTooSoon, RecordingTooLong
+from edge_client.services import s3
 from edge_client.services.s3 import Connection, put_params, translated_key_errors
 from edge_client.session import Session
 from edge_client.settings import MAX_URL_EXPIRY_S, Settings
@@ -142,10 +143,8 @@ class SignedUrls:
 
 
 def only_over(etag: str | None, settings: Settings) -> dict[str, str]:
-    """Return a PUT's condition: it replaces the object with this ETag alone; None: nothing."""
-    if not settings.conditional_put:
-        return {}
-    return {"If-None-Match": "*"} if etag is None else {"If-Match": etag}
+    """Return the condition of `s3.only_over` for stores that know conditions."""
+    return s3.only_over(etag) if settings.conditional_put else {}
 
 
 def sign_urls(

@@ -186,6 +186,11 @@ def put_params(headers: Mapping[str, str]) -> dict[str, Any]:
     return {_PUT_PARAMS[name]: value for name, value in headers.items()}
 
 
+def only_over(etag: str | None) -> dict[str, str]:
+    """Return a PUT's condition: it replaces the object with this ETag alone; None: nothing."""
+    return {"If-None-Match": "*"} if etag is None else {"If-Match": etag}
+
+
 class Bucket:
     """One bucket's objects; ``put_headers`` are sent with what is stored."""
 
@@ -238,22 +243,14 @@ class Bucket:
         size_bytes = int(whole) if whole.isdecimal() else len(head)
         return head, ObjectInfo(key, answer["ETag"], size_bytes, answer["LastModified"])
 
-    def create(self, key: str, body: bytes) -> str:
-        """Store JSON where nothing is yet; return the ETag.
-
-        Raises:
-            PreconditionFailed: Something is there.
-        """
-        return self._put(key, body, {"If-None-Match": "*"})
-
-    def replace(self, key: str, body: bytes, etag: str) -> str:
-        """Store JSON in place of exactly the object with ``etag``; return the new ETag.
+    def replace(self, key: str, body: bytes, etag: str | None) -> str:
+        """Store JSON in place of exactly the object with ``etag``, None: of none; return its ETag.
 
         Raises:
             PreconditionFailed: The object is another one by now, or gone.
         """
         try:
-            return self._put(key, body, {"If-Match": etag})
+            return self._put(key, body, only_over(etag))
         except _Absent as exc:
             raise PreconditionFailed(f"{key} is gone") from exc
 

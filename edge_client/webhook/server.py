@@ -27,7 +27,9 @@ from pydantic import SecretStr
 
 from bucketscribe_contract.redact import one_line, register
 from edge_client.errors import BadUsage, NotConfigured
+from edge_client.jobs.callback_url import PLACEHOLDER, checked
 from edge_client.session import Session
+from edge_client.text import Printer
 
 FRESH_BYTES = 32
 _FORM = re.compile(r"[A-Za-z0-9_-]{16,128}")
@@ -82,6 +84,15 @@ def load_secret(file: Path | None, setting: SecretStr | None) -> Secret:
     if setting is None:
         raise NotConfigured(f"not set: WEBHOOK_SECRET, or --secret-file: {_MAKE_ONE}")
     return Secret(setting.get_secret_value())
+
+
+def secret(env_file: Path | None, printer: Printer, base: str) -> int:
+    """Print a fresh secret, and the ``--webhook`` below ``base`` to use with it."""
+    value = fresh_secret()
+    url = checked(f"{base.rstrip('/')}/{value}/{PLACEHOLDER}", runpod_url="")
+    text = f"WEBHOOK_SECRET={value}\n# submit with: --webhook '{url}'"
+    printer.result({"secret": value, "webhook": url}, text)
+    return 0
 
 
 def _digest(text: str) -> bytes:

@@ -85,7 +85,7 @@ def test_all_that_edge_and_worker_write_is_encrypted(bench: Bench, edge: Edge) -
     edge.bucket.write(KEY, b"3")
     found.append(kind())
     bench.s3.delete_object(Bucket=bench.stack.s3.bucket, Key=KEY)
-    edge.bucket.create(KEY, b"4")
+    edge.bucket.replace(KEY, b"4", None)
     assert [*found, kind()] == ["AES256"] * 4
     plain = edge.settings.model_copy(update={"sse": None})
     Edge(plain).bucket.write(KEY, b"5")
@@ -105,7 +105,7 @@ def test_a_worker_that_finds_a_transcript_answers_with_its_own(
     """And says which one it sent: had only the answer to its PUT been lost, S3 would have it."""
     urls = signed(edge)
     assert urls.progress_url is not None
-    edge.bucket.create(KEY, b"{}")
+    edge.bucket.replace(KEY, b"{}", None)
     bench.put(SESSION.audio_key, short_wav)
     job = {
         "audio_url": urls.audio_url.reveal(),

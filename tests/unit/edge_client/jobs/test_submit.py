@@ -196,16 +196,16 @@ def test_other_box_that_claims_in_between_wins(scene: Scene, posts: int) -> None
 
 
 def test_claim_whose_storing_got_no_answer_is_known_not_to_be_posted(scene: Scene) -> None:
-    store = scene.edge.bucket.create
+    store = scene.edge.bucket.replace
     lost = iter([True])
 
-    def stored_and_lost(key: str, body: bytes) -> str:
-        etag = store(key, body)
+    def stored_and_lost(key: str, body: bytes, etag: str | None) -> str:
+        stored = store(key, body, etag)
         if next(lost, False):
             raise errors.Unreachable("S3 does not answer")
-        return etag
+        return stored
 
-    scene.edge.bucket.create = stored_and_lost  # type: ignore[method-assign]
+    scene.edge.bucket.replace = stored_and_lost  # type: ignore[method-assign]
     assert scene.submit().state is State.SUBMITTED
     assert (len(scene.posts), scene.stored().job_id, scene.stored().submissions) == (1, "job-1", 1)
     assert scene.clock.slept == [15]

@@ -31,9 +31,9 @@ def test_objects_come_back_with_their_description(edge: Edge, s3: S3Server) -> N
 
 
 def test_create_and_replace_overwrite_nothing_unknown(edge: Edge, s3: S3Server) -> None:
-    etag = edge.bucket.create("k", b"1")
+    etag = edge.bucket.replace("k", b"1", None)
     with pytest.raises(PreconditionFailed):
-        edge.bucket.create("k", b"2")
+        edge.bucket.replace("k", b"2", None)
     assert (s3.objects["k"].body, s3.objects["k"].content_type) == (b"1", "application/json")
     newer = edge.bucket.replace("k", b"2", etag)
     with pytest.raises(PreconditionFailed):
