@@ -36,11 +36,14 @@ def clock_time(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
+def span(seconds: float) -> str:
+    """Return a span in minutes, from two hours on in hours."""
+    return f"{seconds / 60:,.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
+
+
 def audio_length(seconds: float) -> str:
-    """Return how much audio, in minutes below two hours, else in hours."""
-    if seconds < 7200:
-        return f"{seconds / 60:,.1f} min of audio"
-    return f"{seconds / 3600:,.1f} h of audio"
+    """Return how much audio, as `span` has it."""
+    return f"{span(seconds)} of audio"
 
 
 class Printer:

@@ -22,13 +22,19 @@ from rich.filesize import decimal as size_text
 from edge_client.batch.limits import GPU_FACTOR, GPU_S_A_JOB
 from edge_client.batch.listing import in_order
 from edge_client.batch.plan import plan
-from edge_client.batch.results import NAMED_AT_MOST, WAV_BYTES_PER_S, named_lines
-from edge_client.batch.types import Filter, PlannedAction, PlannedSession, Record
+from edge_client.batch.results import NAMED_AT_MOST, named_lines
+from edge_client.batch.types import (
+    WAV_BYTES_PER_S,
+    Filter,
+    PlannedAction,
+    PlannedSession,
+    Record,
+)
 from edge_client.errors import AudioNotFound, ObjectRefused
 from edge_client.jobs.submit import read_recording
 from edge_client.services.edge import Edge
 from edge_client.services.presign import Length
-from edge_client.text import audio_length, clock_time, safe_line, visible
+from edge_client.text import audio_length, clock_time, safe_line, span, visible
 
 MEASURED_AT_MOST = 500
 HEADERS_READ_AT_ONCE = 4
@@ -81,12 +87,23 @@ def measure_all(
     sessions: Iterable[PlannedSession], measure: Measure, at_most: int = MEASURED_AT_MOST
 ) -> Generator[MeasuredSession, None, None]:
     """Add to each session that would run how long its recording is; ``measure`` runs in threads."""
-    rate = _ByteRate()
+    read_bytes = read_s = 0.0
     lengths = in_order(
         _lengths(sessions, measure, at_most), workers=HEADERS_READ_AT_ONCE, ahead=DRAWN_AHEAD
     )
     for planned, length in lengths:
-        yield rate.measured(planned, length)
+        size_bytes = planned.audio.size_bytes if planned.audio is not None else 0
+        if not planned.action.is_work:
+            yield MeasuredSession(planned)
+        elif planned.action is PlannedAction.FOLLOW and planned.claim is not None:
+            yield MeasuredSession(planned, planned.claim.duration_s)
+        elif length is None:
+            rate = read_bytes / read_s if read_s else WAV_BYTES_PER_S
+            yield MeasuredSession(planned, size_bytes / rate, is_about=True)
+        else:
+            if not length.is_estimate:
+                read_bytes, read_s = read_bytes + size_bytes, read_s + length.duration_s
+            yield MeasuredSession(planned, length.duration_s, length.is_estimate)
 
 
 def _lengths(
@@ -98,29 +115,6 @@ def _lengths(
             yield partial(lambda each: (each, measure(each)), planned)
         else:
             yield planned, None
-
-
-class _ByteRate:
-    """How many bytes a second of audio has, in the recordings that were measured."""
-
-    def __init__(self) -> None:
-        self._bytes = self._seconds = 0.0
-
-    def measured(self, planned: PlannedSession, length: Length | None) -> MeasuredSession:
-        """Return a session's length, the best that is known."""
-        if not planned.action.is_work:
-            return MeasuredSession(planned)
-        if planned.action is PlannedAction.FOLLOW and planned.claim is not None:
-            return MeasuredSession(planned, planned.claim.duration_s)
-        size_bytes = planned.audio.size_bytes if planned.audio is not None else 0
-        if length is None:
-            rate = self._bytes / self._seconds if self._seconds else WAV_BYTES_PER_S
-            return MeasuredSession(planned, size_bytes / rate, is_about=True)
-        if length.is_estimate:
-            return MeasuredSession(planned, length.duration_s, is_about=True)
-        self._bytes += size_bytes
-        self._seconds += length.duration_s
-        return MeasuredSession(planned, length.duration_s)
 
 
 class Sums:
@@ -182,17 +176,17 @@ class Sums:
         if submitted:
             about = "about " if self._estimated else ""
             audio = audio_length(self._audio_s[PlannedAction.SUBMIT])
-            yield f"would submit: {_sessions(submitted)}, {about}{audio}"
+            plural = "" if submitted == 1 else "s"
+            yield f"would submit: {submitted:,} session{plural}, {about}{audio}"
             if self._estimated:
                 exact = submitted - self._estimated
                 yield f"  lengths: {exact:,} measured, {self._estimated:,} estimated"
             cost = "" if self.cost is None else f", cost {self.cost:,.2f}"
-            yield f"  GPU time, estimated: {_span(self.gpu_s)}{cost}" + (
-                f" ({GPU_FACTOR} x audio + {GPU_S_A_JOB:.0f} s a job, without cold starts)"
-            )
+            rule = f"{GPU_FACTOR} x audio + {GPU_S_A_JOB:.0f} s a job, without cold starts"
+            yield f"  GPU time, estimated: {span(self.gpu_s)}{cost} ({rule})"
         if followed:
             audio = audio_length(self._audio_s[PlannedAction.FOLLOW])
-            yield f"would follow: {_sessions(followed)}, {audio}"
+            yield f"would follow: {followed:,} session{'' if followed == 1 else 's'}, {audio}"
 
     def facts(self) -> dict[str, Any]:
         """Return the sums for programs."""
@@ -249,11 +243,3 @@ def _facts(each: MeasuredSession) -> dict[str, Any]:
         "is_estimated": each.is_about,
         "job_id": None if followed is None else followed.job_id,
     }
-
-
-def _sessions(count: int) -> str:
-    return f"{count:,} session{'' if count == 1 else 's'}"
-
-
-def _span(seconds: float) -> str:
-    return f"{seconds / 60:,.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

@@ -82,10 +82,8 @@ class SessionRun:
     @property
     def audio_s(self) -> float:
         """The recording's length, as far as it is known."""
-        claim, audio = self.reconciler.claim or self.planned.claim, self.planned.audio
-        if claim is not None:
-            return claim.duration_s
-        return 0.0 if audio is None else audio.size_bytes / 32_000
+        claim = self.reconciler.claim or self.planned.claim
+        return self.planned.likely_s if claim is None else claim.duration_s
 
     def show(self, progress: JobProgress) -> None:
         """Take what a poll saw."""
@@ -101,14 +99,9 @@ class SessionRun:
 
 
 class Engine:
-    """One run over a bucket, made for it.
+    """One run over a bucket, made for it; ``progress`` is told all, from one thread at a time.
 
-    Args:
-        edge: Settings and services.
-        config: How it is run.
-        progress: Told everything, from one thread at a time.
-        shutdown: What the user asks for meanwhile.
-        threads: 0: `turn` does everything in its own thread, a step a call.
+    With 0 threads `turn` does everything in its own thread, a step a call.
     """
 
     def __init__(
@@ -283,8 +276,7 @@ class Engine:
     def _fits(self, planned: PlannedSession) -> bool:
         if len(self._mine) >= self.config.max_in_flight or not self._may_submit():
             return False
-        audio_s = 0.0 if planned.audio is None else planned.audio.size_bytes / 32_000
-        return self._is_affordable(planned.session, audio_s, 0.0)
+        return self._is_affordable(planned.session, planned.likely_s, 0.0)
 
     def _is_affordable(self, session: Session, audio_s: float, used_s: float) -> bool:
         if self._budget.has_room(session, audio_s, used_s):
@@ -386,10 +378,8 @@ class Engine:
     def _put_back(self, run: SessionRun, message: str) -> None:
         """Let go of a session that the next batch finds as it is."""
         claim = run.reconciler.claim
-        record = None
-        if claim is not None:
-            record = record_without_end(run.session, IN_FLIGHT, message, claim=claim)
-        self._let_go(run, record)
+        record = record_without_end(run.session, IN_FLIGHT, message, claim=claim)
+        self._let_go(run, None if claim is None else record)
 
     def _let_go(self, run: SessionRun, record: Record | None) -> None:
         self.depth.left(run.session)

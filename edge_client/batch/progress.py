@@ -51,12 +51,8 @@ _ALWAYS_COUNTED = ("queued", "running", DONE, FAILED)
 class BatchProgress:
     """Counts a batch and reports it; what is shown of it is the subclasses' business.
 
-    Called from one thread at a time.
-
-    Args:
-        clock: For spans.
-        price_per_s: Of a GPU second, for the summary.
-        report: Gets a line for each session that ends.
+    Called from one thread at a time. ``price_per_s`` is of a GPU second, for the summary;
+    ``report`` gets a line for each session that ends.
     """
 
     encoding = "utf-8"
@@ -98,16 +94,10 @@ class BatchProgress:
         """Write one line, safe on the stream."""
 
     def summary(self, requests: Mapping[str, int] | None = None) -> BatchSummary:
-        """Sum up at the end; what is still in flight is counted as that.
-
-        Args:
-            requests: How many of each kind were made, such as ``{"LIST": 102}``.
-        """
+        """Sum up at the end; what is still in flight is counted as that."""
         self.stats.close()
-        wall_s = self._clock.monotonic() - self.stats.started_s
-        return BatchSummary(
-            self.stats, wall_s, self._price_per_s, requests or {}, self._report_lost
-        )
+        wall_s, price = self._clock.monotonic() - self.stats.started_s, self._price_per_s
+        return BatchSummary(self.stats, wall_s, price, requests or {}, self._report_lost)
 
 
 def counts_line(stats: BatchStats) -> str:
@@ -195,7 +185,6 @@ class JsonProgress(BatchProgress):
         self._out, self._stream, self.encoding = out, stream, stream.encoding or "utf-8"
 
     def _show_end(self, record: Record, needed_work: bool) -> None:
-        """Print the report's line."""
         self._out.write(line_of(record, self._clock))
         self._out.flush()
 

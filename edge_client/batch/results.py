@@ -7,6 +7,7 @@ the dicts. `BatchSummary` makes text, JSON and the exit code of it.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,8 +27,6 @@ from edge_client.session import Session
 from edge_client.text import audio_length, clock_time, safe_line, visible
 
 NAMED_AT_MOST = 20
-WAV_BYTES_PER_S = 32_000
-"""16 kHz, 16 bits, mono: assumed until a recording's length is known."""
 LEAST_SPAN_S = 30.0
 """Before that, a batch's pace says nothing."""
 DONE, FAILED, SKIPPED = Result.DONE.value, Result.FAILED.value, Result.SKIPPED.value
@@ -84,12 +83,8 @@ def record_without_end(
 ) -> Record:
     """Return the record of a session of which no submission ended in this batch.
 
-    Args:
-        session: Which.
-        result: See `Record`.
-        message: Why; secrets are masked.
-        claim: Of the job that is in flight.
-        code: Of the error for which the batch gave the session up.
+    ``claim`` is of the job that is in flight, ``code`` of the error for which the batch gave the
+    session up. Secrets in the message are masked.
     """
     return Record(
         session=session.prefix,
@@ -151,7 +146,7 @@ class BatchStats:
         self.audio_s = self.gpu_s = 0.0
         self.found = self.pending = self.gpu_unknown = 0
         self._open: dict[str, float] = {}
-        self._first_job_s: float | None = None
+        self._first_job_s = math.inf
 
     @property
     def waiting(self) -> tuple[str, ...]:
@@ -164,13 +159,11 @@ class BatchStats:
         self.actions[planned.action] += 1
         if planned.action.is_work:
             self.pending += 1
-            size_bytes = 0 if planned.audio is None else planned.audio.size_bytes
-            self._open[planned.session.prefix] = size_bytes / WAV_BYTES_PER_S
+            self._open[planned.session.prefix] = planned.likely_s
 
     def submitted(self, session: Session, claim: Claim) -> None:
         """Count a job that is in flight; again if it is submitted again."""
-        if self._first_job_s is None:
-            self._first_job_s = self._clock.monotonic()
+        self._first_job_s = min(self._first_job_s, self._clock.monotonic())
         self.pending += session.prefix not in self._open
         audio_s = claim.duration_s or self._open.get(session.prefix, 0.0)
         self._open[session.prefix] = audio_s
@@ -178,12 +171,10 @@ class BatchStats:
 
     def polled(self, session: Session, progress: JobProgress) -> None:
         """Take what a poll saw."""
-        job = self.jobs.get(session.prefix)
-        if job is None:
-            return
-        left_s = progress.left_s
-        ends_at_s = None if left_s is None else self._clock.monotonic() + left_s
-        self.jobs[session.prefix] = replace(job, progress=progress, ends_at_s=ends_at_s)
+        if (job := self.jobs.get(session.prefix)) is not None:
+            left_s = progress.left_s
+            ends_at_s = None if left_s is None else self._clock.monotonic() + left_s
+            self.jobs[session.prefix] = replace(job, progress=progress, ends_at_s=ends_at_s)
 
     def ended(self, record: Record) -> bool:
         """Count a session's end; return whether it needed work."""
@@ -208,11 +199,10 @@ class BatchStats:
 
     def left_s(self) -> float | None:
         """Estimate how long what was found so far takes, from the pace so far; None if unknown."""
-        if self._first_job_s is None or not self.audio_s:
-            return None
         span_s = self._clock.monotonic() - self._first_job_s
         left_s = sum(self._open.copy().values())
-        return span_s * left_s / self.audio_s if left_s and span_s >= LEAST_SPAN_S else None
+        is_known = self.audio_s and left_s and span_s >= LEAST_SPAN_S
+        return span_s * left_s / self.audio_s if is_known else None
 
     def _count(self, record: Record) -> None:
         result = _COUNTED_AS.get(record.result, record.result)
@@ -227,7 +217,6 @@ class BatchSummary:
     """What a batch that has ended, finished or not, adds up to.
 
     Attributes:
-        stats: Closed.
         price_per_s: Of a GPU second, in any currency.
         requests: How many of each kind were made, such as ``{"LIST": 102}``.
         report_lost: Sessions that the report lacks.

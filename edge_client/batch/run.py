@@ -96,17 +96,10 @@ def batch(
     if dry_run:
         return show_dry_run(edge, chosen, printer.as_json)
     interval = partial(poll_interval, webhook is not None)
-    config = RunConfig(
-        wanted,
-        interval,
-        max_in_flight,
-        edge.settings.queue_floor,
-        max_gpu_s if max_cost is None else _affordable_s(edge, max_cost),
-        chosen,
-        None if limit or chosen.sessions else RELIST_S,
-        watch,
-    )
-    return _run(edge, chosen, config, report_path, printer.as_json)
+    gpu_s = max_gpu_s if max_cost is None else _affordable_s(edge, max_cost)
+    relist_s, floor = None if limit or chosen.sessions else RELIST_S, edge.settings.queue_floor
+    config = RunConfig(wanted, interval, max_in_flight, floor, gpu_s, chosen, relist_s, watch)
+    return _run(edge, config, report_path, printer.as_json)
 
 
 def _affordable_s(edge: Edge, cost: float) -> float:
@@ -123,9 +116,7 @@ def _refuse_two(options: Mapping[str, object]) -> None:
         raise BadUsage(f"{' and '.join(given)} contradict each other: give one of them")
 
 
-def _run(
-    edge: Edge, chosen: Filter, config: RunConfig, report_path: Path | None, as_json: bool
-) -> int:
+def _run(edge: Edge, config: RunConfig, report_path: Path | None, as_json: bool) -> int:
     shutdown, problem = Shutdown(), None
     with ExitStack() as stack:
         report = None
@@ -135,7 +126,8 @@ def _run(
         progress = stack.enter_context(progress_for(as_json, edge.clock, price, report))
         stack.enter_context(shutdown.on_signals())
         try:
-            Engine(edge, config, progress, shutdown).run(lambda: plan(edge, chosen, closes=True))
+            engine = Engine(edge, config, progress, shutdown)
+            engine.run(lambda: plan(edge, config.chosen, closes=True))
         except EdgeError as exc:
             problem = exc
     summary = progress.summary(edge.requests.made())

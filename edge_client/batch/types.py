@@ -16,6 +16,8 @@ from edge_client.jobs.retry_policy import Result
 from edge_client.services.s3 import ObjectInfo
 from edge_client.session import Session
 
+WAV_BYTES_PER_S = 32_000
+"""16 kHz, 16 bits, mono: assumed until a recording's length is known."""
 IN_FLIGHT = "in_flight"
 """The result of a session whose job goes on; `Result` has those of jobs that ended."""
 
@@ -145,6 +147,11 @@ class PlannedSession:
     def claim(self) -> Claim | None:
         """What ``held`` says; None if it is no claim."""
         return None if self.held is None else self.held.claim
+
+    @property
+    def likely_s(self) -> float:
+        """The recording's length as its size lets expect."""
+        return 0.0 if self.audio is None else self.audio.size_bytes / WAV_BYTES_PER_S
 
 
 @dataclass(frozen=True, slots=True)

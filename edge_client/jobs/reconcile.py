@@ -15,14 +15,7 @@ from datetime import timedelta
 from functools import partial
 
 from bucketscribe_contract import JobFailure
-from edge_client.errors import (
-    AnswerLost,
-    ClaimConflict,
-    EdgeError,
-    JobNotFound,
-    RateLimited,
-    Unreachable,
-)
+from edge_client import errors
 from edge_client.jobs import claim as claims
 from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.claim import Claim, StoredClaim
@@ -43,12 +36,12 @@ from edge_client.jobs.retry_policy import (
     next_step,
 )
 from edge_client.jobs.submit import (
+    JobSubmission,
     Order,
     ask,
     cancel_replaced_job,
     check_endpoint,
     read_recording,
-    submit_job,
 )
 from edge_client.services.edge import Edge
 from edge_client.session import Session
@@ -172,12 +165,12 @@ class Reconciler:
         """
         try:
             seen = self._act()
-        except (Unreachable, RateLimited) as exc:
+        except (errors.Unreachable, errors.RateLimited) as exc:
             return self._bear(exc)
         self._away_since, self.is_waiting = None, False
         return seen
 
-    def _bear(self, exc: Unreachable | RateLimited) -> Next:
+    def _bear(self, exc: errors.Unreachable | errors.RateLimited) -> Next:
         now, self.is_waiting = self._edge.clock.monotonic(), True
         if self._away_since is None:
             self._away_since = now
@@ -185,7 +178,7 @@ class Reconciler:
         elif now - self._away_since >= PATIENCE_S:
             self._away_since = None
             raise exc
-        asked_s = exc.retry_after_s if isinstance(exc, RateLimited) else None
+        asked_s = exc.retry_after_s if isinstance(exc, errors.RateLimited) else None
         return RequeueAfter(max(PAUSE_S, asked_s or 0.0))
 
     def _load(self) -> Next:
@@ -200,7 +193,7 @@ class Reconciler:
                 return Done(self._session, outcome, claim)
         if held is None or claim is None:
             name = self._session.quoted
-            raise ClaimConflict(
+            raise errors.ClaimConflict(
                 f"nothing was submitted for {self._session}: `edge-client submit {name} --wait`"
             )
         self._follow(held)
@@ -237,7 +230,7 @@ class Reconciler:
             return self._resolve(claim, Finished(ask(self._edge, claim.job_id or "")))
         try:
             seen = poller.look()
-        except JobNotFound:
+        except errors.JobNotFound:
             return self._missing(claim, poller.interval)
         self._heard_at, self._missing_since = self._edge.clock.now(), None
         if isinstance(seen, Finished):
@@ -368,13 +361,16 @@ class Reconciler:
 
     def _post(self, order: Order) -> Next:
         try:
-            held, posted = submit_job(self._edge, self._session, order, self._view.note), True
-        except (AnswerLost, ClaimConflict) as exc:
+            held, posted = (
+                JobSubmission(self._edge, self._session, order, self._view.note).make(),
+                True,
+            )
+        except (errors.AnswerLost, errors.ClaimConflict) as exc:
             there = claims.read(self._edge.bucket, self._session)
             if there is None or there.claim is None or there.claim == order.claim:
                 raise
             self._view.note(str(exc))
-            held, posted = there, isinstance(exc, AnswerLost)
+            held, posted = there, isinstance(exc, errors.AnswerLost)
         seen = self._follow(held)
         self.posted = self._was_alive = posted
         if held.claim is None or held.claim.job_id is None or not posted:
@@ -440,8 +436,8 @@ class Reconciler:
         closed = claim.model_copy(update={"ended": ended, "retry_at": retry_at})
         try:
             self.held = claims.store(self._edge.bucket, self._session, closed, self.held)
-        except ClaimConflict:
+        except errors.ClaimConflict:
             log.debug("%s: another box went on from this claim", self._session)
-        except EdgeError as exc:
+        except errors.EdgeError as exc:
             self._view.note(f"the claim could not be closed: {exc}")
         return closed

@@ -22,15 +22,7 @@ from pydantic import ValidationError
 
 from bucketscribe_contract import JobInput, JobOptions, JobState, JobStatus, RunRequest
 from bucketscribe_contract.wav import HEAD_BYTES
-from edge_client.errors import (
-    AnswerLost,
-    AudioNotFound,
-    BadUsage,
-    ClaimConflict,
-    EdgeError,
-    JobNotFound,
-    RequestRefused,
-)
+from edge_client import errors
 from edge_client.jobs import claim as claims
 from edge_client.jobs.callback_url import fill
 from edge_client.jobs.claim import Attempt, Claim, StoredClaim, Wanted
@@ -61,7 +53,7 @@ def check_job_options(options: Mapping[str, Any]) -> JobOptions:
         text = first["msg"].removeprefix("Value error, ")
         if first["loc"] == ("language",):
             text = "give an ISO 639-1 code, two small letters, such as en"
-        raise BadUsage(name + text) from None
+        raise errors.BadUsage(name + text) from None
 
 
 @dataclass(frozen=True)
@@ -80,13 +72,13 @@ def read_recording(edge: Edge, session: Session) -> Recording:
     """
     found = edge.bucket.read_head(session.audio_key, HEAD_BYTES)
     if found is None:
-        raise AudioNotFound(
+        raise errors.AudioNotFound(
             f"no recording at s3://{edge.bucket.name}/{session.audio_key}: check the session, "
             "or wait until it is uploaded"
         )
     head, info = found
     if info.size_bytes == 0:
-        raise AudioNotFound(f"the recording {session.audio_key} is empty: upload it again")
+        raise errors.AudioNotFound(f"the recording {session.audio_key} is empty: upload it again")
     return Recording(info, presign.recording_length(head, info.size_bytes))
 
 
@@ -122,24 +114,6 @@ class Order:
         return None if self.held is None else self.held.claim
 
 
-def submit_job(
-    edge: Edge, session: Session, order: Order, say: Callable[[str], None]
-) -> StoredClaim:
-    """Claim a session in place of ``order.held`` and submit its job; ``say`` tells the user.
-
-    Raises:
-        AudioNotFound: No recording, or an empty one.
-        RecordingTooLong: No URL lives long enough.
-        KeysEndTooSoon: Temporary keys do not.
-        ClaimConflict: Another edge box was faster, or it was submitted as often as is allowed.
-        AnswerLost: The job may be in flight; the claim stays.
-        Unreachable: RunPod cannot be reached: nothing was sent, the claim is free.
-        RateLimited: RunPod wants fewer requests; the claim is free.
-        RunpodError: RunPod refuses the job; the claim is free.
-    """
-    return _Submission(edge, session, order, say).make()
-
-
 def earlier_submissions(order: Order, audio: ObjectInfo) -> tuple[Attempt, ...]:
     """Return the submissions of this recording that count; a success starts the count anew."""
     claim = order.claim
@@ -152,31 +126,46 @@ def earlier_submissions(order: Order, audio: ObjectInfo) -> tuple[Attempt, ...]:
 
 
 @dataclass(frozen=True)
-class _Submission:
+class JobSubmission:
+    """A session's submission in place of ``order.held``; ``say`` tells the user."""
+
     edge: Edge
     session: Session
     order: Order
     say: Callable[[str], None]
 
     def make(self) -> StoredClaim:
+        """Claim the session and submit its job.
+
+        Raises:
+            AudioNotFound: No recording, or an empty one.
+            RecordingTooLong: No URL lives long enough.
+            KeysEndTooSoon: Temporary keys do not.
+            ClaimConflict: Another edge box was faster, or it was submitted as often as is allowed.
+            AnswerLost: The job may be in flight; the claim stays.
+            Unreachable: RunPod cannot be reached: nothing was sent, the claim is free.
+            RateLimited: RunPod wants fewer requests; the claim is free.
+            RunpodError: RunPod refuses the job; the claim is free.
+        """
         edge, session, order = self.edge, self.session, self.order
         recording = order.recording or read_recording(edge, session)
         earlier = () if order.force else earlier_submissions(order, recording.info)
         limit = edge.settings.retry.attempts
         if len(earlier) >= limit:
-            raise ClaimConflict(f"this recording was submitted {limit} times: --force starts anew")
+            text = f"this recording was submitted {limit} times: --force starts anew"
+            raise errors.ClaimConflict(text)
         life = self._lifetimes(recording.length)
         claim = self._claim(recording, life, earlier)
         request = self._request(claim, life)
         stored = claims.store(edge.bucket, session, claim, order.held)
         try:
             return self._send(stored, claim, request)
-        except AnswerLost as exc:
-            raise AnswerLost(
+        except errors.AnswerLost as exc:
+            raise errors.AnswerLost(
                 f"{exc}: the job may be in flight, so it is not submitted again: "
                 f"`edge-client wait {session.quoted}` looks for it and goes on"
             ) from exc
-        except EdgeError:
+        except errors.EdgeError:
             claims.store(edge.bucket, session, claim.released(edge.clock.now()), stored)
             raise
 
@@ -239,7 +228,7 @@ class _Submission:
         log.info("submitted job %s", claim.job_id)
         try:
             return claims.store(self.edge.bucket, self.session, claim, stored)
-        except EdgeError as exc:
+        except errors.EdgeError as exc:
             self.say(f"job {claim.job_id} is in flight, but its claim could not be updated: {exc}")
             return StoredClaim(claim, stored.etag)
 
@@ -251,7 +240,7 @@ def check_endpoint(edge: Edge, session: Session, claim: Claim) -> None:
         ClaimConflict: The claim's job is on another endpoint.
     """
     if claim.endpoint_id != edge.settings.endpoint_id:
-        raise ClaimConflict(
+        raise errors.ClaimConflict(
             f"the job of {session} is on endpoint {claim.endpoint_id}: set "
             f"RUNPOD_ENDPOINT_ID={claim.endpoint_id}, or submit again with --force"
         )
@@ -261,7 +250,7 @@ def ask(edge: Edge, job_id: str) -> JobStatus | None:
     """Return a job's status, None if RunPod has no such job."""
     try:
         return edge.api.status(job_id)
-    except JobNotFound:
+    except errors.JobNotFound:
         return None
 
 
@@ -272,6 +261,6 @@ def cancel_replaced_job(edge: Edge, claim: Claim | None, say: Callable[[str], No
     if claim.endpoint_id != edge.settings.endpoint_id:
         say(f"job {claim.job_id} on endpoint {claim.endpoint_id} is left alone")
         return
-    with suppress(JobNotFound, RequestRefused):
+    with suppress(errors.JobNotFound, errors.RequestRefused):
         if edge.api.cancel(claim.job_id).status is JobState.CANCELLED:
             say(f"cancelled job {claim.job_id}")

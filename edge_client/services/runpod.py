@@ -8,6 +8,7 @@ limits. Source: docs.runpod.io/serverless/endpoints/send-requests.
 
 from __future__ import annotations
 
+import math
 import random
 import ssl
 import threading
@@ -28,20 +29,8 @@ from urllib3.util import Retry
 
 from bucketscribe_contract import JobState, JobStatus, RunRequest
 from bucketscribe_contract.redact import one_line
+from edge_client import errors
 from edge_client.clock import Clock
-from edge_client.errors import (
-    AnswerLost,
-    BadResponse,
-    EdgeError,
-    EndpointNotFound,
-    JobNotFound,
-    NotSent,
-    RateLimited,
-    RequestRefused,
-    RunpodError,
-    Unauthorized,
-    Unreachable,
-)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -119,7 +108,7 @@ class TokenBucket:
             wait_s = max(0.0, self._empty_at - self._slack_s - now, self._open_at - now)
             if wait_s > patience_s:
                 text = f"RunPod wants fewer requests: not sent for {wait_s:.0f} s"
-                raise RateLimited(text, wait_s)
+                raise errors.RateLimited(text, wait_s)
             self._empty_at = max(self._empty_at, now) + self._interval_s
             return wait_s, self._pauses
 
@@ -169,10 +158,11 @@ class RequestCounter:
 
     def watch(self, client: S3Client) -> None:
         """Count what a boto3 client sends, by operation."""
-        client.meta.events.register("before-send.s3", self._sent)
 
-    def _sent(self, event_name: str, **_: Any) -> None:
-        self.count(event_name.rpartition(".")[2])
+        def sent(event_name: str, **_: Any) -> None:
+            self.count(event_name.rpartition(".")[2])
+
+        client.meta.events.register("before-send.s3", sent)
 
 
 CONNECTIONS = 16
@@ -247,17 +237,16 @@ class RunpodApi:
         """
         try:
             response = self._send(Kind.RUN, "POST", "/run", request.to_wire(), RUN_PATIENCE_S)
-            answer = self._checked(response, EndpointNotFound)
+            answer = self._checked(response, errors.EndpointNotFound)
             return self._job(answer | {"status": JobState.IN_QUEUE})  # what counts is its id
         except requests.RequestException as exc:
             if _was_not_sent(exc):
-                raise NotSent(_no_answer(exc)) from exc
-            raise AnswerLost(
-                f"the connection broke during the submission ({type(exc).__name__})"
-            ) from exc
-        except BadResponse as exc:
+                raise errors.NotSent(_no_answer(exc)) from exc
+            text = f"the connection broke during the submission ({type(exc).__name__})"
+            raise errors.AnswerLost(text) from exc
+        except errors.BadResponse as exc:
             what = str(exc).partition(":")[0]  # the rest tells to try again
-            raise AnswerLost(f"the answer to the submission names no job ({what})") from exc
+            raise errors.AnswerLost(f"the answer to the submission names no job ({what})") from exc
 
     def status(self, job_id: str) -> JobStatus:
         """Ask for a job's state.
@@ -266,22 +255,19 @@ class RunpodApi:
             JobNotFound: RunPod never had it, or has forgotten it.
             BadResponse: The answer says nothing about this job.
         """
-        return self._job(self._get(f"/status/{quote(job_id, safe='')}", JobNotFound), job_id)
+        return self._job(self._get(f"/status/{quote(job_id, safe='')}", errors.JobNotFound), job_id)
 
     def cancel(self, job_id: str) -> JobStatus:
-        """Cancel a job that waits or runs.
-
-        Raises:
-            JobNotFound: As `status`.
-        """
+        """Cancel a job that waits or runs; raises as `status`."""
         path = f"/cancel/{quote(job_id, safe='')}"
-        return self._job(self._checked(self._try(Kind.CANCEL, "POST", path), JobNotFound), job_id)
+        answer = self._checked(self._try(Kind.CANCEL, "POST", path), errors.JobNotFound)
+        return self._job(answer, job_id)
 
     def health(self) -> dict[str, Any]:
         """Return the endpoint's counts: ``{"jobs": {…}, "workers": {…}}``."""
-        return self._get("/health", EndpointNotFound)
+        return self._get("/health", errors.EndpointNotFound)
 
-    def _get(self, path: str, absent: type[EdgeError]) -> dict[str, Any]:
+    def _get(self, path: str, absent: type[errors.EdgeError]) -> dict[str, Any]:
         for _ in range(ATTEMPTS):
             response = self._try(Kind.STATUS, "GET", path)
             if response.status_code != 429:
@@ -292,7 +278,7 @@ class RunpodApi:
         try:
             return self._send(kind, method, path)
         except requests.RequestException as exc:
-            raise Unreachable(_no_answer(exc)) from exc
+            raise errors.Unreachable(_no_answer(exc)) from exc
 
     def _send(
         self,
@@ -322,15 +308,17 @@ class RunpodApi:
             bucket.accepted(pauses)
         return response
 
-    def _checked(self, response: requests.Response, absent: type[EdgeError]) -> dict[str, Any]:
+    def _checked(
+        self, response: requests.Response, absent: type[errors.EdgeError]
+    ) -> dict[str, Any]:
         if response.status_code != 200:
             raise _refusal(response, absent)
         try:
             answer = response.json()
         except requests.JSONDecodeError as exc:
-            raise BadResponse("not JSON: check RUNPOD_ENDPOINT_BASE_URL") from exc
+            raise errors.BadResponse("not JSON: check RUNPOD_ENDPOINT_BASE_URL") from exc
         if not isinstance(answer, dict):
-            raise BadResponse("RunPod's answer is not a JSON object")
+            raise errors.BadResponse("RunPod's answer is not a JSON object")
         return answer
 
     def _job(self, answer: dict[str, Any], job_id: str | None = None) -> JobStatus:
@@ -339,28 +327,31 @@ class RunpodApi:
             status = JobStatus.model_validate(answer)
         except ValidationError as exc:
             fields = ", ".join(str(e["loc"][0]) for e in exc.errors(include_input=False))
-            raise BadResponse(f"RunPod's answer is no job status (see {fields})") from exc
+            raise errors.BadResponse(f"RunPod's answer is no job status (see {fields})") from exc
         if job_id is not None and status.id != job_id:
-            raise BadResponse("RunPod answers about another job")
+            raise errors.BadResponse("RunPod answers about another job")
         return status
 
 
-def _refusal(response: requests.Response, absent: type[EdgeError]) -> EdgeError:
+def _refusal(response: requests.Response, absent: type[errors.EdgeError]) -> errors.EdgeError:
     status = response.status_code
     if status == 429:
-        return RateLimited("RunPod wants fewer requests: try again later", _retry_after_s(response))
+        text = "RunPod wants fewer requests: try again later"
+        return errors.RateLimited(text, _retry_after_s(response))
     is_page = response.text.lstrip().startswith("<")  # a proxy's
     if status != 401 and (status >= 500 or is_page):
         what = f"{status} with a web page" if is_page else status
-        return BadResponse(f"RunPod answers {what}: try again later")
+        return errors.BadResponse(f"RunPod answers {what}: try again later")
     if status in (401, 403):
-        return Unauthorized(f"RunPod answers {status}: check RUNPOD_API_KEY and its permissions")
-    if status == 404 and absent is EndpointNotFound:
+        text = f"RunPod answers {status}: check RUNPOD_API_KEY and its permissions"
+        return errors.Unauthorized(text)
+    if status == 404 and absent is errors.EndpointNotFound:
         return absent("RunPod has no such endpoint: check RUNPOD_ENDPOINT_ID")
     if status == 404:
         return absent("RunPod has no such job: it forgets results after 30 minutes")
     text = f"RunPod answers {status}: {one_line(response.text, 200)}"
-    return BadResponse(text) if response.request.method == "GET" else RequestRefused(text)
+    is_get = response.request.method == "GET"
+    return errors.BadResponse(text) if is_get else errors.RequestRefused(text)
 
 
 def _retry_after_s(response: requests.Response) -> float | None:
@@ -385,10 +376,8 @@ def _was_not_sent(exc: requests.RequestException) -> bool:
 
 
 def _no_answer(exc: requests.RequestException) -> str:
-    return (
-        f"RunPod does not answer ({type(exc).__name__}): check the network and "
-        "RUNPOD_ENDPOINT_BASE_URL"
-    )
+    remedy = "check the network and RUNPOD_ENDPOINT_BASE_URL"
+    return f"RunPod does not answer ({type(exc).__name__}): {remedy}"
 
 
 LEAST_BETWEEN_LOOKS_S = 0.5
@@ -401,20 +390,16 @@ class IdleMonitor:
         self._api, self._clock = api, clock
         self._lock = threading.Lock()
         self._since: float | None = None
-        self._looked_at: float | None = None
+        self._looked_at = -math.inf
 
     def since(self) -> float | None:
-        """Return the monotonic second of the first of an unbroken row of idle looks.
-
-        Returns:
-            None if the endpoint is not idle, or does not say.
-        """
+        """Return the monotonic second of the first of an unbroken row of idle looks, or None."""
         with self._lock:
             now = self._clock.monotonic()
-            if self._looked_at is None or now - self._looked_at >= LEAST_BETWEEN_LOOKS_S:
+            if now - self._looked_at >= LEAST_BETWEEN_LOOKS_S:
                 self._looked_at = now
                 before, self._since = self._since, None
-                with suppress(Unreachable, RunpodError):
+                with suppress(errors.Unreachable, errors.RunpodError):
                     if is_idle(self._api.health()):
                         self._since = now if before is None else before
             return self._since
@@ -425,5 +410,4 @@ def is_idle(health: Mapping[str, Any]) -> bool:
     jobs, workers = health.get("jobs"), health.get("workers")
     if not isinstance(jobs, Mapping) or not isinstance(workers, Mapping):
         return False
-    counts = (jobs.get("inQueue"), jobs.get("inProgress"), workers.get("running"))
-    return all(count == 0 for count in counts)
+    return jobs.get("inQueue") == jobs.get("inProgress") == workers.get("running") == 0

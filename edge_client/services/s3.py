@@ -15,26 +15,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import boto3
+from botocore import exceptions as aws
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    CredentialRetrievalError,
-    HTTPClientError,
-    NoCredentialsError,
-    PartialCredentialsError,
-)
-from botocore.exceptions import ConnectionError as NeverConnected
 
 from bucketscribe_contract.redact import one_line
-from edge_client.errors import (
-    EdgeError,
-    NotConfigured,
-    ObjectRefused,
-    PreconditionFailed,
-    StorageRefused,
-    Unreachable,
-)
+from edge_client import errors
 from edge_client.settings import STORAGE, Settings
 
 if TYPE_CHECKING:
@@ -84,9 +69,9 @@ def translated_key_errors() -> Iterator[None]:
     """Turn what botocore says about keys and profiles into `NotConfigured`."""
     try:
         yield
-    except (BotoCoreError, RuntimeError, ValueError) as exc:
+    except (aws.BotoCoreError, RuntimeError, ValueError) as exc:
         text = f"AWS keys: {one_line(str(exc))}: renew them, or check AWS_PROFILE and ~/.aws"
-        raise NotConfigured(text) from exc
+        raise errors.NotConfigured(text) from exc
 
 
 def connect(settings: Settings) -> Connection:
@@ -105,7 +90,7 @@ def connect(settings: Settings) -> Connection:
         )
         temporary = credentials is not None and credentials.token is not None  # renews, if it must
     if credentials is None:
-        raise NotConfigured(
+        raise errors.NotConfigured(
             "no AWS keys: put AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY into .env or the "
             "environment, or set AWS_PROFILE"
         )
@@ -134,7 +119,7 @@ def _config(bucket: str, custom_endpoint: bool) -> Config:
     )
 
 
-_KEY_ERRORS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
+_KEY_ERRORS = (aws.NoCredentialsError, aws.PartialCredentialsError, aws.CredentialRetrievalError)
 _ABSENT = ("404", "NoSuchKey", "NotFound")
 _CHANGED = ("412", "PreconditionFailed", "409", "ConditionalRequestConflict")
 _CONCERNS_ALL = (
@@ -220,7 +205,7 @@ class Bucket:
                 with closing(answer["Body"]) as stream:
                     if (size_bytes := answer["ContentLength"]) > limit_bytes:
                         text = f"{key} has {size_bytes:,} bytes, over the limit of {limit_bytes:,}"
-                        raise ObjectRefused(f"{text}: find its writer, and move it away")
+                        raise errors.ObjectRefused(f"{text}: find its writer, and move it away")
                     body = stream.read()
         except _Absent:
             return None
@@ -252,7 +237,7 @@ class Bucket:
         try:
             return self._put(key, body, only_over(etag))
         except _Absent as exc:
-            raise PreconditionFailed(f"{key} is gone") from exc
+            raise errors.PreconditionFailed(f"{key} is gone") from exc
 
     def write(self, key: str, body: bytes) -> str:
         """Store JSON, whatever was there; return the ETag."""
@@ -281,7 +266,8 @@ class Bucket:
         )
         listed = Page(tuple(objects), page["IsTruncated"])
         if listed.is_truncated and not listed.objects:
-            raise StorageRefused(f"LIST {prefix}: S3 says that there is more, and shows nothing")
+            text = f"LIST {prefix}: S3 says that there is more, and shows nothing"
+            raise errors.StorageRefused(text)
         return listed
 
     def has_any(self, prefix: str) -> bool:
@@ -303,11 +289,11 @@ class Bucket:
         return answer["ETag"]
 
 
-class _Absent(EdgeError):
+class _Absent(errors.EdgeError):
     """There is no such key, or no such bucket."""
 
 
-class _Empty(EdgeError):
+class _Empty(errors.EdgeError):
     """A range of an object without any bytes was asked for: S3 answers 416."""
 
 
@@ -316,37 +302,37 @@ def _translated(what: str) -> Iterator[None]:
     """Turn botocore's errors into ours; ``what`` names the call, such as ``HEAD users/…``."""
     try:
         yield
-    except ClientError as exc:
+    except aws.ClientError as exc:
         raise _refusal(exc, what) from exc
     except (*_KEY_ERRORS, RuntimeError) as exc:  # botocore's only RuntimeError: the keys ended
-        raise NotConfigured(f"AWS keys: {one_line(str(exc))}: renew them") from exc
-    except (HTTPClientError, NeverConnected) as exc:
-        raise Unreachable(
+        raise errors.NotConfigured(f"AWS keys: {one_line(str(exc))}: renew them") from exc
+    except (aws.HTTPClientError, aws.ConnectionError) as exc:
+        raise errors.Unreachable(
             f"S3 does not answer ({type(exc).__name__} on {what}): check the network, "
             "AWS_REGION and AWS_ENDPOINT_URL_S3"
         ) from exc
-    except BotoCoreError as exc:
-        raise StorageRefused(f"{what}: {one_line(str(exc))}") from exc
+    except aws.BotoCoreError as exc:
+        raise errors.StorageRefused(f"{what}: {one_line(str(exc))}") from exc
 
 
-def _refusal(exc: ClientError, what: str) -> EdgeError:
+def _refusal(exc: aws.ClientError, what: str) -> errors.EdgeError:
     code = str(exc.response.get("Error", {}).get("Code", ""))
     status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code == "NoSuchBucket":
-        return StorageRefused("no such bucket: check COGNITO_S3_BUCKET and AWS_REGION")
+        return errors.StorageRefused("no such bucket: check COGNITO_S3_BUCKET and AWS_REGION")
     if code in _ABSENT:
         return _Absent(f"{what}: not there")
     if status == 416:
         return _Empty(f"{what}: empty")
     if code in _CHANGED:
-        return PreconditionFailed(f"{what}: somebody else changed it")
+        return errors.PreconditionFailed(f"{what}: somebody else changed it")
     if status >= 500 or code == "SlowDown":
-        return Unreachable(f"S3 answers {status} {code} on {what}: try again later")
+        return errors.Unreachable(f"S3 answers {status} {code} on {what}: try again later")
     if code == "InvalidObjectState":
         text = "archived in S3 Glacier: restore it (`aws s3api restore-object`), then repeat"
-        return ObjectRefused(f"{what}: {text}")
+        return errors.ObjectRefused(f"{what}: {text}")
     concerns_all = what.startswith("LIST ") or code in _CONCERNS_ALL
-    refused = StorageRefused if concerns_all else ObjectRefused
+    refused = errors.StorageRefused if concerns_all else errors.ObjectRefused
     why = f"{what}: `edge-client doctor` tells more"
     if code in ("403", "AccessDenied"):
         why += " (without s3:ListBucket a missing object answers so, too)"

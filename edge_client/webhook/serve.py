@@ -9,15 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from edge_client import errors
 from edge_client.clock import Clock
-from edge_client.errors import (
-    ClaimConflict,
-    EdgeError,
-    JobNotFound,
-    RateLimited,
-    Unreachable,
-    WaitTimedOut,
-)
 from edge_client.jobs import claim as claims
 from edge_client.jobs.poll import log_view
 from edge_client.jobs.reconcile import Done, Reconciler
@@ -47,7 +40,7 @@ def adopt(edge: Edge, session: Session, job_id: str) -> None:
     held = claims.read(edge.bucket, session)
     if held is None or held.claim is None or held.claim.job_id is not None:
         return
-    with suppress(JobNotFound, ClaimConflict):
+    with suppress(errors.JobNotFound, errors.ClaimConflict):
         if edge.api.status(job_id).request_id == held.claim.request_id:
             claim = held.claim.model_copy(update={"job_id": job_id})
             claims.store(edge.bucket, session, claim, held)
@@ -83,13 +76,13 @@ class Finisher:
         begun = self._visits.pop(session, None)
         reconciler, looks = begun or (Reconciler(self._edge, session, log_view(log, session)), 0)
         before = reconciler.claim
-        with suppress(Unreachable, RateLimited):
+        with suppress(errors.Unreachable, errors.RateLimited):
             if session in self.hints:
                 adopt(self._edge, session, self.hints[session])
                 del self.hints[session]
         try:
             seen = reconciler.step()
-        except EdgeError as exc:
+        except errors.EdgeError as exc:
             log.warning("%s: %s", name, exc)
             return None
         claim = reconciler.claim
@@ -154,7 +147,7 @@ def receive(
     sessions = "1 session is" if left == 1 else f"{left} sessions are"
     say(f"stopped; {sessions} left to `edge-client batch` or `wait`" if left else "stopped")
     if broken:
-        raise EdgeError("the HTTP server ended by itself: the log says why; start it again")
+        raise errors.EdgeError("the HTTP server ended by itself: the log says why; start it again")
 
 
 def _until(stop: threading.Event) -> Callable[[float], None]:
@@ -162,7 +155,7 @@ def _until(stop: threading.Event) -> Callable[[float], None]:
 
     def sleep(pause_s: float) -> None:
         if stop.wait(pause_s):
-            raise WaitTimedOut("the receiver stops")
+            raise errors.WaitTimedOut("the receiver stops")
 
     return sleep
 
