@@ -14,7 +14,6 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
-from bucketscribe_contract import JobFailure
 from edge_client.api import State, Submission
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.outcome import Outcome
@@ -25,9 +24,7 @@ from edge_client.services.presign import SignedUrls
 from edge_client.session import Session
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.progress import Progress
-
 
 Facts = dict[str, Any]
 
@@ -81,18 +78,19 @@ def submission_as_text(sub: Submission) -> str:
 
 def submission_as_facts(sub: Submission) -> Facts:
     """Return a submission as an object."""
+    delivered = None if sub.done is None else sub.done.transcript
     return {
         "session": sub.session.prefix,
         "state": sub.state.value,
         **_job_facts(sub.claim),
-        "summary": _delivered_facts(None if sub.done is None else sub.done.transcript),
+        "summary": None if delivered is None else asdict(delivered),
     }
 
 
 def outcome_as_text(bucket: str, session: Session, outcome: Outcome) -> str:
     """Say how a job ended, and where its transcript is."""
     if outcome.result is not Result.DONE or outcome.transcript is None:
-        failure = outcome.reason if isinstance(outcome.reason, JobFailure) else None
+        failure = outcome.failure
         code = f"{failure.code} in {failure.stage}: " if failure is not None else ""
         return f"{outcome.result}: {session}: {code}{outcome.message}"
     warning = f"  warning: {outcome.warning}\n" if outcome.warning else ""
@@ -104,25 +102,25 @@ def delivered_as_text(bucket: str, session: Session, delivered: Delivered) -> st
     seconds = delivered.processing_time_seconds
     took = "" if seconds is None else f", in {seconds:,.1f} s"
     language = delivered.language or "no language"
-    rows = [
-        f"  {delivered.duration_seconds:,.1f} s of audio ({language}){took}",
-        f"  {delivered.segments_count:,} segments, {delivered.speakers_count} speakers",
-        *([f"  warnings: {', '.join(delivered.warnings)}"] if delivered.warnings else []),
-        f"  s3://{bucket}/{session.result_key} ({delivered.bytes:,} bytes)",
-        f"  read it: edge-client render {session.quoted} --format txt",
-    ]
-    return "\n".join(rows)
+    warnings = f"  warnings: {', '.join(delivered.warnings)}\n" if delivered.warnings else ""
+    return (
+        f"  {delivered.duration_seconds:,.1f} s of audio ({language}){took}\n"
+        f"  {delivered.segments_count:,} segments, {delivered.speakers_count} speakers\n"
+        f"{warnings}"
+        f"  s3://{bucket}/{session.result_key} ({delivered.bytes:,} bytes)\n"
+        f"  read it: edge-client render {session.quoted} --format txt"
+    )
 
 
 def outcome_as_facts(session: Session, claim: Claim | None, outcome: Outcome) -> Facts:
     """Return an outcome as an object."""
-    failure = outcome.reason if isinstance(outcome.reason, JobFailure) else None
+    failure = outcome.failure
     return {
         "session": session.prefix,
         "state": outcome.result.value,
         **_job_facts(claim),
         "message": outcome.message,
-        "summary": _delivered_facts(outcome.transcript),
+        "summary": None if outcome.transcript is None else asdict(outcome.transcript),
         "warning": outcome.warning,
         "submissions": [*(a.ended for a in claim.earlier), outcome.result.value] if claim else [],
         "failure": failure.model_dump(mode="json", exclude_none=True) if failure else None,
@@ -135,10 +133,6 @@ def _job_facts(claim: Claim | None) -> Facts:
     return claim.model_dump(
         mode="json", include={"job_id", "request_id", "submitted_at", "expires_at"}
     )
-
-
-def _delivered_facts(delivered: Delivered | None) -> Facts | None:
-    return None if delivered is None else asdict(delivered)
 
 
 def health_as_text(health: Mapping[str, Any]) -> str:
@@ -222,24 +216,17 @@ def view_for(json: bool, stream: TextIO | None = None) -> Iterator[View]:
         yield QuietView(stream)
     elif stream.isatty():
         from rich.console import Console  # rich costs 0.1 s: only who has a terminal pays
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-        with live_progress(Console(file=stream)) as progress:
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+        )
+        with Progress(*columns, console=Console(file=stream), transient=True) as progress:
             yield LiveView(progress)
     else:
         yield PlainView(stream)
-
-
-def live_progress(console: Console) -> Progress:
-    """Make the live line; it disappears when it ends."""
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}"),
-        console=console,
-        transient=True,
-    )

@@ -39,12 +39,7 @@ RunPod's limit for executionTimeout and ttl."""
 
 @dataclass(frozen=True)
 class RetryLimits:
-    """How often a session is submitted, and how long the pauses are.
-
-    Attributes:
-        attempts: Submissions of one session in all, the first included.
-        delay_s: The first pause.
-    """
+    """How often a session is submitted in all, and the first pause before another time."""
 
     attempts: int
     delay_s: float
@@ -80,35 +75,18 @@ class Settings(BaseSettings):
     sse_kms_key_id: str | None = Field(
         None, validation_alias="S3_SSE_KMS_KEY_ID", pattern=r"^[!-~]{1,2048}$"
     )
-    webhook_secret: SecretStr | None = Field(
-        None,
-        validation_alias="WEBHOOK_SECRET",
-        description="In the path of `edge-client webhook serve`.",
-    )
+    webhook_secret: SecretStr | None = Field(None, validation_alias="WEBHOOK_SECRET")
+    """In the path of `edge-client webhook serve`."""
     retry_attempts: int = Field(3, validation_alias="RETRY_ATTEMPTS", ge=1, le=20)
     retry_delay_s: float = Field(30.0, validation_alias="RETRY_DELAY_SECONDS", ge=0, le=3600)
-    lost_answer_s: float = Field(
-        120.0,
-        validation_alias="LOST_ANSWER_SECONDS",
-        ge=0,
-        le=86_400,
-        description="How long an endpoint has to be idle to prove that a submission whose answer "
-        "was lost is not there. RunPod's proxy cuts requests at 100 s.",
-    )
-    queue_floor: int = Field(
-        20,
-        validation_alias="QUEUE_FLOOR",
-        ge=1,
-        le=10_000,
-        description="So many jobs of a batch may wait for a worker, however slow it goes: an "
-        "endpoint that scales by requests or by delay has to see some.",
-    )
-    price_per_s: Decimal | None = Field(
-        None,
-        validation_alias="RUNPOD_PRICE_PER_SECOND",
-        ge=0,
-        description="Of a GPU second, in any currency: `batch` then says what its jobs cost.",
-    )
+    lost_answer_s: float = Field(120.0, validation_alias="LOST_ANSWER_SECONDS", ge=0, le=86_400)
+    """How long an endpoint has to be idle to prove that a submission whose answer was lost is not
+    there. RunPod's proxy cuts requests at 100 s."""
+    queue_floor: int = Field(20, validation_alias="QUEUE_FLOOR", ge=1, le=10_000)
+    """So many jobs of a batch may wait for a worker, however slow it goes: an endpoint that scales
+    by requests or by delay has to see some."""
+    price_per_s: Decimal | None = Field(None, validation_alias="RUNPOD_PRICE_PER_SECOND", ge=0)
+    """Of a GPU second, in any currency: `batch` then says what its jobs cost."""
 
     @field_validator("runpod_url")
     @classmethod

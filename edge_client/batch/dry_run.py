@@ -48,11 +48,9 @@ _WithLength = tuple[PlannedSession, Length | None]
 
 @dataclass(frozen=True, slots=True)
 class MeasuredSession:
-    """What a batch would do with a session, and for how much audio.
+    """What a batch would do with a session, and for how much audio; None where nothing would run.
 
-    Attributes:
-        audio_s: Seconds; None where nothing would run.
-        is_about: They are an estimate.
+    With ``is_about`` the seconds are an estimate.
     """
 
     planned: PlannedSession

@@ -205,15 +205,12 @@ class Engine:
                 self._listing_failed(exc, is_first)
             with self.changed:
                 self._is_listing = False
-                while not self._is_due(began_s):
+                every_s = self.config.relist_s
+                while every_s is None or self.edge.clock.monotonic() - began_s < every_s:
                     self.changed.wait(LOOK_S)
-                    if self._is_closed or self.config.relist_s is None:
+                    if self._is_closed or every_s is None:
                         return
                 self._is_listing, is_first = True, False
-
-    def _is_due(self, began_s: float) -> bool:
-        every_s = self.config.relist_s
-        return every_s is not None and self.edge.clock.monotonic() - began_s >= every_s
 
     def _draw(self, sessions: Iterator[PlannedSession], is_first: bool) -> None:
         for planned in sessions:
@@ -259,14 +256,12 @@ class Engine:
         return is_new
 
     def _admit(self) -> None:
-        while self._in_flight and self._submits and self._others < FOLLOWED_AT_MOST:
+        while self._in_flight and self._submits:
+            if len(self._runs) - len(self._mine) >= FOLLOWED_AT_MOST:  # those of other boxes
+                break
             self._begin(self._in_flight.popleft())
         while self._ready and self._submits and self._fits(self._ready[0]):
             self._begin_submission(self._begin(self._ready.popleft()))
-
-    @property
-    def _others(self) -> int:
-        return len(self._runs) - len(self._mine)
 
     def _begin(self, planned: PlannedSession) -> SessionRun:
         run = self._runs[planned.session] = SessionRun(self, planned)
@@ -344,8 +339,7 @@ class Engine:
         outcome = seen.outcome if isinstance(seen, Done) else seen.ended
         if outcome is not None and reconciler.claim is not None:
             self.depth.ended(session)
-            line = self._breaker.ended(session.prefix, outcome)
-            if line is not None:
+            if (line := self._breaker.ended(session.prefix, outcome)) is not None:
                 self.progress.note(line)
         if isinstance(seen, Done):
             if seen.claim is None:

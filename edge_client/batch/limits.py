@@ -76,8 +76,7 @@ class QueueDepth:
 class Budget:
     """GPU seconds: what was used, what the jobs in flight are expected to use, and the limit.
 
-    Attributes:
-        is_spent: No more is submitted.
+    Once it ``is_spent``, no more is submitted.
     """
 
     def __init__(self, limit_s: float | None) -> None:

@@ -117,13 +117,8 @@ def in_order(
 ) -> Generator[T, None, None]:
     """Yield every value, in order; one that is there already does not wait for the next.
 
-    Args:
-        values: A `partial` is called in a thread, as soon as it is drawn.
-        workers: How many threads.
-        ahead: How many values are drawn at most before the oldest is there.
-
-    Raises:
-        Exception: What a call raised, in its place.
+    A `partial` is called in one of the threads as soon as it is drawn; what it raises comes in
+    its place. At most ``ahead`` values are drawn before the oldest is there.
     """
     drawn: deque[Future[T]] = deque()
     pool = ThreadPoolExecutor(workers, "in-order")

@@ -231,10 +231,8 @@ class ClaimedSession:
     def _by_end(self, claim: Claim) -> tuple[PlannedAction, str]:
         """Decide about a job that is over and left no transcript of this recording."""
         if not self._is_same(claim):
-            return PlannedAction.SUBMIT, STALE if claim.ended in (
-                None,
-                claims.DONE,
-            ) else CHANGED_SINCE
+            is_failed = claim.ended not in (None, claims.DONE)
+            return PlannedAction.SUBMIT, CHANGED_SINCE if is_failed else STALE
         if claim.ended == claims.DONE:
             return PlannedAction.SUBMIT, GONE if self.stored is None else self._undone()
         ended, limit = claim.ended or EXPIRED, self.edge.settings.retry.attempts

@@ -284,17 +284,9 @@ def _empty_table(columns: list[str], ascii_only: bool) -> Table:
 
 
 @contextmanager
-def progress_for(
-    as_json: bool,
-    clock: Clock,
-    price_per_s: Decimal | None = None,
-    report: ReportFile | None = None,
-) -> Iterator[BatchProgress]:
-    """Show a batch as its output needs it: for a program, a terminal or a log.
-
-    With ``as_json`` the output is for a program; the rest is `BatchProgress`'s.
-    """
-    stream, counted = sys.stderr, (clock, price_per_s, report)
+def progress_for(as_json: bool, clock: Clock, *more: Any) -> Iterator[BatchProgress]:
+    """Show a batch as its output needs it: for a program (``as_json``), a terminal or a log."""
+    stream, counted = sys.stderr, (clock, *more)
     if as_json:
         yield JsonProgress(sys.stdout, stream, *counted)
     elif stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
@@ -310,9 +302,7 @@ def progress_for(
 def print_summary(summary: BatchSummary, as_json: bool) -> None:
     """Print what a batch adds up to: people's lines, or an object under the key ``summary``.
 
-    Args:
-        summary: After the progress display has ended.
-        as_json: The last of the JSON lines.
+    After the progress display has ended; ``as_json``: the last of the JSON lines.
     """
     out = sys.stdout
     if as_json:

@@ -38,11 +38,7 @@ def line_of(record: Record, clock: Clock) -> str:
 
 
 class ReportFile:
-    """The file; created for its owner alone, because messages name keys.
-
-    Args:
-        path: Appended to.
-        clock: For each line's ``ended_at``.
+    """The file that is appended to; created for its owner alone, because messages name keys.
 
     Raises:
         BadUsage: It cannot be written.

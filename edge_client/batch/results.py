@@ -112,7 +112,6 @@ class JobInFlight:
 
     session: Session
     submitted_at: datetime
-    audio_s: float
     progress: JobProgress = JobProgress("submitted")
     ends_at_s: float | None = None
 
@@ -165,9 +164,8 @@ class BatchStats:
         """Count a job that is in flight; again if it is submitted again."""
         self._first_job_s = min(self._first_job_s, self._clock.monotonic())
         self.pending += session.prefix not in self._open
-        audio_s = claim.duration_s or self._open.get(session.prefix, 0.0)
-        self._open[session.prefix] = audio_s
-        self.jobs[session.prefix] = JobInFlight(session, claim.submitted_at, audio_s)
+        self._open[session.prefix] = claim.duration_s or self._open.get(session.prefix, 0.0)
+        self.jobs[session.prefix] = JobInFlight(session, claim.submitted_at)
 
     def polled(self, session: Session, progress: JobProgress) -> None:
         """Take what a poll saw."""

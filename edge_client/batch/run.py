@@ -150,9 +150,7 @@ def poll_interval(webhooks: bool, claim: Claim) -> PollInterval:
 def parse_since(text: str, now: datetime) -> datetime:
     """Return the moment that ``--since`` means.
 
-    Args:
-        text: ``2026-11-01``, ``2026-11-01T08:30`` (UTC unless it says otherwise), ``7d``, ``12h``.
-        now: Aware.
+    Such as ``2026-11-01``, ``2026-11-01T08:30`` (UTC unless it says otherwise), ``7d``, ``12h``.
 
     Raises:
         BadUsage: It is none of these.

@@ -82,9 +82,7 @@ class CircuitBreaker:
 
     `ALIKE_AT_MOST` jobs in a row, of whatever sessions, that end in a way that speaks against the
     endpoint open it. After `PROBE_AFTER_S` one more is submitted: if it ends well, all go on.
-
-    Attributes:
-        error: Why nothing is submitted any more; None while it is.
+    ``error`` says why nothing is submitted any more; None while it is.
     """
 
     def __init__(self, clock: Clock) -> None:

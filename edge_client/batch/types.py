@@ -28,7 +28,6 @@ class Filter:
 
     Attributes:
         sessions: These only; their jobs are submitted although an earlier one failed for good.
-        user: Only this user's.
         since: Only recordings that were uploaded at that moment or later; aware.
         limit: At most so many sessions that need work; one at least.
         stale: A transcript that is older than its recording counts as none.
@@ -52,8 +51,6 @@ class RunConfig:
     """How a batch is run.
 
     Attributes:
-        wanted: What is asked of every job.
-        interval: How often a job is polled.
         max_in_flight: Jobs of this box that are in flight at once.
         queue_floor: So many of them may wait for a worker, however slow the pace is.
         max_gpu_s: No more is submitted before that many GPU seconds would be exceeded.

@@ -61,8 +61,7 @@ class Attempt(BaseModel):
 class Wanted(BaseModel):
     """What was asked for, so that any edge box can submit the same again.
 
-    Attributes:
-        webhook: A bearer secret, like the recording beside it: out of ``repr``.
+    ``webhook`` is a bearer secret, like the recording beside it: out of ``repr``.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")

@@ -84,10 +84,14 @@ class Outcome:
         return None if self.reason is None else cause_name(self.reason)
 
     @property
+    def failure(self) -> JobFailure | None:
+        """What the worker said, where it did."""
+        return self.reason if isinstance(self.reason, JobFailure) else None
+
+    @property
     def text(self) -> str:
         """The message, with the worker's code where it gave one."""
-        is_told = isinstance(self.reason, JobFailure)
-        return f"{self.code}: {self.message}" if is_told else self.message
+        return f"{self.code}: {self.message}" if self.failure else self.message
 
     def with_expiry(self, claim: Claim, now: datetime) -> Outcome:
         """Tell a job that RunPod forgot too early from one whose ttl is over."""
@@ -142,13 +146,11 @@ def resolve_outcome(
         raise Unreachable(f"RunPod's answer about job {claim.job_id} is another submission's")
     audio = bucket.head(session.audio_key)
     stored = _as_told(bucket, session, classified) or transcripts.read(bucket, session)
-    if _proves(claim, stored, classified):
-        found = match(audio, claim, stored)
-        if stored is not None and stored.delivered is not None:
-            if found.is_done:
-                return Outcome.stored(stored.delivered)
-            if is_ours(claim, stored):
-                return _rerecorded(stored)
+    if stored is not None and stored.delivered is not None and _proves(claim, stored, classified):
+        if match(audio, claim, stored).is_done:
+            return Outcome.stored(stored.delivered)
+        if is_ours(claim, stored):
+            return _rerecorded(stored.etag)
     return _without_transcript(audio, claim, classified, stored)
 
 
@@ -165,13 +167,13 @@ def _as_told(
     return StoredTranscript(there.etag, there.modified_at, delivered, classified.request_id)
 
 
-def _proves(claim: Claim, stored: StoredTranscript | None, classified: ClassifiedStatus) -> bool:
+def _proves(claim: Claim, stored: StoredTranscript, classified: ClassifiedStatus) -> bool:
     """Whether what S3 has can be the job's.
 
     It cannot if it was there before, or if it is other than the whole transcript that the answer
     brings. A shortened form proves nothing about the document in S3, which may be the whole one.
     """
-    if stored is None or (claim.replaces is not None and is_same(stored.etag, claim.replaces)):
+    if claim.replaces is not None and is_same(stored.etag, claim.replaces):
         return False
     if not isinstance(classified, UploadFailed) or classified.form is not TranscriptForm.COMPLETE:
         return True
@@ -189,7 +191,7 @@ def _without_transcript(
     if isinstance(classified, UploadFailed):
         return _rescued(audio, claim, classified, over)
     if audio is not None and not is_same(audio.etag, claim.audio_etag):
-        return _rerecorded(stored)
+        return _rerecorded(over)
     if isinstance(classified, JobFailure):
         return Outcome(Result.FAILED, classified.message, classified, replaced=over)
     if isinstance(classified, JobSummary):
@@ -199,9 +201,8 @@ def _without_transcript(
     return Outcome(classified.result, classified.message, classified.ending, replaced=over)
 
 
-def _rerecorded(stored: StoredTranscript | None) -> Outcome:
+def _rerecorded(over: str | None) -> Outcome:
     text = "the recording changed while its job ran"
-    over = None if stored is None else stored.etag
     return Outcome(Result.LOST, text, Ending.RERECORDED, replaced=over)
 
 
@@ -218,7 +219,7 @@ def _rescued(
     delivered = doc.delivered(len(body))
     brought = StoredTranscript("", claim.submitted_at, delivered, answer.request_id)
     if match(audio, claim, brought) is not Match.CURRENT:
-        return replace(_rerecorded(None), replaced=over)
+        return _rerecorded(over)
     text = f"the worker could not store the transcript: {answer.failure.message}"
     rescue = Rescue(body, delivered, answer.form, over)
     return Outcome(Result.LOST, text, Ending.UNDELIVERED, rescue=rescue, replaced=over)

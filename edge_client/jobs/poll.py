@@ -64,12 +64,7 @@ SHARE_OF_WHAT_IS_LEFT = 0.25
 
 @dataclass(frozen=True)
 class JobProgress:
-    """What there is to see of a running job.
-
-    Attributes:
-        percent: Of the whole job.
-        left_s: An estimate of the seconds that remain.
-    """
+    """What there is to see of a running job; ``percent`` is of all of it, ``left_s`` a guess."""
 
     state: str
     stage: str | None = None

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 
-from bucketscribe_contract import JobFailure
 from edge_client import errors
 from edge_client.jobs import claim as claims
 from edge_client.jobs import transcript as transcripts
@@ -60,11 +59,9 @@ LONGEST_ABSENCE_S = 900.0
 
 @dataclass(frozen=True)
 class Done:
-    """How a session ended.
+    """How a session ended; ``claim`` is of its last submission, None if it needed none.
 
-    Attributes:
-        claim: Of its last submission; None if it needed none.
-        gpu_s: Seconds that its jobs ran while they were followed, as far as RunPod said.
+    ``gpu_s`` are the seconds that its jobs ran while they were followed, as far as RunPod said.
     """
 
     session: Session
@@ -77,8 +74,7 @@ class Done:
 class RequeueAfter:
     """The next step is due after so many seconds; an earlier one looks, but submits nothing.
 
-    Attributes:
-        ended: The job that ended just now without a transcript; another follows.
+    ``ended`` is the job that ended just now without a transcript; another follows.
     """
 
     seconds: float
@@ -92,8 +88,7 @@ Next = Done | RequeueAfter
 class _Planned:
     """A submission that is due at a monotonic second, after a job that ended so; None: the first.
 
-    Attributes:
-        may_live: The job may still be queued or running: it is cancelled first.
+    If that job ``may_live``, queued or running, it is cancelled first.
     """
 
     at: float
@@ -114,9 +109,6 @@ class Reconciler:
         gpu_s: As in `Done`.
 
     Args:
-        edge: Settings and services.
-        session: Which.
-        view: Told what happens.
         begin: The job to follow, or the first submission to make; None: the claim is read.
         interval: Makes the pauses between looks at a job.
         retries_held: Submit again what a fault of the deployment had ended before this run.
@@ -360,11 +352,9 @@ class Reconciler:
         return self._post(order)
 
     def _post(self, order: Order) -> Next:
+        submission = JobSubmission(self._edge, self._session, order, self._view.note)
         try:
-            held, posted = (
-                JobSubmission(self._edge, self._session, order, self._view.note).make(),
-                True,
-            )
+            held, posted = submission.make(), True
         except (errors.AnswerLost, errors.ClaimConflict) as exc:
             there = claims.read(self._edge.bucket, self._session)
             if there is None or there.claim is None or there.claim == order.claim:
@@ -382,8 +372,7 @@ class Reconciler:
     def _order_after(self, ended: Outcome, longer: bool) -> Order:
         if self.claim is None:
             raise AssertionError("what ended has a claim")
-        reason = ended.reason
-        known_s = float((reason.needed_seconds or 0) if isinstance(reason, JobFailure) else 0)
+        known_s = float((ended.failure.needed_seconds or 0) if ended.failure else 0)
         if longer and not known_s:
             known_s = self.claim.execution_timeout_s
         return Order(self.claim.wanted, self.held, ended.replaced, ended.code, known_s)

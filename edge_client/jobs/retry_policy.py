@@ -200,13 +200,9 @@ POLICY: Mapping[Action | Ending, Rule] = {
 
 @dataclass(frozen=True)
 class NextStep:
-    """What to do next.
+    """What to do next, after a pause; ``longer`` as in `Rule`.
 
-    Attributes:
-        kind: What to do.
-        pause_s: Seconds to wait before it.
-        longer: As in `Rule`.
-        used_up: A submission would have followed, but there were as many as are allowed.
+    With ``used_up`` a submission would have followed, but there were as many as are allowed.
     """
 
     kind: StepKind

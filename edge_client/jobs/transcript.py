@@ -26,8 +26,7 @@ from edge_client.session import Session
 class Delivered:
     """What a finished session's transcript amounts to, in the contract's words (`JobSummary`).
 
-    Attributes:
-        audio_etag: Of the recording that its worker read; None if it did not say.
+    ``audio_etag`` is of the recording that its worker read; None if it did not say.
     """
 
     segments_count: int
@@ -123,9 +122,7 @@ def parse(body: bytes, key: str = "the transcript") -> Document:
 class StoredTranscript:
     """A session's transcript as it is in S3, or as its worker says that it is.
 
-    Attributes:
-        delivered: None if the object is no transcript.
-        sha256: Of the object's bytes.
+    ``delivered`` is None if the object is no transcript.
     """
 
     etag: str

@@ -22,12 +22,9 @@ K = TypeVar("K", bound=Hashable)
 
 
 class WorkQueue(Generic[K]):
-    """Keys in the order in which they are due.
+    """Keys in the order in which they are due by a clock, ``capacity`` at most with those at work.
 
-    Args:
-        work: Does what is due; a surprise that it raises is logged, and ends its key alone.
-        clock: Whose monotonic seconds are meant.
-        capacity: So many keys at most, those at work included.
+    A surprise that ``work`` raises is logged, and ends its key alone.
     """
 
     def __init__(

@@ -113,11 +113,10 @@ class TokenBucket:
             return wait_s, self._pauses
 
     def refused(self, pauses: int, retry_after_s: float | None) -> None:
-        """Take a 429: everybody pauses. Requests that were in flight together count once.
+        """Take a 429 of a request for which `acquire` returned ``pauses``: everybody pauses.
 
-        Args:
-            pauses: What `acquire` returned for the request.
-            retry_after_s: What RunPod asked for; else the pauses double from 1 s to 60 s.
+        Requests that were in flight together count once. The pauses double from 1 s to 60 s
+        where RunPod does not ask for one.
         """
         with self._lock:
             is_first = pauses == self._pauses

@@ -36,11 +36,9 @@ CONNECTIONS = 32
 
 @dataclass(frozen=True)
 class Connection:
-    """An S3 client, and the keys behind it.
+    """An S3 client, and the keys behind it; ``temporary`` ones come with a session token.
 
-    Attributes:
-        temporary: The keys come with a session token.
-        put_headers: What every PUT is sent with.
+    Every PUT is sent with ``put_headers``.
     """
 
     client: S3Client
@@ -145,12 +143,9 @@ class ObjectInfo:
 
 @dataclass(frozen=True)
 class Page:
-    """One answer to a LIST.
+    """One answer to a LIST: up to 1,000 objects; ``is_truncated``: more are after the last.
 
-    Attributes:
-        objects: Up to 1,000, in the server's order: S3 sorts keys bytewise, SeaweedFS walks
-            folders.
-        is_truncated: There are more, after the last of them.
+    They are in the server's order: S3 sorts keys bytewise, SeaweedFS walks folders.
     """
 
     objects: tuple[ObjectInfo, ...]

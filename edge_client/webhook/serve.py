@@ -49,8 +49,7 @@ def adopt(edge: Edge, session: Session, job_id: str) -> None:
 class Finisher:
     """Brings sessions on, a `Reconciler` step a call: no thread sleeps through a pause.
 
-    Attributes:
-        hints: The jobs that calls named; the receiver fills it in.
+    The receiver fills in ``hints``: the jobs that calls named.
     """
 
     def __init__(self, edge: Edge) -> None:

@@ -39,8 +39,7 @@ _MAKE_ONE = "`edge-client webhook secret` makes one"
 class Secret:
     """A secret that can be looked for in a path; never shown.
 
-    Args:
-        value: 16 to 128 characters of A–Z, a–z, 0–9, ``-`` and ``_``: none that a proxy encodes.
+    It has 16 to 128 characters of A–Z, a–z, 0–9, ``-`` and ``_``: none that a proxy encodes.
 
     Raises:
         NotConfigured: It has another form.
@@ -203,12 +202,9 @@ STOP_S = 5
 
 
 class Server:
-    """Serves until it is left.
+    """Serves on ``HOST:PORT`` until it is left; port 0 is any free one.
 
-    Args:
-        receiver: Answers.
-        listen: ``HOST:PORT``; port 0 is any free one.
-        on_end: Called when the server ended, for whatever reason.
+    ``on_end`` is called when the server ended, for whatever reason.
 
     Raises:
         BadUsage: ``listen`` has another form.
