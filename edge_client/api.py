@@ -209,9 +209,8 @@ def read_transcript(edge: Edge, session: Session | str) -> Document:
     which = edge.session(session)
     found = edge.bucket.read(which.result_key)
     if found is None:
-        raise TranscriptInvalid(
-            f"no transcript of {which} yet: `edge-client submit {which.quoted} --wait`"
-        )
+        remedy = f"`edge-client submit {which.quoted} --wait`"
+        raise TranscriptInvalid(f"no transcript of {which} yet: {remedy}")
     return transcripts.parse(found[0], which.result_key)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,8 @@ from edge_client.errors import EdgeError
 from edge_client.text import Printer
 
 F = TypeVar("F", bound=Callable[..., Any])
+flag = partial(click.option, is_flag=True)
+file_option = partial(click.option, type=click.Path(path_type=Path), metavar="FILE")
 wait_at_most = click.option(
     "--timeout",
     "timeout_s",
@@ -43,7 +45,7 @@ def done_by(
     It takes the env file, the `Printer` that ``--json`` asks for, and the options by name, and
     returns the exit code. What is decorated has the other options and the help.
     """
-    as_json_flag = click.option("--json", "as_json", is_flag=True, help=json_help)
+    as_json_flag = flag("--json", "as_json", help=json_help)
 
     def decorate(described: Callable[[], None]) -> Callable[..., int]:
         @click.pass_obj
@@ -57,30 +59,22 @@ def done_by(
     return decorate
 
 
+speakers = partial(click.option, type=click.IntRange(1, 100), metavar="N")
+JOB_OPTIONS = (
+    click.option("--language", help="ISO 639-1, such as en. Default: detected."),
+    click.option("--diarize/--no-diarize", default=True, help="Say who spoke (default)."),
+    speakers("--num-speakers", help="Exactly this many speakers."),
+    speakers("--min-speakers", help="At least this many speakers."),
+    speakers("--max-speakers", help="At most this many speakers."),
+    click.option("--initial-prompt", help="Context for Whisper: names, subject."),
+    click.option("--hotwords", help="Words that Whisper should favour."),
+    flag("--strict", help="Fail where alignment or diarization fails, instead of a warning."),
+)
+
+
 def job_options(command: F) -> F:
     """Add the options that become fields of the job's input, under its names."""
-    speakers = {
-        "--num-speakers": "Exactly this many speakers.",
-        "--min-speakers": "At least this many speakers.",
-        "--max-speakers": "At most this many speakers.",
-    }
-    for decorator in reversed(
-        [
-            click.option("--language", help="ISO 639-1, such as en. Default: detected."),
-            click.option("--diarize/--no-diarize", default=True, help="Say who spoke (default)."),
-            *(
-                click.option(name, type=click.IntRange(1, 100), metavar="N", help=text)
-                for name, text in speakers.items()
-            ),
-            click.option("--initial-prompt", help="Context for Whisper: names, subject."),
-            click.option("--hotwords", help="Words that Whisper should favour."),
-            click.option(
-                "--strict",
-                is_flag=True,
-                help="Fail where alignment or diarization fails, instead of a warning.",
-            ),
-        ]
-    ):
+    for decorator in reversed(JOB_OPTIONS):
         command = decorator(command)
     return command
 
@@ -101,11 +95,11 @@ def job_options(command: F) -> F:
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run at most N sessions.")
 @click.option("--stale/--no-stale", default=True, help="Run those whose recording is newer, too.")
-@click.option("--force", is_flag=True, help="Run sessions that are done or in flight, too.")
-@click.option("--changed", is_flag=True, help="Run those whose recording has another ETag, too.")
-@click.option("--verify", is_flag=True, help="Read every transcript, and run those that are bad.")
-@click.option("--watch", is_flag=True, help="Go on for ever with what is recorded meanwhile.")
-@click.option("--dry-run", is_flag=True, help="Show what would run; submit and write nothing.")
+@flag("--force", help="Run sessions that are done or in flight, too.")
+@flag("--changed", help="Run those whose recording has another ETag, too.")
+@flag("--verify", help="Read every transcript, and run those that are bad.")
+@flag("--watch", help="Go on for ever with what is recorded meanwhile.")
+@flag("--dry-run", help="Show what would run; submit and write nothing.")
 @click.option(
     "--max-in-flight",
     type=click.IntRange(1, 10_000),
@@ -127,18 +121,10 @@ def job_options(command: F) -> F:
     metavar="X",
     help="The same in money, where RUNPOD_PRICE_PER_SECOND is set.",
 )
-@click.option(
-    "--report",
-    "report_path",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Append a line of JSON to FILE for each session.",
-)
-@click.option(
+@file_option("--report", "report_path", help="Append a line of JSON to FILE for each session.")
+@file_option(
     "--retry-failed",
     "failed_path",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
     help="Only the sessions that failed, as the --report FILE of an earlier batch has it.",
 )
 @job_options
@@ -170,10 +156,8 @@ def webhook() -> None:
     metavar="HOST:PORT",
     help="Where the TLS proxy forwards to. Port 0: any free one.",
 )
-@click.option(
+@file_option(
     "--secret-file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
     help="Holds the secret of the URL. Default: the setting WEBHOOK_SECRET.",
 )
 @done_by("webhook.serve", json_help=None)
@@ -204,13 +188,11 @@ def secret() -> None:
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.option(
+@file_option(
     "--env-file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
     help="Read settings from FILE instead of .env; the environment wins over both.",
 )
-@click.option("--debug", is_flag=True, help="Show debug lines, and tracebacks of errors.")
+@flag("--debug", help="Show debug lines, and tracebacks of errors.")
 @click.version_option(package_name="bucketscribe", message="%(version)s")
 @click.pass_context
 def cli(ctx: click.Context, env_file: Path | None, debug: bool) -> None:
@@ -243,14 +225,13 @@ def presign() -> None:
 @session_argument
 @job_options
 @webhook_option
-@click.option(
+@flag(
     "--progress-file",
-    is_flag=True,
     help="Have the worker write how far it is into transcription.progress.json, too.",
 )
-@click.option("--wait", is_flag=True, help="Follow the job to its end, and recover what fails.")
+@flag("--wait", help="Follow the job to its end, and recover what fails.")
 @wait_at_most
-@click.option("--force", is_flag=True, help="Submit although SESSION is done or its job in flight.")
+@flag("--force", help="Submit although SESSION is done or its job in flight.")
 @done_by("commands")
 def submit() -> None:
     """Submit SESSION, unless it is done or its job is in flight.

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bucketscribe_contract import JobStatus
 from edge_client import api, output
@@ -32,9 +33,6 @@ from edge_client.services.presign import early_end
 from edge_client.session import Session
 from edge_client.settings import load
 from edge_client.text import Printer
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 def presign(env_file: Path | None, printer: Printer, session: str, expires_s: int | None) -> int:
@@ -99,10 +97,8 @@ def _interruptible(session: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise Interrupted(
-            "interrupted; a job in flight goes on: "
-            f"`edge-client wait {shlex.quote(session)}` resumes"
-        ) from None
+        remedy = f"`edge-client wait {shlex.quote(session)}` resumes"
+        raise Interrupted(f"interrupted; a job in flight goes on: {remedy}") from None
 
 
 def status(env_file: Path | None, printer: Printer, what: str) -> int:
@@ -239,8 +235,7 @@ def _describe_session(edge: Edge, session: Session) -> tuple[Facts, str]:
         **job,
     }
     audio_text = "no recording" if audio is None else f"{audio.size_bytes:,} bytes of recording"
-    told = _MATCHES[found]
-    return facts, f"{session}: {told}\n  {audio_text}\n  {job_text}"
+    return facts, f"{session}: {_MATCHES[found]}\n  {audio_text}\n  {job_text}"
 
 
 _MATCHES = {

@@ -1,6 +1,7 @@
 """A session: one recording's prefix in the bucket, ``users/U/audio/sessions/S``, and its keys.
 
-`Session.parse` reads a prefix; `edge_client.services.edge` looks a bare name up. Raises `BadUsage`.
+`Session.parse` reads a prefix; `edge_client.services.edge` looks a bare name up. Raises `BadUsage`
+for any other form.
 """
 
 from __future__ import annotations
@@ -30,16 +31,11 @@ class Session:
 
     @classmethod
     def parse(cls, prefix: str) -> Session:
-        """Read ``users/U/audio/sessions/S``, with or without a trailing slash.
-
-        Raises:
-            BadUsage: It has another form.
-        """
+        """Read ``users/U/audio/sessions/S``, with or without a trailing slash."""
         match = _PREFIX.fullmatch(prefix.removesuffix("/"))
         if match is None:
-            raise BadUsage(
-                f"SESSION {prefix!r}: give users/USER/audio/sessions/NAME, or the bare NAME"
-            )
+            form = "give users/USER/audio/sessions/NAME, or the bare NAME"
+            raise BadUsage(f"SESSION {prefix!r}: {form}")
         return cls(match["user"], match["name"])
 
     @cached_property

@@ -23,13 +23,7 @@ from edge_client.batch.limits import GPU_FACTOR, GPU_S_A_JOB
 from edge_client.batch.listing import in_order
 from edge_client.batch.plan import plan
 from edge_client.batch.results import NAMED_AT_MOST, named_lines
-from edge_client.batch.types import (
-    WAV_BYTES_PER_S,
-    Filter,
-    PlannedAction,
-    PlannedSession,
-    Record,
-)
+from edge_client.batch.types import WAV_BYTES_PER_S, Filter, PlannedAction, PlannedSession, Record
 from edge_client.errors import AudioNotFound, ObjectRefused
 from edge_client.jobs.submit import read_recording
 from edge_client.services.edge import Edge
@@ -59,11 +53,7 @@ class MeasuredSession:
 
 
 def dry_run(edge: Edge, chosen: Filter, as_json: bool) -> int:
-    """Print what a batch would run; return the exit code: 1 if something is refused.
-
-    Raises:
-        EdgeError: S3 does not answer, or refuses.
-    """
+    """Print what a batch would run; return the exit code: 1 if something is refused."""
     sums = Sums(chosen.limit, edge.settings.price_per_s)
     with (
         closing(plan(edge, chosen)) as planned,

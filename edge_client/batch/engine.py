@@ -56,22 +56,16 @@ class SessionRun:
     shown: Claim | None = None
 
     def __post_init__(self) -> None:
-        engine, planned, chosen = self.engine, self.planned, self.engine.config.chosen
-        is_followed = planned.action is PlannedAction.FOLLOW
-        order = Order(
-            engine.config.wanted,
-            planned.held,
-            may_be_done=planned.has_transcript,
-            force=chosen.force,
-        )
+        planned, config, forces = self.planned, self.engine.config, self.engine.config.chosen.force
+        order = Order(config.wanted, planned.held, may_be_done=planned.has_transcript, force=forces)
         self.reconciler = Reconciler(
-            engine.edge,
+            self.engine.edge,
             planned.session,
             self,
-            planned.held if is_followed else order,
-            engine.config.interval,
+            planned.held if planned.action is PlannedAction.FOLLOW else order,
+            config.interval,
             retries_held=True,
-            pays_unproven=chosen.changed,
+            pays_unproven=config.chosen.changed,
         )
 
     @property
@@ -153,8 +147,7 @@ class Engine:
     def turn(self, sessions: Iterator[PlannedSession]) -> float | None:
         """Do one step in this thread, and draw ahead; for one thread under a clock of its own.
 
-        Returns:
-            The seconds until the next step is due, None if there is none.
+        Return the seconds until the next step is due, None if there is none.
         """
         while self._is_listing and self._waiting < DRAWN_AHEAD:
             planned = next(sessions, None)

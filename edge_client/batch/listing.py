@@ -2,7 +2,8 @@
 
 Takes a `Filter`; yields a `ListedSession` as soon as its last key has come. Memory holds one page,
 and no continuation token is kept that could expire while the consumer is slow. Raises
-`SessionNotFound`, and what S3 answers as `EdgeError`. `in_order` makes slow values a few at a time.
+`SessionNotFound` for a user without any, and what S3 answers as `EdgeError`. `in_order` makes slow
+values a few at a time.
 """
 
 from __future__ import annotations
@@ -44,10 +45,6 @@ def list_sessions(bucket: Bucket, chosen: Filter) -> Generator[ListedSession, No
     """List the sessions that are chosen by name or user, else all.
 
     A session that is chosen by name and is not there comes as an empty `ListedSession`.
-
-    Raises:
-        SessionNotFound: The user has no session.
-        EdgeError: S3 does not answer, or refuses.
     """
     if chosen.sessions:
         lookups: Iterator[ListedSession | partial[ListedSession]] = (
@@ -60,9 +57,8 @@ def list_sessions(bucket: Bucket, chosen: Filter) -> Generator[ListedSession, No
         listed = _below(bucket, f"{USERS}{chosen.user}/audio/sessions/")
         first = next(listed, None)
         if first is None:
-            raise SessionNotFound(
-                f"user {chosen.user!r} has no sessions: check --user and COGNITO_S3_BUCKET"
-            )
+            remedy = "check --user and COGNITO_S3_BUCKET"
+            raise SessionNotFound(f"user {chosen.user!r} has no sessions: {remedy}")
         yield first
         yield from listed
 

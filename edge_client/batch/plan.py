@@ -55,11 +55,7 @@ ABSENT = "there is no recording: check the session's name, or wait until it is u
 def plan(
     edge: Edge, chosen: Filter, *, closes: bool = False
 ) -> Generator[PlannedSession, None, None]:
-    """Yield what a batch does with each session; ``closes``: also close claims of those done.
-
-    Raises:
-        EdgeError: S3 does not answer, or refuses; or the user has no session.
-    """
+    """Yield what a batch does with each session; ``closes``: also close claims of those done."""
     left = chosen.limit
     with closing(_planned(edge, chosen, closes)) as sessions:
         for planned in sessions:
@@ -89,7 +85,7 @@ def is_too_old(listed: ListedSession, chosen: Filter) -> bool:
 
 
 def _from_claim(edge: Edge, listed: ListedSession, chosen: Filter, closes: bool) -> PlannedSession:
-    if listed.audio is None:
+    if (audio := listed.audio) is None:
         raise AssertionError("without a recording the listing tells everything")
     try:
         held = claims.read(edge.bucket, listed.session) if listed.claim is not None else None
@@ -97,15 +93,14 @@ def _from_claim(edge: Edge, listed: ListedSession, chosen: Filter, closes: bool)
         is_closed = claim is not None and claim.ended == claims.DONE  # perhaps since the listing
         if (listed.has_transcript or is_closed) and not chosen.force:
             stored = transcripts.read(edge.bucket, listed.session)
-        seen = ClaimedSession(edge, chosen, listed, listed.audio, held, stored)
-        planned = seen.plan()
+        planned = ClaimedSession(edge, chosen, listed, audio, held, stored).plan()
         is_done = planned.action is PlannedAction.DONE
         if closes and is_done and stored is not None and held is not None:
             _close(edge, listed.session, held, stored)
-        if planned.action is PlannedAction.SUBMIT and listed.audio.is_archived:
-            edge.bucket.read_head(listed.audio.key, 1)  # refused, unless it was restored
+        if planned.action is PlannedAction.SUBMIT and audio.is_archived:
+            edge.bucket.read_head(audio.key, 1)  # refused, unless it was restored
     except ObjectRefused as exc:
-        return PlannedSession(listed.session, PlannedAction.REFUSED, str(exc), listed.audio)
+        return PlannedSession(listed.session, PlannedAction.REFUSED, str(exc), audio)
     return planned
 
 
@@ -186,9 +181,8 @@ class ClaimedSession:
         """Return what a batch does with the session."""
         action, why = self._decide()
         has_transcript = self.listed.transcript is not None or self.held is not None
-        return PlannedSession(
-            self.listed.session, action, why, self.audio, self.held, has_transcript
-        )
+        session = self.listed.session
+        return PlannedSession(session, action, why, self.audio, self.held, has_transcript)
 
     def _decide(self) -> tuple[PlannedAction, str]:
         if self.chosen.force:

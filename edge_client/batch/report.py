@@ -50,9 +50,8 @@ class ReportFile:
             self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             self._torn = _ends_torn(self._fd)
         except OSError as exc:
-            raise BadUsage(
-                f"--report {visible(str(path))}: {exc.strerror}: give a file that can be written"
-            ) from exc
+            text = f"{exc.strerror}: give a file that can be written"
+            raise BadUsage(f"--report {visible(str(path))}: {text}") from exc
 
     def __enter__(self) -> ReportFile:
         return self
@@ -125,6 +124,5 @@ def _lines(path: Path) -> Iterator[tuple[Session, str]]:
                         "file that `edge-client batch --report` wrote"
                     ) from None
     except OSError as exc:
-        raise BadUsage(
-            f"--retry-failed {shown}: {exc.strerror}: give the FILE of an earlier --report FILE"
-        ) from exc
+        text = f"{exc.strerror}: give the FILE of an earlier --report FILE"
+        raise BadUsage(f"--retry-failed {shown}: {text}") from exc

@@ -56,9 +56,7 @@ def record_end(done: Done) -> Record:
     """Return the record of a session whose last submission ended, or that needed none."""
     outcome, delivered = done.outcome, done.outcome.transcript
     message = f"{outcome.message}; {outcome.warning}" if outcome.warning else outcome.message
-    record = record_without_end(
-        done.session, outcome.result, message, claim=done.claim, code=outcome.code
-    )
+    record = record_without_end(done.session, outcome.result, message, done.claim, outcome.code)
     last = () if done.claim is None else (outcome.code or record.result,)
     record = replace(record, submissions=(*record.submissions, *last), gpu_s=done.gpu_s)
     if delivered is None:
@@ -74,12 +72,7 @@ def record_end(done: Done) -> Record:
 
 
 def record_without_end(
-    session: Session,
-    result: str,
-    message: str,
-    *,
-    claim: Claim | None = None,
-    code: str | None = None,
+    session: Session, result: str, message: str, claim: Claim | None = None, code: str | None = None
 ) -> Record:
     """Return the record of a session of which no submission ended in this batch.
 

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from types import FrameType
 
 from edge_client import errors
 from edge_client.clock import Clock
@@ -59,22 +58,20 @@ class Shutdown:
     @contextmanager
     def on_signals(self) -> Iterator[None]:
         """Listen to SIGINT and SIGTERM; afterwards they do what they did before."""
-        before = {
-            signal.SIGINT: signal.signal(signal.SIGINT, self._interrupted),
-            signal.SIGTERM: signal.signal(signal.SIGTERM, self._terminated),
-        }
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self._take) for number in numbers}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _interrupted(self, number: int, frame: FrameType | None) -> None:
-        is_first = self.level is ShutdownLevel.NONE
-        self.request(ShutdownLevel.SUBMIT_NO_MORE if is_first else ShutdownLevel.LEAVE_NOW)
-
-    def _terminated(self, number: int, frame: FrameType | None) -> None:
-        self.request(ShutdownLevel.LEAVE_SOON)
+    def _take(self, number: int, _: object) -> None:
+        if number == signal.SIGTERM:
+            self.request(ShutdownLevel.LEAVE_SOON)
+        else:
+            is_first = self.level is ShutdownLevel.NONE
+            self.request(ShutdownLevel.SUBMIT_NO_MORE if is_first else ShutdownLevel.LEAVE_NOW)
 
 
 class CircuitBreaker:

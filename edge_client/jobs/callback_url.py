@@ -1,7 +1,7 @@
 """The URL that RunPod posts an ended job to; ``{session}`` in it becomes the session.
 
 The claim keeps the URL as it was given, so that a resubmission from any edge box has it, too.
-Raises `BadUsage` for a URL that RunPod could not call.
+Raises `BadUsage` for a URL that RunPod could not call, or that has another placeholder.
 """
 
 from __future__ import annotations
@@ -24,9 +24,6 @@ def checked(url: str, runpod_url: str) -> str:
 
     A queue on this machine (RUNPOD_ENDPOINT_BASE_URL), and only that, may call this machine
     without TLS.
-
-    Raises:
-        BadUsage: RunPod could not call it, or its placeholder is another one.
     """
     problem = _problem(url, runpod_url)
     if problem is not None:

@@ -24,7 +24,6 @@ from edge_client.jobs.retry_policy import (
     Cause,
     ClassifiedStatus,
     Ending,
-    NextStep,
     Result,
     cause_name,
     classify_status,
@@ -103,12 +102,6 @@ class Outcome:
             "`edge-client doctor` tells whether workers come up; then submit again"
         )
         return replace(self, reason=Ending.EXPIRED, message=refused if claim.was_refused else over)
-
-    def with_count(self, step: NextStep, submissions: int) -> Outcome:
-        """Say how often it was tried, where that is why nothing more is done."""
-        if not step.used_up or submissions < 2:
-            return self
-        return replace(self, message=f"{self.message} (after {submissions} submissions)")
 
     def as_reported(self, claim: Claim) -> Outcome:
         """Repeat what was reported when the claim was closed: RunPod forgets the reason."""

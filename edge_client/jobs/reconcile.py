@@ -19,21 +19,9 @@ from edge_client.jobs import claim as claims
 from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.claim import Claim, StoredClaim
 from edge_client.jobs.done import Match, match
-from edge_client.jobs.outcome import (
-    Outcome,
-    find_done,
-    resolve_outcome,
-    store_rescued_transcript,
-)
+from edge_client.jobs.outcome import Outcome, find_done, resolve_outcome, store_rescued_transcript
 from edge_client.jobs.poll import Finished, JobProgress, Poller, PollInterval, View
-from edge_client.jobs.retry_policy import (
-    RETENTION_S,
-    Ending,
-    NextStep,
-    Result,
-    StepKind,
-    next_step,
-)
+from edge_client.jobs.retry_policy import RETENTION_S, Ending, NextStep, Result, StepKind, next_step
 from edge_client.jobs.submit import (
     JobSubmission,
     Order,
@@ -185,9 +173,8 @@ class Reconciler:
                 return Done(self._session, outcome, claim)
         if held is None or claim is None:
             name = self._session.quoted
-            raise errors.ClaimConflict(
-                f"nothing was submitted for {self._session}: `edge-client submit {name} --wait`"
-            )
+            text = f"nothing was submitted for {self._session}: `edge-client submit {name} --wait`"
+            raise errors.ClaimConflict(text)
         self._follow(held)
         return self._act()
 
@@ -307,11 +294,12 @@ class Reconciler:
             step.kind is StepKind.HOLD and self._retries_held and not self._was_alive
         ):
             return self._submit_again(claim, outcome, step, may_live)
-        if step.kind is StepKind.HOLD:
-            outcome = replace(outcome, result=Result.HELD)
-        elif step.kind is StepKind.SKIP:
-            outcome = replace(outcome, result=Result.SKIPPED)
-        return self._end(claim, outcome.with_count(step, len(earlier) + 1))
+        results = {StepKind.HOLD: Result.HELD, StepKind.SKIP: Result.SKIPPED}
+        outcome = replace(outcome, result=results.get(step.kind, outcome.result))
+        if step.used_up and earlier:
+            text = f"{outcome.message} (after {len(earlier) + 1} submissions)"
+            outcome = replace(outcome, message=text)
+        return self._end(claim, outcome)
 
     def _submit_again(self, claim: Claim, outcome: Outcome, step: NextStep, may_live: bool) -> Next:
         """Let a submission follow, after a pause where there is one."""
@@ -335,8 +323,8 @@ class Reconciler:
         left_s = planned.at - self._edge.clock.monotonic()
         if left_s > 0:
             return RequeueAfter(left_s)
-        there = self._taken_over() if self._tried or planned.after is not None else None
-        if there is not None:
+        is_later = self._tried or planned.after is not None
+        if is_later and (there := self._taken_over()) is not None:
             return self._follow(there)
         if planned.after is not None and not self._tried:
             self._order = self._order_after(planned.after, planned.longer)

@@ -67,8 +67,7 @@ class WorkQueue(Generic[K]):
     def step(self) -> float | None:
         """Do the first key's work in this thread, if it is due.
 
-        Returns:
-            Seconds until the next key is due, None if there is no key.
+        Return the seconds until the next key is due, None if there is no key.
         """
         key = self._take(0.0)
         if key is not None:

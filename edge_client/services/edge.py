@@ -82,14 +82,12 @@ class Edge:
             return Session.parse(text)
         found = self._lookup(name)
         if not found:
-            raise SessionNotFound(
-                f"no user has a session {name!r}: check the name and COGNITO_S3_BUCKET"
-            )
+            remedy = "check the name and COGNITO_S3_BUCKET"
+            raise SessionNotFound(f"no user has a session {name!r}: {remedy}")
         if len(found) > 1:
             listed = ", ".join(map(str, found[:5])) + (", …" if len(found) > 5 else "")
-            raise SessionAmbiguous(
-                f"{len(found)} users have a session {name!r}: give one in full: {listed}"
-            )
+            text = f"{len(found)} users have a session {name!r}: give one in full: {listed}"
+            raise SessionAmbiguous(text)
         return found[0]
 
     def _lookup(self, name: str) -> list[Session]:

@@ -190,19 +190,13 @@ def expiry_of(url: PresignedUrl) -> datetime:
 
 
 def early_end(connection: Connection, expires_at: datetime) -> str | None:
-    """Say so if temporary keys end a URL sooner than its signature does.
-
-    Returns:
-        One line for the user, or None if the URL lives as long as it says.
-    """
+    """Say in one line if temporary keys end a URL sooner than its signature does, else None."""
     if not connection.temporary:
         return None
     ends = connection.keys_end()
     if ends is None:
-        return (
-            "the AWS keys are temporary and nothing says when they end; the URLs end with them "
-            "(AWS_CREDENTIAL_EXPIRATION would tell)"
-        )
+        unknown = "the AWS keys are temporary and nothing says when they end; the URLs end with"
+        return f"{unknown} them (AWS_CREDENTIAL_EXPIRATION would tell)"
     if ends >= expires_at:
         return None
     return (

@@ -47,10 +47,8 @@ class Secret:
 
     def __init__(self, value: str) -> None:
         if not _FORM.fullmatch(value):
-            raise NotConfigured(
-                "the webhook's secret must have 16 to 128 characters of A-Z a-z 0-9 - _: "
-                + _MAKE_ONE
-            )
+            form = "16 to 128 characters of A-Z a-z 0-9 - _"
+            raise NotConfigured(f"the webhook's secret must have {form}: {_MAKE_ONE}")
         register(value)
         self._digest = _digest(value)
 
