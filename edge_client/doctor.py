@@ -97,9 +97,8 @@ def _bucket(edge: Edge, headers: dict[str, str]) -> str:
 
 
 def _listing(edge: Edge) -> str:
-    if edge.bucket.has_any(USERS):
-        return "there are recordings under users/"
-    return "nothing is under users/ yet"
+    is_any = edge.bucket.has_any(USERS)
+    return "there are recordings under users/" if is_any else "nothing is under users/ yet"
 
 
 def _clock(now: datetime, date: str | None) -> str:
@@ -178,6 +177,7 @@ _ANY = Session(user="*", name="*")
 def policy(bucket: str, region: str) -> dict[str, Any]:
     """Return the policy document; the region decides the partition, such as ``aws-cn``."""
     arn = f"arn:{partition_of(region)}:s3:::{bucket}"
+    read_and_write = ["s3:GetObject", "s3:PutObject"]
     transcript_and_claim = [f"{arn}/{_ANY.result_key}", f"{arn}/{_ANY.claim_key}"]
     below_users = {"Condition": {"StringLike": {"s3:prefix": f"{USERS}*"}}}
     return {
@@ -185,10 +185,8 @@ def policy(bucket: str, region: str) -> dict[str, Any]:
         "Statement": [
             _allow("FindSessions", "s3:ListBucket", arn) | below_users,
             _allow("ReadRecordings", "s3:GetObject", f"{arn}/{_ANY.audio_key}"),
-            _allow(
-                "KeepTranscriptsAndClaims", ["s3:GetObject", "s3:PutObject"], transcript_and_claim
-            ),
-            _allow("Probe", ["s3:GetObject", "s3:PutObject"], f"{arn}/{PROBE_KEY}"),
+            _allow("KeepTranscriptsAndClaims", read_and_write, transcript_and_claim),
+            _allow("Probe", read_and_write, f"{arn}/{PROBE_KEY}"),
             _allow("WriteProgress", "s3:PutObject", f"{arn}/{_ANY.progress_key}"),
         ],
     }

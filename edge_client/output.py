@@ -33,15 +33,13 @@ def urls_as_text(urls: SignedUrls) -> str:
     """Return the two URLs as curl commands that work as they are."""
     headers = (f"{name}: {value}" for name, value in urls.result_headers.items())
     until = f"{urls.expires_at:%Y-%m-%d %H:%M:%S} UTC"
-    return "\n".join(
-        [
-            f"# Anyone who has these URLs can use them, until {until}.",
-            "# GET the recording:",
-            f"curl -f -o audio.wav {shlex.quote(urls.audio_url.reveal())}",
-            "# PUT the transcript; the headers are part of the signature:",
-            f"curl -f -X PUT {' '.join(f'-H {shlex.quote(header)}' for header in headers)} "
-            f"--data-binary @transcription.json {shlex.quote(urls.result_url.reveal())}",
-        ]
+    return (
+        f"# Anyone who has these URLs can use them, until {until}.\n"
+        "# GET the recording:\n"
+        f"curl -f -o audio.wav {shlex.quote(urls.audio_url.reveal())}\n"
+        "# PUT the transcript; the headers are part of the signature:\n"
+        f"curl -f -X PUT {' '.join(f'-H {shlex.quote(header)}' for header in headers)} "
+        f"--data-binary @transcription.json {shlex.quote(urls.result_url.reveal())}"
     )
 
 

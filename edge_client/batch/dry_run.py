@@ -31,8 +31,6 @@ from edge_client.services.presign import Length
 from edge_client.text import audio_length, clock_time, safe_line, span, visible
 
 MEASURED_AT_MOST = 500
-HEADERS_READ_AT_ONCE = 4
-DRAWN_AHEAD = 64
 SESSION_CHARS = 44
 _HEADER = f"{'':6}  {'size':>9}  {'audio':>9}  {'session':{SESSION_CHARS}}  why\n"
 
@@ -76,10 +74,7 @@ def measure_all(
 ) -> Generator[MeasuredSession, None, None]:
     """Add to each session that would run how long its recording is; ``measure`` runs in threads."""
     read_bytes = read_s = 0.0
-    lengths = in_order(
-        _lengths(sessions, measure, at_most), workers=HEADERS_READ_AT_ONCE, ahead=DRAWN_AHEAD
-    )
-    for planned, length in lengths:
+    for planned, length in in_order(_lengths(sessions, measure, at_most)):
         size_bytes = planned.audio.size_bytes if planned.audio is not None else 0
         if not planned.action.is_work:
             yield MeasuredSession(planned)

@@ -24,7 +24,8 @@ from edge_client.session import USERS, Session
 
 T = TypeVar("T")
 
-LOOKUPS_AT_ONCE = 4
+READS_AT_ONCE = 4
+DRAWN_AHEAD = 64
 BEHIND_ALL = "\U0010fffd"
 """Sorts behind every name, in bytes and in characters, and may stand in XML."""
 _KEY = re.compile(
@@ -50,7 +51,7 @@ def list_sessions(bucket: Bucket, chosen: Filter) -> Generator[ListedSession, No
         lookups: Iterator[ListedSession | partial[ListedSession]] = (
             partial(_look_up, bucket, session) for session in dict.fromkeys(chosen.sessions)
         )
-        yield from in_order(lookups, workers=LOOKUPS_AT_ONCE, ahead=2 * LOOKUPS_AT_ONCE)
+        yield from in_order(lookups, ahead=2 * READS_AT_ONCE)
     elif chosen.user is None:
         yield from _below(bucket, USERS)
     else:
@@ -109,7 +110,7 @@ def _objects(bucket: Bucket, prefix: str) -> Iterator[tuple[Session, str, Object
 
 
 def in_order(
-    values: Iterable[T | partial[T]], *, workers: int, ahead: int
+    values: Iterable[T | partial[T]], *, workers: int = READS_AT_ONCE, ahead: int = DRAWN_AHEAD
 ) -> Generator[T, None, None]:
     """Yield every value, in order; one that is there already does not wait for the next.
 

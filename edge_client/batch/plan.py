@@ -27,8 +27,6 @@ from edge_client.services.edge import Edge
 from edge_client.services.s3 import ObjectInfo
 from edge_client.session import Session
 
-CLAIMS_READ_AT_ONCE = 4
-DRAWN_AHEAD = 64
 CLOCK_STEP = timedelta(seconds=2)
 """Two objects written within so much may be listed in either order: S3 tells whole seconds."""
 
@@ -75,7 +73,7 @@ def _planned(edge: Edge, chosen: Filter, closes: bool) -> Generator[PlannedSessi
             for listed in sessions
             if not is_too_old(listed, chosen)
         )
-        yield from in_order(planned, workers=CLAIMS_READ_AT_ONCE, ahead=DRAWN_AHEAD)
+        yield from in_order(planned)
 
 
 def is_too_old(listed: ListedSession, chosen: Filter) -> bool:

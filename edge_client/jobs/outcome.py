@@ -32,12 +32,11 @@ from edge_client.jobs.transcript import Delivered, StoredTranscript
 from edge_client.services.s3 import Bucket, ObjectInfo
 from edge_client.session import Session
 
+_TOO_LARGE = "the transcript was too large to travel whole: "
 _SHORTENED = {
     TranscriptForm.COMPLETE: None,
-    TranscriptForm.WITHOUT_SCORES: "the transcript was too large to travel whole: its words have "
-    "no scores",
-    TranscriptForm.WITHOUT_WORDS: "the transcript was too large to travel whole: it has segments, "
-    "but no words",
+    TranscriptForm.WITHOUT_SCORES: _TOO_LARGE + "its words have no scores",
+    TranscriptForm.WITHOUT_WORDS: _TOO_LARGE + "it has segments, but no words",
 }
 
 
@@ -144,7 +143,7 @@ def resolve_outcome(
             return Outcome.stored(stored.delivered)
         if is_ours(claim, stored):
             return _rerecorded(stored.etag)
-    return _without_transcript(audio, claim, classified, stored)
+    return _without_transcript(audio, claim, classified, None if stored is None else stored.etag)
 
 
 def _as_told(
@@ -175,12 +174,8 @@ def _proves(claim: Claim, stored: StoredTranscript, classified: ClassifiedStatus
 
 
 def _without_transcript(
-    audio: ObjectInfo | None,
-    claim: Claim,
-    classified: ClassifiedStatus,
-    stored: StoredTranscript | None,
+    audio: ObjectInfo | None, claim: Claim, classified: ClassifiedStatus, over: str | None
 ) -> Outcome:
-    over = None if stored is None else stored.etag
     if isinstance(classified, UploadFailed):
         return _rescued(audio, claim, classified, over)
     if audio is not None and not is_same(audio.etag, claim.audio_etag):
@@ -188,9 +183,9 @@ def _without_transcript(
     if isinstance(classified, JobFailure):
         return Outcome(Result.FAILED, classified.message, classified, replaced=over)
     if isinstance(classified, JobSummary):
-        text = f"the worker stored {classified.result.bytes} bytes, S3 has "
-        text += "nothing" if stored is None else "something else"
-        return Outcome(Result.LOST, f"{text}: submit again", Ending.UNSTORED, replaced=over)
+        there = "nothing" if over is None else "something else"
+        text = f"the worker stored {classified.result.bytes} bytes, S3 has {there}: submit again"
+        return Outcome(Result.LOST, text, Ending.UNSTORED, replaced=over)
     return Outcome(classified.result, classified.message, classified.ending, replaced=over)
 
 
@@ -228,12 +223,9 @@ def store_rescued_transcript(bucket: Bucket, session: Session, rescue: Rescue) -
         bucket.replace(session.result_key, rescue.body, rescue.over)
     except PreconditionFailed as exc:
         raise Unreachable(f"{session.result_key} was just written by somebody else") from exc
-    return Outcome(
-        Result.DONE,
-        "the worker could not reach S3; the edge stored the transcript",
-        transcript=rescue.delivered,
-        warning=_SHORTENED[rescue.form],
-    )
+    text = "the worker could not reach S3; the edge stored the transcript"
+    warning = _SHORTENED[rescue.form]
+    return Outcome(Result.DONE, text, transcript=rescue.delivered, warning=warning)
 
 
 def unpack(answer: UploadFailed) -> bytes:

@@ -162,13 +162,6 @@ class PollInterval:
         return pause_s * (1 + JITTER * (2 * self._random_unit() - 1))
 
 
-@dataclass(frozen=True)
-class Finished:
-    """The job ended. ``status`` is None if RunPod has no such job (any more)."""
-
-    status: JobStatus | None
-
-
 class Poller:
     """Looks at one job, as often as it pays; knows since when it has waited for a worker.
 
@@ -183,11 +176,8 @@ class Poller:
         self.queued_since_s: float | None = None
         self._estimate = Estimate()
 
-    def look(self) -> Finished | float:
-        """Look once.
-
-        Returns:
-            The end, or the seconds until the next look.
+    def look(self) -> JobStatus | float:
+        """Look once; return the last status, or the seconds until the next look.
 
         Raises:
             EdgeError: There is no answer, or no such job.
@@ -201,4 +191,4 @@ class Poller:
         seen = progress_of(status)
         left_s = self._estimate.left_s(self._clock.monotonic(), seen.percent)
         self._view.show(replace(seen, left_s=left_s))
-        return Finished(status) if status.status.is_final else self.interval.next_s(left_s)
+        return status if status.status.is_final else self.interval.next_s(left_s)

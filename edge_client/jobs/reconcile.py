@@ -14,13 +14,14 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 
+from bucketscribe_contract import JobStatus
 from edge_client import errors
 from edge_client.jobs import claim as claims
 from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.claim import Claim, StoredClaim
 from edge_client.jobs.done import Match, match
 from edge_client.jobs.outcome import Outcome, find_done, resolve_outcome, store_rescued_transcript
-from edge_client.jobs.poll import Finished, JobProgress, Poller, PollInterval, View
+from edge_client.jobs.poll import JobProgress, Poller, PollInterval, View
 from edge_client.jobs.retry_policy import RETENTION_S, Ending, NextStep, Result, StepKind, next_step
 from edge_client.jobs.submit import (
     JobSubmission,
@@ -206,13 +207,13 @@ class Reconciler:
     def _poll(self, claim: Claim, poller: Poller) -> Next:
         """Look at a job that has an id."""
         if not claim.is_open(self._edge.clock.now()):  # one look is enough
-            return self._resolve(claim, Finished(ask(self._edge, claim.job_id or "")))
+            return self._resolve(claim, ask(self._edge, claim.job_id or ""))
         try:
             seen = poller.look()
         except errors.JobNotFound:
             return self._missing(claim, poller.interval)
         self._heard_at, self._missing_since = self._edge.clock.now(), None
-        if isinstance(seen, Finished):
+        if isinstance(seen, JobStatus):
             return self._resolve(claim, seen)
         self._was_alive, self.queued_since_s = True, poller.queued_since_s
         return RequeueAfter(seen)
@@ -220,7 +221,7 @@ class Reconciler:
     def _missing(self, claim: Claim, interval: PollInterval) -> Next:
         """Look into S3 for what a job left that RunPod does not know, or not yet."""
         if self._is_gone():
-            return self._resolve(claim, Finished(None))
+            return self._resolve(claim, None)
         outcome = resolve_outcome(self._edge.bucket, self._session, claim, None)
         if outcome.transcript is not None:
             return self._answer(claim, outcome)
@@ -238,13 +239,13 @@ class Reconciler:
             return False
         return missing_s >= LONGEST_ABSENCE_S or self._edge.idle.since() is not None
 
-    def _resolve(self, claim: Claim, seen: Finished) -> Next:
-        """Answer the last status as S3 proves or disproves it."""
-        outcome = resolve_outcome(self._edge.bucket, self._session, claim, seen.status)
-        if seen.status is not None and seen.status.execution_time_ms is not None:
-            self._ran_s[claim.request_id] = seen.status.execution_time_ms / 1000
+    def _resolve(self, claim: Claim, last: JobStatus | None) -> Next:
+        """Answer the last status as S3 proves or disproves it; None: RunPod has no such job."""
+        outcome = resolve_outcome(self._edge.bucket, self._session, claim, last)
+        if last is not None and last.execution_time_ms is not None:
+            self._ran_s[claim.request_id] = last.execution_time_ms / 1000
             self.gpu_s = sum(self._ran_s.values())
-        may_live = seen.status is None or not seen.status.status.is_final
+        may_live = last is None or not last.status.is_final
         return self._answer(claim, outcome.with_expiry(claim, self._edge.clock.now()), may_live)
 
     def _search(self, claim: Claim, interval: PollInterval) -> Next:
@@ -314,9 +315,8 @@ class Reconciler:
     def _plan(self, planned: _Planned) -> Next:
         self.plans_submission, self._tried = True, False
         self._act = partial(self._submit, planned)
-        return RequeueAfter(
-            max(0.0, planned.at - self._edge.clock.monotonic()), ended=planned.after
-        )
+        left_s = max(0.0, planned.at - self._edge.clock.monotonic())
+        return RequeueAfter(left_s, planned.after)
 
     def _submit(self, planned: _Planned) -> Next:
         """Submit; if another box did, or the answer is lost, follow what there is."""

@@ -71,16 +71,14 @@ class Document(BaseModel):
     @property
     def speakers(self) -> tuple[str, ...]:
         """The speakers, in order; those of the lines where nothing names them."""
-        if self.named_speakers is not None:
-            return self.named_speakers
-        return tuple(sorted({line.speaker for line in self.lines if line.speaker}))
+        heard = sorted({line.speaker for line in self.lines if line.speaker})
+        return tuple(heard) if self.named_speakers is None else self.named_speakers
 
     @property
     def duration_s(self) -> float:
         """The recording's length; the end of the last line where nothing says it."""
-        if self.recording_s is not None:
-            return self.recording_s
-        return max((line.end_s for line in self.lines), default=0.0)
+        last_s = max((line.end_s for line in self.lines), default=0.0)
+        return last_s if self.recording_s is None else self.recording_s
 
     def delivered(self, size_bytes: int) -> Delivered:
         """Sum it up."""
@@ -113,9 +111,8 @@ def parse(body: bytes, key: str = "the transcript") -> Document:
         return Document.model_validate_json(body, context=key)
     except ValidationError as exc:
         where = ".".join(str(part) for part in exc.errors(include_input=False)[0]["loc"])
-        raise TranscriptInvalid(
-            "the transcript cannot be read" + (f" (see {where})" if where else ": it is not JSON")
-        ) from None  # the cause would show its text
+        text = f"cannot be read (see {where})" if where else "cannot be read: it is not JSON"
+        raise TranscriptInvalid(f"the transcript {text}") from None  # the cause would show it
 
 
 @dataclass(frozen=True)

@@ -87,10 +87,7 @@ class TokenBucket:
         self._refused_in_a_row = self._pauses = 0
 
     def acquire(self, patience_s: float = float("inf")) -> int:
-        """Wait for leave to send a request.
-
-        Returns:
-            How many pauses there have been: for `refused` or `accepted`.
+        """Wait for leave; return how many pauses there have been, for `refused` or `accepted`.
 
         Raises:
             RateLimited: The wait would be longer than ``patience_s``; nobody waited at all.

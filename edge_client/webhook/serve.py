@@ -62,9 +62,7 @@ class Finisher:
 
         Called about anything: twice, late, for a session that is done, that nobody submitted,
         that does not exist, or whose job still runs. Not called twice at a time for one session.
-
-        Returns:
-            Seconds after which to call it again, None if there is nothing more to do here.
+        Return the seconds after which to call it again, None if nothing more is to do here.
         """
         seconds = self._bring_on(session, named(session))
         if seconds is None:

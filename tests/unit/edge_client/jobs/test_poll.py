@@ -29,13 +29,13 @@ class Watcher:
         self.notes: list[str] = []
         self.clock, self.show, self.note = clock, self.shown.append, self.notes.append
 
-    def watch(self, answers: Iterable[JobStatus | Exception]) -> JobStatus | None:
+    def watch(self, answers: Iterable[JobStatus | Exception]) -> JobStatus:
         """Poll until the end, and return its status."""
         ask = Mock(side_effect=answers)
         poller = poll.Poller(ask, self, self.clock, poll.PollInterval())
-        while not isinstance(seen := poller.look(), poll.Finished):
+        while not isinstance(seen := poller.look(), JobStatus):
             self.clock.sleep(seen)
-        return seen.status
+        return seen
 
 
 @pytest.fixture
