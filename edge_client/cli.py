@@ -21,12 +21,9 @@ from edge_client.text import Printer
 F = TypeVar("F", bound=Callable[..., Any])
 flag = partial(click.option, is_flag=True)
 file_option = partial(click.option, type=click.Path(path_type=Path), metavar="FILE")
-wait_at_most = click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(min=0),
-    metavar="SECONDS",
-    help="Wait no longer than this. The job goes on.",
+amount = partial(click.option, type=click.FloatRange(min=0))
+wait_at_most = amount(
+    "--timeout", "timeout_s", metavar="SECONDS", help="Wait no longer than this. The job goes on."
 )
 webhook_option = click.option(
     "--webhook",
@@ -108,19 +105,13 @@ def job_options(command: F) -> F:
     metavar="N",
     help="Jobs of this edge box that wait or run at once.",
 )
-@click.option(
+@amount(
     "--max-gpu-seconds",
     "max_gpu_s",
-    type=click.FloatRange(min=0),
     metavar="S",
     help="Submit no more before this is exceeded; what is in flight counts as expected.",
 )
-@click.option(
-    "--max-cost",
-    type=click.FloatRange(min=0),
-    metavar="X",
-    help="The same in money, where RUNPOD_PRICE_PER_SECOND is set.",
-)
+@amount("--max-cost", metavar="X", help="The same in money, where RUNPOD_PRICE_PER_SECOND is set.")
 @file_option("--report", "report_path", help="Append a line of JSON to FILE for each session.")
 @file_option(
     "--retry-failed",
@@ -157,8 +148,7 @@ def webhook() -> None:
     help="Where the TLS proxy forwards to. Port 0: any free one.",
 )
 @file_option(
-    "--secret-file",
-    help="Holds the secret of the URL. Default: the setting WEBHOOK_SECRET.",
+    "--secret-file", help="Holds the secret of the URL. Default: the setting WEBHOOK_SECRET."
 )
 @done_by("webhook.serve", json_help=None)
 def serve() -> None:
@@ -189,8 +179,7 @@ def secret() -> None:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @file_option(
-    "--env-file",
-    help="Read settings from FILE instead of .env; the environment wins over both.",
+    "--env-file", help="Read settings from FILE instead of .env; the environment wins over both."
 )
 @flag("--debug", help="Show debug lines, and tracebacks of errors.")
 @click.version_option(package_name="bucketscribe", message="%(version)s")

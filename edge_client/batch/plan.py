@@ -30,7 +30,6 @@ from edge_client.session import Session
 CLOCK_STEP = timedelta(seconds=2)
 """Two objects written within so much may be listed in either order: S3 tells whole seconds."""
 
-NEW = "new"
 FORCED = "forced"
 STALE = "the recording is newer than its transcript"
 EMPTY_TRANSCRIPT = "its transcript is empty"
@@ -160,7 +159,7 @@ def _is_suspect(listed: ListedSession, audio: ObjectInfo) -> bool:
 
 def _without_claim(listed: ListedSession) -> str:
     if listed.transcript is None:
-        return NEW
+        return "new"
     return STALE if listed.has_transcript else EMPTY_TRANSCRIPT
 
 

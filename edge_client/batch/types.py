@@ -113,12 +113,8 @@ class PlannedAction(StrEnum):
         return self in (PlannedAction.SUBMIT, PlannedAction.FOLLOW)
 
 
-NO_FAILURE = frozenset(
-    [
-        *(Result.DONE, Result.SKIPPED, Result.UNPROVEN),
-        *(PlannedAction.NOT_MERGED, PlannedAction.NO_AUDIO, PlannedAction.UNPROVEN),
-    ]
-)
+_UNREPEATED = (PlannedAction.NOT_MERGED, PlannedAction.NO_AUDIO, PlannedAction.UNPROVEN)
+NO_FAILURE = frozenset([Result.DONE, Result.SKIPPED, Result.UNPROVEN, *_UNREPEATED])
 """Results of a session that nothing is to be tried again with."""
 
 

@@ -232,9 +232,8 @@ def is_mended_by_time(ended: str) -> bool:
     return ended.partition(":")[0] in _MENDED_BY_TIME
 
 
-HELD_CODES = frozenset(code.value for code, action in FAILURES.items() if action is Action.HOLD) | {
-    FailureCode.INVALID_INPUT.value
-}
+_HELD = [code for code, action in FAILURES.items() if action is Action.HOLD]
+HELD_CODES = frozenset(code.value for code in (*_HELD, FailureCode.INVALID_INPUT))
 """Of jobs that cost next to nothing: they do not count as submissions of a recording."""
 
 
