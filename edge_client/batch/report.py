@@ -38,11 +38,7 @@ def line_of(record: Record, clock: Clock) -> str:
 
 
 class ReportFile:
-    """The file that is appended to; created for its owner alone, because messages name keys.
-
-    Raises:
-        BadUsage: It cannot be written.
-    """
+    """The file that is appended to; created for its owner alone, because messages name keys."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self._path, self._clock = path, clock
@@ -60,11 +56,7 @@ class ReportFile:
         os.close(self._fd)
 
     def add(self, record: Record) -> None:
-        """Append one line.
-
-        Raises:
-            ReportLost: The line is not there, or not whole.
-        """
+        """Append one line; `ReportLost` says that it is not there, or not whole."""
         line = line_of(record, self._clock).encode()
         data = f"{TORN}\n".encode() + line if self._torn else line
         try:

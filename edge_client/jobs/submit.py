@@ -40,11 +40,7 @@ REQUEST_BUDGET_BYTES = 2048
 
 
 def check_job_options(options: Mapping[str, Any]) -> JobOptions:
-    """Return the job's options.
-
-    Raises:
-        BadUsage: Naming the option of the command line.
-    """
+    """Return the job's options; `BadUsage` names the option of the command line."""
     try:
         return JobOptions(**options)
     except ValidationError as exc:

@@ -143,8 +143,8 @@ class SignedUrls:
 
 
 def only_over(etag: str | None, settings: Settings) -> dict[str, str]:
-    """Return the condition of `s3.only_over` for stores that know conditions."""
-    return s3.only_over(etag) if settings.conditional_put else {}
+    """Return the condition of `s3.put_condition` for stores that know conditions."""
+    return s3.put_condition(etag) if settings.conditional_put else {}
 
 
 def sign_urls(

@@ -166,7 +166,7 @@ def put_params(headers: Mapping[str, str]) -> dict[str, Any]:
     return {_PUT_PARAMS[name]: value for name, value in headers.items()}
 
 
-def only_over(etag: str | None) -> dict[str, str]:
+def put_condition(etag: str | None) -> dict[str, str]:
     """Return a PUT's condition: it replaces the object with this ETag alone; None: nothing."""
     return {"If-None-Match": "*"} if etag is None else {"If-Match": etag}
 
@@ -230,7 +230,7 @@ class Bucket:
             PreconditionFailed: The object is another one by now, or gone.
         """
         try:
-            return self._put(key, body, only_over(etag))
+            return self._put(key, body, put_condition(etag))
         except _Absent as exc:
             raise errors.PreconditionFailed(f"{key} is gone") from exc
 
