@@ -186,10 +186,8 @@ def wait(
         left_s = ends_at - edge.clock.monotonic()
         if left_s <= 0:
             state = "no job is in flight" if reconciler.plans_submission else "its job goes on"
-            raise WaitTimedOut(
-                f"no transcript after {timeout_s:.0f} s, {state}; "
-                f"`edge-client wait {which.quoted}` resumes"
-            )
+            resumes = f"`edge-client wait {which.quoted}` resumes"
+            raise WaitTimedOut(f"no transcript after {timeout_s:.0f} s, {state}; {resumes}")
         since_s = reconciler.queued_since_s
         if not told and since_s is not None and edge.clock.monotonic() - since_s > EXPLAIN_S:
             told = True

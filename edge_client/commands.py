@@ -163,10 +163,9 @@ def describe(edge: Edge, what: str) -> tuple[Facts, str]:
         return _describe_session(edge, session)
     status = ask(edge, what)
     if status is None:
-        raise SessionNotFound(
-            f"{what}: no session has this name, and RunPod has no such job (it forgets jobs "
-            "30 minutes after their end)"
-        )
+        forgets = "it forgets jobs 30 minutes after their end"
+        text = f"no session has this name, and RunPod has no such job ({forgets})"
+        raise SessionNotFound(f"{what}: {text}")
     return _describe_job(status)
 
 

@@ -126,11 +126,10 @@ def outcome_as_facts(session: Session, claim: Claim | None, outcome: Outcome) ->
 
 
 def _job_facts(claim: Claim | None) -> Facts:
+    names = ("job_id", "request_id", "submitted_at", "expires_at")
     if claim is None:
-        return {"job_id": None, "request_id": None, "submitted_at": None, "expires_at": None}
-    return claim.model_dump(
-        mode="json", include={"job_id", "request_id", "submitted_at", "expires_at"}
-    )
+        return dict.fromkeys(names)
+    return claim.model_dump(mode="json", include=set(names))
 
 
 def health_as_text(health: Mapping[str, Any]) -> str:

@@ -66,19 +66,14 @@ def plan(
 
 
 def _planned(edge: Edge, chosen: Filter, closes: bool) -> Generator[PlannedSession, None, None]:
+    since = chosen.since  # chunks without a recording are never too old
     with closing(list_sessions(edge.bucket, chosen)) as sessions:
         planned = (
             from_listing(listed, chosen) or partial(_from_claim, edge, listed, chosen, closes)
             for listed in sessions
-            if not is_too_old(listed, chosen)
+            if since is None or listed.audio is None or listed.audio.modified_at >= since
         )
         yield from in_order(planned)
-
-
-def is_too_old(listed: ListedSession, chosen: Filter) -> bool:
-    """Tell whether a session is left out by ``since``. Chunks without a recording are not."""
-    since, audio = chosen.since, listed.audio
-    return since is not None and audio is not None and audio.modified_at < since
 
 
 def _from_claim(edge: Edge, listed: ListedSession, chosen: Filter, closes: bool) -> PlannedSession:

@@ -183,7 +183,5 @@ def store(bucket: Bucket, session: Session, claim: Claim, over: StoredClaim | No
         there = read(bucket, session)
         if there is not None and there.claim == claim:
             return there  # botocore's own retry: its first try was stored, its answer lost
-        raise ClaimConflict(
-            f"another edge box claimed {session} just now: `edge-client wait {session.quoted}` "
-            "follows its job"
-        ) from exc
+        remedy = f"`edge-client wait {session.quoted}` follows its job"
+        raise ClaimConflict(f"another edge box claimed {session} just now: {remedy}") from exc

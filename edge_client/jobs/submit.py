@@ -68,10 +68,9 @@ def read_recording(edge: Edge, session: Session) -> Recording:
     """
     found = edge.bucket.read_head(session.audio_key, HEAD_BYTES)
     if found is None:
-        raise errors.AudioNotFound(
-            f"no recording at s3://{edge.bucket.name}/{session.audio_key}: check the session, "
-            "or wait until it is uploaded"
-        )
+        remedy = "check the session, or wait until it is uploaded"
+        place = f"s3://{edge.bucket.name}/{session.audio_key}"
+        raise errors.AudioNotFound(f"no recording at {place}: {remedy}")
     head, info = found
     if info.size_bytes == 0:
         raise errors.AudioNotFound(f"the recording {session.audio_key} is empty: upload it again")

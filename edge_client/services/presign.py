@@ -53,9 +53,8 @@ class Lifetimes:
 
     def policy(self) -> ExecutionPolicy:
         """Return what RunPod is told, in its milliseconds."""
-        return ExecutionPolicy(
-            execution_timeout_ms=self.execution_timeout_s * 1000, ttl_ms=self.ttl_s * 1000
-        )
+        timeout_ms, ttl_ms = self.execution_timeout_s * 1000, self.ttl_s * 1000
+        return ExecutionPolicy(execution_timeout_ms=timeout_ms, ttl_ms=ttl_ms)
 
 
 def plan_lifetimes(duration_s: float, least_expiry_s: int, known_s: float = 0.0) -> Lifetimes:

@@ -83,9 +83,8 @@ def connect(settings: Settings) -> Connection:
     with translated_key_errors():
         session = boto3.Session(region_name=settings.region)
         credentials = session.get_credentials()
-        client = session.client(
-            "s3", endpoint_url=settings.s3_url, config=_config(bucket, settings.s3_url is not None)
-        )
+        config = _config(bucket, settings.s3_url is not None)
+        client = session.client("s3", endpoint_url=settings.s3_url, config=config)
         temporary = credentials is not None and credentials.token is not None  # renews, if it must
     if credentials is None:
         raise errors.NotConfigured(
@@ -232,6 +231,8 @@ class Bucket:
         try:
             return self._put(key, body, put_condition(etag))
         except _Absent as exc:
+            if etag is None:
+                raise
             raise errors.PreconditionFailed(f"{key} is gone") from exc
 
     def write(self, key: str, body: bytes) -> str:
