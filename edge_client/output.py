@@ -144,18 +144,11 @@ def health_as_text(health: Mapping[str, Any]) -> str:
 STEP_PERCENT = 10
 
 
-class QuietView(NotesView):
-    """Shows no progress; notes go to a stream. For ``--json``."""
-
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__(partial(print, file=stream, flush=True))
-
-
-class PlainView(QuietView):
+class PlainView(NotesView):
     """A line whenever the state, the stage or the next ten percent changes."""
 
     def __init__(self, stream: TextIO) -> None:
-        super().__init__(stream)
+        super().__init__(partial(print, file=stream, flush=True))
         self._last: object = None
 
     def show(self, seen: JobProgress) -> None:
@@ -210,7 +203,7 @@ def view_for(json: bool, stream: TextIO | None = None) -> Iterator[View]:
     """Show progress on a stream, stderr if None; with ``json`` a program reads the output."""
     stream = stream or sys.stderr
     if json:
-        yield QuietView(stream)
+        yield NotesView(partial(print, file=stream, flush=True))
     elif stream.isatty():
         from rich.console import Console  # rich costs 0.1 s: only who has a terminal pays
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
