@@ -1,4 +1,4 @@
-"""An edge box: the real batch, on a client of boto3 and a sender to RunPod that never leave here."""
+"""An edge box: the real batch, on a client of boto3 and a sender that never leave here."""
 
 import io
 import json
@@ -118,9 +118,7 @@ class Box:
 
     def _turn(self) -> None:
         if self._engine is None:
-            config = RunConfig(Wanted(), lambda claim: PollInterval(5.0, 300.0), max_in_flight=50)
-            self._engine = Engine(self.edge, config, _Progress(self), Shutdown(), threads=0)
-            self._planned, self._batches = self._plan(), self._batches + 1
+            self._engine = self._begin()
         in_s: float | None = 0.0
         for _ in range(STEPS_AT_ONCE):
             if in_s != 0.0:
@@ -131,10 +129,22 @@ class Box:
         else:
             self.wake_s = self.world.now_s + (1.0 if in_s is None else in_s)
 
-    def _plan(self) -> Iterator[PlannedSession]:
-        """Yield the plan; a listing that fails ends there. Every third batch is ``--verify``."""
+    def _begin(self) -> Engine:
+        """Begin a batch; every third one is ``--verify``."""
+        self._batches += 1
+        force = self._take(Kind.FORCE) is not None
+        chosen = Filter(verify=self._batches % 3 == 0, force=force)
+        self._planned = self._plan(chosen)
+        config = RunConfig(Wanted(), lambda claim: PollInterval(5.0, 300.0), chosen=chosen)
+        return Engine(self.edge, config, _Progress(self), Shutdown(), threads=0)
+
+    def _plan(self, chosen: Filter) -> Iterator[PlannedSession]:
+        """Yield the plan; a listing that fails ends there, as in the feeder."""
         try:
-            yield from plan(self.edge, Filter(verify=self._batches % 3 == 0), closes=True)
+            for planned in plan(self.edge, chosen, closes=True):
+                if chosen.force and planned.action.is_work:
+                    self.world.history.forced(planned.session)
+                yield planned
         except EdgeError as exc:
             self.tell(f"listing: {exc}")
 

@@ -4,9 +4,9 @@ import base64
 import gzip
 import hashlib
 import json
+import random
 from collections import deque
 from dataclasses import dataclass, field
-from random import Random
 from typing import Any
 
 from bucketscribe_contract import FailureCode, JobFailure, Stage
@@ -23,7 +23,7 @@ CODES = {
     Fate.UNREADABLE: FailureCode.AUDIO_UNREADABLE,
     Fate.NO_MODEL: FailureCode.MODEL_UNAVAILABLE,
 }
-FATES = tuple(Fate)
+FATES = (*Fate, *3 * (Fate.SUSPENDED, Fate.PUT_FAILS))
 
 
 @dataclass
@@ -43,6 +43,7 @@ class Job:
 
     @property
     def is_final(self) -> bool:
+        """Whether nothing more happens to it."""
         return self.state not in ("IN_QUEUE", "IN_PROGRESS")
 
     def view(self) -> dict[str, Any]:
@@ -80,7 +81,7 @@ class Endpoint:
             number,
             session,
             wanted["request_id"],
-            wanted["result_headers"],
+            wanted.get("result_headers", {}),
             policy["executionTimeout"] / 1000,
         )
         others = [j for j in self.jobs.values() if j.session == session]
@@ -105,7 +106,12 @@ class Endpoint:
             past = [view for at, view in job.history if at <= world.now_s - stale.amount]
             seen = past[-1] if past else job.history[0][1]
         if world.during(Kind.SWAPPED) is not None and seen["status"] == "COMPLETED":
-            others = [j for j in self.jobs.values() if j is not job and j.state == "COMPLETED"]
+            others = [
+                each
+                for each in self.jobs.values()
+                if each.session != job.session and each.state == "COMPLETED"
+            ]
+            others.sort(key=lambda each: "upload_failed" in str(each.answer))
             seen = {**seen, **others[-1].answer} if others else seen
         return seen
 
@@ -147,7 +153,7 @@ class Endpoint:
             self._begin(job, None)
 
     def _begin(self, job: Job, event: Event | None) -> None:
-        rng = Random(f"{self._seed} {job.id} {len(self._runs)}")
+        rng = random.Random(f"{self._seed} {job.id} {len(self._runs)}")  # noqa: S311 - no secret
         fate = Fate.SUCCESS if event is None else FATES[event.target % len(FATES)]
         size = self._store.objects[job.session.audio_key].size_bytes
         run_s = 5 + rng.uniform(0.5, 1.5) * size / 2000 * 0.2

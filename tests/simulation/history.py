@@ -30,6 +30,7 @@ class History:
         self._taken: dict[tuple[Session, str], list[str]] = {}
         self._free: set[str] = set()
         self._last: dict[Session, State] = {}
+        self._forced: Counter[Session] = Counter()
 
     def add(self, other: "History") -> None:
         """Take what was reached elsewhere."""
@@ -62,17 +63,24 @@ class History:
 
     def taken(self, request_id: str, living: list[str], cancelled: set[str]) -> None:
         """RunPod took a submission; so many others of its session live, some are cancelled."""
+        if request_id not in self._of:
+            self.broken(f"{request_id} was posted before its claim was written")
+            return
         session, etag = self._of[request_id]
         before = self._taken.setdefault((session, etag), [])
         if request_id in before:
             self.broken(f"{session}: one submission was posted twice")
         before.append(request_id)
         paid = [each for each in before if each not in self._free]
-        if len(paid) > self._cap:
+        if len(paid) > self._cap * (1 + self._forced[session]):
             self.broken(f"{session}: one recording was submitted {len(paid)} times")
         for other in living:
             if other in self._known and other not in cancelled:
                 self.broken(f"{session}: a job was replaced, and not cancelled")
+
+    def forced(self, session: Session) -> None:
+        """Somebody said --force: the count of a recording's submissions starts anew."""
+        self._forced[session] += 1
 
     def is_free(self, request_id: str) -> None:
         """The submission ended as the deployment's fault: it costs next to nothing."""
@@ -81,7 +89,8 @@ class History:
     def job(self, request_id: str, state: str) -> None:
         """A job's state changed."""
         self._jobs[request_id] = state
-        self._look(self._of[request_id][0])
+        if request_id in self._of:
+            self._look(self._of[request_id][0])
 
     def stored(self, session: Session, body: bytes, over: bytes | None) -> None:
         """A transcript was stored; its text says which recording it is of."""

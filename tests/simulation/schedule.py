@@ -58,14 +58,15 @@ WEIGHTS = {
     Kind.STALE: 1,
     Kind.SWAPPED: 2,
     Kind.NO_WORKER: 1,
+    Kind.FORCE: 0.3,
 }
 
 
 def draw(seed: int) -> Schedule:
     """Return the schedule of a seed."""
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311 - no secret
     boxes, sessions = rng.randint(1, 3), rng.randint(1, 3)
-    span_s = rng.choice((300.0, 1200.0, 4000.0))
+    span_s = rng.choice((60.0, 300.0, 1200.0, 4000.0))
     kinds = rng.choices(list(WEIGHTS), list(WEIGHTS.values()), k=rng.randint(EVENTS_AT_LEAST, 32))
     events = [_event(rng, kind, boxes, sessions, span_s) for kind in kinds]
     skews = tuple(round(rng.uniform(-120, 120), 1) for _ in range(boxes))
@@ -78,7 +79,9 @@ def _event(rng: random.Random, kind: Kind, boxes: int, sessions: int, span_s: fl
     if kind is Kind.RECORD:
         target, amount = rng.randrange(sessions), float(rng.random() < 0.2)
     elif kind in (Kind.CRASH, Kind.PREEMPT):
-        target, amount = rng.randrange(boxes), float(rng.randrange(40))
+        target, amount = rng.randrange(boxes), float(rng.randrange(30))
+    elif kind is Kind.FORCE:
+        target = rng.randrange(boxes)
     elif kind is Kind.PUT_LOST:
         target, amount = rng.randrange(boxes), float(rng.randrange(2))
     elif kind is Kind.RUN_LOST:
@@ -92,11 +95,11 @@ def _event(rng: random.Random, kind: Kind, boxes: int, sessions: int, span_s: fl
     elif kind is Kind.API_AWAY:
         target, amount = rng.randrange(2), rng.choice((20.0, 400.0, 900.0))
     elif kind is Kind.MISSING:
-        amount = rng.choice((5.0, 30.0, 120.0))
+        amount = rng.choice((5.0, 30.0, 120.0, 1200.0))
     elif kind is Kind.STALE:
         amount = rng.choice((5.0, 30.0, 60.0))
     elif kind is Kind.SWAPPED:
-        amount = rng.choice((60.0, 400.0))
+        amount = rng.choice((60.0, 400.0, 1500.0))
     elif kind is Kind.NO_WORKER:
         amount = rng.choice((60.0, 1800.0, 9000.0))
     return Event(at_s, kind, target, amount)

@@ -32,6 +32,7 @@ class Kind(StrEnum):
     STALE = "stale"  # /status lags behind so many seconds, for as long
     SWAPPED = "swapped"  # /status brings another job's output; seconds
     NO_WORKER = "no_worker"  # seconds
+    FORCE = "force"  # box: its next batch is --force
 
 
 class Fate(StrEnum):
@@ -127,7 +128,7 @@ class World:
 COUNTING = frozenset([Kind.CRASH, Kind.PREEMPT])
 ONCE = frozenset(
     [Kind.CRASH, Kind.PREEMPT, Kind.PUT_LOST, Kind.RUN_LOST, Kind.RUN_REFUSED, Kind.FATE]
-    + [Kind.DUPLICATE]
+    + [Kind.DUPLICATE, Kind.FORCE]
 )
 
 
