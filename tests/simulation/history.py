@@ -26,6 +26,7 @@ class History:
         self._objects: dict[Session, int] = {}
         self._jobs: dict[str, str] = {}
         self._of: dict[str, tuple[Session, str]] = {}
+        self._claimed_at: dict[str, int] = {}
         self._known: set[str] = set()
         self._taken: dict[tuple[Session, str], list[str]] = {}
         self._free: set[str] = set()
@@ -37,6 +38,13 @@ class History:
         self.happened += other.happened
         self.states += other.states
         self.transitions += other.transitions
+
+    def text(self) -> str:
+        """Say which states of (claim, object, job) were reached, how often, and what went wrong."""
+        lines = [f"{len(self.states)} states, {len(self.transitions)} transitions"]
+        lines += [f"{count:9,}  {', '.join(state)}" for state, count in self.states.most_common()]
+        lines += [f"{count:9,}  {name}" for name, count in self.happened.most_common()]
+        return "\n".join(lines)
 
     def broken(self, promise: str) -> None:
         """A promise does not hold."""
@@ -57,7 +65,10 @@ class History:
         """A claim was written."""
         self._claims[session] = claim
         self._of[claim["request_id"]] = session, claim["audio_etag"]
-        if claim["job_id"] is not None:
+        self._claimed_at.setdefault(claim["request_id"], len(self._claimed_at))
+        if claim["ended"] == "done":  # what still runs is RunPod's duplicate
+            self._known.discard(claim["request_id"])
+        elif claim["job_id"] is not None:
             self._known.add(claim["request_id"])
         self._look(session)
 
@@ -75,7 +86,8 @@ class History:
         if len(paid) > self._cap * (1 + self._forced[session]):
             self.broken(f"{session}: one recording was submitted {len(paid)} times")
         for other in living:
-            if other in self._known and other not in cancelled:
+            is_earlier = self._claimed_at[other] < self._claimed_at[request_id]
+            if is_earlier and other in self._known and other not in cancelled:
                 self.broken(f"{session}: a job was replaced, and not cancelled")
 
     def forced(self, session: Session) -> None:
