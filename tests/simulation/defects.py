@@ -72,11 +72,6 @@ def _as_brought(
     return Match.CURRENT if is_brought else match(audio, claim, stored)
 
 
-def _rescued_blindly(bucket: Bucket, session: Session, rescue: outcome.Rescue) -> Outcome:
-    bucket.write(session.result_key, rescue.body)
-    return Outcome.stored(rescue.delivered)
-
-
 def _again_always(cause: Any, earlier: Any, limits: Any) -> NextStep:
     step = _next_step(cause, (), limits)
     return NextStep(StepKind.SUBMIT) if step.kind is StepKind.REPORT else step
@@ -134,9 +129,5 @@ DEFECTS = (
     Defect(
         "a lost answer is submitted again at once",
         {f"{JOBS}.reconcile.Reconciler._search": _is_lost_at_once},
-    ),
-    Defect(
-        "a rescued transcript has no condition",
-        {f"{JOBS}.reconcile.store_rescued_transcript": _rescued_blindly},
     ),
 )

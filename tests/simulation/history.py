@@ -28,6 +28,7 @@ class History:
         self._of: dict[str, tuple[Session, str]] = {}
         self._claimed_at: dict[str, int] = {}
         self._known: set[str] = set()
+        self._done: set[str] = set()
         self._taken: dict[tuple[Session, str], list[str]] = {}
         self._free: set[str] = set()
         self._last: dict[Session, State] = {}
@@ -67,6 +68,7 @@ class History:
         self._of[claim["request_id"]] = session, claim["audio_etag"]
         self._claimed_at.setdefault(claim["request_id"], len(self._claimed_at))
         if claim["ended"] == "done":  # what still runs is RunPod's duplicate
+            self._done.add(claim["request_id"])
             self._known.discard(claim["request_id"])
         elif claim["job_id"] is not None:
             self._known.add(claim["request_id"])
@@ -86,9 +88,18 @@ class History:
         if len(paid) > self._cap * (1 + self._forced[session]):
             self.broken(f"{session}: one recording was submitted {len(paid)} times")
         for other in living:
-            is_earlier = self._claimed_at[other] < self._claimed_at[request_id]
-            if is_earlier and other in self._known and other not in cancelled:
-                self.broken(f"{session}: a job was replaced, and not cancelled")
+            self._check_living(session, request_id, other, other in cancelled)
+
+    def _check_living(
+        self, session: Session, request_id: str, other: str, is_cancelled: bool
+    ) -> None:
+        """Two jobs of a session live: only --force may do that, and what RunPod did twice."""
+        is_earlier = self._claimed_at[other] < self._claimed_at[request_id]
+        if is_earlier and other in self._known and not is_cancelled:
+            self.broken(f"{session}: a job was replaced, and not cancelled")
+        lost = other if is_earlier else request_id
+        if lost not in self._known | self._done and not self._forced[session]:
+            self.broken(f"{session}: a submission whose answer was lost was repeated")
 
     def forced(self, session: Session) -> None:
         """Somebody said --force: the count of a recording's submissions starts anew."""
