@@ -135,7 +135,7 @@ class Box:
         force = self._take(Kind.FORCE) is not None
         chosen = Filter(verify=self._batches % 3 == 0, force=force)
         self._planned = self._plan(chosen)
-        config = RunConfig(Wanted(), lambda claim: PollInterval(5.0, 300.0), chosen=chosen)
+        config = RunConfig(Wanted(), lambda claim: PollInterval(10.0, 600.0), chosen=chosen)
         return Engine(self.edge, config, _Progress(self), Shutdown(), threads=0)
 
     def _plan(self, chosen: Filter) -> Iterator[PlannedSession]:

@@ -65,7 +65,7 @@ WEIGHTS = {
 def draw(seed: int) -> Schedule:
     """Return the schedule of a seed."""
     rng = random.Random(seed)  # noqa: S311 - no secret
-    boxes, sessions = rng.randint(1, 3), rng.randint(1, 3)
+    boxes, sessions = rng.choice((1, 2, 2, 3)), rng.choice((1, 1, 2, 3))
     span_s = rng.choice((60.0, 300.0, 1200.0, 4000.0))
     kinds = rng.choices(list(WEIGHTS), list(WEIGHTS.values()), k=rng.randint(EVENTS_AT_LEAST, 32))
     events = [_event(rng, kind, boxes, sessions, span_s) for kind in kinds]
@@ -101,7 +101,7 @@ def _event(rng: random.Random, kind: Kind, boxes: int, sessions: int, span_s: fl
     elif kind is Kind.SWAPPED:
         amount = rng.choice((60.0, 400.0, 1500.0))
     elif kind is Kind.NO_WORKER:
-        amount = rng.choice((60.0, 1800.0, 9000.0))
+        amount = rng.choice((60.0, 1800.0, 1800.0, 9000.0))
     return Event(at_s, kind, target, amount)
 
 
