@@ -371,9 +371,9 @@ class Reconciler:
         known = self.held.claim if self.held is not None else None
         if there is not None and there.claim is not None:
             claim = there.claim
-            is_known = claim == known or (
-                known is not None  # its id could not be written
-                and (claim.request_id, claim.job_id) == (known.request_id, None)
+            is_known = known is not None and claim in (
+                known,
+                known.model_copy(update={"job_id": None}),  # its id could not be written
             )
             is_unsent = self._tried and claim.request_id == self._order.request_id
             if not (claim.was_refused or is_known or is_unsent):

@@ -12,6 +12,7 @@ from bucketscribe_contract import FailureCode
 from edge_client import errors
 from edge_client.api import State
 from edge_client.clock import Clock
+from edge_client.jobs.claim import Claim
 from tests.fakes.servers import Reply
 from tests.unit.edge_client.jobs.scene import GONE, Scene, expires_s, failed
 from tests.unit.edge_client.samples import NOW, SESSION, claim, job
@@ -193,6 +194,21 @@ def test_other_box_that_claims_in_between_wins(scene: Scene, posts: int) -> None
     assert (sub.state, sub.claim) == (State.ALREADY_SUBMITTED, claim(request_id="theirs"))
     assert "another edge box" in scene.said[-1]
     assert len(scene.posts) == posts
+
+
+def test_second_try_of_another_box_is_not_taken_for_its_refused_first(scene: Scene) -> None:
+    """It has the same request id, and its POST may be under way."""
+    theirs = claim(request_id="theirs", job_id=None, audio_etag=scene.audio_etag)
+
+    def put(there: Claim) -> None:
+        scene.s3.put(SESSION.claim_key, there.model_dump_json().encode())
+
+    put(theirs.released(NOW))
+    scene.edge.clock = Clock(scene.clock.now, scene.clock.monotonic, lambda _: put(theirs))
+    scene.runpod.on("/run", Reply(status=429), Reply(job("IN_QUEUE")))
+    sub = scene.submit()
+    assert (sub.state, sub.claim) == (State.UNANSWERED, theirs)
+    assert len(scene.posts) == 1
 
 
 def test_claim_whose_storing_got_no_answer_is_known_not_to_be_posted(scene: Scene) -> None:
