@@ -67,7 +67,7 @@ class History:
         self._claims[session] = claim
         self._of[claim["request_id"]] = session, claim["audio_etag"]
         self._claimed_at.setdefault(claim["request_id"], len(self._claimed_at))
-        if claim["ended"] == "done":  # what still runs is RunPod's duplicate
+        if claim["ended"] == "done":
             self._done.add(claim["request_id"])
             self._known.discard(claim["request_id"])
         elif claim["job_id"] is not None:
@@ -93,7 +93,7 @@ class History:
     def _check_living(
         self, session: Session, request_id: str, other: str, is_cancelled: bool
     ) -> None:
-        """Two jobs of a session live: only --force may do that, and what RunPod did twice."""
+        """Two jobs of a session live: only --force may do that, or RunPod, once there is a text."""
         is_earlier = self._claimed_at[other] < self._claimed_at[request_id]
         if is_earlier and other in self._known and not is_cancelled:
             self.broken(f"{session}: a job was replaced, and not cancelled")
@@ -123,6 +123,7 @@ class History:
         if over is not None and text_of(over)[1] > version:
             self.broken(f"{session}: version {version} replaced {text_of(over)[1]}")
         self._objects[session] = version
+        self._done.add(json.loads(body)["request_id"])
         self._look(session)
 
     def _look(self, session: Session) -> None:
