@@ -15,9 +15,8 @@ from urllib3.exceptions import MaxRetryError, NewConnectionError
 from edge_client.batch.engine import Engine
 from edge_client.batch.plan import plan
 from edge_client.batch.progress import BatchProgress
-from edge_client.batch.results import Record
 from edge_client.batch.shutdown import Shutdown
-from edge_client.batch.types import Filter, PlannedSession, RunConfig
+from edge_client.batch.types import Filter, PlannedSession, Record, RunConfig
 from edge_client.clock import Clock
 from edge_client.errors import EdgeError
 from edge_client.jobs.claim import Wanted
@@ -309,6 +308,9 @@ class Api(RunpodApi):
         answer = look(job_id[0])
         return _response(404 if answer is None else 200, answer, method)
 
+    def _arrives(self, body: dict[str, Any]) -> None:
+        self._endpoint.take(body)
+
     def _run(self, body: dict[str, Any]) -> requests.Response:
         world = self._box.world
         refused = world.take(Kind.RUN_REFUSED)
@@ -320,7 +322,7 @@ class Api(RunpodApi):
         lost = world.take(Kind.RUN_LOST)
         if lost is not None:
             if lost.target >= 0:
-                world.after(float(lost.target), partial(self._endpoint.take, body))
+                world.after(float(lost.target), partial(self._arrives, body))
             self._box.tell(f"the answer of /run is lost, {lost.target}")
             raise requests.ReadTimeout("no answer")
         return self._away("POST") or _response(200, self._endpoint.take(body), "POST")

@@ -8,12 +8,12 @@ from unittest.mock import patch
 
 from bucketscribe_contract import JobStatus
 from edge_client.jobs import claim as claims
-from edge_client.jobs import outcome, reconcile, submit
+from edge_client.jobs import outcome, submit
 from edge_client.jobs.claim import Claim, StoredClaim
 from edge_client.jobs.done import Match, match
 from edge_client.jobs.outcome import Outcome
 from edge_client.jobs.reconcile import Reconciler
-from edge_client.jobs.retry_policy import NextStep, StepKind
+from edge_client.jobs.retry_policy import Ending, NextStep, StepKind, next_step
 from edge_client.jobs.transcript import StoredTranscript
 from edge_client.services.s3 import Bucket, ObjectInfo
 from edge_client.session import Session
@@ -51,7 +51,7 @@ def _without_condition(
     return StoredClaim(claim, bucket.write(session.claim_key, claim.model_dump_json().encode()))
 
 
-_resolve, _next_step, _make = outcome.resolve_outcome, reconcile.next_step, submit.submit_job
+_resolve, _next_step, _make = outcome.resolve_outcome, next_step, submit.submit_job
 _is_open = Claim.is_open
 
 
@@ -80,7 +80,7 @@ def _again_always(cause: Any, earlier: Any, limits: Any) -> NextStep:
 def _posted_first(edge: Any, session: Session, order: Any, say: Callable[[str], None]) -> Any:
     """Post before the claim is written, as `submit` never did."""
     with patch.object(claims, "store", lambda bucket, session, claim, over: StoredClaim(claim, "")):
-        made = _make(edge, session, order, say)
+        made: Any = _make(edge, session, order, say)
     return claims.store(edge.bucket, session, made.claim, order.held)
 
 
@@ -91,7 +91,7 @@ def _alone(self: Claim, ended: str) -> tuple[Any, ...]:
 def _is_lost_at_once(self: Reconciler, claim: Claim, interval: Any) -> Any:
     """Take a lost answer for a submission that was not made."""
     seen = _resolve(self._edge.bucket, self._session, claim, None)
-    return self._answer(claim, replace(seen, reason=reconcile.Ending.UNANSWERED))
+    return self._answer(claim, replace(seen, reason=Ending.UNANSWERED))
 
 
 DEFECTS = (

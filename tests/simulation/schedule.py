@@ -133,7 +133,7 @@ class _Simulation:
         self.store = Store(self.world)
         self.endpoint = Endpoint(self.world, self.store, schedule.seed)
         make = partial(Box, world=self.world, store=self.store, endpoint=self.endpoint)
-        self.boxes = [
+        self.boxes: list[Box] = [
             make(number, skew_s=skew_s, others=lambda: self.boxes)
             for number, skew_s in enumerate(schedule.skews_s)
         ]
