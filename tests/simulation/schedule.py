@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 from collections.abc import Callable, Iterable, Iterator
@@ -238,6 +239,7 @@ def check(seeds: Iterable[int]) -> History:
         AssertionError: With the smallest schedule that breaks a promise, and what happens in it.
     """
     seen = History(SETTINGS.retry_attempts)
+    gc.freeze()  # what pytest has loaded need not be looked through again and again
     for seed in seeds:
         schedule = draw(seed)
         history = run(schedule)
@@ -246,4 +248,5 @@ def check(seeds: Iterable[int]) -> History:
             trace = run(small, is_told=True).trace
             raise AssertionError("\n".join([str(small), *trace[-60:]]))
         seen.add(history)
+    gc.unfreeze()
     return seen

@@ -6,7 +6,7 @@ from tests.simulation.defects import DEFECTS, Defect
 from tests.simulation.schedule import check, draw, run
 
 MOST_SCHEDULES = 400
-"""Until a defect is caught; docs/guarantees.md has how many each takes."""
+"""Until a defect is caught: the hardest takes a hundred."""
 
 
 @pytest.mark.parametrize("first", range(0, 1_000, 125))
