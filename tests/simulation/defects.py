@@ -1,6 +1,6 @@
 """Faults that the client once had: each replaces the functions that mended it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,12 +8,13 @@ from unittest.mock import patch
 
 from bucketscribe_contract import JobStatus
 from edge_client.jobs import claim as claims
-from edge_client.jobs import outcome, submit
+from edge_client.jobs import outcome
 from edge_client.jobs.claim import Claim, StoredClaim
 from edge_client.jobs.done import Match, match
 from edge_client.jobs.outcome import Outcome
 from edge_client.jobs.reconcile import Reconciler
 from edge_client.jobs.retry_policy import Ending, NextStep, StepKind, next_step
+from edge_client.jobs.submit import JobSubmission
 from edge_client.jobs.transcript import StoredTranscript
 from edge_client.services.s3 import Bucket, ObjectInfo
 from edge_client.session import Session
@@ -51,7 +52,7 @@ def _without_condition(
     return StoredClaim(claim, bucket.write(session.claim_key, claim.model_dump_json().encode()))
 
 
-_resolve, _next_step, _make = outcome.resolve_outcome, next_step, submit.submit_job
+_resolve, _next_step, _make = outcome.resolve_outcome, next_step, JobSubmission.make
 _is_open = Claim.is_open
 
 
@@ -77,11 +78,11 @@ def _again_always(cause: Any, earlier: Any, limits: Any) -> NextStep:
     return NextStep(StepKind.SUBMIT) if step.kind is StepKind.REPORT else step
 
 
-def _posted_first(edge: Any, session: Session, order: Any, say: Callable[[str], None]) -> Any:
+def _posted_first(self: JobSubmission) -> StoredClaim:
     """Post before the claim is written, as `submit` never did."""
     with patch.object(claims, "store", lambda bucket, session, claim, over: StoredClaim(claim, "")):
-        made: Any = _make(edge, session, order, say)
-    return claims.store(edge.bucket, session, made.claim, order.held)
+        made: Any = _make(self)
+    return claims.store(self.edge.bucket, self.session, made.claim, self.order.held)
 
 
 def _alone(self: Claim, ended: str) -> tuple[Any, ...]:
@@ -111,7 +112,9 @@ DEFECTS = (
             f"{JOBS}.reconcile.next_step": _again_always,
         },
     ),
-    Defect("the claim is written after the POST", {f"{JOBS}.reconcile.submit_job": _posted_first}),
+    Defect(
+        "the claim is written after the POST", {f"{JOBS}.submit.JobSubmission.make": _posted_first}
+    ),
     Defect("the PUT has no condition", {"edge_client.services.presign.only_over": lambda e, s: {}}),
     Defect("the claim has no condition", {f"{JOBS}.claim.store": _without_condition}),
     Defect(

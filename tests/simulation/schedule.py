@@ -227,7 +227,7 @@ def _replayable(seed: int, history: History) -> Iterator[None]:
         random.setstate(state)
 
 
-def _one_by_one(values: Any, *, workers: int, ahead: int) -> Iterator[PlannedSession]:
+def _one_by_one(values: Any) -> Iterator[PlannedSession]:
     for value in values:
         yield value() if isinstance(value, partial) else value
 
