@@ -16,7 +16,7 @@ from edge_client.services.runpod import RunpodApi
 from edge_client.services.s3 import Bucket
 
 STEPS: dict[type, tuple[str, ...]] = {
-    Bucket: ("head", "read", "read_head", "create", "replace", "write"),
+    Bucket: ("head", "read", "read_head", "replace", "write"),
     RunpodApi: ("run", "status", "health"),
 }
 
