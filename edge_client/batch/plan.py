@@ -88,7 +88,7 @@ def _from_claim(edge: Edge, listed: ListedSession, chosen: Filter, closes: bool)
         planned = ClaimedSession(edge, chosen, listed, audio, held, stored).plan()
         is_done = planned.action is PlannedAction.DONE
         if closes and is_done and stored is not None and held is not None:
-            _close(edge, listed.session, held, stored)
+            _close(edge, listed.session, audio, held, stored)
         if planned.action is PlannedAction.SUBMIT and audio.is_archived:
             edge.bucket.read_head(audio.key, 1)  # refused, unless it was restored
     except ObjectRefused as exc:
@@ -96,17 +96,19 @@ def _from_claim(edge: Edge, listed: ListedSession, chosen: Filter, closes: bool)
     return planned
 
 
-def _close(edge: Edge, session: Session, held: StoredClaim, stored: StoredTranscript) -> None:
+def _close(
+    edge: Edge, session: Session, audio: ObjectInfo, held: StoredClaim, stored: StoredTranscript
+) -> None:
     """Write behind its transcript that a session is done: later listings tell it alone.
 
-    Unless its job is in flight, and the transcript another's.
+    Unless its job is in flight, and the transcript another's, or the recording is another now.
     """
-    claim = held.claim
+    claim, now = held.claim, edge.bucket.head(audio.key)
     if claim is None or (claim.is_open(edge.clock.now()) and claim.request_id != stored.request_id):
         return
-    closed = claim.model_copy(update={"ended": claims.DONE, "retry_at": None})
-    with suppress(ClaimConflict):
-        claims.store(edge.bucket, session, closed, held)
+    if now is not None and is_same(now.etag, audio.etag):
+        with suppress(ClaimConflict):
+            claims.store(edge.bucket, session, claim.closed_as_done(), held)
 
 
 def from_listing(listed: ListedSession, chosen: Filter) -> PlannedSession | None:
@@ -149,7 +151,8 @@ def _is_suspect(listed: ListedSession, audio: ObjectInfo) -> bool:
     if claim is None or transcript is None:
         return False
     is_replaced = audio.modified_at > claim.modified_at - CLOCK_STEP
-    return is_replaced or transcript.modified_at > claim.modified_at
+    is_closed = claim.size_bytes < claims.OPEN_BYTES
+    return is_replaced or not is_closed or transcript.modified_at > claim.modified_at
 
 
 def _without_claim(listed: ListedSession) -> str:

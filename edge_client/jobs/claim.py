@@ -31,6 +31,8 @@ GRACE = timedelta(minutes=5)
 """Edge boxes' clocks may differ by this much: a claim ends so much later than its ttl."""
 MAX_BYTES = 65_536
 """Of a claim. Ours have a few hundred, and two prompts at most."""
+OPEN_BYTES = 2048
+"""A claim is padded to this unless its session is done: so a listing tells the two apart."""
 
 Text = Annotated[str, Field(max_length=4096)]
 Moment = Annotated[
@@ -131,6 +133,10 @@ class Claim(BaseModel):
         """Whether RunPod certainly did not take its submission (`released`)."""
         return self.expires_at < self.submitted_at
 
+    def closed_as_done(self) -> Self:
+        """Return the claim as it stays behind the transcript; nobody submits the same again."""
+        return self.model_copy(update={"ended": DONE, "retry_at": None, "wanted": Wanted()})
+
     def released(self, now: datetime) -> Self:
         """Return the claim as one that anybody may replace."""
         return self.model_copy(update={"expires_at": now - GRACE})
@@ -176,6 +182,8 @@ def store(bucket: Bucket, session: Session, claim: Claim, over: StoredClaim | No
         ClaimConflict: Somebody else wrote it in between.
     """
     body = claim.model_dump_json(indent=2).encode()
+    if claim.ended != DONE:
+        body = body.ljust(OPEN_BYTES)
     try:
         etag = bucket.replace(session.claim_key, body, None if over is None else over.etag)
         return StoredClaim(claim, etag)

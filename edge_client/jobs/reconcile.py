@@ -404,13 +404,14 @@ class Reconciler:
 
     def _close(self, claim: Claim, outcome: Outcome) -> Claim:
         """Write how it ended into the claim: whoever submits this session now starts from there."""
-        ended, retry_at = claims.DONE, None
-        if outcome.result is not Result.DONE:
+        if outcome.result is Result.DONE:
+            closed = claim.closed_as_done()
+        else:
             code = f"{outcome.code}: " if outcome.code else ""
-            ended = f"{code}{outcome.message}"[:1000]
             pause_s = self._edge.settings.retry.pause_s(claim.submissions)
             retry_at = self._edge.clock.now() + timedelta(seconds=pause_s)
-        closed = claim.model_copy(update={"ended": ended, "retry_at": retry_at})
+            ended = f"{code}{outcome.message}"[:1000]
+            closed = claim.model_copy(update={"ended": ended, "retry_at": retry_at})
         try:
             self.held = claims.store(self._edge.bucket, self._session, closed, self.held)
         except errors.ClaimConflict:

@@ -82,7 +82,6 @@ class Box:
         self.is_busy = False
         self.wake_s = 0.0
         self._engine: Engine | None = None
-        self._batches = 0
         self._planned: Iterator[PlannedSession] = iter(())
         offset = START + timedelta(seconds=skew_s)
         clock = Clock(
@@ -129,10 +128,7 @@ class Box:
             self.wake_s = self.world.now_s + (1.0 if in_s is None else in_s)
 
     def _begin(self) -> Engine:
-        """Begin a batch; every third one is ``--verify``."""
-        self._batches += 1
-        force = self._take(Kind.FORCE) is not None
-        chosen = Filter(verify=self._batches % 3 == 0, force=force)
+        chosen = Filter(force=self._take(Kind.FORCE) is not None)
         self._planned = self._plan(chosen)
         config = RunConfig(Wanted(), lambda claim: PollInterval(10.0, 600.0), chosen=chosen)
         return Engine(self.edge, config, _Progress(self), Shutdown(), threads=0)

@@ -7,6 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 from bucketscribe_contract import JobStatus
+from edge_client.batch.types import ListedSession
 from edge_client.jobs import claim as claims
 from edge_client.jobs import outcome
 from edge_client.jobs.claim import Claim, StoredClaim
@@ -89,6 +90,14 @@ def _alone(self: Claim, ended: str) -> tuple[Any, ...]:
     return ()
 
 
+def _is_suspect(listed: ListedSession, audio: ObjectInfo) -> bool:
+    """Believe any claim that was written behind the transcript, as the listing once did."""
+    claim, transcript = listed.claim, listed.transcript
+    if claim is None or transcript is None:
+        return False
+    return max(audio.modified_at, transcript.modified_at) > claim.modified_at
+
+
 def _is_lost_at_once(self: Reconciler, claim: Claim, interval: Any) -> Any:
     """Take a lost answer for a submission that was not made."""
     seen = _resolve(self._edge.bucket, self._session, claim, None)
@@ -120,6 +129,9 @@ DEFECTS = (
     Defect(
         "what is echoed is not compared",
         {f"{JOBS}.reconcile.resolve_outcome": _echo_believed, f"{JOBS}.outcome.match": _as_brought},
+    ),
+    Defect(
+        "the listing believes an open claim", {"edge_client.batch.plan._is_suspect": _is_suspect}
     ),
     Defect(
         "a replaced job is not cancelled",

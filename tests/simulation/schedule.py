@@ -167,7 +167,7 @@ class _Simulation:
                 return
 
     def _judged(self) -> list[PlannedSession]:
-        return list(plan(self.judge.edge, Filter(verify=True)))
+        return list(plan(self.judge.edge, Filter()))
 
     def _ended(self) -> bool:
         """Whether all is done; what is called done has to be so."""

@@ -71,6 +71,7 @@ OF_THIS, OF_OTHER = ("r0", '"e1"'), ("r0", '"e0"')
         (ALL, {"transcript": EARLIER, "claim": CLAIM}, None, ""),
         (ALL, {"transcript": EMPTY, "claim": CLAIM}, None, ""),
         (ALL, {"transcript": LATER, "claim": CLAIM}, None, ""),  # nobody has seen it yet
+        (ALL, {"transcript": LATER, "claim": replace(CLOSED, size_bytes=2048)}, None, ""),  # open
         (ALL, {"transcript": SAME_TIME, "claim": SECOND_EARLIER}, None, ""),  # of another one?
         (VERIFY, {"transcript": LATER, "claim": CLOSED}, None, ""),
         (VERIFY, {}, SUBMIT, "new"),

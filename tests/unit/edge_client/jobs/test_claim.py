@@ -5,9 +5,10 @@ from datetime import timedelta
 
 import pytest
 
+from bucketscribe_contract import JobOptions
 from edge_client.errors import ClaimConflict, ObjectRefused
 from edge_client.jobs import claim as claims
-from edge_client.jobs.claim import StoredClaim
+from edge_client.jobs.claim import Attempt, StoredClaim, Wanted
 from edge_client.services.edge import Edge
 from edge_client.session import Session
 from tests.fakes.servers import S3Server
@@ -24,6 +25,20 @@ def test_of_two_boxes_one_is_told_that_it_lost(edge: Edge) -> None:
     claims.store(edge.bucket, SESSION, claim(request_id="r2"), first)
     with pytest.raises(ClaimConflict):
         claims.store(edge.bucket, SESSION, claim(request_id="r3"), first)
+
+
+def test_a_listing_tells_a_done_sessions_claim_by_its_size(edge: Edge) -> None:
+    longest = Session("u" * 480, "s" * 480)  # a key has 1,024 bytes at most
+    wanted = Wanted(options=JobOptions(initial_prompt="p" * 4000))
+    written = claim(
+        session=longest.prefix, wanted=wanted, earlier=(Attempt(request_id="r0", ended="lost"),)
+    )
+    held, sizes = None, []
+    for each in (claim(), claim(ended="INTERNAL: it broke"), written, written.closed_as_done()):
+        held = claims.store(edge.bucket, longest, each, held)
+        found = edge.bucket.head(longest.claim_key)
+        sizes.append(found is not None and found.size_bytes < claims.OPEN_BYTES)
+    assert sizes == [False, False, False, True]
 
 
 WRITTEN = claim().model_dump(mode="json")
