@@ -61,11 +61,7 @@ class Recording:
 
 
 def read_recording(edge: Edge, session: Session) -> Recording:
-    """Look at a session's recording, with one ranged GET of its first 64 KiB.
-
-    Raises:
-        AudioNotFound: There is none, or it is empty.
-    """
+    """Look at a recording, with a GET of its first 64 KiB; raises `AudioNotFound` without any."""
     found = edge.bucket.read_head(session.audio_key, HEAD_BYTES)
     if found is None:
         remedy = "check the session, or wait until it is uploaded"
@@ -145,7 +141,7 @@ class JobSubmission:
         edge, session, order = self.edge, self.session, self.order
         recording = order.recording or read_recording(edge, session)
         earlier = () if order.force else earlier_submissions(order, recording.info)
-        limit = edge.settings.retry.attempts
+        limit = edge.settings.retry_attempts
         if len(earlier) >= limit:
             text = f"this recording was submitted {limit} times: --force starts anew"
             raise errors.ClaimConflict(text)
@@ -229,11 +225,7 @@ class JobSubmission:
 
 
 def check_endpoint(edge: Edge, session: Session, claim: Claim) -> None:
-    """Refuse to ask one endpoint about another's job: its 404 would look like a lost job.
-
-    Raises:
-        ClaimConflict: The claim's job is on another endpoint.
-    """
+    """Raise `ClaimConflict` if the job is another endpoint's: its 404 would tell nothing."""
     if claim.endpoint_id != edge.settings.endpoint_id:
         raise errors.ClaimConflict(
             f"the job of {session} is on endpoint {claim.endpoint_id}: set "
@@ -250,8 +242,13 @@ def ask(edge: Edge, job_id: str) -> JobStatus | None:
 
 
 def cancel_replaced_job(edge: Edge, claim: Claim | None, say: Callable[[str], None]) -> None:
-    """Cancel the job that another is going to replace, so that two do not write one transcript."""
-    if claim is None or claim.job_id is None or not claim.is_open(edge.clock.now()):
+    """Cancel the job that another is going to replace, so that two do not write one transcript.
+
+    One that RunPod did not know may live, too: it may have been a proxy that answered 404.
+    """
+    if claim is None or claim.job_id is None or not claim.is_alive(edge.clock.now()):
+        return
+    if (claim.ended or Ending.FORGOTTEN).partition(":")[0] != Ending.FORGOTTEN:
         return
     if claim.endpoint_id != edge.settings.endpoint_id:
         say(f"job {claim.job_id} on endpoint {claim.endpoint_id} is left alone")
