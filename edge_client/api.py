@@ -199,11 +199,7 @@ def wait(
 
 
 def read_transcript(edge: Edge, session: Session | str) -> Document:
-    """Return a session's transcript.
-
-    Raises:
-        TranscriptInvalid: There is none, or it cannot be read.
-    """
+    """Return a session's transcript; raises `TranscriptInvalid` if there is none to read."""
     which = edge.session(session)
     found = edge.bucket.read(which.result_key)
     if found is None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -304,6 +305,9 @@ def run(argv: Sequence[str]) -> int:
     Errors are one line, never a traceback.
     """
     printer = Printer("--json" in argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # whatever the terminal's encoding lacks
     try:
         return int(cli.main(list(argv), prog_name="edge-client", standalone_mode=False) or 0)
     except EdgeError as exc:

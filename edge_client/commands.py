@@ -153,11 +153,7 @@ _ANY_JOB = re.compile(r"[A-Za-z0-9-]{1,80}")
 
 
 def describe(edge: Edge, what: str) -> tuple[Facts, str]:
-    """Describe a session or a job, as facts and as text.
-
-    Raises:
-        SessionNotFound: It is neither.
-    """
+    """Describe a session or a job, as facts and as text; raises `SessionNotFound` if it is none."""
     session = _session(edge, what)
     if session is not None:
         return _describe_session(edge, session)
@@ -170,11 +166,7 @@ def describe(edge: Edge, what: str) -> tuple[Facts, str]:
 
 
 def job_to_cancel(edge: Edge, what: str) -> str:
-    """Return the id of the job that ``what`` names.
-
-    Raises:
-        ClaimConflict: The session has no job that could be cancelled.
-    """
+    """Return the id of the job that ``what`` names; raises `ClaimConflict` if there is none."""
     session = _session(edge, what)
     if session is None:
         return what

@@ -1,33 +1,6 @@
 """What can go wrong on the edge box, each with the exit code a script sees.
 
 Messages are one line and name the remedy; none holds a URL's query, a key or a transcript.
-
-    EdgeError                     1
-    ├── BadUsage                  2
-    │   └── SessionAmbiguous
-    ├── NotConfigured             3
-    │   └── KeysEndTooSoon
-    ├── Unreachable               3   no answer, or only 5xx, from S3 or RunPod
-    │   ├── NotSent               3   nothing left this machine
-    │   └── BadResponse           3   from a proxy, unreadable, or about something else
-    ├── StorageRefused            3   S3 refuses the keys, or has no such bucket
-    ├── ObjectRefused             1   one object is forbidden, archived, too large or too new
-    ├── SessionNotFound           1
-    ├── AudioNotFound             1
-    ├── RecordingTooLong          1
-    ├── TranscriptInvalid         1
-    ├── PreconditionFailed        1   an object was changed by somebody else
-    ├── ClaimConflict             1   a session's claim does not allow what was asked
-    ├── RunpodError               1
-    │   ├── Unauthorized          3
-    │   ├── EndpointNotFound      3
-    │   ├── RateLimited           1   carries retry_after_s
-    │   ├── JobNotFound           1
-    │   ├── RequestRefused        1
-    │   ├── EndpointFails         3   job after job, of whatever recording
-    │   └── AnswerLost            1   the job may or may not exist
-    ├── WaitTimedOut              1
-    └── Interrupted             130
 """
 
 from __future__ import annotations

@@ -11,8 +11,7 @@ import logging
 import os
 import random
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from difflib import get_close_matches
 from ipaddress import ip_address
@@ -35,21 +34,6 @@ JITTER = 0.2
 MAX_URL_EXPIRY_S = 604_800
 """Seven days: the longest a SigV4 URL can live (S3, "Sharing objects with presigned URLs"), and
 RunPod's limit for executionTimeout and ttl."""
-
-
-@dataclass(frozen=True)
-class RetryLimits:
-    """How often a session is submitted in all, and the first pause before another time."""
-
-    attempts: int
-    delay_s: float
-
-    def pause_s(self, before: int, random_unit: Callable[[], float] = random.random) -> float:
-        """Return how long to back off; each time that it was done before doubles the pause.
-
-        Jitter keeps edge boxes from marching in step.
-        """
-        return self.delay_s * 2.0**before * (1 + JITTER * (2 * random_unit() - 1))
 
 
 class Settings(BaseSettings):
@@ -112,17 +96,12 @@ class Settings(BaseSettings):
         }
         return {name: value for name, value in headers.items() if value is not None}
 
-    @property
-    def retry(self) -> RetryLimits:
-        """How often, and after which pauses, jobs are submitted again."""
-        return RetryLimits(self.retry_attempts, self.retry_delay_s)
+    def retry_pause_s(self, before: int) -> float:
+        """Return how long to back off: twice as long each time; jitter parts the edge boxes."""
+        return self.retry_delay_s * 2.0**before * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
 
     def require(self, *names: str) -> None:
-        """Check that settings have values, by their environment names (`STORAGE`, `QUEUE`).
-
-        Raises:
-            NotConfigured: One or more have none; the message names them all.
-        """
+        """Raise `NotConfigured` naming all of these (`STORAGE`, `QUEUE`) that have no value."""
         missing = [name for name in names if getattr(self, _FIELD_OF[name]) is None]
         if missing:
             raise NotConfigured(
@@ -146,11 +125,7 @@ def is_loopback_http(url: str) -> bool:
 
 
 def load(env_file: Path | None = None) -> Settings:
-    """Read the settings, from ``env_file`` instead of ``.env`` if it is given.
-
-    Raises:
-        NotConfigured: The file is missing or unreadable, or a value is malformed.
-    """
+    """Read the settings, from ``env_file`` or else ``.env``; raises `NotConfigured`."""
     if env_file is not None and not env_file.is_file():
         raise NotConfigured(f"no env file {env_file}: check --env-file")
     path = env_file or Path(".env")

@@ -14,20 +14,16 @@ from typing import Any
 MESSAGE_CHARS = 300
 
 
-def visible(text: str, encoding: str = "utf-8") -> str:
-    r"""Return ``text`` with everything that cannot be seen written out, such as ``\x1b``.
-
-    What the encoding lacks is written out, too: the text is as wide as it looks.
-    """
-    seen = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return seen.encode(encoding, "backslashreplace").decode(encoding)
+def visible(text: str) -> str:
+    r"""Return ``text`` with everything that cannot be seen written out, such as ``\x1b``."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def safe_line(text: str, encoding: str = "utf-8", limit: int = MESSAGE_CHARS) -> str:
+def safe_line(text: str, limit: int = MESSAGE_CHARS) -> str:
     """Return a message as one safe line, without secrets."""
     from bucketscribe_contract.redact import one_line
 
-    return visible(one_line(text, limit), encoding)
+    return visible(one_line(text, limit))
 
 
 def clock_time(seconds: float) -> str:
@@ -54,7 +50,7 @@ class Printer:
 
     def result(self, facts: Mapping[str, Any], text: str) -> None:
         """Print the result, once."""
-        print(json.dumps(facts, ensure_ascii=False) if self.as_json else text)  # noqa: T201 - stdout is this class's business
+        print(json.dumps(facts) if self.as_json else text)  # noqa: T201 - stdout is this class's business
 
     def note(self, message: str) -> None:
         """Tell the user something, on stderr."""

@@ -189,7 +189,6 @@ def show(sessions: Iterable[MeasuredSession], sums: Sums, as_json: bool, out: Te
 
     With ``as_json`` a line is an object: every session but those done, then ``summary``.
     """
-    encoding = out.encoding or "utf-8"
     for each in sessions:
         sums.add(each)
         action = each.planned.action
@@ -197,20 +196,19 @@ def show(sessions: Iterable[MeasuredSession], sums: Sums, as_json: bool, out: Te
             out.write(json.dumps(_facts(each)) + "\n")
         elif not as_json and action.is_work:
             out.write(_HEADER if sums.work == 1 else "")
-            out.write(_line(each, encoding))
+            out.write(_line(each))
     if as_json:
         out.write(json.dumps({"summary": sums.facts()}) + "\n")
     else:
-        text = sums.text().encode(encoding, "backslashreplace").decode(encoding)
-        out.write(("\n" if sums.work else "") + text + "\n")
+        out.write(("\n" if sums.work else "") + sums.text() + "\n")
 
 
-def _line(each: MeasuredSession, encoding: str) -> str:
+def _line(each: MeasuredSession) -> str:
     planned = each.planned
     size = "" if planned.audio is None else size_text(planned.audio.size_bytes)
     audio = ("~" if each.is_about else "") + clock_time(each.audio_s or 0.0)
-    session = visible(planned.session.prefix, encoding)
-    why = safe_line(planned.why, encoding)
+    session = visible(planned.session.prefix)
+    why = safe_line(planned.why)
     return f"{planned.action:6}  {size:>9}  {audio:>9}  {session:{SESSION_CHARS}}  {why}\n"
 
 

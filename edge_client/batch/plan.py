@@ -25,7 +25,6 @@ from edge_client.jobs.retry_policy import is_mended_by_time
 from edge_client.jobs.transcript import StoredTranscript
 from edge_client.services.edge import Edge
 from edge_client.services.s3 import ObjectInfo
-from edge_client.session import Session
 
 CLOCK_STEP = timedelta(seconds=2)
 """Two objects written within so much may be listed in either order: S3 tells whole seconds."""
@@ -86,9 +85,8 @@ def _from_claim(edge: Edge, listed: ListedSession, chosen: Filter, closes: bool)
         if (listed.has_transcript or is_closed) and not chosen.force:
             stored = transcripts.read(edge.bucket, listed.session)
         planned = ClaimedSession(edge, chosen, listed, audio, held, stored).plan()
-        is_done = planned.action is PlannedAction.DONE
-        if closes and is_done and stored is not None and held is not None:
-            _close(edge, listed.session, audio, held, stored)
+        if closes and planned.action is PlannedAction.DONE and stored is not None:
+            _close(edge, planned, stored)
         if planned.action is PlannedAction.SUBMIT and audio.is_archived:
             edge.bucket.read_head(audio.key, 1)  # refused, unless it was restored
     except ObjectRefused as exc:
@@ -96,19 +94,18 @@ def _from_claim(edge: Edge, listed: ListedSession, chosen: Filter, closes: bool)
     return planned
 
 
-def _close(
-    edge: Edge, session: Session, audio: ObjectInfo, held: StoredClaim, stored: StoredTranscript
-) -> None:
+def _close(edge: Edge, planned: PlannedSession, stored: StoredTranscript) -> None:
     """Write behind its transcript that a session is done: later listings tell it alone.
 
     Unless its job is in flight, and the transcript another's, or the recording is another now.
     """
-    claim, now = held.claim, edge.bucket.head(audio.key)
+    claim, audio = planned.claim, planned.audio
     if claim is None or (claim.is_open(edge.clock.now()) and claim.request_id != stored.request_id):
         return
-    if now is not None and is_same(now.etag, audio.etag):
+    now = None if audio is None else edge.bucket.head(audio.key)
+    if audio is not None and now is not None and is_same(now.etag, audio.etag):
         with suppress(ClaimConflict):
-            claims.store(edge.bucket, session, claim.closed_as_done(), held)
+            claims.store(edge.bucket, planned.session, claim.closed_as_done(), planned.held)
 
 
 def from_listing(listed: ListedSession, chosen: Filter) -> PlannedSession | None:
@@ -224,7 +221,7 @@ class ClaimedSession:
             return PlannedAction.SUBMIT, CHANGED_SINCE if is_failed else STALE
         if claim.ended == claims.DONE:
             return PlannedAction.SUBMIT, GONE if self.stored is None else self._undone()
-        ended, limit = claim.ended or EXPIRED, self.edge.settings.retry.attempts
+        ended, limit = claim.ended or EXPIRED, self.edge.settings.retry_attempts
         if claim.submissions >= limit:
             return PlannedAction.FAILED_BEFORE, f"{ended}; submitted {limit} times, see --force"
         if claim.ended is None:

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
-from itertools import islice
 from typing import TYPE_CHECKING, Any, TextIO
 
 from edge_client.batch.report import ReportFile, ReportLost, line_of
@@ -55,8 +54,6 @@ class BatchProgress:
     ``report`` gets a line for each session that ends.
     """
 
-    encoding = "utf-8"
-
     def __init__(
         self, clock: Clock, price_per_s: Decimal | None = None, report: ReportFile | None = None
     ) -> None:
@@ -85,7 +82,7 @@ class BatchProgress:
 
     def note(self, message: str) -> None:
         """Tell the user something else."""
-        self._line(safe_line(message, self.encoding, NOTE_CHARS))
+        self._line(safe_line(message, NOTE_CHARS))
 
     def _show_end(self, record: Record, needed_work: bool) -> None:
         """Show a session's end."""
@@ -126,18 +123,18 @@ def totals_line(stats: BatchStats) -> str:
     return ", ".join(parts)
 
 
-def ending_line(record: Record, encoding: str) -> str:
+def ending_line(record: Record) -> str:
     """Return how a batch ended for a session, as one line."""
-    head = f"{visible(record.result)}: {visible(record.session, encoding)}: "
+    head = f"{visible(record.result)}: {visible(record.session)}: "
     if record.result != DONE:
-        return head + safe_line(record.reason, encoding)
+        return head + safe_line(record.reason)
     parts = [
         "" if record.audio_s is None else audio_length(record.audio_s),
         "" if record.segments is None else f"{record.segments:,} segments",
         "" if record.speakers is None else f"{record.speakers} speakers",
         f"warnings: {' '.join(record.warnings)}" if record.warnings else "",
     ]
-    return head + (safe_line(", ".join(filter(None, parts)), encoding) or "done")
+    return head + (safe_line(", ".join(filter(None, parts))) or "done")
 
 
 class PlainProgress(BatchProgress):
@@ -145,15 +142,14 @@ class PlainProgress(BatchProgress):
 
     def __init__(self, stream: TextIO, clock: Clock, *more: Any) -> None:
         super().__init__(clock, *more)
-        self._stream, self.encoding = stream, stream.encoding or "utf-8"
-        self._counted_s = clock.monotonic()
+        self._stream, self._counted_s = stream, clock.monotonic()
 
     def submitted(self, session: Session, claim: Claim) -> None:
         """Print which job is in flight."""
         super().submitted(session, claim)
         again = f" (submission {len(claim.earlier) + 1})" if claim.earlier else ""
         job = f"job {claim.job_id}" if claim.job_id else "its job is not known yet"
-        self._line(f"submitted: {visible(session.prefix, self.encoding)}: {job}{again}")
+        self._line(f"submitted: {visible(session.prefix)}: {job}{again}")
 
     def polled(self, session: Session, progress: JobProgress) -> None:
         """Print the counts if it is time; a poll itself gets no line."""
@@ -169,7 +165,7 @@ class PlainProgress(BatchProgress):
     def _show_end(self, record: Record, needed_work: bool) -> None:
         """Print how a session ended, if there was work: a log does not list the bucket."""
         if needed_work:
-            self._line(ending_line(record, self.encoding))
+            self._line(ending_line(record))
         self._show_counts()
 
     def _line(self, text: str) -> None:
@@ -182,7 +178,7 @@ class JsonProgress(BatchProgress):
 
     def __init__(self, out: TextIO, stream: TextIO, clock: Clock, *more: Any) -> None:
         super().__init__(clock, *more)
-        self._out, self._stream, self.encoding = out, stream, stream.encoding or "utf-8"
+        self._out, self._stream = out, stream
 
     def _show_end(self, record: Record, needed_work: bool) -> None:
         self._out.write(line_of(record, self._clock))
@@ -194,14 +190,14 @@ class JsonProgress(BatchProgress):
 
 
 class LiveProgress(BatchProgress):
-    """A table of the jobs in flight, running ones first, above the counts.
+    """The counts above a table of the jobs in flight, running ones first.
 
     rich's thread draws it, and reads the counts without a lock.
     """
 
     def __init__(self, console: Console, clock: Clock, *more: Any) -> None:
         super().__init__(clock, *more)
-        self._console, self.encoding = console, console.encoding
+        self._console = console
 
     def live(self) -> Live:
         """Return what keeps the table in place while it is entered; it disappears at the end."""
@@ -219,7 +215,7 @@ class LiveProgress(BatchProgress):
     def _show_end(self, record: Record, needed_work: bool) -> None:
         """Print a line above the table for what did not go well."""
         if record.result != DONE and needed_work:
-            self._line(ending_line(record, self.encoding))
+            self._line(ending_line(record))
 
     def _line(self, text: str) -> None:
         from rich.text import Text
@@ -227,25 +223,17 @@ class LiveProgress(BatchProgress):
         self._console.print(Text(text), soft_wrap=True)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw all of it, never higher than the terminal."""
+        """Draw the counts, and below them as many jobs as there is room for."""
         from rich.text import Text
 
-        footer = Text(f"{counts_line(self.stats)}\n{totals_line(self.stats)}")
-        height = len(footer.wrap(console, options.max_width))
-        yield from self._table(max(0, console.size.height - height - 3), options)
-        yield footer
-
-    def _table(self, rows: int, options: ConsoleOptions) -> Iterator[RenderableType]:
-        """Yield as many jobs as there is room for, and how many more there are."""
+        yield Text(f"{counts_line(self.stats)}\n{totals_line(self.stats)}")
         jobs = sorted(self.stats.jobs.copy().values(), key=lambda job: not job.is_running)
-        if rows and jobs:
-            columns = [name for name, (_, least) in COLUMNS.items() if options.max_width >= least]
-            table = _empty_table(columns, options.ascii_only)
-            for job in islice(jobs, rows):
-                cells = self._cells(job)
-                table.add_row(*(cells[name] for name in columns))
-            yield table
-        yield f"and {len(jobs) - rows:,} more in flight" if len(jobs) > rows > 0 else ""
+        columns = [name for name, (_, least) in COLUMNS.items() if options.max_width >= least]
+        table = _empty_table(columns, options.ascii_only)
+        for job in jobs[: console.size.height]:
+            cells = self._cells(job)
+            table.add_row(*(cells[name] for name in columns))
+        yield table
 
     def _cells(self, job: JobInFlight) -> dict[str, RenderableType]:
         from rich.progress_bar import ProgressBar
@@ -263,7 +251,7 @@ class LiveProgress(BatchProgress):
             "left": left,
         }
         cells: dict[str, RenderableType] = {"": ProgressBar(100, percent or 0, width=BAR_WIDTH)}
-        return cells | {name: Text(visible(word, self.encoding)) for name, word in words.items()}
+        return cells | {name: Text(visible(word)) for name, word in words.items()}
 
 
 def _empty_table(columns: list[str], ascii_only: bool) -> Table:
@@ -308,6 +296,5 @@ def print_summary(summary: BatchSummary, as_json: bool) -> None:
     if as_json:
         out.write(json.dumps({"summary": summary.facts()}) + "\n")
     else:
-        lines = summary.text().split("\n")
-        out.writelines(f"{visible(line, out.encoding or 'utf-8')}\n" for line in lines)
+        out.writelines(f"{visible(line)}\n" for line in summary.text().split("\n"))
     out.flush()

@@ -152,11 +152,7 @@ class StoredClaim:
 
 
 def read(bucket: Bucket, session: Session) -> StoredClaim | None:
-    """Return the session's claim, None if it has none.
-
-    Raises:
-        ObjectRefused: It is a newer client's, or cannot be read: nobody may replace it.
-    """
+    """Return the session's claim, if any; raises `ObjectRefused` if nobody may replace it."""
     found = bucket.read(session.claim_key, MAX_BYTES)
     if found is None:
         return None
@@ -176,11 +172,7 @@ def current(bucket: Bucket, session: Session) -> Claim | None:
 
 
 def store(bucket: Bucket, session: Session, claim: Claim, over: StoredClaim | None) -> StoredClaim:
-    """Write a claim in place of ``over``, as `read` or `store` returned it; None creates.
-
-    Raises:
-        ClaimConflict: Somebody else wrote it in between.
-    """
+    """Write a claim over this one, None: over none; raises `ClaimConflict` if it is another."""
     body = claim.model_dump_json(indent=2).encode()
     if claim.ended != DONE:
         body = body.ljust(OPEN_BYTES)

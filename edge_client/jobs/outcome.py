@@ -29,6 +29,7 @@ from edge_client.jobs.retry_policy import (
     classify_status,
 )
 from edge_client.jobs.transcript import Delivered, StoredTranscript
+from edge_client.services import s3
 from edge_client.services.s3 import Bucket, ObjectInfo
 from edge_client.session import Session
 
@@ -214,11 +215,7 @@ def _rescued(
 
 
 def store_rescued_transcript(bucket: Bucket, session: Session, rescue: Rescue) -> Outcome:
-    """Store the transcript inside a worker's answer, with the edge's own keys.
-
-    Raises:
-        Unreachable: Somebody stored another one since S3 was looked at: look again.
-    """
+    """Store an answer's transcript with the edge's own keys; raises `Unreachable` to look again."""
     try:
         bucket.replace(session.result_key, rescue.body, rescue.over)
     except PreconditionFailed as exc:
@@ -229,15 +226,12 @@ def store_rescued_transcript(bucket: Bucket, session: Session, rescue: Rescue) -
 
 
 def unpack(answer: UploadFailed) -> bytes:
-    """Return the transcript inside a worker's answer.
-
-    Raises:
-        TranscriptInvalid: It is damaged: not gzip, or not what its checksum says.
-    """
+    """Return the transcript inside an answer; raises `TranscriptInvalid` if it is damaged."""
     try:
         packed = base64.b64decode(answer.transcript_gzip_base64, validate=True)
         with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
-            body = file.read(answer.result.bytes + 1)  # never more than was promised
+            promised = min(answer.result.bytes, s3.MAX_READ_BYTES)
+            body = file.read(promised + 1)
     except (ValueError, OSError, EOFError, zlib.error) as exc:
         raise TranscriptInvalid("the transcript in the job's output is damaged") from exc
     if hashlib.sha256(body).hexdigest() != answer.result.sha256:

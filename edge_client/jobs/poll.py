@@ -23,8 +23,6 @@ LEAST_PERCENT = 2.0
 """Before both have gone by, a rate says nothing."""
 ANOTHER_RUN_PERCENT = 10.0
 """RunPod's progress comes out of order at times: only so deep a fall is a job begun anew."""
-SMOOTHING = 0.3
-"""The weight of the newest rate: stages differ in speed, and people dislike jumps."""
 
 
 class Estimate:
@@ -32,7 +30,6 @@ class Estimate:
 
     def __init__(self) -> None:
         self._first: tuple[float, float] | None = None
-        self._ends_at_s: float | None = None
         self._percent = 0.0
 
     def left_s(self, now_s: float, percent: float | None) -> float | None:
@@ -44,15 +41,12 @@ class Estimate:
             return None
         before, self._percent = self._percent, percent
         if self._first is None or percent < before - ANOTHER_RUN_PERCENT:
-            self._first, self._ends_at_s = (now_s, percent), None
+            self._first = now_s, percent
             return None
         span_s, grown = now_s - self._first[0], percent - self._first[1]
         if span_s < LEAST_SPAN_S or grown < LEAST_PERCENT:
             return None
-        newest_s = now_s + span_s * (100 - percent) / grown
-        before_s = newest_s if self._ends_at_s is None else self._ends_at_s
-        self._ends_at_s = before_s + SMOOTHING * (newest_s - before_s)
-        return max(0.0, self._ends_at_s - now_s)
+        return span_s * (100 - percent) / grown
 
 
 FIRST_PAUSE_S = 1.0
@@ -177,11 +171,7 @@ class Poller:
         self._estimate = Estimate()
 
     def look(self) -> JobStatus | float:
-        """Look once; return the last status, or the seconds until the next look.
-
-        Raises:
-            EdgeError: There is no answer, or no such job.
-        """
+        """Look once; return the last status, or the seconds until the next look; errors pass."""
         status = self._ask()
         if status.status is not self._state:
             self._state = status.status

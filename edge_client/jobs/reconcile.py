@@ -283,13 +283,13 @@ class Reconciler:
             return self._end(claim, stored)
         if claim.ended is not None:
             return self._end(claim, outcome.as_reported(claim))
-        limits, earlier = self._edge.settings.retry, [each.ended for each in claim.earlier]
+        settings, earlier = self._edge.settings, [each.ended for each in claim.earlier]
         if reason is Ending.RERECORDED:
             self._reruns += 1
-            is_last = self._reruns >= limits.attempts  # who records on and on?
+            is_last = self._reruns >= settings.retry_attempts  # who records on and on?
             step = NextStep(StepKind.REPORT if is_last else StepKind.SUBMIT)
         else:
-            step = next_step(reason, earlier, limits)
+            step = next_step(reason, earlier, settings)
         log.debug("%s: %s", outcome.code, step)
         if step.kind is StepKind.SUBMIT or (
             step.kind is StepKind.HOLD and self._retries_held and not self._was_alive
@@ -304,7 +304,7 @@ class Reconciler:
 
     def _submit_again(self, claim: Claim, outcome: Outcome, step: NextStep, may_live: bool) -> Next:
         """Let a submission follow, after a pause where there is one."""
-        count = f" {claim.submissions + 1} of {self._edge.settings.retry.attempts}"
+        count = f" {claim.submissions + 1} of {self._edge.settings.retry_attempts}"
         if outcome.reason is Ending.RERECORDED:
             count = " anew"
         when = f" in {step.pause_s:.0f} s" if step.pause_s else ""
@@ -408,7 +408,7 @@ class Reconciler:
             closed = claim.closed_as_done()
         else:
             code = f"{outcome.code}: " if outcome.code else ""
-            pause_s = self._edge.settings.retry.pause_s(claim.submissions)
+            pause_s = self._edge.settings.retry_pause_s(claim.submissions)
             retry_at = self._edge.clock.now() + timedelta(seconds=pause_s)
             ended = f"{code}{outcome.message}"[:1000]
             closed = claim.model_copy(update={"ended": ended, "retry_at": retry_at})

@@ -9,9 +9,8 @@ results after 30 minutes, and shows a lost one as COMPLETED without output (runp
 from __future__ import annotations
 
 import json
-import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -30,7 +29,7 @@ from bucketscribe_contract import (
     UploadFailed,
 )
 from bucketscribe_contract.redact import one_line
-from edge_client.settings import RetryLimits
+from edge_client.settings import Settings
 
 RETENTION_S = 1800.0
 """So long after its end RunPod forgets a job."""
@@ -249,12 +248,7 @@ def is_endpoints_fault(cause: Cause | None) -> bool:
     return cause in (Ending.CRASHED, Ending.NO_OUTPUT, Ending.UNSTORED, Ending.TIMED_OUT)
 
 
-def next_step(
-    cause: Cause,
-    earlier: Sequence[str],
-    limits: RetryLimits,
-    random_unit: Callable[[], float] = random.random,
-) -> NextStep:
+def next_step(cause: Cause, earlier: Sequence[str], settings: Settings) -> NextStep:
     """Decide what follows a submission, those before which ended so (`cause_name`)."""
     rule = POLICY[cause.action if isinstance(cause, JobFailure) else cause]
     if isinstance(cause, JobFailure) and _is_refused_input(cause):
@@ -262,8 +256,8 @@ def next_step(
     if rule.kind is not StepKind.SUBMIT:
         return NextStep(rule.kind)
     same = list(earlier).count(cause_name(cause))
-    allowed = limits.attempts if rule.tries is None else rule.tries
-    if same >= allowed or len(earlier) + 1 >= limits.attempts:
+    allowed = settings.retry_attempts if rule.tries is None else rule.tries
+    if same >= allowed or len(earlier) + 1 >= settings.retry_attempts:
         return NextStep(StepKind.REPORT, used_up=True)
-    pause_s = limits.pause_s(same, random_unit) if rule.pause else 0.0
+    pause_s = settings.retry_pause_s(same) if rule.pause else 0.0
     return NextStep(StepKind.SUBMIT, pause_s, rule.longer)

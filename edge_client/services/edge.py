@@ -30,11 +30,7 @@ class Edge:
     def load(
         cls, env_file: Path | None = None, *, storage: bool = True, queue: bool = True
     ) -> Edge:
-        """Read the settings and check what a command needs: the bucket, RunPod's queue, or both.
-
-        Raises:
-            NotConfigured: Naming everything that is missing, at once.
-        """
+        """Read the settings; raises `NotConfigured` naming all that the command needs and lacks."""
         edge = cls(load(env_file))
         edge.settings.require(*(STORAGE if storage else ()), *(QUEUE if queue else ()))
         return edge

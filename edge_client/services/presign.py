@@ -90,11 +90,7 @@ def plan_lifetimes(duration_s: float, least_expiry_s: int, known_s: float = 0.0)
 
 
 def check_expiry(expires_s: int) -> int:
-    """Return ``expires_s`` if S3 can sign for so long.
-
-    Raises:
-        BadUsage: It is not within 1 to 604,800 seconds.
-    """
+    """Return ``expires_s``; raises `BadUsage` outside of the 1 to 604,800 s that S3 signs for."""
     if not 1 <= expires_s <= MAX_URL_EXPIRY_S:
         raise BadUsage(f"a presigned URL lives 1 to {MAX_URL_EXPIRY_S} seconds, not {expires_s}")
     return expires_s

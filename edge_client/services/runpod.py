@@ -87,11 +87,7 @@ class TokenBucket:
         self._refused_in_a_row = self._pauses = 0
 
     def acquire(self, patience_s: float = float("inf")) -> int:
-        """Wait for leave; return how many pauses there have been, for `refused` or `accepted`.
-
-        Raises:
-            RateLimited: The wait would be longer than ``patience_s``; nobody waited at all.
-        """
+        """Wait for leave, or raise `RateLimited` at once; return how many pauses there were."""
         while True:
             wait_s, pauses = self._reserve(patience_s)
             if wait_s > 0:

@@ -73,11 +73,7 @@ def translated_key_errors() -> Iterator[None]:
 
 
 def connect(settings: Settings) -> Connection:
-    """Make the S3 client; no call is made.
-
-    Raises:
-        NotConfigured: Bucket, region or keys are missing.
-    """
+    """Make the S3 client, with no call; raises `NotConfigured` without bucket, region or keys."""
     settings.require(*STORAGE)
     bucket = settings.bucket or ""
     with translated_key_errors():
@@ -188,11 +184,7 @@ class Bucket:
         return ObjectInfo(key, answer["ETag"], answer["ContentLength"], answer["LastModified"])
 
     def read(self, key: str, limit_bytes: int = MAX_READ_BYTES) -> tuple[bytes, ObjectInfo] | None:
-        """Return an object and its description, of one and the same moment.
-
-        Raises:
-            ObjectRefused: It is larger; not a byte of it was read.
-        """
+        """Return an object and its description; raises `ObjectRefused` if it is larger."""
         try:
             with _translated(f"GET {key}"):
                 answer = self._client.get_object(Bucket=self.name, Key=key)
@@ -223,11 +215,7 @@ class Bucket:
         return head, ObjectInfo(key, answer["ETag"], size_bytes, answer["LastModified"])
 
     def replace(self, key: str, body: bytes, etag: str | None) -> str:
-        """Store JSON in place of exactly the object with ``etag``, None: of none; return its ETag.
-
-        Raises:
-            PreconditionFailed: The object is another one by now, or gone.
-        """
+        """Store JSON over this ETag, None: over none; raises `PreconditionFailed`."""
         try:
             return self._put(key, body, put_condition(etag))
         except _Absent as exc:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import socket
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from edge_client import errors
-from edge_client.clock import Clock
 from edge_client.jobs import claim as claims
 from edge_client.jobs.poll import log_view
 from edge_client.jobs.reconcile import Done, Reconciler
@@ -20,10 +19,17 @@ from edge_client.services.edge import Edge
 from edge_client.session import Session
 from edge_client.settings import is_loopback_http
 from edge_client.text import Printer
-from edge_client.webhook.server import Receiver, Secret, Server, load_secret, named
+from edge_client.webhook.server import (
+    Receiver,
+    Secret,
+    bound,
+    http_server,
+    load_secret,
+    named,
+    url_of,
+)
 
 log = logging.getLogger(__name__)
-CAPACITY = 10_000
 THREADS = 8
 GRACE_S = 20.0
 LOOKS = 4
@@ -99,80 +105,33 @@ class Finisher:
 
 
 def serve(env_file: Path | None, printer: Printer, listen: str, secret_file: Path | None) -> int:
-    """Receive callbacks until a signal comes.
-
-    Raises:
-        NotConfigured: Settings or the secret are missing, or the address is taken.
-    """
-    stop = threading.Event()
-    edge = Edge(Edge.load(env_file).settings, Clock(sleep=_until(stop)))
+    """Receive callbacks until a signal comes; raises `NotConfigured` if it cannot begin."""
+    edge = Edge.load(env_file)
     secret = load_secret(secret_file, edge.settings.webhook_secret)
     _ = edge.bucket, edge.api  # made once, before there are threads
     logging.getLogger("edge_client.webhook").setLevel(logging.INFO)
-    receive(secret, listen, Finisher(edge), stop, printer.note)
+    receive(secret, bound(listen), Finisher(edge), printer.note)
     return 0
 
 
 def receive(
-    secret: Secret,
-    listen: str,
-    finisher: Finisher,
-    stop: threading.Event,
-    say: Callable[[str], None],
+    secret: Secret, listener: socket.socket, finisher: Finisher, say: Callable[[str], None]
 ) -> None:
-    """Serve on ``HOST:PORT`` until ``stop`` is set or a signal sets it; then let threads finish.
-
-    Raises:
-        EdgeError: The server ended by itself.
-    """
-    queue = WorkQueue(finisher.finish, capacity=CAPACITY)
-    ended = threading.Event()
-
-    def end() -> None:
-        ended.set()
-        stop.set()
-
-    receiver = Receiver(secret, queue.add, finisher.hints)
-    with _signals_set(stop), Server(receiver, listen, end) as server:
-        queue.start(THREADS, "webhook")
-        say(f"listening on {server.url}")
-        if not is_loopback_http(server.url):
-            say("this is plain HTTP on a public address: the secret needs a TLS proxy in front")
-        stop.wait()
-        broken = ended.is_set()
+    """Serve until the first SIGTERM or SIGINT, then let threads finish; a second one kills."""
+    queue = WorkQueue(finisher.finish)
+    server, url = http_server(Receiver(secret, queue.add, finisher.hints)), url_of(listener)
+    queue.start(THREADS, "webhook")
+    say(f"listening on {url}")
+    if not is_loopback_http(url):
+        say("this is plain HTTP on a public address: the secret needs a TLS proxy in front")
+    _on_signals(signal.SIG_IGN)  # the server has its own handlers, and raises the signal again
+    server.run(sockets=[listener])
+    _on_signals(signal.SIG_DFL)
     left = queue.close() + queue.join(GRACE_S)
     sessions = "1 session is" if left == 1 else f"{left} sessions are"
     say(f"stopped; {sessions} left to `edge-client batch` or `wait`" if left else "stopped")
-    if broken:
-        raise errors.EdgeError("the HTTP server ended by itself: the log says why; start it again")
 
 
-def _until(stop: threading.Event) -> Callable[[float], None]:
-    """Return a sleep that a signal ends; who slept leaves the session as it is."""
-
-    def sleep(pause_s: float) -> None:
-        if stop.wait(pause_s):
-            raise errors.WaitTimedOut("the receiver stops")
-
-    return sleep
-
-
-@contextmanager
-def _signals_set(stop: threading.Event) -> Iterator[None]:
-    """Have SIGTERM and SIGINT set ``stop``; a second signal has its default effect."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def handle(*_: object) -> None:
-        restore()
-        stop.set()
-
-    for number in before:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        restore()
+def _on_signals(handler: signal.Handlers) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""The receiver of RunPod's callbacks: its secret, its answers, and an HTTP server in a thread.
+"""The receiver of RunPod's callbacks: its secret, its answers, and an HTTP server.
 
 ``POST /…/SECRET/<encoded session>`` answers 200 queued or 503 no room (RunPod tries twice more),
 ``POST /…/SECRET`` 400, ``GET /health`` 200, anything else 404. The path decides, before any of the
@@ -16,10 +16,9 @@ import logging
 import re
 import secrets
 import socket
-import threading
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import uvicorn
@@ -68,11 +67,7 @@ def fresh_secret() -> str:
 
 
 def load_secret(file: Path | None, setting: SecretStr | None) -> Secret:
-    """Return the secret in the file, else that of the setting WEBHOOK_SECRET.
-
-    Raises:
-        NotConfigured: There is none, or it is unfit.
-    """
+    """Return the secret in the file, else WEBHOOK_SECRET; raises `NotConfigured`."""
     if file is not None:
         try:
             return Secret(file.read_text("utf-8").strip())
@@ -199,76 +194,44 @@ STOP_S = 5
 """Requests that are under way at the end get so long."""
 
 
-class Server:
-    """Serves on ``HOST:PORT`` until it is left; port 0 is any free one.
+def http_server(receiver: Receiver) -> uvicorn.Server:
+    """Return the HTTP server: its ``run`` lasts until SIGTERM or SIGINT."""
+    logging.getLogger("uvicorn.access").disabled = True  # paths hold the secret: no handler's
+    config = uvicorn.Config(
+        receiver,
+        http="h11",  # the same parser everywhere, whatever else is installed
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_graceful_shutdown=STOP_S,
+    )
+    return uvicorn.Server(config)
 
-    ``on_end`` is called when the server ended, for whatever reason.
 
-    Raises:
-        BadUsage: ``listen`` has another form.
-        NotConfigured: The address cannot be had.
+def url_of(listener: socket.socket) -> str:
+    """Return what a proxy forwards to."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def bound(listen: str) -> socket.socket:
+    """Return a socket that listens on ``HOST:PORT``, port 0: any; `BadUsage`, `NotConfigured`.
+
+    It names its protocol, else asyncio leaves TCP_NODELAY off.
     """
-
-    def __init__(self, receiver: Receiver, listen: str, on_end: Callable[[], None]) -> None:
-        self._socket = _bound(listen)
-        self._on_end = on_end
-        config = uvicorn.Config(
-            receiver,
-            http="h11",  # the same parser everywhere, whatever else is installed
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            access_log=False,
-            log_config=None,
-            proxy_headers=False,
-            server_header=False,
-            limit_concurrency=MAX_CONNECTIONS,
-            timeout_graceful_shutdown=STOP_S,
-        )
-        logging.getLogger("uvicorn.access").disabled = True  # paths hold the secret: no handler's
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._run, name="webhook", daemon=True)
-
-    @property
-    def url(self) -> str:
-        """What a proxy forwards to."""
-        host, port = self._socket.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.should_exit = True
-        self._thread.join()
-        self._socket.close()
-
-    def _run(self) -> None:
-        try:
-            self._server.run(sockets=[self._socket])
-        finally:
-            self._on_end()
-
-
-def _bound(listen: str) -> socket.socket:
-    """Return a listening socket. It names its protocol, else asyncio leaves TCP_NODELAY off."""
     host, _, port = listen.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not host or not port.isdecimal() or int(port) > 65535:
         raise BadUsage(f"--listen {listen!r}: give HOST:PORT, such as 127.0.0.1:8787")
     try:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            host, int(port), type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
-        )[0]
-        listener = socket.socket(family, kind, proto)
+        family, *_, address = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
+        made = socket.create_server(address[:2], family=family, backlog=MAX_CONNECTIONS)
     except OSError as exc:
-        raise NotConfigured(f"--listen {listen}: {exc.strerror}: check the host") from exc
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(MAX_CONNECTIONS)
-    except OSError as exc:
-        listener.close()
-        raise NotConfigured(f"--listen {listen}: {exc.strerror}: choose another port") from exc
-    return listener
+        text = f"{exc.strerror}: choose another host or port"
+        raise NotConfigured(f"--listen {listen}: {text}") from exc
+    return socket.socket(fileno=made.detach())

@@ -1,5 +1,6 @@
 """The command line: exit codes, one line on errors, one object with --json."""
 
+import io
 import json
 import shlex
 import subprocess
@@ -142,6 +143,14 @@ def test_health_needs_its_own_settings_alone_and_a_failed_check_exits_3(
     assert "✗ endpoint: RunPod answers 503" in capsys.readouterr().out
     assert run(["doctor", "--json"]) == 3
     assert json.loads(capsys.readouterr().out)["ok"] is False
+
+
+def test_what_a_terminal_lacks_is_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    assert run(["doctor"]) == 3
+    out.seek(0)
+    assert "\\u2717 settings: not set" in out.read()
 
 
 @pytest.mark.usefixtures("recording")

@@ -10,7 +10,7 @@ import pytest
 from bucketscribe_contract.redact import scrub
 from edge_client.errors import NotConfigured
 from edge_client.services.s3 import connect
-from edge_client.settings import QUEUE, STORAGE, RetryLimits, load
+from edge_client.settings import QUEUE, STORAGE, load
 
 
 def test_given_file_replaces_dot_env_and_the_environment_wins_over_both(
@@ -50,7 +50,8 @@ def test_amounts_are_read_and_loopback_may_be_plain_http(
     for host in ("127.0.0.1:8000", "localhost:8000", "[::1]:8000"):
         monkeypatch.setenv("RUNPOD_ENDPOINT_BASE_URL", f"http://{host}/v2/")
         (tmp_path / ".env").write_text(f"{amounts}RUNPOD_PRICE_PER_SECOND=0.00031\n")
-        assert (load().retry, load().lost_answer_s) == (RetryLimits(5, 0.5), 2)
+        assert (load().retry_attempts, load().lost_answer_s) == (5, 2)
+        assert 1.6 <= load().retry_pause_s(2) <= 2.4
         assert (load().price_per_s, load().runpod_url) == (Decimal("0.00031"), f"http://{host}/v2")
 
 

@@ -149,7 +149,7 @@ def test_cost_is_there_if_the_price_is_known_and_long_spans_are_hours() -> None:
 
 
 def test_lines_come_as_sessions_are_found_on_any_terminal_and_few_of_many_are_named() -> None:
-    out = io.TextIOWrapper(buffer := io.BytesIO(), encoding="ascii")
+    out = io.TextIOWrapper(buffer := io.BytesIO(), "ascii", errors="backslashreplace")
     odd = Session("ü", "s")
 
     def found() -> Iterator[MeasuredSession]:

@@ -12,6 +12,7 @@ from bucketscribe_contract import JobStatus, TranscriptForm
 from edge_client.errors import Unreachable
 from edge_client.jobs.outcome import Outcome, resolve_outcome, store_rescued_transcript
 from edge_client.jobs.retry_policy import Result
+from edge_client.services import s3 as s3_
 from edge_client.services.edge import Edge
 from tests.fakes.servers import S3Server
 from tests.unit.edge_client.jobs.scene import upload_failed
@@ -132,9 +133,14 @@ def test_damaged_transcript_is_not_stored(edge: Edge, s3: S3Server, output: dict
     assert s3.objects == {}
 
 
-def test_bomb_is_not_unpacked_beyond_its_promise(edge: Edge) -> None:
+@pytest.mark.parametrize("promised", [100, 10**12])
+def test_bomb_is_unpacked_neither_beyond_its_promise_nor_beyond_what_a_transcript_can_be(
+    edge: Edge, promised: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_, "MAX_READ_BYTES", 1_000_000)
     bomb = base64.b64encode(gzip.compress(bytes(50_000_000))).decode()
-    output = upload_failed(transcript_gzip_base64=bomb)
+    result = {"bytes": promised, "sha256": "0" * 64}
+    output = upload_failed(transcript_gzip_base64=bomb, result=result)
     _ = edge.bucket  # botocore's models are no part of it
     tracemalloc.start()
     try:

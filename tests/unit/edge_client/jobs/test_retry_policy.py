@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import random
 from typing import Any
 
 import pytest
@@ -21,7 +22,6 @@ from edge_client.jobs.retry_policy import (
     Ending,
     NextStep,
     Result,
-    RetryLimits,
     StepKind,
     Unconfirmed,
     cause_name,
@@ -30,10 +30,21 @@ from edge_client.jobs.retry_policy import (
     is_mended_by_time,
     next_step,
 )
+from edge_client.settings import Settings
 from tests.unit.edge_client.jobs.scene import upload_failed
 from tests.unit.edge_client.samples import job, summary
 
-LIMITS = RetryLimits(attempts=3, delay_s=30.0)
+
+def limits_of(attempts: int) -> Settings:
+    return Settings.model_validate({"RETRY_ATTEMPTS": attempts, "RETRY_DELAY_SECONDS": 30})
+
+
+@pytest.fixture(autouse=True)
+def no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "uniform", lambda least, most: (least + most) / 2)
+
+
+LIMITS = limits_of(3)
 ONCE, OFTEN = 1, 2  # resubmissions, of three submissions in all
 EXPECTED: dict[FailureCode | Ending, tuple[StepKind, int, bool, bool, bool]] = {
     # what is done, how often in a row, after a pause, with more time; does time mend it?
@@ -69,8 +80,8 @@ def cause(what: FailureCode | Ending) -> Cause:
     return what if isinstance(what, Ending) else JobFailure.of(what, "", Stage.FETCH)
 
 
-def step(what: FailureCode | Ending, *earlier: str, limits: RetryLimits = LIMITS) -> NextStep:
-    return next_step(cause(what), earlier, limits, lambda: 0.5)
+def step(what: FailureCode | Ending, *earlier: str, limits: Settings = LIMITS) -> NextStep:
+    return next_step(cause(what), earlier, limits)
 
 
 def test_every_code_and_every_ending_has_its_row() -> None:
@@ -97,7 +108,7 @@ def test_ending_is_answered_so_often_in_a_row_and_then_reported(what: FailureCod
 def test_no_mixture_of_endings_is_endless(what: FailureCode | Ending, attempts: int) -> None:
     endings = itertools.cycle(cause_name(cause(other)) for other in ALL)
     earlier = [next(endings) for _ in range(attempts - 1)]
-    assert step(what, *earlier, limits=RetryLimits(attempts, 1)).kind is not StepKind.SUBMIT
+    assert step(what, *earlier, limits=limits_of(attempts)).kind is not StepKind.SUBMIT
 
 
 def test_input_that_an_older_worker_refuses_is_the_deployments_fault() -> None:
@@ -108,7 +119,7 @@ def test_input_that_an_older_worker_refuses_is_the_deployments_fault() -> None:
 
 
 def test_other_endings_do_not_use_up_a_try() -> None:
-    step_kind = step(Ending.TIMED_OUT, "INTERNAL", "crashed", limits=RetryLimits(9, 1)).kind
+    step_kind = step(Ending.TIMED_OUT, "INTERNAL", "crashed", limits=limits_of(9)).kind
     assert step_kind is StepKind.SUBMIT
 
 
@@ -119,12 +130,13 @@ def test_action_of_the_wire_decides_not_our_own_list() -> None:
     assert next_step(newer, (), LIMITS).kind is StepKind.SUBMIT
 
 
-def test_pauses_double_with_a_fifth_of_jitter() -> None:
+def test_pauses_double_with_a_fifth_of_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
     name = FailureCode.STORAGE_UNAVAILABLE
     assert [step(name, *[name.value] * before).pause_s for before in range(2)] == [30, 60]
-    assert LIMITS.pause_s(2, lambda: 0.0) == pytest.approx(96)
-    assert LIMITS.pause_s(2, lambda: 1.0) == pytest.approx(144)
-    assert len({LIMITS.pause_s(0) for _ in range(20)}) > 1
+    monkeypatch.undo()
+    pauses = sorted(LIMITS.retry_pause_s(2) for _ in range(200))
+    assert 96 <= pauses[0] < 105
+    assert 135 < pauses[-1] <= 144
 
 
 FAILURE = JobFailure.of(FailureCode.AUDIO_NOT_FOUND, "no audio", Stage.FETCH)

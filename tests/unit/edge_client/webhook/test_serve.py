@@ -7,14 +7,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 import requests
+import uvicorn
 
 from edge_client.cli import run
-from edge_client.errors import EdgeError, WaitTimedOut
 from edge_client.jobs.callback_url import fill
 from edge_client.jobs.workqueue import WorkQueue
 from edge_client.session import Session
 from edge_client.webhook import serve
-from edge_client.webhook.server import Secret, Server
+from edge_client.webhook import server as server_
+from edge_client.webhook.server import Secret, bound
 from tests.unit.edge_client.webhook.conftest import SECRET, Recorder
 
 A, B = Session("u", "a"), Session("u", "b")
@@ -24,8 +25,8 @@ class Service:
     """`receive` in a thread, until `stop`; what it says first is its address."""
 
     def __init__(self, recorder: Recorder, pool: ThreadPoolExecutor) -> None:
-        self.stop, self.said, self.listening = threading.Event(), list[str](), threading.Event()
-        args = (Secret(SECRET), "127.0.0.1:0", recorder, self.stop, self._say)
+        self.said, self.listening = list[str](), threading.Event()
+        args = (Secret(SECRET), bound("127.0.0.1:0"), recorder, self._say)
         self.end: Future[None] = pool.submit(serve.receive, *args)
         assert self.listening.wait(10)
 
@@ -43,19 +44,43 @@ class Service:
 Start = Callable[[Recorder], Service]
 
 
+class Signals:
+    """Those of the main thread, which alone may set them; `send` is for the server."""
+
+    def __init__(self) -> None:
+        self.servers, self.handlers = list[uvicorn.Server](), list[object]()
+
+    def set(self, number: int, handler: object) -> None:
+        """Note what is set."""
+        self.handlers.append(handler)
+
+    def send(self) -> None:
+        """Have the servers end, as a signal does."""
+        for server in self.servers:
+            server.should_exit = True
+
+
 @pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    monkeypatch.setattr(signal, "signal", lambda *_: None)  # of the main thread only
+def signals(monkeypatch: pytest.MonkeyPatch) -> Signals:
+    signals = Signals()
+    make = server_.http_server
+    monkeypatch.setattr(signal, "signal", signals.set)
+    monkeypatch.setattr(
+        serve, "http_server", lambda it: signals.servers.append(make(it)) or signals.servers[-1]
+    )
+    return signals
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch, signals: Signals) -> Iterator[Start]:
     monkeypatch.setattr(serve, "THREADS", 1)
-    started: list[Service] = []
     with ThreadPoolExecutor(1) as pool:
-        yield lambda recorder: started.append(Service(recorder, pool)) or started[-1]
-        for service in started:
-            service.stop.set()
+        yield lambda recorder: Service(recorder, pool)
+        signals.send()
 
 
 def test_end_waits_for_what_is_at_work_and_counts_what_is_left(
-    start: Start, monkeypatch: pytest.MonkeyPatch
+    start: Start, signals: Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on = threading.Event()
     recorder = Recorder(lambda: go_on.wait(10) and None)
@@ -65,38 +90,22 @@ def test_end_waits_for_what_is_at_work_and_counts_what_is_left(
     assert service.call(B) == 200
     close = WorkQueue.close
     monkeypatch.setattr(WorkQueue, "close", lambda queue: (close(queue), go_on.set())[0])
-    service.stop.set()
+    signals.send()
     service.end.result(10)
     assert recorder.calls == [A]
     assert recorder.hints == dict.fromkeys((A, B), "forged")
     assert service.said[1:] == ["stopped; 1 session is left to `edge-client batch` or `wait`"]
 
 
-def test_server_that_ends_by_itself_is_an_error_and_a_public_address_wants_a_proxy(
-    start: Start, monkeypatch: pytest.MonkeyPatch
+def test_public_address_wants_a_proxy_and_a_second_signal_kills(
+    start: Start, signals: Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Server, "url", "http://192.0.2.1:8787")
-    servers: list[Server] = []
-    enter = Server.__enter__
-    monkeypatch.setattr(Server, "__enter__", lambda it: servers.append(it) or enter(it))
+    monkeypatch.setattr(serve, "url_of", lambda listener: "http://192.0.2.1:8787")
     service = start(Recorder())
-    servers[0]._server.should_exit = True
-    with pytest.raises(EdgeError, match="ended by itself"):
-        service.end.result(10)
+    signals.send()
+    service.end.result(10)
     assert "TLS proxy" in service.said[1]
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_cuts_pauses_short_and_a_second_acts_as_without_us(number: signal.Signals) -> None:
-    stop, before = threading.Event(), signal.getsignal(number)
-    sleep = serve._until(stop)
-    sleep(0.001)
-    with serve._signals_set(stop):
-        assert signal.getsignal(number) is not before
-        signal.raise_signal(number)
-        with pytest.raises(WaitTimedOut):
-            sleep(60)
-        assert signal.getsignal(number) is before
+    assert signals.handlers == [signal.SIG_IGN] * 2 + [signal.SIG_DFL] * 2
 
 
 def test_secret_prints_what_both_sides_need(capsys: pytest.CaptureFixture[str]) -> None:

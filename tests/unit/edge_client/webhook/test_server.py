@@ -4,6 +4,7 @@ import hmac
 import logging
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
 from unittest.mock import Mock
@@ -18,7 +19,15 @@ from edge_client.errors import BadUsage, NotConfigured
 from edge_client.jobs.callback_url import fill
 from edge_client.session import Session
 from edge_client.webhook import server as receiver_
-from edge_client.webhook.server import Receiver, Secret, Server, fresh_secret, load_secret
+from edge_client.webhook.server import (
+    Receiver,
+    Secret,
+    bound,
+    fresh_secret,
+    http_server,
+    load_secret,
+    url_of,
+)
 from tests.unit.edge_client.samples import SESSION
 from tests.unit.edge_client.webhook.conftest import SECRET
 
@@ -38,19 +47,23 @@ def hints() -> dict[Session, str]:
 
 
 @pytest.fixture
-def server(desk: Mock, hints: dict[Session, str]) -> Iterator[Server]:
-    with Server(Receiver(Secret(SECRET), desk, hints), "127.0.0.1:0", lambda: None) as server:
-        yield server
+def url(desk: Mock, hints: dict[Session, str]) -> Iterator[str]:
+    """A server's."""
+    server = http_server(Receiver(Secret(SECRET), desk, hints))
+    with bound("127.0.0.1:0") as listener, ThreadPoolExecutor(1) as pool:
+        pool.submit(server.run, sockets=[listener])
+        yield url_of(listener)
+        server.should_exit = True
 
 
 @pytest.fixture
-def call(server: Server) -> Call:
+def call(url: str) -> Call:
     """Send one request, its path as it is."""
 
     def call(
         path: str, body: bytes | None = b"{}", method: str = "POST"
     ) -> tuple[int, dict[str, str], bytes]:
-        connection = HTTPConnection(urlsplit(server.url).netloc, timeout=10)
+        connection = HTTPConnection(urlsplit(url).netloc, timeout=10)
         connection.request(method, path, body)
         answer = connection.getresponse()
         headers = {name.lower(): value for name, value in answer.getheaders()}
@@ -101,8 +114,8 @@ def test_wrong_secret_is_an_unknown_path(call: Call, desk: Mock, method: str, pa
     assert (answer[0], desk.called) == (404, False)
 
 
-def test_wrong_secret_is_answered_before_the_body_is_sent(server: Server) -> None:
-    with raw(server) as connection:
+def test_wrong_secret_is_answered_before_the_body_is_sent(url: str) -> None:
+    with raw(url) as connection:
         head = f"POST {path_of(SESSION, secret='x' * 16)} HTTP/1.1\r\nHost: h\r\n"
         connection.sendall(f"{head}Content-Length: 1000000000\r\n\r\n".encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 404")
@@ -153,10 +166,10 @@ def test_body_is_of_no_consequence_but_bounded(
 
 
 def test_slow_body_ends_but_its_session_is_taken_in(
-    server: Server, desk: Mock, monkeypatch: pytest.MonkeyPatch
+    url: str, desk: Mock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(receiver_, "BODY_TIMEOUT_S", 0.05)
-    with raw(server) as connection:
+    with raw(url) as connection:
         head = f"POST {path_of(SESSION)} HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nabc"
         connection.sendall(head.encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 408")
@@ -180,16 +193,16 @@ def test_no_log_line_has_the_secret_or_a_path(call: Call, caplog: pytest.LogCapt
     assert [record.message for record in caplog.records if "\n" in record.message] == []
 
 
-def test_unreadable_or_taken_address_names_the_remedy(server: Server, desk: Mock) -> None:
+def test_unreadable_or_taken_address_names_the_remedy(url: str, desk: Mock) -> None:
     for listen in ("8787", ":8787", "127.0.0.1:x", "h:70000"):
         with pytest.raises(BadUsage, match="HOST:PORT"):
-            Server(Receiver(Secret(SECRET), desk, {}), listen, lambda: None)
-    with pytest.raises(NotConfigured, match="choose another port"):
-        Server(Receiver(Secret(SECRET), desk, {}), urlsplit(server.url).netloc, lambda: None)
+            bound(listen)
+    with pytest.raises(NotConfigured, match="choose another host or port"):
+        bound(urlsplit(url).netloc)
 
 
-def raw(server: Server) -> socket.socket:
-    parts = urlsplit(server.url)
+def raw(url: str) -> socket.socket:
+    parts = urlsplit(url)
     return socket.create_connection((parts.hostname, parts.port), timeout=10)
 
 
