@@ -20,7 +20,7 @@ import requests
 
 from edge_client.errors import EdgeError, NotConfigured, StorageRefused, Unreachable
 from edge_client.services.edge import Edge
-from edge_client.services.presign import only_over, sign
+from edge_client.services.presign import only_over
 from edge_client.session import USERS, Session
 from edge_client.settings import QUEUE, STORAGE
 
@@ -145,7 +145,7 @@ def _write(edge: Edge) -> str:
 
 def _use_url(edge: Edge, method: str, headers: Mapping[str, str]) -> tuple[int, str]:
     """GET the probe, or PUT another, by presigned URL; return the status, and S3's error code."""
-    url = sign(edge.connection, f"{method.lower()}_object", PROBE_KEY, 60, headers).reveal()
+    url = edge.connection.sign(f"{method.lower()}_object", PROBE_KEY, 60, headers).reveal()
     more: Any = {"headers": headers, "data": str(uuid.uuid4()) if method == "PUT" else None}
     try:
         answer = requests.request(method, url, timeout=(5, 30), allow_redirects=False, **more)

@@ -125,7 +125,7 @@ def totals_line(stats: BatchStats) -> str:
 
 def ending_line(record: Record) -> str:
     """Return how a batch ended for a session, as one line."""
-    head = f"{visible(record.result)}: {visible(record.session)}: "
+    head = f"{record.result}: {visible(record.session)}: "
     if record.result != DONE:
         return head + safe_line(record.reason)
     parts = [

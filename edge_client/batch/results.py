@@ -57,7 +57,7 @@ def record_end(done: Done) -> Record:
     outcome, delivered = done.outcome, done.outcome.transcript
     message = f"{outcome.message}; {outcome.warning}" if outcome.warning else outcome.message
     record = record_without_end(done.session, outcome.result, message, done.claim, outcome.code)
-    last = () if done.claim is None else (outcome.code or record.result,)
+    last = () if done.claim is None else (record.code or record.result,)
     record = replace(record, submissions=(*record.submissions, *last), gpu_s=done.gpu_s)
     if delivered is None:
         return record
@@ -92,7 +92,7 @@ def record_without_end(
 
 def named_lines(kind: str, count: int, named: Sequence[Record]) -> Iterator[str]:
     """Yield how many sessions are of a kind, the first of them, and how many more there are."""
-    yield f"{visible(kind).replace('_', ' ')}: {count:,}{_REMARKS.get(kind, '')}"
+    yield f"{kind.replace('_', ' ')}: {count:,}{_REMARKS.get(kind, '')}"
     for each in named:
         yield f"  {visible(each.session)}: {safe_line(each.reason)}"
     if count > len(named):

@@ -18,7 +18,7 @@ from bucketscribe_contract import ExecutionPolicy, PresignedUrl
 from bucketscribe_contract.wav import NotWav, parse_wav
 from edge_client.errors import BadUsage, KeysEndTooSoon, RecordingTooLong
 from edge_client.services import s3
-from edge_client.services.s3 import Connection, put_params, translated_key_errors
+from edge_client.services.s3 import Connection
 from edge_client.session import Session
 from edge_client.settings import MAX_URL_EXPIRY_S, Settings
 
@@ -160,21 +160,11 @@ def sign_urls(
     """
     check_expiry(expires_s)
     headers = {**connection.put_headers, **(condition or {})}
-    audio = sign(connection, "get_object", session.audio_key, expires_s, {})
-    put = partial(sign, connection, "put_object", expires_s=expires_s)
+    audio = connection.sign("get_object", session.audio_key, expires_s, {})
+    put = partial(connection.sign, "put_object", expires_s=expires_s)
     result = put(session.result_key, headers=headers)
     third = put(session.progress_key, headers=connection.put_headers) if progress else None
     return SignedUrls(audio, result, expires_s, expiry_of(audio), headers, third)
-
-
-def sign(
-    connection: Connection, method: str, key: str, expires_s: int, headers: Mapping[str, str]
-) -> PresignedUrl:
-    """Sign ``get_object`` or ``put_object`` of a key; ``headers`` become part of the signature."""
-    params = {"Bucket": connection.bucket, "Key": key, **put_params(headers)}
-    with translated_key_errors():
-        signed = connection.client.generate_presigned_url(method, params, expires_s)
-    return PresignedUrl(signed)
 
 
 def expiry_of(url: PresignedUrl) -> datetime:

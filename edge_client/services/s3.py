@@ -18,6 +18,7 @@ import boto3
 from botocore import exceptions as aws
 from botocore.config import Config
 
+from bucketscribe_contract import PresignedUrl
 from bucketscribe_contract.redact import one_line
 from edge_client import errors
 from edge_client.settings import STORAGE, Settings
@@ -57,13 +58,21 @@ class Connection:
         """
         if not self.temporary:
             return None
-        with translated_key_errors():
+        with _translated_key_errors():
             self.credentials.get_frozen_credentials()
         return getattr(self.credentials, "_expiry_time", None)
 
+    def sign(
+        self, method: str, key: str, expires_s: int, headers: Mapping[str, str]
+    ) -> PresignedUrl:
+        """Sign ``get_object`` or ``put_object`` of a key; ``headers`` are part of the signature."""
+        params = {"Bucket": self.bucket, "Key": key, **put_params(headers)}
+        with _translated_key_errors():
+            return PresignedUrl(self.client.generate_presigned_url(method, params, expires_s))
+
 
 @contextmanager
-def translated_key_errors() -> Iterator[None]:
+def _translated_key_errors() -> Iterator[None]:
     """Turn what botocore says about keys and profiles into `NotConfigured`."""
     try:
         yield
@@ -76,7 +85,7 @@ def connect(settings: Settings) -> Connection:
     """Make the S3 client, with no call; raises `NotConfigured` without bucket, region or keys."""
     settings.require(*STORAGE)
     bucket = settings.bucket or ""
-    with translated_key_errors():
+    with _translated_key_errors():
         session = boto3.Session(region_name=settings.region)
         credentials = session.get_credentials()
         config = _config(bucket, settings.s3_url is not None)

@@ -304,13 +304,13 @@ def test_interrupted_batch_submits_no_more_and_leaves_jobs_to_the_next_one(
     assert held.ended == ("done" if end == "done" else None)
 
 
-def next_batch(bench: Bench, count: int) -> str:
+def next_batch(bench: Bench, count: int, most: int = 100) -> str:
     """Run the next batch over so many sessions, as their claims are; return why it stopped."""
     bench.shutdown = Shutdown()
     planned = list(plan(bench.edge, Filter(), closes=True))
     assert len(planned) == count
     try:
-        bench.run(*planned)
+        bench.run(*planned, max_in_flight=most)
     except EndpointFails as exc:
         return str(exc)
     return ""
@@ -344,7 +344,7 @@ def test_wrong_model_fails_no_session_and_once_it_is_mended_all_are_done(bench: 
     for number in range(30):
         bench.endpoint.add(f"model-{number}")
     for _ in range(2):
-        assert "MODEL_UNAVAILABLE" in next_batch(bench, 30)
+        assert "MODEL_UNAVAILABLE" in next_batch(bench, 30, most=12)
         assert set(bench.shown.results().values()) <= {"held", "in_flight"}
     assert set(ended(bench)) == {None}
     bench.endpoint.is_mended = True
