@@ -67,7 +67,7 @@ def _guarded(name: str, check: Callable[[], str]) -> Check:
     try:
         return Check(name, True, check())
     except EdgeError as exc:
-        return Check(name, False, str(exc))
+        return Check(name, False, str(exc).removeprefix(f"{name}: "))
 
 
 def _skipped(*names: str) -> Iterator[Check]:

@@ -8,6 +8,9 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
+BAD_CERTIFICATE = "its certificate cannot be verified: set AWS_CA_BUNDLE to the file of its CA"
+"""Of S3 or RunPod, behind a company's proxy or on a server of one's own."""
+
 
 class EdgeError(Exception):
     """A failure with a one-line message that names the remedy."""

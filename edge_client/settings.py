@@ -20,7 +20,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bucketscribe_contract.redact import register
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 STORAGE = ("COGNITO_S3_BUCKET", "AWS_REGION")
 QUEUE = ("RUNPOD_ENDPOINT_ID", "RUNPOD_API_KEY")
 AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+CREDENTIALS = (*AWS_KEYS, "AWS_CREDENTIAL_EXPIRATION", "AWS_PROFILE")
+"""All come from one source: the environment, or the file."""
 JITTER = 0.2
 MAX_URL_EXPIRY_S = 604_800
 """Seven days: the longest a SigV4 URL can live (S3, "Sharing objects with presigned URLs"), and
@@ -52,6 +54,11 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(None, validation_alias="RUNPOD_API_KEY")
     runpod_url: str = Field("https://api.runpod.ai/v2", validation_alias="RUNPOD_ENDPOINT_BASE_URL")
     s3_url: str | None = Field(None, validation_alias="AWS_ENDPOINT_URL_S3")
+    aws_url: str | None = Field(None, validation_alias="AWS_ENDPOINT_URL")
+    """Where ``AWS_ENDPOINT_URL_S3`` is not set; boto3 looks for it, and into the profile."""
+    ca_bundle: FilePath | None = Field(None, validation_alias="AWS_CA_BUNDLE")
+    """Certificates that S3 and RunPod are verified with: a company's proxy has its own."""
+    request_payer: Literal["requester"] | None = Field(None, validation_alias="S3_REQUEST_PAYER")
     conditional_put: bool = Field(True, validation_alias="S3_CONDITIONAL_PUT")
     sse: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = Field(
         None, validation_alias="S3_SSE"
@@ -78,6 +85,35 @@ class Settings(BaseSettings):
         if urlsplit(url).scheme == "https" or is_loopback_http(url):
             return url.rstrip("/")
         raise ValueError("must be an https URL: the API key travels in it")
+
+    @field_validator("s3_url", "aws_url")
+    @classmethod
+    def _s3_is_a_bare_url(cls, url: str | None) -> str | None:
+        parts = urlsplit(url or "https://s3")
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+            raise ValueError("must be a URL, such as https://s3.example.com")
+        if parts.path.strip("/") or parts.query or parts.fragment:
+            bare = f"{parts.scheme}://{parts.netloc}"
+            raise ValueError(f"must be {bare} alone: the bucket goes into COGNITO_S3_BUCKET")
+        return url
+
+    @field_validator("region")
+    @classmethod
+    def _region_is_a_code(cls, region: str | None) -> str | None:
+        if region is not None and not re.fullmatch("[a-z0-9-]+", region):
+            raise ValueError("must be the region's code alone, such as eu-central-1")
+        return region
+
+    @field_validator("bucket")
+    @classmethod
+    def _bucket_is_a_name(cls, bucket: str | None) -> str | None:
+        if bucket is None or re.fullmatch(r"[A-Za-z0-9._-]{1,255}", bucket):
+            return bucket
+        if not re.fullmatch(r"arn:[a-z0-9-]+:s3(-\w+)?:[a-z0-9-]*:\d{12}:[\w:./-]+", bucket):
+            raise ValueError("must be the bucket's bare name, or an access point's ARN")
+        if not bucket.split(":")[3]:
+            raise ValueError("a Multi-Region Access Point needs SigV4A: give a bucket of it")
+        return bucket
 
     @field_validator("endpoint_id")
     @classmethod
@@ -132,6 +168,8 @@ def load(env_file: Path | None = None) -> Settings:
     try:
         values = dotenv_values(path, encoding="utf-8")
         _warn_of_misspelt(path, values)
+        if values:
+            _check_trust(path, values, is_named=env_file is not None)
         _put_under_environment(values)
         _strip_environment()
         settings = Settings()
@@ -148,20 +186,51 @@ def load(env_file: Path | None = None) -> Settings:
     return settings
 
 
-def _put_under_environment(values: Mapping[str, str | None]) -> None:
-    """Set what the environment does not say.
+_KEYS_SENT_TO = {
+    "RUNPOD_ENDPOINT_BASE_URL": ("RUNPOD_API_KEY",),
+    "AWS_ENDPOINT_URL_S3": CREDENTIALS,
+    "AWS_ENDPOINT_URL": CREDENTIALS,
+}
 
-    A session token of the file stays away from an access key of the environment.
+
+def _given() -> set[str]:
+    return {name for name, value in os.environ.items() if value.strip()}
+
+
+def _check_trust(path: Path, values: Mapping[str, str | None], *, is_named: bool) -> None:
+    """Refuse a file that somebody else may have written, where it could lead a key away.
+
+    A ``.env`` comes with any folder that one unpacks: what it says of where a key goes counts only
+    with a key of its own, or if the user names the file.
     """
-    given = {name for name, value in os.environ.items() if value.strip()}
-    if "AWS_ACCESS_KEY_ID" in given:
-        given.add("AWS_SESSION_TOKEN")
-    os.environ.update({name: v for name, v in values.items() if v and name not in given})
+    if path.stat().st_mode & 0o002:
+        raise NotConfigured(f"everybody may write {path}: chmod 600 {path}")
+    given = _given()
+    for name, keys in _KEYS_SENT_TO.items():
+        sent = given.intersection(keys)
+        if values.get(name) and name not in given and sent and not is_named:
+            raise NotConfigured(
+                f"{name} in {path} would lead {min(sent)} of the environment to {values[name]}: "
+                f"set both in one place, or say --env-file {path}"
+            )
+
+
+def _put_under_environment(values: Mapping[str, str | None]) -> None:
+    """Set what the environment does not say; of other programs' variables nothing.
+
+    AWS keys of the file stay away from any of the environment.
+    """
+    given = _given()
+    if given.intersection(CREDENTIALS):
+        given.update(CREDENTIALS)
+    for name, value in values.items():
+        if value and name not in given and (name in _FIELD_OF or name.startswith("AWS_")):
+            os.environ[name] = value
 
 
 def _warn_of_misspelt(path: Path, names: Iterable[str]) -> None:
     """Name what is nearly a setting; what is like none of them is another program's."""
-    known = {*_FIELD_OF, *AWS_KEYS, "AWS_PROFILE"}
+    known = {*_FIELD_OF, *CREDENTIALS}
     for name in names:
         (near,) = get_close_matches(name.upper(), known, 1, 0.7) or [name.upper()]
         if near != name.upper():
@@ -170,7 +239,7 @@ def _warn_of_misspelt(path: Path, names: Iterable[str]) -> None:
 
 def _strip_environment() -> None:
     """Strip what was pasted with a setting or a key, in the environment, where boto3 looks."""
-    for name in {*_FIELD_OF, *AWS_KEYS} & os.environ.keys():
+    for name in {*_FIELD_OF, *CREDENTIALS} & os.environ.keys():
         os.environ[name] = os.environ[name].strip()
     keys = ("RUNPOD_API_KEY", *AWS_KEYS)
     wrong = [n for n in keys if not re.fullmatch(r"[!#-&(-~]*", os.environ.get(n, ""))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from edge_client.services.s3 import Bucket, Connection, connect
 from edge_client.session import USERS, Session
 from edge_client.settings import QUEUE, STORAGE, Settings, load
 
+log = logging.getLogger(__name__)
 _LOOKUPS_AT_ONCE = 8
 
 
@@ -38,7 +40,13 @@ class Edge:
     @cached_property
     def connection(self) -> Connection:
         """The S3 client with what is known of its keys."""
-        connection = connect(self.settings)
+        connection, said = connect(self.settings), self.settings.region
+        self.requests.watch(connection.client)
+        region = connection.bucket_region()
+        if region in (None, said):
+            return connection
+        log.warning("the bucket is in %s, not AWS_REGION=%s: URLs are signed for it", region, said)
+        connection = connect(self.settings.model_copy(update={"region": region}))
         self.requests.watch(connection.client)
         return connection
 
@@ -53,7 +61,8 @@ class Edge:
         self.settings.require(*QUEUE)
         endpoint_id, key = self.settings.endpoint_id or "", self.settings.api_key or SecretStr("")
         url = self.settings.runpod_url
-        return RunpodApi(url, endpoint_id, key, self.clock, self.requests)
+        verify = self.settings.ca_bundle
+        return RunpodApi(url, endpoint_id, key, self.clock, self.requests, verify)
 
     @cached_property
     def idle(self) -> IdleMonitor:

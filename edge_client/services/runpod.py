@@ -8,8 +8,10 @@ limits. Source: docs.runpod.io/serverless/endpoints/send-requests.
 
 from __future__ import annotations
 
+import json
 import math
 import random
+import re
 import ssl
 import threading
 from collections import Counter
@@ -18,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from http.cookiejar import DefaultCookiePolicy
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -173,6 +176,10 @@ GET_RETRY = Retry(
     respect_retry_after_header=False,  # a 429 is the token bucket's: its pause is for all threads
 )
 MAX_RETRY_AFTER_S = 300.0
+MAX_ANSWER_BYTES = 64 * 2**20
+"""RunPod takes 20 MB as a result."""
+REFUSAL_PATIENCE_S = 30.0
+"""A key that was good is refused for so long before that is believed."""
 RUN_PATIENCE_S = 5.0
 """A submission's claim is in S3 already: if its turn is later than this, it is not sent at all, so
 that nobody takes it for one whose answer was lost (``LOST_ANSWER_SECONDS``)."""
@@ -197,6 +204,16 @@ def _http_session(root: str, key: SecretStr) -> requests.Session:
     return session
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What RunPod, or a proxy before it, answered."""
+
+    method: str
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+
 class RunpodApi:
     """One endpoint's API, below a ``base_url`` such as ``https://api.runpod.ai/v2``.
 
@@ -210,6 +227,7 @@ class RunpodApi:
         key: SecretStr,
         clock: Clock | None = None,
         requests_made: RequestCounter | None = None,
+        ca_bundle: Path | None = None,
     ) -> None:
         self.endpoint_id = endpoint_id
         self._root = f"{base_url.rstrip('/')}/{quote(endpoint_id, safe='')}"
@@ -217,6 +235,9 @@ class RunpodApi:
         clock = clock or Clock()
         self._buckets = {kind: TokenBucket(rate, clock) for kind, rate in RATES.items()}
         self._http = _http_session(self._root, key)
+        self._verify = None if ca_bundle is None else str(ca_bundle)  # wins over requests' own
+        self._clock, self._was_accepted = clock, False
+        self._refused_since: float | None = None
 
     def run(self, request: RunRequest) -> JobStatus:
         """Submit a job, once.
@@ -228,12 +249,12 @@ class RunpodApi:
             RunpodError: It was refused: it was not queued.
         """
         try:
-            response = self._send(Kind.RUN, "POST", "/run", request.to_wire(), RUN_PATIENCE_S)
-            answer = self._checked(response, errors.EndpointNotFound)
-            return self._job(answer | {"status": JobState.IN_QUEUE})  # what counts is its id
+            answer = self._send(Kind.RUN, "POST", "/run", request.to_wire(), RUN_PATIENCE_S)
+            queued = self._checked(answer, errors.EndpointNotFound)
+            return self._job(queued | {"status": JobState.IN_QUEUE})  # what counts is its id
         except requests.RequestException as exc:
             if _was_not_sent(exc):
-                raise errors.NotSent(_no_answer(exc)) from exc
+                raise _no_answer(exc, errors.NotSent) from exc
             text = f"the connection broke during the submission ({type(exc).__name__})"
             raise errors.AnswerLost(text) from exc
         except errors.BadResponse as exc:
@@ -247,13 +268,12 @@ class RunpodApi:
             JobNotFound: RunPod never had it, or has forgotten it.
             BadResponse: The answer says nothing about this job.
         """
-        return self._job(self._get(f"/status/{quote(job_id, safe='')}", errors.JobNotFound), job_id)
+        return self._job(self._get(f"/status/{_segment(job_id)}", errors.JobNotFound), job_id)
 
     def cancel(self, job_id: str) -> JobStatus:
         """Cancel a job that waits or runs; raises as `status`."""
-        path = f"/cancel/{quote(job_id, safe='')}"
-        answer = self._checked(self._try(Kind.CANCEL, "POST", path), errors.JobNotFound)
-        return self._job(answer, job_id)
+        answer = self._try(Kind.CANCEL, "POST", f"/cancel/{_segment(job_id)}")
+        return self._job(self._checked(answer, errors.JobNotFound), job_id)
 
     def health(self) -> dict[str, Any]:
         """Return the endpoint's counts: ``{"jobs": {…}, "workers": {…}}``."""
@@ -261,16 +281,16 @@ class RunpodApi:
 
     def _get(self, path: str, absent: type[errors.EdgeError]) -> dict[str, Any]:
         for _ in range(ATTEMPTS):
-            response = self._try(Kind.STATUS, "GET", path)
-            if response.status_code != 429:
+            answer = self._try(Kind.STATUS, "GET", path)
+            if answer.status != 429:
                 break
-        return self._checked(response, absent)
+        return self._checked(answer, absent)
 
-    def _try(self, kind: Kind, method: str, path: str) -> requests.Response:
+    def _try(self, kind: Kind, method: str, path: str) -> Answer:
         try:
             return self._send(kind, method, path)
         except requests.RequestException as exc:
-            raise errors.Unreachable(_no_answer(exc)) from exc
+            raise _no_answer(exc, errors.Unreachable) from exc
 
     def _send(
         self,
@@ -279,39 +299,52 @@ class RunpodApi:
         path: str,
         body: object = None,
         patience_s: float = float("inf"),
-    ) -> requests.Response:
+    ) -> Answer:
         """Send one request when its turn has come, and tell the bucket how it was answered."""
         bucket = self._buckets[kind]
         pauses = bucket.acquire(patience_s)
         name = f"/{path.split('/')[1]}"
         self._requests_made.count(name)
-        response = self._http.request(
+        with self._http.request(
             method,
             self._root + path,
             json=body,
             timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S[kind]),
             allow_redirects=False,  # a redirected POST becomes a GET; the key stays with its host
-        )
-        retries = response.raw.retries
-        self._requests_made.count(name, len(retries.history) if retries is not None else 0)
-        if response.status_code == 429:
-            bucket.refused(pauses, _retry_after_s(response))
+            stream=True,
+            verify=self._verify,
+        ) as response:
+            retries = response.raw.retries
+            self._requests_made.count(name, len(retries.history) if retries is not None else 0)
+            answer = Answer(method, response.status_code, response.headers, _text_of(response))
+        if answer.status == 429:
+            bucket.refused(pauses, _retry_after_s(answer))
         else:
             bucket.accepted(pauses)
-        return response
-
-    def _checked(
-        self, response: requests.Response, absent: type[errors.EdgeError]
-    ) -> dict[str, Any]:
-        if response.status_code != 200:
-            raise _refusal(response, absent)
-        try:
-            answer = response.json()
-        except requests.JSONDecodeError as exc:
-            raise errors.BadResponse("not JSON: check RUNPOD_ENDPOINT_BASE_URL") from exc
-        if not isinstance(answer, dict):
-            raise errors.BadResponse("RunPod's answer is not a JSON object")
         return answer
+
+    def _checked(self, answer: Answer, absent: type[errors.EdgeError]) -> dict[str, Any]:
+        if answer.status != 200:
+            refusal = _refusal(answer, absent)
+            if isinstance(refusal, errors.Unauthorized) and answer.method == "GET":
+                self._bear(refusal)
+            raise refusal
+        self._was_accepted, self._refused_since = True, None
+        try:
+            told = json.loads(answer.text)
+        except ValueError as exc:
+            raise errors.BadResponse("not JSON: check RUNPOD_ENDPOINT_BASE_URL") from exc
+        if not isinstance(told, dict):
+            raise errors.BadResponse("RunPod's answer is not a JSON object")
+        return told
+
+    def _bear(self, refusal: errors.Unauthorized) -> None:
+        """Take a refusal of a key that was good a moment ago for an outage, for a while."""
+        now_s = self._clock.monotonic()
+        if self._refused_since is None:
+            self._refused_since = now_s
+        if self._was_accepted and now_s - self._refused_since < REFUSAL_PATIENCE_S:
+            raise errors.BadResponse(f"{refusal}, though it was good before: looking again")
 
     def _job(self, answer: dict[str, Any], job_id: str | None = None) -> JobStatus:
         """Read a job; with ``job_id``, it has to be that one."""
@@ -325,36 +358,37 @@ class RunpodApi:
         return status
 
 
-def _refusal(response: requests.Response, absent: type[errors.EdgeError]) -> errors.EdgeError:
-    status = response.status_code
+def _refusal(answer: Answer, absent: type[errors.EdgeError]) -> errors.EdgeError:
+    status, words = answer.status, one_line(answer.text, 200)
     if status == 429:
         text = "RunPod wants fewer requests: try again later"
-        return errors.RateLimited(text, _retry_after_s(response))
-    is_page = response.text.lstrip().startswith("<")  # a proxy's
+        return errors.RateLimited(text, _retry_after_s(answer))
+    is_page = words.startswith("<")  # a proxy's
     if status != 401 and (status >= 500 or is_page):
         what = f"{status} with a web page" if is_page else status
         return errors.BadResponse(f"RunPod answers {what}: try again later")
     if status in (401, 403):
-        text = f"RunPod answers {status}: check RUNPOD_API_KEY and its permissions"
+        said = f" ({words})" if words and not is_page else ""
+        text = f"RunPod answers {status}{said}: check RUNPOD_API_KEY and its permissions"
         return errors.Unauthorized(text)
     if status == 404 and absent is errors.EndpointNotFound:
         return absent("RunPod has no such endpoint: check RUNPOD_ENDPOINT_ID")
     if status == 404:
         return absent("RunPod has no such job: it forgets results after 30 minutes")
-    text = f"RunPod answers {status}: {one_line(response.text, 200)}"
-    is_get = response.request.method == "GET"
+    text = f"RunPod answers {status}: {words}"
+    is_get = answer.method == "GET"
     return errors.BadResponse(text) if is_get else errors.RequestRefused(text)
 
 
-def _retry_after_s(response: requests.Response) -> float | None:
+def _retry_after_s(answer: Answer) -> float | None:
     try:
-        return min(MAX_RETRY_AFTER_S, max(0.0, float(response.headers["Retry-After"])))
+        return min(MAX_RETRY_AFTER_S, max(0.0, float(answer.headers["Retry-After"])))
     except (KeyError, ValueError):  # absent, or an HTTP date, which RunPod does not send
         return None
 
 
-def _was_not_sent(exc: requests.RequestException) -> bool:
-    """Tell whether a request certainly did not leave this machine.
+def _cause(exc: requests.RequestException) -> object:
+    """Return what broke.
 
     urllib3 calls a connection that breaks behind a proxy a `ProxyError`, and one whose TLS breaks
     an `SSLError`, also after the request went out: what they wrap decides.
@@ -362,14 +396,38 @@ def _was_not_sent(exc: requests.RequestException) -> bool:
     cause = exc.args[0] if exc.args else None
     reason = getattr(cause, "reason", cause)
     root = getattr(reason, "original_error", reason)
-    root = root.args[0] if isinstance(root, SSLError) and root.args else root
+    return root.args[0] if isinstance(root, SSLError) and root.args else root
+
+
+def _was_not_sent(exc: requests.RequestException) -> bool:
+    """Tell whether a request certainly did not leave this machine."""
+    root = _cause(exc)
     proofs = (NewConnectionError, ConnectTimeoutError, ssl.SSLCertVerificationError)
     return isinstance(root, proofs) or str(root).startswith("Tunnel connection failed")
 
 
-def _no_answer(exc: requests.RequestException) -> str:
+def _no_answer(exc: requests.RequestException, error: type[errors.Unreachable]) -> errors.EdgeError:
+    if isinstance(_cause(exc), ssl.SSLCertVerificationError):
+        return errors.NotConfigured(f"RunPod: {errors.BAD_CERTIFICATE}")
     remedy = "check the network and RUNPOD_ENDPOINT_BASE_URL"
-    return f"RunPod does not answer ({type(exc).__name__}): {remedy}"
+    return error(f"RunPod does not answer ({type(exc).__name__}): {remedy}")
+
+
+def _text_of(response: requests.Response) -> str:
+    """Read an answer, but never more than one can be."""
+    body = bytearray()
+    for chunk in response.iter_content(65_536):
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            raise errors.BadResponse(f"RunPod's answer has over {MAX_ANSWER_BYTES:,} bytes")
+    return body.decode("utf-8", "replace")
+
+
+def _segment(job_id: str) -> str:
+    """Return a job's id if it can be one: a path such as ``..`` leads elsewhere."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", job_id):
+        raise errors.JobNotFound(f"{job_id[:200]!r} is no job's id: check it")
+    return job_id
 
 
 LEAST_BETWEEN_LOOKS_S = 0.5

@@ -8,10 +8,12 @@ whose redirect breaks a presigned URL's signature.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -21,9 +23,11 @@ from botocore.config import Config
 from bucketscribe_contract import PresignedUrl
 from bucketscribe_contract.redact import one_line
 from edge_client import errors
+from edge_client.session import USERS
 from edge_client.settings import STORAGE, Settings
 
 if TYPE_CHECKING:
+    from botocore.awsrequest import AWSRequest
     from botocore.credentials import Credentials
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
@@ -47,6 +51,7 @@ class Connection:
     credentials: Credentials = field(repr=False)
     temporary: bool
     put_headers: Mapping[str, str]
+    is_aws: bool = True
 
     def keys_end(self) -> datetime | None:
         """Return when the keys that sign now stop working, None if never or unknown.
@@ -62,6 +67,20 @@ class Connection:
             self.credentials.get_frozen_credentials()
         return getattr(self.credentials, "_expiry_time", None)
 
+    def bucket_region(self) -> str | None:
+        """Ask AWS for the bucket's region; None if it does not say. botocore finds it anyway."""
+        if not self.is_aws or ":" in self.bucket:
+            return None
+        answer: Mapping[str, Any]
+        try:
+            answer = self.client.list_objects_v2(Bucket=self.bucket, Prefix=USERS, MaxKeys=1)
+        except aws.ClientError as exc:
+            answer = exc.response
+        except (aws.BotoCoreError, RuntimeError, ValueError):
+            return None  # what is done next says why
+        headers: Mapping[str, str] = answer["ResponseMetadata"].get("HTTPHeaders", {})
+        return headers.get("x-amz-bucket-region")
+
     def sign(
         self, method: str, key: str, expires_s: int, headers: Mapping[str, str]
     ) -> PresignedUrl:
@@ -73,12 +92,16 @@ class Connection:
 
 @contextmanager
 def _translated_key_errors() -> Iterator[None]:
-    """Turn what botocore says about keys and profiles into `NotConfigured`."""
+    """Turn what botocore, STS and SSO say about keys and profiles into `NotConfigured`."""
     try:
         yield
-    except (aws.BotoCoreError, RuntimeError, ValueError) as exc:
-        text = f"AWS keys: {one_line(str(exc))}: renew them, or check AWS_PROFILE and ~/.aws"
-        raise errors.NotConfigured(text) from exc
+    except (aws.BotoCoreError, aws.ClientError, RuntimeError, ValueError) as exc:
+        raise _bad_keys(exc) from exc
+
+
+def _bad_keys(exc: Exception) -> errors.NotConfigured:
+    remedy = "renew them (`aws sso login`), or check AWS_PROFILE and ~/.aws"
+    return errors.NotConfigured(f"AWS keys: {one_line(str(exc))}: {remedy}")
 
 
 def connect(settings: Settings) -> Connection:
@@ -88,24 +111,39 @@ def connect(settings: Settings) -> Connection:
     with _translated_key_errors():
         session = boto3.Session(region_name=settings.region)
         credentials = session.get_credentials()
-        config = _config(bucket, settings.s3_url is not None)
-        client = session.client("s3", endpoint_url=settings.s3_url, config=config)
+        make = partial(session.client, "s3", endpoint_url=settings.s3_url)
+        client = make(config=_config(bucket, is_aws=True))
+        is_aws = _AWS_HOST.search(client.meta.endpoint_url) is not None
+        if not is_aws:  # as boto3 found it in the environment, or in the profile
+            client = make(config=_config(bucket, is_aws=False))
         temporary = credentials is not None and credentials.token is not None  # renews, if it must
     if credentials is None:
         raise errors.NotConfigured(
             "no AWS keys: put AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY into .env or the "
             "environment, or set AWS_PROFILE"
         )
-    return Connection(client, bucket, credentials, temporary, settings.put_headers)
+    if settings.request_payer is not None:
+        client.meta.events.register("before-sign.s3", _pay)
+    return Connection(client, bucket, credentials, temporary, settings.put_headers, is_aws)
 
 
-def _config(bucket: str, custom_endpoint: bool) -> Config:
+_AWS_HOST = re.compile(r"\.(amazonaws\.com(\.cn)?|api\.aws)(:\d+)?$")
+
+
+def _pay(request: AWSRequest, **_: Any) -> None:
+    """Say that whoever signs pays: in the query, where a presigned URL has it, too."""
+    url = request.url or ""
+    request.url = f"{url}{'&' if '?' in url else '?'}x-amz-request-payer=requester"
+
+
+def _config(bucket: str, *, is_aws: bool) -> Config:
     """Return the client's configuration.
 
     Path style where the bucket's name in the host would break TLS (dots) or DNS (other servers).
-    Checksums only where S3 asks for them: other S3 servers do not know all of boto3's.
+    Other servers do not know all of boto3's checksums.
     """
-    path_style = custom_endpoint or "." in bucket
+    path_style = "." in bucket or not is_aws
+    checksums: Any = "when_supported" if is_aws else "when_required"
     return Config(
         signature_version="s3v4",
         s3={
@@ -116,19 +154,45 @@ def _config(bucket: str, custom_endpoint: bool) -> Config:
         connect_timeout=5,
         read_timeout=60,
         retries={"mode": "standard", "total_max_attempts": 4},
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
+        request_checksum_calculation=checksums,
+        response_checksum_validation=checksums,
     )
 
 
-_KEY_ERRORS = (aws.NoCredentialsError, aws.PartialCredentialsError, aws.CredentialRetrievalError)
+_KEY_ERRORS = (
+    *(aws.NoCredentialsError, aws.PartialCredentialsError, aws.CredentialRetrievalError),
+    *(aws.SSOError, aws.TokenRetrievalError, RuntimeError),  # its only RuntimeError: keys ended
+)
+_KEY_OPERATIONS = ("AssumeRole", "AssumeRoleWithWebIdentity", "GetRoleCredentials", "CreateToken")
 _ABSENT = ("404", "NoSuchKey", "NotFound")
 _CHANGED = ("412", "PreconditionFailed", "409", "ConditionalRequestConflict")
-_CONCERNS_ALL = (
-    *("InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "AllAccessDisabled"),
-    *("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AccountProblem", "NotSignedUp"),
-    *("AuthorizationHeaderMalformed", "PermanentRedirect", "301", "InvalidBucketName"),
+_RENEW = "renew the AWS keys (`aws sso login`, or paste new ones)"
+_REGION = "set AWS_REGION to the bucket's"
+_ACCOUNT = "the AWS account is not in order: see its console"
+_KMS = "allow these keys kms:GenerateDataKey and kms:Decrypt on the bucket's KMS key"
+_RIGHTS = (
+    "compare the keys' rights with `edge-client policy` (without s3:ListBucket a missing object "
+    "answers so, too)"
 )
+CONCERNS_ALL = {
+    "NoSuchBucket": "check COGNITO_S3_BUCKET and AWS_REGION",
+    "InvalidBucketName": "check COGNITO_S3_BUCKET",
+    "InvalidAccessKeyId": "check AWS_ACCESS_KEY_ID, and that it belongs to this S3",
+    "SignatureDoesNotMatch": "check AWS_SECRET_ACCESS_KEY: it is another key's",
+    "RequestTimeTooSkewed": "set this machine's clock (timedatectl set-ntp true)",
+    **dict.fromkeys(("ExpiredToken", "InvalidToken", "TokenRefreshRequired"), _RENEW),
+    **dict.fromkeys(("AuthorizationHeaderMalformed", "PermanentRedirect", "301"), _REGION),
+    **dict.fromkeys(("AllAccessDisabled", "AccountProblem", "NotSignedUp"), _ACCOUNT),
+    "NotImplemented": "this S3 lacks what is asked for: `edge-client doctor` shows what",
+}
+"""Remedies of what S3 refuses to all sessions alike, by its code."""
+CONCERNS_ONE = {
+    "InvalidObjectState": "archived: restore it (`aws s3api restore-object`), then repeat",
+    **dict.fromkeys(("KMS.DisabledException", "KMS.NotFoundException"), _KMS),
+    "InvalidRequest": "the bucket asks for what this client does not send",
+    **dict.fromkeys(("AccessDenied", "403"), _RIGHTS),
+}
+"""Remedies of what may be about one object."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +254,9 @@ class Bucket:
                 answer = self._client.head_object(Bucket=self.name, Key=key)
         except _Absent:
             return None
+        except (errors.ObjectRefused, errors.StorageRefused):
+            self.read_head(key, 1)  # a HEAD's refusal has no words
+            raise
         return ObjectInfo(key, answer["ETag"], answer["ContentLength"], answer["LastModified"])
 
     def read(self, key: str, limit_bytes: int = MAX_READ_BYTES) -> tuple[bytes, ObjectInfo] | None:
@@ -297,9 +364,11 @@ def _translated(what: str) -> Iterator[None]:
         yield
     except aws.ClientError as exc:
         raise _refusal(exc, what) from exc
-    except (*_KEY_ERRORS, RuntimeError) as exc:  # botocore's only RuntimeError: the keys ended
-        raise errors.NotConfigured(f"AWS keys: {one_line(str(exc))}: renew them") from exc
+    except _KEY_ERRORS as exc:
+        raise _bad_keys(exc) from exc
     except (aws.HTTPClientError, aws.ConnectionError) as exc:
+        if "CERTIFICATE_VERIFY_FAILED" in str(exc):
+            raise errors.NotConfigured(f"S3: {errors.BAD_CERTIFICATE}") from exc
         raise errors.Unreachable(
             f"S3 does not answer ({type(exc).__name__} on {what}): check the network, "
             "AWS_REGION and AWS_ENDPOINT_URL_S3"
@@ -309,24 +378,25 @@ def _translated(what: str) -> Iterator[None]:
 
 
 def _refusal(exc: aws.ClientError, what: str) -> errors.EdgeError:
-    code = str(exc.response.get("Error", {}).get("Code", ""))
+    """Return S3's refusal in its own words, with a remedy; STS's and SSO's are the keys'."""
+    told: Mapping[str, Any] = exc.response.get("Error", {})
+    code = str(told.get("Code", ""))
     status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    if code == "NoSuchBucket":
-        return errors.StorageRefused("no such bucket: check COGNITO_S3_BUCKET and AWS_REGION")
+    if exc.operation_name in _KEY_OPERATIONS:
+        return _bad_keys(exc)
     if code in _ABSENT:
         return _Absent(f"{what}: not there")
     if status == 416:
         return _Empty(f"{what}: empty")
     if code in _CHANGED:
         return errors.PreconditionFailed(f"{what}: somebody else changed it")
-    if status >= 500 or code == "SlowDown":
+    if code == "SlowDown" or (status >= 500 and code not in CONCERNS_ALL):
         return errors.Unreachable(f"S3 answers {status} {code} on {what}: try again later")
-    if code == "InvalidObjectState":
-        text = "archived in S3 Glacier: restore it (`aws s3api restore-object`), then repeat"
-        return errors.ObjectRefused(f"{what}: {text}")
-    concerns_all = what.startswith("LIST ") or code in _CONCERNS_ALL
+    remedy = CONCERNS_ALL.get(code) or CONCERNS_ONE.get(code, _RIGHTS)
+    if code == "RequestTimeTooSkewed":
+        remedy = f"it is {told.get('ServerTime', 'another time')} at S3: {remedy}"
+    message = one_line(str(told.get("Message", "")).rstrip("."))
+    words = f"{status} {code}" + (f" ({message})" if message not in ("", code) else "")
+    concerns_all = what.startswith("LIST ") or code in CONCERNS_ALL
     refused = errors.StorageRefused if concerns_all else errors.ObjectRefused
-    why = f"{what}: `edge-client doctor` tells more"
-    if code in ("403", "AccessDenied"):
-        why += " (without s3:ListBucket a missing object answers so, too)"
-    return refused(f"S3 answers {status} {code} on {why}")
+    return refused(f"S3 answers {words} on {what}: {remedy}")

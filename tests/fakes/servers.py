@@ -26,7 +26,7 @@ class S3Server(LoopbackServer):
 
     Attributes:
         objects: Key to object.
-        refuse: Called with (method, key); returns (status, code) to fail a request.
+        refuse: Called with (method, key); returns (status, code, message if any) to fail a request.
         calls: (method, key) of every request.
         page_keys: The most keys of a LIST's page.
         lists: The query of every LIST.
@@ -40,7 +40,7 @@ class S3Server(LoopbackServer):
     def clear(self) -> None:
         """Forget everything."""
         self.objects: dict[str, Stored] = {}
-        self.refuse: Callable[[str, str], tuple[int, str] | None] = lambda method, key: None
+        self.refuse: Callable[[str, str], tuple[Any, ...] | None] = lambda method, key: None
         self.calls: list[tuple[str, str]] = []
         self.now = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
         self.page_keys = 1000
@@ -69,8 +69,10 @@ class S3Server(LoopbackServer):
         else:
             self._get(request, key)
 
-    def _error(self, request: BaseHTTPRequestHandler, status: int, code: str) -> None:
-        send(request, status, f"<Error><Code>{code}</Code></Error>".encode())
+    def _error(
+        self, request: BaseHTTPRequestHandler, status: int, code: str, more: str = ""
+    ) -> None:
+        send(request, status, f"<Error><Code>{code}</Code>{more}</Error>".encode())
 
     def _put(self, request: BaseHTTPRequestHandler, key: str, body: bytes) -> None:
         there, wanted = self.objects.get(key), request.headers.get("If-Match")

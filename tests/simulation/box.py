@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from functools import partial
-from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
 import requests
@@ -22,8 +21,8 @@ from edge_client.errors import EdgeError
 from edge_client.jobs.claim import Wanted
 from edge_client.jobs.poll import PollInterval
 from edge_client.services.edge import Edge
+from edge_client.services.runpod import Answer, RunpodApi
 from edge_client.services.runpod import Kind as RequestKind
-from edge_client.services.runpod import RunpodApi
 from edge_client.services.s3 import Connection
 from edge_client.settings import Settings
 from tests.simulation.endpoint import Endpoint
@@ -255,16 +254,9 @@ def _refused(status: int, code: str) -> ClientError:
     return ClientError(cast(Any, answer), "call")
 
 
-def _response(status: int, body: Any, method: str) -> requests.Response:
+def _response(status: int, body: Any, method: str) -> Answer:
     text = body if isinstance(body, str) else json.dumps(body)
-    answer = SimpleNamespace(
-        status_code=status,
-        text=text,
-        json=partial(json.loads, text),
-        headers={"Retry-After": "3"},
-        request=SimpleNamespace(method=method),
-    )
-    return cast(requests.Response, answer)
+    return Answer(method, status, {"Retry-After": "3"}, text)
 
 
 class Api(RunpodApi):
@@ -272,6 +264,7 @@ class Api(RunpodApi):
 
     def __init__(self, box: Box, endpoint: Endpoint) -> None:
         self.endpoint_id, self._box, self._endpoint = "ep1", box, endpoint
+        self._clock, self._was_accepted, self._refused_since = box.edge.clock, False, None
 
     def _send(
         self,
@@ -280,11 +273,11 @@ class Api(RunpodApi):
         path: str,
         body: object = None,
         patience_s: float = float("inf"),
-    ) -> requests.Response:
+    ) -> Answer:
         act = partial(self._run, cast(Any, body)) if path == "/run" else partial(self._ask, path)
         return self._box.call("runpod", path, act)
 
-    def _away(self, method: str) -> requests.Response | None:
+    def _away(self, method: str) -> Answer | None:
         away = self._box.world.during(Kind.API_AWAY)
         if away is None:
             return None
@@ -292,7 +285,7 @@ class Api(RunpodApi):
             raise requests.ConnectionError("reset by peer")
         return _response(524, "<html>a timeout occurred</html>", method)
 
-    def _ask(self, path: str) -> requests.Response:
+    def _ask(self, path: str) -> Answer:
         _, what, *job_id = path.split("/")
         method = "POST" if what == "cancel" else "GET"
         away = self._away(method)
@@ -307,7 +300,7 @@ class Api(RunpodApi):
     def _arrives(self, body: dict[str, Any]) -> None:
         self._endpoint.take(body)
 
-    def _run(self, body: dict[str, Any]) -> requests.Response:
+    def _run(self, body: dict[str, Any]) -> Answer:
         world = self._box.world
         refused = world.take(Kind.RUN_REFUSED)
         if refused is not None and refused.target == 0:

@@ -1,5 +1,6 @@
 """Settings: where they come from, and what is said when they do not."""
 
+import os
 import re
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from bucketscribe_contract.redact import scrub
 from edge_client.errors import NotConfigured
 from edge_client.services.s3 import connect
-from edge_client.settings import QUEUE, STORAGE, load
+from edge_client.settings import CREDENTIALS, QUEUE, STORAGE, load
 
 
 def test_given_file_replaces_dot_env_and_the_environment_wins_over_both(
@@ -64,6 +65,13 @@ def test_amounts_are_read_and_loopback_may_be_plain_http(
         ("LOST_ANSWER_SECONDS", ("-1",)),
         ("RUNPOD_PRICE_PER_SECOND", ("-1", "cheap", "nan", "inf")),
         ("RUNPOD_ENDPOINT_BASE_URL", ("http://api.example.com/v2",)),  # the key travels in it
+        ("AWS_ENDPOINT_URL_S3", ("s3.example.com", "https://", "https://u:hush@s3", "s3://b")),
+        ("AWS_ENDPOINT_URL", ("https://a.r2.example.com/recordings", "https://s3?hush")),
+        ("AWS_REGION", ("EU (Frankfurt) eu-central-1", "eu-central-1a\nx", "US_EAST")),
+        ("COGNITO_S3_BUCKET", ("s3://recordings", "recordings/users", "arn:aws:s3:::recordings")),
+        ("COGNITO_S3_BUCKET", ("arn:aws:s3::123456789012:accesspoint/abc.mrap",)),
+        ("AWS_CA_BUNDLE", ("/no/such/file",)),
+        ("S3_REQUEST_PAYER", ("me",)),
         ("S3_CONDITIONAL_PUT", ("perhaps",)),
         ("S3_SSE", ("none", "aes256")),
         ("S3_SSE_KMS_KEY_ID", ("hush hush", "a\u00fc")),
@@ -85,7 +93,8 @@ def test_malformed_value_is_named_and_not_repeated(
 def test_what_was_pasted_around_a_value_is_stripped_for_boto3_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / ".env").write_text('RUNPOD_API_KEY=" rpa_1\r\n"\nAWS_ACCESS_KEY_ID="AK1 "\n')
+    (tmp_path / ".env").write_text('RUNPOD_API_KEY=" rpa_1\r\n"\n')
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AK1 ")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret1\n")
     monkeypatch.setenv("RUNPOD_ENDPOINT_ID", "\tep1 ")
     monkeypatch.setenv("COGNITO_S3_BUCKET", "  ")
@@ -103,9 +112,9 @@ def test_misspelt_setting_is_warned_of_and_another_programs_is_not(
         "RUNPOD_KEY": "RUNPOD_API_KEY",
         "RETRY_ATEMPTS": "RETRY_ATTEMPTS",
         "AWS_SECRET_KEY": "AWS_SECRET_ACCESS_KEY",
-        "AWS_ENDPOINT_URL": "AWS_ENDPOINT_URL_S3",
+        "AWS_ENDPOINT_S3": "AWS_ENDPOINT_URL_S3",
     }
-    right = ("HF_TOKEN", "MAX_AUDIO_SECONDS", "AWS_CA_BUNDLE", "AWS_PROFILE", "retry_attempts")
+    right = ("HF_TOKEN", "MAX_AUDIO_SECONDS", "AWS_PROFILE", "retry_attempts")
     (tmp_path / ".env").write_text("".join(f"{name}=1\n" for name in (*wrong, *right)))
     load()
     assert [record.args for record in caplog.records] == [
@@ -141,7 +150,6 @@ KEYS = "AWS_ACCESS_KEY_ID=AKFILE\nAWS_SECRET_ACCESS_KEY=filesecret\nAWS_SESSION_
     [
         ({}, ["AKFILE", "filesecret", "filetoken"]),
         ({"AWS_ACCESS_KEY_ID": " "}, ["AKFILE", "filesecret", "filetoken"]),
-        # not the token of other keys
         ({"AWS_ACCESS_KEY_ID": "AK2", "AWS_SECRET_ACCESS_KEY": "other"}, ["AK2", "other", None]),
     ],
 )
@@ -167,3 +175,49 @@ def test_boto3_finds_the_profile_that_the_file_names(tmp_path: Path) -> None:
         "[edge]\naws_access_key_id = AKPROFILE\naws_secret_access_key = profilesecret\n"
     )
     assert connect(load()).credentials.access_key == "AKPROFILE"
+
+
+def test_keys_of_the_environment_are_not_mixed_with_those_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text(KEYS)
+    monkeypatch.setenv("AWS_PROFILE", "edge")
+    load()
+    assert [name for name in CREDENTIALS if name in os.environ] == ["AWS_PROFILE"]
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "key"),
+    [
+        ("RUNPOD_ENDPOINT_BASE_URL", "https://thief.example/v2", "RUNPOD_API_KEY"),
+        ("AWS_ENDPOINT_URL_S3", "https://thief.example", "AWS_ACCESS_KEY_ID"),
+        ("AWS_ENDPOINT_URL", "https://thief.example", "AWS_SESSION_TOKEN"),
+    ],
+)
+def test_a_folders_file_does_not_lead_keys_of_the_environment_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, url: str, key: str
+) -> None:
+    path = tmp_path / ".env"
+    path.write_text(f"{name}={url}\n")
+    load()  # no key is there to lead away
+    del os.environ[name]
+    monkeypatch.setenv(key, "hush12345")
+    with pytest.raises(NotConfigured, match=f"{name} in .env would lead {key}.*{url}.*--env-file"):
+        load()
+    assert name not in os.environ
+    load(path)  # the user named it
+    del os.environ[name]
+    monkeypatch.delenv(key)
+    path.write_text(f"{name}={url}\n{key}=hush12345\n")
+    load()
+
+
+def test_a_file_that_everybody_may_write_and_other_programs_variables(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text("RETRY_ATTEMPTS=2\nHTTPS_PROXY=http://thief.example\n")
+    path.chmod(0o666)
+    for named in (None, path):
+        with pytest.raises(NotConfigured, match="everybody may write .*chmod 600"):
+            load(named)
+    path.chmod(0o664)
+    assert (load().retry_attempts, "HTTPS_PROXY" in os.environ) == (2, False)

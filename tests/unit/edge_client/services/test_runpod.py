@@ -1,7 +1,10 @@
 """RunPod's API: what is repeated, what never is, which error an answer becomes; and its rates."""
 
+import gzip
+import json
 from bisect import bisect_left
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +88,7 @@ def test_submission_is_known_by_its_id_alone(api: RunpodApi, runpod: RunpodServe
         (breaking.full, "http://127.0.0.1:{port}", "", errors.NotSent),
         (breaking.closed, "http://runpod.invalid", "http://127.0.0.1:{port}", errors.NotSent),
         (breaking.no_tunnel, "https://runpod.invalid", "http://127.0.0.1:{port}", errors.NotSent),
-        ("untrusted", "https://127.0.0.1:{port}", "", errors.NotSent),
+        ("untrusted", "https://127.0.0.1:{port}", "", errors.NotConfigured),
         ("trusted", "https://127.0.0.1:{port}", "", errors.AnswerLost),
         (breaking.reset, "http://127.0.0.1:{port}", "", errors.AnswerLost),
         (breaking.reset, "http://runpod.invalid", "http://127.0.0.1:{port}", errors.AnswerLost),
@@ -101,8 +104,7 @@ def test_only_what_proves_that_nothing_was_sent_frees_a_submission(
 ) -> None:
     monkeypatch.setattr(runpod_, "CONNECT_TIMEOUT_S", 0.5)
     pem = breaking.certificate(tmp_path)
-    if breaks == "trusted":
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
+    ca_bundle = pem if breaks == "trusted" else None
     if isinstance(breaks, str):
         breaks = breaking.over_tls(pem)
     where = breaks() if breaks in (breaking.closed, breaking.full) else breaking.listening(breaks)
@@ -110,7 +112,8 @@ def test_only_what_proves_that_nothing_was_sent_frees_a_submission(
         for name in ("http_proxy", "https_proxy"):
             monkeypatch.setenv(name, proxy.format(port=port))
         monkeypatch.setenv("no_proxy", "" if proxy else "*")
-        api = RunpodApi(f"{url.format(port=port)}/v2", "ep1", SecretStr(KEY))
+        root = f"{url.format(port=port)}/v2"
+        api = RunpodApi(root, "ep1", SecretStr(KEY), ca_bundle=ca_bundle)
         with pytest.raises(errors.EdgeError) as caught:
             api.run(request())
     assert type(caught.value) is error, caught.value
@@ -225,14 +228,58 @@ def test_health_counts_as_status_and_other_kinds_go_on(
     assert clock.slept == [1.0]
 
 
-def test_cancel_is_posted_once_and_job_ids_are_quoted(api: RunpodApi, runpod: RunpodServer) -> None:
+def test_cancel_is_posted_once_and_a_job_id_is_one_path_segment(
+    api: RunpodApi, runpod: RunpodServer
+) -> None:
     runpod.on("/cancel/job-1", Reply(status=503))
     with pytest.raises(errors.Unreachable):
         api.cancel("job-1")
     assert [(call.method, call.path) for call in runpod.calls] == [("POST", "/cancel/job-1")]
-    with pytest.raises(errors.JobNotFound):
-        api.status("../health?x")
-    assert runpod.calls[1].path == "/status/..%2Fhealth%3Fx"
+    for job_id in ("..", ".", "", "../health?x", "a/b", "a%2Fb", "j" * 129, "j\n"):
+        for ask in (api.status, api.cancel):
+            with pytest.raises(errors.JobNotFound, match="is no job's id"):
+                ask(job_id)
+    assert len(runpod.calls) == 1
+
+
+def test_a_refusal_has_runpods_words_and_after_good_answers_it_is_looked_at_again(
+    runpod: RunpodServer,
+) -> None:
+    clock, good = FakeClock(), Reply({"jobs": {}, "workers": {}})
+    api = RunpodApi(f"{runpod.url}/v2", "ep1", SecretStr(KEY), clock)
+    refused = Reply({"error": "key of another team"}, status=403)
+    runpod.on("/health", refused)
+    with pytest.raises(errors.Unauthorized, match="403 .*key of another team.*: check RUNPOD_API"):
+        api.health()
+    runpod.on("/health", good, refused, good, refused)
+    api.health()
+    with pytest.raises(errors.BadResponse, match="looking again"):
+        api.health()
+    api.health()
+    runpod.on("/health", refused)
+    for _ in range(3):
+        with pytest.raises(errors.BadResponse):
+            api.health()
+        clock.sleep(14)
+    with pytest.raises(errors.Unauthorized):
+        api.health()
+    runpod.on("/run", refused)
+    with pytest.raises(errors.Unauthorized):  # a refused submission is refused
+        api.run(request())
+
+
+def test_an_answer_that_has_no_end_is_not_read_to_it(
+    api: RunpodApi, runpod: RunpodServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runpod_, "MAX_ANSWER_BYTES", 100_000)
+    big = gzip.compress(json.dumps({"id": "job-1", "x": "0" * 10_000_000}).encode())
+    for path, call in (
+        ("/status/job-1", partial(api.status, "job-1")),
+        ("/run", partial(api.run, request())),
+    ):
+        runpod.on(path, Reply(big, headers={"Content-Encoding": "gzip"}))
+        with pytest.raises((errors.BadResponse, errors.AnswerLost), match="over 100,000 bytes"):
+            call()
 
 
 def test_netrc_does_not_replace_the_key_and_no_error_shows_it_or_a_signature(

@@ -1,18 +1,28 @@
 """The bucket: absent is None, changed is an error, everything else names its remedy."""
 
+import re
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from edge_client.errors import (
     EdgeError,
+    NotConfigured,
     ObjectRefused,
     PreconditionFailed,
     StorageRefused,
     Unreachable,
 )
+from edge_client.services import edge as edge_
+from edge_client.services import s3 as s3_
 from edge_client.services.edge import Edge
+from edge_client.settings import load
+from tests.fakes import breaking
 from tests.fakes.servers import S3Server, send
+
+Caplog = pytest.LogCaptureFixture
 
 
 def test_objects_come_back_with_their_description(edge: Edge, s3: S3Server) -> None:
@@ -43,26 +53,142 @@ def test_create_and_replace_overwrite_nothing_unknown(edge: Edge, s3: S3Server) 
         edge.bucket.replace("k", b"4", newer)
 
 
+ALL, ONE = StorageRefused, ObjectRefused
+
+
 @pytest.mark.parametrize(
-    ("refusal", "error", "said"),
+    ("status", "code", "error", "said"),
     [
-        # one object
-        ((403, "AccessDenied"), ObjectRefused, "PUT k.*s3:ListBucket"),
-        ((403, "InvalidObjectState"), ObjectRefused, "PUT k.*restore-object"),
-        ((400, "KMS.DisabledException"), ObjectRefused, "PUT k.*doctor"),
-        # every object
-        ((404, "NoSuchBucket"), StorageRefused, "no such bucket: check COGNITO_S3_BUCKET"),
-        ((403, "SignatureDoesNotMatch"), StorageRefused, "SignatureDoesNotMatch"),
-        ((400, "ExpiredToken"), StorageRefused, "ExpiredToken"),
-        ((409, "ConditionalRequestConflict"), PreconditionFailed, "somebody else"),
+        *((403, code, ALL, remedy) for code, remedy in s3_.CONCERNS_ALL.items()),
+        *((403, code, ONE, remedy) for code, remedy in s3_.CONCERNS_ONE.items()),
+        (501, "NotImplemented", ALL, "doctor"),  # never "later"
+        (400, "InvalidArgument", ONE, "edge-client policy"),
+        (409, "ConditionalRequestConflict", PreconditionFailed, "somebody else"),
+        (503, "SlowDown", Unreachable, "try again later"),
     ],
 )
-def test_refusals_name_their_remedy(
-    edge: Edge, s3: S3Server, refusal: tuple[int, str], error: type[EdgeError], said: str
+def test_a_refusal_is_in_s3s_own_words_with_one_remedy(
+    edge: Edge, s3: S3Server, status: int, code: str, error: type[EdgeError], said: str
 ) -> None:
-    s3.refuse = lambda method, key: refusal
-    with pytest.raises(error, match=said):
+    more = "<Message>Because of\n it.</Message><ServerTime>at noon</ServerTime>"
+    s3.refuse = lambda method, key: (status, code, more)
+    with pytest.raises(error, match=re.escape(said)) as caught:
         edge.bucket.write("k", b"1")
+    text = str(caught.value)
+    if error in (ALL, ONE):
+        assert text.startswith(f"S3 answers {status} {code} (Because of")
+    assert ("it is at noon at S3" in text) == (code == "RequestTimeTooSkewed")
+
+
+def test_a_heads_refusal_says_what_a_get_would(edge: Edge, s3: S3Server) -> None:
+    s3.refuse = lambda method, key: (
+        *(403, "AccessDenied"),
+        "<Message>no VPC endpoint policy allows the s3:GetObject action</Message>",
+    )
+    with pytest.raises(ObjectRefused, match="no VPC endpoint policy allows"):
+        edge.bucket.head("k")
+    assert s3.calls == [("HEAD", "k"), ("GET", "k")]
+
+
+PROFILES = """
+[profile role]
+role_arn = arn:aws:iam::123456789012:role/r
+source_profile = base
+[profile base]
+aws_access_key_id = AK
+aws_secret_access_key = SK
+endpoint_url = http://127.0.0.1:9000
+[profile sso]
+sso_start_url = https://x.awsapps.com/start
+sso_region = eu-west-1
+sso_account_id = 123456789012
+sso_role_name = R
+"""
+
+
+@pytest.fixture
+def profile(
+    tmp_path: Path, env: dict[str, str], s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], Edge]:
+    """Have the keys of a profile; STS is the fake server."""
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws/config").write_text(PROFILES)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", s3.url)
+
+    def of(name: str) -> Edge:
+        for other in ("COGNITO_S3_BUCKET", "AWS_REGION"):
+            monkeypatch.setenv(other, env[other])
+        monkeypatch.setenv("AWS_PROFILE", name)
+        return Edge(load())
+
+    return of
+
+
+def test_keys_that_cannot_be_had_are_told_in_the_words_of_their_service(
+    profile: Callable[[str], Edge], s3: S3Server
+) -> None:
+    refused = b"<ErrorResponse><Error><Code>AccessDenied</Code><Message>not you</Message></Error>"
+    answer = partial(send, status=403, body=refused + b"</ErrorResponse>")
+    s3.answer = lambda request, body: answer(request)  # type: ignore[method-assign]
+    try:
+        with pytest.raises(NotConfigured, match="AWS keys: .*AssumeRole.*not you: renew them"):
+            profile("role").bucket.head("k")
+    finally:
+        del s3.answer  # type: ignore[method-assign]
+    with pytest.raises(NotConfigured, match="AWS keys: .*SSO Token.*aws sso login"):
+        _ = profile("sso").bucket
+
+
+def test_a_profiles_endpoint_counts_and_is_no_aws(profile: Callable[[str], Edge]) -> None:
+    connection = profile("base").connection
+    url = connection.sign("get_object", "k", 60, {}).reveal()
+    assert url.startswith("http://127.0.0.1:9000/recordings/k?")
+    assert (connection.is_aws, connection.bucket_region()) == (False, None)
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_on_aws_urls_are_signed_for_the_region_that_the_bucket_is_in(
+    edge: Edge, s3: S3Server, monkeypatch: pytest.MonkeyPatch, is_known: bool, caplog: Caplog
+) -> None:
+    monkeypatch.setattr(s3_, "_AWS_HOST", re.compile("127"))
+    monkeypatch.setattr(edge_, "connect", s3_.connect)
+    edge.settings = edge.settings.model_copy(update={"region": "us-east-2"})
+    if not is_known:
+        s3.refuse = lambda method, key: (503, "SlowDown")
+    url = edge.connection.sign("put_object", "k", 60, {}).reveal()
+    region = "eu-west-1" if is_known else "us-east-2"
+    assert f"%2F{region}%2Fs3%2F" in url
+    told = ["the bucket is in eu-west-1, not AWS_REGION=us-east-2: URLs are signed for it"]
+    assert [record.message for record in caplog.records] == (told if is_known else [])
+    config = edge.connection.client.meta.config
+    assert config.request_checksum_calculation == "when_supported"
+
+
+def test_a_requester_who_pays_says_so_in_requests_and_urls(
+    edge: Edge, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge_, "connect", s3_.connect)
+    edge.settings = edge.settings.model_copy(update={"request_payer": "requester"})
+    edge.bucket.has_any("users/")
+    assert s3.lists[-1]["x-amz-request-payer"] == "requester"
+    for method in ("get_object", "put_object"):
+        url = edge.connection.sign(method, "k", 60, {}).reveal()
+        assert "x-amz-request-payer=requester" in url
+        assert "payer" not in url.partition("SignedHeaders=")[2].partition("&")[0]
+
+
+def test_a_certificate_is_named_and_the_setting_trusts_it(
+    env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pem = breaking.certificate(tmp_path)
+    with breaking.listening(breaking.over_tls(pem)) as port:
+        for name, value in (env | {"AWS_ENDPOINT_URL_S3": f"https://127.0.0.1:{port}"}).items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(NotConfigured, match="S3: its certificate .* set AWS_CA_BUNDLE"):
+            Edge(load()).bucket.head("k")
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(pem))
+        with pytest.raises(Unreachable):
+            Edge(load()).bucket.head("k")  # trusted; then its TLS breaks
 
 
 def test_of_an_object_over_the_limit_nothing_is_read(
