@@ -5,9 +5,12 @@ again until the queue takes it, so that a queue that restarts loses none. What i
 session's name after the last ``--``:
 
 fail            fails for good
+internal        fails in a way that another job might mend, each time
 flaky           the first job of the session fails in a way that another can mend
 upload_failed   the transcript comes in the job's output
 slow-N          takes N seconds
+
+It does `SLOTS` jobs at a time. Without the file that `WHISPER_MODEL` names no job succeeds.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import os
 import queue
 import threading
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -37,11 +41,16 @@ from bucketscribe_contract import (
     UploadFailed,
 )
 
-SLOTS = 12
+SLOTS = int(os.environ.get("SLOTS", "12"))
+MODEL = Path(os.environ.get("WHISPER_MODEL", __file__))
 PING_S = 2.0
 AWAY = JobFailure.of(FailureCode.STORAGE_UNAVAILABLE, "S3 is away", Stage.FETCH)
 EXISTS = JobFailure.of(FailureCode.RESULT_EXISTS, "a transcript is there", Stage.DELIVER)
-UNREADABLE = JobFailure.of(FailureCode.AUDIO_UNREADABLE, "no audio in it", Stage.DECODE)
+FAILURES = {
+    "fail": JobFailure.of(FailureCode.AUDIO_UNREADABLE, "no audio in it", Stage.DECODE),
+    "internal": JobFailure.of(FailureCode.INTERNAL, "a defect", Stage.TRANSCRIBE),
+}
+NO_MODEL = JobFailure.of(FailureCode.MODEL_UNAVAILABLE, "no such model", Stage.VALIDATE)
 http = urllib3.PoolManager(
     maxsize=2 * SLOTS,
     timeout=60.0,
@@ -119,10 +128,12 @@ class InstantWorker:
         """Do a job, as its session's name says."""
         name = unquote(urlsplit(asked["result_url"]).path).split("/")[-2]
         what, _, number = name.rpartition("--")[2].partition("-")
+        if not MODEL.exists():
+            return NO_MODEL
         if what == "slow":
             time.sleep(float(number))
-        if what == "fail":
-            return UNREADABLE
+        if what in FAILURES:
+            return FAILURES[what]
         if what == "flaky" and name not in self._failed_once:
             self._failed_once.add(name)
             return AWAY

@@ -19,6 +19,10 @@ HTML = b"<!doctype html><title>Welcome</title><p>Please log in to use this netwo
 ERROR = (
     b"<Error><Code>InternalError</Code><Message>We encountered an internal error</Message></Error>"
 )
+ARCHIVED = (
+    b"<Error><Code>InvalidObjectState</Code><Message>The operation is not valid for the object's "
+    b"storage class</Message></Error>"
+)
 
 
 def is_get(exchange: Exchange) -> bool:
@@ -35,6 +39,10 @@ def stores_transcript(exchange: Exchange) -> bool:
 
 def internal_error(exchange: Exchange, _: Scene) -> None:
     exchange.reply(Answer(500, (("Content-Type", "application/xml"),), ERROR))
+
+
+def archived(exchange: Exchange, _: Scene) -> None:
+    exchange.reply(Answer(403, (("Content-Type", "application/xml"),), ARCHIVED))
 
 
 def login_page(exchange: Exchange, _: Scene) -> None:

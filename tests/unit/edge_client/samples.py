@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import threading
 import wave
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -33,6 +34,35 @@ class FakeClock(Clock):
             sleep=lambda seconds: self.slept.append(seconds),
         )
         object.__setattr__(self, "slept", [])
+
+
+class Recorder(BatchProgress):
+    """Remembers what it was to show; a session ends once."""
+
+    def __init__(self) -> None:
+        super().__init__(Clock())
+        self.records: dict[str, Record] = {}
+        self.has_submitted, self.notes = threading.Event(), list[str]()
+        self.has_ended = threading.Event()
+
+    def submitted(self, session: Session, claim: Claim) -> None:
+        """Tell who waits for it."""
+        super().submitted(session, claim)
+        self.has_submitted.set()
+
+    def ended(self, record: Record) -> None:
+        """Remember."""
+        super().ended(record)
+        self.has_ended.set()
+        assert self.records.setdefault(record.session.rpartition("/")[2], record) is record
+
+    def note(self, message: str) -> None:
+        """Remember."""
+        self.notes.append(message)
+
+    def results(self) -> dict[str, str]:
+        """Return how each session ended so far, by name."""
+        return {name: record.result for name, record in self.records.items()}
 
 
 def wav(seconds: float = 2.0, rate_hz: int = 8000) -> bytes:

@@ -2,7 +2,6 @@
 
 import itertools
 import signal
-import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import timedelta
@@ -16,9 +15,8 @@ from edge_client.batch import engine as engine_
 from edge_client.batch import shutdown as shutdown_
 from edge_client.batch.engine import Engine
 from edge_client.batch.plan import plan
-from edge_client.batch.progress import BatchProgress
 from edge_client.batch.shutdown import Shutdown, ShutdownLevel
-from edge_client.batch.types import Filter, PlannedAction, PlannedSession, Record, RunConfig
+from edge_client.batch.types import Filter, PlannedAction, PlannedSession, RunConfig
 from edge_client.clock import Clock
 from edge_client.errors import EdgeError, EndpointFails, StorageRefused, Unauthorized, Unreachable
 from edge_client.jobs import claim as claims
@@ -31,40 +29,11 @@ from edge_client.session import Session
 from edge_client.settings import load
 from tests.fakes.servers import RunpodServer, S3Server
 from tests.unit.edge_client.batch.endpoint import Endpoint
-from tests.unit.edge_client.samples import FakeClock, put_claim, transcript
+from tests.unit.edge_client.samples import FakeClock, Recorder, put_claim, transcript
 
 SUBMIT = PlannedAction.SUBMIT
 Listed = str | PlannedSession | Callable[[], object]
 """A session, by its name or planned; or what is done before the next one is listed."""
-
-
-class Recorder(BatchProgress):
-    """Remembers what it was to show; a session ends once."""
-
-    def __init__(self) -> None:
-        super().__init__(Clock())
-        self.records: dict[str, Record] = {}
-        self.has_submitted, self.notes = threading.Event(), list[str]()
-        self.has_ended = threading.Event()
-
-    def submitted(self, session: Session, claim: Claim) -> None:
-        """Tell who waits for it."""
-        super().submitted(session, claim)
-        self.has_submitted.set()
-
-    def ended(self, record: Record) -> None:
-        """Remember."""
-        super().ended(record)
-        self.has_ended.set()
-        assert self.records.setdefault(record.session.rpartition("/")[2], record) is record
-
-    def note(self, message: str) -> None:
-        """Remember."""
-        self.notes.append(message)
-
-    def results(self) -> dict[str, str]:
-        """Return how each session ended so far, by name."""
-        return {name: record.result for name, record in self.records.items()}
 
 
 class Bench:
