@@ -9,14 +9,16 @@ from math import inf
 from typing import Any
 
 from devstack import EventKind
+from tests.fakes.breaking import certificate
 from tests.faults.case import Case
 from tests.faults.cases_s3 import answer_lost
-from tests.faults.proxy import Answer, Exchange, Rule, Trick
+from tests.faults.proxy import Answer, Exchange, Proxy, Rule, Trick
 from tests.faults.scene import EdgeSaid, Scene
 from tests.processes import wait_until
 
 RETRY_AFTER_S = 4
 AWAY_S = 20.0
+PAGE = b"<!DOCTYPE html><html><head><title>api.runpod.ai | Bad gateway</title></head></html>"
 STEPS = 9
 CLAIMED = 4
 """Steps until the session is claimed: whether the job was posted, only a quiet queue tells."""
@@ -46,6 +48,37 @@ def json_answer(status: int, body: Any, *headers: tuple[str, str]) -> Answer:
 def answers(status: int, *headers: tuple[str, str]) -> Trick:
     """Answer in RunPod's place; it hears nothing."""
     return lambda exchange, _: exchange.reply(json_answer(status, {"error": "injected"}, *headers))
+
+
+def page(status: int, is_heard: bool = False) -> Trick:
+    """Answer as RunPod's proxy, with a web page; RunPod may have heard the request before."""
+
+    def trick(exchange: Exchange, _: Scene) -> None:
+        if is_heard:
+            exchange.forward()
+        exchange.reply(Answer(status, (("Content-Type", "text/html"),), PAGE))
+
+    return trick
+
+
+def swapped(exchange: Exchange, scene: Scene) -> None:
+    """Answer about the job, but twice with another's result."""
+    body = json.loads(exchange.forward().body)
+    if body["status"] == "COMPLETED" and len(scene.notes) < 2:
+        scene.notes.append("not believed")
+        body["output"] |= {"request_id": "f" * 32}
+    exchange.reply(json_answer(200, body))
+
+
+def of_another_job(exchange: Exchange, _: Scene) -> None:
+    body = json.loads(exchange.forward().body)
+    exchange.reply(json_answer(200, body | {"id": "00000000-dead-beef-u1"}))
+
+
+def tls_broken(exchange: Exchange, _: Scene) -> None:
+    """Let RunPod take the request, then send what is no TLS."""
+    exchange.forward()
+    exchange.break_tls()
 
 
 def swallowed(exchange: Exchange, _: Scene) -> None:
@@ -111,6 +144,11 @@ def posted(times: int) -> Callable[[Scene], str]:
     return check
 
 
+def disbelieved(scene: Scene) -> str:
+    assert len(scene.notes) == 2, f"{len(scene.notes)} answers were swapped"
+    return posted(1)(scene)
+
+
 def came_late(scene: Scene) -> str:
     """See that the queue got an update after the result."""
     late = scene.ground.stack.queue_events(EventKind.LATE_PROGRESS)
@@ -129,6 +167,26 @@ def away_meanwhile(scene: Scene) -> EdgeSaid:
     wait_until(scene.job_ids, 90.0, "the submission")
     scene.queue.away_for(AWAY_S)
     return answer()
+
+
+def submit_over_tls(scene: Scene) -> EdgeSaid:
+    """Submit over TLS, which breaks once RunPod has the job."""
+    pem = certificate(scene.ground.folder.path)
+    with Proxy(scene.queue.url, pem) as tls:
+        tls.rules.append(Rule(is_run, tls_broken, scene=scene))
+        scene.env["RUNPOD_ENDPOINT_BASE_URL"] = tls.url.replace("http:", "https:") + "/v2"
+        scene.env["REQUESTS_CA_BUNDLE"] = str(pem)
+        return scene.submit()
+
+
+def rewritten(scene: Scene) -> EdgeSaid:
+    """Have another program rewrite the transcript, with nothing that says whose it is."""
+    first = scene.submit()
+    ours = ("request_id", "audio_etag")
+    left = {name: value for name, value in scene.transcript().items() if name not in ours}
+    scene.put("transcription.json", json.dumps(left, indent=1).encode())
+    second = scene.submit()
+    return second if first.code == 0 else first
 
 
 def killed_after(steps: int) -> Callable[[Scene], EdgeSaid]:
@@ -172,6 +230,9 @@ EDGE_TO_QUEUE = [
     run("answer lost after it was accepted", answer_lost, check=posted(1)),
     run("429 with Retry-After", answers(429, ("Retry-After", str(RETRY_AFTER_S))), check=waited),
     run("500 twice, then fine", answers(500), 2, check=posted(3), alone=True),
+    run("502 with a web page", page(502), check=posted(2), alone=True),
+    run("524 with a web page after it was accepted", page(524, is_heard=True), check=posted(1)),
+    Case("/run: TLS breaks after it was accepted", act=submit_over_tls, check=posted(1)),
     Case(
         "/run: connection refused for 20 s",
         act=submit_while_away,
@@ -179,6 +240,16 @@ EDGE_TO_QUEUE = [
     ),
     Case("/status: connection refused for 20 s", act=away_meanwhile, check=posted(1)),
     Case("/status: 500 three times", rules=[Rule(is_status, answers(500), 3)]),
+    *(
+        Case(
+            f"/status: {status} with a web page, three times",
+            rules=[Rule(is_status, page(status), 3)],
+        )
+        for status in (502, 524)
+    ),
+    Case("/status: another job", rules=[Rule(is_status, of_another_job, 2)], check=posted(1)),
+    Case("/status: another job's result", rules=[Rule(is_status, swapped, inf)], check=disbelieved),
+    Case("transcript rewritten by another program, then submitted", act=rewritten, check=posted(1)),
     Case(
         "/status: 404, the transcript is there",
         rules=[Rule(is_status, forgotten_when_done, inf)],

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable
 
+from devstack import EventKind
 from tests.faults.case import Cancelled, Case, Done, Failed
-from tests.faults.cases_edge import submitted_with, with_timeout
+from tests.faults.cases_edge import posted, submitted_with, with_timeout
+from tests.faults.cases_s3 import is_put
 from tests.faults.orders import END, RUN, TAKE, Order
 from tests.faults.scene import EdgeSaid, Scene
 from tests.processes import group_members, is_running, wait_until
@@ -38,6 +42,42 @@ def cancel_in(stage: str) -> Callable[[Scene], EdgeSaid]:
         return said
 
     return act
+
+
+def outlived(meanwhile: Callable[[Scene], None] = lambda _: None) -> Callable[[Scene], EdgeSaid]:
+    """Wake a frozen worker once another has done its job; ``meanwhile`` it is frozen."""
+
+    def act(scene: Scene) -> EdgeSaid:
+        answer = scene.start_submit()
+        frozen = scene.wait_for("deliver").pid
+        meanwhile(scene)
+        said = answer()
+        os.killpg(frozen, signal.SIGCONT)
+        return said
+
+    return act
+
+
+def recorded_again(scene: Scene) -> None:
+    scene.put("audio.wav", scene.ground.recordings["padded"])
+
+
+def kept_from_late(scene: Scene) -> str:
+    """See that S3 refused what came last, and has the transcript of the recording that is there."""
+    puts = [e.answer.status for e in scene.s3.exchanges if is_put(e) and e.answer]
+    assert puts[0] == 200, f"S3 answered {puts}"
+    assert set(puts[1:]) == {412}, f"S3 answered {puts}"
+    of, there = scene.transcript()["audio_etag"], scene.etag("audio.wav")
+    assert of == there, f"the transcript is of {of}, the recording is {there}"
+    return "S3 answered 412 to the late PUT"
+
+
+def ended_at_timeout(scene: Scene) -> str:
+    """See that RunPod calls it FAILED."""
+    ids = scene.job_ids()
+    ends = [e.kind for e in scene.ground.stack.queue_events() if e.job_id == ids[0]]
+    assert EventKind.FAILED in ends, f"queue: {scene.history()}"
+    return "FAILED: executionTimeout exceeded"
 
 
 def group_is_gone(scene: Scene) -> str:
@@ -86,6 +126,14 @@ KILLED = [
     Case(f"worker: SIGKILL in {stage}", runs=2, order=Order(stage, "die"), check=group_is_gone)
     for stage in STAGES
 ]
+KILLED.append(
+    Case(
+        "worker: SIGKILL in transcribe, and the next one too",
+        runs=3,
+        order=Order("transcribe", "die", runs=2),
+        check=posted(2),
+    )
+)
 LEFT = [
     *(Case(f"worker: SIGTERM in {s}", order=Order(s, "leave"), check=left) for s in STAGES),
     Case("worker: job handed over after SIGTERM", order=Order(TAKE, "leave"), check=given_back),
@@ -105,6 +153,17 @@ STOPPED = [
         runs=2,
         order=Order("transcribe", "pause"),
         rules=[with_timeout(8_000)],
+        check=ended_at_timeout,
+    ),
+    *(
+        Case(
+            f"worker: frozen in deliver{words}, its PUT comes late",
+            runs=2,
+            order=Order("deliver", "freeze"),
+            act=outlived(meanwhile),
+            check=kept_from_late,
+        )
+        for words, meanwhile in (("", lambda _: None), (" and recorded again", recorded_again))
     ),
 ]
 OUT_OF_MEMORY = [

@@ -54,6 +54,13 @@ def paused(_: Order, token: CancelToken) -> Iterator[None]:
     yield
 
 
+@contextmanager
+def suspended(*_: object) -> Iterator[None]:
+    """Stand still with all processes, until somebody wakes them."""
+    os.killpg(0, signal.SIGSTOP)
+    yield
+
+
 def raising(error: type[Exception], message: str = "injected") -> Misdeed:
     """Make a misdeed of an error."""
 
@@ -165,6 +172,7 @@ MISDEEDS: dict[str, Misdeed] = {
     "die": killed,
     "leave": terminated,
     "pause": paused,
+    "freeze": suspended,
     "raise": raising(AttributeError),
     "meet a CUDA error": raising(RuntimeError, CUDA),
     "have its model raise": model_raising,

@@ -10,6 +10,7 @@ import fcntl
 import os
 import select
 import socket
+import ssl
 import struct
 import termios
 import threading
@@ -19,6 +20,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, responses
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -119,6 +121,10 @@ class Exchange:
         self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         os.close(self._connection.detach())  # at once: the server would say a polite FIN first
 
+    def break_tls(self) -> None:
+        """Send what is no TLS record."""
+        os.write(self._connection.fileno(), b"no TLS record")
+
     def wait_until_hung_up(self) -> None:
         """Say nothing more until the other side gives up."""
         select.select([self._connection], [], [], PATIENCE_S)
@@ -151,10 +157,17 @@ class Rule:
 
 
 class Proxy(LoopbackServer):
-    """One listener in front of one server; the first rule that holds has its way."""
+    """One listener in front of one server; the first rule that holds has its way.
 
-    def __init__(self, upstream: str = "") -> None:
+    With ``pem``, a key and its certificate, clients speak TLS to it.
+    """
+
+    def __init__(self, upstream: str = "", pem: Path | None = None) -> None:
         super().__init__()
+        if pem is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(pem)
+            self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
         self.upstream = upstream
         self.exchanges: list[Exchange] = []
         self.rules: list[Rule] = []

@@ -119,6 +119,10 @@ class Scene:
             return None
         return json.loads(found["Body"].read())
 
+    def etag(self, name: str) -> str:
+        """Return the ETag of an object of the session."""
+        return self._client.head_object(**self._at(name))["ETag"]
+
     def presign(self, name: str, expires_s: int, **put: str) -> str:
         """Sign a GET of an object of the session, or a PUT of a content type, past the proxy."""
         method = "put_object" if put else "get_object"
