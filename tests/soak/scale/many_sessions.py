@@ -6,6 +6,7 @@ Its times are those of the writing, in whole seconds: what is older is written f
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
@@ -19,6 +20,7 @@ USERS = 300
 WRITERS = 8
 KINDS: dict[str, dict[str, int]] = {
     "claimed": {"audio.wav": 1, "transcription.job.json": 2, "transcription.json": 3},
+    "closed": {"audio.wav": 1, "transcription.json": 2, "transcription.job.json": 3},
     "done": {"audio.wav": 1, "transcription.json": 2},
     "new": {"audio.wav": 1},
     "stale": {"audio.wav": 1, "transcription.json": 0},
@@ -28,6 +30,8 @@ KINDS: dict[str, dict[str, int]] = {
 """What a session's objects are, and in which of four steps they are stored."""
 MIX = ("claimed", "done", "done", "done", "done", "done", "new", "stale", "described", "chunks")
 """Ten sessions, of 20 keys."""
+CLOSED = ("closed",)
+"""As a batch leaves them: the claim is written behind the transcript, and short."""
 
 
 def session_of(number: int) -> Session:
@@ -36,12 +40,12 @@ def session_of(number: int) -> Session:
     return Session(f"user{user // 3}{('', ' ü', '-x')[user % 3]}", f"2026-{nth:05} 100%+{nth % 7}")
 
 
-def kind_of(number: int) -> str:
+def kind_of(number: int, mix: Sequence[str] = MIX) -> str:
     """Return what kind of session it is; each user has all kinds."""
-    return MIX[(number // USERS) % len(MIX)]
+    return mix[(number // USERS) % len(mix)]
 
 
-def fill(server: S3Server, bucket: str, sessions: int) -> int:
+def fill(server: S3Server, bucket: str, sessions: int, mix: Sequence[str] = MIX) -> int:
     """Make that many sessions in an empty bucket of the server's; return the number of keys."""
     keys = 0
     filer = f"http://127.0.0.1:{server._ports['filer']}/buckets/{bucket}"
@@ -56,7 +60,7 @@ def fill(server: S3Server, bucket: str, sessions: int) -> int:
             paths = [
                 f"{session_of(number).prefix}/{name}"
                 for number in range(sessions)
-                for name, own in KINDS[kind_of(number)].items()
+                for name, own in KINDS[kind_of(number, mix)].items()
                 if own == step
             ]
             assert set(threads.map(write, paths)) <= {201}

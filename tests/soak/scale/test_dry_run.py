@@ -1,4 +1,4 @@
-"""A dry run over 100,000 sessions: as few LIST calls as can be, and no more memory than for 10,000.
+"""A scan of 100,000 sessions: as few LIST calls as can be, and no more memory than for 10,000.
 
 ``SCALE_SESSIONS=300000`` makes the bucket larger.
 """
@@ -10,15 +10,17 @@ import math
 import os
 import subprocess
 import sys
-import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any, NamedTuple
 
 import pytest
 
 from devstack.guard import Guard
 from devstack.s3 import S3Server
-from tests.soak.scale.many_sessions import fill, kind_of, session_of
+from tests.soak.scale.many_sessions import CLOSED, MIX, fill, kind_of, session_of
 
 pytestmark = pytest.mark.timeout(900)
 MANY = int(os.environ.get("SCALE_SESSIONS", "100000"))
@@ -27,7 +29,7 @@ ROOT = Path(__file__).parents[3]
 
 
 class Run(NamedTuple):
-    """A dry run over a bucket of that many sessions."""
+    """A run over a bucket of that many sessions."""
 
     keys: int
     lines: list[dict[str, Any]]
@@ -36,8 +38,15 @@ class Run(NamedTuple):
     peak_bytes: int
 
 
-def dry_run(server: S3Server, bucket: str, sessions: int, folder: Path) -> Run:
-    keys = fill(server, bucket, sessions)
+def scan(
+    server: S3Server,
+    bucket: str,
+    sessions: int,
+    folder: Path,
+    *options: str,
+    mix: Sequence[str] = MIX,
+) -> Run:
+    keys = fill(server, bucket, sessions, mix)
     env = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
@@ -53,26 +62,45 @@ def dry_run(server: S3Server, bucket: str, sessions: int, folder: Path) -> Run:
     command = [sys.executable, "-m", "tests.soak.scale.measured", str(figures)]
     with out.open("wb") as stdout:
         subprocess.run(
-            [*command, "batch", "--dry-run", "--json"], env=env, cwd=ROOT, stdout=stdout, check=True
+            [*command, "batch", "--json", *options], env=env, cwd=ROOT, stdout=stdout, check=True
         )
     with out.open(encoding="utf-8") as text:
         lines = [json.loads(line) for line in text]
     return Run(keys, lines, **json.loads(figures.read_text(encoding="utf-8")))
 
 
+@contextmanager
+def server_in(folder: Path) -> Iterator[S3Server]:
+    with Guard() as guard, S3Server("many", folder, folder / "log", guard, Event()) as server:
+        yield server
+
+
+def tell(capsys: pytest.CaptureFixture[str], *runs: Run) -> None:
+    with capsys.disabled():
+        for run in runs:
+            figures = f"{run.calls}, {run.wall_s:.1f} s, {run.peak_bytes / 1e6:.1f} MB at most"
+            sys.stdout.write(f"\n{run.keys} keys: {figures}")
+
+
+def test_batch_over_sessions_that_are_all_done_costs_listing_calls_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with server_in(tmp_path) as server:
+        run = scan(server, "many", MANY, tmp_path, mix=CLOSED)
+    tell(capsys, run)
+    assert run.calls == {"ListObjectsV2": math.ceil(run.keys / 1000)}
+    assert run.lines[-1]["summary"]["already_done"] == MANY
+
+
 def test_dry_run_finds_every_session_once_in_the_fewest_calls_and_flat_memory(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The figures are printed."""
-    log, stopping = tmp_path / "log", threading.Event()
-    with Guard() as guard, S3Server("many", tmp_path, log, guard, stopping) as server:
+    with server_in(tmp_path) as server:
         server.client().create_bucket(Bucket="few")
-        few = dry_run(server, "few", FEW, tmp_path)
-        many = dry_run(server, "many", MANY, tmp_path)
-    with capsys.disabled():
-        for run in (few, many):
-            figures = f"{run.calls}, {run.wall_s:.1f} s, {run.peak_bytes / 1e6:.1f} MB at most"
-            sys.stdout.write(f"\n{run.keys} keys: {figures}")
+        few = scan(server, "few", FEW, tmp_path, "--dry-run")
+        many = scan(server, "many", MANY, tmp_path, "--dry-run")
+    tell(capsys, few, many)
     check_sessions(many)
     assert many.calls["ListObjectsV2"] == math.ceil(many.keys / 1000)
     assert many.peak_bytes < 200e6
