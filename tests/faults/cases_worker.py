@@ -44,7 +44,7 @@ def cancel_in(stage: str) -> Callable[[Scene], EdgeSaid]:
     return act
 
 
-def outlived(meanwhile: Callable[[Scene], None] = lambda _: None) -> Callable[[Scene], EdgeSaid]:
+def outlived(meanwhile: Callable[[Scene], None]) -> Callable[[Scene], EdgeSaid]:
     """Wake a frozen worker once another has done its job; ``meanwhile`` it is frozen."""
 
     def act(scene: Scene) -> EdgeSaid:
@@ -123,17 +123,17 @@ def no_gpu_work_in_vain(scene: Scene) -> str:
 
 
 KILLED = [
-    Case(f"worker: SIGKILL in {stage}", runs=2, order=Order(stage, "die"), check=group_is_gone)
-    for stage in STAGES
-]
-KILLED.append(
+    *(
+        Case(f"worker: SIGKILL in {stage}", runs=2, order=Order(stage, "die"), check=group_is_gone)
+        for stage in STAGES
+    ),
     Case(
         "worker: SIGKILL in transcribe, and the next one too",
         runs=3,
         order=Order("transcribe", "die", runs=2),
         check=posted(2),
-    )
-)
+    ),
+]
 LEFT = [
     *(Case(f"worker: SIGTERM in {s}", order=Order(s, "leave"), check=left) for s in STAGES),
     Case("worker: job handed over after SIGTERM", order=Order(TAKE, "leave"), check=given_back),
