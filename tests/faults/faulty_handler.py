@@ -29,6 +29,7 @@ from tests.faults.orders import END, FOLDER_VARIABLE, RUN, TAKE, Entry, Folder, 
 from worker import http as storage  # noqa: E402
 from worker import pipeline, runtime  # noqa: E402
 from worker.cancel import CancelToken  # noqa: E402
+from worker.models.imports import light_imports  # noqa: E402
 
 LIGHT_STAGES = ("fetch", "decode", "deliver")
 MODEL_STAGES = {"speech": "find_speech"} | {
@@ -91,9 +92,12 @@ def patching(find_speech: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.cache
     def patch() -> None:
-        for module, stage in MODEL_STAGES.items():
-            found = importlib.import_module(f"worker.stages.{module}")
-            setattr(found, stage, watched(stage, getattr(found, stage)))
+        with light_imports():  # in turn with the models' loading: transformers' imports are lazy
+            found = {
+                s: importlib.import_module(f"worker.stages.{m}") for m, s in MODEL_STAGES.items()
+            }
+        for stage, module in found.items():
+            setattr(module, stage, watched(stage, getattr(module, stage)))
 
     def run(*args: Any) -> Any:
         patch()
