@@ -261,7 +261,7 @@ def test_bad_object_is_named_and_stops_nobody(edge: Edge, s3: S3Server, force: b
     put.body = put.body.replace(b'"expires_at":"2026', b'"expires_at":"9999')
     s3.refuse = lambda _, key: (403, "AccessDenied") if key == of["barred"].claim_key else None
     said = {
-        "archived": "archived/audio.wav: archived in S3 Glacier: restore it",
+        "archived": "archived/audio.wav: archived: restore it",
         "newer": "newer/transcription.job.json has version 2: update",
         "huge": "huge/transcription.job.json has 65,537 bytes",
         "barred": f"S3 answers 403 AccessDenied on GET {of['barred'].claim_key}",
