@@ -1,6 +1,6 @@
 """Checks keys, bucket, clock and endpoint, and prints the least IAM policy.
 
-Takes an `Edge`; returns `Check`s that name each fix, or the policy's document. Writes `PROBE_KEY`.
+Takes an `Edge`; returns `Check`s that name each fix, or the policy's document.
 The policy allows ``s3:ListBucket``: without it a missing key answers 403, not 404. HEAD of the
 bucket has no prefix that a condition could narrow (github.com/ceph/ceph/pull/68577), so nothing
 here does it.
@@ -8,24 +8,19 @@ here does it.
 
 from __future__ import annotations
 
-import re
-import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import requests
-
-from edge_client.errors import EdgeError, NotConfigured, StorageRefused, Unreachable
+from edge_client.errors import EdgeError, NotConfigured, Unreachable
+from edge_client.services import probe
 from edge_client.services.edge import Edge
-from edge_client.services.presign import only_over
+from edge_client.services.probe import PROBE_KEY
 from edge_client.session import USERS, Session
 from edge_client.settings import QUEUE, STORAGE
 
-PROBE_KEY = ".edge-client-doctor.json"
-"""Outside of `USERS`: no listing meets it."""
 _BEHIND_BUCKET = ("list", "clock", "signature", "write")
 MAX_SKEW_S = 60.0
 """S3 refuses signatures 15 minutes off; a minute is already a clock that nobody looks after."""
@@ -59,8 +54,8 @@ def _storage(edge: Edge) -> Iterator[Check]:
     yield _guarded("bucket", lambda: _bucket(edge, headers))
     yield _guarded("list", lambda: _listing(edge))
     yield _guarded("clock", lambda: _clock(edge.clock.now(), headers.get("date")))
-    yield _guarded("signature", lambda: _signature(edge))
-    yield _guarded("write", lambda: _write(edge))
+    yield _guarded("signature", lambda: probe.read_by_url(edge))
+    yield _guarded("write", lambda: probe.write_by_url(edge))
 
 
 def _guarded(name: str, check: Callable[[], str]) -> Check:
@@ -112,48 +107,6 @@ def _clock(now: datetime, date: str | None) -> str:
             "true); S3 refuses signatures that are 15 minutes off"
         )
     return f"within {max(1, abs(round(skew_s)))} s of S3"
-
-
-def _signature(edge: Edge) -> str:
-    """Use a presigned GET: 404 says that the signature is right, too."""
-    status, code = _use_url(edge, "GET", {})
-    if status in (200, 404):
-        return "presigned URLs are accepted"
-    if code == "AccessDenied":
-        return "presigned URLs are accepted (a missing key answers 403)"
-    raise StorageRefused(
-        f"S3 answers {status} {code} to a presigned URL: check AWS_REGION, "
-        "AWS_SECRET_ACCESS_KEY and the clock"
-    )
-
-
-def _write(edge: Edge) -> str:
-    """Write the probe, then PUT it as workers do: S3 must refuse what replaces anything unseen."""
-    etag, may_refuse = edge.bucket.write(PROBE_KEY, b"{}"), edge.settings.conditional_put
-    for over, wanted in ((None, 412), (etag, 200), (etag, 412)) if may_refuse else ((None, 200),):
-        headers = {**edge.connection.put_headers, **only_over(over, edge.settings)}
-        status, code = _use_url(edge, "PUT", headers)
-        if status != wanted:
-            raise StorageRefused(
-                f"S3 answers {status} {code}, not {wanted}, to a presigned PUT with "
-                f"{', '.join(headers)}: if it knows no conditions, set S3_CONDITIONAL_PUT=0, and "
-                "use one edge box alone: claims need them, too"
-            )
-    refuses = "and replace nothing unseen" if may_refuse else "a late job may replace a newer one"
-    return f"presigned PUTs are accepted, {refuses}"
-
-
-def _use_url(edge: Edge, method: str, headers: Mapping[str, str]) -> tuple[int, str]:
-    """GET the probe, or PUT another, by presigned URL; return the status, and S3's error code."""
-    url = edge.connection.sign(f"{method.lower()}_object", PROBE_KEY, 60, headers).reveal()
-    more: Any = {"headers": headers, "data": str(uuid.uuid4()) if method == "PUT" else None}
-    try:
-        answer = requests.request(method, url, timeout=(5, 30), allow_redirects=False, **more)
-    except requests.RequestException as exc:
-        text = f"a presigned URL gets no answer ({type(exc).__name__})"
-        raise Unreachable(text) from None  # its own text holds the URL
-    found = re.search(r"<Code>([^<]*)</Code>", answer.text)
-    return answer.status_code, found[1] if found else ""
 
 
 def _endpoint(edge: Edge) -> str:

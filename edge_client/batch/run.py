@@ -7,7 +7,7 @@ anything is done, `Interrupted` at the end, and what concerns every session as `
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -21,12 +21,13 @@ from edge_client.batch.plan import plan
 from edge_client.batch.progress import print_summary, progress_for
 from edge_client.batch.report import ReportFile, failed_in
 from edge_client.batch.shutdown import Shutdown, ShutdownLevel
-from edge_client.batch.types import Filter, RunConfig
+from edge_client.batch.types import Filter, PlannedAction, PlannedSession, RunConfig
 from edge_client.errors import BadUsage, EdgeError, Interrupted
 from edge_client.jobs.callback_url import checked as checked_webhook
 from edge_client.jobs.claim import Claim, Wanted
 from edge_client.jobs.poll import PollInterval
 from edge_client.jobs.submit import check_job_options
+from edge_client.services import probe
 from edge_client.services.edge import Edge
 from edge_client.services.presign import LIKELY_FACTOR
 from edge_client.text import Printer
@@ -126,8 +127,8 @@ def _run(edge: Edge, config: RunConfig, report_path: Path | None, as_json: bool)
         progress = stack.enter_context(progress_for(as_json, edge.clock, price, report))
         stack.enter_context(shutdown.on_signals())
         try:
-            engine = Engine(edge, config, progress, shutdown)
-            engine.run(lambda: plan(edge, config.chosen, closes=True))
+            engine, tried = Engine(edge, config, progress, shutdown), list[str]()
+            engine.run(lambda: _tried_first(edge, plan(edge, config.chosen, closes=True), tried))
         except EdgeError as exc:
             problem = exc
     summary = progress.summary(edge.requests.made())
@@ -137,6 +138,16 @@ def _run(edge: Edge, config: RunConfig, report_path: Path | None, as_json: bool)
     if shutdown.level is not ShutdownLevel.NONE:
         raise Interrupted("interrupted; jobs in flight go on: the same command resumes")
     return summary.exit_code
+
+
+def _tried_first(
+    edge: Edge, sessions: Iterable[PlannedSession], tried: list[str]
+) -> Generator[PlannedSession, None, None]:
+    """Try what the jobs rely on, once, before the first session that needs one."""
+    for planned in sessions:
+        if planned.action is PlannedAction.SUBMIT and not tried:
+            tried += [probe.read_by_url(edge), probe.write_by_url(edge)]
+        yield planned
 
 
 def poll_interval(webhooks: bool, claim: Claim) -> PollInterval:

@@ -11,6 +11,7 @@ from edge_client.batch.shutdown import Shutdown, ShutdownLevel
 from edge_client.cli import run
 from edge_client.errors import BadUsage
 from edge_client.jobs.poll import PollInterval
+from edge_client.services.probe import PROBE_KEY
 from edge_client.session import Session
 from tests.fakes.servers import RunpodServer, S3Server
 from tests.unit.edge_client.batch.endpoint import Endpoint
@@ -62,12 +63,28 @@ def test_bucket_is_worked_through_and_then_there_is_nothing_to_do(
     assert "Complete: 3 succeeded, 0 failed" in out.out
     assert "not merged: 1" in out.out
     assert "4 GPU seconds" in out.out
-    for made in ("1 ListObjectsV2", "3 /run", "9 PutObject", "6 /status"):
+    for made in ("1 ListObjectsV2", "3 /run", "10 PutObject", "6 /status"):
         assert made in out.out
     assert endpoint.posts == {"s 1": 1, "ü+%": 1, "s-3": 1}
     assert run(["batch"]) == 0
     assert "No sessions pending transcription" in capsys.readouterr().out
     assert endpoint.posts.total() == 3
+
+
+@pytest.mark.parametrize("broken", ["conditions", "signature"])
+def test_what_the_deployment_has_wrong_stops_before_the_first_claim(
+    endpoint: Endpoint, s3: S3Server, capsys: Capture, broken: str
+) -> None:
+    for number in range(25):
+        endpoint.add(f"s-{number}")
+    if broken == "conditions":
+        s3.conditional = False
+    else:
+        s3.refuse = lambda _, key: (403, "SignatureDoesNotMatch") if key == PROBE_KEY else None
+    assert run(["batch"]) == 3
+    out = capsys.readouterr()
+    assert ("S3_CONDITIONAL_PUT=0" if broken == "conditions" else "to a presigned URL") in out.err
+    assert (endpoint.posts.total(), [k for k in s3.objects if k.endswith("job.json")]) == (0, [])
 
 
 def test_failure_is_named_left_alone_by_the_next_batch_and_retried_when_asked(
