@@ -29,7 +29,7 @@ wait_at_most = amount(
 webhook_option = click.option(
     "--webhook",
     metavar="URL",
-    help="https URL that RunPod posts the ended job to; {session} in it becomes the session.",
+    help="https URL that RunPod posts the ended job to, with {session}, {secret} (WEBHOOK_SECRET).",
 )
 session_argument = click.argument("session")
 session_or_job = click.argument("what", metavar="SESSION|JOB")

@@ -128,19 +128,26 @@ _ANY = Session(user="*", name="*")
 
 
 def policy(bucket: str, region: str) -> dict[str, Any]:
-    """Return the policy document; the region decides the partition, such as ``aws-cn``."""
-    arn = f"arn:{partition_of(region)}:s3:::{bucket}"
+    """Return the policy document; the region decides the partition, such as ``aws-cn``.
+
+    ``bucket`` may be an access point's ARN; raises `NotConfigured` for its alias, which tells none.
+    """
+    if bucket.endswith("-s3alias"):
+        raise NotConfigured("set COGNITO_S3_BUCKET to the access point's ARN: a policy names that")
+    is_arn = bucket.startswith("arn:")
+    arn = bucket if is_arn else f"arn:{partition_of(region)}:s3:::{bucket}"
+    objects = f"{arn}/object" if is_arn else arn
     read_and_write = ["s3:GetObject", "s3:PutObject"]
-    transcript_and_claim = [f"{arn}/{_ANY.result_key}", f"{arn}/{_ANY.claim_key}"]
+    transcript_and_claim = [f"{objects}/{_ANY.result_key}", f"{objects}/{_ANY.claim_key}"]
     below_users = {"Condition": {"StringLike": {"s3:prefix": f"{USERS}*"}}}
     return {
         "Version": "2012-10-17",
         "Statement": [
             _allow("FindSessions", "s3:ListBucket", arn) | below_users,
-            _allow("ReadRecordings", "s3:GetObject", f"{arn}/{_ANY.audio_key}"),
+            _allow("ReadRecordings", "s3:GetObject", f"{objects}/{_ANY.audio_key}"),
             _allow("KeepTranscriptsAndClaims", read_and_write, transcript_and_claim),
-            _allow("Probe", read_and_write, f"{arn}/{PROBE_KEY}"),
-            _allow("WriteProgress", "s3:PutObject", f"{arn}/{_ANY.progress_key}"),
+            _allow("Probe", read_and_write, f"{objects}/{PROBE_KEY}"),
+            _allow("WriteProgress", "s3:PutObject", f"{objects}/{_ANY.progress_key}"),
         ],
     }
 

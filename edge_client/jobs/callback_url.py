@@ -1,7 +1,8 @@
-"""The URL that RunPod posts an ended job to; ``{session}`` in it becomes the session.
+"""The URL that RunPod posts an ended job to, with ``{session}``, and ``{secret}``: WEBHOOK_SECRET.
 
-The claim keeps the URL as it was given, so that a resubmission from any edge box has it, too.
-Raises `BadUsage` for a URL that RunPod could not call, or that has another placeholder.
+The claim keeps the URL as it was given, so that a resubmission from any edge box has it, too; the
+secret stays in the settings. Raises `BadUsage` for a URL that RunPod could not call, or that has
+another placeholder, and `NotConfigured` without the secret.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, urlsplit
 
+from pydantic import SecretStr
+
 from bucketscribe_contract.redact import register
-from edge_client.errors import BadUsage
+from edge_client.errors import BadUsage, NotConfigured
 from edge_client.session import Session
 from edge_client.settings import is_loopback_http
 
-PLACEHOLDER = "{session}"
+PLACEHOLDER, SECRET = "{session}", "{secret}"
 _BRACES = re.compile(r"\{[^{}]*\}|[{}]")
 _URL_CHARACTERS = re.compile(r"[!-~]+")
 
@@ -31,16 +34,20 @@ def checked(url: str, runpod_url: str) -> str:
     return url
 
 
-def fill(template: str, session: Session) -> str:
+def fill(template: str, session: Session, secret: SecretStr | None = None) -> str:
     """Return the URL for one session. Its slashes are encoded, too: it is one path segment."""
+    if SECRET in template:
+        if secret is None:
+            raise NotConfigured(f"--webhook: {SECRET} is WEBHOOK_SECRET, which is not set")
+        template = template.replace(SECRET, secret.get_secret_value())
     register(template.partition(PLACEHOLDER)[0])  # whoever has the URL can call the receiver
     return template.replace(PLACEHOLDER, quote(session.prefix, safe=""))
 
 
 def _problem(url: str, runpod_url: str) -> str | None:
     for found in _BRACES.findall(url):
-        if found != PLACEHOLDER:
-            return f"{found} is no placeholder: write {PLACEHOLDER} where the session goes"
+        if found not in (PLACEHOLDER, SECRET):
+            return f"{found} is no placeholder: there are {PLACEHOLDER} and {SECRET}"
     if not _URL_CHARACTERS.fullmatch(url):
         return "percent-encode spaces and letters beyond ASCII"
     try:
@@ -48,7 +55,7 @@ def _problem(url: str, runpod_url: str) -> str | None:
         _ = parts.port
     except ValueError:
         return "not a URL: give https://HOST/PATH"
-    if not parts.hostname or PLACEHOLDER in parts.netloc:
+    if not parts.hostname or "{" in parts.netloc:
         return f"give https://HOST/PATH, with {PLACEHOLDER} in the path, if at all"
     if "@" in parts.netloc:
         return "no user or password in the URL: put a secret into the path"

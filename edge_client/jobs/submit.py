@@ -200,7 +200,8 @@ class JobSubmission:
             progress_url=urls.progress_url,
             request_id=claim.request_id,
         )
-        webhook = fill(wanted.webhook, self.session) if wanted.webhook is not None else None
+        webhook, secret = wanted.webhook, self.edge.settings.webhook_secret
+        webhook = None if webhook is None else fill(webhook, self.session, secret)
         made = RunRequest.model_construct  # of parts that are valid, each by itself
         return made(input=job_input, policy=life.policy(), webhook=webhook)
 

@@ -26,7 +26,7 @@ from pydantic import SecretStr
 
 from bucketscribe_contract.redact import one_line, register
 from edge_client.errors import BadUsage, NotConfigured
-from edge_client.jobs.callback_url import PLACEHOLDER, checked
+from edge_client.jobs.callback_url import PLACEHOLDER, SECRET, checked
 from edge_client.session import Session
 from edge_client.text import Printer
 
@@ -81,7 +81,7 @@ def load_secret(file: Path | None, setting: SecretStr | None) -> Secret:
 def secret(env_file: Path | None, printer: Printer, base: str) -> int:
     """Print a fresh secret, and the ``--webhook`` below ``base`` to use with it."""
     value = fresh_secret()
-    url = checked(f"{base.rstrip('/')}/{value}/{PLACEHOLDER}", runpod_url="")
+    url = checked(f"{base.rstrip('/')}/{SECRET}/{PLACEHOLDER}", runpod_url="")
     text = f"WEBHOOK_SECRET={value}\n# submit with: --webhook '{url}'"
     printer.result({"secret": value, "webhook": url}, text)
     return 0

@@ -14,6 +14,7 @@ import pytest
 
 from edge_client.cli import run
 from edge_client.doctor import policy
+from edge_client.errors import NotConfigured
 from edge_client.services.edge import Edge
 from edge_client.session import Session
 from edge_client.webhook.serve import Finisher
@@ -128,3 +129,15 @@ def test_other_keys_and_listings_are_out_of_reach() -> None:
     calls += [("s3:ListBucket", arn, "other/"), ("s3:ListBucket", arn, None)]
     granted = grants(policy("b", "eu-west-1"))
     assert [call for call in calls for grant in granted if allows(grant, call)] == []
+
+
+def test_an_access_points_policy_has_its_own_form_of_arn() -> None:
+    point = "arn:aws:s3:eu-west-1:123456789012:accesspoint/recordings"
+    named = {resource for _, resource, _ in grants(policy(point, "eu-west-1"))}
+    assert point in named
+    assert f"{point}/object/users/*/audio/sessions/*/audio.wav" in named
+    assert {resource.removeprefix(point).partition("/users")[0] for resource in named} <= {
+        *("", "/object", "/object/.edge-client-doctor.json")
+    }
+    with pytest.raises(NotConfigured, match="the access point's ARN"):
+        policy("recordings-abcdefghijk-s3alias", "eu-west-1")

@@ -1,12 +1,13 @@
 """Webhook URLs: what RunPod could not call is refused, and a session fits into one segment."""
 
 import re
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import pytest
+from pydantic import SecretStr
 
 from bucketscribe_contract.redact import scrub
-from edge_client.errors import BadUsage
+from edge_client.errors import BadUsage, NotConfigured
 from edge_client.jobs.callback_url import checked, fill
 from edge_client.session import Session
 
@@ -20,6 +21,7 @@ HERE = "http://127.0.0.1:8787/s/{session}"
     [
         ("https://edge.example.com:8443/hooks/s3cret?key=s3cret&session={session}", RUNPOD),
         ("https://[2001:db8::1]/somebody/else", RUNPOD),
+        ("https://h.example/{secret}/{session}", RUNPOD),
         (HERE, DEVSTACK),
     ],
 )
@@ -33,6 +35,7 @@ def test_url_that_can_be_called_is_taken_as_it_is(url: str, runpod: str) -> None
         ("https://h.example/{sesion}", RUNPOD, "{sesion}"),
         ("https://h.example/{session", RUNPOD, "{"),
         ("https://{session}.example/h", RUNPOD, "path"),
+        ("https://{secret}/h", RUNPOD, "path"),
         ("https:///h", RUNPOD, "HOST"),
         ("https://user:pw@h.example/h", RUNPOD, "user"),
         ("https://h.example/h#f", RUNPOD, "fragment"),
@@ -57,3 +60,12 @@ def test_any_session_is_one_path_segment_and_an_echo_of_the_secret_is_scrubbed(n
     assert url.isascii()
     assert unquote(last) == session.prefix
     assert "s3cret-of-ours" not in scrub(f"bad webhook {url}")
+
+
+def test_the_secret_comes_from_the_settings() -> None:
+    template, session = "https://h.example/hooks/{secret}/{session}", Session("u", "s")
+    url = fill(template, session, SecretStr("s3cret-of-settings"))
+    assert url == f"https://h.example/hooks/s3cret-of-settings/{quote(session.prefix, safe='')}"
+    assert "s3cret-of-settings" not in scrub(url)
+    with pytest.raises(NotConfigured, match="WEBHOOK_SECRET, which is not set"):
+        fill(template, session)

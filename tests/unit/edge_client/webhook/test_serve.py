@@ -113,4 +113,4 @@ def test_secret_prints_what_both_sides_need(capsys: pytest.CaptureFixture[str]) 
     setting, hint = capsys.readouterr().out.splitlines()
     value = setting.removeprefix("WEBHOOK_SECRET=")
     assert Secret(value).place_in([value]) == 0
-    assert f"'https://h.example/hooks/{value}/{{session}}'" in hint
+    assert "'https://h.example/hooks/{secret}/{session}'" in hint
