@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import click
 
 from edge_client.errors import EdgeError
-from edge_client.text import Printer
+from edge_client.text import Printer, visible
 
 F = TypeVar("F", bound=Callable[..., Any])
 flag = partial(click.option, is_flag=True)
@@ -335,9 +335,7 @@ def _trace(argv: Sequence[str]) -> None:
     if "--debug" in argv:
         import traceback
 
-        from bucketscribe_contract.redact import scrub
-
-        click.echo(scrub(traceback.format_exc()), err=True)
+        click.echo("\n".join(map(visible, traceback.format_exc().split("\n"))), err=True)
 
 
 def _without_stdout() -> int:

@@ -43,7 +43,8 @@ def presign(env_file: Path | None, printer: Printer, session: str, expires_s: in
     early = early_end(edge.connection, urls.expires_at)
     if early is not None:
         printer.note(early)
-    printer.result(output.urls_as_facts(which, urls), output.urls_as_text(urls))
+    facts, lines = output.urls_as_facts(which, urls), output.urls_as_text(urls)
+    printer.result(facts, *lines, reveals=True)
     return 0
 
 
@@ -67,9 +68,10 @@ def submit(
             printer.note(text)
         return _follow(edge, printer, sub, timeout_s)
     delivered = None if sub.done is None else sub.done.transcript
+    lines = [text]
     if delivered is not None:
-        text += "\n" + output.delivered_as_text(edge.bucket.name, sub.session, delivered)
-    printer.result(output.submission_as_facts(sub), text)
+        lines += output.delivered_as_text(edge.bucket.name, sub.session, delivered)
+    printer.result(output.submission_as_facts(sub), *lines)
     is_well = sub.claim.job_id is not None if sub.claim is not None else delivered is not None
     return 0 if is_well else 1
 
@@ -87,7 +89,7 @@ def _follow(
     with _interruptible(session.prefix), output.view_for(printer.as_json) as view:
         end = api.wait(edge, what, timeout_s=timeout_s, view=view)
     facts = output.outcome_as_facts(session, end.claim, end.outcome)
-    printer.result(facts, output.outcome_as_text(edge.bucket.name, session, end.outcome))
+    printer.result(facts, *output.outcome_as_text(edge.bucket.name, session, end.outcome))
     return 0 if end.outcome.transcript is not None else 1
 
 
@@ -103,7 +105,8 @@ def _interruptible(session: str) -> Iterator[None]:
 
 def status(env_file: Path | None, printer: Printer, what: str) -> int:
     """Print what is known of a session or a job."""
-    printer.result(*describe(Edge.load(env_file), what))
+    facts, *lines = describe(Edge.load(env_file), what)
+    printer.result(facts, *lines)
     return 0
 
 
@@ -119,7 +122,7 @@ def cancel(env_file: Path | None, printer: Printer, what: str) -> int:
 def health(env_file: Path | None, printer: Printer) -> int:
     """Print the endpoint's counts."""
     counts = Edge.load(env_file, storage=False).api.health()
-    printer.result(counts, output.health_as_text(counts))
+    printer.result(counts, *output.health_as_text(counts))
     return 0
 
 
@@ -128,8 +131,8 @@ def doctor(env_file: Path | None, printer: Printer) -> int:
     checks = list(doctor_.run_checks(Edge(load(env_file))))
     ok = all(check.ok for check in checks)
     marks = {True: "✓", False: "✗", None: "-"}
-    text = "\n".join(f"{marks[check.ok]} {check.name}: {check.detail}" for check in checks)
-    printer.result({"ok": ok, "checks": [asdict(check) for check in checks]}, text)
+    lines = (f"{marks[check.ok]} {check.name}: {check.detail}" for check in checks)
+    printer.result({"ok": ok, "checks": [asdict(check) for check in checks]}, *lines)
     return 0 if ok else 3
 
 
@@ -137,14 +140,14 @@ def policy(env_file: Path | None, printer: Printer) -> int:
     """Print the IAM policy of these commands."""
     settings = Edge.load(env_file, queue=False).settings
     document = doctor_.policy(settings.bucket or "", settings.region or "")
-    printer.result(document, json.dumps(document, indent=2))
+    printer.result(document, *json.dumps(document, indent=2).split("\n"))
     return 0
 
 
 def render(env_file: Path | None, printer: Printer, session: str, form: str) -> int:
     """Print a session's transcript as text."""
     transcript = api.read_transcript(Edge.load(env_file, queue=False), session)
-    printer.result({}, FORMATS[form](transcript).rstrip("\n"))
+    printer.text(FORMATS[form](transcript).rstrip("\n"))
     return 0
 
 
@@ -152,8 +155,8 @@ _RUNPOD_JOB = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a
 _ANY_JOB = re.compile(r"[A-Za-z0-9-]{1,80}")
 
 
-def describe(edge: Edge, what: str) -> tuple[Facts, str]:
-    """Describe a session or a job, as facts and as text; raises `SessionNotFound` if it is none."""
+def describe(edge: Edge, what: str) -> tuple[Facts, *tuple[str, ...]]:
+    """Describe a session or a job, as facts and lines; raises `SessionNotFound` if it is none."""
     session = _session(edge, what)
     if session is not None:
         return _describe_session(edge, session)
@@ -213,7 +216,7 @@ def _describe_job(status: JobStatus) -> tuple[Facts, str]:
     return facts, text
 
 
-def _describe_session(edge: Edge, session: Session) -> tuple[Facts, str]:
+def _describe_session(edge: Edge, session: Session) -> tuple[Facts, *tuple[str, ...]]:
     audio = edge.bucket.head(session.audio_key)
     claim = claims.current(edge.bucket, session)
     found = match(audio, claim, transcripts.read(edge.bucket, session))
@@ -226,7 +229,7 @@ def _describe_session(edge: Edge, session: Session) -> tuple[Facts, str]:
         **job,
     }
     audio_text = "no recording" if audio is None else f"{audio.size_bytes:,} bytes of recording"
-    return facts, f"{session}: {_MATCHES[found]}\n  {audio_text}\n  {job_text}"
+    return facts, f"{session}: {_MATCHES[found]}", f"  {audio_text}", f"  {job_text}"
 
 
 _MATCHES = {

@@ -22,6 +22,7 @@ from edge_client.jobs.retry_policy import Result
 from edge_client.jobs.transcript import Delivered
 from edge_client.services.presign import SignedUrls
 from edge_client.session import Session
+from edge_client.text import NOTE_CHARS, safe_line, say
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -29,18 +30,18 @@ if TYPE_CHECKING:
 Facts = dict[str, Any]
 
 
-def urls_as_text(urls: SignedUrls) -> str:
-    """Return the two URLs as curl commands that work as they are."""
+def urls_as_text(urls: SignedUrls) -> list[str]:
+    """Return the two URLs as curl commands that work as they are, line by line."""
     headers = (f"{name}: {value}" for name, value in urls.result_headers.items())
     until = f"{urls.expires_at:%Y-%m-%d %H:%M:%S} UTC"
-    return (
-        f"# Anyone who has these URLs can use them, until {until}.\n"
-        "# GET the recording:\n"
-        f"curl -f -o audio.wav {shlex.quote(urls.audio_url.reveal())}\n"
-        "# PUT the transcript; the headers are part of the signature:\n"
+    return [
+        f"# Anyone who has these URLs can use them, until {until}.",
+        "# GET the recording:",
+        f"curl -f -o audio.wav {shlex.quote(urls.audio_url.reveal())}",
+        "# PUT the transcript; the headers are part of the signature:",
         f"curl -f -X PUT {' '.join(f'-H {shlex.quote(header)}' for header in headers)} "
-        f"--data-binary @transcription.json {shlex.quote(urls.result_url.reveal())}"
-    )
+        f"--data-binary @transcription.json {shlex.quote(urls.result_url.reveal())}",
+    ]
 
 
 def urls_as_facts(session: Session, urls: SignedUrls) -> Facts:
@@ -85,29 +86,29 @@ def submission_as_facts(sub: Submission) -> Facts:
     }
 
 
-def outcome_as_text(bucket: str, session: Session, outcome: Outcome) -> str:
-    """Say how a job ended, and where its transcript is."""
+def outcome_as_text(bucket: str, session: Session, outcome: Outcome) -> list[str]:
+    """Say how a job ended, and where its transcript is, line by line."""
     if outcome.result is not Result.DONE or outcome.transcript is None:
         failure = outcome.failure
         code = f"{failure.code} in {failure.stage}: " if failure is not None else ""
-        return f"{outcome.result}: {session}: {code}{outcome.message}"
-    warning = f"  warning: {outcome.warning}\n" if outcome.warning else ""
-    return f"done: {session}\n{warning}" + delivered_as_text(bucket, session, outcome.transcript)
+        return [f"{outcome.result}: {session}: {code}{outcome.message}"]
+    warning = [f"  warning: {outcome.warning}"] if outcome.warning else []
+    return [f"done: {session}", *warning, *delivered_as_text(bucket, session, outcome.transcript)]
 
 
-def delivered_as_text(bucket: str, session: Session, delivered: Delivered) -> str:
-    """Return the summary of a transcript."""
+def delivered_as_text(bucket: str, session: Session, delivered: Delivered) -> list[str]:
+    """Return the summary of a transcript, line by line."""
     seconds = delivered.processing_time_seconds
     took = "" if seconds is None else f", in {seconds:,.1f} s"
     language = delivered.language or "no language"
-    warnings = f"  warnings: {', '.join(delivered.warnings)}\n" if delivered.warnings else ""
-    return (
-        f"  {delivered.duration_seconds:,.1f} s of audio ({language}){took}\n"
-        f"  {delivered.segments_count:,} segments, {delivered.speakers_count} speakers\n"
-        f"{warnings}"
-        f"  s3://{bucket}/{session.result_key} ({delivered.bytes:,} bytes)\n"
-        f"  read it: edge-client render {session.quoted} --format txt"
-    )
+    warnings = [f"  warnings: {', '.join(delivered.warnings)}"] if delivered.warnings else []
+    return [
+        f"  {delivered.duration_seconds:,.1f} s of audio ({language}){took}",
+        f"  {delivered.segments_count:,} segments, {delivered.speakers_count} speakers",
+        *warnings,
+        f"  s3://{bucket}/{session.result_key} ({delivered.bytes:,} bytes)",
+        f"  read it: edge-client render {session.quoted} --format txt",
+    ]
 
 
 def outcome_as_facts(session: Session, claim: Claim | None, outcome: Outcome) -> Facts:
@@ -132,13 +133,13 @@ def _job_facts(claim: Claim | None) -> Facts:
     return claim.model_dump(mode="json", include=set(names))
 
 
-def health_as_text(health: Mapping[str, Any]) -> str:
+def health_as_text(health: Mapping[str, Any]) -> list[str]:
     """Return an endpoint's counts, one line each for workers and jobs."""
-    return "\n".join(
+    return [
         f"{kind}: " + ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
         for kind in ("workers", "jobs")
         if isinstance(counts := health.get(kind), Mapping)
-    )
+    ]
 
 
 STEP_PERCENT = 10
@@ -148,7 +149,7 @@ class PlainView(NotesView):
     """A line whenever the state, the stage or the next ten percent changes."""
 
     def __init__(self, stream: TextIO) -> None:
-        super().__init__(partial(print, file=stream, flush=True))
+        super().__init__(partial(say, stream=stream))
         self._last: object = None
 
     def show(self, seen: JobProgress) -> None:
@@ -179,7 +180,8 @@ class LiveView:
 
     def note(self, message: str) -> None:
         """Print one line above the live one."""
-        self._progress.console.print(message, markup=False, highlight=False)
+        line = safe_line(message, NOTE_CHARS)
+        self._progress.console.print(line, markup=False, highlight=False)
 
 
 def progress_as_text(seen: JobProgress) -> str:
@@ -203,7 +205,7 @@ def view_for(json: bool, stream: TextIO | None = None) -> Iterator[View]:
     """Show progress on a stream, stderr if None; with ``json`` a program reads the output."""
     stream = stream or sys.stderr
     if json:
-        yield NotesView(partial(print, file=stream, flush=True))
+        yield NotesView(partial(say, stream=stream))
     elif stream.isatty():
         from rich.console import Console  # rich costs 0.1 s: only who has a terminal pays
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn

@@ -9,14 +9,19 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TextIO
 
 MESSAGE_CHARS = 300
+NOTE_CHARS = 800
 
 
 def visible(text: str) -> str:
-    r"""Return ``text`` with everything that cannot be seen written out, such as ``\x1b``."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    r"""Return text without secrets, and with all that cannot be seen written out as ``\x1b``."""
+    from bucketscribe_contract.redact import scrub
+
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in scrub(text)
+    )
 
 
 def safe_line(text: str, limit: int = MESSAGE_CHARS) -> str:
@@ -42,29 +47,45 @@ def audio_length(seconds: float) -> str:
     return f"{span(seconds)} of audio"
 
 
+def say(message: str, stream: TextIO | None = None) -> None:
+    """Print a message as one safe line, on stderr if nothing else is said."""
+    print(safe_line(message, NOTE_CHARS), file=stream or sys.stderr, flush=True)  # noqa: T201
+
+
 class Printer:
-    """Prints a command's result to stdout, as text or as exactly one object; the rest to stderr."""
+    """Prints a command's result to stdout, as text or as exactly one object; the rest to stderr.
+
+    What it prints may come from outside: nothing in it begins a line, hides one, or is a secret.
+    """
 
     def __init__(self, as_json: bool) -> None:
-        self.as_json = as_json
+        self.as_json, self.note = as_json, say
 
-    def result(self, facts: Mapping[str, Any], text: str) -> None:
-        """Print the result, once."""
-        print(json.dumps(facts) if self.as_json else text)  # noqa: T201 - stdout is this class's business
+    def result(self, facts: Mapping[str, Any], *lines: str, reveals: bool = False) -> None:
+        """Print the result, once; with ``reveals`` it is made of secrets that were asked for."""
+        if self.as_json:
+            self.text(json.dumps(facts if reveals else _scrubbed(facts)))
+        else:
+            self.text("\n".join(lines if reveals else map(visible, lines)))
 
-    def note(self, message: str) -> None:
-        """Tell the user something, on stderr."""
-        from bucketscribe_contract.redact import scrub
-
-        print(scrub(message), file=sys.stderr, flush=True)  # noqa: T201 - as above
+    def text(self, text: str) -> None:
+        """Print text that is safe, as it is."""
+        print(text)  # noqa: T201 - stdout is this class's business
 
     def failure(self, code: str, message: str, exit_code: int) -> None:
         """Print an error: one line on stderr, or the one object on stdout."""
-        from bucketscribe_contract.redact import one_line
-
-        line = one_line(message, 800)
         if self.as_json:
-            error = {"code": code, "message": line, "exit_code": exit_code}
-            self.result({"error": error}, "")
+            error = {"code": code, "message": safe_line(message, NOTE_CHARS)}
+            self.result({"error": error | {"exit_code": exit_code}})
         else:
-            self.note(f"edge-client: {line}")
+            self.note(f"edge-client: {message}")
+
+
+def _scrubbed(value: Any) -> Any:
+    from bucketscribe_contract.redact import scrub
+
+    if isinstance(value, Mapping):
+        return {scrub(name): _scrubbed(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_scrubbed(each) for each in value]
+    return scrub(value) if isinstance(value, str) else value

@@ -23,14 +23,13 @@ from edge_client.jobs.claim import Claim
 from edge_client.jobs.poll import JobProgress
 from edge_client.output import remaining
 from edge_client.session import Session
-from edge_client.text import audio_length, clock_time, safe_line, visible
+from edge_client.text import NOTE_CHARS, audio_length, clock_time, safe_line, visible
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.live import Live
     from rich.table import Table
 
-NOTE_CHARS = 800
 COUNTS_EVERY_S = 30.0
 REFRESHES_PER_S = 4
 BAR_WIDTH = 16

@@ -149,7 +149,7 @@ def as_txt(doc: Document) -> str:
     width = max((len(line.speaker or "") for line in doc.lines), default=0)
     return "".join(
         f"{_stamp(line.start_s, '.')[:-1]} - {_stamp(line.end_s, '.')[:-1]}  "
-        + (f"{line.speaker or '':{width}}  " if width else "")
+        + (f"{_flat(line.speaker or ''):{width}}  " if width else "")
         + f"{_flat(line.text)}\n"
         for line in doc.lines
     )
@@ -159,7 +159,7 @@ def as_srt(doc: Document) -> str:
     """SubRip, the speaker in brackets before the text."""
     return "\n".join(
         f"{number}\n{_span(line, ',')}\n"
-        + (f"[{line.speaker}] " if line.speaker else "")
+        + (f"[{_flat(line.speaker)}] " if line.speaker else "")
         + f"{_flat(line.text)}\n"
         for number, line in enumerate(doc.lines, start=1)
     )
@@ -169,7 +169,7 @@ def as_vtt(doc: Document) -> str:
     """WebVTT, the speaker as a voice span."""
     return "WEBVTT\n" + "".join(
         f"\n{_span(line, '.')}\n"
-        + (f"<v {escape(line.speaker, quote=False)}>" if line.speaker else "")
+        + (f"<v {escape(_flat(line.speaker), quote=False)}>" if line.speaker else "")
         + f"{escape(_flat(line.text), quote=False)}\n"
         for line in doc.lines
     )
@@ -187,6 +187,12 @@ def _stamp(seconds: float, point: str) -> str:
     return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}{point}{ms % 1000:03}"
 
 
+_UNSEEN = dict.fromkeys(
+    (*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
+)
+"""Control characters, and what turns lines around; what joins letters stays."""
+
+
 def _flat(text: str) -> str:
-    """Return text on one line: a blank line inside a cue would end it."""
-    return " ".join(text.split())
+    """Return text on one line, safe on any terminal: a blank line inside a cue would end it."""
+    return " ".join(text.split()).translate(_UNSEEN)

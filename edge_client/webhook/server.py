@@ -82,8 +82,8 @@ def secret(env_file: Path | None, printer: Printer, base: str) -> int:
     """Print a fresh secret, and the ``--webhook`` below ``base`` to use with it."""
     value = fresh_secret()
     url = checked(f"{base.rstrip('/')}/{SECRET}/{PLACEHOLDER}", runpod_url="")
-    text = f"WEBHOOK_SECRET={value}\n# submit with: --webhook '{url}'"
-    printer.result({"secret": value, "webhook": url}, text)
+    lines = f"WEBHOOK_SECRET={value}", f"# submit with: --webhook '{url}'"
+    printer.result({"secret": value, "webhook": url}, *lines, reveals=True)
     return 0
 
 

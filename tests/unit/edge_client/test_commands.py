@@ -31,7 +31,8 @@ def test_session_is_described(scene: Scene, held: Any, last: Any, state: str, sa
     scene.held(**held)
     if last is not None:
         scene.ends(last)
-    facts, text = describe(scene.edge, "s1")
+    facts, *lines = describe(scene.edge, "s1")
+    text = "\n".join(lines)
     assert (facts["done"], facts["job_state"]) == (False, state)
     assert facts["submission"] == (2 if held is ENDED else 1)
     assert said in text
@@ -53,7 +54,7 @@ def test_only_a_job_that_is_known_can_be_cancelled(scene: Scene) -> None:
     for neither in ("nothing", "no thing"):
         with pytest.raises(SessionNotFound, match=neither):
             describe(scene.edge, neither)
-    assert "no job was submitted" in describe(scene.edge, "s1")[1]
+    assert "no job was submitted" in describe(scene.edge, "s1")[-1]
     with pytest.raises(ClaimConflict, match="nothing to cancel"):
         job_to_cancel(scene.edge, "s1")
     scene.held()
