@@ -26,9 +26,11 @@ from bucketscribe_contract import (
 )
 from devstack.stack import ROOT
 from edge_client.cli import cli
+from edge_client.errors import BAD_CERTIFICATE, EndpointNotFound
+from edge_client.services import runpod, s3
 from tools import examples
 
-PAGES = ("README.md", "docs/batch.md", "docs/cli.md")
+PAGES = ("README.md", "docs/batch.md", "docs/cli.md", "docs/operations.md")
 SCHEMAS = ROOT / "docs" / "schemas"
 PUBLISHED: dict[str, type[WireModel]] = {
     "job_input": JobInput,
@@ -57,6 +59,21 @@ def fields(name: str) -> None:
         given = "" if its.get("default") is None else f" Default: `{json.dumps(its['default'])}`."
         meaning = its.get("description", "") + given
         rows.append(f"| `{field}` | {_type_of(its)} | {meaning.strip()} |")
+    _print(*rows)
+
+
+def refusals() -> None:
+    """Print what S3 and RunPod say, and what the user reads, as a table."""
+    codes: dict[str, list[str]] = {}
+    for code, remedy in (s3.CONCERNS_ALL | s3.CONCERNS_ONE).items():
+        codes.setdefault(remedy, []).append(f"`{code}`")
+    rows = ["| says | the user reads it, and |", "|---|---|"]
+    rows += [f"| S3: {', '.join(named)} | {remedy} |" for remedy, named in codes.items()]
+    for status, text in ((401, ""), (403, ""), (404, ""), (429, ""), (502, "<html>")):
+        answer = runpod.Answer("GET", status, {}, text)
+        told = str(runpod.refusal(answer, EndpointNotFound))
+        rows.append(f"| RunPod: {status}{' with a page' if text else ''} | {told} |")
+    rows.append(f"| either: a certificate that cannot be verified | {BAD_CERTIFICATE} |")
     _print(*rows)
 
 

@@ -325,10 +325,10 @@ class RunpodApi:
 
     def _checked(self, answer: Answer, absent: type[errors.EdgeError]) -> dict[str, Any]:
         if answer.status != 200:
-            refusal = _refusal(answer, absent)
-            if isinstance(refusal, errors.Unauthorized) and answer.method == "GET":
-                self._bear(refusal)
-            raise refusal
+            refused = refusal(answer, absent)
+            if isinstance(refused, errors.Unauthorized) and answer.method == "GET":
+                self._bear(refused)
+            raise refused
         self._was_accepted, self._refused_since = True, None
         try:
             told = json.loads(answer.text)
@@ -358,7 +358,8 @@ class RunpodApi:
         return status
 
 
-def _refusal(answer: Answer, absent: type[errors.EdgeError]) -> errors.EdgeError:
+def refusal(answer: Answer, absent: type[errors.EdgeError]) -> errors.EdgeError:
+    """Return what an answer other than 200 means; ``absent`` is a 404."""
     status, words = answer.status, one_line(answer.text, 200)
     if status == 429:
         text = "RunPod wants fewer requests: try again later"
