@@ -58,9 +58,11 @@ class Drill(Bench):
             self.put(session.audio_key, audio)
         return sessions
 
-    def batch(self, interval: tuple[float, float] = (0.1, 0.3), **config: Any) -> str:
+    def batch(
+        self, interval: tuple[float, float] = (0.1, 0.3), edge: Edge | None = None, **config: Any
+    ) -> str:
         """Run a batch; return why it stopped, empty if it did not."""
-        edge, self.shown = Edge(load(None), self.clock), Recorder()
+        edge, self.shown = edge or Edge(load(None), self.clock), Recorder()
         chosen = Filter(user=self.user)
         run = RunConfig(Wanted(), lambda _: PollInterval(*interval), chosen=chosen, **config)
         try:
