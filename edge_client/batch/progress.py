@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TextIO
 
+from bucketscribe_contract.redact import one_line
 from edge_client.batch.report import ReportFile, ReportLost, line_of
 from edge_client.batch.results import DONE, FAILED, BatchStats, BatchSummary, JobInFlight
 from edge_client.batch.types import PlannedAction, Record
@@ -23,7 +24,7 @@ from edge_client.jobs.claim import Claim
 from edge_client.jobs.poll import JobProgress
 from edge_client.output import remaining
 from edge_client.session import Session
-from edge_client.text import NOTE_CHARS, audio_length, clock_time, safe_line, visible
+from edge_client.text import NOTE_CHARS, audio_length, clock_time, visible
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -81,13 +82,13 @@ class BatchProgress:
 
     def note(self, message: str) -> None:
         """Tell the user something else."""
-        self._line(safe_line(message, NOTE_CHARS))
+        self._line(one_line(message, NOTE_CHARS))
 
     def _show_end(self, record: Record, needed_work: bool) -> None:
         """Show a session's end."""
 
     def _line(self, text: str) -> None:
-        """Write one line, safe on the stream."""
+        """Write one line, made safe for the stream."""
 
     def summary(self, requests: Mapping[str, int] | None = None) -> BatchSummary:
         """Sum up at the end; what is still in flight is counted as that."""
@@ -124,16 +125,16 @@ def totals_line(stats: BatchStats) -> str:
 
 def ending_line(record: Record) -> str:
     """Return how a batch ended for a session, as one line."""
-    head = f"{record.result}: {visible(record.session)}: "
+    head = f"{record.result}: {record.session}: "
     if record.result != DONE:
-        return head + safe_line(record.reason)
+        return head + one_line(record.reason)
     parts = [
         "" if record.audio_s is None else audio_length(record.audio_s),
         "" if record.segments is None else f"{record.segments:,} segments",
         "" if record.speakers is None else f"{record.speakers} speakers",
         f"warnings: {' '.join(record.warnings)}" if record.warnings else "",
     ]
-    return head + (safe_line(", ".join(filter(None, parts))) or "done")
+    return head + (", ".join(filter(None, parts)) or "done")
 
 
 class PlainProgress(BatchProgress):
@@ -148,7 +149,7 @@ class PlainProgress(BatchProgress):
         super().submitted(session, claim)
         again = f" (submission {len(claim.earlier) + 1})" if claim.earlier else ""
         job = f"job {claim.job_id}" if claim.job_id else "its job is not known yet"
-        self._line(f"submitted: {visible(session.prefix)}: {job}{again}")
+        self._line(f"submitted: {session.prefix}: {job}{again}")
 
     def polled(self, session: Session, progress: JobProgress) -> None:
         """Print the counts if it is time; a poll itself gets no line."""
@@ -168,7 +169,7 @@ class PlainProgress(BatchProgress):
         self._show_counts()
 
     def _line(self, text: str) -> None:
-        self._stream.write(f"{self._clock.now():%Y-%m-%d %H:%M:%SZ} {text}\n")
+        self._stream.write(f"{self._clock.now():%Y-%m-%d %H:%M:%SZ} {visible(text)}\n")
         self._stream.flush()
 
 
@@ -184,7 +185,7 @@ class JsonProgress(BatchProgress):
         self._out.flush()
 
     def _line(self, text: str) -> None:
-        self._stream.write(f"{text}\n")
+        self._stream.write(f"{visible(text)}\n")
         self._stream.flush()
 
 
@@ -219,7 +220,7 @@ class LiveProgress(BatchProgress):
     def _line(self, text: str) -> None:
         from rich.text import Text
 
-        self._console.print(Text(text), soft_wrap=True)
+        self._console.print(Text(visible(text)), soft_wrap=True)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw the counts, and below them as many jobs as there is room for."""

@@ -131,7 +131,7 @@ def _run(edge: Edge, config: RunConfig, report_path: Path | None, as_json: bool)
             engine.run(lambda: _tried_first(edge, plan(edge, config.chosen, closes=True), tried))
         except EdgeError as exc:
             problem = exc
-    summary = progress.summary(edge.requests.made())
+    summary = progress.summary(dict(edge.requests.most_common()))
     print_summary(summary, as_json)
     if problem is not None:
         raise problem

@@ -64,6 +64,7 @@ class JobProgress:
     stage: str | None = None
     percent: float | None = None
     left_s: float | None = None
+    is_final: bool = False
 
 
 class View(Protocol):
@@ -94,7 +95,7 @@ def log_view(log: logging.Logger, session: object) -> NotesView:
 def progress_of(status: JobStatus) -> JobProgress:
     """Read a status as progress. RunPod carries a running job's progress as its output."""
     if status.status.is_final:
-        return JobProgress(status.status.value.lower())
+        return JobProgress(status.status.value.lower(), is_final=True)
     state = "queued" if status.status is JobState.IN_QUEUE else "running"
     try:
         progress = Progress.model_validate(status.output)
@@ -181,4 +182,4 @@ class Poller:
         seen = progress_of(status)
         left_s = self._estimate.left_s(self._clock.monotonic(), seen.percent)
         self._view.show(replace(seen, left_s=left_s))
-        return status if status.status.is_final else self.interval.next_s(left_s)
+        return status if seen.is_final else self.interval.next_s(left_s)

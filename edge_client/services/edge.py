@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +12,8 @@ from pydantic import SecretStr
 
 from edge_client.clock import Clock
 from edge_client.errors import SessionAmbiguous, SessionNotFound
-from edge_client.services.runpod import IdleMonitor, RequestCounter, RunpodApi
-from edge_client.services.s3 import Bucket, Connection, connect
+from edge_client.services.runpod import IdleMonitor, RunpodApi
+from edge_client.services.s3 import Bucket, Connection, connect, count_requests
 from edge_client.session import USERS, Session
 from edge_client.settings import QUEUE, STORAGE, Settings, load
 
@@ -26,7 +27,7 @@ class Edge:
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self.settings = settings
         self.clock = clock or Clock()
-        self.requests = RequestCounter()
+        self.requests = Counter[str]()
 
     @classmethod
     def load(
@@ -41,13 +42,13 @@ class Edge:
     def connection(self) -> Connection:
         """The S3 client with what is known of its keys."""
         connection, said = connect(self.settings), self.settings.region
-        self.requests.watch(connection.client)
+        count_requests(connection.client, self.requests)
         region = connection.bucket_region()
         if region in (None, said):
             return connection
         log.warning("the bucket is in %s, not AWS_REGION=%s: URLs are signed for it", region, said)
         connection = connect(self.settings.model_copy(update={"region": region}))
-        self.requests.watch(connection.client)
+        count_requests(connection.client, self.requests)
         return connection
 
     @cached_property

@@ -36,7 +36,6 @@ from edge_client import errors
 from edge_client.clock import Clock
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
     from pydantic import SecretStr
 
 
@@ -134,32 +133,6 @@ class TokenBucket:
                 self._refused_in_a_row = 0
 
 
-class RequestCounter:
-    """Counts the requests of this edge box by kind, from any thread. Retries count, too."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._made: Counter[str] = Counter()
-
-    def count(self, kind: str, number: int = 1) -> None:
-        """Count requests."""
-        with self._lock:
-            self._made[kind] += number
-
-    def made(self) -> dict[str, int]:
-        """Return how many of each kind there were, most first."""
-        with self._lock:
-            return dict(self._made.most_common())
-
-    def watch(self, client: S3Client) -> None:
-        """Count what a boto3 client sends, by operation."""
-
-        def sent(event_name: str, **_: Any) -> None:
-            self.count(event_name.rpartition(".")[2])
-
-        client.meta.events.register("before-send.s3", sent)
-
-
 CONNECTIONS = 16
 """Fewer than RunPod takes of any kind at once (20 cancels)."""
 CONNECT_TIMEOUT_S = 5.0
@@ -217,7 +190,7 @@ class Answer:
 class RunpodApi:
     """One endpoint's API, below a ``base_url`` such as ``https://api.runpod.ai/v2``.
 
-    Every request that is sent is counted in ``requests_made``.
+    Every request that is sent is counted in ``made``, by its path's first part; retries, too.
     """
 
     def __init__(
@@ -226,12 +199,13 @@ class RunpodApi:
         endpoint_id: str,
         key: SecretStr,
         clock: Clock | None = None,
-        requests_made: RequestCounter | None = None,
+        made: Counter[str] | None = None,
         ca_bundle: Path | None = None,
     ) -> None:
         self.endpoint_id = endpoint_id
         self._root = f"{base_url.rstrip('/')}/{quote(endpoint_id, safe='')}"
-        self._requests_made = requests_made or RequestCounter()
+        self._made = Counter[str]() if made is None else made
+        self._lock = threading.Lock()
         clock = clock or Clock()
         self._buckets = {kind: TokenBucket(rate, clock) for kind, rate in RATES.items()}
         self._http = _http_session(self._root, key)
@@ -304,7 +278,6 @@ class RunpodApi:
         bucket = self._buckets[kind]
         pauses = bucket.acquire(patience_s)
         name = f"/{path.split('/')[1]}"
-        self._requests_made.count(name)
         with self._http.request(
             method,
             self._root + path,
@@ -315,8 +288,10 @@ class RunpodApi:
             verify=self._verify,
         ) as response:
             retries = response.raw.retries
-            self._requests_made.count(name, len(retries.history) if retries is not None else 0)
+            count = 1 + (len(retries.history) if retries is not None else 0)
             answer = Answer(method, response.status_code, response.headers, _text_of(response))
+        with self._lock:
+            self._made[name] += count
         if answer.status == 429:
             bucket.refused(pauses, _retry_after_s(answer))
         else:

@@ -53,7 +53,7 @@ def test_a_batch_ends_as_elsewhere_and_the_next_lists_alone(drill: Drill) -> Non
     def lists_alone() -> bool:  # but for the claims that failed; times are whole seconds
         edge = Edge(load(None))
         drill.batch(edge=edge)
-        made = edge.requests.made()
+        made = edge.requests
         return made["ListObjectsV2"] == 1 and made.keys() <= {"ListObjectsV2", "GetObject"}
 
     wait_until(lists_alone)

@@ -75,7 +75,10 @@ def test_what_is_no_answer_passes_through_and_the_next_look_goes_on(
     ("status", "progress"),
     [
         (at(41.5, "transcribe"), poll.JobProgress("running", "transcribe", 41.5)),
-        (at(99).model_copy(update={"status": JobState.COMPLETED}), poll.JobProgress("completed")),
+        (
+            at(99).model_copy(update={"status": JobState.COMPLETED}),
+            poll.JobProgress("completed", is_final=True),
+        ),
         *(
             (RUNNING.model_copy(update={"output": foreign}), poll.JobProgress("running"))
             for foreign in (None, "text", {"stage": "new"}, {"percent": 5})

@@ -16,7 +16,7 @@ from bucketscribe_contract import ExecutionPolicy, JobInput, JobState, RunReques
 from edge_client import errors
 from edge_client.clock import Clock
 from edge_client.services import runpod as runpod_
-from edge_client.services.runpod import Kind, Rate, RequestCounter, RunpodApi, TokenBucket
+from edge_client.services.runpod import Kind, Rate, RunpodApi, TokenBucket
 from tests.fakes import breaking
 from tests.fakes.servers import Reply, RunpodServer
 from tests.unit.edge_client.conftest import KEY
@@ -27,7 +27,7 @@ HTML = b"<!DOCTYPE html><title>api.runpod.ai | 524: A timeout occurred</title>"
 
 @pytest.fixture
 def api(runpod: RunpodServer, clock: FakeClock) -> RunpodApi:
-    return RunpodApi(f"{runpod.url}/v2/", "ep1", SecretStr(KEY), clock, RequestCounter())
+    return RunpodApi(f"{runpod.url}/v2/", "ep1", SecretStr(KEY), clock)
 
 
 def request() -> RunRequest:
@@ -132,7 +132,7 @@ def test_status_is_repeated_until_the_network_is_back_but_not_for_ever(
     )
     assert api.status("job-1").status is JobState.COMPLETED
     assert runpod.count("/status/job-1") == 4
-    assert api._requests_made.made() == {"/status": 4}
+    assert api._made == {"/status": 4}
     assert clock.slept == [7.5]  # the pause after a 429 is the bucket's
     runpod.on("/status/job-1", Reply(status=503))
     with pytest.raises(errors.Unreachable, match="503"):
