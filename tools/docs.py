@@ -67,9 +67,9 @@ def refusals() -> None:
     codes: dict[str, list[str]] = {}
     for code, remedy in (s3.CONCERNS_ALL | s3.CONCERNS_ONE).items():
         codes.setdefault(remedy, []).append(f"`{code}`")
-    rows = ["| says | the user reads it, and |", "|---|---|"]
+    rows = ["| answer | the user reads it, and |", "|---|---|"]
     rows += [f"| S3: {', '.join(named)} | {remedy} |" for remedy, named in codes.items()]
-    for status, text in ((401, ""), (403, ""), (404, ""), (429, ""), (502, "<html>")):
+    for status, text in ((401, ""), (404, ""), (429, ""), (502, "<html>")):
         answer = runpod.Answer("GET", status, {}, text)
         told = str(runpod.refusal(answer, EndpointNotFound))
         rows.append(f"| RunPod: {status}{' with a page' if text else ''} | {told} |")

@@ -54,5 +54,11 @@ def test_each_error_of_the_edge_client_has_one_row_with_its_exit_code() -> None:
     for module in pkgutil.walk_packages(edge_client.__path__, "edge_client."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
+    text = PAGE.partition("\n## Errors of the edge client\n")[2].partition("\n## ")[0]
+    told = [
+        (code, int(exit_code or 1))
+        for line in text.split("\n- ")[1:]
+        for code, exit_code in re.findall(r"`(\w+)`(?: \((\d+)\))?", line.partition(": ")[0])
+    ]
     ours = {(kind.code, kind.exit_code) for kind in every(EdgeError) if kind.__name__[0] != "_"}
-    assert sorted(rows("Errors of the edge client")) == sorted(ours)
+    assert sorted(told) == sorted(ours)
