@@ -10,12 +10,13 @@ from typing import Any
 from bucketscribe_contract import FailureCode, JobFailure
 from worker.cancel import CancelToken
 from worker.errors import WorkerError
-from worker.host.log import configure_logging
+from worker.host.log import configure_logging, log_uncaught_errors
 from worker.runtime import Runtime
 
 configure_logging()
 runtime = Runtime()
 if __name__ == "__main__":
+    log_uncaught_errors()
     runtime.load_early()  # while the SDK is imported, which for a second asks lscpu and its like
 
 import runpod  # noqa: E402

@@ -10,14 +10,16 @@ import logging
 import re
 
 _NOISY = ("boto3", "botocore", "s3transfer", "urllib3", "requests", "http.client", "stamina")
+_QUERY = re.compile(r"(\?[^\s'\"<>)\]}]+)")
+_WORD_END = re.compile(r"[\s?'\"<>]")
+_SIGNED = re.compile(r"X-Amz-|signature|\bsig=", re.IGNORECASE)
 _PATTERNS = (
-    (re.compile(r"(https?://[^\s?'\"<>]+)\?[^\s'\"<>)\]}]+"), r"\1?***"),
-    (re.compile(r"\?[^\s'\"<>)\]}]*X-Amz-[^\s'\"<>)\]}]*", re.IGNORECASE), "?***"),
     (re.compile(r"(X-Amz-(?:Signature|Credential|Security-Token)(?:['\"]?\s*[=:]\s*['\"]?|%3D))"
                 r"[^\s&,'\"<>)\]}]+", re.IGNORECASE), r"\1***"),
     (re.compile(r"(Bearer\s+)\S+", re.IGNORECASE), r"\1***"),
     (re.compile(r"\brpa_[A-Za-z0-9]+"), "rpa_***"),
 )  # fmt: skip
+_LONGEST = 65536
 _known: set[str] = set()
 
 
@@ -32,7 +34,15 @@ def register(secret: str | None) -> None:
 
 
 def scrub(text: str) -> str:
-    """Return ``text`` without URL queries, signatures, keys and registered secrets."""
+    """Return ``text`` without URL queries, signatures, keys and registered secrets; in linear time.
+
+    Every pattern here begins where no other match of it can, so that no text is read twice.
+    """
+    parts = _QUERY.split(text)  # text, query, text, query, …
+    for i in range(1, len(parts), 2):
+        if "://" in _WORD_END.split(parts[i - 1])[-1] or _SIGNED.search(parts[i]):
+            parts[i] = "?***"
+    text = "".join(parts)
     for pattern, masked in _PATTERNS:
         text = pattern.sub(masked, text)
     for secret in _known:
@@ -41,8 +51,12 @@ def scrub(text: str) -> str:
 
 
 def one_line(text: str, limit: int = 300) -> str:
-    """Return scrubbed ``text`` as one line of at most ``limit`` characters."""
+    """Return scrubbed ``text`` as one printable line of at most ``limit`` characters."""
+    if len(text) > _LONGEST:  # the last word may be a part of a secret
+        head, _, word = text[:_LONGEST].rpartition(" ")
+        text = head or word
     line = " ".join(scrub(text).split())
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 

@@ -10,6 +10,8 @@ Third-party errors are translated where they are touched, ``from exc``.
 from bucketscribe_contract import FailureCode, JobFailure, Stage
 from bucketscribe_contract.redact import scrub
 
+_LONGEST = 4096
+
 
 class WorkerError(Exception):
     """A failure that crosses the wire.
@@ -24,7 +26,7 @@ class WorkerError(Exception):
     def __init__(
         self, code: FailureCode, message: str, stage: Stage, needed_seconds: int | None = None
     ) -> None:
-        super().__init__(scrub(message))
+        super().__init__(scrub(message[:_LONGEST]))
         self.code = code
         self.stage = stage
         self.needed_seconds = needed_seconds

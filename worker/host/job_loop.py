@@ -1,8 +1,8 @@
-"""Patch two faults of runpod 1.12.0's job loop (``rp_scale``).
+"""Patch three faults of runpod 1.12.0: two of its job loop (``rp_scale``), one of its log.
 
 After SIGTERM it takes one more job and drops it: here both long polls end at once, and a job that
 arrives all the same is refused, so that RunPod queues it again. It looks for the end of a job once
-a second: here it asks for the next job as soon as one is answered.
+a second: here it asks for the next job as soon as one is answered. At DEBUG it prints every input.
 upstream: runpod 1.12.0, no issue known; can go when `test_job_loop` passes without it.
 """
 
@@ -15,6 +15,9 @@ from types import FrameType
 from typing import Any
 
 from runpod.serverless.modules import rp_scale
+from runpod.serverless.modules.rp_logger import RunPodLogger
+
+from bucketscribe_contract.redact import scrub
 
 logger = logging.getLogger(__name__)
 Poll = Callable[..., Awaitable[Any]]
@@ -25,6 +28,18 @@ def patch_job_loop() -> None:
     """Patch the SDK; call it before ``start``."""
     _refuse_jobs_after_sigterm()
     _ask_for_the_next_job_at_once(rp_scale.JobScaler)
+    _scrub_what_is_printed(RunPodLogger)
+
+
+def _scrub_what_is_printed(sdk_log: Any) -> None:
+    original = sdk_log.log
+
+    def log(self: Any, message: object, level: str = "INFO", *rest: Any) -> None:
+        if level != "DEBUG" or self.level in ("DEBUG", "TRACE"):  # else it is not printed
+            message = scrub(str(message))  # before the SDK cuts a URL in two
+        original(self, message, level, *rest)
+
+    sdk_log.log = log
 
 
 def _refuse_jobs_after_sigterm() -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
+import threading
 import time
 import warnings
 from collections.abc import Mapping
@@ -73,6 +75,16 @@ def configure_logging() -> None:
     handler.addFilter(ScrubFilter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     quiet_libraries()
+
+
+def log_uncaught_errors() -> None:
+    """Write them as scrubbed lines; Python's own tracebacks show the URLs in their messages."""
+
+    def log(*error: Any) -> None:
+        logging.getLogger("worker").critical("uncaught error", exc_info=error)
+
+    sys.excepthook = log
+    threading.excepthook = lambda ended: log(*ended[:3])
 
 
 def quiet_libraries() -> None:

@@ -2,9 +2,10 @@
 
 import json
 import logging
+import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bucketscribe_contract import FailureCode, Stage
@@ -41,6 +42,36 @@ def test_a_signed_url_is_masked_wherever_it_stands(before: str, after: str) -> N
 )
 def test_secrets_outside_urls_are_masked(text: str) -> None:
     assert SECRET not in scrub(text)
+
+
+PIECES = ["?", "http://", "://", "X-Amz-", "X-Amz-Signature", " ", ")", "(", "'", "\n", "&", "=",
+          "Bearer ", "rpa_", "\x1b[0m", "\u202e", "%3D", "text", "/k?sig=", "\x00"]  # fmt: skip
+
+
+@settings(max_examples=1000, deadline=None)
+@given(before=st.lists(st.sampled_from(PIECES)), after=st.lists(st.sampled_from(PIECES)))
+def test_no_text_around_a_signature_shows_it(before: list[str], after: list[str]) -> None:
+    text = "".join(before) + SIGNED + "".join(after)
+    assert SECRET not in scrub(text)
+    line = one_line(text)
+    assert SECRET not in line
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("signed", ["/k?Signature=", "/k?x=1&X-Goog-Signature=", "/k?sv=1&sig="])
+def test_other_providers_signatures_are_masked_without_their_host(signed: str) -> None:
+    assert SECRET not in scrub(f"exceeded with url: {signed}{SECRET} (x)")
+
+
+@pytest.mark.parametrize("piece", [*PIECES, ")?", '?"', "?X-Amz-", "http://a?", "Bearer", "a?)"])
+def test_a_megabyte_of_anything_is_scrubbed_in_linear_time(piece: str) -> None:
+    """Quadratic, it takes hours."""
+    started = time.process_time()
+    for text in (piece * (1_000_000 // len(piece)), "X-Amz-Signature" + piece * 100_000):
+        scrub(text)
+        one_line(text)
+        assert len(str(WorkerError(FailureCode.INTERNAL, text, Stage.FETCH))) < 10_000
+    assert time.process_time() - started < 20
 
 
 def test_a_registered_secret_is_masked_wherever_it_is_and_other_text_stays() -> None:

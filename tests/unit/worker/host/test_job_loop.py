@@ -5,7 +5,9 @@ import threading
 import time
 from typing import Any
 
-from worker.host.job_loop import _ask_for_the_next_job_at_once, _Stop
+import pytest
+
+from worker.host.job_loop import _ask_for_the_next_job_at_once, _scrub_what_is_printed, _Stop
 
 
 async def poll_until_stopped(stop: _Stop, poll: Any) -> Any:
@@ -47,6 +49,26 @@ def test_the_sdk_still_has_what_is_replaced() -> None:
     assert callable(rp_scale.JobScaler.handle_shutdown)
     assert callable(rp_scale.JobScaler.set_scale)
     assert callable(rp_scale.JobScaler.handle_job)
+
+
+@pytest.mark.parametrize("on_runpod", [True, False])
+def test_a_jobs_input_that_the_sdk_prints_is_scrubbed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], on_runpod: bool
+) -> None:
+    """Also where the SDK cuts a long message in two."""
+    from runpod.serverless.modules.rp_logger import RunPodLogger
+
+    class Log(RunPodLogger):  # type: ignore[misc]  # the SDK has no types
+        level = "DEBUG"
+
+    if on_runpod:
+        monkeypatch.setenv("RUNPOD_ENDPOINT_ID", "ep")
+    _scrub_what_is_printed(Log)
+    url = f"https://b/k?{'a' * 1000}X-Amz-Signature=5ec2e7{'5ec2e7' * 1000}"
+    Log.debug(object.__new__(Log), {"audio_url": url, "language": "en"}, "job-1")
+    printed = capsys.readouterr().out
+    assert "'https://b/k?***', 'language': 'en'" in printed
+    assert "5ec2e7" not in printed
 
 
 def pauses_between_jobs(job_s: float, count: int, is_mended: bool) -> list[float]:

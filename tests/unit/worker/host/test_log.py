@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -133,6 +135,34 @@ def test_lines_are_json_on_runpod_only_and_scrubbed_on_both(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("{") is on_runpod
     assert "https://b/k?***" in line
+
+
+@pytest.mark.parametrize("in_thread", [True, False])
+def test_errors_that_nobody_catches_are_scrubbed(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    restored_log: Callable[[], None],
+    in_thread: bool,
+) -> None:
+    monkeypatch.setattr(sys, "excepthook", None)
+    monkeypatch.setattr(threading, "excepthook", None)
+    job_log.configure_logging()
+    job_log.log_uncaught_errors()
+
+    def fail() -> None:
+        raise ValueError("no such port: https://b:65536/k?X-Amz-Signature=5ec2e7")
+
+    if in_thread:
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+    else:
+        with pytest.raises(ValueError, match="no such port") as caught:
+            fail()
+        sys.excepthook(caught.type, caught.value, caught.tb)
+    printed = capsys.readouterr()
+    assert "uncaught error (ValueError: no such port: https://b:65536/k?***)" in printed.err
+    assert "5ec2e7" not in printed.err + printed.out
 
 
 @pytest.fixture
