@@ -1,92 +1,195 @@
-"""HTTP to S3 by presigned URL: which URLs are allowed, one exchange, what S3's answers mean.
+"""HTTP to S3 by presigned URL: one exchange, and what S3's answers mean.
 
-The signed string is sent as it is (requests would quote it again), and redirects are not followed:
-a presigned URL is valid for one host. Every address that a host resolves to must be public (SSRF).
+The signed string is sent as it is, to an address that `UrlPolicy` judged; nothing redirects, and no
+proxy and no ``.netrc`` is asked. The body is what S3 stores, not decoded.
 Raises `WorkerError`; nothing raised holds a URL's query.
 """
 
 from __future__ import annotations
 
-import ipaddress
+import base64
+import functools
+import hashlib
+import io
 import re
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+import ssl
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http.client import HTTPException
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
-import requests
+import certifi
+from urllib3 import HTTPResponse
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError
 
-from bucketscribe_contract import FailureCode, JobInput, PresignedUrl, Stage
+from bucketscribe_contract import FailureCode, PresignedUrl
+from bucketscribe_contract.redact import one_line
+from worker.cancel import LOOK_S, Deadline
 from worker.errors import WorkerError
+from worker.urls import Target, UrlPolicy
 
 CONNECT_TIMEOUT_S = 10.0
 READ_STALL_S = 30.0
 _ERROR_BODY_BYTES = 4096
+_MAX_SKEW_S = 366 * 86400.0
+_REMEDY = "sign for a host whose certificate is trusted, or set ALLOWED_URL_CA to its authority"
 
 
 @contextmanager
 def exchange(
-    method: str, url: PresignedUrl, stage: Stage, **request: Any
-) -> Iterator[requests.Response]:
+    method: str,
+    url: PresignedUrl,
+    policy: UrlPolicy,
+    deadline: Deadline,
+    body: bytes | None = None,
+    headers: Mapping[Any, str] | None = None,
+) -> Iterator[HTTPResponse]:
     """Send one request and give its streamed response.
 
     Args:
         method: HTTP method.
         url: What was signed, sent untouched.
-        stage: Named by errors.
-        request: ``data`` and ``headers`` as `requests.Request` takes them.
+        policy: Judges where it leads.
+        deadline: Ends the exchange, whatever it waits for.
+        body: Sent with its MD5, which buckets with Object Lock demand.
+        headers: What it was signed with.
 
     Raises:
-        WorkerError: ``STORAGE_UNAVAILABLE`` when S3 does not answer, or stops half way.
+        WorkerError: ``STORAGE_UNAVAILABLE`` when S3 does not answer, or stops half way;
+            ``URL_NOT_ALLOWED``, also for a certificate that is not trusted.
     """
-    with requests.Session() as session:
-        session.trust_env = False  # a netrc entry would add a second, unsigned permission
-        prepared = session.prepare_request(requests.Request(method, url.reveal(), **request))
-        prepared.url = url.reveal()
+    target = policy.target(url, deadline)
+    kind = HTTPSConnection if target.is_https else HTTPConnection
+    connection = kind(target.host, target.port, timeout=READ_STALL_S)
+    sent, stream = dict(headers or {}), None
+    if body is not None:
+        md5 = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+        sent |= {"Content-Length": str(len(body)), "Content-MD5": md5}
+        stream = io.BytesIO(body)  # sent in blocks, each with the timeout
+    raw = {"preload_content": False, "decode_content": False}
+    with closing(connection), _ended_with(deadline) as sockets:
         try:
-            with session.send(
-                prepared,
-                stream=True,
-                allow_redirects=False,
-                timeout=(CONNECT_TIMEOUT_S, READ_STALL_S),
-            ) as response:
+            sock = _connect(target, sockets, deadline)
+            if target.is_https:
+                sock = trust(policy.ca).wrap_socket(sock, server_hostname=target.host)
+            connection.sock = sock
+            with suppress(BrokenPipeError, ConnectionResetError):  # S3 may have answered already
+                connection.request(method, target.path, stream, sent, **raw)
+            response = connection.getresponse()
+        except (HTTPException, HTTPError, OSError, ValueError) as exc:
+            raise _failure(method, url, exc, deadline) from None  # its text holds the URL
+        with closing(response):
+            try:
                 yield response
-        except requests.RequestException as exc:
-            raise WorkerError(
-                FailureCode.STORAGE_UNAVAILABLE,
-                f"{method} {url.masked}: {type(exc).__name__}; S3 did not answer, submit again",
-                stage,
-            ) from None  # the cause's text holds the URL
+            except (HTTPError, ValueError) as exc:
+                raise _failure(method, url, exc, deadline) from None
+            deadline.check()
 
 
-def describe_error(response: requests.Response) -> str:
+@functools.cache
+def trust(ca: str | None) -> ssl.SSLContext:
+    """Return what verifies certificates.
+
+    Args:
+        ca: As in `UrlPolicy`; OSError or ValueError if it is none.
+    """
+    context = ssl.create_default_context(cafile=certifi.where())
+    if ca and "-----BEGIN" in ca:
+        context.load_verify_locations(cadata=ca)
+    elif ca:
+        context.load_verify_locations(cafile=ca)
+    return context
+
+
+@contextmanager
+def _ended_with(deadline: Deadline) -> Iterator[list[socket.socket]]:
+    """Give a list; a thread shuts down the sockets in it when the deadline is over."""
+    sockets: list[socket.socket] = []
+    is_done = threading.Event()
+
+    def watch() -> None:
+        while not is_done.wait(LOOK_S):
+            if deadline.is_over:
+                for sock in list(sockets):
+                    with suppress(OSError):
+                        sock.shutdown(socket.SHUT_RDWR)
+
+    thread = threading.Thread(target=watch, name="watch", daemon=True)
+    thread.start()
+    try:
+        yield sockets
+    finally:
+        is_done.set()
+        thread.join()
+        for sock in sockets:
+            sock.close()
+
+
+def _connect(target: Target, sockets: list[socket.socket], deadline: Deadline) -> socket.socket:
+    """Connect to the first address that answers; ``sockets`` gets each a second time.
+
+    TLS takes a socket over before its handshake: the first object has no descriptor then.
+    """
+    failure = OSError()
+    for family, kind, protocol, _, address in target.addresses:
+        deadline.check()
+        try:
+            with ExitStack() as unless_connected:
+                sock = unless_connected.enter_context(socket.socket(family, kind, protocol))
+                sockets.append(sock.dup())
+                sock.settimeout(CONNECT_TIMEOUT_S)
+                sock.connect(address)
+                sock.settimeout(READ_STALL_S)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                unless_connected.pop_all()
+                return sock
+        except OSError as exc:
+            failure = exc
+    raise failure
+
+
+def _failure(method: str, url: PresignedUrl, exc: Exception, deadline: Deadline) -> WorkerError:
+    """Return what an exchange ends with; raises if the deadline ended it."""
+    deadline.check()
+    code, why = FailureCode.STORAGE_UNAVAILABLE, "S3 did not answer, submit again"
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        code, why = FailureCode.URL_NOT_ALLOWED, f"{exc.verify_message}; {_REMEDY}"
+    return WorkerError(code, f"{method} {url.masked}: {type(exc).__name__}; {why}", deadline.stage)
+
+
+def describe_error(response: HTTPResponse) -> str:
     """Return the status, and S3's error code and message where the body has them."""
-    body = next(response.iter_content(_ERROR_BODY_BYTES), b"").decode("utf-8", "replace")
+    body = ""
+    with suppress(HTTPError):  # the status says enough
+        body = response.read(_ERROR_BODY_BYTES).decode("utf-8", "replace")
     found = (re.search(rf"<{name}>([^<]+)</{name}>", body) for name in ("Code", "Message"))
-    return " ".join([f"S3 answered {response.status_code}", *(tag[1] for tag in found if tag)])
+    said = " ".join([f"S3 answered {response.status}", *(tag[1] for tag in found if tag)])
+    return one_line(said)
 
 
-def is_passing(response: requests.Response) -> bool:
+def is_passing(response: HTTPResponse) -> bool:
     """Whether another try may succeed; 409: two PUTs met (S3 API reference, "PutObject")."""
-    return response.status_code >= 500 or response.status_code in (409, 429)
+    return response.status >= 500 or response.status in (409, 429)
 
 
-def clock_skew_s(response: requests.Response) -> float:
+def clock_skew_s(response: HTTPResponse) -> float:
     """Return S3's clock minus this machine's, in seconds; 0 where S3 does not tell its time."""
     try:
-        said = parsedate_to_datetime(response.headers["Date"])
-    except (KeyError, ValueError):
+        said = parsedate_to_datetime(response.headers["Date"][:64])
+    except (KeyError, ValueError, TypeError, IndexError, OverflowError):
         return 0.0
     if said.tzinfo is None:
         return 0.0
-    return (said - datetime.now(UTC)).total_seconds()
+    skew_s = (said - datetime.now(UTC)).total_seconds()
+    return skew_s if abs(skew_s) < _MAX_SKEW_S else 0.0
 
 
-def stored_md5(response: requests.Response) -> str | None:
+def stored_md5(response: HTTPResponse) -> str | None:
     """Return the MD5 of the object that a response is about, where its ETag is one.
 
     It is not for multipart uploads, nor with KMS or customer keys (S3 API reference, "ETag").
@@ -97,66 +200,3 @@ def stored_md5(response: requests.Response) -> str | None:
     if customer or encryption.startswith("aws:kms"):
         return None
     return etag if re.fullmatch(r"[0-9a-f]{32}", etag) else None
-
-
-@dataclass(frozen=True)
-class UrlPolicy:
-    """What is allowed.
-
-    Attributes:
-        allow_loopback: Take http and loopback addresses; for the development stack.
-        host_suffixes: Hosts must end in one of these; empty: any public host.
-    """
-
-    allow_loopback: bool = False
-    host_suffixes: tuple[str, ...] = ()
-
-    def check_job(self, job: JobInput) -> None:
-        """Raise `WorkerError` ``URL_NOT_ALLOWED`` naming the first field that is refused."""
-        for field in ("audio_url", "result_url", "progress_url"):
-            url = getattr(job, field)
-            if url is not None:
-                self._check(field, url)
-
-    def _check(self, field: str, url: PresignedUrl) -> None:
-        parts = urlsplit(url.reveal())
-        host = (parts.hostname or "").lower()
-        addresses = _resolve(host)
-        if self.allow_loopback and addresses and all(a.is_loopback for a in addresses):
-            return
-        if parts.scheme != "https":
-            raise _refused(field, "is not https; sign it for S3's https endpoint")
-        if self.host_suffixes and not _ends_in(host, self.host_suffixes):
-            raise _refused(field, f"host {host} is not in ALLOWED_URL_HOSTS")
-        if any(not a.is_global for a in addresses):
-            raise _refused(field, f"host {host} has a private address; use S3's public endpoint")
-
-
-def _ends_in(host: str, suffixes: tuple[str, ...]) -> bool:
-    return any(host == s.lstrip(".") or host.endswith("." + s.lstrip(".")) for s in suffixes)
-
-
-def _resolve(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    """Return the host's addresses; none when it does not resolve (the fetch will say so)."""
-    try:
-        found = socket.getaddrinfo(host, None, proto=socket.IPPROTO_TCP)
-    except (OSError, UnicodeError):
-        return []
-    return [ipaddress.ip_address(str(address[0]).split("%")[0]) for *_, address in found]
-
-
-def _refused(field: str, why: str) -> WorkerError:
-    return WorkerError(FailureCode.URL_NOT_ALLOWED, f"{field} {why}", Stage.VALIDATE)
-
-
-def expires_at(url: PresignedUrl) -> datetime | None:
-    """Return when a SigV4 presigned URL ends (UTC), or None for any other URL.
-
-    Source: ``X-Amz-Date`` and ``X-Amz-Expires`` of AWS's query string authentication.
-    """
-    query = parse_qs(urlsplit(url.reveal()).query)
-    try:
-        signed = datetime.strptime(query["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-        return signed + timedelta(seconds=int(query["X-Amz-Expires"][0]))
-    except (KeyError, ValueError, OverflowError):
-        return None

@@ -48,6 +48,7 @@ from worker.types import (
     Waveform,
     letters,
 )
+from worker.urls import UrlPolicy
 
 if TYPE_CHECKING:
     from worker.engines.alignment.acoustic import Aligner
@@ -207,8 +208,8 @@ class Job:
 
     def _fetch(self, folder: Path, stream: RecordingStream, token: CancelToken) -> Waveform:
         with self.runner.stage(Stage.FETCH, token) as ctx:
-            size = DownloadLimits(self.settings.max_audio_bytes)
-            recording = fetch(self.input, folder, size, ctx, stream.grow)
+            limits = DownloadLimits(self.settings.max_audio_bytes, UrlPolicy.of(self.settings))
+            recording = fetch(self.input, folder, limits, ctx, stream.grow)
             self.audio_etag = recording.etag
         with self.runner.stage(Stage.DECODE, token) as ctx:
             length = DecodeLimits(self._max_duration_s, self.input.clip)
@@ -376,7 +377,8 @@ class Job:
         try:
             with self.runner.stage(Stage.DELIVER, self.token):
                 self.progress.close()
-                deliver(body, self.input.result_url, self.input.result_headers)
+                sent_to = self.input.result_url, self.input.result_headers
+                deliver(body, *sent_to, UrlPolicy.of(self.settings), self.token)
         except JobCancelled:
             raise
         except Exception as exc:  # any failure: the transcript is there and has cost GPU time

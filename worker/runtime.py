@@ -17,7 +17,6 @@ from worker.errors import WorkerError
 from worker.host.health import Check, checks
 from worker.host.log import JobLog, quiet_libraries
 from worker.host.progress import ProgressReporter, Sink, joining_threads, put_to_url
-from worker.http import UrlPolicy
 from worker.memory import MemoryGrowth, is_poisoned, limit_arenas
 from worker.models.folder import ModelsFolder, find_models
 from worker.pipeline import Job
@@ -25,6 +24,7 @@ from worker.settings import WorkerSettings
 from worker.stages.deliver import checked_output
 from worker.stages.fetch import remove_stale_directories
 from worker.stages.validate import Speed, validate
+from worker.urls import UrlPolicy
 
 if TYPE_CHECKING:
     from worker.models.load import Models
@@ -52,9 +52,7 @@ class Runtime:
         self._growth = MemoryGrowth(self.settings.recycle_growth)
         self._must_recycle = False
         self._turn = threading.Lock()
-        self._url_policy = UrlPolicy(
-            self.settings.allow_loopback_urls, self.settings.allowed_url_hosts
-        )
+        self._policy = UrlPolicy.of(self.settings)
         if self.settings.allow_loopback_urls:
             logger.warning("ALLOW_LOOPBACK_URLS is set: http and loopback URLs are taken")
 
@@ -130,9 +128,10 @@ class Runtime:
             WorkerError: What the contract has a code for.
         """
         progress.report(Stage.VALIDATE)
-        job = validate(raw, self._url_policy)
+        job = validate(raw, self._policy, token)
         if job.progress_url is not None:
-            progress.add(put_to_url(job.progress_url, job.result_headers))
+            sent_to = job.progress_url, job.result_headers
+            progress.add(put_to_url(*sent_to, self._policy, token))
         with self._turn:
             self.find_models()  # without models nothing is worth fetching
             return self._run(job, token, progress)

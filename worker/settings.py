@@ -45,10 +45,14 @@ class WorkerSettings(BaseSettings):
         False, description="For the development stack: takes http and loopback addresses."
     )
     allowed_url_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Comma-separated host suffixes; empty: any public host."
+        (), description="Host names, and suffixes that begin with a dot; empty: any public host."
+    )
+    allowed_url_ports: Annotated[tuple[int, ...], NoDecode] = (443,)
+    allowed_url_ca: str | None = Field(
+        None, description="PEM, or a file of it, trusted besides the public authorities."
     )
 
-    @field_validator("allowed_url_hosts", mode="before")
+    @field_validator("allowed_url_hosts", "allowed_url_ports", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

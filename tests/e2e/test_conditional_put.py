@@ -18,8 +18,10 @@ from edge_client.services.presign import SignedUrls, only_over, sign_urls
 from edge_client.session import Session
 from edge_client.settings import load
 from tests.e2e.conftest import Bench
+from worker.cancel import CancelToken
 from worker.errors import WorkerError
 from worker.stages.deliver import deliver
+from worker.urls import UrlPolicy
 
 SESSION = Session("u", "conditional")
 KEY = SESSION.result_key
@@ -45,7 +47,7 @@ def signed(edge: Edge) -> SignedUrls:
 def put(body: bytes, urls: SignedUrls) -> None:
     """Deliver a document as a worker does."""
     headers: Any = urls.result_headers
-    deliver(body, urls.result_url, headers)
+    deliver(body, urls.result_url, headers, UrlPolicy(allow_loopback=True), CancelToken())
 
 
 @pytest.mark.parametrize("before", [None, b"old"], ids=["first", "replaced"])

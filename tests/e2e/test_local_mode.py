@@ -41,3 +41,12 @@ def test_a_failing_job_exits_1_with_its_code_and_logs_json_on_runpod() -> None:
     (line,) = [json.loads(line) for line in done.stderr.splitlines() if "worker.job" in line]
     assert (line["requestId"], line["level"]) == ("job-1", "WARN")
     assert (line["status"], line["error"]) == ("failed", "INVALID_INPUT")
+
+
+def test_nothing_shows_a_signature_though_the_sdk_prints_the_input_at_debug() -> None:
+    url = "https://8.8.8.8:65536/k?X-Amz-Signature=5ec2e7"
+    job = {"id": "job-1", "input": {"audio_base64": "QQ==", "progress_url": url}}
+    done = run("--test_input", json.dumps(job), RUNPOD_LOG_LEVEL="DEBUG")
+    assert "'progress_url': 'https://8.8.8.8:65536/k?***'" in done.stdout
+    assert "URL_NOT_ALLOWED" in done.stdout
+    assert "5ec2e7" not in done.stdout + done.stderr

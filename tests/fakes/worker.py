@@ -14,9 +14,13 @@ from bucketscribe_contract import PresignedUrl
 from tests.fakes.loopback import LoopbackServer
 from worker.host.log import quiet_libraries
 from worker.settings import WorkerSettings
+from worker.urls import UrlPolicy
 
 if TYPE_CHECKING:
     from worker.models.load import Models
+
+
+LOOPBACK = UrlPolicy(allow_loopback=True)
 
 
 @pytest.fixture(autouse=True, scope="session")

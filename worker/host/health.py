@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from worker.errors import WorkerError
+from worker.http import trust
 from worker.models.folder import ModelsFolder
 from worker.settings import WorkerSettings
 
@@ -38,6 +39,7 @@ def checks(settings: WorkerSettings, find: Callable[[], ModelsFolder]) -> tuple[
     """
     named = {
         "scratch_has_room": partial(check_scratch, settings),
+        "authority_is_one": partial(check_authority, settings),
         "models_are_complete": partial(check_models, find),
         "gpu_runs_a_kernel": partial(check_gpu, settings),
     }
@@ -70,6 +72,15 @@ def check_scratch(settings: WorkerSettings) -> None:
             f"{free:,}",
             f"{settings.max_audio_bytes:,}",
         )
+
+
+def check_authority(settings: WorkerSettings) -> None:
+    """See that certificates can be verified with ``ALLOWED_URL_CA``."""
+    try:
+        trust(settings.allowed_url_ca)
+    except (OSError, ValueError) as exc:
+        said = f"ALLOWED_URL_CA is neither PEM nor a file of it ({exc.args[-1]})"
+        raise Unhealthy(f"{said}: give it the authority's certificate") from exc
 
 
 def check_models(find: Callable[[], ModelsFolder]) -> None:

@@ -7,16 +7,20 @@ overlap, and `ProgressReporter.close` waits for the last one.
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
 from bucketscribe_contract import PresignedUrl, Progress, ResultHeader, Stage
+from worker.cancel import CancelToken, Deadline
 from worker.errors import WorkerError
 from worker.http import exchange
+from worker.urls import UrlPolicy
 
 logger = logging.getLogger(__name__)
 
@@ -120,15 +124,22 @@ class ProgressReporter:
             sink(update)
 
 
-def put_to_url(url: PresignedUrl, result_headers: Mapping[ResultHeader, str]) -> Sink:
+def put_to_url(
+    url: PresignedUrl,
+    result_headers: Mapping[ResultHeader, str],
+    policy: UrlPolicy,
+    cancel: CancelToken,
+) -> Sink:
     """Return a sink that PUTs each update; a refusal is logged, the job goes on."""
     headers = {name: value for name, value in result_headers.items() if name[:3] != "If-"}
 
     def put(update: dict[str, Any]) -> None:
+        deadline = Deadline(_LAST_SEND_S, cancel, Stage.VALIDATE)
+        sent = json.dumps(update).encode(), {"Content-Type": "application/json"} | headers
         try:
-            with exchange("PUT", url, Stage.VALIDATE, json=update, headers=headers) as response:
-                if not response.ok:
-                    logger.warning("progress: S3 answered %d", response.status_code)
+            with exchange("PUT", url, policy, deadline, *sent) as response:
+                if response.status >= HTTPStatus.MULTIPLE_CHOICES:
+                    logger.warning("progress: S3 answered %d", response.status)
         except WorkerError as exc:
             logger.warning("progress: %s", exc)
 

@@ -12,11 +12,13 @@ import gzip
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-import requests
 import stamina
+from urllib3 import HTTPResponse
 
 from bucketscribe_contract import (
     FailureCode,
@@ -32,9 +34,11 @@ from bucketscribe_contract import (
     UploadFailed,
     WarningCode,
 )
-from worker.errors import WorkerError
+from worker.cancel import CancelToken, Deadline
+from worker.errors import JobCancelled, WorkerError
 from worker.http import describe_error, exchange, is_passing, stored_md5
 from worker.types import Alignment, Diarization, Transcription
+from worker.urls import UrlPolicy
 
 if TYPE_CHECKING:
     from worker.models.load import Models
@@ -43,7 +47,11 @@ if TYPE_CHECKING:
 MAX_OUTPUT_BYTES = 10_000_000
 """What RunPod takes as a job's output (docs: 10 MB)."""
 ATTEMPTS = 4
-_STORED = (requests.codes.ok, requests.codes.created, requests.codes.no_content)
+TOTAL_S = 600.0
+"""Longest time to store a transcript, all attempts together."""
+_STORED = (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT)
+_GRACE_S = 1.0  # a transcript that is nearly stored is stored, though its job is cancelled
+_ON_THE_WAY = ("BadDigest", "IncompleteBody", "RequestTimeout")  # S3's codes with 400
 _FALLBACK = "the transcript is in the job's output"
 
 
@@ -77,37 +85,51 @@ class _Transient(WorkerError):
     """Another try may succeed."""
 
 
-def deliver(body: bytes, result_url: PresignedUrl, headers: Mapping[ResultHeader, str]) -> None:
+def deliver(
+    body: bytes,
+    result_url: PresignedUrl,
+    headers: Mapping[ResultHeader, str],
+    policy: UrlPolicy,
+    cancel: CancelToken,
+) -> None:
     """PUT the document; a 200 counts only with the MD5 of what was sent, where the ETag is one.
 
     Args:
         body: What is stored: the transcript, encoded.
         result_url: Presigned PUT.
         headers: What it was signed with.
+        policy: Judges where it goes.
+        cancel: Ends it.
     """
-    for attempt in stamina.retry_context(on=_Transient, attempts=ATTEMPTS, timeout=None):
+    deadline = Deadline(TOTAL_S, cancel, Stage.DELIVER, _GRACE_S)
+    for attempt in stamina.retry_context(on=_Transient, attempts=ATTEMPTS, timeout=TOTAL_S):
         with attempt:
-            _put(body, result_url, headers)
+            exchanged = exchange("PUT", result_url, policy, deadline, body, headers)
+            _put(body, exchanged)
 
 
-def _put(body: bytes, url: PresignedUrl, headers: Mapping[ResultHeader, str]) -> None:
+def _put(body: bytes, exchanged: AbstractContextManager[HTTPResponse]) -> None:
     try:
-        with exchange("PUT", url, Stage.DELIVER, data=body, headers=headers) as response:
-            if response.status_code in _STORED:
+        with exchanged as response:
+            if response.status in _STORED:
                 _compare(body, response)
                 return
             said = describe_error(response)
+    except JobCancelled:
+        raise
     except WorkerError as exc:
-        raise _Transient(exc.code, f"{exc}; {_FALLBACK}", exc.stage) from exc
-    if response.status_code == requests.codes.precondition_failed:
+        kind = _Transient if exc.code is FailureCode.STORAGE_UNAVAILABLE else WorkerError
+        raise kind(exc.code, f"{exc}; {_FALLBACK}", exc.stage) from exc
+    if response.status == HTTPStatus.PRECONDITION_FAILED:
         if stored_md5(response) == _md5(body):  # MinIO's 412 has the ETag: an earlier try of ours
             return
         raise WorkerError(FailureCode.RESULT_EXISTS, f"{said}; {_FALLBACK}", Stage.DELIVER)
-    kind = _Transient if is_passing(response) else WorkerError
+    is_worth_a_try = is_passing(response) or any(code in said for code in _ON_THE_WAY)
+    kind = _Transient if is_worth_a_try else WorkerError
     raise kind(FailureCode.STORAGE_UNAVAILABLE, f"{said}; {_FALLBACK}", Stage.DELIVER)
 
 
-def _compare(body: bytes, response: requests.Response) -> None:
+def _compare(body: bytes, response: HTTPResponse) -> None:
     stored = stored_md5(response)
     if stored not in (None, _md5(body)):
         message = "S3 stored other bytes than were sent"

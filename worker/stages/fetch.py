@@ -16,43 +16,47 @@ import os
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
 
 import psutil
-import requests
 import stamina
+from urllib3 import HTTPResponse
 
 from bucketscribe_contract import AUDIO_ETAG_PATTERN, FailureCode, JobInput, PresignedUrl, Stage
-from worker.cancel import StageContext
+from worker.cancel import Deadline, StageContext
 from worker.errors import WorkerError
-from worker.http import clock_skew_s, describe_error, exchange, expires_at, is_passing, stored_md5
+from worker.http import clock_skew_s, describe_error, exchange, is_passing, stored_md5
 from worker.types import Recording
+from worker.urls import UrlPolicy, expires_at
 
 FILE = "recording"
 BLOCK_BYTES = 1 << 18  # a reset loses the current block
-ATTEMPTS = 8
+ATTEMPTS = 12
+_MAX_PAUSE_S = 1.5  # a cancellation waits for it
 _RESERVE_BYTES = 64 << 20
 _PREFIX = "bucketscribe-"
+_LENGTH = re.compile(r"[0-9]{1,15}")
+_RANGE = re.compile(r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15})")
 
 
-def map_refusal(url: PresignedUrl, response: requests.Response) -> WorkerError:
+def map_refusal(url: PresignedUrl, response: HTTPResponse) -> WorkerError:
     """Return the failure for a response that is no recording.
 
     Args:
         url: What was asked.
         response: Any status but 200 and 206; its body is read for S3's own code.
     """
-    status, said = response.status_code, describe_error(response)
-    if status == requests.codes.not_found:
+    status, said = response.status, describe_error(response)
+    if status == HTTPStatus.NOT_FOUND:
         return _failed(FailureCode.AUDIO_NOT_FOUND, f"no recording at {url.masked}: {said}")
-    if is_passing(response):
+    if is_passing(response) or status < HTTPStatus.MULTIPLE_CHOICES:
         return _failed(FailureCode.STORAGE_UNAVAILABLE, f"{said}; submit again later")
-    if status < requests.codes.bad_request:
+    if status < HTTPStatus.BAD_REQUEST:
         remedy = "sign it for the bucket's own region"
         return _failed(FailureCode.URL_NOT_ALLOWED, f"audio_url redirects ({said}); {remedy}")
     ends = expires_at(url)
@@ -70,10 +74,12 @@ class DownloadLimits:
 
     Attributes:
         max_bytes: Largest object.
+        policy: Judges where it comes from.
         total_s: Longest time, all attempts together.
     """
 
     max_bytes: int
+    policy: UrlPolicy = UrlPolicy()
     total_s: float = 3600.0
 
     def check_size(self, size: int) -> None:
@@ -96,8 +102,8 @@ class Download:
     Args:
         url: Presigned GET.
         path: Where the bytes go.
-        limits: Of its size and time.
-        ctx: Checked between blocks.
+        limits: Of its source, size and time.
+        ctx: Ends it, also between blocks.
         on_stored: Given how many bytes the file has; fewer than before when it begins anew.
     """
 
@@ -107,16 +113,22 @@ class Download:
     ctx: StageContext
     on_stored: Callable[[int], None] = lambda _: None
     _received: int = 0
-    _declared: int = 0
+    _declared: int | None = None
     _etag: str = ""
     _md5: str | None = None
     _skew_s: float = 0.0
-    _started: float = field(default_factory=time.monotonic)
+    _deadline: Deadline = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._deadline = Deadline(self.limits.total_s, self.ctx.cancel, Stage.FETCH)
 
     def run(self) -> Recording:
         """Download the whole object, or raise the last attempt's failure."""
         for attempt in stamina.retry_context(
-            on=_Interrupted, attempts=ATTEMPTS, timeout=self.limits.total_s, wait_max=15.0
+            on=_Interrupted,
+            attempts=ATTEMPTS,
+            timeout=self.limits.total_s,
+            wait_max=_MAX_PAUSE_S,
         ):
             with attempt:
                 self._go_on()
@@ -124,13 +136,14 @@ class Download:
         return Recording(self.path, self._received, self._skew_s, etag)
 
     def _go_on(self) -> None:
-        headers = {"Accept-Encoding": "identity"}  # bytes as stored: their number is checked
+        headers = {}
         if not self._etag or self._etag.startswith("W/"):
             self._received = 0
         if self._received:
-            headers |= {"Range": f"bytes={self._received}-", "If-Match": self._etag}
+            headers = {"Range": f"bytes={self._received}-", "If-Match": self._etag}
+        request = "GET", self.url, self.limits.policy, self._deadline
         try:
-            with exchange("GET", self.url, Stage.FETCH, headers=headers) as response:
+            with exchange(*request, headers=headers) as response:
                 self._accept(response)
                 self._store(response)
         except WorkerError as exc:
@@ -141,67 +154,82 @@ class Download:
             raise self._disk_full(exc) from exc
         self._verify()
 
-    def _accept(self, response: requests.Response) -> None:
+    def _accept(self, response: HTTPResponse) -> None:
         """Check whether the response is the object's beginning, or its continuation."""
         self._skew_s = clock_skew_s(response)
-        status = response.status_code
+        status = response.status
         etag = response.headers.get("ETag", "")
-        if status == requests.codes.partial_content and self._received:
+        if status == HTTPStatus.PARTIAL_CONTENT and self._received:
             if etag not in ("", self._etag):  # from who does not know If-Match
-                raise self._replaced()
+                raise self._anew("the recording was replaced while it was fetched, again and again")
+            self._check_range(response.headers.get("Content-Range", ""))
             return
-        if status == requests.codes.precondition_failed and self._received:
-            raise self._replaced()
-        if status == requests.codes.requested_range_not_satisfiable and self._received:
-            raise self._truncated()
-        if status != requests.codes.ok:
+        if status == HTTPStatus.PRECONDITION_FAILED and self._received:
+            raise self._anew("the recording was replaced while it was fetched, again and again")
+        if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and self._received:
+            raise self._anew(self._shortage, FailureCode.AUDIO_TRUNCATED)
+        if status != HTTPStatus.OK:
             raise map_refusal(self.url, response)
+        self._begin(response)
+
+    def _begin(self, response: HTTPResponse) -> None:
         self._received = 0
-        self._declared = int(response.headers.get("Content-Length") or 0)
-        self._etag = etag
+        length = response.headers.get("Content-Length")
+        if length is not None and not _LENGTH.fullmatch(length):
+            raise self._anew("S3's answer has no valid Content-Length")
+        self._declared = None if length is None else int(length)
+        self._etag = response.headers.get("ETag", "")
         self._md5 = stored_md5(response)
-        self.limits.check_size(self._declared)
-        if shutil.disk_usage(self.path.parent).free < self._declared + _RESERVE_BYTES:
+        self.limits.check_size(self._declared or 0)
+        free = shutil.disk_usage(self.path.parent).free
+        if free < (self._declared or 0) + _RESERVE_BYTES:
             raise self._disk_full(None)
 
-    def _store(self, response: requests.Response) -> None:
+    def _check_range(self, said: str) -> None:
+        """Check that an answer is the whole rest of the object that was begun."""
+        found = _RANGE.fullmatch(said)
+        first, last, total = map(int, found.groups()) if found else (-1, -1, -1)
+        declared = total if self._declared is None else self._declared
+        if (first, last + 1, total) != (self._received, declared, declared):
+            raise self._anew("S3 sent another range than was asked for")
+        self._declared = total
+
+    def _store(self, response: HTTPResponse) -> None:
         with self.path.open("ab") as file:
             file.truncate(self._received)
             self.on_stored(self._received)
-            for block in response.iter_content(BLOCK_BYTES):
-                self.ctx.cancel.check(Stage.FETCH)
+            for block in response.stream(BLOCK_BYTES, decode_content=False):
+                self._deadline.check()
                 self.limits.check_size(self._received + len(block))
-                if time.monotonic() - self._started > self.limits.total_s:
-                    raise _failed(
-                        FailureCode.STORAGE_UNAVAILABLE,
-                        f"the recording took over {self.limits.total_s:.0f} s; submit again",
-                    )
                 file.write(block)
                 file.flush()
                 self._received += len(block)
                 self.on_stored(self._received)
-                self.ctx.progress(self._received / max(self._declared, self._received))
+                self.ctx.progress(self._received / max(self._declared or 0, self._received))
 
     def _verify(self) -> None:
-        if self._received < self._declared:
-            raise _Interrupted(FailureCode.AUDIO_TRUNCATED, str(self._truncated()), Stage.FETCH)
+        declared = self._received if self._declared is None else self._declared
+        if self._received > declared:
+            raise self._anew("S3 sent more than it declared")
+        if self._received < declared:
+            message = f"{self._shortage}; submit again"
+            raise _Interrupted(FailureCode.AUDIO_TRUNCATED, message, Stage.FETCH)
         if self._md5 is None:
             return
         with self.path.open("rb") as file:
             arrived = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
         if arrived.hexdigest() != self._md5:
-            self._received = 0
-            message = "the bytes that arrived are not those that S3 stores; submit again"
-            raise _Interrupted(FailureCode.AUDIO_TRUNCATED, message, Stage.FETCH)
+            raise self._anew(
+                "the bytes that arrived are not those that S3 stores", FailureCode.AUDIO_TRUNCATED
+            )
 
-    def _replaced(self) -> _Interrupted:
+    def _anew(self, why: str, code: FailureCode = FailureCode.STORAGE_UNAVAILABLE) -> _Interrupted:
         self._received = 0
-        message = "the recording was replaced while it was fetched, again and again; submit again"
-        return _Interrupted(FailureCode.STORAGE_UNAVAILABLE, message, Stage.FETCH)
+        return _Interrupted(code, f"{why}; submit again", Stage.FETCH)
 
-    def _truncated(self) -> WorkerError:
-        message = f"S3 sent {self._received} of {self._declared} bytes; submit again"
-        return _failed(FailureCode.AUDIO_TRUNCATED, message)
+    @property
+    def _shortage(self) -> str:
+        return f"S3 sent {self._received} of {self._declared} bytes"
 
     def _disk_full(self, cause: OSError | None) -> WorkerError:
         if cause is not None and cause.errno != errno.ENOSPC:
@@ -228,8 +256,8 @@ def fetch(
     Args:
         job: Names the source.
         into: The job's temporary directory.
-        limits: Of its size and time.
-        ctx: Checked between blocks.
+        limits: Of its source, size and time.
+        ctx: Ends it, also between blocks.
         on_stored: As in `Download`.
     """
     path = into / FILE

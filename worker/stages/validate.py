@@ -15,9 +15,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from bucketscribe_contract import FailureCode, JobInput, PresignedUrl, Stage
+from worker.cancel import CancelToken, Deadline
 from worker.errors import WorkerError
-from worker.http import UrlPolicy, expires_at
+from worker.urls import UrlPolicy, expires_at
 
+_LOOK_UP_S = 60.0
+_MAX_COMPLAINTS = 20
 _UPLOAD_S = 30.0
 _SAFETY = 1.5
 _SHORTEST_S = 30.0  # shorter recordings cost mostly overhead and say little about speed
@@ -79,25 +82,27 @@ def check_result_url(
     )
 
 
-def validate(raw: Any, policy: UrlPolicy) -> JobInput:
+def validate(raw: Any, policy: UrlPolicy, cancel: CancelToken) -> JobInput:
     """Return the job input.
 
     Args:
         raw: What the queue gave as ``input``.
         policy: Which URLs are allowed.
+        cancel: Ends the look-up of their hosts.
     """
     try:
         job = JobInput.model_validate(raw)
     except ValidationError as exc:
         raise WorkerError(FailureCode.INVALID_INPUT, _explain(exc), Stage.VALIDATE) from None
-    policy.check_job(job)
+    policy.check_job(job, Deadline(_LOOK_UP_S, cancel, Stage.VALIDATE))
     return job
 
 
 def _explain(error: ValidationError) -> str:
-    """Return every complaint in one line, fields named, values left out."""
+    """Return the complaints in one line, fields named, values left out."""
     said = []
-    for item in error.errors(include_url=False, include_context=False, include_input=False):
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    for item in found[:_MAX_COMPLAINTS]:
         parts = [str(part) for part in item["loc"]]  # also types, as in is-instance[PresignedUrl]
         field_name = ".".join(part for part in parts if re.fullmatch(r"[\w-]{1,64}", part))
         reason = item["msg"].removeprefix("Value error, ")

@@ -36,7 +36,8 @@ AUDIO = base64.b64encode(SHORT_SPEECH.read_bytes()).decode()
 def job_of(models: Models, **fields: Any) -> Job:
     job = JobInput.model_validate({"audio_base64": AUDIO} | fields)
     progress = ProgressReporter([], 1.0)
-    return Job(job, models, WorkerSettings(), CancelToken(), progress, Speed(1.0))
+    settings = WorkerSettings(allow_loopback_urls=True)
+    return Job(job, models, settings, CancelToken(), progress, Speed(1.0))
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,7 @@ def test_defaults_are_the_workers_own_where_it_has_one(monkeypatch: pytest.Monke
     ours = settings(monkeypatch, {key: v["default"] for key, v in VARIABLES.items()})
     for name in ("max_audio_seconds", "max_audio_bytes", "recycle_growth"):
         assert getattr(ours, name) == WorkerSettings.model_fields[name].default
-    assert ours.allowed_url_hosts == ("amazonaws.com",)
+    assert ours.allowed_url_hosts == (".amazonaws.com",)
     empty = settings(monkeypatch, dict.fromkeys(VARIABLES, ""))
     assert empty == WorkerSettings.model_construct()  # as if unset
 

@@ -64,7 +64,9 @@ def test_models_that_are_not_there_are_left_to_the_health_check(
     registered: list[Check] = []
     runtime(tmp_path).register_checks(registered.append)
     names = [check.__name__ for check in registered]
-    assert names == ["scratch_has_room", "models_are_complete", "gpu_runs_a_kernel"]
+    assert names == [
+        "scratch_has_room", "authority_is_one", "models_are_complete", "gpu_runs_a_kernel",
+    ]  # fmt: skip
 
 
 def test_a_job_is_logged_once_whatever_became_of_it(

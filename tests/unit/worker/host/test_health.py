@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
-from worker.host.health import Unhealthy, check_gpu, check_scratch
+from worker.host.health import Unhealthy, check_authority, check_gpu, check_scratch
 from worker.settings import WorkerSettings
 
 
@@ -35,6 +35,13 @@ def test_a_folder_that_cannot_be_written_is_unhealthy(monkeypatch: pytest.Monkey
     monkeypatch.setattr("tempfile.TemporaryFile", read_only)
     with pytest.raises(Unhealthy, match="Read-only file system.*set TMPDIR"):
         check_scratch(WorkerSettings())
+
+
+@pytest.mark.parametrize("given", ["/nowhere", __file__, "-----BEGIN CERTIFICATE-----"])
+def test_an_authority_that_is_none_is_unhealthy(given: str) -> None:
+    with pytest.raises(Unhealthy, match="ALLOWED_URL_CA is neither PEM nor a file of it"):
+        check_authority(WorkerSettings(allowed_url_ca=given))
+    check_authority(WorkerSettings())
 
 
 class Torch(SimpleNamespace):

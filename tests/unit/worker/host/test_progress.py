@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from bucketscribe_contract import Progress, Stage
-from tests.fakes.worker import Answer, LoopbackS3
+from tests.fakes.worker import LOOPBACK, Answer, LoopbackS3
+from worker.cancel import CancelToken
 from worker.host.progress import ProgressReporter, joining_threads, put_to_url
 
 Updates = list[dict[str, Any]]
@@ -110,7 +111,8 @@ def test_the_progress_file_is_put_and_a_refusal_does_not_stop_the_job(
     s3: LoopbackS3, status: int
 ) -> None:
     s3.answers = [Answer(status)]
-    put_to_url(s3.url(), {"x-amz-acl": "private", "If-Match": "e"})(
+    headers: dict[Any, str] = {"x-amz-acl": "private", "If-Match": "e"}
+    put_to_url(s3.url(), headers, LOOPBACK, CancelToken())(
         {"stage": "fetch", "percent": 1.0, "updated_at": "2026-01-01T00:00:00Z"}
     )
     method, _, headers, body = s3.requests[0]

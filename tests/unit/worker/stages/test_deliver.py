@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from bucketscribe_contract import FailureCode, Segment, Stage, Transcript, Word
-from tests.fakes.worker import Answer, LoopbackS3
+from tests.fakes.worker import LOOPBACK, Answer, LoopbackS3
+from worker.cancel import CancelToken
 from worker.errors import WorkerError
 from worker.stages.deliver import (
     ATTEMPTS,
@@ -31,14 +32,16 @@ JSON: dict[Any, str] = {"Content-Type": "application/json"}
 def test_the_document_is_put_with_the_headers_that_were_signed(
     s3: LoopbackS3, signed: dict[Any, str]
 ) -> None:
-    """As often as S3 fails in passing, or is busy with another PUT."""
-    s3.answers = [Answer(503), Answer(409), Answer(200)]
-    deliver(DOCUMENT, s3.url("/b/k%20%2B?X-Amz-Signature=5ec2e7"), signed)
-    own = {"Host", "User-Agent", "Accept", "Accept-Encoding", "Connection", "Content-Length"}
+    """As often as S3 fails in passing, or is busy with another PUT, or got other bytes."""
+    digest = Answer(400, b"<Error><Code>BadDigest</Code></Error>")
+    s3.answers = [Answer(503), digest, Answer(200)]
+    deliver(DOCUMENT, s3.url("/b/k%20%2B?X-Amz-Signature=5ec2e7"), signed, LOOPBACK, CancelToken())
+    own = {"Host", "User-Agent", "Accept-Encoding", "Content-Length", "Content-MD5"}
+    md5 = base64.b64encode(bytes.fromhex(MD5)).decode()
     for method, path, headers, body in s3.requests:
         assert (method, path) == ("PUT", "/b/k%20%2B?X-Amz-Signature=5ec2e7")
         assert {name: value for name, value in headers.items() if name not in own} == signed
-        assert body == DOCUMENT
+        assert (body, headers["Content-MD5"]) == (DOCUMENT, md5)
     assert len(s3.requests) == 3
 
 
@@ -51,21 +54,21 @@ def test_a_transcript_that_is_there_is_left_alone(
     refusal = b"<Error><Code>PreconditionFailed</Code></Error>"
     s3.answers = [*before, Answer(412, refusal, {"ETag": etag}), Answer(200)]
     if MD5 in etag:
-        deliver(DOCUMENT, s3.url(), JSON)
+        deliver(DOCUMENT, s3.url(), JSON, LOOPBACK, CancelToken())
     else:
         with pytest.raises(WorkerError, match="412 PreconditionFailed.*in the job's output") as no:
-            deliver(DOCUMENT, s3.url(), JSON)
+            deliver(DOCUMENT, s3.url(), JSON, LOOPBACK, CancelToken())
         assert no.value.code is FailureCode.RESULT_EXISTS
     assert len(s3.requests) == len(before) + 1
 
 
-@pytest.mark.parametrize(("status", "tries"), [(403, 1), (503, min(ATTEMPTS, 3))])
+@pytest.mark.parametrize(("status", "tries"), [(403, 1), (409, min(ATTEMPTS, 3)), (503, 3)])
 def test_a_lasting_error_says_where_the_transcript_is(
     s3: LoopbackS3, status: int, tries: int
 ) -> None:
     s3.answers = [Answer(status, b"<Error><Code>AccessDenied</Code></Error>")]
     with pytest.raises(WorkerError, match="in the job's output") as caught:
-        deliver(DOCUMENT, s3.url(), JSON)
+        deliver(DOCUMENT, s3.url(), JSON, LOOPBACK, CancelToken())
     assert caught.value.code is FailureCode.STORAGE_UNAVAILABLE
     assert "5ec2e7" not in str(caught.value)
     assert len(s3.requests) == tries
@@ -84,7 +87,7 @@ def test_a_200_for_other_bytes_is_not_believed(
     s3: LoopbackS3, headers: dict[str, str], tries: int
 ) -> None:
     s3.answers = [Answer(headers=headers), Answer(headers={"ETag": f'"{MD5}"'})]
-    deliver(DOCUMENT, s3.url(), JSON)
+    deliver(DOCUMENT, s3.url(), JSON, LOOPBACK, CancelToken())
     assert len(s3.requests) == tries
 
 

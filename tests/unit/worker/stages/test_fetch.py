@@ -1,6 +1,7 @@
 """Fetch: what S3 answers becomes bytes on disk or the contract's code."""
 
 import base64
+import gzip
 import hashlib
 import os
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from bucketscribe_contract import FailureCode, JobInput
-from tests.fakes.worker import Answer, LoopbackS3
+from tests.fakes.worker import LOOPBACK, Answer, LoopbackS3
 from worker.cancel import CancelToken, StageContext
 from worker.errors import JobCancelled, WorkerError
 from worker.stages.fetch import (
@@ -27,7 +28,7 @@ from worker.stages.fetch import (
 from worker.types import Recording
 
 LIMIT = 12 * BLOCK_BYTES
-LIMITS = DownloadLimits(LIMIT)
+LIMITS = DownloadLimits(LIMIT, LOOPBACK)
 BODY = bytes(range(256)) * (10 * BLOCK_BYTES // 256)
 ETAG = f'"{hashlib.md5(BODY, usedforsecurity=False).hexdigest()}"'
 SIGNED = "/b/k?X-Amz-Signature=5ec2e7"
@@ -90,7 +91,16 @@ def cut_at(share: float) -> Answer:
 def rest_from(start: int) -> Answer:
     """What S3 answers to a range."""
     rest = BODY[start:]
-    return Answer(206, rest, {"ETag": ETAG, "Content-Range": f"bytes {start}-/{len(BODY)}"})
+    return Answer(
+        206, rest, {"ETag": ETAG, "Content-Range": f"bytes {start}-{len(BODY) - 1}/{len(BODY)}"}
+    )
+
+
+def lying(start: int, **changes: int) -> Answer:
+    """The answer to a range, with other figures in its head, or another body."""
+    figures = {"first": start, "last": len(BODY) - 1, "total": len(BODY), "begin": start} | changes
+    said = "bytes {first}-{last}/{total}".format(**figures)
+    return Answer(206, BODY[figures["begin"] :], {"ETag": '"2-2"', "Content-Range": said})
 
 
 DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
@@ -112,15 +122,17 @@ HALF = Answer(body=b"half", headers={"Content-Length": "100"})
         ([Answer(503, b"slow down")] * 3, SIGNED, "STORAGE_UNAVAILABLE"),
         ([Answer(429)] * 3, SIGNED, "STORAGE_UNAVAILABLE"),
         ([REDIRECT], SIGNED, "URL_NOT_ALLOWED"),
+        ([Answer(206, b"a part")] * 3, SIGNED, "STORAGE_UNAVAILABLE"),
         ([Answer(body=TOO_LARGE)], SIGNED, "AUDIO_TOO_LARGE"),
         ([OF_NO_LENGTH], SIGNED, "AUDIO_TOO_LARGE"),
         ([HALF] * 3, SIGNED, "STORAGE_UNAVAILABLE"),
-        ([cut_at(0.5), Answer(416)], SIGNED, "AUDIO_TRUNCATED"),
+        ([cut_at(0.5), Answer(416), Answer(503)], SIGNED, "STORAGE_UNAVAILABLE"),
         ([Answer(body=BODY[::-1], headers={"ETag": ETAG})] * 3, SIGNED, "AUDIO_TRUNCATED"),
     ],
     ids=[
-        "404", "expired", "ended", "denied", "old token", "503", "429", "redirect", "too large",
-        "no length", "breaks each time", "shorter than declared", "not the bytes that S3 stores",
+        "404", "expired", "ended", "denied", "old token", "503", "429", "redirect",
+        "a part unasked", "too large", "no length", "breaks each time",
+        "shorter than declared", "not the bytes that S3 stores",
     ],
 )  # fmt: skip
 def test_every_refusal_has_its_code(
@@ -160,7 +172,7 @@ def test_bad_inline_audio_has_its_code(tmp_path: Path, text: str, limit: int, co
 @pytest.mark.parametrize("share", [0.1, 0.99])
 def test_a_broken_download_goes_on_where_it_stopped(s3: LoopbackS3, run: Run, share: float) -> None:
     """A 5xx in between does not have it start over."""
-    arrived = int(len(BODY) * share) // BLOCK_BYTES * BLOCK_BYTES
+    arrived = int(len(BODY) * share)
     recording = run(cut_at(share), Answer(503), rest_from(arrived))
     assert (recording.path.read_bytes(), recording.etag) == (BODY, ETAG)
     for _, _, asked, _ in s3.requests[1:]:
@@ -174,6 +186,14 @@ def test_without_an_etag_to_match_a_broken_download_starts_over(
     cut = Answer(body=BODY, headers=headers, drop_after=len(BODY) // 2)
     assert run(cut, Answer(body=BODY, headers=headers)).path.read_bytes() == BODY
     assert not {"Range", "If-Match"} & set(s3.requests[1][2])
+
+
+def test_a_length_that_was_too_large_has_the_download_begin_anew(s3: LoopbackS3, run: Run) -> None:
+    """What S3 has is all there: it says so, to who asks for the rest."""
+    too_large = {"ETag": ETAG, "Content-Length": str(len(BODY) + 1000)}
+    recording = run(Answer(body=BODY, headers=too_large), Answer(416), Answer(body=BODY))
+    assert recording.path.read_bytes() == BODY
+    assert ["Range" in asked for _, _, asked, _ in s3.requests] == [False, True, False]
 
 
 NEWER = Answer(body=b"another recording", headers={"ETag": '"2"'})
@@ -191,6 +211,82 @@ NEWER = Answer(body=b"another recording", headers={"ETag": '"2"'})
 def test_a_rest_of_another_version_is_not_glued_on(run: Run, answers: list[Answer]) -> None:
     recording = run(cut_at(0.5), *answers)
     assert (recording.path.read_bytes(), recording.etag) == (b"another recording", '"2"')
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        lambda at: lying(at, first=at - 1),
+        lambda at: lying(at, first=at + 1),
+        lambda at: lying(at, first=0, begin=0),
+        lambda at: lying(at, last=len(BODY) - 2),
+        lambda at: lying(at, total=len(BODY) + 1),
+        lambda at: lying(at, last=len(BODY), total=len(BODY) + 1),
+        lambda at: lying(at, begin=at - 1),
+        lambda at: lying(at, begin=at + 1),
+        lambda _: Answer(206, BODY[100:], {"ETag": '"2-2"'}),
+        lambda _: Answer(206, BODY, {"ETag": '"2-2"', "Content-Range": "junk"}),
+        lambda at: Answer(206, BODY[at:], {"Content-Range": f"bytes {at}-/{len(BODY)}"}),
+        lambda at: Answer(206, BODY[at:], {"Content-Range": f"bytes {at}-{'9' * 30}/*"}),
+    ],
+)
+def test_a_rest_that_is_not_what_was_asked_for_is_never_glued_on(
+    s3: LoopbackS3, run: Run, lie: Callable[[int], Answer]
+) -> None:
+    """The ETag of an upload in parts says nothing about the bytes."""
+    half = len(BODY) // 2
+    whole = Answer(body=BODY, headers={"ETag": '"2-2"'})
+    begun = Answer(body=BODY, headers={"ETag": '"2-2"'}, drop_after=half)
+    assert run(begun, lie(half), whole).path.read_bytes() == BODY
+    assert "Range" in s3.requests[1][2]
+
+
+def test_an_object_without_a_length_goes_on_by_what_the_range_says(run: Run) -> None:
+    half, etag = len(BODY) // 2, {"ETag": ETAG}
+    chunk = b"%x\r\n%b" % (len(BODY), BODY[:half])
+    begun = Answer(body=chunk, headers={"Transfer-Encoding": "chunked", **etag})
+    assert run(begun, rest_from(half)).path.read_bytes() == BODY
+    with pytest.raises(WorkerError):
+        run(begun, rest_from(half - 1))
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "aws-chunked"])
+def test_an_encoded_object_is_read_as_it_is_stored(run: Run, encoding: str) -> None:
+    stored = gzip.compress(BODY)
+    etag = f'"{hashlib.md5(stored, usedforsecurity=False).hexdigest()}"'
+    answer = Answer(body=stored, headers={"ETag": etag, "Content-Encoding": encoding})
+    assert run(answer).path.read_bytes() == stored
+
+
+@pytest.mark.parametrize("length", ["-1", "1e3", "٣", "5, 5", "9" * 5000, "0x10", "+4", ""])
+def test_a_length_that_is_none_is_storage_unavailable(
+    s3: LoopbackS3, run: Run, length: str
+) -> None:
+    with pytest.raises(WorkerError) as caught:
+        run(Answer(body=b"four", headers={"Content-Length": length.encode().decode("latin-1")}))
+    assert caught.value.code is FailureCode.STORAGE_UNAVAILABLE
+    assert len(s3.requests) == 3
+
+
+@pytest.mark.parametrize(
+    "date",
+    ["junk", "0", "Mon", "Mon, 99 Foo 99999 99:99:99 GMT", "1 Jan 0001 00:00:00 +2359",
+     "31 Dec 9999 23:59:59 -2359", "1 Jan 99999999999999999999 00:00:00 GMT", "x" * 60000],
+)  # fmt: skip
+def test_a_date_that_is_none_is_not_believed(run: Run, date: str) -> None:
+    assert run(Answer(headers={"Date": date})).clock_skew_s == 0
+    with pytest.raises(WorkerError) as caught:
+        run(Answer(403, DENIED, {"Date": date}), path=signed_for(seconds=7200))
+    assert caught.value.code is FailureCode.AUDIO_FORBIDDEN
+
+
+def test_what_s3_says_is_one_printable_line(run: Run) -> None:
+    said = "no\n\x1b[31m\u202ekey https://h/k?X-Amz-Signature=5ec2e7" + "?" * 30_000
+    with pytest.raises(WorkerError) as caught:
+        run(Answer(403, f"<Code>Denied</Code><Message>{said[:3000]}</Message>".encode()))
+    assert str(caught.value).isprintable()
+    assert r"S3 answered 403 Denied no \x1b[31m\u202ekey" in str(caught.value)
+    assert "5ec2e7" not in str(caught.value)
 
 
 def test_other_bytes_than_s3_stores_are_fetched_again(run: Run) -> None:
@@ -213,7 +309,7 @@ def test_a_cancelled_job_stops_within_a_block(s3: LoopbackS3, tmp_path: Path) ->
 
 def test_a_download_that_takes_too_long_is_given_up(run: Run) -> None:
     with pytest.raises(WorkerError, match="took over") as caught:
-        run(Answer(body=BODY), limits=DownloadLimits(LIMIT, -1))
+        run(Answer(body=BODY), limits=DownloadLimits(LIMIT, LOOPBACK, -1))
     assert caught.value.code is FailureCode.STORAGE_UNAVAILABLE
 
 
