@@ -50,13 +50,18 @@ def scrub(text: str) -> str:
     return text
 
 
+def visible(text: str) -> str:
+    r"""Return scrubbed ``text`` with all that cannot be seen written out, such as ``\x1b``."""
+    seen = scrub(text)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in seen)
+
+
 def one_line(text: str, limit: int = 300) -> str:
     """Return scrubbed ``text`` as one printable line of at most ``limit`` characters."""
     if len(text) > _LONGEST:  # the last word may be a part of a secret
         head, _, word = text[:_LONGEST].rpartition(" ")
         text = head or word
-    line = " ".join(scrub(text).split())
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    line = visible(" ".join(text.split()))
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
@@ -74,11 +79,13 @@ class ScrubFilter(logging.Filter):
 
 
 class ScrubbingFormatter(logging.Formatter):
-    """Formats a record, its traceback included, and scrubs the result."""
+    """Formats a record as one line, and its traceback below it; all of it scrubbed and visible."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the finished, scrubbed line."""
-        return scrub(super().format(record))
+        """Return the finished text."""
+        message = " ".join(record.getMessage().split())
+        flat = logging.makeLogRecord({**record.__dict__, "msg": message, "args": None})
+        return "\n".join(map(visible, super().format(flat).split("\n")))
 
 
 def configure_logging(debug: bool) -> None:

@@ -16,19 +16,17 @@ NOTE_CHARS = 800
 
 
 def visible(text: str) -> str:
-    r"""Return text without secrets, and with all that cannot be seen written out as ``\x1b``."""
-    from bucketscribe_contract.redact import scrub
+    """Return text as `redact.visible` makes it."""
+    from bucketscribe_contract import redact
 
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in scrub(text)
-    )
+    return redact.visible(text)
 
 
 def safe_line(text: str, limit: int = MESSAGE_CHARS) -> str:
     """Return a message as one safe line, without secrets."""
     from bucketscribe_contract.redact import one_line
 
-    return visible(one_line(text, limit))
+    return one_line(text, limit)
 
 
 def clock_time(seconds: float) -> str:
