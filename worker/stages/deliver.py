@@ -248,20 +248,22 @@ def inline_fallback(
     if not isinstance(error, WorkerError):
         said = f"{type(error).__name__} while the transcript was stored"
         error = WorkerError(FailureCode.INTERNAL, said, Stage.DELIVER)
-    sent = _stored(encode_transcript(document))
-    for form, reduced in _forms(document):
+    sent = ""
+    for form, reduced in _forms(document):  # the whole document first, which was sent
         body = encode_transcript(reduced)
+        result = _stored(body)
+        sent = sent or result.sha256
         output = UploadFailed(
             failure=error.to_failure(),
             form=form,
             transcript_gzip_base64=base64.b64encode(gzip.compress(body, mtime=0)).decode("ascii"),
-            result=_stored(body),
-            sent_sha256=sent.sha256,
+            result=result,
+            sent_sha256=sent,
             request_id=document.request_id,
         ).model_dump(mode="json", exclude_none=True)
         if len(encode(output)) <= max_bytes:
             return output
-    message = f"{error}, and the transcript is too large for the output; SHA-256: {sent.sha256}"
+    message = f"{error}, and the transcript is too large for the output; SHA-256: {sent}"
     others = FailureCode.STORAGE_UNAVAILABLE
     code = error.code if error.code is FailureCode.RESULT_EXISTS else others
     raise WorkerError(code, message, Stage.DELIVER)

@@ -177,10 +177,13 @@ class Stretch:
         """Return each channel's weight in the mix; None where FFmpeg mixes."""
         n, is_averaged = self._n_channels, _must_be_averaged(chunk) or self._gain != 1.0
         signs: tuple[int, ...] = (1,) * n
-        if chunk.format.name[:3] in ("flt", "dbl"):
-            is_averaged |= not self._measure(_channels(chunk))
+        is_float = chunk.format.name[:3] in ("flt", "dbl")
+        if is_float or n > 1:
+            samples = _channels(chunk)
+        if is_float:
+            is_averaged |= not self._measure(samples)
         if n > 1:
-            signs = _signs(_channels(chunk))
+            signs = _signs(samples)
             if sum(map(mul, signs, self._signs)) < 0:  # so that a word keeps its polarity
                 signs = tuple(-sign for sign in signs)
             self._signs = signs
