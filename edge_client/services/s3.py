@@ -8,8 +8,10 @@ whose redirect breaks a presigned URL's signature.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -357,6 +359,8 @@ class Bucket:
 
     def _put(self, key: str, body: bytes, condition: dict[str, str]) -> str:
         more = put_params({**self._put_headers, **condition})
+        md5 = hashlib.md5(body, usedforsecurity=False).digest()
+        more["ContentMD5"] = b64encode(md5).decode()  # which buckets with Object Lock ask for
         with _translated(f"PUT {key}"):
             answer = self._client.put_object(Bucket=self.name, Key=key, Body=body, **more)
         return answer["ETag"]

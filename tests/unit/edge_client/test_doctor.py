@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,3 +106,22 @@ def test_missing_settings_are_named_and_the_rest_is_looked_at(env_file: Path) ->
     assert "RUNPOD_API_KEY" in found["settings"].detail
     assert found["list"].ok is True
     assert found["endpoint"].ok is False
+
+
+def test_no_netrc_is_sent_to_a_presigned_url_and_puts_carry_their_md5(
+    checks: Checks, s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password hush\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    sent, answer = list[tuple[str, bool, bool]](), s3.answer
+
+    def look(request: Any, body: bytes) -> None:
+        is_url, headers = "X-Amz-Signature" in request.path, request.headers
+        if is_url or request.command == "PUT":
+            has_one = "Authorization" in headers
+            sent.append((request.command, has_one == is_url, "Content-MD5" in headers))
+        answer(request, body)
+
+    monkeypatch.setattr(s3, "answer", look)
+    checks()
+    assert sent == [("GET", False, False), *[("PUT", False, True)] * 4]
