@@ -20,7 +20,7 @@ from edge_client.errors import ClaimConflict, ObjectRefused
 from edge_client.jobs import claim as claims
 from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.claim import Claim, StoredClaim
-from edge_client.jobs.done import UNPROVEN_WHY, Match, is_ours, is_same, match
+from edge_client.jobs.done import UNPROVEN_WHY, Match, is_same, match
 from edge_client.jobs.retry_policy import is_mended_by_time
 from edge_client.jobs.transcript import StoredTranscript
 from edge_client.services.edge import Edge
@@ -193,8 +193,9 @@ class ClaimedSession:
             return PlannedAction.REFUSED, f"{key} is not this client's: --force replaces it"
         if claim is None:
             return PlannedAction.SUBMIT, self._undone()
-        if found is Match.OUTDATED and is_ours(claim, self.stored):
-            return PlannedAction.SUBMIT, CHANGED_MEANWHILE  # so that job has ended
+        written_by = None if self.stored is None else self.stored.request_id
+        if found is Match.OUTDATED and written_by == claim.request_id:
+            return PlannedAction.SUBMIT, CHANGED_MEANWHILE  # so that very job has ended
         return self._by_claim(claim)
 
     def _undone(self) -> str:

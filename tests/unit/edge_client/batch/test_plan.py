@@ -96,6 +96,7 @@ AWAY = {"ended": "STORAGE_UNAVAILABLE: S3 was away"}
 
 DONE_ONCE = {"ended": "done"}
 OFTEN = {"earlier": [{"request_id": f"q{n}", "ended": "INTERNAL"} for n in range(2)]}
+AGAIN = {"job_id": None, "earlier": [{"request_id": "r0", "ended": "crashed"}]}
 OTHER_SIZE = OTHER | {"audio_bytes": 99}
 Decide = Callable[..., tuple[PlannedAction, str]]
 
@@ -127,6 +128,8 @@ def decide(edge: Edge) -> Decide:
 @pytest.mark.parametrize(
     ("claimed", "transcript", "written", "action", "why"),
     [
+        # an earlier job's late text says nothing about a submission whose answer was lost
+        (ALIVE | OTHER | AGAIN, LATER, OF_OTHER, FOLLOW, plan_.UNANSWERED),
         # no transcript
         (ALIVE, None, None, FOLLOW, plan_.IN_FLIGHT),
         (ALIVE | {"job_id": None}, None, None, FOLLOW, plan_.UNANSWERED),
