@@ -129,7 +129,7 @@ def decide(edge: Edge) -> Decide:
     ("claimed", "transcript", "written", "action", "why"),
     [
         # an earlier job's late text says nothing about a submission whose answer was lost
-        (ALIVE | OTHER | AGAIN, LATER, OF_OTHER, FOLLOW, plan_.UNANSWERED),
+        (ALIVE | OTHER_SIZE | AGAIN, LATER, OF_OTHER, FOLLOW, plan_.UNANSWERED),
         # no transcript
         (ALIVE, None, None, FOLLOW, plan_.IN_FLIGHT),
         (ALIVE | {"job_id": None}, None, None, FOLLOW, plan_.UNANSWERED),
