@@ -69,8 +69,8 @@ class World:
 
     def __init__(self, events: tuple[Event, ...], history: History) -> None:
         self.now_s, self.history, self.events = 0.0, history, events
-        self._unused = [e for e in events if e.kind in ONCE]
-        self._windows = [e for e in events if e.kind not in ONCE]
+        self._unused = {k: [e for e in events if e.kind is k] for k in ONCE}
+        self._windows = {k: [e for e in events if e.kind is k] for k in set(Kind) - ONCE}
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self.last_fault_s = max((e.at_s + max(0.0, e.amount) for e in events), default=0.0)
@@ -96,29 +96,30 @@ class World:
             act()
         self.now_s = max(self.now_s, second)
 
-    def take(self, *kinds: Kind, target: int | None = None) -> Event | None:
-        """Return the first event of these kinds whose time has come, once.
+    def take(self, kind: Kind, target: int | None = None) -> Event | None:
+        """Return the first event of this kind whose time has come, once.
 
         A crash comes some calls later: two fewer are left each time.
         """
-        for event in self._unused:
+        unused = self._unused[kind]
+        for number, event in enumerate(unused):
             if event.at_s > self.now_s:
                 return None
-            if event.kind in kinds and target in (None, event.target):
-                self._unused.remove(event)
-                if event.kind in COUNTING and event.amount >= 2:
-                    self._unused.insert(0, replace(event, amount=event.amount - 2))
+            if target in (None, event.target):
+                if kind in COUNTING and event.amount >= 2:
+                    unused[number] = replace(event, amount=event.amount - 2)
                     return None
-                self.history.happened[event.kind] += 1
+                del unused[number]
+                self.history.happened[kind] += 1
                 return event
         return None
 
     def during(self, kind: Kind, target: int | None = None) -> Event | None:
         """Return the event of this kind that lasts now."""
-        for event in self._windows:
+        for event in self._windows[kind]:
             if event.at_s > self.now_s:
                 return None
-            is_meant = event.kind is kind and (target is None or event.target in (-1, target))
+            is_meant = target is None or event.target in (-1, target)
             if is_meant and self.now_s < event.at_s + event.amount:
                 self.history.happened[kind] += 1
                 return event
