@@ -159,7 +159,8 @@ def test_on_aws_urls_are_signed_for_the_region_that_the_bucket_is_in(
     region = "eu-west-1" if is_known else "us-east-2"
     assert f"%2F{region}%2Fs3%2F" in url
     told = ["the bucket is in eu-west-1, not AWS_REGION=us-east-2: URLs are signed for it"]
-    assert [record.message for record in caplog.records] == (told if is_known else [])
+    ours = [each.message for each in caplog.records if each.name.startswith("edge_client")]
+    assert ours == (told if is_known else [])
     config = edge.connection.client.meta.config
     assert config.request_checksum_calculation == "when_supported"
 
