@@ -82,6 +82,6 @@ def test_one_bad_object_stops_nobody_and_is_named(
         assert drill.batch() == ""
     bad = {each.name: drill.shown.records[each.name] for each in (far, cold)}
     assert "is not this client's: --force replaces it" in bad[far.name].message
-    assert "archived in S3 Glacier: restore it" in bad[cold.name].message
+    assert "archived: restore it" in bad[cold.name].message
     assert drill.ends()["done"] == 18
     assert drill.paid() == 18
