@@ -342,20 +342,28 @@ class Reconciler:
     def _post(self, order: Order) -> Next:
         submission = JobSubmission(self._edge, self._session, order, self._view.note)
         try:
-            held, posted = submission.make(), True
+            held = submission.make()
         except (errors.AnswerLost, errors.ClaimConflict) as exc:
-            there = claims.read(self._edge.bucket, self._session)
-            if there is None or there.claim is None or there.claim == order.claim:
-                raise
-            self._view.note(str(exc))
-            held, posted = there, isinstance(exc, errors.AnswerLost)
+            self.plans_submission = False  # whatever S3 says: this one may be in flight
+            self._act = partial(self._follow_there, order, exc)
+            return self._act()
         seen = self._follow(held)
-        self.posted = self._was_alive = posted
-        if held.claim is None or held.claim.job_id is None or not posted:
+        self.posted = self._was_alive = True
+        if held.claim is None or held.claim.job_id is None:
             return seen
         interval = self._interval(held.claim)
         self._act = partial(self._begin, held.claim, interval)
         return RequeueAfter(interval.next_s())
+
+    def _follow_there(self, order: Order, exc: errors.AnswerLost | errors.ClaimConflict) -> Next:
+        """Follow the claim of a submission whose answer was lost, or of another box's."""
+        there = claims.read(self._edge.bucket, self._session)
+        if there is None or there.claim is None or there.claim == order.claim:
+            raise exc
+        self._view.note(str(exc))
+        seen = self._follow(there)
+        self.posted = self._was_alive = isinstance(exc, errors.AnswerLost)
+        return seen
 
     def _order_after(self, ended: Outcome, longer: bool) -> Order:
         if self.claim is None:

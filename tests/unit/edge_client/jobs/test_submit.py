@@ -153,6 +153,16 @@ def test_lost_answer_keeps_the_claim_and_nobody_posts_again(scene: Scene) -> Non
     assert len(scene.posts) == 1
 
 
+def test_lost_answer_is_remembered_while_s3_is_away(scene: Scene) -> None:
+    scene.runpod.on("/run", Reply(drop=True))
+    away = iter([(503, "x")] * 4)  # with botocore's retries: one GET of the claim
+    scene.s3.refuse = lambda method, key: (
+        next(away, None) if key == SESSION.claim_key and scene.posts else None
+    )
+    assert scene.submit().state is State.UNANSWERED
+    assert len(scene.posts) == 1
+
+
 @pytest.mark.parametrize(
     ("status", "error", "posts"),
     [(401, errors.Unauthorized, 1), (429, errors.RateLimited, 5)],
