@@ -18,6 +18,7 @@ from edge_client.services.presign import SignedUrls, only_over, sign_urls
 from edge_client.session import Session
 from edge_client.settings import load
 from tests.e2e.conftest import Bench
+from tests.processes import wait_until
 from worker.cancel import CancelToken
 from worker.errors import WorkerError
 from worker.stages.deliver import deliver
@@ -122,6 +123,7 @@ def test_a_worker_that_finds_a_transcript_answers_with_its_own(
     assert answer.sent_sha256 == hashlib.sha256(body).hexdigest()
     assert Transcript.model_validate_json(body).request_id == "r1"
     assert bench.read(KEY) == b"{}"
+    wait_until(lambda: SESSION.progress_key in bench.keys(SESSION.prefix))  # a thread of its own
     assert bench.get(SESSION.progress_key)["ServerSideEncryption"] == "AES256"
     status = bench.run({**job, "result_headers": {**urls.result_headers, "X-Other": "1"}})
     assert "result_headers.X-Other" in status["error"]
