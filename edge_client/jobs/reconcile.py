@@ -336,7 +336,8 @@ class Reconciler:
                 return found
             order = found
         if planned.may_live or order.ended is None:
-            cancel_replaced_job(self._edge, order.claim, self._view.note)
+            replaced = order.claim if planned.after is None else self.claim  # which has its job
+            cancel_replaced_job(self._edge, replaced, self._view.note)
         return self._post(order)
 
     def _post(self, order: Order) -> Next:
