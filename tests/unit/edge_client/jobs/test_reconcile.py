@@ -50,6 +50,21 @@ def test_job_that_can_be_mended_is_submitted_again(
     assert waited_s <= sum(out.clock.slept) < waited_s + 15
 
 
+def test_job_whose_id_is_not_in_its_claim_is_cancelled_before_another_follows(
+    scene: Scene,
+) -> None:
+    puts = iter([None, *[(503, "x")] * 4])  # botocore's retries: the second PUT fails
+    scene.s3.refuse = lambda method, key: next(puts, None) if method == "PUT" else None
+    submitted = scene.submit()
+    assert (submitted.claim and submitted.claim.job_id, scene.stored().job_id) == ("job-1", None)
+    scene.ends(GONE)
+    scene.done_by(2)
+    scene.runpod.on("/cancel/job-1", Reply(job("CANCELLED")))
+    assert api.wait(scene.edge, submitted).outcome.result is Result.DONE
+    paid = [call.path for call in scene.runpod.calls if call.method == "POST"]
+    assert paid == ["/run", "/cancel/job-1", "/run"]
+
+
 @pytest.mark.parametrize(
     "wishes",
     [{"mood": "calm"}, {"language": 5}, {"audio_url": "https://b/a"}, {"request_id": "r9"}],
