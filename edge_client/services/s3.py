@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore import exceptions as aws
 from botocore.config import Config
+from urllib3.exceptions import HTTPError
 
 from bucketscribe_contract import PresignedUrl
 from bucketscribe_contract.redact import one_line
@@ -31,7 +32,7 @@ from edge_client.session import USERS
 from edge_client.settings import STORAGE, Settings
 
 if TYPE_CHECKING:
-    from botocore.awsrequest import AWSRequest
+    from botocore.awsrequest import AWSPreparedRequest, AWSRequest
     from botocore.credentials import Credentials
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 MAX_READ_BYTES = 64 * 2**20
 """A transcript of a day of speech has half of it."""
+MAX_ANSWER_BYTES = 16 * 2**20
+"""A LIST's page of 1,000 of the longest keys, encoded, has a quarter of it."""
 CONNECTIONS = 32
 """At most. Up to 24 threads of a batch speak to S3; botocore keeps 10 and drops the others."""
 
@@ -126,6 +129,7 @@ def connect(settings: Settings) -> Connection:
             "no AWS keys: put AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY into .env or the "
             "environment, or set AWS_PROFILE"
         )
+    _bound_answers(client)
     if settings.request_payer is not None:
         client.meta.events.register("before-sign.s3", _pay)
     return Connection(client, bucket, credentials, temporary, settings.put_headers, is_aws)
@@ -140,6 +144,34 @@ def count_requests(client: S3Client, made: Counter[str]) -> None:
             made[event_name.rpartition(".")[2]] += 1
 
     client.meta.events.register("before-send.s3", sent)
+
+
+def _bound_answers(client: Any) -> None:
+    """Have no answer but an object, which is a stream, be longer than `MAX_ANSWER_BYTES`.
+
+    botocore has no limit of its own, and no hook before it has read an answer.
+    """
+    session = client._endpoint.http_session
+    send = session.send
+
+    def bounded(request: AWSPreparedRequest) -> Any:
+        if request.stream_output:
+            return send(request)
+        request.stream_output = True
+        try:
+            response = send(request)
+            body = response.raw.read(MAX_ANSWER_BYTES + 1, decode_content=True)
+        except HTTPError as exc:
+            raise aws.HTTPClientError(error=exc) from exc
+        finally:
+            request.stream_output = False  # it may be sent again
+        if len(body) > MAX_ANSWER_BYTES:
+            response.raw.close()
+            raise errors.StorageRefused(f"S3's answer has over {MAX_ANSWER_BYTES:,} bytes")
+        response._content = body
+        return response
+
+    session.send = bounded
 
 
 _AWS_HOST = re.compile(r"\.(amazonaws\.com(\.cn)?|api\.aws)(:\d+)?$")

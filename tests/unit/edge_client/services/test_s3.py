@@ -231,3 +231,16 @@ def test_listed_objects_are_as_head_tells(edge: Edge, s3: S3Server, page_keys: i
         seen += page.objects
     assert sorted(info.key for info in seen) == sorted(f"p/{name}" for name in ODD_NAMES)
     assert seen == [edge.bucket.head(info.key) for info in seen]
+
+
+def test_a_list_that_has_no_end_is_not_read_to_it(
+    edge: Edge, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(50):
+        s3.put(f"p/{number:040}", b"x")
+    assert len(edge.bucket.list_page("p/").objects) == 50
+    monkeypatch.setattr(s3_, "MAX_ANSWER_BYTES", 4_000)
+    with pytest.raises(StorageRefused, match="over 4,000 bytes"):
+        edge.bucket.list_page("p/")
+    assert edge.bucket.head("p/" + "0" * 40) is not None
+    assert len(s3.lists) == 2
