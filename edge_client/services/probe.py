@@ -16,7 +16,7 @@ import requests
 from bucketscribe_contract.redact import one_line
 from edge_client.errors import StorageRefused, Unreachable
 from edge_client.services.edge import Edge
-from edge_client.services.s3 import put_condition
+from edge_client.services.presign import only_over
 
 PROBE_KEY = ".edge-client-doctor.json"
 """Outside of ``users/``: no listing meets it."""
@@ -39,8 +39,7 @@ def write_by_url(edge: Edge) -> str:
     """Write the probe, then PUT it as workers do: S3 must refuse what replaces anything unseen."""
     etag, may_refuse = edge.bucket.write(PROBE_KEY, b"{}"), edge.settings.conditional_put
     for over, wanted in ((None, 412), (etag, 200), (etag, 412)) if may_refuse else ((None, 200),):
-        condition = put_condition(over) if may_refuse else {}
-        headers = {**edge.connection.put_headers, **condition}
+        headers = {**edge.connection.put_headers, **only_over(over, edge.settings)}
         status, _, words = _use_url(edge, "PUT", headers)
         if status != wanted:
             raise StorageRefused(
