@@ -54,6 +54,7 @@ test: lint types unit models e2e sentinels ## what has to pass before a push; un
 soak: setup ## all faults (rewrites docs/faults.md), batches and listings at scale, parity with stock
 	$(BIN)/python -m tests.faults
 	$(BIN)/pytest tests/soak
+	HOSTILE_EXAMPLES=100 $(BIN)/pytest --timeout 3600 tests/unit/edge_client/test_hostile_text.py
 	$(BIN)/pytest tests/models -m soak
 
 image: setup ## PROFILE, BASE_IMAGE, TAG, LANGUAGES, WHISPER_MODEL, HF_TOKEN_FILE: build the worker's image
