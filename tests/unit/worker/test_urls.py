@@ -30,9 +30,11 @@ Dns = Callable[..., list[str]]
 def connected(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The addresses that sockets are connected to; none of them can be reached."""
     addresses: list[Any] = []
+    others = set(threading.enumerate()) - {threading.current_thread()}  # left by other tests
 
     def connect(_: socket.socket, address: Any) -> None:
-        addresses.append(address[0])
+        if threading.current_thread() not in others:
+            addresses.append(address[0])
         raise ConnectionRefusedError
 
     monkeypatch.setattr(socket.socket, "connect", connect)
