@@ -141,8 +141,8 @@ class Engine:
                     self.changed.wait(LOOK_S)
         finally:
             self.close()
-        if self._breaker.error is not None:
-            raise self._breaker.error
+        if error := self._breaker.error or self._breaker.doubt:
+            raise error
 
     def turn(self, sessions: Iterator[PlannedSession]) -> float | None:
         """Do one step in this thread, and draw ahead; for one thread under a clock of its own.

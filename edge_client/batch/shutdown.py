@@ -79,22 +79,24 @@ class CircuitBreaker:
 
     `ALIKE_AT_MOST` jobs in a row, of whatever sessions, that end in a way that speaks against the
     endpoint open it. After `PROBE_AFTER_S` one more is submitted: if it ends well, all go on.
-    ``error`` says why nothing is submitted any more; None while it is.
+    ``error`` says why nothing is submitted any more, ``doubt`` why it waits for that one job; None
+    while it is submitted.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.error: EdgeError | None = None
+        self.doubt: EndpointFails | None = None
         self._clock = clock
         self._closed_at_s = clock.monotonic()
         self._alike, self._last_code = 0, ""
         self._bad_ends: Counter[str] = Counter()
-        self._is_open, self._probe = False, ""
+        self._probe = ""
 
     @property
     def may_submit(self) -> bool:
         """Whether a submission can be made now."""
         is_time = self._clock.monotonic() >= self._closed_at_s
-        return self.error is None and is_time and not (self._is_open and self._probe)
+        return self.error is None and is_time and not (self.doubt and self._probe)
 
     def pause(self, pause_s: float) -> None:
         """Submit nothing for so long."""
@@ -116,7 +118,7 @@ class CircuitBreaker:
 
     def submits(self, session: str) -> None:
         """Know that a session's job is about to be posted."""
-        if self._is_open:
+        if self.doubt:
             self._probe = session
 
     def submitted(self) -> None:
@@ -133,16 +135,20 @@ class CircuitBreaker:
         if not is_endpoints_fault(outcome.reason):
             if outcome.transcript is not None or session == self._probe:
                 self._bad_ends.clear()
-                self._is_open, self._probe = False, ""
+                self.doubt, self._probe = None, ""
             return None
         self._bad_ends[outcome.code or ""] += 1
+        count = self._bad_ends.total()
         text = f"most with {self._bad_ends.most_common(1)[0][0]}, the last: {outcome.message}"
-        if self._is_open and session == self._probe:
-            count = self._bad_ends.total()
-            self.open(EndpointFails(f"{count} jobs in a row failed, {text}"))
-        elif not self._is_open and self._bad_ends.total() >= ALIKE_AT_MOST:
-            self._is_open, self._probe = True, ""
+        fails = EndpointFails(f"{count} jobs in a row failed, {text}")
+        was_open = self.doubt is not None
+        if was_open or count >= ALIKE_AT_MOST:
+            self.doubt = fails
+        if was_open and session == self._probe:
+            self.open(fails)
+        elif self.doubt and not was_open:
+            self._probe = ""
             self.pause(PROBE_AFTER_S)
             after = f"in {PROBE_AFTER_S:.0f} s one job is submitted to see"
-            return f"{ALIKE_AT_MOST} jobs in a row failed, {text}; submitting stops, {after}"
+            return f"{fails}; submitting stops, {after}"
         return None

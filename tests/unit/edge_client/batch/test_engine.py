@@ -322,6 +322,14 @@ def test_wrong_model_fails_no_session_and_once_it_is_mended_all_are_done(bench: 
     assert ended(bench) == {"done": 30}
 
 
+def test_batch_whose_last_jobs_all_failed_says_so_though_none_is_left_to_probe_with(
+    bench: Bench,
+) -> None:
+    for number in range(12):
+        bench.endpoint.add(f"model-{number}")
+    assert "MODEL_UNAVAILABLE" in next_batch(bench, 12)
+
+
 def test_endpoint_that_recovers_closes_the_breaker(bench: Bench) -> None:
     names = [f"model-{number}" for number in range(12)]
 
