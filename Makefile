@@ -6,7 +6,7 @@ MODELS_DIR ?= models
 PACKAGES := bucketscribe_contract worker edge_client builder devstack bench tools handler.py
 PINS := requirements/dev.txt requirements/uv.txt
 
-.PHONY: setup format lint types test unit models e2e sentinels soak image test-image demo eval bench docs requirements release release-notes push clean help
+.PHONY: setup format lint types test unit real sentinels soak image test-image demo eval bench docs requirements release release-notes push clean help
 
 setup: $(VENV)/.installed $(MODELS_DIR)/profile.json ## install everything, assemble the demo models
 
@@ -40,16 +40,13 @@ types: setup
 unit: setup
 	$(BIN)/pytest tests/unit -n 2 --dist worksteal
 
-models: setup ## tests on the demo models
-	$(BIN)/pytest tests/models -m "not soak"
-
-e2e: setup ## tests on the development stack, with a real worker
-	$(BIN)/pytest tests/e2e
+real: setup ## tests on the demo models, and on the development stack with a real worker
+	$(BIN)/pytest tests/models tests/e2e -m "not soak" -n 2 --dist loadscope
 
 sentinels: setup ## one fault of each kind
 	$(BIN)/python -m tests.faults --sentinels
 
-test: lint types unit models e2e sentinels ## what has to pass before a push; under ten minutes
+test: lint types unit real sentinels ## what has to pass before a push; under ten minutes
 
 soak: setup ## all faults (rewrites docs/faults.md), batches and listings at scale, parity with stock
 	$(BIN)/python -m tests.faults

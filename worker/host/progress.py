@@ -69,8 +69,9 @@ class ProgressReporter:
         self._closed = False
 
     def add(self, sink: Sink) -> None:
-        """Tell one more sink from now on."""
+        """Tell one more sink from now on, at once: a short job has ended when the interval has."""
         self._sinks.append(sink)
+        self._next_at = self._clock()
 
     @property
     def stage(self) -> Stage:

@@ -31,6 +31,17 @@ def test_updates_keep_their_distance() -> None:
     assert len(sent) == 4
 
 
+def test_what_is_added_later_is_told_though_the_interval_has_not_passed() -> None:
+    sent, file = Updates(), Updates()
+    reporter = ProgressReporter([sent.append], interval_s=3.0, clock=lambda: 100.0)
+    reporter.report(Stage.VALIDATE)
+    wait_for(sent, 1)
+    reporter.add(file.append)
+    while not file:
+        reporter.report(Stage.FETCH)
+    assert [update["stage"] for update in file] == ["fetch"]
+
+
 def test_percent_never_falls_and_has_the_contracts_shape() -> None:
     sent = Updates()
     reporter = ProgressReporter([sent.append], interval_s=0.0)
