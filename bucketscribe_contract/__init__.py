@@ -27,6 +27,9 @@ from bucketscribe_contract.summary import JobSummary as JobSummary
 from bucketscribe_contract.summary import StoredResult as StoredResult
 from bucketscribe_contract.summary import TranscriptForm as TranscriptForm
 from bucketscribe_contract.summary import UploadFailed as UploadFailed
+from bucketscribe_contract.transcript import DroppedText as DroppedText
+from bucketscribe_contract.transcript import Flag as Flag
+from bucketscribe_contract.transcript import Interval as Interval
 from bucketscribe_contract.transcript import Segment as Segment
 from bucketscribe_contract.transcript import Transcript as Transcript
 from bucketscribe_contract.transcript import Word as Word

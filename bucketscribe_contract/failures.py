@@ -155,8 +155,10 @@ class WarningCode(StrEnum):
     PROMPT_TOO_LONG = "PROMPT_TOO_LONG"
     SPEAKER_HINTS_UNMET = "SPEAKER_HINTS_UNMET"
     BATCH_REDUCED = "BATCH_REDUCED"
+    FLAGGED = "FLAGGED"
+    UNCOVERED_SPEECH = "UNCOVERED_SPEECH"
 
 
 WarningText = Annotated[
-    str, Field(pattern=rf"^({'|'.join(WarningCode)})(: [ -~]{{1,40}})?$", description="A code.")
+    str, Field(pattern=rf"^({'|'.join(WarningCode)})(: [ -~]{{1,80}})?$", description="A code.")
 ]

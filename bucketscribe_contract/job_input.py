@@ -122,8 +122,11 @@ _HeaderValue = Annotated[str, Field(pattern=r"^[!-~]([ -~]{0,2046}[!-~])?$")]
 class JobOptions(RequestModel):
     """What is wished for, whichever recording it is."""
 
-    language: Annotated[str, Field(pattern=r"^[a-z]{2}$")] | None = Field(
-        None, description="ISO 639-1; null: detected from the speech."
+    language: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z _-]{1,31}$")] | None = Field(
+        None, description="Whisper's code or name of it, or a tag (en-US); null: detected."
+    )
+    task: Literal["transcribe", "translate"] = Field(
+        "transcribe", description="translate: into English, where the model can."
     )
     diarize: bool = Field(True, description="Whether to say who spoke.")
     num_speakers: _Hint | None = None
@@ -136,6 +139,9 @@ class JobOptions(RequestModel):
         None, description="Words Whisper should favour."
     )
     clip: Clip | None = Field(None, description="Only this part of the recording.")
+    drop_flagged: bool = Field(
+        False, description="Leave doubtful text out of the segments; it is listed in `dropped`."
+    )
     strict: bool = Field(
         False, description="Fail where alignment or diarization fails, instead of a warning."
     )

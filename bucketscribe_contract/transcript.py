@@ -19,10 +19,20 @@ SpeakerLabel = Annotated[str, Field(pattern=r"^SPEAKER_\d{2,}$")]
 
 
 class WordTiming(StrEnum):
-    """Where a word's times come from."""
+    """Where a word's times come from: an aligner, Whisper's attention, or its place in the text."""
 
     ALIGNED = "aligned"
+    ATTENTION = "attention"
     INTERPOLATED = "interpolated"
+
+
+class Flag(StrEnum):
+    """Why a segment's text is doubtful."""
+
+    REPETITION = "repetition"
+    NO_SPEECH = "no_speech"
+    LOW_CONFIDENCE = "low_confidence"
+    PROMPT = "prompt"
 
 
 class Word(WireModel):
@@ -36,10 +46,14 @@ class Word(WireModel):
     )
     speaker: SpeakerLabel | None
     timing: WordTiming | None = Field(description="null where the word could not be timed.")
+    overlap: bool = Field(False, description="Whether somebody else speaks at the same time.")
 
 
 class Segment(WireModel):
-    """A sentence; times in seconds from the start of the recording."""
+    """One speaker's sentence, or part of one; times in seconds from the start of the recording.
+
+    The three figures are Whisper's, of the chunk of up to 30 s that the segment is from.
+    """
 
     id: int = Field(ge=0)
     start: Seconds
@@ -47,10 +61,32 @@ class Segment(WireModel):
     text: str
     speaker: SpeakerLabel | None
     words: tuple[Word, ...]
+    avg_logprob: float | None = Field(None, description="Mean log-probability of the tokens.")
+    compression_ratio: float | None = Field(
+        None, description="Of the chunk's text by zlib: above 2.4 it repeats itself."
+    )
+    no_speech_prob: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="How probable it is that nobody speaks."
+    )
+    flags: tuple[Flag, ...] = Field((), description="Why the text is doubtful.")
+
+
+class Interval(WireModel):
+    """A part of the recording, in seconds from its start."""
+
+    start: Seconds
+    end: Seconds
+
+
+class DroppedText(Interval):
+    """What ``drop_flagged`` left out of the segments."""
+
+    text: str
+    flags: tuple[Flag, ...]
 
 
 class Transcript(WireModel):
-    """The whole document. All text that Whisper produced is in ``segments[].text``."""
+    """The whole document. All text that Whisper gave is in ``segments`` and ``dropped``."""
 
     schema_version: Literal[1] = 1
     segments: tuple[Segment, ...]
@@ -62,6 +98,13 @@ class Transcript(WireModel):
     duration_seconds: Seconds
     processing_time_seconds: Seconds
     models: dict[str, str] = Field(description="Stage to the name of the model that ran.")
+    task: Literal["transcribe", "translate"] = Field(
+        "transcribe", description="translate: the text is English, whatever was spoken."
+    )
+    uncovered: tuple[Interval, ...] = Field(
+        (), description="Speech of 3 s or more that no word covers."
+    )
+    dropped: tuple[DroppedText, ...] = ()
     warnings: tuple[WarningText, ...] = ()
     request_id: str | None = None
     audio_etag: AudioETag | None = Field(

@@ -355,7 +355,7 @@ class Job:
                         waveform, self.input, models.diarization, ctx, speech.activity
                     ),
                 ),
-                lambda: Diarization((), (WarningCode.DIARIZATION_FAILED,)),
+                lambda: Diarization(warnings=(WarningCode.DIARIZATION_FAILED,)),
             )
 
     def _attribute(self, findings: Findings, waveform: Waveform) -> tuple[Segment, ...]:

@@ -22,6 +22,10 @@ class WorkerSettings(BaseSettings):
         description="RunPod's mount: a models folder in models/, and the hub's model cache.",
     )
     whisper_model: str | None = Field(None, description="A name in the profile; its default.")
+    diarization_model: str | None = Field(None, description="As `whisper_model`.")
+    fidelity: Literal["improved", "stock"] = Field(
+        "improved", description="stock: WhisperX's result to the bit, its inventions included."
+    )
     device: Literal["auto", "cuda", "cpu"] = "auto"
     compute_type: str | None = Field(None, description="CTranslate2's; float16 on CUDA, int8.")
     batch_size: int | None = Field(None, ge=1, description="Chunks of 30 s; by memory on CUDA, 8.")

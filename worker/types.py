@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bucketscribe_contract import WarningCode
+from bucketscribe_contract import Flag, WarningCode, WordTiming
 
 SAMPLE_RATE_HZ = 16_000
 Samples = npt.NDArray[np.int16]
@@ -80,13 +80,43 @@ class SpeechSpan:
 
 
 @dataclass(frozen=True)
+class Confidence:
+    """How sure Whisper is of one span's text: `bucketscribe_contract.Segment` says what of."""
+
+    avg_logprob: float | None = None
+    compression_ratio: float | None = None
+    no_speech_prob: float | None = None
+    flags: tuple[Flag, ...] = ()
+
+
+@dataclass(frozen=True)
+class TimedWord:
+    """A word with times; ``score`` is None where none is known."""
+
+    word: str
+    start: float
+    end: float
+    score: float | None
+    timing: WordTiming = WordTiming.ALIGNED
+
+
+@dataclass(frozen=True)
 class TextSegment:
-    """What Whisper heard in one span; ``text`` as decoded, leading space included."""
+    """What Whisper heard in one span.
+
+    Attributes:
+        start: Where the span begins.
+        end: Where it ends.
+        text: As decoded, leading space included.
+        confidence: Of the text.
+        words: Timed by Whisper's attention, where that was wanted; they hold all of the text.
+    """
 
     start: float
     end: float
     text: str
-    avg_logprob: float
+    confidence: Confidence = Confidence()
+    words: tuple[TimedWord, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,23 +130,14 @@ class Transcription:
 
 
 @dataclass(frozen=True)
-class TimedWord:
-    """A word with times; ``score`` is None where they are interpolated."""
-
-    word: str
-    start: float
-    end: float
-    score: float | None
-
-
-@dataclass(frozen=True)
 class TimedSegment:
-    """A sentence, and its words where an aligner knew the language."""
+    """A sentence, its words where they could be timed, and how sure Whisper is of its span."""
 
     start: float
     end: float
     text: str
     words: tuple[TimedWord, ...] = ()
+    confidence: Confidence = Confidence()
 
 
 @dataclass(frozen=True)
@@ -138,7 +159,14 @@ class SpeakerTurn:
 
 @dataclass(frozen=True)
 class Diarization:
-    """Who spoke when; turns of different speakers may overlap."""
+    """Who spoke when.
+
+    Attributes:
+        turns: Those of different speakers may overlap.
+        exclusive: The same with one speaker at a time, the loudest.
+        warnings: What could not be done as asked.
+    """
 
     turns: tuple[SpeakerTurn, ...] = ()
+    exclusive: tuple[SpeakerTurn, ...] = ()
     warnings: tuple[WarningCode, ...] = ()

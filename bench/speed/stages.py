@@ -265,7 +265,7 @@ class _Ours:
         batch_size = starting_batch_size(device.torch_device)
 
         def run(segments: Any) -> Rows:
-            said = tuple(TextSegment(s["start"], s["end"], s["text"], 0.0) for s in segments)
+            said = tuple(TextSegment(s["start"], s["end"], s["text"]) for s in segments)
             found = align(
                 waveform,
                 Transcription(said, "en", None),

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 
-from bucketscribe_contract import Stage, WarningCode
+from bucketscribe_contract import Stage, WarningCode, WordTiming
 from worker.cancel import StageContext
 from worker.engines.alignment.acoustic import Aligner, emit, plan_batches
 from worker.engines.alignment.labels import Alphabet
@@ -139,7 +139,8 @@ def _timed(sentence: PlacedSentence, joiner: str) -> TimedSegment:
 
 def _timed_word(word: PlacedWord) -> TimedWord:
     score = None if word.score is None else min(max(word.score, 0.0), 1.0)
-    return TimedWord(word.word, word.start, max(word.start, word.end), score)
+    timing = WordTiming.INTERPOLATED if score is None else WordTiming.ALIGNED
+    return TimedWord(word.word, word.start, max(word.start, word.end), score, timing)
 
 
 def _holds_all(text: str, sentences: Sequence[TimedSegment]) -> bool:
@@ -167,6 +168,7 @@ def _spread_words(
         first = start + (end - start) * position / total
         position += len(word)
         last = start + (end - start) * position / total
-        timed.append(TimedWord(word, round(first, 3), round(last, 3), None))
+        times = round(first, 3), round(last, 3)
+        timed.append(TimedWord(word, *times, None, WordTiming.INTERPOLATED))
         position += len(joiner)
     return tuple(timed)

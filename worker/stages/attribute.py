@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from whisperx.diarize import IntervalTree
 
-from bucketscribe_contract import Segment, Word, WordTiming
+from bucketscribe_contract import Segment, Word
 from worker.types import Alignment, Diarization, TimedSegment, TimedWord
 
 _Shift = Callable[[float], float]
@@ -66,5 +66,5 @@ def _word(timed: TimedWord, speaker: str | None, shift: _Shift) -> Word:
         end=shift(timed.end),
         score=timed.score,
         speaker=speaker,
-        timing=WordTiming.INTERPOLATED if timed.score is None else WordTiming.ALIGNED,
+        timing=timed.timing,
     )

@@ -72,7 +72,7 @@ def diarize(
                 raise
             turns = find_turns({})  # what pyannote cannot do with the hints
     met = _meets(hints, len({turn.speaker for turn in turns}))
-    return Diarization(turns, () if met else (WarningCode.SPEAKER_HINTS_UNMET,))
+    return Diarization(turns, warnings=() if met else (WarningCode.SPEAKER_HINTS_UNMET,))
 
 
 def find_activity(samples: Samples, pipeline: DiarizationPipeline, ctx: StageContext) -> Activity:

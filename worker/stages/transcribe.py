@@ -17,7 +17,14 @@ from bucketscribe_contract import FailureCode, JobInput, Stage, WarningCode
 from worker.cancel import StageContext
 from worker.engines.whisper import DecodingOptions, Samples, Whisper, fit_prompt
 from worker.errors import WorkerError
-from worker.types import SAMPLE_RATE_HZ, SpeechSpan, TextSegment, Transcription, Waveform
+from worker.types import (
+    SAMPLE_RATE_HZ,
+    Confidence,
+    SpeechSpan,
+    TextSegment,
+    Transcription,
+    Waveform,
+)
 
 VOTES = 4
 
@@ -164,7 +171,9 @@ def _decode(
 ) -> dict[int, TextSegment]:
     found = whisper.decode([_cut(waveform, spans[number]) for number in numbers], options)
     return {
-        n: TextSegment(round(spans[n].start, 3), round(spans[n].end, 3), one.text, one.avg_logprob)
+        n: TextSegment(
+            round(spans[n].start, 3), round(spans[n].end, 3), one.text, Confidence(one.avg_logprob)
+        )
         for n, one in zip(numbers, found, strict=True)
     }
 

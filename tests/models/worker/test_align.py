@@ -21,11 +21,11 @@ from worker.types import Alignment, TextSegment, TimedSegment, Transcription, Wa
 
 SPEECH = Waveform(short_speech())
 SEGMENTS = (
-    TextSegment(0.0, 2.4, " Hello there. How are you? I am 10 minutes late.", -0.1),
-    TextSegment(2.4, 2.41, " Too much for a moment.", -0.1),
-    TextSegment(2.5, 4.0, " The ship sails, Mr. Smith.", -0.1),
-    TextSegment(3.0, 5.5, " Ten minutes past noon.", -0.1),
-    TextSegment(90.0, 91.0, " After the end.", -0.1),
+    TextSegment(0.0, 2.4, " Hello there. How are you? I am 10 minutes late."),
+    TextSegment(2.4, 2.41, " Too much for a moment."),
+    TextSegment(2.5, 4.0, " The ship sails, Mr. Smith."),
+    TextSegment(3.0, 5.5, " Ten minutes past noon."),
+    TextSegment(90.0, 91.0, " After the end."),
 )
 
 
@@ -71,7 +71,7 @@ def test_what_whisperx_gives_up_is_interpolated_and_said_so(
 def test_a_segment_that_begins_at_the_end_is_not_heard(
     aligner: Aligner, before_end_s: float, is_heard: bool
 ) -> None:
-    segment = TextSegment(SPEECH.duration_s - before_end_s, 91.0, "a", -0.1)
+    segment = TextSegment(SPEECH.duration_s - before_end_s, 91.0, "a")
     assert (align(aligner, segment).warnings == ()) is is_heard
 
 
@@ -84,7 +84,7 @@ ODD_TEXTS = [
 
 @pytest.mark.parametrize("times", [(0.0, 5.0), (2.0, 2.01), (5.4, 5.9), (6.0, 7.0)])
 def test_odd_text_at_odd_times_is_kept(aligner: Aligner, times: tuple[float, float]) -> None:
-    assert_kept(aligner, *(TextSegment(*times, text, -0.1) for text in ODD_TEXTS))
+    assert_kept(aligner, *(TextSegment(*times, text) for text in ODD_TEXTS))
 
 
 @given(
@@ -99,7 +99,7 @@ def test_odd_text_at_odd_times_is_kept(aligner: Aligner, times: tuple[float, flo
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_no_text_is_ever_lost(aligner: Aligner, text: str, start: float, length: float) -> None:
-    assert_kept(aligner, TextSegment(start, start + length, text, -0.1))
+    assert_kept(aligner, TextSegment(start, start + length, text))
 
 
 def assert_kept(aligner: Aligner, *segments: TextSegment) -> None:
@@ -116,7 +116,7 @@ def assert_kept(aligner: Aligner, *segments: TextSegment) -> None:
 
 
 def test_a_language_without_aligner_keeps_segments_and_says_so() -> None:
-    found = align(None, TextSegment(0, 2, " Hallo Welt.", -0.1))
+    found = align(None, TextSegment(0, 2, " Hallo Welt."))
     assert found.warnings == (WarningCode.ALIGNMENT_UNAVAILABLE,)
     assert found.segments == (TimedSegment(0, 2, "Hallo Welt."),)
     assert align(None) == Alignment(())
@@ -124,7 +124,7 @@ def test_a_language_without_aligner_keeps_segments_and_says_so() -> None:
 
 def test_sentences_begin_where_they_are_spoken(aligner: Aligner) -> None:
     spoken = short_reference().utterances
-    whole = TextSegment(0.0, SPEECH.duration_s, " ".join(u.text for u in spoken), -0.1)
+    whole = TextSegment(0.0, SPEECH.duration_s, " ".join(u.text for u in spoken))
     found = align(aligner, whole)
     assert [s.start for s in found.segments] == pytest.approx([u.start for u in spoken], abs=0.15)
     assert all(word.score is not None for s in found.segments for word in s.words)

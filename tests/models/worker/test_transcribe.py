@@ -143,7 +143,7 @@ def test_text_and_scores_are_whisperxs_to_the_bit(models: Models, expected: Tran
     found = theirs.model.generate_segment_batched(torch.stack(mels), tokenizer, theirs.options)
     segments = expected.segments
     assert [segment.text for segment in segments] == found["text"]
-    assert [segment.avg_logprob for segment in segments] == found["avg_logprob"]
+    assert [segment.confidence.avg_logprob for segment in segments] == found["avg_logprob"]
     assert [(segment.start, segment.end) for segment in segments] == TIMES
 
 

@@ -24,7 +24,7 @@ def aligned(part: Transcription) -> Alignment:
     texts=st.lists(st.text("ab! \t\u2003", max_size=9)), chance=st.randoms(use_true_random=False)
 )
 def test_parts_in_any_order_make_the_whole(texts: list[str], chance: random.Random) -> None:
-    segments = [TextSegment(i, i + 1, text, -0.1) for i, text in enumerate(texts)]
+    segments = [TextSegment(i, i + 1, text) for i, text in enumerate(texts)]
     whole = Transcription(tuple(segments), "en", 0.5)
     mixed = chance.sample(segments, len(segments))
     cuts = sorted({0, len(mixed), *(chance.randrange(len(mixed) + 1) for _ in range(3))})
@@ -34,7 +34,7 @@ def test_parts_in_any_order_make_the_whole(texts: list[str], chance: random.Rand
 
 
 def test_sentences_beyond_the_last_segments_letters_are_kept() -> None:
-    part = Transcription((TextSegment(0, 1, "a", -0.1),), "en", None)
+    part = Transcription((TextSegment(0, 1, "a"),), "en", None)
     found = (TimedSegment(0, 1, "a"), TimedSegment(1, 2, "more"))
     assert in_order([(part, Alignment(found))]).segments == found
 
@@ -42,7 +42,7 @@ def test_sentences_beyond_the_last_segments_letters_are_kept() -> None:
 def test_segments_since_the_last_time_come_together_in_order() -> None:
     queue = SegmentQueue()
     for start in (5, 1, 3):
-        queue.put(Transcription((TextSegment(start, start + 1, "a", -0.1),), "en", None))
+        queue.put(Transcription((TextSegment(start, start + 1, "a"),), "en", None))
     parts = iter(queue)
     assert [segment.start for segment in next(parts).segments] == [1, 3, 5]
     queue.put(Transcription((), "en", None))

@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bucketscribe_contract import WordTiming
 from worker.types import Alignment, Diarization, SpeakerTurn, TimedSegment, TimedWord
 
 # few moments, so that many are equal
@@ -51,7 +52,10 @@ def test_speakers_are_those_of_whisperx(turns: Any, segments: Any) -> None:
 def test_whoever_overlaps_a_word_longest_spoke_it_and_nothing_ends_after_the_recording() -> None:
     from worker.stages.attribute import attribute
 
-    words = (TimedWord("a", 0.0, 1.0, 0.5), TimedWord("b", 1.0, 2.02, None))
+    words = (
+        TimedWord("a", 0.0, 1.0, 0.5),
+        TimedWord("b", 1.0, 2.02, None, WordTiming.INTERPOLATED),
+    )
     alignment = Alignment((TimedSegment(0.0, 2.016, "a b", words),))
     turns = (SpeakerTurn(0.0, 0.9, "SPEAKER_01"), SpeakerTurn(0.8, 1.7, "SPEAKER_00"))
     (segment,) = attribute(alignment, Diarization(turns), offset_s=10.0, duration_s=2.0)

@@ -40,7 +40,7 @@ texts = (
 starts = st.floats(0, 6.5) | st.sampled_from([0.0, 5.4, SPEECH.duration_s, 100.0])
 lengths = st.floats(0.3, 6) | st.sampled_from([0.0, 0.01, 0.025, 0.03, 0.2])
 segments = st.builds(
-    lambda start, length, text: TextSegment(start, start + length, text, -0.1),
+    lambda start, length, text: TextSegment(start, start + length, text),
     starts,
     lengths,
     texts,
