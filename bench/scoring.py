@@ -9,8 +9,9 @@ spelling map, english_spellings.json, comes from openai-whisper 20250625 (MIT).
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,36 @@ def normalise(text: str) -> list[str]:
     return words
 
 
+MATCH_S = 1.5
+"""A word is recognised where it was said: so far from its true start at most."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the rates of a recording, or of several together, are made of.
+
+    Attributes:
+        words: Said.
+        edits: Of the text in order of time.
+        cp_edits: Of the texts by speaker.
+        matched: Words that were recognised where they were said.
+        right: Those of them whose speaker is right, under the best naming of speakers.
+        segments: In the transcript.
+        mixed: Segments in which words of two speakers stand.
+    """
+
+    words: int
+    edits: int
+    cp_edits: int
+    matched: int
+    right: int
+    segments: int
+    mixed: int
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
 @dataclass(frozen=True)
 class Score:
     """How one recording came out; rates are parts of one, times are seconds.
@@ -56,6 +87,7 @@ class Score:
         first_words: Utterances whose first word was recognised and timed.
         first_word_median_s: Median error of those words' starts; None without any.
         first_word_p90_s: 90th percentile of the same.
+        counts: What the first two are made of, and more.
     """
 
     wer: float
@@ -67,6 +99,7 @@ class Score:
     first_words: int
     first_word_median_s: float | None
     first_word_p90_s: float | None
+    counts: Counts
 
 
 def score(
@@ -84,13 +117,11 @@ def score(
         turns: The diarizer's own turns; None takes them from the words of the transcript.
     """
     found = hypothesis.turns() if turns is None else turns
-    spoken = normalise(" ".join(utterance.text for utterance in reference.utterances))
-    both = reference.text_by_speaker(), hypothesis.text_by_speaker()
-    by_speaker = ([normalise(text) for text in texts.values()] for texts in both)
+    counts = count(reference, hypothesis)
     errors_s = first_word_errors(reference.utterances, hypothesis.words)
     return Score(
-        wer=edits(spoken, normalise(hypothesis.text)) / len(spoken),
-        cpwer=cp_edits(*by_speaker) / len(spoken),
+        wer=counts.edits / counts.words,
+        cpwer=counts.cp_edits / counts.words,
         der=diarization_error(reference.turns, found, duration_s, COLLAR_S),
         der_no_collar=diarization_error(reference.turns, found, duration_s, 0.0),
         speakers_found=len({turn.speaker for turn in found} | hypothesis.speakers),
@@ -98,7 +129,54 @@ def score(
         first_words=len(errors_s),
         first_word_median_s=float(np.median(errors_s)) if errors_s else None,
         first_word_p90_s=float(np.percentile(errors_s, 90)) if errors_s else None,
+        counts=counts,
     )
+
+
+def count(reference: Reference, hypothesis: Hypothesis) -> Counts:
+    """Count what is right and wrong in one recording."""
+    spoken = normalise(" ".join(utterance.text for utterance in reference.utterances))
+    both = reference.text_by_speaker(), hypothesis.text_by_speaker()
+    by_speaker = ([normalise(text) for text in texts.values()] for texts in both)
+    pairs = speakers_of_matches(reference.words, hypothesis.words)
+    segments: dict[int, set[str | None]] = {}
+    for word in hypothesis.words:
+        segments.setdefault(word.segment, set()).add(word.speaker)
+    return Counts(
+        words=len(spoken),
+        edits=edits(spoken, normalise(hypothesis.text)),
+        cp_edits=cp_edits(*by_speaker),
+        matched=len(pairs),
+        right=best_naming(pairs),
+        segments=len(segments),
+        mixed=sum(len(speakers) > 1 for speakers in segments.values()),
+    )
+
+
+def speakers_of_matches(
+    spoken: Sequence[SpokenWord], heard: Sequence[SpokenWord]
+) -> list[tuple[str | None, str | None]]:
+    """Return who said each recognised word, and who is said to: true and found speaker."""
+    ours, theirs = (_tokens([word.text for word in words]) for words in (spoken, heard))
+    matches = _matches([token for token, _ in ours], [token for token, _ in theirs])
+    pairs = [(spoken[ours[i][1]], heard[theirs[j][1]]) for i, j in matches.items()]
+    return [(said.speaker, got.speaker) for said, got in pairs if _is_near(said, got)]
+
+
+def _is_near(said: SpokenWord, heard: SpokenWord) -> bool:
+    if said.start_s is None or heard.start_s is None:
+        return True
+    return abs(said.start_s - heard.start_s) <= MATCH_S
+
+
+def best_naming(pairs: Iterable[tuple[str | None, str | None]]) -> int:
+    """Count the pairs of true and found speaker that agree under the best one-to-one naming."""
+    votes = Counter(pairs)
+    true, found = (sorted({str(pair[i]) for pair in votes}) for i in (0, 1))
+    table = np.zeros((len(true), len(found)), np.int64)
+    for (speaker, name), number in votes.items():
+        table[true.index(str(speaker)), found.index(str(name))] += number
+    return int(table[linear_sum_assignment(table, maximize=True)].sum())
 
 
 def edits(reference: Sequence[str], hypothesis: Sequence[str]) -> int:

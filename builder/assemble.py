@@ -203,12 +203,14 @@ def write_model(folder: Path, model: PinnedModel, profile: PackageProfile) -> No
         if model.kind == "nltk_data":
             write_tables(source, target)
         elif model.kind == "diarization" and file.to.startswith("embedding/"):
-            demo_diarization.write_demo_embedding(source, target)
+            demo_diarization.write_demo_embedding(
+                source, target, demo_diarization.DEMOS[model.name]
+            )
         else:
             with source.open("rb") as reader, target.open("ab") as writer:
                 shutil.copyfileobj(reader, writer, 1 << 20)
     if model.kind == "diarization":
-        demo_diarization.write_demo_config(folder)
+        demo_diarization.write_demo_config(folder, demo_diarization.DEMOS[model.name])
 
 
 def write_tables(module: Path, folder: Path) -> None:

@@ -1,10 +1,11 @@
 """The demo profile's speaker diarization, as a folder that `pyannote.audio` loads.
 
-Takes whisperx's segmentation checkpoint and resemblyzer's GE2E weights; writes
-`config.yaml`, `segmentation/`, `embedding/` and `plda/`. How the parameters were chosen is in
-`builder/README.md`.
+Takes whisperx's segmentation checkpoint, and resemblyzer's GE2E weights or 3D-Speaker's CAM++;
+writes `config.yaml`, `segmentation/`, `embedding/` and `plda/`. How the parameters were chosen is
+in `builder/README.md`.
 """
 
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pyannote.audio.core.task import Problem, Resolution, Specifications
-
-EMBEDDING_DIMENSION = 256
-WINDOW_S = 1.6
 
 CONFIG = """\
 pipeline:
@@ -34,15 +32,48 @@ params:
 """
 
 
-def write_demo_config(folder: Path) -> None:
-    """Write `config.yaml`, and the PLDA that it names and centroid clustering does not use."""
-    clustering = "method: centroid, threshold: 0.5, min_cluster_size: 12"
-    segmentation = "threshold: 0.5, min_duration_off: 0.0"
+@dataclass(frozen=True)
+class Demo:
+    """An embedding network and how its vectors are clustered.
+
+    Attributes:
+        architecture: The class of the worker that the checkpoint names.
+        dimension: Of a vector.
+        window_s: What the network was trained on.
+        clustering: pyannote's parameters, as YAML.
+    """
+
+    architecture: str
+    dimension: int
+    window_s: float
+    clustering: str
+
+
+DEMOS = {
+    "ge2e-centroid": Demo(
+        "worker.models.ge2e.GE2EEmbedding",
+        256,
+        1.6,
+        "method: centroid, threshold: 0.5, min_cluster_size: 12",
+    ),
+    "campplus-average": Demo(
+        "worker.models.campplus.CamPlusPlusEmbedding",
+        192,
+        3.0,
+        "method: average, threshold: 0.4, min_cluster_size: 12",
+    ),
+}
+"""By the model's name in `models.toml`."""
+
+
+def write_demo_config(folder: Path, demo: Demo) -> None:
+    """Write `config.yaml`, and the PLDA that it names and agglomeration does not use."""
     config = CONFIG.format(
-        kind="AgglomerativeClustering", clustering=clustering, segmentation=segmentation
+        kind="AgglomerativeClustering",
+        clustering=demo.clustering,
+        segmentation="threshold: 0.5, min_duration_off: 0.0",
     )
-    identity = np.eye(EMBEDDING_DIMENSION)
-    write_pipeline(folder, config, identity, np.ones(EMBEDDING_DIMENSION))
+    write_pipeline(folder, config, np.eye(demo.dimension), np.ones(demo.dimension))
 
 
 def write_pipeline(
@@ -64,21 +95,23 @@ def write_pipeline(
     np.savez(plda / "plda.npz", mu=after, tr=np.eye(len(psi)), psi=psi)
 
 
-def write_demo_embedding(weights: Path, target: Path) -> None:
-    """Write the GE2E network as a checkpoint of `worker.models.ge2e.GE2EEmbedding`.
+def write_demo_embedding(weights: Path, target: Path, demo: Demo) -> None:
+    """Write the network as a checkpoint of the demo's class.
 
     Args:
-        weights: resemblyzer's `pretrained.pt`; its optimizer state and loss scale are left out.
+        weights: resemblyzer's `pretrained.pt`, whose optimizer state and loss scale are left out,
+            or 3D-Speaker's, which is the network alone.
         target: The `pytorch_model.bin` to write.
+        demo: What it is for.
     """
-    state = torch.load(weights, map_location="cpu", weights_only=True)["model_state"]
-    network = {k: v for k, v in state.items() if k.startswith(("lstm.", "linear."))}
+    state = torch.load(weights, map_location="cpu", weights_only=True)
+    parts = ("lstm.", "linear.", "head.", "xvector.")
+    network = {k: v for k, v in state.get("model_state", state).items() if k.startswith(parts)}
     parameters = {"sample_rate": 16000, "num_channels": 1}
     specifications = Specifications(
-        problem=Problem.REPRESENTATION, resolution=Resolution.CHUNK, duration=WINDOW_S
+        problem=Problem.REPRESENTATION, resolution=Resolution.CHUNK, duration=demo.window_s
     )
-    architecture = "worker.models.ge2e.GE2EEmbedding"
-    write_checkpoint(target, network, parameters, architecture, specifications)
+    write_checkpoint(target, network, parameters, demo.architecture, specifications)
 
 
 def write_checkpoint(

@@ -41,13 +41,20 @@ DEFAULT_LANGUAGES = ("en",)
 """The other aligners of torchaudio are CC-BY-NC: who may use them asks for them."""
 
 
-def fetch(profile: PackageProfile, into: Path, *, multilingual: bool = False) -> str:
+def fetch(
+    profile: PackageProfile,
+    into: Path,
+    *,
+    multilingual: bool = False,
+    diarization: str | None = None,
+) -> str:
     """Make sure that a folder holds the models of a profile of installed packages.
 
     Args:
         profile: The pinned models.
         into: The folder; replaced if an earlier run of this tool made it and it is not complete.
         multilingual: Also put in the multilingual Whisper model.
+        diarization: The name of the one to put in; None: the first.
 
     Returns:
         One line that says what was done.
@@ -57,7 +64,7 @@ def fetch(profile: PackageProfile, into: Path, *, multilingual: bool = False) ->
         BuildError: The folder holds something else.
     """
     started = time.monotonic()
-    models = profile.chosen(multilingual=multilingual)
+    models = profile.chosen(multilingual=multilingual, diarization=diarization)
     origins = {m.folder: describe_source(m, profile) for m in models}
     if is_complete(into, "demo", DEMO_WHISPER, origins):
         return f"{into} is complete already"
@@ -239,7 +246,12 @@ def _run(options: argparse.Namespace) -> str:
     if isinstance(profile, PackageProfile):
         go_offline()
         warnings.filterwarnings("ignore", message=r"\s*torchcodec is not installed")
-        return fetch(profile, options.into, multilingual=options.with_multilingual)
+        return fetch(
+            profile,
+            options.into,
+            multilingual=options.with_multilingual,
+            diarization=options.diarization,
+        )
     models = choose(profile, options.whisper, options.languages, options.allow_unpinned)
     return ProductionBuild(profile, models, options.into, os.environ, options.downloads).run()
 
@@ -250,6 +262,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--into", type=Path, required=True, metavar="DIR")
     more = "demo: also Whisper base, 99 languages (145 MB)"
     parser.add_argument("--with-multilingual", action="store_true", help=more)
+    better = "demo: campplus-average, better on real meetings, slower (requirements/weights.txt)"
+    parser.add_argument("--diarization", metavar="NAME", help=better)
     add = parser.add_argument_group("production").add_argument
     whisper = f"what WHISPER_MODEL may choose, the default first ({','.join(DEFAULT_WHISPER)})"
     add("--whisper", type=_names, default=DEFAULT_WHISPER, metavar="NAME,…", help=whisper)

@@ -93,9 +93,25 @@ class PackageProfile(Pinned):
     distributions: dict[str, Distribution]
     models: tuple[PinnedModel, ...]
 
-    def chosen(self, *, multilingual: bool) -> tuple[PinnedModel, ...]:
-        """Return the models to assemble, with or without the optional multilingual one."""
-        return tuple(m for m in self.models if multilingual or not m.multilingual)
+    def chosen(
+        self, *, multilingual: bool, diarization: str | None = None
+    ) -> tuple[PinnedModel, ...]:
+        """Return the models to assemble, with or without the optional multilingual one.
+
+        Args:
+            multilingual: Whether it is wanted.
+            diarization: The name of the one diarization that is wanted; None: the first.
+
+        Raises:
+            BuildError: There is no such diarization.
+        """
+        names = [m.name for m in self.models if m.kind == "diarization"]
+        if diarization not in (None, *names):
+            raise BuildError(f"no diarization {diarization!r}; choose one of {', '.join(names)}")
+        others = {*names} - {diarization or names[0]}
+        return tuple(
+            m for m in self.models if m.name not in others and (multilingual or not m.multilingual)
+        )
 
 
 class HubModel(Pinned):

@@ -224,6 +224,10 @@ class Job:
         return waveform
 
     @property
+    def _is_stock(self) -> bool:
+        return self.settings.fidelity == "stock"
+
+    @property
     def _max_duration_s(self) -> float:
         """Without a result URL the transcript must fit into the job's output."""
         longest = self.settings.max_audio_seconds
@@ -352,17 +356,22 @@ class Job:
                     ctx,
                     device.windows_batch_size,
                     lambda ctx: diarize(
-                        waveform, self.input, models.diarization, ctx, speech.activity
+                        waveform,
+                        self.input,
+                        models.diarization,
+                        ctx,
+                        speech.activity,
+                        is_stock=self._is_stock,
                     ),
                 ),
                 lambda: Diarization(warnings=(WarningCode.DIARIZATION_FAILED,)),
             )
 
     def _attribute(self, findings: Findings, waveform: Waveform) -> tuple[Segment, ...]:
-        from worker.stages.attribute import attribute
+        from worker.stages.attribute import attribute, attribute_as_stock
 
         with self.runner.stage(Stage.ATTRIBUTE, self.token):
-            return attribute(
+            return (attribute_as_stock if self._is_stock else attribute)(
                 findings.alignment,
                 findings.diarization,
                 waveform.offset_s,

@@ -22,7 +22,6 @@ class WorkerSettings(BaseSettings):
         description="RunPod's mount: a models folder in models/, and the hub's model cache.",
     )
     whisper_model: str | None = Field(None, description="A name in the profile; its default.")
-    diarization_model: str | None = Field(None, description="As `whisper_model`.")
     fidelity: Literal["improved", "stock"] = Field(
         "improved", description="stock: WhisperX's result to the bit, its inventions included."
     )

@@ -79,10 +79,10 @@ class GE2EEmbedding(Model):  # type: ignore[misc]  # pyannote ships no types
         """
         mono, flat = waveforms[:, 0], masks.flatten(0, 1)
         mels = self.mel_frames(mono)
-        keep = _stretch(flat, mels.shape[1]) > 0.5
+        keep = stretch(flat, mels.shape[1]) > 0.5
         rows = torch.nonzero(keep.any(dim=1)).flatten()
         sources = rows // masks.shape[1]
-        power = _gain(mono[sources], _stretch(flat[rows], mono.shape[1]) > 0.5) ** 2
+        power = _gain(mono[sources], stretch(flat[rows], mono.shape[1]) > 0.5) ** 2
         windows = [
             _cut(mels[source][keep[row]] * p)
             for source, row, p in zip(sources, rows, power, strict=True)
@@ -116,7 +116,7 @@ class GE2EEmbedding(Model):  # type: ignore[misc]  # pyannote ships no types
         return _unit(F.relu(self.linear(hidden[-1])))
 
 
-def _stretch(weights: Tensor, n: int) -> Tensor:
+def stretch(weights: Tensor, n: int) -> Tensor:
     """Bring weights (batch, frames) to n columns by nearest neighbour."""
     stretched: Tensor = F.interpolate(weights[:, None].float(), size=n, mode="nearest")
     return stretched[:, 0]

@@ -20,7 +20,7 @@ from whisperx.diarize import DiarizationPipeline
 from bucketscribe_contract import JobInput, Stage, WarningCode
 from worker.cancel import StageContext
 from worker.engines.diarization.activity import Activity, ActivityRecorder
-from worker.engines.diarization.clustering import SpeakerBounds, cluster
+from worker.engines.diarization.clustering import MIN_ACTIVE_SHARE, SpeakerBounds, cluster
 from worker.engines.diarization.embeddings import Vectors, embed
 from worker.engines.diarization.turns import speaker_turns
 from worker.engines.segmentation import (
@@ -42,6 +42,8 @@ def diarize(
     pipeline: DiarizationPipeline,
     ctx: StageContext,
     activity: Activity | None = None,
+    *,
+    is_stock: bool = False,
 ) -> Diarization:
     """Return the speaker turns, ordered by start.
 
@@ -52,6 +54,7 @@ def diarize(
         ctx: Checked between batches of windows and during clustering; told the share of windows
             that are done. Fewer are embedded at once than are segmented.
         activity: Local activity, if speech detection used the same segmentation.
+        is_stock: Learn speakers from no shorter pieces of speech than pyannote does.
     """
     if activity is None:
         activity = find_activity(waveform.samples, pipeline, ctx.part(0.0, 0.5))
@@ -59,20 +62,23 @@ def diarize(
     model, hints = pipeline.model, _hints(job)
     speaking = activity.speakers_per_frame()
     turns: tuple[SpeakerTurn, ...] = ()
+    exclusive = turns
     if speaking.any():
         batch_size = windows_at_once(embedding_of(model).device, ctx.batch_size)
         vectors = embed(waveform.samples, activity, model, batch_size, partial(_step, ctx))
         trim_heap()  # a process for the dendrogram may need as much
         check = partial(ctx.cancel.check, Stage.DIARIZE)
-        find_turns = partial(_find_turns, activity, speaking, vectors, model, check)
+        network = None if is_stock else getattr(embedding_of(model), "model_", None)
+        share = getattr(network, "min_active_share", MIN_ACTIVE_SHARE)
+        find_turns = partial(_find_turns, activity, speaking, vectors, model, check, share)
         try:
-            turns = find_turns(hints)
+            turns, exclusive = find_turns(hints)
         except ValueError:
             if not hints:
                 raise
-            turns = find_turns({})  # what pyannote cannot do with the hints
+            turns, exclusive = find_turns({})  # what pyannote cannot do with the hints
     met = _meets(hints, len({turn.speaker for turn in turns}))
-    return Diarization(turns, warnings=() if met else (WarningCode.SPEAKER_HINTS_UNMET,))
+    return Diarization(turns, exclusive, () if met else (WarningCode.SPEAKER_HINTS_UNMET,))
 
 
 def find_activity(samples: Samples, pipeline: DiarizationPipeline, ctx: StageContext) -> Activity:
@@ -113,13 +119,14 @@ def _find_turns(
     vectors: Vectors,
     model: Any,
     check: Callable[[], None],
+    min_active_share: float,
     hints: Hints,
-) -> tuple[SpeakerTurn, ...]:
+) -> tuple[tuple[SpeakerTurn, ...], tuple[SpeakerTurn, ...]]:
     """Tell speakers apart; ValueError where that cannot be done with the hints."""
     bounds = SpeakerBounds(*set_num_speakers(**hints))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # numpy's on odd embeddings; pyannote does so too
-        labels = cluster(vectors, activity, bounds, model, check)
+        labels = cluster(vectors, activity, bounds, model, check, min_active_share)
     at_once = np.minimum(speaking, bounds.most).astype(np.uint8)
     return speaker_turns(activity, labels, at_once, float(model.segmentation.min_duration_off))
 

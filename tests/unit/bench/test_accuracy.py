@@ -33,11 +33,11 @@ from bench.corpus import (
     telephone_sample,
 )
 from bench.encodings import ENCODINGS, Agreement, agreement, agreement_markdown
-from bench.scoring import COLLAR_S, Score
+from bench.scoring import COLLAR_S, Counts, Score
 from bench.stock import StockResult
 from tests.recordings import SHORT_SPEECH, short_reference
 
-STOCK = Score(0.10, 0.15, 0.02, 0.05, 3, 2, 9, 0.02, 0.05)
+STOCK = Score(0.10, 0.15, 0.02, 0.05, 3, 2, 9, 0.02, 0.05, Counts(100, 10, 15, 80, 72, 12, 3))
 EQUAL = Comparison("talk", 30.2, STOCK, STOCK, 0.0123)
 WAV = Agreement("wav", 9, 9, 0.0, 0.0)
 
@@ -87,8 +87,11 @@ def test_the_table_is_printed_and_written_and_worse_than_stock_exits_with_1(
     """Further recordings are printed alone; where a session failed there is no table."""
     references = [telephone_sample(), *load_folder(SPEECH_DIR), short_reference()]
     stock = [StockResult(spoken_as(r.utterances), r.turns, {}, (), "en") for r in references]
-    monkeypatch.setattr(accuracy, "run_process", lambda *_: stock)
+    true = [(spoken_as(r.utterances), spoken_as(r.utterances)) for r in references]
+    results = {accuracy.transcribe_files: stock, accuracy.attribute_to_true_speakers: true}
+    monkeypatch.setattr(accuracy, "run_process", lambda function, *_: results[function])
     monkeypatch.setattr(accuracy, "transcribe_all", ours)
+    shutil.copy(ROOT / "docs" / "accuracy.json", tmp_path)
     folders = ["--logs", str(tmp_path / "logs"), "--docs", str(tmp_path)]
     assert accuracy.main([*folders, "--also", str(SHORT_SPEECH.parent)]) == code
     printed, complained = capsys.readouterr()
@@ -100,6 +103,7 @@ def test_the_table_is_printed_and_written_and_worse_than_stock_exits_with_1(
     names = [recording["recording"] for recording in written]
     assert names == ["telephone", "handover2", "planning3", "standup2"]
     assert "| short, 5 s |" in printed
+    assert "| telephone: 1 recording, 87 words | ours | 0.0% | 0.0% | 0.0% | 100.0% of " in printed
     page = (tmp_path / "accuracy.md").read_text().splitlines()
     tables = [line for line in page if "ours |" in line or " wma |" in line]
     assert len(tables) == len(names) + 1
@@ -179,6 +183,6 @@ def test_table_has_two_lines_a_recording_and_json_every_figure() -> None:
     ]
     assert diarizer_markdown([EQUAL]).splitlines()[-1] == "| talk | 1.2% |"
     thirds = replace(EQUAL, ours=replace(STOCK, wer=1 / 3))
-    document = json.loads(to_json(Report([thirds], {"align": "tiny"}, [WAV])))
+    document = json.loads(to_json(Report([thirds], {"align": "tiny"}, [WAV], {})))
     assert document["recordings"][0]["ours"]["wer"] == 0.3333
     assert document["models"] == {"align": "tiny"}

@@ -1,5 +1,6 @@
 """Scores against values worked out by hand and against brute force."""
 
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
@@ -8,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.corpus import Reference, SpokenWord, Turn, Utterance, read_transcript
-from bench.scoring import cp_edits, diarization_error, edits, first_word_errors, normalise, score
+from bench.pooled import RATES, interval, markdown
+from bench.scoring import (
+    Counts,
+    best_naming,
+    cp_edits,
+    diarization_error,
+    edits,
+    first_word_errors,
+    normalise,
+    score,
+    speakers_of_matches,
+)
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c"]), max_size=5)
 SPEAKERS = st.lists(WORDS, max_size=4)
@@ -103,3 +115,23 @@ def test_score_of_a_small_recording_by_hand() -> None:
     assert found.first_word_median_s == pytest.approx(0.25)
     assert found.first_word_p90_s == pytest.approx(0.45)
     assert score(reference, hypothesis, 6.0, turns).der_no_collar == 0.0
+    assert found.counts == Counts(6, 1, 3, matched=5, right=4, segments=2, mixed=1)
+
+
+def test_word_that_is_recognised_elsewhere_is_not_matched() -> None:
+    spoken = [SpokenWord(text, at, at + 0.5, "A") for at, text in enumerate(("one", "two"))]
+    heard = [replace(spoken[0], start_s=1.6), replace(spoken[1], speaker="S")]
+    assert speakers_of_matches(spoken, heard) == [("A", "S")]
+    assert best_naming([("A", "x"), ("A", "x"), ("B", "x"), ("B", None)]) == 3
+
+
+def test_pooled_rates_are_of_all_words_and_have_an_interval_from_three_recordings_on() -> None:
+    bad, good = Counts(100, 50, 60, 50, 40, 5, 0), Counts(300, 30, 40, 250, 250, 20, 1)
+    assert interval([bad, good], RATES["WER"]) is None
+    low, high = interval([bad, good, good], RATES["WER"]) or (0.0, 0.0)
+    assert 0.1 <= low < 110 / 700 < high <= 0.5
+    table = markdown({"ami": {"ours": [bad, good], "stock": [bad]}}).splitlines()
+    assert table[2:] == [
+        "| ami: 2 recordings, 400 words | ours | 20.0% | 25.0% | 5.0% | 96.7% of 300 | 25 (1) |",
+        "| | stock | 50.0% | 60.0% | 10.0% | 80.0% of 50 | 5 (0) |",
+    ]

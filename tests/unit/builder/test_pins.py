@@ -1,5 +1,6 @@
 """What is pinned, what is refused because it is not, and where it may come from."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -16,6 +17,7 @@ def test_demo_extra_installs_the_versions_that_are_pinned(demo_profile: PackageP
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = {*extras["optional-dependencies"]["demo"], *extras["optional-dependencies"]["worker"]}
     pins = {n: d.version for n, d in demo_profile.distributions.items() if n != "builder"}
+    wanted |= {*re.findall(r"^\S+==\S+", (ROOT / "requirements" / "weights.txt").read_text(), re.M)}
     assert {f"{name}=={version}" for name, version in pins.items()} <= wanted
 
 
@@ -24,6 +26,16 @@ def test_multilingual_model_is_chosen_only_when_asked_for(demo_profile: PackageP
     for asked in (False, True):
         names = {model.name for model in demo_profile.chosen(multilingual=asked)}
         assert ("base" in names) is asked
+
+
+def test_one_diarization_is_chosen_the_first_unless_another_is_named(
+    demo_profile: PackageProfile,
+) -> None:
+    for asked, got in ((None, "ge2e-centroid"), ("campplus-average", "campplus-average")):
+        models = demo_profile.chosen(multilingual=False, diarization=asked)
+        assert [model.name for model in models if model.kind == "diarization"] == [got]
+    with pytest.raises(BuildError, match="choose one of ge2e-centroid, campplus-average"):
+        demo_profile.chosen(multilingual=False, diarization="vbx")
 
 
 def test_model_comes_from_one_place_at_a_commit_or_with_its_own_checksum() -> None:

@@ -55,6 +55,7 @@ def cluster(
     bounds: SpeakerBounds,
     pipeline: Any,
     check: Callable[[], None] = lambda: None,
+    min_active_share: float = MIN_ACTIVE_SHARE,
 ) -> npt.NDArray[np.int64]:
     """Tell the global speaker of every local one.
 
@@ -64,6 +65,7 @@ def cluster(
         bounds: From the job's hints.
         pipeline: A loaded `SpeakerDiarization`.
         check: Called every 0.1 s while the dendrogram is made; may raise to stop.
+        min_active_share: In place of pyannote's.
 
     Returns:
         (n_windows, n_speakers); `SILENT` for local speakers that are never active.
@@ -71,7 +73,7 @@ def cluster(
     Raises:
         ValueError: The bounds cannot be met with so few embeddings.
     """
-    speakers, _, _ = _with_our_parts(pipeline.clustering, activity, check)(
+    speakers, _, _ = _with_our_parts(pipeline.clustering, activity, min_active_share, check)(
         embeddings=vectors,
         segmentations=_WindowSums(activity),
         num_clusters=bounds.exact,
@@ -119,7 +121,9 @@ class _WindowSums:
         self.data = activity.active_frames[:, None, :]
 
 
-def _with_our_parts(clustering: Any, activity: Activity, check: Callable[[], None]) -> Any:
+def _with_our_parts(
+    clustering: Any, activity: Activity, share: float, check: Callable[[], None]
+) -> Any:
     """Return a copy of a clustering object that calls our parts in place of its own."""
     # upstream: pyannote.audio 4.0.7, no issue known; can go when linkage leaves Python's lock alone
     # and filter_embeddings takes counts of frames
@@ -131,7 +135,7 @@ def _with_our_parts(clustering: Any, activity: Activity, check: Callable[[], Non
         for name, method in methods.items()
         if method is not None and "linkage" in method.__code__.co_names
     }
-    ours["filter_embeddings"] = staticmethod(partial(_to_learn_from, activity))
+    ours["filter_embeddings"] = staticmethod(partial(_to_learn_from, activity, share))
     changed = copy.copy(clustering)
     changed.__class__ = type(stock.__name__, (stock,), ours)
     return changed
@@ -149,11 +153,11 @@ def _calling(method: FunctionType, replaced: dict[str, Any]) -> FunctionType:
 
 
 def _to_learn_from(
-    activity: Activity, vectors: Vectors, **_: Any
+    activity: Activity, share: float, vectors: Vectors, **_: Any
 ) -> tuple[Vectors, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Choose as `BaseClustering.filter_embeddings` does: heard alone long enough, and valid."""
     n_frames = activity.scores.shape[1]
-    is_long = activity.clean_frames >= MIN_ACTIVE_SHARE * n_frames
+    is_long = activity.clean_frames >= share * n_frames
     is_valid = ~np.isnan(vectors).any(axis=2)
     windows, speakers = np.nonzero(is_long & is_valid)
     return vectors[windows, speakers], windows, speakers

@@ -28,23 +28,41 @@ def speaker_turns(
     labels: Labels,
     speaking: npt.NDArray[np.uint8],
     min_pause_s: float,
-) -> tuple[SpeakerTurn, ...]:
-    """Return the turns, ordered by start, end and speaker.
+) -> tuple[tuple[SpeakerTurn, ...], tuple[SpeakerTurn, ...]]:
+    """Return the turns, and those in which one speaks at a time: the loudest of a frame.
 
     Args:
         activity: Local activity.
         labels: (n_windows, n_speakers), from `cluster`.
         speaking: (n_frames_in_all,), how many speak at once.
         min_pause_s: Shorter pauses of one speaker are closed.
+
+    Returns:
+        Both ordered by start, end and speaker, with the same names of speakers.
     """
-    winners = loudest(summed_scores(activity, labels, len(speaking)), speaking)
-    spoken = {
-        speaker: intervals
-        for speaker in range(winners.shape[1])
-        if (intervals := _intervals(winners[:, speaker], activity.frames, min_pause_s))
-    }
+    sums = summed_scores(activity, labels, len(speaking))
+    spoken, alone = (
+        _spoken(loudest(sums, at_once), activity.frames, min_pause_s)
+        for at_once in (speaking, np.minimum(speaking, 1))
+    )
     # upstream sorts labels as text, and numbers the speakers in that order
     names = {speaker: f"SPEAKER_{i:02d}" for i, speaker in enumerate(sorted(spoken, key=str))}
+    return _named(spoken, names), _named(alone, names)
+
+
+def _spoken(
+    winners: npt.NDArray[np.bool_], frames: FrameGrid, min_pause_s: float
+) -> dict[int, list[tuple[float, float]]]:
+    return {
+        speaker: intervals
+        for speaker in range(winners.shape[1])
+        if (intervals := _intervals(winners[:, speaker], frames, min_pause_s))
+    }
+
+
+def _named(
+    spoken: dict[int, list[tuple[float, float]]], names: dict[int, str]
+) -> tuple[SpeakerTurn, ...]:
     turns = [
         SpeakerTurn(start, end, names[speaker])
         for speaker, intervals in spoken.items()

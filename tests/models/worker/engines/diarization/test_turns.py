@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -54,9 +55,12 @@ def test_turns_are_upstreams(
     labels[rng.random(labels.shape) < 0.2] = -2
     labels[0, 0] = 0
     speaking = activity.speakers_per_frame()
-    found = speaker_turns(activity, labels, speaking, pause_s)
+    found, alone = speaker_turns(activity, labels, speaking, pause_s)
     expected = by_pyannote(stand_in.feature(scores), labels, speaking, pause_s)
     assert [(turn.start, turn.end, turn.speaker) for turn in found] == expected
+    assert {turn.speaker for turn in alone} <= {turn.speaker for turn in found}
+    if not pause_s:
+        assert all(before.end <= after.start for before, after in pairwise(alone))
 
 
 def test_long_recordings_are_ranked_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
