@@ -1,9 +1,12 @@
 """Attribute: sentences and speaker turns to the segments of the transcript document.
 
 Takes an `Alignment` and a `Diarization`; returns the contract's `Segment`s, on the recording's
-own clock and within it: models pad, so the last word may seem to end after the last sample. A
-segment has one speaker: a sentence is cut where its speaker changes. The rules, and what each is
-worth on real meetings, are in docs/accuracy.md; `attribute_as_stock` has WhisperX's.
+own clock and within it: models pad, so the last word may seem to end after the last sample.
+
+A word is that of the exclusive speaker who overlaps it longest; one that nobody overlaps goes with
+the nearest word of its sentence, a sentence without any with the nearest turn; a single word within
+somebody else's sentence is taken back. A sentence is cut where its speaker changes. What that is
+worth is in docs/accuracy.md; `attribute_as_stock` has WhisperX's rule.
 """
 
 from __future__ import annotations
