@@ -160,5 +160,5 @@ class WarningCode(StrEnum):
 
 
 WarningText = Annotated[
-    str, Field(pattern=rf"^({'|'.join(WarningCode)})(: [ -~]{{1,80}})?$", description="A code.")
+    str, Field(pattern=rf"^({'|'.join(WarningCode)})(: [ -~]{{1,100}})?$", description="A code.")
 ]

@@ -122,7 +122,7 @@ _HeaderValue = Annotated[str, Field(pattern=r"^[!-~]([ -~]{0,2046}[!-~])?$")]
 class JobOptions(RequestModel):
     """What is wished for, whichever recording it is."""
 
-    language: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z _-]{1,31}$")] | None = Field(
+    language: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9 _-]{1,31}$")] | None = Field(
         None, description="Whisper's code or name of it, or a tag (en-US); null: detected."
     )
     task: Literal["transcribe", "translate"] = Field(
@@ -140,7 +140,7 @@ class JobOptions(RequestModel):
     )
     clip: Clip | None = Field(None, description="Only this part of the recording.")
     drop_flagged: bool = Field(
-        False, description="Leave doubtful text out of the segments; it is listed in `dropped`."
+        False, description="Leave flagged text out of the segments; the document lists it."
     )
     strict: bool = Field(
         False, description="Fail where alignment or diarization fails, instead of a warning."

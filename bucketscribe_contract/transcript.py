@@ -1,13 +1,15 @@
 """The transcript document, ``transcription.json``: readers of WhisperX's JSON can read it, too.
 
-Every word has every key: a value that is unknown is null. Readers ignore keys they do not know:
-one may be added, with a default for older documents. What is renamed, removed or means something
-else makes another ``schema_version``.
+Keys of the first version are always written: a value that is unknown is null. A later one has a
+default, for older documents, and is left out where it has it: so a document in which nothing is
+doubtful is no larger. What is renamed, removed or means something else makes another
+``schema_version``. docs/transcript.md shows every key.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
+from operator import not_
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -16,6 +18,10 @@ from bucketscribe_contract.failures import WarningText, WireModel
 from bucketscribe_contract.summary import AudioETag, Seconds
 
 SpeakerLabel = Annotated[str, Field(pattern=r"^SPEAKER_\d{2,}$")]
+
+
+def _is_unknown(figure: float | None) -> bool:
+    return figure is None
 
 
 class WordTiming(StrEnum):
@@ -46,7 +52,9 @@ class Word(WireModel):
     )
     speaker: SpeakerLabel | None
     timing: WordTiming | None = Field(description="null where the word could not be timed.")
-    overlap: bool = Field(False, description="Whether somebody else speaks at the same time.")
+    overlap: bool = Field(
+        False, exclude_if=not_, description="Whether somebody else speaks at the same time."
+    )
 
 
 class Segment(WireModel):
@@ -61,14 +69,20 @@ class Segment(WireModel):
     text: str
     speaker: SpeakerLabel | None
     words: tuple[Word, ...]
-    avg_logprob: float | None = Field(None, description="Mean log-probability of the tokens.")
+    avg_logprob: float | None = Field(
+        None, exclude_if=_is_unknown, description="Mean log-probability of the tokens."
+    )
     compression_ratio: float | None = Field(
-        None, description="Of the chunk's text by zlib: above 2.4 it repeats itself."
+        None,
+        exclude_if=_is_unknown,
+        description="Of the chunk's text by zlib: above 2.4 it repeats itself.",
     )
     no_speech_prob: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="How probable it is that nobody speaks."
+        None, exclude_if=_is_unknown, description="How probable it is that nobody speaks."
     )
-    flags: tuple[Flag, ...] = Field((), description="Why the text is doubtful.")
+    flags: tuple[Flag, ...] = Field(
+        (), exclude_if=not_, description="Why the text is doubtful; absent where it is not."
+    )
 
 
 class Interval(WireModel):
@@ -99,12 +113,16 @@ class Transcript(WireModel):
     processing_time_seconds: Seconds
     models: dict[str, str] = Field(description="Stage to the name of the model that ran.")
     task: Literal["transcribe", "translate"] = Field(
-        "transcribe", description="translate: the text is English, whatever was spoken."
+        "transcribe",
+        exclude_if=lambda task: task == "transcribe",
+        description="translate: the text is English, whatever was spoken.",
     )
     uncovered: tuple[Interval, ...] = Field(
-        (), description="Speech of 3 s or more that no word covers."
+        (), exclude_if=not_, description="Speech of 3 s or more that no word covers."
     )
-    dropped: tuple[DroppedText, ...] = ()
+    dropped: tuple[DroppedText, ...] = Field(
+        (), exclude_if=not_, description="What `drop_flagged` left out of the segments."
+    )
     warnings: tuple[WarningText, ...] = ()
     request_id: str | None = None
     audio_etag: AudioETag | None = Field(

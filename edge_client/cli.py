@@ -59,13 +59,20 @@ def done_by(
 
 speakers = partial(click.option, type=click.IntRange(1, 100), metavar="N")
 JOB_OPTIONS = (
-    click.option("--language", help="ISO 639-1, such as en. Default: detected."),
+    click.option("--language", help="Such as en, english or en-US. Default: detected."),
+    click.option(
+        "--task",
+        type=click.Choice(["transcribe", "translate"]),
+        default="transcribe",
+        help="translate: the text is English, where the worker's model can.",
+    ),
     click.option("--diarize/--no-diarize", default=True, help="Say who spoke (default)."),
     speakers("--num-speakers", help="Exactly this many speakers."),
     speakers("--min-speakers", help="At least this many speakers."),
     speakers("--max-speakers", help="At most this many speakers."),
     click.option("--initial-prompt", help="Context for Whisper: names, subject."),
     click.option("--hotwords", help="Words that Whisper should favour."),
+    flag("--drop-flagged", help="Leave doubtful text out; the document lists it."),
     flag("--strict", help="Fail where alignment or diarization fails, instead of a warning."),
 )
 

@@ -25,15 +25,9 @@ from worker.execution import StageRunner, TaskGroup
 from worker.host.progress import ProgressReporter
 from worker.memory import trim_heap
 from worker.settings import WorkerSettings
+from worker.stages.compose import Findings, compose
 from worker.stages.decode import DecodeLimits, decode
-from worker.stages.deliver import (
-    Findings,
-    compose,
-    deliver,
-    encode_transcript,
-    inline_fallback,
-    summarize,
-)
+from worker.stages.deliver import deliver, encode_transcript, inline_fallback, summarize
 from worker.stages.fetch import FILE, DownloadLimits, fetch, job_directory
 from worker.stages.stream import NotStreamable, RecordingStream
 from worker.stages.validate import Speed, check_result_url
@@ -161,14 +155,8 @@ class Job:
             waveform, speech = self._fetch_and_find_speech(folder)
         findings = self._find_text_and_speakers(waveform, speech)
         segments = self._attribute(findings, waveform)
-        document = compose(
-            self.input,
-            self.models,
-            findings,
-            segments,
-            waveform.duration_s,
-            self.runner.elapsed_s,
-        )
+        elapsed_s = self.runner.elapsed_s
+        document = compose(self.input, self.models, findings, segments, waveform, elapsed_s)
         self.speed.learn(waveform.duration_s, time.perf_counter() - self._arrived)
         self.warnings = document.warnings
         return self._deliver(document)
@@ -267,6 +255,7 @@ class Job:
                 diarization.result(),
                 waveform.warnings + self.runner.warnings,
                 self.audio_etag,
+                () if self.settings.fidelity == "stock" else speech.spans,
             )
 
     def _transcribe(

@@ -45,7 +45,7 @@ def check_job_options(options: Mapping[str, Any]) -> JobOptions:
         name = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"][:1])
         text = first["msg"].removeprefix("Value error, ")
         if first["loc"] == ("language",):
-            text = "give an ISO 639-1 code, two small letters, such as en"
+            text = "give a code or name that Whisper has, or a tag: en, english, en-US"
         raise errors.BadUsage(name + text) from None
 
 

@@ -1,7 +1,7 @@
-"""Deliver: compose the document, store it with the presigned PUT, or return it in the output.
+"""Deliver: store the document with the presigned PUT, or return it in the output.
 
-Takes what the stages found; returns the document, its encoding, the job's summary and, if S3
-refuses the document, an output that carries it. Raises `WorkerError`: ``STORAGE_UNAVAILABLE`` when
+Takes the document; returns its encoding, the job's summary and, if S3 refuses the document, an
+output that carries it. Raises `WorkerError`: ``STORAGE_UNAVAILABLE`` when
 S3 does not have it after `ATTEMPTS` tries, ``RESULT_EXISTS`` when the signed condition forbids it.
 """
 
@@ -13,16 +13,14 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import stamina
 from urllib3 import HTTPResponse
 
 from bucketscribe_contract import (
     FailureCode,
-    JobInput,
     JobSummary,
     PresignedUrl,
     ResultHeader,
@@ -32,17 +30,11 @@ from bucketscribe_contract import (
     Transcript,
     TranscriptForm,
     UploadFailed,
-    WarningCode,
 )
 from worker.cancel import CancelToken, Deadline
 from worker.errors import JobCancelled, WorkerError
 from worker.http import describe_error, exchange, is_passing, stored_md5
-from worker.types import Alignment, Diarization, Transcription
 from worker.urls import UrlPolicy
-
-if TYPE_CHECKING:
-    from worker.models.load import Models
-
 
 MAX_OUTPUT_BYTES = 10_000_000
 """What RunPod takes as a job's output (docs: 10 MB)."""
@@ -140,64 +132,6 @@ def _md5(body: bytes) -> str:
     return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
-@dataclass(frozen=True)
-class Findings:
-    """What the stages of a job gave, the warnings of the job itself, and what it was done on."""
-
-    transcription: Transcription
-    alignment: Alignment
-    diarization: Diarization
-    warnings: tuple[str, ...]
-    audio_etag: str | None = None
-
-
-def compose(
-    job: JobInput,
-    models: Models,
-    findings: Findings,
-    segments: tuple[Segment, ...],
-    duration_s: float,
-    elapsed_s: float,
-) -> Transcript:
-    """Return the document.
-
-    Args:
-        job: What was asked.
-        models: What it was done with.
-        findings: What the stages gave.
-        segments: Attributed to speakers.
-        duration_s: Of the audio that was transcribed.
-        elapsed_s: Since the job was taken.
-    """
-    speakers = {s.speaker for s in segments} | {w.speaker for s in segments for w in s.words}
-    warnings: tuple[str, ...] = () if segments else (WarningCode.NO_SPEECH,)
-    for found in (findings.transcription, findings.alignment, findings.diarization):
-        warnings += found.warnings
-    language = findings.transcription.language
-    return Transcript(
-        segments=segments,
-        speakers=tuple(sorted(speaker for speaker in speakers if speaker)),
-        language=language,
-        language_probability=findings.transcription.language_probability,
-        duration_seconds=round(duration_s, 3),
-        processing_time_seconds=elapsed_s,
-        models=_model_names(job, models, language),
-        warnings=warnings + findings.warnings,
-        request_id=job.request_id,
-        audio_etag=findings.audio_etag,
-    )
-
-
-def _model_names(job: JobInput, models: Models, language: str | None) -> dict[str, str]:
-    profile = models.folder.profile
-    names = {Stage.SPEECH: profile.vad.name, Stage.TRANSCRIBE: models.folder.whisper_name}
-    if language in profile.align:
-        names[Stage.ALIGN] = profile.align[language].name
-    if job.diarize:
-        names[Stage.DIARIZE] = profile.diarization.name
-    return {stage.value: name for stage, name in names.items()}
-
-
 def encode_transcript(document: Transcript) -> bytes:
     """Return ``transcription.json``."""
     return encode(document.model_dump(mode="python"))
@@ -272,10 +206,14 @@ def inline_fallback(
 def _forms(document: Transcript) -> Iterator[tuple[TranscriptForm, Transcript]]:
     """Give the document's forms, largest first."""
     yield TranscriptForm.COMPLETE, document
-    unscored = (
-        s.model_copy(update={"words": tuple(w.model_copy(update={"score": None}) for w in s.words)})
-        for s in document.segments
-    )
-    yield TranscriptForm.WITHOUT_SCORES, document.model_copy(update={"segments": tuple(unscored)})
-    bare = (s.model_copy(update={"words": ()}) for s in document.segments)
-    yield TranscriptForm.WITHOUT_WORDS, document.model_copy(update={"segments": tuple(bare)})
+    unscored = tuple(_unscored(segment) for segment in document.segments)
+    yield TranscriptForm.WITHOUT_SCORES, document.model_copy(update={"segments": unscored})
+    bare = tuple(segment.model_copy(update={"words": ()}) for segment in unscored)
+    yield TranscriptForm.WITHOUT_WORDS, document.model_copy(update={"segments": bare})
+
+
+def _unscored(segment: Segment) -> Segment:
+    """Return the segment without any figure; what they led to, its flags, stays."""
+    words = tuple(word.model_copy(update={"score": None}) for word in segment.words)
+    figures = ("avg_logprob", "compression_ratio", "no_speech_prob")
+    return segment.model_copy(update={"words": words, **dict.fromkeys(figures)})

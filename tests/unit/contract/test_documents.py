@@ -16,6 +16,7 @@ from bucketscribe_contract import (
     JobStatus,
     JobSummary,
     Progress,
+    Segment,
     Stage,
     StoredResult,
     WarningCode,
@@ -57,13 +58,23 @@ def test_what_would_not_fit_or_is_no_length_is_refused(change: dict[str, Any]) -
         summary(**change)
 
 
-def test_a_word_has_every_key_and_null_where_a_value_is_unknown() -> None:
-    word = Word(word="hm", start=None, end=None, score=None, speaker=None, timing=None)
-    written = json.loads(word.model_dump_json())
-    assert list(written) == ["word", "start", "end", "score", "speaker", "timing"]
-    del written["speaker"]
-    with pytest.raises(ValidationError, match="speaker"):
-        Word.model_validate(written)
+WORD = {"word": "hm", "start": None, "end": None, "score": None, "speaker": None, "timing": None}
+SEGMENT = {"id": 0, "start": 0.0, "end": 1.0, "text": "hm", "speaker": None, "words": [WORD]}
+
+
+def test_the_first_keys_are_always_there_and_null_where_a_value_is_unknown() -> None:
+    for model, fields in ((Word, WORD), (Segment, SEGMENT)):
+        assert json.loads(model.model_validate(fields).model_dump_json()) == fields
+        for name in fields:
+            with pytest.raises(ValidationError, match=name):
+                model.model_validate({key: fields[key] for key in fields.keys() - {name}})
+
+
+def test_later_keys_are_written_where_they_say_something() -> None:
+    word = WORD | {"overlap": True}
+    figures = {"avg_logprob": 0.0, "compression_ratio": 0.0, "no_speech_prob": 0.0}
+    segment = SEGMENT | {"words": [word], **figures, "flags": ["no_speech", "prompt"]}
+    assert json.loads(Segment.model_validate(segment).model_dump_json()) == segment
 
 
 def test_every_failure_code_has_its_rule() -> None:
@@ -100,7 +111,7 @@ def test_final_states_are_told_from_running_ones() -> None:
         summary(),
         JobFailure.of(FailureCode.INTERNAL, "m", Stage.FETCH),
         Progress(stage=Stage.FETCH, percent=1, updated_at=datetime(2026, 11, 1)),
-        Word(word="hm", start=None, end=None, score=None, speaker=None, timing=None),
+        Segment.model_validate(SEGMENT),
     ],
 )
 def test_readers_of_documents_ignore_what_a_newer_writer_adds(written: WireModel) -> None:

@@ -16,6 +16,13 @@ SIGNED = (
     "?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=5ec2e7"
 )
 
+LANGUAGES_REFUSED = ("", "e", "-en", "1a", "5ec2e7 ü", "x" * 33)
+
+
+@pytest.mark.parametrize("text", ["en", "EN-us", "es-419", "zh_Hant", "haitian creole", "yue"])
+def test_languages_are_codes_names_and_tags(text: str) -> None:
+    assert JobInput(audio_url=SIGNED, language=text).language == text
+
 
 @pytest.mark.parametrize(
     ("fields", "named"),
@@ -26,7 +33,8 @@ SIGNED = (
         ({"audio_url": SIGNED, "min_speakers": 3, "max_speakers": 2}, "min_speakers"),
         ({"audio_url": SIGNED, "num_speakers": 5, "max_speakers": 2}, "num_speakers"),
         ({"audio_url": SIGNED, "min_speakers": 0}, "min_speakers"),
-        ({"audio_url": SIGNED, "language": "english"}, "language"),
+        *(({"audio_url": SIGNED, "language": text}, "language") for text in LANGUAGES_REFUSED),
+        ({"audio_url": SIGNED, "task": "summarize"}, "task"),
         ({"audio_url": SIGNED, "initial_prompt": "x" * 4001}, "initial_prompt"),
         ({"audio_url": SIGNED, "hotwords": "x" * 4001}, "hotwords"),
         ({"audio_url": SIGNED, "clip": {"start_s": 5, "end_s": 5}}, "clip"),

@@ -77,14 +77,15 @@ def test_failed_job_exits_1_with_its_code_and_an_incomplete_transcript_says_so(
 
 
 def test_options_are_the_jobs_input(runpod: RunpodServer, recording: None, capsys: Capture) -> None:
-    texts = {"language": "de", "initial_prompt": "p", "hotwords": "h"}
+    texts = {"language": "de", "task": "translate", "initial_prompt": "p", "hotwords": "h"}
     counts = {"num_speakers": 2, "min_speakers": 1, "max_speakers": 3}
     options = [f"--{name.replace('_', '-')}={value}" for name, value in (texts | counts).items()]
-    options += ["--no-diarize", "--strict", "--progress-file"]
+    options += ["--no-diarize", "--drop-flagged", "--strict", "--progress-file"]
     assert run(["submit", "s1", *options, "--webhook", "https://edge.example.com/h"]) == 0
     body = runpod.calls[0].body
     sent = {k: v for k, v in body["input"].items() if not k.endswith(("_url", "_id", "_headers"))}
-    assert sent == texts | counts | {"diarize": False, "strict": True}
+    flags = {"diarize": False, "drop_flagged": True, "strict": True}
+    assert sent == texts | counts | flags
     assert "transcription.progress.json" in body["input"]["progress_url"]
     assert body["webhook"] == "https://edge.example.com/h"
 
@@ -108,7 +109,7 @@ def test_lost_answer_does_not_end_the_waiting(
     ("argv", "said"),
     [
         ([], "Missing command"),
-        (["submit", "s1", "--language", "english"], "--language: give an ISO 639-1"),
+        (["submit", "s1", "--language", "e"], "--language: give a code or name"),
         (["submit", "s1", "--min-speakers", "3", "--max-speakers", "2"], "min_speakers (3)"),
         (["webhook", "secret", "--base", "http://h.example"], "https"),
         (["submit", "s1", "--webhook", "http://h.example"], "https"),

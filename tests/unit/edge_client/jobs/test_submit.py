@@ -272,11 +272,11 @@ def test_keys_that_end_early_are_said_and_shorten_everything_or_nothing_is_claim
 
 
 def test_claim_keeps_the_wishes_and_no_url(scene: Scene) -> None:
-    prompt = "x" * 2000
-    scene.submit(webhook="https://edge.example.com/h", progress_file=True, initial_prompt=prompt)
+    wishes = {"initial_prompt": "x" * 2000, "task": "translate", "drop_flagged": True}
+    scene.submit(webhook="https://edge.example.com/h", progress_file=True, **wishes)
     wanted = json.loads(scene.s3.objects[SESSION.claim_key].body)["wanted"]
     told = {name: value for name, value in wanted.pop("options").items() if value}
-    assert told == {"language": "en", "initial_prompt": prompt}
+    assert told == {"language": "en"} | wishes
     assert wanted == {"webhook": "https://edge.example.com/h", "progress_file": True}
     assert f"/{SESSION.progress_key}?" in scene.posts[0]["input"]["progress_url"]
     assert b"X-Amz" not in scene.s3.objects[SESSION.claim_key].body
