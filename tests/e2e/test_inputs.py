@@ -11,6 +11,7 @@ import pytest
 from bucketscribe_contract import Transcript
 from tests.e2e.conftest import Bench
 from tests.recordings import SAMPLE_RATE_HZ
+from tests.transcript_rules import broken_rules
 
 PREFIX = "users/u/audio/sessions/inputs"
 
@@ -90,6 +91,7 @@ def test_diarization_can_be_left_out_and_a_clip_cut(bench: Bench, short_wav: byt
         "clip": {"start_s": 2.7, "end_s": 5.4},
     }
     document = Transcript.model_validate(bench.run(job)["output"])
+    assert broken_rules(document, offset_s=2.7) == []
     assert document.speakers == ()
     assert "diarize" not in document.models
     assert document.segments[0].start == pytest.approx(2.95, abs=0.15)

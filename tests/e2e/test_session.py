@@ -17,6 +17,7 @@ from bucketscribe_contract import JobSummary, Transcript
 from devstack import EventKind
 from tests.e2e.conftest import UNREADABLE, Bench
 from tests.recordings import telephone_speech, write_recording
+from tests.transcript_rules import broken_rules
 
 USER = "users/512b3590-30b1-707d-ed46-bf68df7b52d5/audio/sessions"
 ODD = f"{USER}/séance 1+1 = 100%"
@@ -40,6 +41,7 @@ def test_a_session_with_an_odd_name_becomes_a_transcript(
 ) -> None:
     recording, stored = bench.get(f"{ODD}/audio.wav"), bench.get(f"{ODD}/transcription.json")
     document = Transcript.model_validate_json(stored["Body"].read())
+    assert broken_rules(document) == []
     assert document.duration_seconds == 30.0
     assert document.language == "en"
     assert document.speakers == ("SPEAKER_00", "SPEAKER_01")

@@ -146,8 +146,8 @@ def _holes(spans: Iterable[Span], within: Span, shortest_s: float) -> Iterator[S
     """Give the parts of an interval that none of the spans covers, in order."""
     covered_s, end_s = within
     for start, end in (*sorted(spans), (end_s, end_s)):
-        if round(min(start, end_s) - covered_s, 3) >= shortest_s:
-            yield covered_s, min(start, end_s)
+        if round(start - covered_s, 3) >= shortest_s:
+            yield covered_s, start
         covered_s = max(covered_s, end)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ import pytest
 from bucketscribe_contract import FailureCode, JobInput, Stage, Transcript, UploadFailed, WordTiming
 from tests.fakes.worker import Answer, LoopbackS3
 from tests.recordings import SHORT_SPEECH, short_speech, write_recording
+from tests.transcript_rules import broken_rules
 from worker.cancel import CancelToken, StageContext
 from worker.engines.segmentation import segmentation_of
 from worker.errors import JobCancelled, WorkerError
@@ -43,7 +44,9 @@ def job_of(models: Models, **fields: Any) -> Job:
 @pytest.fixture(scope="module")
 def undisturbed(models: Models) -> Transcript:
     """The transcript that nothing happened to."""
-    return Transcript.model_validate(job_of(models).run())
+    document = Transcript.model_validate(job_of(models).run())
+    assert broken_rules(document) == []
+    return document
 
 
 @dataclass
@@ -60,8 +63,10 @@ class Scene:
         return job_of(self.models, **fields)
 
     def run(self, **fields: Any) -> Transcript:
-        """Make one, and return its transcript."""
-        return Transcript.model_validate(self.job(**fields).run())
+        """Make one, and return its transcript, which is in order."""
+        document = Transcript.model_validate(self.job(**fields).run())
+        assert broken_rules(document, fields.get("clip", {}).get("start_s", 0.0)) == []
+        return document
 
     def wav_of(self, samples: Samples) -> bytes:
         """Return a file that needs no decoder."""
@@ -236,6 +241,20 @@ def test_a_failed_diarization_delivers_the_text(scene: Scene) -> None:
     assert document.warnings == ("DIARIZATION_FAILED",)
     assert document.speakers == ()
     assert [s.text for s in document.segments] == [s.text for s in scene.undisturbed.segments]
+
+
+@pytest.mark.parametrize("fidelity", ["improved", "stock"])
+def test_speech_that_no_word_covers_is_listed_but_in_stocks_result(
+    scene: Scene, fidelity: Literal["improved", "stock"]
+) -> None:
+    scene.monkeypatch.setattr("worker.stages.attribute.attribute", lambda *_: ())
+    job = scene.job()
+    job.settings = job.settings.model_copy(update={"fidelity": fidelity})
+    document = Transcript.model_validate(job.run())
+    codes = [warning.partition(":")[0] for warning in document.warnings]
+    assert codes == ["NO_SPEECH"] + ["UNCOVERED_SPEECH"] * (fidelity == "improved")
+    assert bool(document.uncovered) == (fidelity == "improved")
+    assert broken_rules(document) == []
 
 
 def test_an_aligner_that_does_not_load_fails_a_strict_job_only(scene: Scene) -> None:

@@ -24,6 +24,11 @@ from bucketscribe_contract import (
     Word,
 )
 
+DETAILS = {
+    WarningCode.FLAGGED: "repetition 99, no_speech 99, low_confidence 99; 297 dropped",
+    WarningCode.UNCOVERED_SPEECH: "999 s in 99 places",
+}
+
 
 def summary(**changes: Any) -> JobSummary:
     """A 74-minute recording of 1,117 segments, everything reported at its longest."""
@@ -33,7 +38,7 @@ def summary(**changes: Any) -> JobSummary:
         "duration_seconds": 4447.512,
         "processing_time_seconds": 1892.345,
         "language": "en",
-        "warnings": tuple(WarningCode),
+        "warnings": tuple(f"{c}: {DETAILS[c]}" if c in DETAILS else c for c in WarningCode),
         "result": StoredResult(bytes=2_411_233, sha256="ab" * 32),
         "timings": {stage: 1234.567 for stage in Stage},
         "request_id": "r" * 64,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,3 +53,34 @@ def test_each_field_is_explained_and_marked_where_it_may_be_absent(
 @pytest.mark.parametrize("code", [*Flag, *WordTiming])
 def test_each_flag_and_timing_is_explained(code: str) -> None:
     assert re.search(rf"`{code}`(:| \()", PAGE)
+
+
+@pytest.mark.parametrize("kind", ["txt", "srt", "vtt", "tsv", "json", "aud"])
+@pytest.mark.parametrize("highlight_words", [False, True])
+def test_whisperx_writes_of_it_what_it_writes_of_its_own(
+    tmp_path: Path, kind: str, highlight_words: bool
+) -> None:
+    """Its own: without the keys that it does not know."""
+    from whisperx.utils import get_writer
+
+    options = {"max_line_width": None, "max_line_count": None, "highlight_words": highlight_words}
+    ours = WHOLE | ADDED
+    own = {"language": ours["language"], "segments": [of_whisperx(s) for s in ours["segments"]]}
+    written = []
+    for name, document in (("ours", ours), ("own", own)):
+        get_writer(kind, str(tmp_path))(document, f"{name}.flac", options)
+        written.append((tmp_path / f"{name}.{kind}").read_text(encoding="utf-8"))
+    if kind == "json":
+        assert json.loads(written[0]) == ours
+    else:
+        assert written[0] == written[1]
+        assert "Yeah." in written[0]
+
+
+def of_whisperx(segment: dict[str, Any]) -> dict[str, Any]:
+    """Return a segment with the keys that whisperx gives it."""
+    words = [
+        {key: word[key] for key in ("word", "start", "end", "score", "speaker")}
+        for word in segment["words"]
+    ]
+    return {key: segment[key] for key in ("start", "end", "text", "speaker")} | {"words": words}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bucketscribe_contract import (
@@ -108,6 +108,8 @@ def test_all_text_is_there_or_listed_and_no_rule_is_broken(
     assert Transcript.model_validate_json(encode_transcript(document)) == document
 
 
+@example((), [0, 30, 100, 129], 0.0)
+@example((), [0, 20, 24, 40, 100, 120, 125, 140], 0.0)
 @given(segments(), Times, st.integers(0, 50).map(float))
 def test_uncovered_is_what_counting_tenths_finds(
     said: tuple[Segment, ...], heard: list[int], offset_s: float

@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from bucketscribe_contract import FailureCode, Segment, Stage, Transcript, Word
+from bucketscribe_contract import (
+    DroppedText,
+    FailureCode,
+    Flag,
+    Interval,
+    Segment,
+    Stage,
+    Transcript,
+    Word,
+)
 from tests.fakes.worker import LOOPBACK, Answer, LoopbackS3
 from worker.cancel import CancelToken
 from worker.errors import WorkerError
@@ -102,7 +111,7 @@ def test_a_lone_surrogate_is_replaced_not_posted() -> None:
 
 
 def document(words: int) -> Transcript:
-    """A transcript that does not compress well."""
+    """A doubtful transcript that does not compress well."""
     noise = random.Random(1)  # noqa: S311
     spoken = tuple(
         Word(
@@ -116,7 +125,18 @@ def document(words: int) -> Transcript:
         for i in range(words)
     )
     text = " ".join(word.word for word in spoken)
-    segment = Segment(id=0, start=0, end=words, text=text, speaker=None, words=spoken)
+    segment = Segment(
+        id=0,
+        start=0,
+        end=words,
+        text=text,
+        speaker=None,
+        words=spoken,
+        avg_logprob=-0.25,
+        compression_ratio=2.5,
+        no_speech_prob=0.5,
+        flags=(Flag.REPETITION,),
+    )
     return Transcript(
         segments=(segment,),
         speakers=(),
@@ -125,6 +145,8 @@ def document(words: int) -> Transcript:
         duration_seconds=words,
         processing_time_seconds=1,
         models={},
+        uncovered=(Interval(start=words, end=words + 3),),
+        dropped=(DroppedText(start=0, end=1, text="gone", flags=(Flag.PROMPT,)),),
     )
 
 
@@ -140,10 +162,18 @@ def test_the_largest_form_that_fits_is_sent(code: FailureCode) -> None:
         assert (output["failure"]["code"], output["sent_sha256"]) == (code, sha256)
         sizes[output["form"]] = output
     assert list(sizes) == ["complete", "without_scores", "without_words"]
-    body = gzip.decompress(base64.b64decode(output["transcript_gzip_base64"]))
-    assert output["result"] == {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
-    bare = json.loads(body)
-    assert bare["segments"][0]["text"] == whole.segments[0].text
+    bodies = []
+    for output in sizes.values():
+        body = gzip.decompress(base64.b64decode(output["transcript_gzip_base64"]))
+        assert output["result"] == {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+        bodies.append(json.loads(body))
+    complete, unscored, bare = bodies
+    assert Transcript.model_validate(complete) == whole
+    assert [len(word) for word in unscored["segments"][0]["words"]] == [6] * 5000
+    segment = complete["segments"][0] | {"words": []}
+    for figure in ("avg_logprob", "compression_ratio", "no_speech_prob"):
+        del segment[figure]
+    assert bare == complete | {"segments": [segment]}
     with pytest.raises(WorkerError, match=f"too large .*{sha256}") as caught:
         inline_fallback(whole, error, 10_000)
     assert caught.value.code is code
