@@ -269,13 +269,14 @@ class Job:
 
         models = self.models
         found: dict[int, TextSegment] = {}
+        is_stock = self.settings.fidelity == "stock"
         with self.runner.stage(Stage.TRANSCRIBE, token) as ctx:
             return self.runner.in_batches(
                 Stage.TRANSCRIBE,
                 ctx,
                 models.device.batch_size,
                 lambda ctx: transcribe(
-                    waveform, spans, self.input, models.whisper, ctx, segments.put, found
+                    waveform, spans, self.input, models.whisper, ctx, segments.put, found, is_stock
                 ),
             )
 
@@ -288,7 +289,7 @@ class Job:
         done = 0
         for part in segments:
             with self.runner.stage(Stage.ALIGN, token) as ctx:
-                aligner = aligner if aligned else self._aligner(part.language)
+                aligner = aligner if aligned else self._aligner(part)
                 ctx = ctx.part(done / count, len(part.segments) / count)
                 aligned.append((part, self._align_part(waveform, part, aligner, ctx)))
                 done += len(part.segments)
@@ -319,15 +320,20 @@ class Job:
             lambda: interpolate(waveform, part, aligner.joiner if aligner else " "),
         )
 
-    def _aligner(self, language: str | None) -> Aligner | None:
-        """Return the language's aligner; weights that do not load are like weights not there."""
+    def _aligner(self, part: Transcription) -> Aligner | None:
+        """Return the language's aligner; weights that do not load are like weights not there.
+
+        None is right for a translation, whose words nobody spoke.
+        """
+        if part.task == "translate":
+            return None
         try:
-            aligner = self.models.aligner(language)
+            aligner = self.models.aligner(part.language)
         except WorkerError as exc:
             logger.warning("%s", exc)
             aligner = None
         if aligner is None and self.input.strict:
-            message = f"no aligner for {language!r}, and the job is strict"
+            message = f"no aligner for {part.language!r}, and the job is strict"
             raise WorkerError(FailureCode.MODEL_UNAVAILABLE, message, Stage.ALIGN)
         return aligner
 

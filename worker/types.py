@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -121,12 +122,26 @@ class TextSegment:
 
 @dataclass(frozen=True)
 class Transcription:
-    """All text of a recording, in order."""
+    """All text of a recording, in order.
+
+    Attributes:
+        segments: One a span.
+        language: That is spoken.
+        language_probability: None where the job said it.
+        warnings: What could not be done as asked.
+        task: With translate, the text is English.
+    """
 
     segments: tuple[TextSegment, ...]
     language: str | None
     language_probability: float | None
     warnings: tuple[WarningCode, ...] = ()
+    task: Literal["transcribe", "translate"] = "transcribe"
+
+    @property
+    def text_language(self) -> str | None:
+        """The language that the text is in."""
+        return "en" if self.task == "translate" else self.language
 
 
 @dataclass(frozen=True)

@@ -2,29 +2,40 @@
 
 Features, prompt, search and score are those of ``whisperx.asr`` (3.8.6), so the text is too; what
 whisperx keeps on its pipeline between calls is an argument here. Rows of a batch do not touch each
-other: text and scores are bit-identical for any batch and order.
+other: text and scores are bit-identical for any batch and order. Unless stock's text is wanted,
+what was cut off or goes round in circles is decoded again, and what stays doubtful is flagged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import tokenizers
 import torch
+from ctranslate2 import DataType, Device, StorageView
 from faster_whisper import WhisperModel
 from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_ctranslate2_storage
 from whisperx.audio import N_SAMPLES, log_mel_spectrogram
+from whisperx.utils import LANGUAGES
+
+from bucketscribe_contract import Flag
+from worker.engines.doubt import compression_ratio, flags, is_loop, rank
 
 Samples = npt.NDArray[np.float32]
 BEAMS = 5
 MAX_PROMPT_TOKENS = 223
 """Half of Whisper's context. faster-whisper cuts prompt and hotwords at so many each, silently,
 which leaves no room for the text; here both share one budget, and a cut is told."""
+UNREPEATED_TOKENS = 5
+"""No so many tokens come twice where a loop is decoded again."""
+BROKEN = "\ufffd"
+_TOKENS_OF_CHARACTERS = 8
+"""More than the tokens that can end within a character before one ends with it."""
 _DEFAULT_MELS = 80
 
 
@@ -39,10 +50,41 @@ class Prompt:
 
 @dataclass(frozen=True)
 class DecodedChunk:
-    """What Whisper made of one chunk; ``text`` as decoded, leading space included."""
+    """What Whisper made of one chunk.
+
+    Attributes:
+        text: As decoded, leading space included.
+        tokens: The text's.
+        avg_logprob: Mean log-probability of the tokens and the end.
+        no_speech_prob: How probable it is that nobody speaks.
+        is_cut: Whether the tokens ran out before the text ended.
+        flags: Why the text is doubtful.
+    """
 
     text: str
+    tokens: tuple[int, ...]
     avg_logprob: float
+    no_speech_prob: float
+    is_cut: bool = False
+    flags: tuple[Flag, ...] = ()
+
+    @property
+    def compression_ratio(self) -> float:
+        """How many times smaller zlib makes the text."""
+        return compression_ratio(self.text)
+
+    def then(self, other: DecodedChunk) -> DecodedChunk:
+        """Return both as one chunk, this one first."""
+        counts = len(self.tokens) + 1, len(other.tokens) + 1
+        logprobs = self.avg_logprob, other.avg_logprob
+        return DecodedChunk(
+            text=self.text + other.text,
+            tokens=self.tokens + other.tokens,
+            avg_logprob=sum(n * one for n, one in zip(counts, logprobs, strict=True)) / sum(counts),
+            no_speech_prob=max(self.no_speech_prob, other.no_speech_prob),
+            is_cut=self.is_cut or other.is_cut,
+            flags=tuple(dict.fromkeys(self.flags + other.flags)),
+        )
 
 
 @dataclass(frozen=True)
@@ -51,6 +93,7 @@ class DecodingOptions:
 
     tokenizer: Tokenizer
     prompt: tuple[int, ...]
+    is_stock: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,24 +104,40 @@ class Whisper:
         model: faster-whisper's; several threads may use it at once.
         runs: Batches that it can run side by side.
         core: What a batch is decoded in: `worker.models.cpu_lanes.CpuLanes.core`.
+        name: What the profile calls it.
     """
 
     model: WhisperModel
     runs: int
     core: Callable[[], AbstractContextManager[object]] = nullcontext
+    name: str = ""
 
-    def decoding_options(self, language: str, prompt: Prompt) -> DecodingOptions:
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes of the languages that the model can hear."""
+        if not self.model.model.is_multilingual:
+            return ("en",)
+        token = self.model.hf_tokenizer.token_to_id
+        return tuple(code for code in LANGUAGES if token(f"<|{code}|>") is not None)
+
+    @property
+    def can_translate(self) -> bool:
+        """Whether the model has learnt it: turbo and the distilled ones have not."""
+        has_learnt = not any(kind in self.name for kind in ("turbo", "distil"))
+        return has_learnt and bool(self.model.model.is_multilingual)
+
+    def decoding_options(
+        self, language: str, prompt: Prompt, task: str = "transcribe", is_stock: bool = False
+    ) -> DecodingOptions:
         """Return how a job in a language, with a prompt, is decoded."""
         multilingual = self.model.model.is_multilingual
-        tokenizer = Tokenizer(
-            self.model.hf_tokenizer, multilingual, task="transcribe", language=language
-        )
+        tokenizer = Tokenizer(self.model.hf_tokenizer, multilingual, task=task, language=language)
         text = prompt.initial_prompt
         before = tokenizer.encode(" " + text.strip()) if text is not None else []
         tokens = self.model.get_prompt(
             tokenizer, before, without_timestamps=True, hotwords=prompt.hotwords
         )
-        return DecodingOptions(tokenizer, tuple(tokens))
+        return DecodingOptions(tokenizer, tuple(tokens), is_stock)
 
     def decode(self, chunks: Sequence[Samples], options: DecodingOptions) -> list[DecodedChunk]:
         """Return the text of every chunk.
@@ -89,20 +148,75 @@ class Whisper:
         """
         features = [self._features(chunk) for chunk in chunks]
         with self.core():
-            results = self.model.model.generate(
-                self._encode_all(features),
-                [list(options.prompt)] * len(chunks),
-                beam_size=BEAMS,
-                max_length=self.model.max_length,
-                return_scores=True,
-            )
+            encoded = self._encode_all(features)
+            found = self._generate(encoded, len(chunks), options, self.model.max_length)
+            if not options.is_stock:
+                found = self._mend(encoded, found, options)
+        return found
+
+    def _mend(
+        self, encoded: StorageView, found: Sequence[DecodedChunk], options: DecodingOptions
+    ) -> list[DecodedChunk]:
+        """Decode again what was cut off, then what loops; keep the better, flag what is doubtful.
+
+        By beam search too, so that a job gives the same text each time.
+        """
+        best = list(found)
+        cut = [n for n, one in enumerate(best) if one.is_cut and not is_loop(one.text)]
+        for n, whole in zip(cut, self._again(encoded, cut, options), strict=True):
+            best[n] = whole
+        loops = [n for n, one in enumerate(best) if is_loop(one.text)]
+        unlooped = self._again(encoded, loops, options, no_repeat_ngram_size=UNREPEATED_TOKENS)
+        for n, other in zip(loops, unlooped, strict=True):
+            best[n] = max(best[n], other, key=lambda one: rank(one.text))
+        return [_judged(one, options.tokenizer) for one in best]
+
+    def _again(
+        self,
+        encoded: StorageView,
+        numbers: Sequence[int],
+        options: DecodingOptions,
+        **search: int,
+    ) -> list[DecodedChunk]:
+        """Decode some of the batch's chunks with all the room that Whisper's context has."""
+        if not numbers:
+            return []
+        rows = np.array(encoded.to(DataType.float32).to_device(Device.cpu))[list(numbers)]
+        room = 2 * (self.model.max_length - len(options.prompt))  # CTranslate2 halves it
+        room = max(room, self.model.max_length)
+        return self._generate(get_ctranslate2_storage(rows), len(numbers), options, room, **search)
+
+    def _generate(
+        self,
+        encoded: StorageView,
+        count: int,
+        options: DecodingOptions,
+        max_length: int,
+        **search: int,
+    ) -> list[DecodedChunk]:
+        results = self.model.model.generate(
+            encoded,
+            [list(options.prompt)] * count,
+            beam_size=BEAMS,
+            max_length=max_length,
+            return_scores=True,
+            return_no_speech_prob=True,
+            **search,
+        )
+        most = min(max_length // 2, max_length - len(options.prompt) + 1)  # as CTranslate2 counts
         found = [result.sequences_ids[0] for result in results]
         end = options.tokenizer.eot
         spoken = [[token for token in tokens if token < end] for tokens in found]
         texts = options.tokenizer.tokenizer.decode_batch(spoken)
         return [
-            DecodedChunk(text, float(result.scores[0] * len(tokens) / (len(tokens) + 1)))
-            for text, tokens, result in zip(texts, found, results, strict=True)
+            DecodedChunk(
+                text=text,
+                tokens=tuple(said),
+                avg_logprob=float(result.scores[0] * len(tokens) / (len(tokens) + 1)),
+                no_speech_prob=float(result.no_speech_prob),
+                is_cut=len(tokens) >= most,
+            )
+            for text, said, tokens, result in zip(texts, spoken, found, results, strict=True)
         ]
 
     def language_probabilities(self, chunk: Samples) -> dict[str, float]:
@@ -118,7 +232,7 @@ class Whisper:
         features: Samples = mel.numpy()
         return features
 
-    def _encode_all(self, features: Sequence[Samples]) -> object:
+    def _encode_all(self, features: Sequence[Samples]) -> StorageView:
         """Encode a batch; on a CPU one by one.
 
         A chunk's attention alone is heads x 1500 x 1500 x 4 bytes: 432 MB for a batch of 8 of
@@ -129,14 +243,45 @@ class Whisper:
         rows = [np.array(self._encode(one[None])) for one in features]
         return get_ctranslate2_storage(np.concatenate(rows))
 
-    def _encode(self, features: npt.NDArray[np.float32]) -> object:
+    def _encode(self, features: npt.NDArray[np.float32]) -> StorageView:
         return self.model.model.encode(get_ctranslate2_storage(features), to_cpu=False)
+
+
+def _judged(one: DecodedChunk, tokenizer: Tokenizer) -> DecodedChunk:
+    """Flag what is doubtful; leave out what is left of a character that was cut off."""
+    if BROKEN in one.text:
+        tokens = whole_characters(one.tokens, tokenizer.decode)
+        one = replace(one, tokens=tokens, text=tokenizer.decode(list(tokens)))
+    return replace(one, flags=flags(one.text, one.avg_logprob, one.no_speech_prob, one.is_cut))
+
+
+def whole_characters(
+    tokens: Sequence[int], decode: Callable[[Sequence[int]], str]
+) -> tuple[int, ...]:
+    """Return the tokens without those of characters that are not all there."""
+    kept: list[int] = []
+    start = 0
+    while start < len(tokens):
+        for stop in range(start + 1, start + 1 + _TOKENS_OF_CHARACTERS):
+            if BROKEN not in decode(tokens[start:stop]):
+                kept += tokens[start:stop]
+                start = stop
+                break
+        else:
+            start += 1
+    return tuple(kept)
 
 
 def fit_prompt(
     initial_prompt: str | None, hotwords: str | None, tokenizer: tokenizers.Tokenizer
 ) -> Prompt:
-    """Return both texts within `MAX_PROMPT_TOKENS`: hotwords first, then the prompt's end."""
+    """Return both texts within `MAX_PROMPT_TOKENS`: hotwords first, then the prompt's end.
+
+    A prompt is text: what looks like one of Whisper's special tokens is taken apart.
+    """
+    initial_prompt, hotwords = (
+        text and text.replace("<|", "< |") for text in (initial_prompt, hotwords)
+    )
     words = _token_ids(hotwords, tokenizer)
     context = _token_ids(initial_prompt, tokenizer)
     room = MAX_PROMPT_TOKENS - min(len(words), MAX_PROMPT_TOKENS)

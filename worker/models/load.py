@@ -186,7 +186,8 @@ def _load_whisper(folder: ModelsFolder, device: Device, lanes: CpuLanes | None) 
             local_files_only=True,
         ),
     )
-    return Whisper(model, device.lanes, lanes.core if lanes else nullcontext)
+    core = lanes.core if lanes else nullcontext
+    return Whisper(model, device.lanes, core, folder.whisper_name)
 
 
 def _spread(models: Models, lanes: CpuLanes) -> None:

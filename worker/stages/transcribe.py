@@ -2,20 +2,24 @@
 
 Takes a `Waveform` and its `SpeechSpan`s; returns a `Transcription` with one segment a span, as
 whisperx would, and gives each batch's segments as soon as they are decoded. Raises `WorkerError`:
-``INVALID_INPUT`` for a language that the model does not know.
+``INVALID_INPUT`` for a language or a task that the model has not learnt.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from itertools import pairwise
 
-from bucketscribe_contract import FailureCode, JobInput, Stage, WarningCode
+from whisperx.utils import TO_LANGUAGE_CODE
+
+from bucketscribe_contract import FailureCode, Flag, JobInput, Stage, WarningCode
 from worker.cancel import StageContext
-from worker.engines.whisper import DecodingOptions, Samples, Whisper, fit_prompt
+from worker.engines.whisper import DecodedChunk, DecodingOptions, Samples, Whisper, fit_prompt
 from worker.errors import WorkerError
 from worker.types import (
     SAMPLE_RATE_HZ,
@@ -64,27 +68,32 @@ def transcribe(
     ctx: StageContext,
     on_text: Callable[[Transcription], None] = lambda _: None,
     found: dict[int, TextSegment] | None = None,
+    is_stock: bool = False,
 ) -> Transcription:
     """Return the text of every span, in order.
 
     Args:
         waveform: The recording.
         spans: Where somebody speaks.
-        job: Language, prompt and hotwords.
+        job: Language, task, prompt and hotwords.
         whisper: Loaded once per process.
         ctx: Checked before every batch; its batch size is shared by all runs of the model.
         on_text: Given each batch's segments when they are there, in order within the batch.
         found: Segments by the number of their span, from an earlier try that ran out of memory;
             filled, so that the next one does the rest.
+        is_stock: Whether to give whisperx's text to the bit, with no flags.
     """
-    _check_language(job.language, whisper)
+    asked = job.language and resolve_language(job.language, whisper.languages)
+    _check_task(job.task, whisper)
     if not spans:
-        return Transcription((), None, None)
+        return Transcription((), None, None, task=job.task)
     ctx.cancel.check(Stage.TRANSCRIBE)
     found = {} if found is None else found
-    language, probability = _choose_language(waveform, spans, job.language, whisper)
+    language, probability = _choose_language(waveform, spans, asked, whisper)
     prompt = fit_prompt(job.initial_prompt, job.hotwords, whisper.model.hf_tokenizer)
-    options = whisper.decoding_options(language, prompt)
+    options = whisper.decoding_options(language, prompt, job.task, is_stock)
+    warnings = (WarningCode.PROMPT_TOO_LONG,) if prompt.was_cut else ()
+    part = Transcription((), language, probability, task=job.task)
 
     def run(numbers: Sequence[int]) -> dict[int, TextSegment]:
         ctx.cancel.check(Stage.TRANSCRIBE)
@@ -94,15 +103,12 @@ def transcribe(
         ctx.cancel.check(Stage.TRANSCRIBE)
         found.update(segments)
         ctx.progress(len(found) / len(spans))
-        on_text(Transcription(tuple(segments.values()), language, probability))
+        on_text(replace(part, segments=tuple(segments.values())))
 
     left = [number for number in range(len(spans)) if number not in found]
     batches = plan_batches(spans, left, max(1, ctx.batch_size // whisper.runs), whisper.runs)
     _side_by_side(run, batches, whisper.runs, take)
-    warnings = (WarningCode.PROMPT_TOO_LONG,) if prompt.was_cut else ()
-    return Transcription(
-        tuple(found[n] for n in range(len(spans))), language, probability, warnings
-    )
+    return replace(part, segments=tuple(found[n] for n in range(len(spans))), warnings=warnings)
 
 
 def plan_batches(
@@ -170,19 +176,70 @@ def _decode(
     options: DecodingOptions,
 ) -> dict[int, TextSegment]:
     found = whisper.decode([_cut(waveform, spans[number]) for number in numbers], options)
+    if not options.is_stock:
+        found = _decode_in_halves(waveform, [spans[n] for n in numbers], found, whisper, options)
     return {
-        n: TextSegment(
-            round(spans[n].start, 3), round(spans[n].end, 3), one.text, Confidence(one.avg_logprob)
-        )
+        n: TextSegment(round(spans[n].start, 3), round(spans[n].end, 3), one.text, _confidence(one))
         for n, one in zip(numbers, found, strict=True)
     }
 
 
-def _check_language(language: str | None, whisper: Whisper) -> None:
-    spoken = whisper.model.supported_languages
-    if language is not None and language not in spoken:
-        what = "is English-only" if spoken == ["en"] else "does not know it"
-        message = f"language {language!r}: this worker's Whisper model {what}"
+def _decode_in_halves(
+    waveform: Waveform,
+    spans: Sequence[SpeechSpan],
+    found: Sequence[DecodedChunk],
+    whisper: Whisper,
+    options: DecodingOptions,
+) -> list[DecodedChunk]:
+    """Decode what even Whisper's whole context did not hold once more, in two parts each."""
+    best = list(found)
+    cut = [n for n, one in enumerate(best) if one.is_cut and Flag.REPETITION not in one.flags]
+    halves = [half for n in cut for half in _halves(spans[n])]
+    if halves:
+        decoded = whisper.decode([_cut(waveform, half) for half in halves], options)
+        for n, first, second in zip(cut, decoded[::2], decoded[1::2], strict=True):
+            best[n] = first.then(second)
+    return best
+
+
+def _halves(span: SpeechSpan) -> tuple[SpeechSpan, SpeechSpan]:
+    """Cut a span at its longest pause; in the middle where it has none."""
+    pauses = [(end, start) for (_, end), (start, _) in pairwise(span.regions) if start > end]
+    end, start = max(pauses, key=lambda pause: pause[1] - pause[0], default=(span.start, span.end))
+    middle = (end + start) / 2
+    return replace(span, end=middle), replace(span, start=middle)
+
+
+def _confidence(one: DecodedChunk) -> Confidence:
+    return Confidence(one.avg_logprob, one.compression_ratio, one.no_speech_prob, one.flags)
+
+
+def resolve_language(asked: str, known: Sequence[str]) -> str:
+    """Return Whisper's code of a language.
+
+    Args:
+        asked: A code, an English name in any case, or a tag whose first part is a code (pt_BR).
+        known: Codes of the languages that the model can hear.
+    """
+    name = asked.strip().lower()
+    code: str = TO_LANGUAGE_CODE.get(name, re.split("[-_]", name)[0])
+    if code in known:
+        return code
+    what = (
+        "is English-only: leave language out, or say en"
+        if tuple(known) == ("en",)
+        else f"knows {', '.join(sorted(known))}, their English names, and tags such as en-US"
+    )
+    message = f"language {asked!r}: this worker's Whisper model {what}"
+    raise WorkerError(FailureCode.INVALID_INPUT, message, Stage.TRANSCRIBE)
+
+
+def _check_task(task: str, whisper: Whisper) -> None:
+    if task == "translate" and not whisper.can_translate:
+        message = (
+            f"task translate: this worker's Whisper model {whisper.name} has not learnt it; "
+            "leave task out, or choose a multilingual WHISPER_MODEL that is no turbo and no distil"
+        )
         raise WorkerError(FailureCode.INVALID_INPUT, message, Stage.TRANSCRIBE)
 
 

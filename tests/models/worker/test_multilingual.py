@@ -8,13 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from bench.corpus import read_recording
-from bucketscribe_contract import Transcript, WarningCode
+from bench.corpus import SPEECH_DIR, read_recording
+from bucketscribe_contract import JobInput, Transcript, WarningCode
 from tests.recordings import SHORT_SPEECH, write_recording
-from worker.cancel import CancelToken
+from worker.cancel import CancelToken, StageContext
+from worker.models.folder import find_models
+from worker.models.load import load_models
 from worker.runtime import Runtime
 from worker.settings import WorkerSettings
+from worker.stages.transcribe import transcribe
+from worker.types import SpeechSpan, Waveform
 
+DIALOGUE = SPEECH_DIR / "ausflug2.ogg"
 GERMAN = SHORT_SPEECH.with_name("german.flac")  # espeak-ng's voice, a sentence of our own
 
 
@@ -43,3 +48,14 @@ def test_a_language_without_aligner_keeps_segments_and_speakers(tmp_path: Path) 
     assert document.speakers == ("SPEAKER_00",)
     assert all(segment.speaker == "SPEAKER_00" for segment in document.segments)
     assert all(34.5 <= s.start < s.end and s.words == () for s in document.segments)
+
+
+def test_a_translation_is_english_and_its_job_says_what_was_spoken() -> None:
+    settings = WorkerSettings(whisper_model="base")
+    models = load_models(settings, find_models(settings))
+    waveform = Waveform(read_recording(DIALOGUE)[: 20 * 16_000])
+    job = JobInput(audio_base64="QQ==", task="translate")
+    span = SpeechSpan(0.0, waveform.duration_s, ((0.0, waveform.duration_s),))
+    found = transcribe(waveform, (span,), job, models.whisper, StageContext())
+    assert (found.language, found.text_language, found.task) == ("de", "en", "translate")
+    assert found.segments[0].text.startswith(" Good morning")
