@@ -21,6 +21,9 @@ SILENT, QUIET = 0.6, 0.3
 """Probabilities that nobody speaks: doubtful by itself, and where Whisper is `UNSURE` too."""
 UNSURE, UNLIKELY = -0.7, -1.0
 """Mean log-probabilities of a chunk's tokens."""
+ECHO_LETTERS = 12
+"""So many of the prompt's letters running, more than a name that is truly said has, are suspect."""
+ECHO_SHARE, SAID_LETTERS, SAID_SHARE = 0.8, 4, 0.5
 _APOSTROPHES = "'’"
 
 
@@ -60,6 +63,24 @@ def _again(words: Sequence[str], size: int) -> int:
     """Return the most words running that are each the one ``size`` before."""
     same = (one == before for one, before in zip(words[size:], words, strict=False))
     return max((len(list(run)) for is_same, run in groupby(same) if is_same), default=0)
+
+
+def is_echo(text: str, prompt: str) -> bool:
+    """Tell whether nearly all of a text is the prompt's own: Whisper may have heard nothing."""
+    return _share(text, prompt, ECHO_LETTERS) >= ECHO_SHARE
+
+
+def is_confirmed(text: str, unprompted: str) -> bool:
+    """Tell whether what Whisper hears without a prompt sounds like the text."""
+    return _share(text, unprompted, SAID_LETTERS) >= SAID_SHARE
+
+
+def _share(text: str, source: str, running: int) -> float:
+    """Return how much of a text's letters lie in runs of so many that the source has too."""
+    letters, of = "".join(words_of(text)), "".join(words_of(source))
+    starts = range(len(letters) - running + 1)
+    shared = [n for n in starts if letters[n : n + running] in of]
+    return len({n + k for n in shared for k in range(running)}) / max(len(letters), 1)
 
 
 def rank(text: str) -> tuple[bool, bool, float]:

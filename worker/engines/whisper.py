@@ -24,7 +24,7 @@ from whisperx.audio import N_SAMPLES, log_mel_spectrogram
 from whisperx.utils import LANGUAGES
 
 from bucketscribe_contract import Flag
-from worker.engines.doubt import compression_ratio, flags, is_loop, rank
+from worker.engines.doubt import compression_ratio, flags, is_confirmed, is_echo, is_loop, rank
 
 Samples = npt.NDArray[np.float32]
 BEAMS = 5
@@ -89,11 +89,25 @@ class DecodedChunk:
 
 @dataclass(frozen=True)
 class DecodingOptions:
-    """How one job's chunks are decoded: made for it, gone with it."""
+    """How one job's chunks are decoded: made for it, gone with it.
+
+    Attributes:
+        tokenizer: Of the job's language and task.
+        prompt: The tokens before each chunk's text.
+        is_stock: Whether whisperx's text is wanted.
+        prompt_text: What of the prompt the user gave.
+    """
 
     tokenizer: Tokenizer
     prompt: tuple[int, ...]
     is_stock: bool = False
+    prompt_text: str = ""
+
+    @property
+    def unprompted(self) -> DecodingOptions:
+        """The same without the user's prompt."""
+        start = self.prompt.index(self.tokenizer.sot)
+        return replace(self, prompt=self.prompt[start:], prompt_text="")
 
 
 @dataclass(frozen=True)
@@ -137,7 +151,8 @@ class Whisper:
         tokens = self.model.get_prompt(
             tokenizer, before, without_timestamps=True, hotwords=prompt.hotwords
         )
-        return DecodingOptions(tokenizer, tuple(tokens), is_stock)
+        prompt_text = f"{prompt.hotwords or ''} {text or ''}"
+        return DecodingOptions(tokenizer, tuple(tokens), is_stock, prompt_text)
 
     def decode(self, chunks: Sequence[Samples], options: DecodingOptions) -> list[DecodedChunk]:
         """Return the text of every chunk.
@@ -169,7 +184,24 @@ class Whisper:
         unlooped = self._again(encoded, loops, options, no_repeat_ngram_size=UNREPEATED_TOKENS)
         for n, other in zip(loops, unlooped, strict=True):
             best[n] = max(best[n], other, key=lambda one: rank(one.text))
-        return [_judged(one, options.tokenizer) for one in best]
+        judged = [_judged(one, options.tokenizer) for one in best]
+        return self._without_echoes(encoded, judged, options)
+
+    def _without_echoes(
+        self, encoded: StorageView, found: Sequence[DecodedChunk], options: DecodingOptions
+    ) -> list[DecodedChunk]:
+        """Hear without the prompt what seems to be the prompt come back: was it truly said?"""
+        best = list(found)
+        echoes = [n for n, one in enumerate(best) if is_echo(one.text, options.prompt_text)]
+        for n, one in zip(echoes, self._again(encoded, echoes, options.unprompted), strict=True):
+            other = _judged(one, options.tokenizer)
+            if is_confirmed(best[n].text, other.text):
+                continue
+            if other.text.strip() and not other.flags:
+                best[n] = other
+            else:
+                best[n] = replace(best[n], flags=(*best[n].flags, Flag.PROMPT))
+        return best
 
     def _again(
         self,

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bucketscribe_contract import Flag
-from worker.engines.doubt import RUNS, compression_ratio, flags, is_loop, rank, words_of
+from worker.engines.doubt import (
+    RUNS,
+    compression_ratio,
+    flags,
+    is_confirmed,
+    is_echo,
+    is_loop,
+    rank,
+    words_of,
+)
 
 TAMIL = (
     "காலையில் அம்மா சந்தைக்குச் சென்றார். அங்கே காய்கறிகளையும் பழங்களையும் வாங்கினார். பிறகு "
@@ -76,3 +85,31 @@ def test_low_figures_are_doubtful(
 def test_a_loop_and_a_missing_end_are_doubtful() -> None:
     assert flags("yeah " * 30, -0.1, 0.0) == (Flag.REPETITION,)
     assert flags("Yeah, and then", -0.1, 0.0, is_cut=True) == (Flag.LOW_CONFIDENCE,)
+
+
+PROMPT = "ComfyUI, Zuckerberg. The ship sails at noon. 我們明天早上在海邊的餐廳見面吃飯。"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        " the ship sails at noon!",
+        "The ship sails at noon. The ship sails at noon. Yes.",
+        "我們明天早上在海邊的餐廳見面",
+    ],
+)
+def test_nearly_all_of_a_text_in_the_prompts_own_words_is_suspect(text: str) -> None:
+    assert is_echo(text, PROMPT)
+    assert not is_echo(text, "")
+    assert not is_echo(f"{text} And there we were, the four of us, all alone at sea.", PROMPT)
+
+
+@pytest.mark.parametrize("text", ["ComfyUI", "Zuckerberg", "The ship left late", "在海邊", "", "."])
+def test_a_hotword_by_itself_is_not(text: str) -> None:
+    assert not is_echo(text, PROMPT)
+
+
+def test_what_is_heard_without_a_prompt_too_was_said() -> None:
+    assert is_confirmed("Ingrid Svensson, captain.", "In great Svenson captain")
+    assert not is_confirmed("Ingrid Svensson, captain.", "Thank you for watching.")
+    assert not is_confirmed("Ingrid Svensson, captain.", "")
