@@ -21,6 +21,7 @@ from tests.recordings import SHORT_SPEECH, short_speech, write_recording
 from tests.transcript_rules import broken_rules
 from worker.cancel import CancelToken, StageContext
 from worker.engines.segmentation import segmentation_of
+from worker.engines.whisper import Whisper
 from worker.errors import JobCancelled, WorkerError
 from worker.host.progress import ProgressReporter
 from worker.models.folder import unavailable
@@ -266,6 +267,31 @@ def test_an_aligner_that_does_not_load_fails_a_strict_job_only(scene: Scene) -> 
     with pytest.raises(WorkerError) as caught:
         scene.job(strict=True).run()
     assert caught.value.code is FailureCode.MODEL_UNAVAILABLE
+
+
+def test_a_translation_is_not_given_to_an_aligner(scene: Scene) -> None:
+    scene.monkeypatch.setattr(Whisper, "can_translate", True)
+    translated = scene.run(task="translate", strict=True)
+    assert "harbor" in " ".join(segment.text for segment in translated.segments)
+    timings = {word.timing for segment in translated.segments for word in segment.words}
+    assert WordTiming.ALIGNED not in timings
+
+
+@pytest.mark.parametrize(("fidelity", "is_stock"), [("stock", True), ("improved", False)])
+def test_the_setting_says_whether_text_is_stocks(
+    scene: Scene, fidelity: Literal["stock", "improved"], is_stock: bool
+) -> None:
+    run_transcribe, given = transcribe.transcribe, []
+
+    def spy(*args: Any) -> Any:
+        given.append(args[7])
+        return run_transcribe(*args)
+
+    scene.monkeypatch.setattr(transcribe, "transcribe", spy)
+    job = scene.job()
+    job.settings = WorkerSettings(fidelity=fidelity)
+    job.run()
+    assert given == [is_stock]
 
 
 def test_what_speech_detection_saw_serves_the_diarization(scene: Scene) -> None:
