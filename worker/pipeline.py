@@ -145,6 +145,7 @@ class Job:
     audio_etag: str | None = field(default=None, init=False)
     audio_s: float | None = field(default=None, init=False)
     warnings: tuple[str, ...] = field(default=(), init=False)
+    _aligners: dict[str | None, Aligner | None] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.runner = StageRunner(self.progress, self.input.strict)
@@ -255,7 +256,7 @@ class Job:
                 diarization.result(),
                 waveform.warnings + self.runner.warnings,
                 self.audio_etag,
-                () if self.settings.fidelity == "stock" else speech.spans,
+                () if self._is_stock else speech.spans,
             )
 
     def _transcribe(
@@ -269,14 +270,21 @@ class Job:
 
         models = self.models
         found: dict[int, TextSegment] = {}
-        is_stock = self.settings.fidelity == "stock"
         with self.runner.stage(Stage.TRANSCRIBE, token) as ctx:
             return self.runner.in_batches(
                 Stage.TRANSCRIBE,
                 ctx,
                 models.device.batch_size,
                 lambda ctx: transcribe(
-                    waveform, spans, self.input, models.whisper, ctx, segments.put, found, is_stock
+                    waveform,
+                    spans,
+                    self.input,
+                    models.whisper,
+                    ctx,
+                    segments.put,
+                    found,
+                    self._needs_times,
+                    is_stock=self._is_stock,
                 ),
             )
 
@@ -315,27 +323,49 @@ class Job:
                 Stage.ALIGN,
                 replace(ctx, lanes=device.lanes),
                 starting_batch_size(device.torch_device),
-                lambda ctx: align(waveform, part, aligner, ctx),
+                lambda ctx: align(
+                    waveform,
+                    part,
+                    aligner,
+                    ctx,
+                    language=part.text_language,
+                    is_stock=self._is_stock,
+                ),
             ),
             lambda: interpolate(waveform, part, aligner.joiner if aligner else " "),
         )
 
     def _aligner(self, part: Transcription) -> Aligner | None:
-        """Return the language's aligner; weights that do not load are like weights not there.
-
-        None is right for a translation, whose words nobody spoke.
-        """
-        if part.task == "translate":
-            return None
-        try:
-            aligner = self.models.aligner(part.language)
-        except WorkerError as exc:
-            logger.warning("%s", exc)
-            aligner = None
-        if aligner is None and self.input.strict:
+        """Return the language's aligner, which a strict job must have, but for a translation."""
+        aligner = self._find_aligner(part.language)
+        if aligner is None and self.input.strict and part.task == "transcribe":
             message = f"no aligner for {part.language!r}, and the job is strict"
             raise WorkerError(FailureCode.MODEL_UNAVAILABLE, message, Stage.ALIGN)
         return aligner
+
+    def _find_aligner(self, language: str | None) -> Aligner | None:
+        """Return a language's aligner, tried once a job; weights that do not load are not there.
+
+        Nobody spoke the words of a translation: it has none.
+        """
+        if language not in self._aligners:
+            is_spoken = self.input.task == "transcribe"
+            try:
+                found = self.models.aligner(language if is_spoken else None)
+            except WorkerError as exc:
+                logger.warning("%s", exc)
+                found = None
+            self._aligners[language] = found
+        return self._aligners[language]
+
+    def _needs_times(self, language: str, text: str) -> bool:
+        """Tell whether attention must time a text: no aligner, or words it has no letters for."""
+        from worker.engines.alignment.labels import Alphabet
+
+        if self._is_stock:
+            return False
+        aligner = self._find_aligner(language)
+        return aligner is None or not Alphabet.of(aligner.metadata).spells_all(text)
 
     def _diarize(self, waveform: Waveform, speech: Speech, token: CancelToken) -> Diarization:
         if not (self.input.diarize and speech.spans):

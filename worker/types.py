@@ -160,7 +160,7 @@ class Alignment:
     """Sentences in order, holding all text of the transcription."""
 
     segments: tuple[TimedSegment, ...]
-    warnings: tuple[WarningCode, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ what was cut off or goes round in circles is decoded again, and what stays doubt
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -24,7 +25,9 @@ from whisperx.audio import N_SAMPLES, log_mel_spectrogram
 from whisperx.utils import LANGUAGES
 
 from bucketscribe_contract import Flag
+from worker.engines.attention import LAG_S, shifted, time_words
 from worker.engines.doubt import compression_ratio, flags, is_confirmed, is_echo, is_loop, rank
+from worker.types import TimedWord
 
 Samples = npt.NDArray[np.float32]
 BEAMS = 5
@@ -59,6 +62,7 @@ class DecodedChunk:
         no_speech_prob: How probable it is that nobody speaks.
         is_cut: Whether the tokens ran out before the text ended.
         flags: Why the text is doubtful.
+        words: In seconds from the chunk's start; none where no times were wanted.
     """
 
     text: str
@@ -67,14 +71,15 @@ class DecodedChunk:
     no_speech_prob: float
     is_cut: bool = False
     flags: tuple[Flag, ...] = ()
+    words: tuple[TimedWord, ...] = ()
 
     @property
     def compression_ratio(self) -> float:
         """How many times smaller zlib makes the text."""
         return compression_ratio(self.text)
 
-    def then(self, other: DecodedChunk) -> DecodedChunk:
-        """Return both as one chunk, this one first."""
+    def then(self, other: DecodedChunk, after_s: float) -> DecodedChunk:
+        """Return both as one chunk, this one first, the other so many seconds after its start."""
         counts = len(self.tokens) + 1, len(other.tokens) + 1
         logprobs = self.avg_logprob, other.avg_logprob
         return DecodedChunk(
@@ -84,6 +89,7 @@ class DecodedChunk:
             no_speech_prob=max(self.no_speech_prob, other.no_speech_prob),
             is_cut=self.is_cut or other.is_cut,
             flags=tuple(dict.fromkeys(self.flags + other.flags)),
+            words=self.words + shifted(other.words, after_s, math.inf),
         )
 
 
@@ -96,12 +102,14 @@ class DecodingOptions:
         prompt: The tokens before each chunk's text.
         is_stock: Whether whisperx's text is wanted.
         prompt_text: What of the prompt the user gave.
+        needs_times: Tells which texts' words are timed by attention.
     """
 
     tokenizer: Tokenizer
     prompt: tuple[int, ...]
     is_stock: bool = False
     prompt_text: str = ""
+    needs_times: Callable[[str], bool] = lambda _: False
 
     @property
     def unprompted(self) -> DecodingOptions:
@@ -166,8 +174,21 @@ class Whisper:
             encoded = self._encode_all(features)
             found = self._generate(encoded, len(chunks), options, self.model.max_length)
             if not options.is_stock:
-                found = self._mend(encoded, found, options)
+                found = self._timed(encoded, self._mend(encoded, found, options), chunks, options)
         return found
+
+    def _timed(
+        self,
+        encoded: StorageView,
+        found: Sequence[DecodedChunk],
+        chunks: Sequence[Samples],
+        options: DecodingOptions,
+    ) -> list[DecodedChunk]:
+        """Time the words of those texts that need it."""
+        tokens = [one.tokens if options.needs_times(one.text) else () for one in found]
+        lag_s = LAG_S.get(self.name, 0.0)
+        words = time_words(self.model, encoded, options.tokenizer, tokens, chunks, lag_s)
+        return [replace(one, words=said) for one, said in zip(found, words, strict=True)]
 
     def _mend(
         self, encoded: StorageView, found: Sequence[DecodedChunk], options: DecodingOptions

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
 
@@ -69,24 +70,36 @@ class Models:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def aligner(self, language: str | None) -> Aligner | None:
-        """Return the language's aligner, loaded on first use; None where the folder has none."""
-        if language is None or language not in self.folder.profile.align:
-            return None
+        """Return the language's aligner, loaded on first use; None where the folder has none.
+
+        From then on NLTK finds the tables that sentences are split by.
+        """
         with self._lock:
+            _ = self._tables
+            if language is None or language not in self.folder.profile.align:
+                return None
             if language not in self._aligners:
                 self._aligners[language] = self._load_aligner(language)
             return self._aligners[language]
 
+    @cached_property
+    @light_imports()
+    def _tables(self) -> str:
+        """Where NLTK finds tables, from the first look at this on."""
+        from nltk.data import path as nltk_paths
+
+        tables = str(self.folder.locate(self.folder.profile.nltk_data))
+        nltk_paths.insert(0, tables)
+        return tables
+
     @light_imports()
     def _load_aligner(self, language: str) -> Aligner:
-        from nltk.data import path as nltk_paths
         from whisperx.alignment import load_align_model
 
         from worker.engines.alignment.acoustic import Aligner
 
         import_module("torch.distributed.fsdp")  # as transformers does before each forward pass
         profile = self.folder.profile
-        nltk_paths.insert(0, str(self.folder.locate(profile.nltk_data)))
         entry = profile.align[language]
         path = str(self.folder.locate(entry.path))
         bundle = entry.kind == "torchaudio"  # by its name, and its weights by their folder

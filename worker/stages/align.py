@@ -1,8 +1,10 @@
 """Align: text segments to sentences whose words have times, as whisperx.align gives them.
 
 Takes a `Waveform` and a `Transcription`, or any part of it; returns an `Alignment`. It may move
-times and split segments into sentences; it never drops text. Where whisperx loses some, raises, or
-gives a word no time, the segment's words are spread over it by length, as interpolated.
+times and split segments into sentences; it never drops text. Words that the aligner has no letters
+for, and all words where there is none, have the times of Whisper's attention, if it gave any.
+Where whisperx loses text, raises, or gives a word no time, the segment's words are spread over it
+by length, as interpolated.
 """
 
 from __future__ import annotations
@@ -10,13 +12,23 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from dataclasses import replace
+from itertools import accumulate, groupby, islice
+
+import numpy as np
 
 from bucketscribe_contract import Stage, WarningCode, WordTiming
 from worker.cancel import StageContext
 from worker.engines.alignment.acoustic import Aligner, emit, plan_batches
 from worker.engines.alignment.labels import Alphabet
-from worker.engines.alignment.words import PlacedSentence, PlacedWord, place_segment, slice_of
+from worker.engines.alignment.words import (
+    PlacedSentence,
+    PlacedWord,
+    place_segment,
+    slice_of,
+    split_sentences,
+)
+from worker.engines.attention import SHORTEST_S, LetterTimes, keep_apart
 from worker.types import (
     Alignment,
     TextSegment,
@@ -35,29 +47,36 @@ def align(
     transcription: Transcription,
     aligner: Aligner | None,
     ctx: StageContext,
+    *,
+    language: str | None = None,
+    is_stock: bool = False,
 ) -> Alignment:
     """Return sentences with word times.
 
     Args:
         waveform: The recording.
         transcription: Its text, or any part of it.
-        aligner: Of the transcription's language; None: segments stay as they are, without
-            words, and ``ALIGNMENT_UNAVAILABLE`` says so.
+        aligner: Of the text's language; None: words have the times of Whisper's attention, and
+            ``ALIGNMENT_UNAVAILABLE`` says so; segments without such words stay as they are.
         ctx: Checked before every batch. With a batch size of 1 segments are aligned one at a
             time, with whisperx's times and scores to the bit; with more, `plan_batches` groups
             them. With several lanes, which are for the CPU, batches are of one.
+        language: Of the text, where it is not the transcription's.
+        is_stock: Whether times are the aligner's alone and sentences are whisperx's.
     """
     segments = _spoken(transcription)
     if not segments:
         return Alignment(())
     if aligner is None:
-        plain = tuple(TimedSegment(s.start, s.end, s.text.strip()) for s in segments)
-        return Alignment(plain, (WarningCode.ALIGNMENT_UNAVAILABLE,))
+        return _unaligned(segments, language or transcription.language)
     aligned: dict[int, list[TimedSegment]] = {}
     # a hook, so that the job stops within a batch
     with aligner.model.register_forward_pre_hook(lambda *_: ctx.cancel.check(Stage.ALIGN)):
-        for i, sentences in _place(waveform, segments, aligner, ctx):
-            aligned[i] = _complete(segments[i], sentences, aligner.joiner)
+        for i, sentences in _place(waveform, segments, aligner, ctx, is_stock):
+            found = _complete(segments[i], sentences, aligner.joiner)
+            if segments[i].words and not is_stock:
+                found = _with_attention(segments[i], found, Alphabet.of(aligner.metadata))
+            aligned[i] = found
             ctx.progress(len(aligned) / len(segments))
     return _in_order(waveform, segments, aligned, aligner.joiner)
 
@@ -83,6 +102,7 @@ def _place(
     segments: Sequence[TextSegment],
     aligner: Aligner,
     ctx: StageContext,
+    is_stock: bool,
 ) -> Iterator[tuple[int, list[PlacedSentence]]]:
     """Give each segment's index and sentences, in any order; text may be missing from them."""
     alphabet = Alphabet.of(aligner.metadata)
@@ -95,7 +115,7 @@ def _place(
     batches = plan_batches(lengths, ctx.batch_size if ctx.lanes == 1 else 1, aligner)
     for k, emission in emit(slices, batches, aligner, ctx.lanes):
         i = heard[k]
-        yield i, place_segment(segments[i], characters[i], emission, alphabet)
+        yield i, place_segment(segments[i], characters[i], emission, alphabet, is_stock)
 
 
 def _in_order(
@@ -109,11 +129,98 @@ def _in_order(
     if failed:
         logger.warning("align: words of %d of %d segments interpolated", failed, len(segments))
     sentences = (
-        aligned[i] or [_spread(segment, waveform.duration_s, joiner)]
+        replace(sentence, confidence=segment.confidence)
         for i, segment in enumerate(segments)
+        for sentence in aligned[i] or [_spread(segment, waveform.duration_s, joiner)]
     )
     warnings = (WarningCode.ALIGNMENT_FAILED,) if failed else ()
-    return Alignment(tuple(chain.from_iterable(sentences)), warnings)
+    return Alignment(tuple(sentences), warnings)
+
+
+def _unaligned(segments: Sequence[TextSegment], language: str | None) -> Alignment:
+    """Return the segments' sentences by attention's words; one without them as it is."""
+    sentences = tuple(
+        sentence
+        for segment in segments
+        for sentence in _attended(segment, language)
+        or [TimedSegment(segment.start, segment.end, segment.text.strip(), (), segment.confidence)]
+    )
+    warning: str = WarningCode.ALIGNMENT_UNAVAILABLE
+    if any(sentence.words for sentence in sentences):
+        warning += ": words timed by attention"
+    return Alignment(sentences, (warning,))
+
+
+def _attended(segment: TextSegment, language: str | None) -> list[TimedSegment]:
+    """Return the segment's sentences by attention's words; none unless they hold its text."""
+    times, position = LetterTimes(segment.words), 0
+    sentences = []
+    for start, stop in split_sentences(segment.text, language) if segment.words else ():
+        text = segment.text[start:stop].strip()
+        words = times.cut(position, position := position + len(letters(text)))
+        if words:
+            sentences.append(
+                TimedSegment(words[0].start, words[-1].end, text, words, segment.confidence)
+            )
+    return sentences if _holds_all(segment.text, sentences) else []
+
+
+def _with_attention(
+    segment: TextSegment, sentences: Sequence[TimedSegment], alphabet: Alphabet
+) -> list[TimedSegment]:
+    """Give words that the aligner has no letters for attention's times, between their neighbours.
+
+    Args:
+        segment: With attention's words.
+        sentences: Its sentences with the aligner's words; together they hold its text, or none.
+        alphabet: The aligner's.
+    """
+    words = [word for sentence in sentences for word in sentence.words]
+    times, stops = LetterTimes(segment.words), [*accumulate(len(letters(w.word)) for w in words)]
+    for is_spelled, run in groupby(range(len(words)), lambda i: alphabet.spells(words[i].word)):
+        numbers = list(run)
+        if is_spelled:
+            continue
+        first, after = numbers[0], numbers[-1] + 1
+        earliest = words[first - 1].end if first else segment.start
+        latest = words[after].start if after < len(words) else segment.end
+        heard = [times.cut(stops[i] - len(letters(words[i].word)), stops[i]) for i in numbers]
+        if all(heard) and latest - earliest >= SHORTEST_S * len(numbers):
+            words[first:after] = _between(words[first:after], heard, earliest, latest)
+    rest = iter(words)
+    return [
+        _with_words(sentence, tuple(islice(rest, len(sentence.words)))) for sentence in sentences
+    ]
+
+
+def _between(
+    words: Sequence[TimedWord],
+    heard: Sequence[Sequence[TimedWord]],
+    earliest: float,
+    latest: float,
+) -> list[TimedWord]:
+    """Return the words with the times at which they were heard, kept within bounds."""
+    bounds = keep_apart(
+        np.array([parts[0].start for parts in heard]) - earliest,
+        np.array([parts[-1].end for parts in heard]) - earliest,
+        latest - earliest,
+    )
+    return [
+        TimedWord(
+            word.word,
+            round(start + earliest, 3),
+            round(end + earliest, 3),
+            parts[0].score,
+            WordTiming.ATTENTION,
+        )
+        for word, parts, start, end in zip(words, heard, *bounds, strict=True)
+    ]
+
+
+def _with_words(sentence: TimedSegment, words: tuple[TimedWord, ...]) -> TimedSegment:
+    if words == sentence.words:
+        return sentence
+    return replace(sentence, start=words[0].start, end=words[-1].end, words=words)
 
 
 def _complete(
@@ -155,7 +262,8 @@ def _spread(segment: TextSegment, duration_s: float, joiner: str) -> TimedSegmen
     end = max(start, min(segment.end, duration_s))
     text = segment.text.strip()
     words = text.split() if joiner else list(letters(text))
-    return TimedSegment(start, end, text, _spread_words(words, start, end, joiner))
+    timed = _spread_words(words, start, end, joiner)
+    return TimedSegment(start, end, text, timed, segment.confidence)
 
 
 def _spread_words(

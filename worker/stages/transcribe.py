@@ -13,12 +13,14 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 from whisperx.utils import TO_LANGUAGE_CODE
 
 from bucketscribe_contract import FailureCode, Flag, JobInput, Stage, WarningCode
 from worker.cancel import StageContext
+from worker.engines.attention import shifted
 from worker.engines.whisper import DecodedChunk, DecodingOptions, Samples, Whisper, fit_prompt
 from worker.errors import WorkerError
 from worker.types import (
@@ -68,6 +70,8 @@ def transcribe(
     ctx: StageContext,
     on_text: Callable[[Transcription], None] = lambda _: None,
     found: dict[int, TextSegment] | None = None,
+    needs_times: Callable[[str, str], bool] = lambda _, __: False,
+    *,
     is_stock: bool = False,
 ) -> Transcription:
     """Return the text of every span, in order.
@@ -81,6 +85,7 @@ def transcribe(
         on_text: Given each batch's segments when they are there, in order within the batch.
         found: Segments by the number of their span, from an earlier try that ran out of memory;
             filled, so that the next one does the rest.
+        needs_times: Given the language and a text, tells whether attention times its words.
         is_stock: Whether to give whisperx's text to the bit, with no flags.
     """
     asked = job.language and resolve_language(job.language, whisper.languages)
@@ -92,6 +97,7 @@ def transcribe(
     language, probability = _choose_language(waveform, spans, asked, whisper)
     prompt = fit_prompt(job.initial_prompt, job.hotwords, whisper.model.hf_tokenizer)
     options = whisper.decoding_options(language, prompt, job.task, is_stock)
+    options = replace(options, needs_times=partial(needs_times, language))
     warnings = (WarningCode.PROMPT_TOO_LONG,) if prompt.was_cut else ()
     part = Transcription((), language, probability, task=job.task)
 
@@ -178,9 +184,10 @@ def _decode(
     found = whisper.decode([_cut(waveform, spans[number]) for number in numbers], options)
     if not options.is_stock:
         found = _decode_in_halves(waveform, [spans[n] for n in numbers], found, whisper, options)
+    times = [(round(spans[n].start, 3), round(spans[n].end, 3)) for n in numbers]
     return {
-        n: TextSegment(round(spans[n].start, 3), round(spans[n].end, 3), one.text, _confidence(one))
-        for n, one in zip(numbers, found, strict=True)
+        n: TextSegment(*between, one.text, _confidence(one), shifted(one.words, *between))
+        for n, between, one in zip(numbers, times, found, strict=True)
     }
 
 
@@ -197,8 +204,9 @@ def _decode_in_halves(
     halves = [half for n in cut for half in _halves(spans[n])]
     if halves:
         decoded = whisper.decode([_cut(waveform, half) for half in halves], options)
-        for n, first, second in zip(cut, decoded[::2], decoded[1::2], strict=True):
-            best[n] = first.then(second)
+        rows = zip(cut, halves[1::2], decoded[::2], decoded[1::2], strict=True)
+        for n, later, first, second in rows:
+            best[n] = first.then(second, later.start - spans[n].start)
     return best
 
 

@@ -37,7 +37,7 @@ def aligner(aligners: list[Aligner]) -> Aligner:
 
 def align(aligner: Aligner | None, *segments: TextSegment, **more: Any) -> Alignment:
     text = Transcription(segments, "en", None)
-    return stage(SPEECH, text, aligner, StageContext(**more))
+    return stage(SPEECH, text, aligner, StageContext(**more), is_stock=True)
 
 
 def test_times_and_scores_are_those_of_whisperx(aligner: Aligner) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -12,6 +13,13 @@ from whisperx.utils import LANGUAGES_WITHOUT_SPACES
 
 Labels = npt.NDArray[np.int64]
 UNKNOWN = -1
+SPACELESS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Myanmar}\p{Khmer}\p{Tibetan}"
+"""Scripts that write words together, for a set of `regex`."""
+
+
+def is_silent(char: str) -> bool:
+    """Tell whether a character is white space, or punctuation that nobody says."""
+    return unicodedata.category(char)[0] in "PZC" and char not in "%&@#"
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,15 @@ class Alphabet:
     def has_spaces(self) -> bool:
         """Whether words are written apart in this language."""
         return self.language not in LANGUAGES_WITHOUT_SPACES
+
+    def spells(self, word: str) -> bool:
+        """Tell whether a word has a character with a label, or is punctuation alone."""
+        has_label = any(self.index.get(self._as_label(c), self.blank) != self.blank for c in word)
+        return has_label or all(is_silent(c) for c in word)
+
+    def spells_all(self, text: str) -> bool:
+        """Tell whether that is so of every word of a text: not of most numerals."""
+        return all(self.spells(word) for word in (text.split() if self.has_spaces else text))
 
     def find(self, text: str) -> Characters:
         """Return the characters of a text that can be placed.

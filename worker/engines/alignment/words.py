@@ -2,7 +2,8 @@
 
 Follows ``whisperx/alignment.py`` 3.8.6, lines 295-411, whose pandas operations are written out:
 ``min``, ``max`` and ``mean`` skip what has no time, ``interpolate(method="nearest")`` takes the
-earlier of two that are equally near, ``groupby`` sorts, merges equals and drops NaN. Raises
+earlier of two that are equally near, ``groupby`` sorts, merges equals and drops NaN. What
+whisperx does not know, where sentences end in other scripts, is left out in stock mode. Raises
 LookupError where the models folder has no tables for sentences.
 """
 
@@ -17,16 +18,25 @@ from itertools import pairwise
 
 import nltk
 import numpy as np
+import regex
 import torch
 from nltk.tokenize.punkt import PunktTokenizer
 from whisperx.utils import PUNKT_LANGUAGES
 
 from worker.engines.alignment.ctc import Emission, TokenPath, find_path
-from worker.engines.alignment.labels import UNKNOWN, Alphabet, Characters, Labels
+from worker.engines.alignment.labels import SPACELESS, UNKNOWN, Alphabet, Characters, Labels
 from worker.types import SAMPLE_RATE_HZ, TextSegment, Waveform
 
 Span = tuple[int, int]
 Times = list[float | None]
+
+_END = regex.compile(
+    # Unicode's ends of sentences that punkt does not know, wherever they stand; those it knows,
+    # where a script without spaces goes on at once; with the quotes and brackets that they close
+    r"""(?V1)(?:[\p{Sentence_Terminal}--[.!?]](?!\d)[\p{Sentence_Terminal}\p{Pe}\p{Pf}"']*"""
+    rf"""|[.!?]+[\p{{Pe}}\p{{Pf}}"']*(?=[{SPACELESS}]))\s*"""
+)
+_GREEK_END = regex.compile(r"""[;\u037e][\p{Pe}\p{Pf}"']*\s+""")
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,11 @@ def slice_of(waveform: Waveform, segment: TextSegment) -> slice | None:
 
 
 def place_segment(
-    segment: TextSegment, characters: Characters, emission: Emission, alphabet: Alphabet
+    segment: TextSegment,
+    characters: Characters,
+    emission: Emission,
+    alphabet: Alphabet,
+    is_stock: bool,
 ) -> list[PlacedSentence]:
     """Return the segment's sentences in order of time; none where its text cannot be placed.
 
@@ -78,31 +92,40 @@ def place_segment(
         characters: Of its text, at least one.
         emission: Of its samples, shape (n_frames, n_labels).
         alphabet: The aligner's labels.
+        is_stock: Whether sentences are whisperx's.
     """
     emission, tokens = _with_wildcard(emission, characters.tokens, alphabet.blank)
     path = find_path(emission, tokens, alphabet.blank)
     if path is None:
         return []
     times = _character_times(segment, path, characters, len(emission))
-    spans = split_sentences(segment.text, alphabet.language)
-    return place_sentences(segment.text, spans, times, alphabet.has_spaces)
+    spans = split_sentences(segment.text, alphabet.language, is_stock)
+    return place_sentences(segment.text, spans, times, alphabet.has_spaces, is_stock)
 
 
-def split_sentences(text: str, language: str) -> list[Span]:
+def split_sentences(text: str, language: str | None, is_stock: bool = False) -> list[Span]:
     """Return where each sentence begins and ends in the text.
 
     Args:
         text: As Whisper gave it.
         language: ISO 639-1; one without tables is split as English is, as whisperx does it.
+        is_stock: Whether other scripts' sentences end nowhere, as in whisperx.
 
     Raises:
         LookupError: The models folder has no tables.
     """
-    return list(_splitter(PUNKT_LANGUAGES.get(language, "english")).span_tokenize(text))
+    spans = list(_splitter(PUNKT_LANGUAGES.get(language, "english")).span_tokenize(text))
+    if is_stock:
+        return spans
+    return [part for span in spans for part in _split_further(text, span, language)]
 
 
 def place_sentences(
-    text: str, spans: Sequence[Span], times: CharacterTimes, has_spaces: bool
+    text: str,
+    spans: Sequence[Span],
+    times: CharacterTimes,
+    has_spaces: bool,
+    is_stock: bool = False,
 ) -> list[PlacedSentence]:
     """Return the sentences in order of time.
 
@@ -114,8 +137,9 @@ def place_sentences(
         spans: Its sentences.
         times: Of its characters.
         has_spaces: Whether words are written apart.
+        is_stock: Whether the character after a sentence is counted in, as whisperx does.
     """
-    words = _Words(text, times, has_spaces)
+    words = _Words(text, times, has_spaces, 1 if is_stock else 0)
     sentences = [words.sentence(*span) for span in spans]
     starts = fill_from_nearest([s.start for s in sentences])
     ends = fill_from_nearest([s.end for s in sentences])
@@ -134,6 +158,16 @@ def fill_from_nearest(values: Sequence[float]) -> list[float]:
         return list(values)
     middles = [(a + b) / 2 for a, b in pairwise(known)]
     return [values[known[bisect_left(middles, i)]] for i in range(len(values))]
+
+
+def _split_further(text: str, span: Span, language: str | None) -> Iterator[Span]:
+    """Give the sentences of what punkt takes for one."""
+    start, stop = span
+    ends = [found.end() for found in _END.finditer(text, start, stop)]
+    if language == "el":
+        ends += [found.end() for found in _GREEK_END.finditer(text, start, stop)]
+    for a, b in pairwise([start, *sorted(end for end in ends if end < stop), stop]):
+        yield a, a + len(text[a:b].rstrip())
 
 
 def _with_wildcard(emission: Emission, tokens: Labels, blank: int) -> tuple[Emission, Labels]:
@@ -172,16 +206,16 @@ def _character_times(
 class _Words:
     """The words of one text: each begins with the space before it, if there is one."""
 
-    def __init__(self, text: str, times: CharacterTimes, has_spaces: bool) -> None:
-        self._text, self._times = text, times
+    def __init__(self, text: str, times: CharacterTimes, has_spaces: bool, ahead: int) -> None:
+        self._text, self._times, self._ahead = text, times, ahead
         inner = range(1, len(text))
         begins = [i for i in inner if not has_spaces or text[i] == " "]
         self._bounds = [0, *begins, len(text)]
         self._scores = np.array([s or 0.0 for s in times.scores], np.float64)
 
     def sentence(self, start: int, stop: int) -> PlacedSentence:
-        """Return the sentence; the character after it is counted in, as whisperx does."""
-        end = min(stop + 1, len(self._text))
+        """Return the sentence, with what of the characters after it is counted in."""
+        end = min(stop + self._ahead, len(self._text))
         letters = (i for i in range(start, end) if self._text[i] != " ")
         words = [self._word(*span) for span in self._spans(start, end)]
         return PlacedSentence(

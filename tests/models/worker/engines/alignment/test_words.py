@@ -54,7 +54,7 @@ many = settings(
 
 def placed(segments: list[TextSegment], aligner: Aligner) -> list[list[PlacedSentence]]:
     """What the engine gives for each segment, before any text is made up for."""
-    found = dict(_place(SPEECH, segments, aligner, StageContext()))
+    found = dict(_place(SPEECH, segments, aligner, StageContext(), is_stock=True))
     return [found[i] for i in range(len(segments))]
 
 
