@@ -140,7 +140,9 @@ def split_words(text: str, begins: Sequence[int]) -> list[Span]:
     for run in regex.finditer(r"\S+", text):
         at = [run.start()]
         for i in range(run.start() + 1, run.end()):
-            if i in cuts and _opens(text[i]) and _SPACELESS.search(text, at[-1], i + 1):
+            is_whole = any(c.isalnum() for c in text[at[-1] : i])
+            is_cut = i in cuts and is_whole and _opens(text[i])
+            if is_cut and _SPACELESS.search(text, at[-1], i + 1):
                 at.append(i)
         found += pairwise([*at, run.end()])
     return found

@@ -199,12 +199,14 @@ def _between(
     earliest: float,
     latest: float,
 ) -> list[TimedWord]:
-    """Return the words with the times at which they were heard, kept within bounds."""
-    bounds = keep_apart(
-        np.array([parts[0].start for parts in heard]) - earliest,
-        np.array([parts[-1].end for parts in heard]) - earliest,
-        latest - earliest,
-    )
+    """Return the words where attention or the aligner's wildcard hears them, within bounds.
+
+    The wildcard begins late and attention ends early: "$950" ends with a word that its last
+    character does not stand for.
+    """
+    starts = [min(w.start, parts[0].start) for w, parts in zip(words, heard, strict=True)]
+    ends = [max(w.end, parts[-1].end) for w, parts in zip(words, heard, strict=True)]
+    bounds = keep_apart(np.array(starts) - earliest, np.array(ends) - earliest, latest - earliest)
     return [
         TimedWord(
             word.word,

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bucketscribe_contract import WarningCode
+from bucketscribe_contract import WarningCode, WordTiming
 from tests.fakes.alignment import stock_sentences
 from tests.recordings import short_reference, short_speech
 from worker.cancel import CancelToken, StageContext
 from worker.engines.alignment.acoustic import Aligner
 from worker.errors import JobCancelled
 from worker.stages.align import align as stage
-from worker.types import Alignment, TextSegment, TimedSegment, Transcription, Waveform, letters
+from worker.types import (
+    Alignment,
+    Confidence,
+    TextSegment,
+    TimedSegment,
+    TimedWord,
+    Transcription,
+    Waveform,
+    letters,
+)
 
 SPEECH = Waveform(short_speech())
 SEGMENTS = (
@@ -38,6 +49,19 @@ def aligner(aligners: list[Aligner]) -> Aligner:
 def align(aligner: Aligner | None, *segments: TextSegment, **more: Any) -> Alignment:
     text = Transcription(segments, "en", None)
     return stage(SPEECH, text, aligner, StageContext(**more), is_stock=True)
+
+
+def heard(start: float, end: float, text: str) -> TextSegment:
+    """Return a segment whose words attention gave equal times."""
+    said = text.split()
+    times = np.linspace(start, end, len(said) + 1).tolist()
+    timed = zip(said, times, times[1:], strict=False)
+    words = tuple(TimedWord(*word, 0.5, WordTiming.ATTENTION) for word in timed)
+    return TextSegment(start, end, text, words=words)
+
+
+def improved(aligner: Aligner | None, *segments: TextSegment, language: str = "en") -> Alignment:
+    return stage(SPEECH, Transcription(segments, language, None), aligner, StageContext())
 
 
 def test_times_and_scores_are_those_of_whisperx(aligner: Aligner) -> None:
@@ -115,11 +139,96 @@ def assert_kept(aligner: Aligner, *segments: TextSegment) -> None:
         assert timed.start <= timed.end
 
 
-def test_a_language_without_aligner_keeps_segments_and_says_so() -> None:
+def test_without_words_of_attention_segments_stay_and_it_is_said() -> None:
     found = align(None, TextSegment(0, 2, " Hallo Welt."))
     assert found.warnings == (WarningCode.ALIGNMENT_UNAVAILABLE,)
     assert found.segments == (TimedSegment(0, 2, "Hallo Welt."),)
     assert align(None) == Alignment(())
+
+
+def test_without_aligner_sentences_have_attentions_words() -> None:
+    confidence = Confidence(-0.5)
+    segment = replace(heard(1.0, 2.0, " Guten Tag. Wie geht's?"), confidence=confidence)
+    plain = TextSegment(3.0, 4.0, " Gut.")
+    found = improved(None, segment, plain, language="de")
+    assert found.warnings == ("ALIGNMENT_UNAVAILABLE: words timed by attention",)
+    assert found.segments == (
+        TimedSegment(1.0, 1.5, "Guten Tag.", segment.words[:2], confidence),
+        TimedSegment(1.5, 2.0, "Wie geht's?", segment.words[2:], confidence),
+        TimedSegment(3.0, 4.0, "Gut."),
+    )
+
+
+def test_a_sentence_may_end_within_a_word_of_attention() -> None:
+    found = improved(None, heard(1.0, 3.0, "你好。世界！"), language="zh")
+    assert [(s.text, s.start, s.end) for s in found.segments] == [
+        ("你好。", 1.0, 2.0),
+        ("世界！", 2.0, 3.0),
+    ]
+
+
+def test_words_that_do_not_hold_the_text_are_not_used() -> None:
+    segment = replace(heard(1.0, 2.0, "Hallo Welt."), text="Hallo, Welt.")
+    assert improved(None, segment).segments == (TimedSegment(1.0, 2.0, "Hallo, Welt."),)
+
+
+def test_numerals_lie_between_their_neighbours(aligner: Aligner) -> None:
+    segment = heard(0.0, 2.6, " The train leaves in 10 $5 minutes.")
+    (sentence,) = improved(aligner, segment).segments
+    timings = {word.word: word.timing for word in sentence.words}
+    assert timings.pop("10") is timings.pop("$5") is WordTiming.ATTENTION
+    assert set(timings.values()) == {WordTiming.ALIGNED}
+    bounds = [time for word in sentence.words for time in (word.start, word.end)]
+    assert bounds == sorted(bounds)
+    assert all(word.start < word.end for word in sentence.words)
+    stock = align(aligner, segment)
+    assert [w for w in sentence.words if w.timing is WordTiming.ALIGNED] == [
+        w for s in stock.segments for w in s.words if w.word not in ("10", "$5")
+    ]
+
+
+@given(
+    said=st.lists(st.sampled_from(["Well.", "5", "no", "%", "?", "$3.", "١٢", "10,"]), min_size=1),
+    start=st.floats(0, 3),
+    length=st.floats(0.5, 2.4),
+    kind=st.integers(0, 2),
+)
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_with_numerals_no_text_is_lost_and_no_word_is_without_time(
+    aligners: list[Aligner], said: list[str], start: float, length: float, kind: int
+) -> None:
+    segment = heard(start, start + length, " ".join(said))
+    alignment = improved(aligners[kind], segment)
+    words = [word for sentence in alignment.segments for word in sentence.words]
+    assert [word.word for word in words] == said
+    assert " ".join(s.text for s in alignment.segments) == " ".join(said)
+    assert all(w.start < w.end for w in words if w.timing is WordTiming.ATTENTION)
+    if not alignment.warnings:
+        assert [w.start for w in words] == sorted(w.start for w in words)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "sentences"),
+    [
+        (3, "你好。世界！", ["你好。", "世界！"]),
+        (3, "「はい。」と", ["「はい。」", "と"]),
+        (2, "नमस्ते। ठीक हूँ।", ["नमस्ते।", "ठीक हूँ।"]),
+        (2, "كيف حالك؟ شكرا.", ["كيف حالك؟", "شكرا."]),
+        (2, "السلام علیکم۔شکریہ۔", ["السلام علیکم۔", "شکریہ۔"]),
+    ],
+)
+def test_an_aligned_text_has_its_own_sentences(
+    aligners: list[Aligner], kind: int, text: str, sentences: list[str]
+) -> None:
+    found = improved(aligners[kind], TextSegment(0.0, 5.0, text))
+    assert found.warnings == ()
+    assert [sentence.text for sentence in found.segments] == sentences
+    for sentence in found.segments:
+        assert letters("".join(w.word for w in sentence.words)) == letters(sentence.text)
 
 
 def test_sentences_begin_where_they_are_spoken(aligner: Aligner) -> None:

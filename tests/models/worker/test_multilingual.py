@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bench.corpus import SPEECH_DIR, read_recording
-from bucketscribe_contract import JobInput, Transcript, WarningCode
+from bucketscribe_contract import JobInput, Transcript, WarningCode, WordTiming
 from tests.recordings import SHORT_SPEECH, write_recording
 from worker.cancel import CancelToken, StageContext
 from worker.models.folder import find_models
@@ -30,7 +30,7 @@ def run(runtime: Runtime, recording: Path, **job: Any) -> Transcript:
     return Transcript.model_validate(runtime.run(job, CancelToken(), progress))
 
 
-def test_a_language_without_aligner_keeps_segments_and_speakers(tmp_path: Path) -> None:
+def test_a_language_without_aligner_has_words_and_speakers(tmp_path: Path) -> None:
     """It is told from the speech, whatever the job before said of its own."""
     late = np.concatenate([np.zeros(35 * 16_000, np.int16), read_recording(GERMAN)])
     write_recording(tmp_path / "late.flac", late, encoding="flac")
@@ -42,12 +42,19 @@ def test_a_language_without_aligner_keeps_segments_and_speakers(tmp_path: Path) 
     assert document.language_probability is not None
     assert document.language_probability > 0.5
     assert document.models["transcribe"] == "base"
-    assert document.warnings == (WarningCode.ALIGNMENT_UNAVAILABLE,)
+    assert document.warnings == (f"{WarningCode.ALIGNMENT_UNAVAILABLE}: words timed by attention",)
     assert "align" not in document.models
     assert "hamburg" in " ".join(segment.text for segment in document.segments).lower()
     assert document.speakers == ("SPEAKER_00",)
     assert all(segment.speaker == "SPEAKER_00" for segment in document.segments)
-    assert all(34.5 <= s.start < s.end and s.words == () for s in document.segments)
+    assert len(document.segments) == 2
+    for segment in document.segments:
+        assert " ".join(word.word for word in segment.words) == segment.text
+        assert {word.timing for word in segment.words} == {WordTiming.ATTENTION}
+        times = [34.5, *(time for w in segment.words for time in (w.start, w.end))]
+        assert times == sorted(times)
+        assert all(w.start < w.end for w in segment.words)
+        assert (segment.start, segment.end) == (times[1], times[-1])
 
 
 def test_a_translation_is_english_and_its_job_says_what_was_spoken() -> None:

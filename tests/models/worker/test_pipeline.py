@@ -263,7 +263,14 @@ def test_an_aligner_that_does_not_load_fails_a_strict_job_only(scene: Scene) -> 
         raise unavailable("the aligner's weights do not load")
 
     scene.monkeypatch.setattr(type(scene.models), "aligner", refuse)
-    assert scene.run().warnings == ("ALIGNMENT_UNAVAILABLE",)
+    document = scene.run()
+    assert document.warnings == ("ALIGNMENT_UNAVAILABLE: words timed by attention",)
+    words = [word for segment in document.segments for word in segment.words]
+    assert {word.timing for word in words} == {WordTiming.ATTENTION}
+    expected = [word for segment in scene.undisturbed.segments for word in segment.words]
+    for word, aligned in zip(words, expected, strict=True):
+        assert word.word == aligned.word
+        assert word.start == pytest.approx(aligned.start, abs=0.25)
     with pytest.raises(WorkerError) as caught:
         scene.job(strict=True).run()
     assert caught.value.code is FailureCode.MODEL_UNAVAILABLE

@@ -36,6 +36,7 @@ _END = regex.compile(
     r"""(?V1)(?:[\p{Sentence_Terminal}--[.!?]](?!\d)[\p{Sentence_Terminal}\p{Pe}\p{Pf}"']*"""
     rf"""|[.!?]+[\p{{Pe}}\p{{Pf}}"']*(?=[{SPACELESS}]))\s*"""
 )
+_CLOSING = regex.compile(r"(?:(?<!\s)[\p{Pe}\p{Pf}]+\s*)?")
 _GREEK_END = regex.compile(r"""[;\u037e][\p{Pe}\p{Pf}"']*\s+""")
 
 
@@ -115,9 +116,7 @@ def split_sentences(text: str, language: str | None, is_stock: bool = False) -> 
         LookupError: The models folder has no tables.
     """
     spans = list(_splitter(PUNKT_LANGUAGES.get(language, "english")).span_tokenize(text))
-    if is_stock:
-        return spans
-    return [part for span in spans for part in _split_further(text, span, language)]
+    return spans if is_stock or not spans else list(_split_further(text, spans, language))
 
 
 def place_sentences(
@@ -160,13 +159,14 @@ def fill_from_nearest(values: Sequence[float]) -> list[float]:
     return [values[known[bisect_left(middles, i)]] for i in range(len(values))]
 
 
-def _split_further(text: str, span: Span, language: str | None) -> Iterator[Span]:
-    """Give the sentences of what punkt takes for one."""
-    start, stop = span
-    ends = [found.end() for found in _END.finditer(text, start, stop)]
+def _split_further(text: str, spans: Sequence[Span], language: str | None) -> Iterator[Span]:
+    """Give the sentences of what punkt takes for some."""
+    start, stop = spans[0][0], spans[-1][1]
+    cuts = {begin for begin, _ in spans} | {found.end() for found in _END.finditer(text)}
     if language == "el":
-        ends += [found.end() for found in _GREEK_END.finditer(text, start, stop)]
-    for a, b in pairwise([start, *sorted(end for end in ends if end < stop), stop]):
+        cuts |= {found.end() for found in _GREEK_END.finditer(text)}
+    closed = (_CLOSING.match(text, cut).end() for cut in cuts)
+    for a, b in pairwise([start, *sorted({cut for cut in closed if start < cut < stop}), stop]):
         yield a, a + len(text[a:b].rstrip())
 
 
