@@ -328,7 +328,6 @@ class Job:
                     part,
                     aligner,
                     ctx,
-                    language=part.text_language,
                     is_stock=self._is_stock,
                 ),
             ),

@@ -48,7 +48,6 @@ def align(
     aligner: Aligner | None,
     ctx: StageContext,
     *,
-    language: str | None = None,
     is_stock: bool = False,
 ) -> Alignment:
     """Return sentences with word times.
@@ -61,14 +60,13 @@ def align(
         ctx: Checked before every batch. With a batch size of 1 segments are aligned one at a
             time, with whisperx's times and scores to the bit; with more, `plan_batches` groups
             them. With several lanes, which are for the CPU, batches are of one.
-        language: Of the text, where it is not the transcription's.
         is_stock: Whether times are the aligner's alone and sentences are whisperx's.
     """
     segments = _spoken(transcription)
     if not segments:
         return Alignment(())
     if aligner is None:
-        return _unaligned(segments, language or transcription.language)
+        return _unaligned(segments, transcription.text_language)
     aligned: dict[int, list[TimedSegment]] = {}
     # a hook, so that the job stops within a batch
     with aligner.model.register_forward_pre_hook(lambda *_: ctx.cancel.check(Stage.ALIGN)):
