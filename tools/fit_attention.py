@@ -16,6 +16,7 @@ from statistics import quantiles
 from bench.corpus import ROOT, SPEECH_DIR, load_folder, read_recording
 from bucketscribe_contract import JobInput, WordTiming
 from worker.cancel import StageContext
+from worker.host.log import quiet_libraries
 from worker.models.folder import find_models
 from worker.models.load import Models, load_models
 from worker.settings import WorkerSettings
@@ -28,6 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.fit_attention", description=__doc__)
     parser.add_argument("--models", type=Path, default=ROOT / "models", metavar="DIR")
     folder = parser.parse_args().models
+    quiet_libraries()
     for name, entry in find_models(
         WorkerSettings(models_dir=folder)
     ).profile.whisper.models.items():

@@ -47,7 +47,7 @@ def test_a_language_without_aligner_has_words_and_speakers(tmp_path: Path) -> No
     assert "hamburg" in " ".join(segment.text for segment in document.segments).lower()
     assert document.speakers == ("SPEAKER_00",)
     assert all(segment.speaker == "SPEAKER_00" for segment in document.segments)
-    assert len(document.segments) == 2
+    assert len(document.segments) >= 2
     for segment in document.segments:
         assert " ".join(word.word for word in segment.words) == segment.text
         assert {word.timing for word in segment.words} == {WordTiming.ATTENTION}

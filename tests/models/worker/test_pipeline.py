@@ -206,7 +206,7 @@ def test_each_stage_goes_on_with_a_smaller_batch(scene: Scene) -> None:
 
 @pytest.mark.parametrize("name", ["find_speech", "transcribe", "align", "diarize"])
 def test_a_batch_of_one_that_does_not_fit_is_out_of_memory(scene: Scene, name: str) -> None:
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise MemoryError("batch_size ( 1) is probably too large.")
 
     stage = Stage(name.removeprefix("find_"))
@@ -313,9 +313,9 @@ def test_diarization_and_alignment_go_on_while_text_is_written(scene: Scene) -> 
     begun = {"align": threading.Event(), "diarize": threading.Event()}
 
     def noted(name: str, stage: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*given: Any) -> Any:
+        def run(*given: Any, **named: Any) -> Any:
             begun[name].set()
-            return stage(*given)
+            return stage(*given, **named)
 
         return run
 
