@@ -78,6 +78,14 @@ def test_words_hold_the_text_in_order_within_the_chunk(
     assert {word.timing for word in words} <= {WordTiming.ATTENTION}
 
 
+@pytest.mark.parametrize("frame", [0, 20, 49])
+def test_words_of_one_frame_are_set_side_by_side(frame: int) -> None:
+    words = timed("a b c d e", np.ones(RATE_HZ, np.float32), planted=[frame] * 10)
+    times = [time for word in words for time in (word.start, word.end)]
+    assert times == sorted(times)
+    assert all(word.end - word.start >= 0.019 for word in words)
+
+
 @pytest.mark.parametrize("loud_s", [1.0, 4.0])
 def test_a_word_is_where_its_pause_is_not(loud_s: float) -> None:
     sound = np.full(6 * RATE_HZ, 0.001, np.float32)
