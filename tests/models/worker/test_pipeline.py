@@ -248,7 +248,8 @@ def test_a_failed_diarization_delivers_the_text(scene: Scene) -> None:
 def test_speech_that_no_word_covers_is_listed_but_in_stocks_result(
     scene: Scene, fidelity: Literal["improved", "stock"]
 ) -> None:
-    scene.monkeypatch.setattr("worker.stages.attribute.attribute", lambda *_: ())
+    rule = "attribute" if fidelity == "improved" else "attribute_as_stock"
+    scene.monkeypatch.setattr(f"worker.stages.attribute.{rule}", lambda *_: ())
     job = scene.job()
     job.settings = job.settings.model_copy(update={"fidelity": fidelity})
     document = Transcript.model_validate(job.run())
@@ -290,9 +291,9 @@ def test_the_setting_says_whether_text_is_stocks(
 ) -> None:
     run_transcribe, given = transcribe.transcribe, []
 
-    def spy(*args: Any) -> Any:
-        given.append(args[7])
-        return run_transcribe(*args)
+    def spy(*args: Any, is_stock: bool) -> Any:
+        given.append(is_stock)
+        return run_transcribe(*args, is_stock=is_stock)
 
     scene.monkeypatch.setattr(transcribe, "transcribe", spy)
     job = scene.job()
@@ -321,8 +322,8 @@ def test_diarization_and_alignment_go_on_while_text_is_written(scene: Scene) -> 
 
     run_transcribe = transcribe.transcribe
 
-    def waiting(*given: Any) -> Any:
-        found = run_transcribe(*given)
+    def waiting(*given: Any, **options: Any) -> Any:
+        found = run_transcribe(*given, **options)
         assert all(event.wait(20) for event in begun.values())
         return found
 
@@ -336,8 +337,8 @@ def test_diarization_and_alignment_go_on_while_text_is_written(scene: Scene) -> 
 def test_a_failure_beside_the_transcription_ends_it(scene: Scene, stage: str) -> None:
     run_transcribe = transcribe.transcribe
 
-    def endless(*given: Any) -> None:
-        run_transcribe(*given)
+    def endless(*given: Any, **options: Any) -> None:
+        run_transcribe(*given, **options)
         ctx: StageContext = given[4]
         while True:
             ctx.cancel.check(Stage.TRANSCRIBE)
