@@ -4,7 +4,8 @@ Ours is all real, on loopback: SeaweedFS, the queue, `handler.py` and the edge c
 ``python -m bench.accuracy --models DIR`` prints the tables, writes docs/accuracy.{md,json} and
 exits 1 where ours is worse than stock by more than `TOLERANCES`. ``--also DIR`` measures further
 recordings (NAME.flac, NAME.ref.json, NAME.rttm), of which the table of rates pooled is written and
-the others are printed alone; ``--before DIR`` has stock on another models folder beside it;
+the others are printed alone; ``--before DIR`` has stock on another models folder beside it, and
+takes the encodings' words from that;
 ``--encodings`` measures the table of encodings alone.
 """
 
@@ -239,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             both = options.models, options.before
             comparisons, models, ways = compare([*own, *also], *both, options.logs)
             groups |= pool([*own, *also], ways)
-        encodings = compare_encodings(own[1], options.models, options.logs)
+        encodings = compare_encodings(own[1], options.before or options.models, options.logs)
     except SubmitError as exc:
         print(exc, file=sys.stderr)
         return 1
