@@ -231,8 +231,12 @@ def _segment(
         text=said.text,
         speaker=speaker,
         words=tuple(words),
-        avg_logprob=confidence.avg_logprob,
-        compression_ratio=confidence.compression_ratio,
-        no_speech_prob=confidence.no_speech_prob,
+        avg_logprob=_rounded(confidence.avg_logprob),
+        compression_ratio=_rounded(confidence.compression_ratio),
+        no_speech_prob=_rounded(confidence.no_speech_prob),
         flags=confidence.flags,
     )
+
+
+def _rounded(figure: float | None) -> float | None:
+    return None if figure is None else round(figure, 3)

@@ -52,6 +52,7 @@ def test_many_masks_are_as_one_by_one_and_too_little_is_like_nothing(
     together = embed(model, sound, masks)
     assert together.shape == (1, 3, DIMENSION)
     assert np.isfinite(together).all()
+    assert (together >= 0).all()
     np.testing.assert_array_equal(together[0, 1], together[0, 2])
     np.testing.assert_allclose(together[:, 0], embed(model, sound, masks[:, 0]), atol=1e-6)
 
