@@ -13,6 +13,9 @@ from tests.faults.orders import RUN, Order
 from tests.faults.proxy import Rule
 from tests.faults.scene import EdgeSaid, Ground, Scene, scene
 
+FIGURES = ("avg_logprob", "compression_ratio", "no_speech_prob")
+"""Of a segment: left out where a transcript has to fit into an output."""
+
 
 @dataclass(frozen=True)
 class Done:
@@ -174,6 +177,7 @@ def _check_transcript(expected: Done, document: Any, wanted: Any) -> None:
     if expected.without == "scores":
         wanted = _without_scores(wanted)
     elif expected.without == "words":
+        wanted = _without_scores(wanted)
         wanted = wanted | {"segments": [s | {"words": []} for s in wanted["segments"]]}
     got = shown(document)
     assert got["segments"] == wanted["segments"], "other segments than undisturbed"
@@ -182,7 +186,8 @@ def _check_transcript(expected: Done, document: Any, wanted: Any) -> None:
 
 def _without_scores(document: Any) -> Any:
     segments = [
-        segment | {"words": [word | {"score": None} for word in segment["words"]]}
+        {key: value for key, value in segment.items() if key not in FIGURES}
+        | {"words": [word | {"score": None} for word in segment["words"]]}
         for segment in document["segments"]
     ]
     return document | {"segments": segments}

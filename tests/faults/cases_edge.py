@@ -175,7 +175,7 @@ def submit_over_tls(scene: Scene) -> EdgeSaid:
     with Proxy(scene.queue.url, pem) as tls:
         tls.rules.append(Rule(is_run, tls_broken, scene=scene))
         scene.env["RUNPOD_ENDPOINT_BASE_URL"] = tls.url.replace("http:", "https:") + "/v2"
-        scene.env["REQUESTS_CA_BUNDLE"] = str(pem)
+        scene.env["AWS_CA_BUNDLE"] = str(pem)
         return scene.submit()
 
 

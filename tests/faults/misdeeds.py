@@ -164,7 +164,7 @@ def inflated(segments: tuple[Any, ...], size: int) -> tuple[Any, ...]:
 
 def _scrambled(word: Any, chance: random.Random) -> Any:
     letters = f"{chance.getrandbits(32):x}"
-    times = {"start": chance.uniform(0, 1e5), "end": chance.uniform(0, 1e5)}
+    times = {"start": word.start + chance.random() / 100, "end": word.end + chance.random() / 100}
     return word.model_copy(update={"word": letters, "score": chance.random(), **times})
 
 
