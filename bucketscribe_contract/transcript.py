@@ -48,7 +48,7 @@ class Word(WireModel):
     start: Seconds | None
     end: Seconds | None
     score: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        description="The aligner's mean probability of the word's characters."
+        description="Mean probability: the aligner's of its characters, or Whisper's of its tokens."
     )
     speaker: SpeakerLabel | None
     timing: WordTiming | None = Field(description="null where the word could not be timed.")
@@ -75,7 +75,7 @@ class Segment(WireModel):
     compression_ratio: float | None = Field(
         None,
         exclude_if=_is_unknown,
-        description="Of the chunk's text by zlib: above 2.4 it repeats itself.",
+        description="How many times smaller zlib makes the chunk's text.",
     )
     no_speech_prob: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, exclude_if=_is_unknown, description="How probable it is that nobody speaks."

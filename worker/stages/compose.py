@@ -93,7 +93,7 @@ def compose(
 def _model_names(job: JobInput, models: Models, language: str | None) -> dict[str, str]:
     profile = models.folder.profile
     names = {Stage.SPEECH: profile.vad.name, Stage.TRANSCRIBE: models.folder.whisper_name}
-    if language in profile.align:
+    if language in profile.align and job.task == "transcribe":
         names[Stage.ALIGN] = profile.align[language].name
     if job.diarize:
         names[Stage.DIARIZE] = profile.diarization.name
