@@ -49,7 +49,12 @@ class Worker:
         from worker.settings import WorkerSettings
 
         self.runtime = Runtime(
-            WorkerSettings(models_dir=models, whisper_model=whisper, allow_loopback_urls=True)
+            WorkerSettings(
+                models_dir=models,
+                whisper_model=whisper,
+                allow_loopback_urls=True,
+                fidelity="stock",
+            )
         )
         self.models: Any = self.runtime.load()
         self._findings: list[Any] = []

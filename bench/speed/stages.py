@@ -271,6 +271,7 @@ class _Ours:
                 Transcription(said, "en", None),
                 aligner,
                 StageContext(batch_size=batch_size, lanes=device.lanes),
+                is_stock=True,
             )
             return [[w.word, w.start, w.end] for s in found.segments for w in s.words]
 
@@ -283,7 +284,8 @@ class _Ours:
         batch_size = models.device.windows_batch_size
 
         def run() -> Rows:
-            found = diarize(waveform, job, models.diarization, StageContext(batch_size=batch_size))
+            ctx = StageContext(batch_size=batch_size)
+            found = diarize(waveform, job, models.diarization, ctx, is_stock=True)
             return sorted([turn.start, turn.end, turn.speaker] for turn in found.turns)
 
         return run
