@@ -53,8 +53,8 @@ Groups = Mapping[str, Mapping[str, Sequence[Counts]]]
 TOLERANCES: dict[str, float] = {
     "wer": 0.005,
     "cpwer": 0.01,
-    "der": 0.01,
-    "der_no_collar": 0.01,
+    "der": 0.02,
+    "der_no_collar": 0.02,
     "first_word_median_s": 0.005,
     "first_word_p90_s": 0.02,
 }
@@ -247,7 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(markdown(comparisons), pooled.markdown(groups), sep="\n")
     print(diarizer_markdown(comparisons), agreement_markdown(encodings), sep="\n")
     write(Report(comparisons[: len(own)], models, encodings, groups), options.docs)
-    worse = [complaint for comparison in comparisons for complaint in complaints(comparison)]
+    worse = [text for comparison in comparisons[: len(own)] for text in complaints(comparison)]
     print("\n".join(worse) or "no worse than stock", file=sys.stderr)
     return 1 if worse else 0
 

@@ -42,6 +42,7 @@ ATTEMPTS = 4
 TOTAL_S = 600.0
 """Longest time to store a transcript, all attempts together."""
 _STORED = (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT)
+_MAX_PAUSE_S = 0.9  # with the grace, a cancelled job ends within 2 s
 _GRACE_S = 1.0  # a transcript that is nearly stored is stored, though its job is cancelled
 _ON_THE_WAY = ("BadDigest", "IncompleteBody", "RequestTimeout")  # S3's codes with 400
 _FALLBACK = "the transcript is in the job's output"
@@ -94,7 +95,9 @@ def deliver(
         cancel: Ends it.
     """
     deadline = Deadline(TOTAL_S, cancel, Stage.DELIVER, _GRACE_S)
-    for attempt in stamina.retry_context(on=_Transient, attempts=ATTEMPTS, timeout=TOTAL_S):
+    for attempt in stamina.retry_context(
+        on=_Transient, attempts=ATTEMPTS, timeout=TOTAL_S, wait_max=_MAX_PAUSE_S
+    ):
         with attempt:
             exchanged = exchange("PUT", result_url, policy, deadline, body, headers)
             _put(body, exchanged)

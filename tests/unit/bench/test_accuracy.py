@@ -103,9 +103,9 @@ def test_the_table_is_printed_and_written_and_worse_than_stock_exits_with_1(
     names = [recording["recording"] for recording in written]
     assert names == ["telephone", "handover2", "planning3", "standup2"]
     assert "| short, 5 s |" in printed
-    assert "| telephone: 1 recording, 87 words | ours | 0.0% | 0.0% | 0.0% | 100.0% of " in printed
+    assert "| telephone: 1 recording, 87 words | ours | " in printed
     page = (tmp_path / "accuracy.md").read_text().splitlines()
-    tables = [line for line in page if "ours |" in line or " wma |" in line]
+    tables = [line for line in page if " s | ours |" in line or " wma |" in line]
     assert len(tables) == len(names) + 1
     assert set(tables) <= set(printed.splitlines())
 

@@ -35,7 +35,7 @@ def endpoint(
         (["--session", "a", "--user", "b"], "--session and --user"),
         (["--dry-run", "--report", "f"], "--dry-run and --report"),
         (["--since", "yesterday"], "--since"),
-        (["--language", "english"], "--language"),
+        (["--language", "english!"], "--language"),
         (["--webhook", "http://example.org/"], "https"),
         (["--retry-failed", "absent.jsonl"], "--retry-failed"),
         (["--report", "no/such/folder/r"], "--report"),
