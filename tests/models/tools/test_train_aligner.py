@@ -26,6 +26,7 @@ def chirps(seed: int) -> Utterance:
     return Utterance(waveform, "tones", found, [Interval(word, 0.0, 0.96)])
 
 
+@pytest.mark.soak
 def test_loss_falls_and_the_saved_folder_aligns(tmp_path: Path) -> None:
     """The folder loads as whisperx loads it."""
     from tools.train_aligner.evaluation import Aligner, Segment
