@@ -5,8 +5,7 @@ Ours is all real, on loopback: SeaweedFS, the queue, `handler.py` and the edge c
 exits 1 where ours is worse than stock by more than `TOLERANCES`. ``--also DIR`` measures further
 recordings (NAME.flac, NAME.ref.json, NAME.rttm), of which the table of rates pooled is written and
 the others are printed alone; ``--before DIR`` has stock on another models folder beside it, and
-takes the encodings' words from that;
-``--encodings`` measures the table of encodings alone.
+takes the encodings' words from that; ``--encodings`` measures the table of encodings alone.
 """
 
 from __future__ import annotations

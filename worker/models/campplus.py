@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchaudio.compliance.kaldi import fbank
 
-from worker.models.ge2e import stretch
+from worker.models.ge2e import stretch, under_masks
 
 N_MELS = 80
 DIMENSION = 192
@@ -79,11 +79,7 @@ class CamPlusPlusEmbedding(Model):  # type: ignore[misc]  # pyannote ships no ty
         """
         if waveforms.shape[-1] < SHORTEST:
             raise ValueError(f"{waveforms.shape[-1]} samples are too few to embed")
-        if weights is None:
-            weights = waveforms.new_ones(len(waveforms), 1)
-        if weights.dim() == 2:
-            return self._embed_masks(waveforms, weights[:, None])[:, 0]
-        return self._embed_masks(waveforms, weights)
+        return under_masks(self._embed_masks, waveforms, weights)
 
     def _embed_masks(self, waveforms: Tensor, masks: Tensor) -> Tensor:
         """Embed each waveform under each of its masks (batch, speakers, frames), row by row.

@@ -5,6 +5,7 @@ resemblyzer 0.1.4 (`voice_encoder.py`, `audio.py`, `hparams.py`), after Wan et a
 End-to-End Loss for Speaker Verification" (arXiv:1710.10467).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -65,11 +66,7 @@ class GE2EEmbedding(Model):  # type: ignore[misc]  # pyannote ships no types
         Returns:
             (batch, 256), or (batch, speakers, 256); non-negative, unit length, finite.
         """
-        if weights is None:
-            weights = waveforms.new_ones(len(waveforms), 1)
-        if weights.dim() == 2:
-            return self._embed_masks(waveforms, weights[:, None])[:, 0]
-        return self._embed_masks(waveforms, weights)
+        return under_masks(self._embed_masks, waveforms, weights)
 
     def _embed_masks(self, waveforms: Tensor, masks: Tensor) -> Tensor:
         """Embed each waveform under each of its masks (batch, speakers, frames).
@@ -114,6 +111,23 @@ class GE2EEmbedding(Model):  # type: ignore[misc]  # pyannote ships no types
         """Embed windows (n, 160, 40) one by one: (n, 256), unit length."""
         _, (hidden, _) = self.lstm(windows)
         return _unit(F.relu(self.linear(hidden[-1])))
+
+
+def under_masks(
+    embed: Callable[[Tensor, Tensor], Tensor], waveforms: Tensor, weights: Tensor | None
+) -> Tensor:
+    """Embed as pyannote asks for it: under no mask, one or several of each waveform.
+
+    Args:
+        embed: Takes waveforms and (batch, speakers, frames); gives (batch, speakers, dimension).
+        waveforms: (batch, 1, samples).
+        weights: None, (batch, frames) or (batch, speakers, frames).
+    """
+    if weights is None:
+        weights = waveforms.new_ones(len(waveforms), 1)
+    if weights.dim() == 2:
+        return embed(waveforms, weights[:, None])[:, 0]
+    return embed(waveforms, weights)
 
 
 def stretch(weights: Tensor, n: int) -> Tensor:
