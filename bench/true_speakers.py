@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from bench.corpus import Reference, read_recording
 from bench.stock import Recipe, load_models
-from worker.types import Alignment, Diarization, TimedSegment, TimedWord
+from worker.types import Alignment, Diarization, TimedSegment, TimedWord, Waveform
 
 Documents = tuple[dict[str, Any], dict[str, Any]]
 
@@ -40,14 +40,13 @@ def _attribute(reference: Reference, transcript: dict[str, Any], pipeline: Any) 
     from worker.engines.diarization.turns import speaker_turns
     from worker.stages.attribute import attribute, attribute_as_stock
     from worker.stages.diarize import find_activity
-    from worker.types import SAMPLE_RATE_HZ
 
-    samples = read_recording(reference.audio)
-    activity = find_activity(samples, pipeline, StageContext(CancelToken(), batch_size=32))
+    waveform = Waveform(read_recording(reference.audio))
+    activity = find_activity(waveform, pipeline, StageContext(CancelToken(), batch_size=32))
     labels = true_labels(reference, activity)
     turns = speaker_turns(activity, labels, activity.speakers_per_frame(), 0.0)
     alignment = Alignment(tuple(_sentence(segment) for segment in transcript["segments"]))
-    length_s = len(samples) / SAMPLE_RATE_HZ
+    length_s = waveform.duration_s
     ours, stock = (
         {"segments": [s.model_dump() for s in rule(alignment, Diarization(*turns), 0.0, length_s)]}
         for rule in (attribute, attribute_as_stock)

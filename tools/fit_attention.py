@@ -52,7 +52,7 @@ def _late_s(models: Models) -> Iterator[float]:
     ctx = StageContext(batch_size=1)
     for reference in load_folder(SPEECH_DIR):
         waveform = Waveform(read_recording(reference.audio))
-        spans = find_speech([waveform.samples], models.detector, StageContext(batch_size=32))
+        spans = find_speech(waveform.blocks(), models.detector, StageContext(batch_size=32))
         heard = transcribe(waveform, spans, ENGLISH, whisper, ctx, needs_times=lambda *_: True)
         by_aligner, by_attention = (
             [w for sentence in align(waveform, heard, how, ctx).segments for w in sentence.words]

@@ -180,7 +180,7 @@ class Job:
             with self.runner.stage(Stage.SPEECH, group.token) as ctx:
                 speech = early.result() if early else None
                 if speech is None:
-                    speech = self._find_speech([waveform.samples], ctx)
+                    speech = self._find_speech(waveform.blocks(), ctx)
             trim_heap()
         return waveform, speech
 

@@ -32,8 +32,10 @@ class WorkerSettings(BaseSettings):
         None, ge=1, description="Detection and diarization windows; 32 on a CPU."
     )
     cpu_threads: int | None = Field(None, ge=1, description="Cores to use; all there are.")
-    max_audio_bytes: int = Field(4_000_000_000, ge=1)
-    max_audio_seconds: float = Field(12 * 3600.0, gt=0)
+    max_audio_bytes: int = Field(
+        16_000_000_000, ge=1, description="A day of 44.1 kHz stereo WAV has 15.2 GB."
+    )
+    max_audio_seconds: float = Field(24 * 3600.0, gt=0)
     max_inline_seconds: float = Field(
         4 * 3600.0, gt=0, description="Longest recording whose transcript may come back inline."
     )

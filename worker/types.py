@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +16,7 @@ from bucketscribe_contract import Flag, WarningCode, WordTiming
 
 SAMPLE_RATE_HZ = 16_000
 Samples = npt.NDArray[np.int16]
+_BLOCK_SAMPLES = 60 * SAMPLE_RATE_HZ
 
 
 def letters(text: str) -> str:
@@ -37,17 +41,46 @@ class Recording:
     etag: str | None = None
 
 
+class SampleFile:
+    """Samples that are read where they are wanted: a day of them fits into no memory.
+
+    They are not mapped, since what is read of a mapping counts as the process's memory.
+
+    Args:
+        file: int16, little-endian; it may be closed and removed, what is in it stays.
+        n_samples: Of them.
+        offset: Bytes before the first.
+    """
+
+    def __init__(self, file: IO[bytes], n_samples: int, offset: int = 0) -> None:
+        self._descriptor = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._descriptor)
+        self._n_samples, self._offset = n_samples, offset
+
+    def __len__(self) -> int:
+        return self._n_samples
+
+    def __getitem__(self, wanted: slice) -> Samples:
+        """Read a slice: (n,). OSError: the file is shorter than it was."""
+        start, stop, _ = wanted.indices(self._n_samples)
+        n_bytes = max(stop - start, 0) * 2
+        body = os.pread(self._descriptor, n_bytes, self._offset + start * 2)
+        if len(body) < n_bytes:
+            raise OSError("the waveform's file has become shorter")
+        return np.frombuffer(body, "<i2")
+
+
 @dataclass(frozen=True)
 class Waveform:
     """Decoded audio, mono at 16 kHz.
 
     Attributes:
-        samples: int16, shape (n_samples,).
+        samples: int16, (n_samples,); a slice of them is an array.
         offset_s: Where the waveform starts in the recording; 0 without a clip.
         warnings: What of the recording is not in it.
     """
 
-    samples: Samples
+    samples: Samples | SampleFile
     offset_s: float = 0.0
     warnings: tuple[str, ...] = ()
 
@@ -55,6 +88,11 @@ class Waveform:
     def duration_s(self) -> float:
         """Length in seconds."""
         return len(self.samples) / SAMPLE_RATE_HZ
+
+    def blocks(self) -> Iterator[Samples]:
+        """Give all samples, a minute at a time."""
+        for start in range(0, len(self.samples), _BLOCK_SAMPLES):
+            yield self.samples[start : start + _BLOCK_SAMPLES]
 
     def part(self, start: int, stop: int) -> npt.NDArray[np.float32]:
         """Return a copy of the samples from ``start`` to ``stop`` in [-1, 1).

@@ -7,7 +7,7 @@ soon as no later window reaches them. The one module that knows pyannote's priva
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from pyannote.audio import Inference
 
-from worker.types import SAMPLE_RATE_HZ, Samples
+from worker.types import SAMPLE_RATE_HZ, SampleFile, Samples
 
 if TYPE_CHECKING:
     from pyannote.audio.pipelines import SpeakerDiarization, VoiceActivityDetection
@@ -90,7 +90,9 @@ class WindowGrid:
         """Count all windows."""
         return self.complete(n_samples) + self.has_orphan(n_samples)
 
-    def cut(self, samples: Samples, windows: npt.ArrayLike, device: torch.device) -> torch.Tensor:
+    def cut(
+        self, samples: Samples | SampleFile, windows: npt.ArrayLike, device: torch.device
+    ) -> torch.Tensor:
         """Return windows as the models take them.
 
         Args:
@@ -226,21 +228,31 @@ class SegmentationStream:
     """The same windows while samples still arrive.
 
     A batch waits until it is full, so that it holds the windows that it would hold if all
-    samples had been there; the last ones come from `last_batches`.
+    samples had been there.
 
     Args:
         segmenter: The model.
         batch_size: Windows at once.
+
+    Attributes:
+        n_samples: How many there have been.
     """
 
     def __init__(self, segmenter: Segmenter, batch_size: int) -> None:
         self._segmenter = segmenter
         self._batch_size = batch_size
+        self.n_samples = 0
         self._pending: Samples = np.zeros(0, np.int16)
         self._has_begun = False
 
-    def batches(self, samples: Samples) -> list[Callable[[], Scores]]:
-        """Take more samples, (n,); return the batches that are full, each to be called."""
+    def over(self, parts: Iterable[Samples]) -> Iterator[Callable[[], Scores]]:
+        """Take consecutive parts of the waveform, (n,) each; give all batches, to be called."""
+        for part in parts:
+            self.n_samples += len(part)
+            yield from self._full_batches(part)
+        yield from self._last_batches()
+
+    def _full_batches(self, samples: Samples) -> list[Callable[[], Scores]]:
         self._pending = np.concatenate([self._pending, samples]) if self._pending.size else samples
         grid, size = self._segmenter.grid, self._batch_size
         full = grid.complete(len(self._pending)) // size
@@ -249,7 +261,7 @@ class SegmentationStream:
         self._has_begun |= full > 0
         return found
 
-    def last_batches(self) -> list[Callable[[], Scores]]:
+    def _last_batches(self) -> list[Callable[[], Scores]]:
         """Return what is left: complete windows, then the one that is filled up."""
         n_left = len(self._pending)
         complete = self._segmenter.grid.complete(n_left)

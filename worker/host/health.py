@@ -23,6 +23,7 @@ from worker.settings import WorkerSettings
 logger = logging.getLogger(__name__)
 Check = Callable[[], None]
 _BLOCK = bytes(1 << 20)
+_SAMPLES_BYTES_PER_S = 32_000
 _GPUS = "nvidia[0-9]*"
 
 
@@ -65,12 +66,14 @@ def check_scratch(settings: WorkerSettings) -> None:
             f"{folder} has {free:,} bytes free, MIN_SCRATCH_BYTES asks for "
             f"{settings.min_scratch_bytes:,}: give the endpoint a larger container disk"
         )
-    if free < settings.max_audio_bytes:
+    needed = settings.max_audio_bytes + round(settings.max_audio_seconds * _SAMPLES_BYTES_PER_S)
+    if free < needed:
         logger.warning(
-            "%s has %s bytes free: larger recordings fail, though MAX_AUDIO_BYTES allows %s",
+            "%s has %s bytes free: larger recordings fail, though MAX_AUDIO_BYTES and the waveform "
+            "of MAX_AUDIO_SECONDS may need %s",
             folder,
             f"{free:,}",
-            f"{settings.max_audio_bytes:,}",
+            f"{needed:,}",
         )
 
 

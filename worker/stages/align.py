@@ -31,6 +31,7 @@ from worker.engines.alignment.words import (
 from worker.engines.attention import SHORTEST_S, LetterTimes, keep_apart
 from worker.types import (
     Alignment,
+    Samples,
     TextSegment,
     TimedSegment,
     TimedWord,
@@ -105,13 +106,16 @@ def _place(
     """Give each segment's index and sentences, in any order; text may be missing from them."""
     alphabet = Alphabet.of(aligner.metadata)
     characters = [alphabet.find(segment.text) for segment in segments]
-    parts = [slice_of(waveform, segment) for segment in segments]
-    heard = [i for i, part in enumerate(parts) if part and characters[i].positions]
+    parts = {i: part for i, one in enumerate(segments) if (part := slice_of(waveform, one))}
+    heard = [i for i in parts if characters[i].positions]
     yield from ((i, []) for i in set(range(len(segments))) - set(heard))
-    slices = [waveform.samples[parts[i]] for i in heard]
-    lengths = [len(samples) for samples in slices]
+    lengths = [len(range(*parts[i].indices(len(waveform.samples)))) for i in heard]
     batches = plan_batches(lengths, ctx.batch_size if ctx.lanes == 1 else 1, aligner)
-    for k, emission in emit(slices, batches, aligner, ctx.lanes):
+
+    def read(k: int) -> Samples:
+        return waveform.samples[parts[heard[k]]]
+
+    for k, emission in emit(read, batches, aligner, ctx.lanes):
         i = heard[k]
         yield i, place_segment(segments[i], characters[i], emission, alphabet, is_stock)
 

@@ -8,11 +8,9 @@ else is decoded by FFmpeg in a process of its own. Raises `WorkerError`: ``AUDIO
 
 from __future__ import annotations
 
-import mmap
+import os
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from bucketscribe_contract import Clip, FailureCode, Stage, WarningCode
 from bucketscribe_contract.wav import HEAD_BYTES, NotWav, WavHeader, WavSound, parse_wav
@@ -20,7 +18,7 @@ from worker.cancel import StageContext
 from worker.engines.decoder import Wanted
 from worker.engines.decoder.process import DecoderFailed, DecoderStopped, decode_file
 from worker.errors import WorkerError
-from worker.types import SAMPLE_RATE_HZ, Recording, Samples, Waveform
+from worker.types import SAMPLE_RATE_HZ, Recording, SampleFile, Waveform
 
 _SLACK_S = 1.0
 _DAMAGED_S = 0.1  # less is not worth a warning
@@ -102,26 +100,22 @@ def _read_plain(
     limits: DecodeLimits,
     ctx: StageContext,
 ) -> Waveform:
-    """Read the samples that are wanted, and no others."""
+    """Return the samples that are wanted; they stay in the recording."""
     ctx.cancel.check(Stage.DECODE)
     n_samples = sound.bytes // 2
     stop = min(limits.stop if limits.stop is not None else n_samples, n_samples)
-    limits.check(max(stop - limits.start, 0) / SAMPLE_RATE_HZ)
+    wanted = max(stop - limits.start, 0)
+    limits.check(wanted / SAMPLE_RATE_HZ)
     _check_clip(n_samples, limits)
-    samples = np.fromfile(
-        recording.path,
-        np.dtype("<i2"),
-        count=max(stop - limits.start, 0),
-        offset=header.data_offset + limits.start * 2,
-    )
-    samples.setflags(write=False)
+    with recording.path.open("rb") as file:
+        samples = SampleFile(file, wanted, header.data_offset + limits.start * 2)
     return Waveform(samples, limits.start / SAMPLE_RATE_HZ, _joined(sound))
 
 
 def _decode(
     recording: Recording, sound: WavSound | None, limits: DecodeLimits, ctx: StageContext
 ) -> Waveform:
-    """Decode with FFmpeg; the waveform stays in a file, which the system keeps while it is used."""
+    """Decode with FFmpeg into a file, where the waveform stays."""
     wanted = Wanted(
         limits.start,
         limits.stop,
@@ -135,9 +129,7 @@ def _decode(
                 source, target, wanted, lambda: ctx.cancel.check(Stage.DECODE), ctx.progress
             )
             _check(found, limits)
-            samples: Samples = np.frombuffer(
-                mmap.mmap(target.fileno(), 0, access=mmap.ACCESS_READ), np.int16
-            )
+            samples = SampleFile(target, os.fstat(target.fileno()).st_size // 2)
     except DecoderStopped as exc:
         raise _unreadable(str(exc)) from exc
     except DecoderFailed as exc:

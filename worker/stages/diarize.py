@@ -31,7 +31,7 @@ from worker.engines.segmentation import (
     windows_at_once,
 )
 from worker.memory import trim_heap
-from worker.types import Diarization, Samples, SpeakerTurn, Waveform
+from worker.types import Diarization, SpeakerTurn, Waveform
 
 Hints = dict[str, int]
 
@@ -57,7 +57,7 @@ def diarize(
         is_stock: Learn speakers from no shorter pieces of speech than pyannote does.
     """
     if activity is None:
-        activity = find_activity(waveform.samples, pipeline, ctx.part(0.0, 0.5))
+        activity = find_activity(waveform, pipeline, ctx.part(0.0, 0.5))
         ctx = ctx.part(0.5, 0.5)
     model, hints = pipeline.model, _hints(job)
     speaking = activity.speakers_per_frame()
@@ -81,13 +81,13 @@ def diarize(
     return Diarization(turns, exclusive, () if met else (WarningCode.SPEAKER_HINTS_UNMET,))
 
 
-def find_activity(samples: Samples, pipeline: DiarizationPipeline, ctx: StageContext) -> Activity:
+def find_activity(waveform: Waveform, pipeline: DiarizationPipeline, ctx: StageContext) -> Activity:
     """Run the pipeline's segmentation over a waveform; arguments as in `diarize`."""
     segmenter = Segmenter(segmentation_of(pipeline.model))
     recorder = recorder_for(pipeline)
     windows = SegmentationStream(segmenter, windows_at_once(segmenter.device, ctx.batch_size))
-    total, done = segmenter.grid.count(len(samples)), 0
-    for batch in (*windows.batches(samples), *windows.last_batches()):
+    total, done = segmenter.grid.count(len(waveform.samples)), 0
+    for batch in windows.over(waveform.blocks()):
         _step(ctx, done / total)
         scores = batch()
         recorder.add(scores)

@@ -52,22 +52,14 @@ def find_speech(
     """
     segmenter = Segmenter(segmentation_of(detector.vad_pipeline))
     windows = SegmentationStream(segmenter, windows_at_once(segmenter.device, ctx.batch_size))
-    speech, n_samples = SpeechStream(segmenter), 0
+    speech = SpeechStream(segmenter)
     found: list[SpeechSpan] = []
-
-    def score(batch: Callable[[], Scores]) -> None:
+    for batch in windows.over(arriving):
         ctx.cancel.check(Stage.SPEECH)
         scores = batch()
         listener(scores)
-        found.extend(speech.add(scores))
-
-    for part in arriving:
-        n_samples += len(part)
-        for batch in windows.batches(part):
-            score(batch)
-    for batch in windows.last_batches():
-        score(batch)
-    found += speech.end(n_samples)
+        found += speech.add(scores)
+    found += speech.end(windows.n_samples)
     return tuple(found)
 
 

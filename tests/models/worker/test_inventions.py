@@ -77,7 +77,7 @@ def test_what_whisper_invents_without_speech_is_flagged(models: Models, seconds:
     """The detector lets nothing through; nearly all that is decoded past it has a flag."""
     invented: list[TextSegment] = []
     for piece in non_speech(seconds):
-        heard = find_speech([piece.samples], models.detector, StageContext(batch_size=32))
+        heard = find_speech(piece.blocks(), models.detector, StageContext(batch_size=32))
         delivered = transcribed(piece, heard, models)
         assert all(segment.confidence.flags for segment in delivered)
         whole = SpeechSpan(0.0, piece.duration_s, ((0.0, piece.duration_s),))

@@ -61,7 +61,7 @@ def test_batches_hold_each_span_once_and_the_longest_first(
 
 def of_spoken(models: Models, waveform: Waveform = SPEECH, **job: Any) -> Transcription:
     """Find speech and transcribe it."""
-    spans = find_speech([waveform.samples], models.detector, StageContext(batch_size=32))
+    spans = find_speech(waveform.blocks(), models.detector, StageContext(batch_size=32))
     asked = JobInput.model_validate({"audio_base64": "QQ=="} | job)
     return transcribe(waveform, spans, asked, models.whisper, StageContext(batch_size=4))
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from worker.engines import one_ahead
 from worker.engines.diarization.activity import Activity, Masks
 from worker.engines.segmentation import embedding_of
-from worker.types import Samples
+from worker.types import SampleFile, Samples
 
 Vectors = npt.NDArray[np.float32]
 Windows = npt.NDArray[np.int64]
@@ -32,7 +32,7 @@ dimension), on the windows' device."""
 
 
 def embed(
-    samples: Samples,
+    samples: Samples | SampleFile,
     activity: Activity,
     pipeline: Any,
     batch_size: int,

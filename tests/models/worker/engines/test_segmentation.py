@@ -63,10 +63,8 @@ def test_windows_of_samples_that_arrive_in_parts_are_those_of_slide(
     segmenter: Any = Copying(grid=SMALL)
     samples = np.arange(1, n_samples + 1, dtype=np.int16)
     stream = SegmentationStream(segmenter, batch_size)
-    found = []
-    for part in np.split(samples, sorted(min(cut, n_samples) for cut in cuts)):
-        found += [batch() for batch in stream.batches(part)]
-    found += [batch() for batch in stream.last_batches()]
+    parts = np.split(samples, sorted(min(cut, n_samples) for cut in cuts))
+    found = [batch() for batch in stream.over(parts)]
     expected = slid(torch.from_numpy(samples), 10, 4)
     assert np.concatenate(found)[:, 0].tolist() == expected
     complete = SMALL.complete(n_samples)

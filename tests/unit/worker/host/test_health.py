@@ -22,10 +22,10 @@ def test_little_room_is_unhealthy_and_less_than_the_largest_recording_needs_is_t
     monkeypatch.setattr(psutil, "disk_usage", lambda _: SimpleNamespace(free=999))
     with pytest.raises(Unhealthy, match="999 bytes free.*1,000: .*a larger container"):
         check_scratch(WorkerSettings(min_scratch_bytes=1000))
-    check_scratch(WorkerSettings(min_scratch_bytes=999, max_audio_bytes=999))
+    check_scratch(WorkerSettings(min_scratch_bytes=9, max_audio_bytes=679, max_audio_seconds=0.01))
     assert caplog.text == ""
-    check_scratch(WorkerSettings(min_scratch_bytes=10, max_audio_bytes=2_000))
-    assert "MAX_AUDIO_BYTES allows 2,000" in caplog.text
+    check_scratch(WorkerSettings(min_scratch_bytes=9, max_audio_bytes=680, max_audio_seconds=0.01))
+    assert "may need 1,000" in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -> None:

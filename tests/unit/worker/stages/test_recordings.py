@@ -271,7 +271,7 @@ ROWS += [
 
 def heard(waveform: Waveform, sentence: Sound, right: Right) -> list[float]:
     """Find where a sentence starts, in seconds, by its correlation with the waveform."""
-    samples = waveform.samples.astype(np.float64) / 32768
+    samples = waveform.samples[:].astype(np.float64) / 32768
     shared = correlate(samples, sentence, "valid")
     energy = np.maximum(correlate(samples**2, np.ones(len(sentence)), "valid"), 1e-9)
     likeness = np.abs(shared) / np.sqrt(energy * (sentence @ sentence))
