@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
-from bench.corpus import SPEECH_DIR, read_recording
+from bench.corpus import SPEECH_DIR, load_reference, read_recording, read_transcript
+from bench.scoring import count
 from bucketscribe_contract import JobInput, Transcript, WarningCode, WordTiming
 from tests.recordings import SHORT_SPEECH, write_recording
 from worker.cancel import CancelToken, StageContext
@@ -21,6 +23,7 @@ from worker.types import SpeechSpan, Waveform
 
 DIALOGUE = SPEECH_DIR / "ausflug2.ogg"
 GERMAN = SHORT_SPEECH.with_name("german.flac")  # espeak-ng's voice, a sentence of our own
+HINDI = SHORT_SPEECH.with_name("hindi.flac")  # the same, half a minute that base hardly understands
 
 
 def run(runtime: Runtime, recording: Path, **job: Any) -> Transcript:
@@ -55,6 +58,34 @@ def test_a_language_without_aligner_has_words_and_speakers(tmp_path: Path) -> No
         assert times == sorted(times)
         assert all(w.start < w.end for w in segment.words)
         assert (segment.start, segment.end) == (times[1], times[-1])
+
+
+@pytest.mark.soak
+def test_two_people_without_an_aligner_are_told_apart_and_the_same_every_time() -> None:
+    runtime, reference = Runtime(WorkerSettings(whisper_model="base")), load_reference(DIALOGUE)
+    first, second = (run(runtime, DIALOGUE).model_dump() for _ in range(2))
+    counts = count(reference, read_transcript(first))
+    assert (len(first["speakers"]), counts.right) == (2, counts.matched)
+    assert counts.matched > 0.7 * counts.words
+    times = dict.fromkeys(("processing_time_seconds",))
+    assert first | times == second | times
+
+
+def test_text_beyond_the_limit_of_stock_is_all_there() -> None:
+    """Whisper's own limit is 224 tokens, and its loops end only there."""
+    settings = WorkerSettings(whisper_model="base")
+    models = load_models(settings, find_models(settings))
+    waveform = Waveform(read_recording(HINDI))
+    job = JobInput(audio_base64="QQ==", language="hi")
+    spans = (SpeechSpan(0.0, waveform.duration_s, ((0.0, waveform.duration_s),)),)
+    found = transcribe(
+        waveform, spans, job, models.whisper, StageContext(), needs_times=lambda *_: True
+    )
+    (segment,) = found.segments
+    assert len(models.whisper.model.hf_tokenizer.encode(segment.text).ids) > 224
+    assert "\N{REPLACEMENT CHARACTER}" not in segment.text
+    assert "".join(word.word for word in segment.words) == "".join(segment.text.split())
+    assert segment.words[-1].start > 24
 
 
 def test_a_translation_is_english_and_its_job_says_what_was_spoken() -> None:
