@@ -17,7 +17,7 @@ from worker.errors import WorkerError
 from worker.host.health import Check, checks
 from worker.host.log import JobLog, quiet_libraries
 from worker.host.progress import ProgressReporter, Sink, joining_threads, put_to_url
-from worker.memory import MemoryGrowth, is_poisoned, limit_arenas
+from worker.memory import MemoryGrowth, is_poisoned, tune_malloc
 from worker.models.folder import ModelsFolder, find_models
 from worker.pipeline import Job
 from worker.settings import WorkerSettings
@@ -42,7 +42,7 @@ class Runtime:
     """
 
     def __init__(self, settings: WorkerSettings | None = None) -> None:
-        limit_arenas()
+        tune_malloc()
         self.settings = settings or WorkerSettings()
         self._models: Models | None = None
         self._found: ModelsFolder | None = None

@@ -105,12 +105,12 @@ def output_of(program: str) -> list[int]:
 def test_free_memory_goes_back_to_the_system() -> None:
     without, with_it = output_of("""
 import resource
-from worker.memory import trim_heap, limit_arenas
+from worker.memory import trim_heap, tune_malloc
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 
-limit_arenas()
+tune_malloc()
 blocks = [bytearray(60_000) for _ in range(2000)]
 kept = blocks[-1]
 before = resident()
@@ -126,8 +126,8 @@ print(before - held, before - resident())
 def test_threads_share_arenas() -> None:
     (arenas,) = output_of("""
 import ctypes, re, tempfile, threading
-from worker.memory import limit_arenas
-limit_arenas()
+from worker.memory import tune_malloc
+tune_malloc()
 gate = threading.Barrier(6)
 def allocate():
     block = ctypes.CDLL(None).malloc(5000)
