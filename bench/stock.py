@@ -8,7 +8,6 @@ samples). Takes waveforms; returns `StockResult`s.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,9 +33,6 @@ class Recipe:
         compute_type: CTranslate2's number format; int8 is what the worker takes on a CPU.
         batch_size: Chunks decoded at once; whisperx's command line has 8, its README 16, and
             results differ only by memory and time.
-        whisper_threads: Of CTranslate2; None: whisperx's own default of 4.
-        torch_threads: Of torch, set again after each transcription, since CTranslate2 shares its
-            OpenMP pool and overwrites them; None: torch's own default, the cores.
     """
 
     whisper: str | None = None
@@ -45,16 +41,6 @@ class Recipe:
     device: str = "cpu"
     compute_type: str = "int8"
     batch_size: int = 8
-    whisper_threads: int | None = None
-    torch_threads: int | None = None
-
-
-BEST_THREADS = Recipe(whisper_threads=1, torch_threads=2)
-"""The fastest of six settings on two cores (a minute of speech, 2026-11-24): 5.2 s; README's 6.7 s.
-
-The others: CTranslate2 2 with torch's default 6.4 s, 2 with torch 1 6.8 s, 1 with torch 1 6.9 s,
-1 with torch's default 6.9 s.
-"""
 
 
 @dataclass(frozen=True)
@@ -94,7 +80,6 @@ def load_models(folder: Path, recipe: Recipe) -> StockModels:
     import whisperx
     from whisperx.diarize import DiarizationPipeline
 
-    _set_torch_threads(recipe)
     name = recipe.whisper or profile["whisper"]["default"]
     align = folder / profile["align"][recipe.align_language]["path"]
     aligner, align_metadata = whisperx.load_align_model(
@@ -105,7 +90,6 @@ def load_models(folder: Path, recipe: Recipe) -> StockModels:
         recipe.device,
         compute_type=recipe.compute_type,
         language=recipe.language,
-        **({"threads": recipe.whisper_threads} if recipe.whisper_threads else {}),
     )
     diarization = folder / profile["diarization"]["path"]
     diarizer = DiarizationPipeline(str(diarization), device=recipe.device)
@@ -125,7 +109,6 @@ def transcribe(models: StockModels, audio: npt.NDArray[np.float32]) -> StockResu
     timings_s: dict[str, float] = {}
     with timed("transcribe", timings_s):
         heard = models.whisper.transcribe(audio, batch_size=recipe.batch_size)
-    _set_torch_threads(recipe)
     with timed("align", timings_s):
         result = whisperx.align(
             heard["segments"],
@@ -150,14 +133,6 @@ def transcribe(models: StockModels, audio: npt.NDArray[np.float32]) -> StockResu
 
 
 def transcribe_files(folder: Path, recordings: Sequence[Path]) -> list[StockResult]:
-    """Transcribe English recordings, on all cores, on the CPU; for a process of its own."""
-    recipe = Recipe(language="en", whisper_threads=len(os.sched_getaffinity(0)))
-    models = load_models(folder, recipe)
+    """Transcribe English recordings on the CPU; for a process of its own."""
+    models = load_models(folder, Recipe(language="en"))
     return [transcribe(models, to_float32(read_recording(path))) for path in recordings]
-
-
-def _set_torch_threads(recipe: Recipe) -> None:
-    if recipe.torch_threads:
-        import torch
-
-        torch.set_num_threads(recipe.torch_threads)

@@ -1,1 +1,1 @@
-"""How fast: ours next to stock WhisperX, and next to what the bare models cost."""
+"""How fast: ours next to stock WhisperX."""

@@ -20,9 +20,7 @@ from typing import Any
 
 from bench.cold_start import measure_cold_start
 from bench.corpus import ROOT
-from bench.speed.floor import measure_floor
 from bench.speed.inputs import Bench
-from bench.speed.limits import measure_overhead, measure_throttled
 from bench.speed.measure import describe
 from bench.speed.report import markdown, merge
 from bench.speed.whole_job import measure_english, measure_german, measure_memory, measure_quick
@@ -42,13 +40,10 @@ QUICK = "quick"
 PARTS: dict[str, Measure] = {
     "english": measure_english,
     "german": measure_german,
-    "floor": measure_floor,
     "stages": _stages,
     "memory": measure_memory,
     "cold_start": measure_cold_start,
-    "throttled": measure_throttled,
     QUICK: measure_quick,
-    "overhead": measure_overhead,
 }
 
 

@@ -19,7 +19,6 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 
@@ -37,7 +36,6 @@ from bench.dialogue import PAUSES_S, Line, Script, record
 from bench.encodings import write_recording
 
 GERMAN_SPEECH = SPEECH_DIR / "ausflug2.ogg"
-BLOCK_BYTES = 1 << 17
 LOG = "requests.jsonl"
 
 
@@ -151,8 +149,8 @@ def _order(dialogue: Dialogue, lengths_s: Sequence[float]) -> list[int]:
 class Storage:
     """Storage of a folder's files on loopback, in a process of its own; a context manager.
 
-    ``GET /NAME`` serves a file (``?rate=N`` at N bytes a second), ``PUT /NAME`` keeps one. Every
-    request is a line of the folder's `LOG`, with Unix times of begin and end.
+    ``GET /NAME`` serves a file, ``PUT /NAME`` keeps one. Every request is a line of the folder's
+    `LOG`, with Unix times of begin and end.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -204,21 +202,11 @@ class _Handler(SimpleHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def copyfile(self, source: Any, outputfile: Any) -> None:
-        """Send a file; each block waits for its time."""
-        rate = parse_qs(urlsplit(self.path).query).get("rate")
-        began, sent = time.monotonic(), 0
-        while block := source.read(BLOCK_BYTES):
-            outputfile.write(block)
-            sent += len(block)
-            if rate:
-                time.sleep(max(0.0, began + sent / float(rate[0]) - time.monotonic()))
-
     def log_message(self, *_: object) -> None:
         """Be quiet: `_log` writes what is needed."""
 
     def _log(self, began: float) -> None:
-        name = urlsplit(self.path).path.lstrip("/")
+        name = self.path.lstrip("/")
         line = {"method": self.command, "name": name, "began": began, "ended": time.time()}
         with (Path(self.directory) / LOG).open("a") as log:
             log.write(json.dumps(line) + "\n")

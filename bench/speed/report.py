@@ -9,12 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from bench.speed.inputs import MEETING, TELEPHONE
-from bench.stock import BEST_THREADS
+from bench.speed.inputs import MEETING
 
 Part = Mapping[str, Any]
-ADDED_S = 0.3
-ADDED_SHARE = 0.02
 
 INTRODUCTION = """\
 # Benchmarks
@@ -29,10 +26,6 @@ Figures are medians (lowest–highest run); ratios are ours / stock, by pairs.
 - `telephone` is pyannote.audio's sample, a real call; the others are synthetic (`bench/speech`).
   `german` uses the multilingual model and, on both sides, the English aligner.
 """
-FLOOR = """\
-The inputs of each model in our run of `meeting`, run again one after the other. The floor takes
-each model at its fastest number of threads; the packed floor uses one thread each, on all cores.
-"""
 STAGES = """\
 Production architectures with seeded random weights: the real ones are not available here.
 """
@@ -43,27 +36,18 @@ COLD = """\
 `handler.py` with `telephone` as its first job, against the same imports, models and job in
 sequence.
 """
-THROTTLED = """\
-One warm worker, `meeting`. *The longer one* is the download or the job at full speed. In the
-second row the download takes as long as the job.
-"""
 _MEETING = f"english / recordings / {MEETING.name}"
 _WHOLE = "whole job, warm, demo weights, 5-minute dialogue"
-_THREADS = f"CTranslate2 {BEST_THREADS.whisper_threads}, torch {BEST_THREADS.torch_threads}"
 _WITHOUT = "stages / alignment / demo / without_forward / ratio"
-_THROTTLED = "with the download throttled to 20 MB/s, against max(download, compute)"
 TARGETS: tuple[tuple[str, float, str], ...] = (
     (f"{_WHOLE}, against stock as its README writes it", 0.40, f"{_MEETING} / ratio"),
-    (f"the same, stock with its best threads ({_THREADS})", 0.55, f"{_MEETING} / tuned / ratio"),
     ("alignment without the model forward", 0.10, _WITHOUT),
     ("alignment, WAV2VEC2_BASE architecture", 0.60, "stages / alignment / wav2vec2-base / ratio"),
     ("diarization, WeSpeaker ResNet34 architecture", 0.45, "stages / diarization / ratio"),
     ("peak RSS of the job over the loaded models, 30-minute recording", 0.50, "memory / ratio"),
     ("cold start to first result, against one after the other", 0.70, "cold_start / ratio"),
-    (f"time {_THROTTLED}", 1.15, "throttled / 20 MB/s / ratio"),
 )
 """What, the most that is allowed, and where among the parts the figure is (`dig`)."""
-LEAST_EFFICIENCY = 0.85
 
 
 def merge(document: Part, part: str, measured: Part) -> dict[str, Any]:
@@ -92,17 +76,7 @@ def markdown(document: Part) -> str:
 
 def rows(parts: Part) -> list[tuple[str, str, str, str]]:
     """Return the rows of what was asked for: what, limit, measured, whether it is met."""
-    found = [_row(what, limit, dig(parts, path)) for what, limit, path in TARGETS]
-    share = floor_share(parts)
-    text, is_met = (f"{share:.3f}", share >= LEAST_EFFICIENCY) if share else (None, False)
-    what, limit = "efficiency floor / wall, whole job", f"≥ {LEAST_EFFICIENCY:.2f}"
-    return [*found, _answer(what, limit, text, is_met), _overhead(parts)]
-
-
-def floor_share(parts: Part, floor: str = "floor_s") -> float | None:
-    """Return which part of the meeting's wall time the bare forwards would need, if measured."""
-    floor_s, wall_s = dig(parts, f"floor / {floor}"), dig(parts, f"{_MEETING} / ours / wall_s")
-    return round(floor_s / wall_s, 4) if floor_s and wall_s else None
+    return [_row(what, limit, dig(parts, path)) for what, limit, path in TARGETS]
 
 
 def dig(found: Any, path: str) -> Any:
@@ -119,26 +93,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _row(what: str, limit: float, value: float | None) -> tuple[str, str, str, str]:
-    is_met = value is not None and value <= limit
-    return _answer(what, f"{limit:.2f}", None if value is None else f"{value:.3f}", is_met)
-
-
-def _overhead(parts: Part) -> tuple[str, str, str, str]:
-    part = parts.get("overhead")
-    found = [part[name] for name in (TELEPHONE, MEETING.name)] if part else []
-    added = [(one["added_s"]["median"], one["added_share"]["median"]) for one in found]
-    text = "; ".join(f"{seconds:.2f} s, {share:.1%}" for seconds, share in added)
-    is_met = all(seconds <= ADDED_S or share <= ADDED_SHARE for seconds, share in added)
-    what = "what queue, handler and delivery add to the pipeline: telephone; meeting"
-    return _answer(what, f"{ADDED_SHARE:.0%} or {ADDED_S:g} s", text or None, is_met)
-
-
-def _answer(what: str, limit: str, text: str | None, is_met: bool) -> tuple[str, str, str, str]:
-    return (what, limit, text, _met(is_met)) if text else (what, limit, "–", "not measured")
+    measured = ("–", "not measured") if value is None else (f"{value:.3f}", _met(value <= limit))
+    return what, f"{limit:.2f}", *measured
 
 
 def _machine(parts: Part) -> list[str]:
-    """Name what it was measured on; once, where all parts have it in common."""
+    """Name what each part was measured on."""
     by_machine: dict[str, list[str]] = {}
     for name, part in parts.items():
         one = part["machine"]
@@ -148,10 +108,7 @@ def _machine(parts: Part) -> list[str]:
             f"Python {one['python']}, {versions}."
         )
         by_machine.setdefault(f"{part['date']} on {words}", []).append(name)
-    lines = [f"Measured {words}" for words in by_machine]
-    if len(lines) > 1:
-        named = zip(lines, by_machine.values(), strict=True)
-        lines = [f"{line} Parts: {', '.join(names)}." for line, names in named]
+    lines = [f"Measured {words} Parts: {', '.join(of)}." for words, of in by_machine.items()]
     without = [name for name, part in parts.items() if not part["machine"]["gpu"]]
     if without:
         which = "all parts" if len(without) == len(parts) else ", ".join(without)
@@ -163,19 +120,14 @@ def _whole_jobs(recordings: Mapping[str, Part]) -> list[str]:
     """Seconds of the whole job, and the ratio of it and of its longest stages."""
     steps = ("transcribe", "align", "diarize")
     head = ("recording", "stock s", "ours s", "ours / stock", *steps)
-    rows, notes = [], []
+    rows = []
     for name, found in recordings.items():
         by_step = (f"{found['ratio_by_step'][step]['median']:.3f}" for step in steps)
         seconds = _seconds(found["stock"]["wall_s"]), _seconds(found["ours"]["wall_s"])
         rows.append(
             (f"{name}, {found['duration_s']:.0f} s", *seconds, _ratio(found["ratio"]), *by_step)
         )
-        if "tuned" in found:
-            tuned, ratio = found["tuned"]["seconds"]["wall_s"], found["tuned"]["ratio"]
-            notes.append(
-                f"{name}: stock with its best threads {_seconds(tuned)} s, {_ratio(ratio)}."
-            )
-    return [*table(head, rows), "", *notes, ""]
+    return [*table(head, rows), ""]
 
 
 def _parity(recordings: Mapping[str, Part]) -> list[str]:
@@ -197,24 +149,6 @@ def _parity(recordings: Mapping[str, Part]) -> list[str]:
             )
         )
     return table(head, found)
-
-
-def _floor(parts: Part) -> list[str]:
-    """What the bare forwards cost, and how close the job comes."""
-    part = parts["floor"]
-    by_threads = part["by_threads_s"]
-    lines = table(
-        ("forward", *(f"{count} thread{'s' * (count != '1')} s" for count in by_threads)),
-        (
-            (f"`{model}`", *(f"{seconds[model]:.3f}" for seconds in by_threads.values()))
-            for model in part["forwards_s"]
-        ),
-    )
-    text = f"Floor {part['floor_s']:.2f} s, packed floor {part['packed_floor_s']:.2f} s"
-    shares = floor_share(parts), floor_share(parts, "packed_floor_s")
-    if shares[0] and shares[1]:
-        text += f": {shares[0]:.1%} and {shares[1]:.1%} of the wall time of the same job"
-    return [*lines, "", f"{text}."]
 
 
 def _stages(parts: Part) -> list[str]:
@@ -265,32 +199,16 @@ def _cold_start(parts: Part) -> list[str]:
     ]
 
 
-def _throttled(parts: Part) -> list[str]:
-    """Jobs whose recording comes slowly."""
-    head = ("download", "takes s", "job s", "job, unlimited s", "job / the longer one")
-    found = []
-    for name, one in _figures(parts["throttled"], "download_s"):
-        seconds = _seconds(one["slow_s"]), _seconds(one["unlimited_s"])
-        found.append((name, f"{one['download_s']:.2f}", *seconds, _ratio(one["ratio"])))
-    return table(head, found)
-
-
-def _figures(part: Part, key: str) -> list[tuple[str, Part]]:
-    return [(name, one) for name, one in part.items() if isinstance(one, Mapping) and key in one]
-
-
 def _both(found: Part) -> tuple[str, str, str]:
     return _seconds(found["stock"]), _seconds(found["ours"]), _ratio(found["ratio"])
 
 
-def _seconds(figure: Part | None, digits: int = 2) -> str:
-    if figure is None:
-        return "–"
+def _seconds(figure: Part, digits: int = 2) -> str:
     median, low, high = (f"{figure[key]:.{digits}f}" for key in ("median", "low", "high"))
     return median if figure["runs"] == 1 else f"{median} ({low}–{high})"
 
 
-def _ratio(figure: Part | None) -> str:
+def _ratio(figure: Part) -> str:
     return _seconds(figure, 3)
 
 
@@ -299,9 +217,7 @@ def _met(is_met: bool) -> str:
 
 
 _SECTIONS: tuple[tuple[str, str, str, Callable[[Part], list[str]]], ...] = (
-    ("floor", "Floor", FLOOR, _floor),
     ("stages", "Stages alone", STAGES, _stages),
     ("memory", "Memory", MEMORY, _memory),
     ("cold_start", "Cold start", COLD, _cold_start),
-    ("throttled", "Slow downloads", THROTTLED, _throttled),
 )

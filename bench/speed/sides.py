@@ -2,7 +2,7 @@
 
 Takes a models folder, then recordings: ours fetches them from storage and delivers to it, stock
 reads files. Returns `Run`s. Raises `JobFailed`. All that the benchmarks know of the worker's inside
-is here, in `bench.speed.stages` and in `bench.speed.floor`.
+is here and in `bench.speed.stages`.
 """
 
 from __future__ import annotations

@@ -30,14 +30,12 @@ class Subject:
     """One thing that is measured again and again.
 
     Attributes:
-        label: Its name among the answers.
         side: ``ours`` or ``stock``.
         recipe: Of stock; ours takes the Whisper and the aligner from it.
         recordings: Names of `bench.speed.inputs`.
         models: The models folder.
     """
 
-    label: str
     side: str
     recipe: Recipe
     recordings: tuple[str, ...]
@@ -47,18 +45,18 @@ class Subject:
 def take_turns(
     subjects: Sequence[Subject], rounds: int, folder: Path
 ) -> dict[str, dict[str, list[Run]]]:
-    """Run every subject once a round; return runs by label and recording."""
+    """Run every subject once a round; return runs by side and recording."""
     runs: dict[str, dict[str, list[Run]]] = {
-        subject.label: {name: [] for name in subject.recordings} for subject in subjects
+        subject.side: {name: [] for name in subject.recordings} for subject in subjects
     }
     with Storage(folder) as storage:
         for turn in range(rounds):
             for subject in subjects:
                 found = run_process(measure, subject, folder, storage.url(""))
                 for name, run in found.items():
-                    runs[subject.label][name].append(run)
+                    runs[subject.side][name].append(run)
                 seconds = ", ".join(f"{name} {run.wall_s:.1f} s" for name, run in found.items())
-                print(f"{turn + 1}/{rounds} {subject.label}: {seconds}")
+                print(f"{turn + 1}/{rounds} {subject.side}: {seconds}")
     return runs
 
 

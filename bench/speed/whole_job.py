@@ -25,31 +25,19 @@ from bench.speed.measure import by_stage, figure, figures, ratios
 from bench.speed.parity import compare
 from bench.speed.sides import Run, by_step
 from bench.speed.turns import Subject, measure_peak, run_process, take_turns
-from bench.stock import BEST_THREADS, Recipe
+from bench.stock import Recipe
 
 STOCK, OURS = "stock", "ours"
-TUNED = "stock, best threads"
 
 
 def measure_quick(bench: Bench) -> dict[str, Any]:
     """Measure the telephone sample alone."""
-    runs = _both(Recipe(), TELEPHONE, bench, bench.models)
-    return {"recordings": {TELEPHONE: compare_sides(runs, TELEPHONE, bench)}}
+    return _measure(Recipe(), (TELEPHONE,), bench, bench.models)
 
 
 def measure_english(bench: Bench) -> dict[str, Any]:
-    """Measure telephone, meeting and panel; stock with its best threads on the meeting."""
-    recordings = (TELEPHONE, MEETING.name, PANEL.name)
-    subjects = (
-        Subject(STOCK, "stock", Recipe(), recordings, bench.models),
-        Subject(OURS, "ours", Recipe(), recordings, bench.models),
-        Subject(TUNED, "stock", BEST_THREADS, (MEETING.name,), bench.models),
-    )
-    runs = take_turns(subjects, bench.pairs, bench.folder)
-    measured = {name: compare_sides(runs, name, bench) for name in recordings}
-    tuned, ours = (runs[side][MEETING.name] for side in (TUNED, OURS))
-    measured[MEETING.name]["tuned"] = {"seconds": _seconds(tuned), **_ratios(ours, tuned)}
-    return {"recordings": measured}
+    """Measure telephone, meeting and panel."""
+    return _measure(Recipe(), (TELEPHONE, MEETING.name, PANEL.name), bench, bench.models)
 
 
 def measure_german(bench: Bench) -> dict[str, Any]:
@@ -60,13 +48,12 @@ def measure_german(bench: Bench) -> dict[str, Any]:
     profile_changes = {"align": {"de": {"path": "align/en", "name": "align-en-tiny"}}}
     models = derive_models(bench.models, bench.folder / "models-german", profile_changes)
     recipe = Recipe(whisper="base", align_language="de")
-    runs = _both(recipe, GERMAN, bench, models.absolute())
-    return {"recordings": {GERMAN: compare_sides(runs, GERMAN, bench)}}
+    return _measure(recipe, (GERMAN,), bench, models.absolute())
 
 
 def measure_memory(bench: Bench) -> dict[str, Any]:
     """Measure the peak of half an hour above the loaded models, once a side."""
-    subjects = (Subject(side, side, Recipe(), (LONG.name,), bench.models) for side in (STOCK, OURS))
+    subjects = (Subject(side, Recipe(), (LONG.name,), bench.models) for side in (STOCK, OURS))
     with Storage(bench.folder) as storage:
         task = bench.folder, storage.url("")
         stock, ours = (run_process(measure_peak, subject, *task) for subject in subjects)
@@ -78,6 +65,14 @@ def measure_memory(bench: Bench) -> dict[str, Any]:
         "ratio": round(ours["added"] / stock["added"], 4),
         "wall_ratio": round(ours["wall_s"] / stock["wall_s"], 4),
     }
+
+
+def _measure(
+    recipe: Recipe, recordings: tuple[str, ...], bench: Bench, models: Path
+) -> dict[str, Any]:
+    subjects = [Subject(side, recipe, recordings, models) for side in (STOCK, OURS)]
+    runs = take_turns(subjects, bench.pairs, bench.folder)
+    return {"recordings": {name: compare_sides(runs, name, bench) for name in recordings}}
 
 
 def compare_sides(
@@ -103,11 +98,6 @@ def duration_s(name: str, bench: Bench) -> float:
     """Return a recording's length."""
     samples = read_recording(write_input(name, bench.folder))
     return round(len(samples) / SAMPLE_RATE_HZ, 3)
-
-
-def _both(recipe: Recipe, name: str, bench: Bench, models: Path) -> dict[str, dict[str, list[Run]]]:
-    subjects = tuple(Subject(side, side, recipe, (name,), models) for side in (STOCK, OURS))
-    return take_turns(subjects, bench.pairs, bench.folder)
 
 
 def _seconds(runs: Sequence[Run]) -> dict[str, Any]:

@@ -54,14 +54,13 @@ def test_an_input_is_written_once(tmp_path: Path) -> None:
     assert write_input(TELEPHONE, tmp_path).read_bytes() == b"kept"
 
 
-def test_storage_keeps_files_and_rates_and_tells_every_request(tmp_path: Path) -> None:
-    """1 MiB at 4 MiB a second; Unix times, so that another process's clock can be compared."""
+def test_storage_keeps_files_and_tells_every_request(tmp_path: Path) -> None:
+    """Unix times, so that another process's clock can be compared."""
     body = bytes(range(256)) * 4096
     (tmp_path / "speech.wav").write_bytes(body)
     with Storage(tmp_path) as storage:
         before = time.time()
-        response = requests.get(storage.url(f"speech.wav?rate={4 << 20}"), timeout=10)
-        assert time.time() - before > 0.2
+        response = requests.get(storage.url("speech.wav"), timeout=10)
         assert (response.content, response.headers["Content-Length"]) == (body, str(len(body)))
         assert requests.get(storage.url("other.wav"), timeout=10).status_code == 404
         answer = requests.put(storage.url("result.json"), data=b"{}", timeout=10)
