@@ -8,6 +8,7 @@ are seconds from the start of the recording.
 from __future__ import annotations
 
 import json
+import wave
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -48,6 +49,13 @@ def read_recording(path: Path, rate_hz: int = SAMPLE_RATE_HZ) -> Waveform:
             for resampled in resampler.resample(frame)
         ]
     return np.concatenate([frame.to_ndarray()[0] for frame in frames]).astype(np.int16)
+
+
+def write_recording(path: Path, waveform: Waveform) -> None:
+    """Write a mono waveform of 16 kHz as a WAV file of 16 bits, as the edge uploads it."""
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, SAMPLE_RATE_HZ, 0, "NONE", "not compressed"))
+        file.writeframes(waveform.tobytes())
 
 
 def to_float32(waveform: Waveform) -> npt.NDArray[np.float32]:

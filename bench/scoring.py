@@ -1,6 +1,6 @@
-"""How good a transcript is: WER, cpWER, DER, number of speakers, times of first words.
+"""How good a transcript is: errors in words, speakers and turns, counted.
 
-Takes a `Reference`, a `Hypothesis` and the recording's length; returns a `Score`. Words are
+Takes a `Reference`, a `Hypothesis` and the recording's length; returns `Counts`. Words are
 compared as Whisper's English normaliser writes them, so that rates are comparable with published
 ones: numbers as figures, contractions written out, American spelling, hesitations left out. Its
 spelling map, english_spellings.json, comes from openai-whisper 20250625 (MIT).
@@ -9,6 +9,7 @@ spelling map, english_spellings.json, comes from openai-whisper 20250625 (MIT).
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
@@ -25,6 +26,8 @@ from scipy.optimize import linear_sum_assignment
 from bench.corpus import Hypothesis, Reference, SpokenWord, Turn, Utterance
 
 SPELLINGS = Path(__file__).parent / "english_spellings.json"
+MATCH_S = 1.5
+"""A word is recognised where it was said: so far from its true start at most."""
 COLLAR_S = 0.25
 """As pyannote.metrics counts: 0.125 s on either side of each boundary of the reference."""
 
@@ -43,13 +46,9 @@ def normalise(text: str) -> list[str]:
     return words
 
 
-MATCH_S = 1.5
-"""A word is recognised where it was said: so far from its true start at most."""
-
-
 @dataclass(frozen=True)
 class Counts:
-    """What the rates of a recording, or of several together, are made of.
+    """What the rates of a recording, or of several together, are made of; 0: not measured.
 
     Attributes:
         words: Said.
@@ -59,6 +58,11 @@ class Counts:
         right: Those of them whose speaker is right, under the best naming of speakers.
         segments: In the transcript.
         mixed: Segments in which words of two speakers stand.
+        sentences: Said: at least one an utterance.
+        speech_s: What `wrong_s` is a part of.
+        wrong_s: DER's numerator, overlap included, collar `COLLAR_S`.
+        speakers_true: Who speak.
+        speakers_found: Whom the transcript has.
     """
 
     words: int
@@ -68,77 +72,24 @@ class Counts:
     right: int
     segments: int
     mixed: int
+    sentences: int = 0
+    speech_s: float = 0.0
+    wrong_s: float = 0.0
+    speakers_true: int = 0
+    speakers_found: int = 0
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
-@dataclass(frozen=True)
-class Score:
-    """How one recording came out; rates are parts of one, times are seconds.
-
-    Attributes:
-        wer: Word error rate over the recording in order of time.
-        cpwer: Concatenated minimum-permutation WER (CHiME-6): wrong speakers count too.
-        der: Diarization error rate, overlap included, collar `COLLAR_S`.
-        der_no_collar: The same without a collar.
-        speakers_found: Speakers in the transcript.
-        speakers_true: Speakers in the reference.
-        first_words: Utterances whose first word was recognised and timed.
-        first_word_median_s: Median error of those words' starts; None without any.
-        first_word_p90_s: 90th percentile of the same.
-        counts: What the first two are made of, and more.
-    """
-
-    wer: float
-    cpwer: float
-    der: float
-    der_no_collar: float
-    speakers_found: int
-    speakers_true: int
-    first_words: int
-    first_word_median_s: float | None
-    first_word_p90_s: float | None
-    counts: Counts
-
-
-def score(
-    reference: Reference,
-    hypothesis: Hypothesis,
-    duration_s: float,
-    turns: Sequence[Turn] | None = None,
-) -> Score:
-    """Score one recording: what was recognised against what was really said.
-
-    Args:
-        reference: What was really said.
-        hypothesis: What was recognised.
-        duration_s: The recording's length: all of it is scored.
-        turns: The diarizer's own turns; None takes them from the words of the transcript.
-    """
-    found = hypothesis.turns() if turns is None else turns
-    counts = count(reference, hypothesis)
-    errors_s = first_word_errors(reference.utterances, hypothesis.words)
-    return Score(
-        wer=counts.edits / counts.words,
-        cpwer=counts.cp_edits / counts.words,
-        der=diarization_error(reference.turns, found, duration_s, COLLAR_S),
-        der_no_collar=diarization_error(reference.turns, found, duration_s, 0.0),
-        speakers_found=len({turn.speaker for turn in found} | hypothesis.speakers),
-        speakers_true=len(reference.speakers),
-        first_words=len(errors_s),
-        first_word_median_s=float(np.median(errors_s)) if errors_s else None,
-        first_word_p90_s=float(np.percentile(errors_s, 90)) if errors_s else None,
-        counts=counts,
-    )
-
-
-def count(reference: Reference, hypothesis: Hypothesis) -> Counts:
-    """Count what is right and wrong in one recording."""
+def count(reference: Reference, hypothesis: Hypothesis, duration_s: float) -> Counts:
+    """Count what is right and wrong in one recording, all of whose `duration_s` counts."""
     spoken = normalise(" ".join(utterance.text for utterance in reference.utterances))
     both = reference.text_by_speaker(), hypothesis.text_by_speaker()
     by_speaker = ([normalise(text) for text in texts.values()] for texts in both)
     pairs = speakers_of_matches(reference.words, hypothesis.words)
+    turns = hypothesis.turns()
+    der, speech_s = diarization_error(reference.turns, turns, duration_s, COLLAR_S)
     segments: dict[int, set[str | None]] = {}
     for word in hypothesis.words:
         segments.setdefault(word.segment, set()).add(word.speaker)
@@ -150,7 +101,17 @@ def count(reference: Reference, hypothesis: Hypothesis) -> Counts:
         right=best_naming(pairs),
         segments=len(segments),
         mixed=sum(len(speakers) > 1 for speakers in segments.values()),
+        sentences=count_sentences(reference.utterances),
+        speech_s=speech_s,
+        wrong_s=der * speech_s,
+        speakers_true=len(reference.speakers),
+        speakers_found=len({turn.speaker for turn in turns} | hypothesis.speakers),
     )
+
+
+def count_sentences(utterances: Iterable[Utterance]) -> int:
+    """Count the ends of sentences in each utterance; one that has none is one sentence."""
+    return sum(max(1, len(re.findall(r"[.?!]+(?=\s|$)", said.text))) for said in utterances)
 
 
 def speakers_of_matches(
@@ -206,34 +167,16 @@ def cp_edits(reference: Sequence[Sequence[str]], hypothesis: Sequence[Sequence[s
 
 def diarization_error(
     reference: Iterable[Turn], hypothesis: Iterable[Turn], duration_s: float, collar_s: float
-) -> float:
-    """Measure DER over the whole recording with overlapped speech included (pyannote.metrics)."""
-    metric = DiarizationErrorRate(collar=collar_s, skip_overlap=False)
-    whole = Timeline([Segment(0.0, duration_s)])
-    return float(metric(_annotation(reference), _annotation(hypothesis), uem=whole))
-
-
-def first_word_errors(utterances: Sequence[Utterance], words: Sequence[SpokenWord]) -> list[float]:
-    """Measure how far the first words of utterances are from where these start.
-
-    Both sides are normalised word by word, since a word's time is lost where the normaliser
-    makes one number of several words.
+) -> tuple[float, float]:
+    """Measure DER over the whole recording with overlapped speech included (pyannote.metrics).
 
     Returns:
-        Absolute errors in seconds, of those first words that were recognised and timed.
+        The rate, and the seconds of speech that it is of.
     """
-    spoken = [_tokens(utterance.text.split()) for utterance in utterances]
-    heard = _tokens([word.text for word in words])
-    match = _matches([token for tokens in spoken for token, _ in tokens], [t for t, _ in heard])
-    errors_s: list[float] = []
-    position = 0
-    for utterance, tokens in zip(utterances, spoken, strict=True):
-        found = match.get(position) if tokens else None
-        position += len(tokens)
-        start_s = words[heard[found][1]].start_s if found is not None else None
-        if start_s is not None:
-            errors_s.append(abs(start_s - utterance.start))
-    return errors_s
+    metric = DiarizationErrorRate(collar=collar_s, skip_overlap=False)
+    whole = Timeline([Segment(0.0, duration_s)])
+    found = metric(_annotation(reference), _annotation(hypothesis), uem=whole, detailed=True)
+    return float(found["diarization error rate"]), float(found["total"])
 
 
 def _tokens(words: Sequence[str]) -> list[tuple[str, int]]:

@@ -132,7 +132,8 @@ def transcribe(models: StockModels, audio: npt.NDArray[np.float32]) -> StockResu
     )
 
 
-def transcribe_files(folder: Path, recordings: Sequence[Path]) -> list[StockResult]:
-    """Transcribe English recordings on the CPU; for a process of its own."""
+def transcribe_files(folder: Path, recordings: Sequence[Path]) -> list[dict[str, Any]]:
+    """Return the transcripts of English recordings, on the CPU; for a process of its own."""
     models = load_models(folder, Recipe(language="en"))
-    return [transcribe(models, to_float32(read_recording(path))) for path in recordings]
+    audio = (to_float32(read_recording(path)) for path in recordings)
+    return [transcribe(models, one).transcript for one in audio]

@@ -25,7 +25,7 @@ from av.container import OutputContainer
 from av.stream import Disposition
 from scipy.signal import resample_poly
 
-from bench.encodings import add_video, write_video
+from tests.encodings import add_video, write_video
 from tests.recordings import SAMPLE_RATE_HZ, short_speech
 
 Sound = npt.NDArray[np.float32]

@@ -17,7 +17,7 @@ from bench.corpus import (
     read_recording,
     telephone_sample,
 )
-from bench.encodings import ENCODINGS, write_recording
+from tests.encodings import ENCODINGS, write_recording
 
 SHORT_SPEECH = Path(__file__).parent / "data" / "short.flac"
 

@@ -27,7 +27,7 @@ from bench.corpus import (
     read_recording,
 )
 from bench.dialogue import Line, Script, record
-from bench.encodings import write_recording
+from tests.encodings import write_recording
 
 GREETING = "greeting"
 SHORT = "short"

@@ -24,8 +24,7 @@ from typing import Any
 
 import grimp
 
-from bench.corpus import ROOT, read_recording
-from bench.encodings import write_recording
+from bench.corpus import ROOT, read_recording, write_recording
 from tools.crossings import REPEATS, crossings_of
 
 NOTES = f"""

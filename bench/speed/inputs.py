@@ -31,9 +31,9 @@ from bench.corpus import (
     load_reference,
     read_recording,
     telephone_sample,
+    write_recording,
 )
 from bench.dialogue import PAUSES_S, Line, Script, record
-from bench.encodings import write_recording
 
 GERMAN_SPEECH = SPEECH_DIR / "ausflug2.ogg"
 LOG = "requests.jsonl"

@@ -60,7 +60,7 @@ def compare(ours: Heard, stock: Heard, duration_s: float) -> dict[str, Any]:
         "largest_shift_s": round(max(shifts, default=0.0), 4),
         "untimed_words": untimed,
         "speakers_equal": _share(same_speaker, len(stock.words)),
-        "der": round(diarization_error(stock.turns, ours.turns, duration_s, 0.0), 6),
+        "der": round(diarization_error(stock.turns, ours.turns, duration_s, 0.0)[0], 6),
         "speakers": len({turn.speaker for turn in ours.turns}),
         "stock_speakers": len({turn.speaker for turn in stock.turns}),
         "language_equal": ours.language == stock.language,

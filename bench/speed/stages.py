@@ -134,7 +134,7 @@ def _diarization(answers: Mapping[str, Runs]) -> dict[str, Any]:
         **_sides(ours, stock),
         "turns_equal": their == our,
         "turns": len(their),
-        "der": round(diarization_error(their, our, DIARIZED_S, 0.0), 6),
+        "der": round(diarization_error(their, our, DIARIZED_S, 0.0)[0], 6),
     }
 
 

@@ -11,9 +11,12 @@ from tests.recordings import short_reference
 def test_ours_is_no_worse_than_stock_on_the_short_speech(tmp_path: Path) -> None:
     """Through S3, queue and worker, with the real edge client."""
     models = Path(os.environ.get("MODELS_DIR", ROOT / "models"))
-    (comparison,), names = accuracy.compare([short_reference()], models, tmp_path / "logs")
-    assert accuracy.complaints(comparison) == []
-    for score in (comparison.stock, comparison.ours):
-        assert score.wer < 0.1
-        assert score.speakers_found == 2
-    assert set(names) == {"speech", "transcribe", "align", "diarize"}
+    references = [short_reference()]
+    ways = accuracy.transcribe_by_all_ways(references, models, None, tmp_path / "logs")
+    groups = accuracy.pool(references, ways)
+    assert accuracy.complaints(groups) == []
+    ((ours,), (stock,)) = (groups["data"][way] for way in ("ours", "stock"))
+    for counts in (ours, stock):
+        assert counts.edits / counts.words < 0.1
+        assert counts.speakers_found == 2
+    assert set(ways["ours"][0]["models"]) == {"speech", "transcribe", "align", "diarize"}

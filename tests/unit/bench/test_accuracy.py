@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,35 +11,12 @@ import numpy as np
 import pytest
 
 from bench import accuracy
-from bench.accuracy import (
-    TOLERANCES,
-    Comparison,
-    Report,
-    SubmitError,
-    complaints,
-    diarizer_markdown,
-    from_json,
-    markdown,
-    to_json,
-)
-from bench.corpus import (
-    ROOT,
-    SPEECH_DIR,
-    Hypothesis,
-    Reference,
-    SpokenWord,
-    Utterance,
-    load_folder,
-    telephone_sample,
-)
-from bench.encodings import ENCODINGS, Agreement, agreement, agreement_markdown
-from bench.scoring import COLLAR_S, Counts, Score
-from bench.stock import StockResult
+from bench.accuracy import RATES, TOLERANCES, Report, SubmitError, complaints, interval, table
+from bench.corpus import ROOT, SPEECH_DIR, Reference, Utterance, load_folder, telephone_sample
+from bench.scoring import COLLAR_S, Counts
 from tests.recordings import SHORT_SPEECH, short_reference
 
-STOCK = Score(0.10, 0.15, 0.02, 0.05, 3, 2, 9, 0.02, 0.05, Counts(100, 10, 15, 80, 72, 12, 3))
-EQUAL = Comparison("talk", 30.2, STOCK, STOCK, 0.0123)
-WAV = Agreement("wav", 9, 9, 0.0, 0.0)
+STOCK = Counts(1000, 100, 150, 80, 72, 12, 3, 10, 100.0, 5.0, 3, 2)
 
 
 def spoken_as(utterances: tuple[Utterance, ...]) -> dict[str, Any]:
@@ -53,15 +30,12 @@ def spoken_as(utterances: tuple[Utterance, ...]) -> dict[str, Any]:
     return {"segments": segments, "models": {"transcribe": "perfect"}}
 
 
-Sent = list[tuple[Reference, str]]
+def perfect(references: Sequence[Reference], *_: Path) -> Iterator[dict[str, Any]]:
+    return iter([spoken_as(reference.utterances) for reference in references])
 
 
-def perfect(recordings: Sent, *_: Path) -> Iterator[dict[str, Any]]:
-    return iter([spoken_as(reference.utterances) for reference, _ in recordings])
-
-
-def lose_the_end(recordings: Sent, *_: Path) -> Iterator[dict[str, Any]]:
-    return iter([spoken_as(reference.utterances[:-1]) for reference, _ in recordings])
+def lose_the_end(references: Sequence[Reference], *_: Path) -> Iterator[dict[str, Any]]:
+    return iter([spoken_as(reference.utterances[:-1]) for reference in references])
 
 
 def fail(*_: object) -> Iterator[dict[str, Any]]:
@@ -72,7 +46,7 @@ def fail(*_: object) -> Iterator[dict[str, Any]]:
     ("ours", "code", "said"),
     [
         (perfect, 0, "no worse than stock"),
-        (lose_the_end, 1, "standup2: wer"),
+        (lose_the_end, 1, "synthetic: WER"),
         (fail, 1, "telephone: exit 3"),
     ],
 )
@@ -84,11 +58,13 @@ def test_the_table_is_printed_and_written_and_worse_than_stock_exits_with_1(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Further recordings are printed alone; where a session failed there is no table."""
+    """Groups not measured stay as committed; where a session failed nothing is written."""
     references = [telephone_sample(), *load_folder(SPEECH_DIR), short_reference()]
-    stock = [StockResult(spoken_as(r.utterances), r.turns, {}, (), "en") for r in references]
-    true = [(spoken_as(r.utterances), spoken_as(r.utterances)) for r in references]
-    results = {accuracy.transcribe_files: stock, accuracy.attribute_to_true_speakers: true}
+    stock = list(perfect(references))
+    results: dict[object, Any] = {
+        accuracy.transcribe_files: stock,
+        accuracy.attribute_to_true_speakers: list(zip(stock, stock, strict=True)),
+    }
     monkeypatch.setattr(accuracy, "run_process", lambda function, *_: results[function])
     monkeypatch.setattr(accuracy, "transcribe_all", ours)
     shutil.copy(ROOT / "docs" / "accuracy.json", tmp_path)
@@ -99,90 +75,63 @@ def test_the_table_is_printed_and_written_and_worse_than_stock_exits_with_1(
     if ours is fail:
         assert not (tmp_path / "accuracy.md").exists()
         return
-    written = json.loads((tmp_path / "accuracy.json").read_text())["recordings"]
-    names = [recording["recording"] for recording in written]
-    assert names == ["telephone", "handover2", "planning3", "standup2"]
-    assert "| short, 5 s |" in printed
+    written = Report.from_json((tmp_path / "accuracy.json").read_text())
+    committed = Report.from_json((ROOT / "docs" / "accuracy.json").read_text())
+    assert {group: len(ways["ours"]) for group, ways in written.groups.items()} == {
+        "telephone": 1, "synthetic": 3, "ami": 7, "data": 1
+    }  # fmt: skip
+    assert written.groups["ami"] == committed.groups["ami"]
     assert "| telephone: 1 recording, 87 words | ours | " in printed
-    page = (tmp_path / "accuracy.md").read_text().splitlines()
-    tables = [line for line in page if " s | ours |" in line or " wma |" in line]
-    assert len(tables) == len(names) + 1
-    assert set(tables) <= set(printed.splitlines())
+    assert table(written.groups) == printed.removesuffix("\n")
+    assert (tmp_path / "accuracy.md").read_text().endswith(table(written.groups))
 
 
-def test_the_encodings_alone_leave_the_other_tables_as_they_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("accuracy.md", "accuracy.json"):
-        shutil.copy(ROOT / "docs" / name, tmp_path)
-    monkeypatch.setattr(accuracy, "run_process", None)
-    monkeypatch.setattr(accuracy, "transcribe_all", perfect)
-    folders = ["--logs", str(tmp_path / "logs"), "--docs", str(tmp_path)]
-    assert accuracy.main([*folders, "--encodings"]) == 0
-    committed, written = (
-        from_json((folder / "accuracy.json").read_text()) for folder in (ROOT / "docs", tmp_path)
-    )
-    assert written.comparisons == committed.comparisons
-    assert {(a.words, a.equal, a.largest_shift_s) for a in written.encodings} == {(99, 99, 0.0)}
-
-
-def test_encodings_that_came_out_the_same_share_a_row() -> None:
-    words = [SpokenWord(text, at, at, None) for at, text in enumerate(("a", "b", "c", "d"))]
-    later = [replace(word, start_s=word.start_s + 0.02) for word in words if word.start_s != 1]
-    untimed = [replace(word, start_s=None) for word in words[:1]]
-    said = {"wav": words, "flac": words, "amr": later, "x": untimed, "y": []}
-    whole = Hypothesis("", tuple(words))
-    found = [agreement(name, whole, Hypothesis("", tuple(w))) for name, w in said.items()]
-    assert agreement_markdown(found).splitlines()[2:] == [
-        "| wav, flac | 4 of 4 | 0 / 0 |",
-        "| amr | 3 of 4 | 20 / 20 |",
-        "| x | 1 of 4 | – / – |",
-        "| y | 0 of 4 | – / – |",
-    ]
-
-
-def test_committed_table_is_of_the_committed_recordings() -> None:
+def test_committed_table_is_of_the_committed_counts_and_recordings() -> None:
     """And its tolerances are those of the code: a stale table is noticed."""
-    document = json.loads((ROOT / "docs" / "accuracy.json").read_text())
-    names = [recording["recording"] for recording in document["recordings"]]
-    own = [reference.name for reference in load_folder(SPEECH_DIR)]
-    assert names == ["telephone", *own]
+    text = (ROOT / "docs" / "accuracy.json").read_text()
+    report = Report.from_json(text)
+    assert (ROOT / "docs" / "accuracy.md").read_text().endswith(table(report.groups))
+    assert report.to_json() == text
+    assert len(report.groups["synthetic"]["ours"]) == len(load_folder(SPEECH_DIR))
+    document = json.loads(text)
     assert document["tolerances"] == TOLERANCES
     assert document["collar_s"] == COLLAR_S
-    encodings = {found["encoding"]: found for found in document["encodings"]}
-    assert list(encodings) == list(ENCODINGS)
-    assert all(abs(found["shift_s"]) < 0.05 for found in encodings.values())
 
 
 def complaints_of(**ours: Any) -> list[str]:
-    """Compare stock's usual score with these figures in it to stock's usual score."""
-    return complaints(replace(EQUAL, ours=replace(STOCK, **ours)))
+    """Compare stock's usual counts with these in them to stock's usual counts."""
+    return complaints({"talk": {"ours": [replace(STOCK, **ours)], "stock": [STOCK]}})
 
 
 def test_worse_than_the_tolerance_is_a_complaint() -> None:
-    """Speakers and first words count too: else good times of few words would pass for good."""
-    for figure, tolerance in TOLERANCES.items():
-        limit = getattr(STOCK, figure) + tolerance
-        (complaint,) = complaints_of(**{figure: limit + 1e-6})
-        assert figure in complaint
-        assert complaints_of(**{figure: limit - 1e-6}) == []
-    for speakers in (0, 4):  # of two, of which stock finds three
+    for name, counted, limit in [
+        ("WER", "edits", 105), ("cpWER", "cp_edits", 160), ("DER", "wrong_s", 7)
+    ]:  # fmt: skip
+        assert complaints_of(**{counted: limit}) == []
+        (complaint,) = complaints_of(**{counted: limit + 0.5})
+        assert complaint.startswith(f"talk: {name} ")
+    for speakers in (1, 5):  # of three, of whom stock finds two
         assert len(complaints_of(speakers_found=speakers)) == 1
-    assert complaints_of(wer=0.0, speakers_found=2, first_words=10) == []
-    untimed = {"first_words": 0, "first_word_median_s": None, "first_word_p90_s": None}
-    assert len(complaints_of(**untimed)) == 3
-    assert complaints(replace(EQUAL, stock=replace(STOCK, **untimed))) == []
+    assert complaints_of(edits=0, speakers_found=3) == []
 
 
-def test_table_has_two_lines_a_recording_and_json_every_figure() -> None:
-    """Rates in percent, times in milliseconds, a dash for what is missing; JSON is rounded."""
-    untimed = replace(STOCK, first_word_median_s=None)
-    assert markdown([replace(EQUAL, stock=untimed)]).splitlines()[2:] == [
-        "| talk, 30 s | ours | 10.0% | 15.0% | 2.0% | 5.0% | 3 of 2 | 9: 20 / 50 |",
-        "| | stock | 10.0% | 15.0% | 2.0% | 5.0% | 3 of 2 | 9: – / 50 |",
+def test_speakers_too_many_do_not_make_up_for_others_that_are_missed() -> None:
+    both = [replace(STOCK, speakers_found=2), replace(STOCK, speakers_found=4)]
+    groups = {"talk": {"ours": both, "stock": [STOCK, replace(STOCK, speakers_found=3)]}}
+    assert complaints(groups) == ["talk: 2 speakers too many or too few, stock 1"]
+
+
+def test_rates_are_of_all_words_and_have_an_interval_from_three_recordings_on() -> None:
+    """A dash for what was not measured."""
+    bad = Counts(100, 50, 60, 50, 40, 5, 0, 10, 60.0, 6.0, 2, 1)
+    good = Counts(300, 30, 40, 250, 250, 20, 1, 10, 40.0, 0.0, 2, 2)
+    assert interval([bad, good], RATES["WER"]) is None
+    low, high = interval([bad, good, good], RATES["WER"]) or (0.0, 0.0)
+    assert 0.1 <= low < 110 / 700 < high <= 0.5
+    old = Counts(100, 50, 60, 50, 40, 5, 0)
+    lines = table({"ami": {"ours": [bad, good], "stock": [old]}}).splitlines()
+    rates = "20.0% | 25.0% | 5.0% | 6.0% | 96.7% of 300"
+    assert lines[2:] == [
+        f"| ami: 2 recordings, 400 words | ours | {rates} | 3 of 4 | 25 (1) | 1.25 |",
+        "| | stock | 50.0% | 60.0% | 10.0% | – | 80.0% of 50 | – | 5 (0) | – |",
     ]
-    assert diarizer_markdown([EQUAL]).splitlines()[-1] == "| talk | 1.2% |"
-    thirds = replace(EQUAL, ours=replace(STOCK, wer=1 / 3))
-    document = json.loads(to_json(Report([thirds], {"align": "tiny"}, [WAV], {})))
-    assert document["recordings"][0]["ours"]["wer"] == 0.3333
-    assert document["models"] == {"align": "tiny"}

@@ -22,8 +22,8 @@ from bench.corpus import (
     read_transcript,
     telephone_sample,
 )
-from bench.encodings import write_recording
 from bucketscribe_contract.job_input import JobInput
+from tests.encodings import write_recording
 from tests.recordings import short_reference, short_speech
 from tools.speech import format_references, format_rttm, load_scripts
 

@@ -1,16 +1,13 @@
-"""Every kind of audio file that the worker promises to read, a writer of each, and their table.
+"""Every kind of audio file that the worker promises to read, and a writer of each.
 
-Takes int16 waveforms and what was recognised of each file; writes files by PyAV (no ffmpeg binary
-is needed) and the table of how far they agree.
+Takes int16 waveforms; writes files by PyAV (no ffmpeg binary is needed).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from difflib import SequenceMatcher
 from pathlib import Path
-from statistics import median
 from typing import cast
 
 import av
@@ -20,7 +17,7 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
-from bench.corpus import SAMPLE_RATE_HZ, Hypothesis, Waveform
+from bench.corpus import SAMPLE_RATE_HZ, Waveform
 
 _VIDEO = {"flv": ("flv", 5), "mov": ("mjpeg", 5), "webm": ("libvpx", 5)}
 _VIDEO |= {"mpeg": ("mpeg1video", 25), "mpegts": ("mpeg2video", 25), "mxf": ("mpeg2video", 25)}
@@ -114,7 +111,7 @@ ENCODINGS: dict[str, Encoding] = {
     "flv-mp3": _mp3("flv"),
     "wma": Encoding("asf", "wmav2", "fltp", 44_100, 64_000),
 }
-"""Every kind the worker promises to read, by the name that the documents use."""
+"""Every kind the worker promises to read, by name."""
 
 
 def write_recording(
@@ -179,55 +176,3 @@ def write_video(container: OutputContainer, video: VideoStream, seconds: float) 
         picture.pts = number
         container.mux(video.encode(picture))
     container.mux(video.encode(None))
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """What was recognised in one encoding, next to what was in the plain WAV.
-
-    Attributes:
-        words: How many the WAV has.
-        equal: How many of them are here, too, in this order.
-        shift_s: Median of how much later they start; None without any that have a time.
-        largest_shift_s: Of one word, either way; the aligner's frames are 20 ms.
-    """
-
-    encoding: str
-    words: int
-    equal: int
-    shift_s: float | None
-    largest_shift_s: float | None
-
-
-def agreement(encoding: str, wav: Hypothesis, other: Hypothesis) -> Agreement:
-    """Compare what was recognised."""
-    texts, others = ([word.text for word in said.words] for said in (wav, other))
-    blocks = SequenceMatcher(None, texts, others, autojunk=False).get_matching_blocks()
-    pairs = [(wav.words[b.a + i], other.words[b.b + i]) for b in blocks for i in range(b.size)]
-    shifts = [
-        after.start_s - before.start_s
-        for before, after in pairs
-        if before.start_s is not None and after.start_s is not None
-    ]
-    return Agreement(
-        encoding,
-        len(wav.words),
-        len(pairs),
-        median(shifts) if shifts else None,
-        max(map(abs, shifts)) if shifts else None,
-    )
-
-
-def agreement_markdown(agreements: Sequence[Agreement]) -> str:
-    """Lay out the table: a row has all encodings that came out the same."""
-    rows: dict[str, list[str]] = {}
-    for found in sorted(agreements, key=lambda a: (-a.equal, abs(a.shift_s or 0))):
-        rows.setdefault(_cells(found), []).append(found.encoding)
-    head = "| encodings | words as in the WAV | shift, ms: median / largest |\n|---|---:|---:|\n"
-    return head + "".join(f"| {', '.join(names)} | {cells} |\n" for cells, names in rows.items())
-
-
-def _cells(agreement: Agreement) -> str:
-    shifts = (agreement.shift_s, agreement.largest_shift_s)
-    times = " / ".join("–" if s is None else f"{abs(round(s * 1000))}" for s in shifts)
-    return f"{agreement.equal} of {agreement.words} | {times}"
