@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bench.corpus import SpokenWord, Turn, read_recording, to_float32
 from bench.speed.measure import synchronize, timed
@@ -42,9 +42,20 @@ class JobFailed(Exception):
 
 
 class Worker:
-    """A worker's runtime with the models of a folder loaded; without `whisper`, its default one."""
+    """A worker's runtime with the models of a folder loaded.
 
-    def __init__(self, models: Path, whisper: str | None = None) -> None:
+    Args:
+        models: The folder.
+        fidelity: The worker's setting.
+        whisper: None: the folder's default.
+    """
+
+    def __init__(
+        self,
+        models: Path,
+        fidelity: Literal["stock", "improved"] = "stock",
+        whisper: str | None = None,
+    ) -> None:
         from worker.runtime import Runtime
         from worker.settings import WorkerSettings
 
@@ -53,7 +64,7 @@ class Worker:
                 models_dir=models,
                 whisper_model=whisper,
                 allow_loopback_urls=True,
-                fidelity="stock",
+                fidelity=fidelity,
             )
         )
         self.models: Any = self.runtime.load()

@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from bench.speed.inputs import Storage, write_input
 from bench.speed.measure import MemoryPeak
@@ -30,7 +30,7 @@ class Subject:
     """One thing that is measured again and again.
 
     Attributes:
-        side: ``ours`` or ``stock``.
+        side: ``stock``; ``ours`` with its result; ``default``, ours as it comes.
         recipe: Of stock; ours takes the Whisper and the aligner from it.
         recordings: Names of `bench.speed.inputs`.
         models: The models folder.
@@ -94,7 +94,8 @@ def _load(subject: Subject, storage: str) -> Callable[[Path, float | None], Run]
     if subject.side == "stock":
         stock = load_stock(subject.models, subject.recipe)
         return lambda recording, clip_s: run_stock(stock, recording, clip_s)
-    worker = Worker(subject.models, subject.recipe.whisper)
+    fidelity: Literal["stock", "improved"] = "stock" if subject.side == "ours" else "improved"
+    worker = Worker(subject.models, fidelity, subject.recipe.whisper)
     worker.models.aligner(subject.recipe.align_language)
     worker.models.get_ready_for_more()
 

@@ -27,7 +27,7 @@ from bench.speed.sides import Run, by_step
 from bench.speed.turns import Subject, measure_peak, run_process, take_turns
 from bench.stock import Recipe
 
-STOCK, OURS = "stock", "ours"
+STOCK, OURS, DEFAULT = "stock", "ours", "default"
 
 
 def measure_quick(bench: Bench) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def measure_memory(bench: Bench) -> dict[str, Any]:
 def _measure(
     recipe: Recipe, recordings: tuple[str, ...], bench: Bench, models: Path
 ) -> dict[str, Any]:
-    subjects = [Subject(side, recipe, recordings, models) for side in (STOCK, OURS)]
+    subjects = [Subject(side, recipe, recordings, models) for side in (STOCK, OURS, DEFAULT)]
     runs = take_turns(subjects, bench.pairs, bench.folder)
     return {"recordings": {name: compare_sides(runs, name, bench) for name in recordings}}
 
@@ -79,7 +79,7 @@ def compare_sides(
     runs: Mapping[str, Mapping[str, Sequence[Run]]], name: str, bench: Bench
 ) -> dict[str, Any]:
     """Sum up one recording: seconds of each side, ratios by step, parity."""
-    stock, ours = (runs[side][name] for side in (STOCK, OURS))
+    stock, ours, default = (runs[side][name] for side in (STOCK, OURS, DEFAULT))
     length_s = duration_s(name, bench)
     return {
         "duration_s": length_s,
@@ -87,9 +87,10 @@ def compare_sides(
         OURS: _seconds(ours),
         "our_stages": figures([run.timings_s for run in ours]),
         **_ratios(ours, stock),
+        DEFAULT: _seconds(default) | _ratios(default, stock),
         "parity": compare(ours[0].heard, stock[0].heard, length_s),
         "same_every_time": all(
-            run.heard == side[0].heard for side in (stock, ours) for run in side
+            run.heard == side[0].heard for side in (stock, ours, default) for run in side
         ),
     }
 
