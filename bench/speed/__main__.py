@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.cold_start import measure_cold_start
 from bench.corpus import ROOT
+from bench.speed.cold_start import measure_cold_start
 from bench.speed.inputs import Bench
 from bench.speed.measure import describe
 from bench.speed.report import markdown, merge

@@ -1,9 +1,9 @@
-"""From the start of a process to its first transcript, and what the time goes into.
+"""From the start of a process to its first transcript.
 
 Three kinds of fresh processes, in turns: *worker*, ``handler.py`` with the telephone sample as its
-first job; *one after the other*, imports and then each model in sequence, timed by cause; *ready*,
-the first job of a worker whose models are loaded. *Worker* is compared with *one after the other*
-plus that first job. ``python -m bench.speed --only cold_start`` measures it.
+first job; *one after the other*, imports and then each model in sequence; *ready*, the first job of
+a worker whose models are loaded. *Worker* is compared with *one after the other* plus that first
+job. ``python -m bench.speed --only cold_start`` measures it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bench.speed.sides import JobFailed, Worker
 from bench.speed.turns import run_process
 
 RESULT = "result-cold.json"
-LOADED = re.compile(r"loaded (.+) in ([\d.]+) s")
+LOADED = re.compile(r"loaded (?!aligner).+ in [\d.]+ s")
 
 
 def measure_cold_start(bench: Bench) -> dict[str, Any]:
@@ -38,32 +38,28 @@ def measure_cold_start(bench: Bench) -> dict[str, Any]:
             workers.append(start_worker(models, storage, *urls))
             serial.append(_load_serially(models))
             first_jobs.append(run_process(run_first_job, models, *urls))
-            spent = workers[-1]["first result"], sum(serial[-1].values()) + first_jobs[-1]
+            spent = workers[-1]["first result"], serial[-1] + first_jobs[-1]
             print(f"{turn + 1}/{bench.pairs} worker {spent[0]:.1f} s, serial {spent[1]:.1f} s")
     return summarise(workers, serial, first_jobs)
 
 
 def summarise(
-    workers: Sequence[Mapping[str, float]],
-    serial: Sequence[Mapping[str, float]],
-    first_jobs: Sequence[float],
+    workers: Sequence[Mapping[str, float]], serial: Sequence[float], first_jobs: Sequence[float]
 ) -> dict[str, Any]:
     """Sum up.
 
     Args:
         workers: Seconds after the process's start, by moment; ``first result`` is one.
-        serial: Seconds by cause.
+        serial: Seconds of imports and models.
         first_jobs: Seconds of the first job of a worker that is ready.
     """
-    before = [sum(causes.values()) + job for causes, job in zip(serial, first_jobs, strict=True)]
-    ours = [moments["first result"] for moments in workers]
+    before = [loaded + job for loaded, job in zip(serial, first_jobs, strict=True)]
     return {
         "recording": TELEPHONE,
         "worker": figures(workers),
-        "one after the other": figures(serial),
         "first job": figure(first_jobs),
         "earlier first result": figure(before),
-        "ratio": ratios(ours, before),
+        "ratio": ratios([moments["first result"] for moments in workers], before),
     }
 
 
@@ -73,9 +69,8 @@ def start_worker(
     """Run ``handler.py`` on one job.
 
     Returns:
-        Seconds after the process's start: ``fetch began``, ``loaded MODEL`` for each,
-        ``models ready`` (the last of these; not the aligner, which a job asks for), ``first
-        result`` (it is in the storage), ``exit``.
+        Seconds after the process's start: ``models ready`` (all but the aligner, which a job asks
+        for) and ``first result`` (it is in the storage).
     """
     job = json.dumps({"input": {"audio_url": audio_url, "result_url": result_url}})
     settings = {"MODELS_DIR": str(models), "ALLOW_LOOPBACK_URLS": "1", "PYTHONUNBUFFERED": "1"}
@@ -88,29 +83,21 @@ def start_worker(
     ) as process:
         assert process.stdout is not None  # noqa: S101 -- as asked for above
         lines = [(time.time() - began, line.rstrip()) for line in process.stdout]
-    ended = time.time() - began
-    loaded = {f"loaded {found[1]}": at for at, line in lines if (found := LOADED.search(line))}
-    requests = storage.requests()[seen:]
-    fetched = [float(r["began"]) for r in requests if r["method"] == "GET"]
-    stored = [float(r["ended"]) for r in requests if r["name"] == RESULT]
-    if not (fetched and stored and loaded):
+    loaded = [at for at, line in lines if LOADED.search(line)]
+    stored = [float(r["ended"]) for r in storage.requests()[seen:] if r["name"] == RESULT]
+    if not (stored and loaded):
         raise JobFailed("handler.py: no result\n" + "\n".join(line for _, line in lines[-12:]))
-    return {
-        "fetch began": fetched[0] - began,
-        **loaded,
-        "models ready": max(at for what, at in loaded.items() if "aligner" not in what),
-        "first result": stored[0] - began,
-        "exit": ended,
-    }
+    return {"models ready": max(loaded), "first result": stored[0] - began}
 
 
-def _load_serially(models: Path) -> dict[str, float]:
-    """Measure in a `bench.speed.cold_process`; its start is part of it."""
-    command = [sys.executable, "-m", "bench.speed.cold_process", str(models), str(time.time())]
+def _load_serially(models: Path) -> float:
+    """Measure a `bench.speed.cold_process`, its start included."""
+    command = [sys.executable, "-m", "bench.speed.cold_process", str(models)]
+    began = time.perf_counter()
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - began
     if run.returncode:
         raise JobFailed(f"loading one after the other: exit {run.returncode}\n{run.stderr[-2000:]}")
-    seconds: dict[str, float] = json.loads(run.stdout.splitlines()[-1])
     return seconds
 
 
