@@ -27,27 +27,21 @@ def main() -> None:
               help="Written when all is up, removed at the end.")  # fmt: skip
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(0))
 @click.option("--logs", default=ROOT / "logs", type=FOLDER, help="Default: logs/.")
-@click.option("--data", type=FOLDER, help="Keep S3's objects here.  [default: until the end]")
 @click.option("--models", default=ROOT / "models", type=FOLDER, help="Default: models/.")
 @click.option("--worker-command", help="Run this instead of `python handler.py`.")
-@click.option(
-    "--grace", "grace_s", default=30.0, show_default=True, help="Seconds for running jobs."
-)
 def up(
     env_file: Path,
     workers: int,
     logs: Path,
-    data: Path | None,
     models: Path,
     worker_command: str | None,
-    grace_s: float,
 ) -> None:
     """Start everything and stay until SIGINT or SIGTERM."""
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
     command = shlex.split(worker_command) if worker_command else [sys.executable, "handler.py"]
-    stack = Stack(workers, logs, data, models, command, grace_s=grace_s, stopping=stopping)
+    stack = Stack(workers, logs, models, command, stopping=stopping)
     try:
         with stack:
             _serve(stack, env_file, stopping)

@@ -89,9 +89,9 @@ class EventLog:
         for listener in self._listeners:
             listener(event)
 
-    def since(self, seq: int = 0) -> list[Event]:
-        """Return the events from `seq` on, oldest first."""
-        return self._events[seq:]
+    def so_far(self) -> list[Event]:
+        """Return the events so far, oldest first."""
+        return list(self._events)
 
 
 def write_json_lines(path: Path) -> Listener:

@@ -27,7 +27,7 @@ REGION = "us-east-1"
 READY_TIMEOUT_S = 60.0
 START_ATTEMPTS = 3
 SSE_KEY = "00" * 32
-"""Of the server: what is to be encrypted (AES256) is readable for the next server, too."""
+"""Of the server, for what is to be encrypted (AES256)."""
 SOCKETS = Path("/tmp")  # noqa: S108 -- SeaweedFS puts them there
 LISTENERS = ("master", "volume", "filer", "s3")
 
@@ -45,28 +45,21 @@ class S3Server:
 
     Args:
         bucket: Created at the start, at least 3 characters.
-        state: An existing folder for credentials and, by default, data.
+        state: An existing folder for credentials and data.
         log: Where SeaweedFS's output goes.
         guard: Ends the server if this process dies.
         stopping: Set from another thread or a signal handler to give up the start.
-        data: Folder to keep the objects in beyond this run.
     """
 
     def __init__(
-        self,
-        bucket: str,
-        state: Path,
-        log: Path,
-        guard: Guard,
-        stopping: threading.Event,
-        data: Path | None = None,
+        self, bucket: str, state: Path, log: Path, guard: Guard, stopping: threading.Event
     ) -> None:
         self.bucket = bucket
         self.access_key_id = secrets.token_hex(10).upper()
         self.secret_access_key = secrets.token_hex(20)
         self._state, self._log, self._guard = state, log, guard
         self._stopping = stopping
-        self._data = data or state / "s3"
+        self._data = state / "s3"
         self._ports: dict[str, int] = {}
         self._process: ChildProcess | None = None
 
@@ -76,7 +69,7 @@ class S3Server:
         return f"http://127.0.0.1:{self._ports['s3']}"
 
     def __enter__(self) -> Self:
-        self._data.mkdir(parents=True, exist_ok=True)
+        self._data.mkdir()
         config = self._write_credentials()
         with ExitStack() as undo:
             undo.callback(self._stop)
@@ -162,7 +155,7 @@ class S3Server:
             if self._stopping.wait(0.1):
                 raise StartInterrupted
             try:
-                with suppress(client.exceptions.BucketAlreadyOwnedByYou):  # from an earlier run
+                with suppress(client.exceptions.BucketAlreadyOwnedByYou):  # by an earlier try
                     client.create_bucket(Bucket=self.bucket)
                 client.put_object(Bucket=self.bucket, Key=".ready", Body=b"ready")
                 client.delete_object(Bucket=self.bucket, Key=".ready")

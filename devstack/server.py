@@ -33,9 +33,9 @@ class QueueServer:
         self._port: int = self._socket.getsockname()[1]
         queue = JobQueue(config, clock)
         self.events = queue.events
-        api = QueueApi(queue, api_key, clock)
-        self.rate_limits, self._changes, self.proxy = api.rate_limits, api.changes, api.proxy
-        self._app = api.app(endpoint_id)
+        self.api = QueueApi(queue, api_key, clock)
+        self.rate_limits, self._changes = self.api.rate_limits, self.api.changes
+        self._app = self.api.app(endpoint_id)
         self._server: uvicorn.Server
         self._thread: threading.Thread
 

@@ -51,7 +51,6 @@ class Stack:
     Args:
         workers: How many workers.
         logs: Folder for `s3.log`, `queue.jsonl`, `worker-N.log`; emptied of these first.
-        data: Folder to keep S3's objects in; by default they go with the stack.
         models: What the workers get as MODELS_DIR.
         worker_command: What a worker runs, from the repository root.
         worker_env: More variables for the workers.
@@ -64,7 +63,6 @@ class Stack:
         self,
         workers: int = 1,
         logs: Path = ROOT / "logs",
-        data: Path | None = None,
         models: Path = ROOT / "models",
         worker_command: Sequence[str] = (sys.executable, "handler.py"),
         worker_env: Mapping[str, str] | None = None,
@@ -75,7 +73,7 @@ class Stack:
         self.logs = logs.absolute()
         self._worker_count, self._worker_command = workers, worker_command
         self._worker_env = {"MODELS_DIR": str(models.absolute()), **(worker_env or {})}
-        self._data, self._config, self._grace_s = data, config, grace_s
+        self._config, self._grace_s = config, grace_s
         self._stopping = stopping or threading.Event()
         self._api_key = f"rpa_{secrets.token_hex(20)}"
         self._undo = ExitStack()
@@ -121,7 +119,7 @@ class Stack:
 
     def queue_events(self, *kinds: EventKind) -> list[Event]:
         """Return the queue's events so far, all or those of these kinds."""
-        return [event for event in self.queue.events.since() if not kinds or event.kind in kinds]
+        return [event for event in self.queue.events.so_far() if not kinds or event.kind in kinds]
 
     def worker_pids(self) -> list[int]:
         """Return the process ids of the workers that run now."""
@@ -133,8 +131,7 @@ class Stack:
         undo.callback(shutil.rmtree, state, ignore_errors=True)
         self.guard.watch_path(state)
         self._prepare_logs()
-        log = self.logs / "s3.log"
-        s3 = S3Server(BUCKET, state, log, self.guard, self._stopping, self._data)
+        s3 = S3Server(BUCKET, state, self.logs / "s3.log", self.guard, self._stopping)
         self.s3 = undo.enter_context(s3)
         self.queue = QueueServer(ENDPOINT_ID, self._api_key, self._config)
         self.queue.events.listen(write_json_lines(self.logs / "queue.jsonl"))

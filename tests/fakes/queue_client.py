@@ -67,4 +67,4 @@ class QueueClient:
 
     def kinds(self, job_id: str) -> list[EventKind]:
         """Return what happened to a job, in order."""
-        return [event.kind for event in self.server.events.since() if event.job_id == job_id]
+        return [event.kind for event in self.server.events.so_far() if event.job_id == job_id]

@@ -18,11 +18,10 @@ from tests.processes import group_members, wait_until
 
 
 @contextmanager
-def unstarted(folder: Path, data: Path | None = None) -> Iterator[S3Server]:
+def unstarted(folder: Path) -> Iterator[S3Server]:
     """Give a server in a folder of its own, to be started or not."""
-    folder.mkdir(exist_ok=True)
     with Guard() as guard:
-        yield S3Server("recordings", folder, folder / "log", guard, threading.Event(), data)
+        yield S3Server("recordings", folder, folder / "log", guard, threading.Event())
 
 
 def test_objects_are_created_once_and_all_listeners_are_on_loopback(tmp_path: Path) -> None:
@@ -43,15 +42,6 @@ def test_objects_are_created_once_and_all_listeners_are_on_loopback(tmp_path: Pa
         assert {address.port for address in listening} == set(server._ports.values())
     wait_until(lambda: not group_members(pid), 2)
     assert not [path for path in server._sockets() if path.exists()]
-
-
-def test_data_can_outlive_the_server(tmp_path: Path) -> None:
-    """With `data`, the next server on other ports and other keys finds the objects."""
-    with unstarted(tmp_path / "1", tmp_path / "data") as server, server:
-        server.client().put_object(Bucket="recordings", Key="k", Body=b"first")
-    with unstarted(tmp_path / "2", tmp_path / "data") as server, server:
-        found = server.client().get_object(Bucket="recordings", Key="k")
-        assert found["Body"].read() == b"first"
 
 
 def test_a_start_can_be_interrupted(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_five_seconds_of_404_with_five_jobs_in_flight_cost_no_second_job(
         return await answer(request)
 
     with drilled(tmp_path) as drill:
-        monkeypatch.setattr(drill.stack.queue.proxy, "answer", forgets)
+        monkeypatch.setattr(drill.stack.queue.api, "answer", forgets)
         drill.record(5, "--slow-4")
         assert drill.batch() == ""
         tell(f"{drill.paid()} jobs paid for 5 sessions, 404 answered {forgotten.total()} times")

@@ -26,7 +26,7 @@ def test_clients_need_the_key(client: QueueClient) -> None:
         for given in (None, "rpa_tes", "Bearer other", "Bearer rpa_tést".encode()):
             headers = {"Authorization": given}
             assert client.call(verb, path, json={"input": {}}, headers=headers).status_code == 401
-    assert not client.server.events.since()
+    assert not client.server.events.so_far()
     assert client.call("GET", "health", headers={"Authorization": API_KEY}).status_code == 200
 
 
@@ -67,7 +67,7 @@ def test_payloads_have_a_limit(client: QueueClient, path: str, limit: int) -> No
         answer = client.call("POST", path, data=body + b" " * more)
         assert answer.status_code == 413
         assert str(limit) in answer.json()["error"]
-    assert len(client.server.events.since()) == 1
+    assert len(client.server.events.so_far()) == 1
 
 
 def test_a_bad_request_names_the_field(client: QueueClient) -> None:
@@ -82,7 +82,7 @@ def test_a_bad_request_names_the_field(client: QueueClient) -> None:
         answer = client.call("POST", "run", json={"input": {}} | fields)
         assert answer.status_code == 400
         assert answer.json()["error"].startswith(f"{name}: ")
-    assert not client.server.events.since()
+    assert not client.server.events.so_far()
 
 
 def test_time_ends_a_job_while_nobody_asks_and_its_worker_is_told_to_stop(
@@ -183,16 +183,6 @@ def test_a_sliding_window_and_requests_at_one_moment_are_limited(clock: FakeCloc
     }
 
 
-@pytest.mark.parametrize(("status", "taken"), [(502, 0), (524, 1)])
-def test_the_proxy_fails_with_a_web_page(client: QueueClient, status: int, taken: int) -> None:
-    """What it gave up as taking too long, the queue has heard."""
-    client.server.proxy.status = status
-    answer = client.call("POST", "run", json={"input": {}})
-    assert (answer.status_code, answer.text[:15]) == (status, "<!DOCTYPE html>")
-    client.server.proxy.status = None
-    assert client.call("GET", "health").json()["jobs"]["inQueue"] == taken
-
-
 def test_a_full_queue_answers_429(clock: FakeClock) -> None:
     config = QueueConfig(max_queued=1, max_workers=0)
     with QueueServer(ENDPOINT_ID, API_KEY, config, clock=clock) as server:
@@ -231,4 +221,4 @@ def test_the_webhook_gets_what_status_shows_until_it_answers_200(
     assert client.kinds(job_id)[3:] == end
     expected = 0 if refusals is None else len(end)
     assert [call.body for call in receiver.calls] == [client.status(job_id)] * expected
-    assert "hidden" not in repr(client.server.events.since())
+    assert "hidden" not in repr(client.server.events.so_far())

@@ -34,7 +34,7 @@ def started(queue: JobQueue) -> Job:
 
 
 def kinds(queue: JobQueue, job: Job) -> list[str]:
-    return [event.kind for event in queue.events.since() if event.job_id == job.job_id]
+    return [event.kind for event in queue.events.so_far() if event.job_id == job.job_id]
 
 
 def is_gone(queue: JobQueue, job: Job) -> bool:
@@ -218,7 +218,7 @@ def test_events_never_hold_inputs_outputs_or_urls(queue: JobQueue) -> None:
     queue.take("w")
     queue.progress("w", job.job_id, secret)
     queue.finish("w", job.job_id, secret, secret)
-    assert secret not in repr([event.to_wire() for event in queue.events.since()])
+    assert secret not in repr([event.to_wire() for event in queue.events.so_far()])
     assert secret not in repr(job)
 
 

@@ -61,7 +61,7 @@ def test_requests_that_are_held_open_are_cut_and_take_no_job(
     other = QueueClient(client.server)
     with other.session, ThreadPoolExecutor(1) as thread:
         taken = thread.submit(other.take, "idle")
-        wait_until(lambda: client.server.events.since())  # the worker joined: its request is open
+        wait_until(lambda: client.server.events.so_far())  # the worker joined: its request is open
         with restarting(client, monkeypatch), pytest.raises(requests.ConnectionError):
             taken.result(20)
     job_id = client.run()
