@@ -6,7 +6,7 @@ measured is left out, and stays open among the targets.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.speed.inputs import MEETING
@@ -26,16 +26,6 @@ Figures are medians (lowest–highest run); ratios are ours / stock, by pairs.
   time in a fresh process after a warm-up.
 - `telephone` is pyannote.audio's sample, a real call; the others are synthetic (`bench/speech`).
   `german` uses the multilingual model and, on both sides, the English aligner.
-"""
-STAGES = """\
-Production architectures with seeded random weights: the real ones are not available here.
-"""
-MEMORY = """\
-Peak resident memory during a job of half an hour, above that of the loaded models.
-"""
-COLD = """\
-`handler.py` with `telephone` as its first job, against the same imports, models and job in
-sequence.
 """
 _MEETING = f"english / recordings / {MEETING.name}"
 _WHOLE = "whole job, warm, demo weights, 5-minute dialogue"
@@ -68,11 +58,11 @@ def markdown(document: Part) -> str:
     asked = table(("what", "at most", "measured", "met?"), rows(parts))
     lines = [INTRODUCTION, *_machine(parts), "", "## What was asked for", "", *asked, ""]
     if recordings:
-        lines += ["## Whole job", "", *_whole_jobs(recordings)]
+        lines += ["## Whole job", "", *_whole_jobs(recordings), ""]
         lines += ["## Parity", "", *_parity(recordings), ""]
-    for part, title, text, lay_out in _SECTIONS:
-        if part in parts:
-            lines += [f"## {title}", "", text, *lay_out(parts), ""]
+    for name, lay_out in (("stages", _stages), ("memory", _memory), ("cold_start", _cold_start)):
+        if name in parts:
+            lines += [*lay_out(parts[name]), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -130,7 +120,7 @@ def _whole_jobs(recordings: Mapping[str, Part]) -> list[str]:
             by_step = (f"{one['ratio_by_step'][step]['median']:.3f}" for step in steps)
             seconds = _seconds(found[side]["wall_s"])
             rows.append(("", side, seconds, _ratio(one["ratio"]), *by_step))
-    return [*table(head, rows), ""]
+    return table(head, rows)
 
 
 def _parity(recordings: Mapping[str, Part]) -> list[str]:
@@ -154,9 +144,9 @@ def _parity(recordings: Mapping[str, Part]) -> list[str]:
     return table(head, found)
 
 
-def _stages(parts: Part) -> list[str]:
+def _stages(part: Part) -> list[str]:
     """Alignment and diarization alone, and what no engine around the same forwards can save."""
-    part, found, shares = parts["stages"], [], []
+    found, shares = [], []
     for name, one in part["alignment"].items():
         what = f"alignment, {name}, {one['audio_s']:.0f} s, {one['segments']} segments"
         same = f"{one['parity']['words_equal']:.2%} of {one['parity']['words']} words"
@@ -170,14 +160,17 @@ def _stages(parts: Part) -> list[str]:
     what = f"diarization, ResNet34 and PyanNet 10 s, {one['audio_s']:.0f} s"
     same = "turns equal" if one["turns_equal"] else f"DER {one['der']:.4f}"
     found.append((what, *_both(one), same))
-    text = f"Forwards in stock's alignment, which ours runs too: {', '.join(shares)} of its time."
-    lines = table(("stage", "stock s", "ours s", "ours / stock", "the same"), found)
-    return [*lines, "", text]
+    return [
+        "## Stages alone\n",
+        "Production architectures with seeded random weights; the real ones are not here.\n",
+        *table(("stage", "stock s", "ours s", "ours / stock", "the same"), found),
+        "",
+        f"Forwards in stock's alignment, which ours runs too: {', '.join(shares)} of its time.",
+    ]
 
 
-def _memory(parts: Part) -> list[str]:
+def _memory(part: Part) -> list[str]:
     """Peak above the loaded models."""
-    part = parts["memory"]
     found = [
         (
             side,
@@ -188,15 +181,18 @@ def _memory(parts: Part) -> list[str]:
     ]
     found.append(("ours / stock", "", f"{part['ratio']:.3f}", "", f"{part['wall_ratio']:.3f}"))
     head = ("", "models loaded MiB", "added by the job MiB", "torch on CUDA MiB", "job s")
-    return table(head, found)
+    text = "Peak resident memory during a job of half an hour, above that of the loaded models."
+    return ["## Memory\n", f"{text}\n", *table(head, found)]
 
 
-def _cold_start(parts: Part) -> list[str]:
+def _cold_start(part: Part) -> list[str]:
     """When the worker was ready and gave its first result, and when a sequence would have."""
-    part = parts["cold_start"]
     ready, first = (_seconds(part["worker"][what]) for what in ("models ready", "first result"))
     earlier, ratio = _seconds(part["earlier first result"]), _ratio(part["ratio"])
     return [
+        "## Cold start\n",
+        "`handler.py` with `telephone` as its first job, against the same imports, models and",
+        "job in sequence.\n",
         f"Models ready after {ready} s, first result after {first} s; one after the other, first",
         f"result after {earlier} s. Ratio of the first results: {ratio}.",
     ]
@@ -217,10 +213,3 @@ def _ratio(figure: Part) -> str:
 
 def _met(is_met: bool) -> str:
     return "yes" if is_met else "**no**"
-
-
-_SECTIONS: tuple[tuple[str, str, str, Callable[[Part], list[str]]], ...] = (
-    ("stages", "Stages alone", STAGES, _stages),
-    ("memory", "Memory", MEMORY, _memory),
-    ("cold_start", "Cold start", COLD, _cold_start),
-)
