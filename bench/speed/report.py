@@ -162,7 +162,8 @@ def _stages(part: Part) -> list[str]:
     found.append((what, *_both(one), same))
     return [
         "## Stages alone\n",
-        "Production architectures with seeded random weights; the real ones are not here.\n",
+        "Production architectures with seeded random weights: the real ones are not available",
+        "here.\n",
         *table(("stage", "stock s", "ours s", "ours / stock", "the same"), found),
         "",
         f"Forwards in stock's alignment, which ours runs too: {', '.join(shares)} of its time.",
