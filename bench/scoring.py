@@ -48,7 +48,7 @@ def normalise(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Counts:
-    """What the rates of a recording, or of several together, are made of; 0: not measured.
+    """What the rates of a recording, or of several together, are made of.
 
     Attributes:
         words: Said.
@@ -58,10 +58,10 @@ class Counts:
         right: Those of them whose speaker is right, under the best naming of speakers.
         segments: In the transcript.
         mixed: Segments in which words of two speakers stand.
-        sentences: Said: at least one an utterance.
-        speech_s: What `wrong_s` is a part of.
+        sentences: Said: at least one an utterance; 0: not counted.
+        speech_s: What `wrong_s` is a part of; 0: not measured.
         wrong_s: DER's numerator, overlap included, collar `COLLAR_S`.
-        speakers_true: Who speak.
+        speakers_true: Who speak; 0: not counted.
         speakers_found: Whom the transcript has.
     """
 
