@@ -7,10 +7,10 @@ embeddings) it does without them, and the warning ``SPEAKER_HINTS_UNMET`` says s
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,14 @@ from whisperx.diarize import DiarizationPipeline
 from bucketscribe_contract import JobInput, Stage, WarningCode
 from worker.cancel import StageContext
 from worker.engines.diarization.activity import Activity, ActivityRecorder
-from worker.engines.diarization.clustering import MIN_ACTIVE_SHARE, SpeakerBounds, cluster
-from worker.engines.diarization.embeddings import Vectors, embed
-from worker.engines.diarization.turns import speaker_turns
+from worker.engines.diarization.clustering import (
+    CHUNK_S,
+    MIN_ACTIVE_SHARE,
+    SpeakerBounds,
+    cluster,
+)
+from worker.engines.diarization.embeddings import embed
+from worker.engines.diarization.turns import Labels, speaker_turns
 from worker.engines.segmentation import (
     SegmentationStream,
     Segmenter,
@@ -54,7 +59,8 @@ def diarize(
         ctx: Checked between batches of windows and during clustering; told the share of windows
             that are done. Fewer are embedded at once than are segmented.
         activity: Local activity, if speech detection used the same segmentation.
-        is_stock: Learn speakers from no shorter pieces of speech than pyannote does.
+        is_stock: Learn speakers from no shorter pieces of speech than pyannote does, and from the
+            whole recording at once, however long it is.
     """
     if activity is None:
         activity = find_activity(waveform, pipeline, ctx.part(0.0, 0.5))
@@ -65,12 +71,22 @@ def diarize(
     exclusive = turns
     if speaking.any():
         batch_size = windows_at_once(embedding_of(model).device, ctx.batch_size)
-        vectors = embed(waveform.samples, activity, model, batch_size, partial(_step, ctx))
+        embeddings = embed(waveform.samples, activity, model, batch_size, partial(_step, ctx))
         trim_heap()  # a process for the dendrogram may need as much
         check = partial(ctx.cancel.check, Stage.DIARIZE)
         network = None if is_stock else getattr(embedding_of(model), "model_", None)
         share = getattr(network, "min_active_share", MIN_ACTIVE_SHARE)
-        find_turns = partial(_find_turns, activity, speaking, vectors, model, check, share)
+        label = partial(
+            cluster,
+            embeddings,
+            activity,
+            pipeline=model,
+            check=check,
+            min_active_share=share,
+            chunk_s=math.inf if is_stock else CHUNK_S,
+        )
+        pause_s = float(model.segmentation.min_duration_off)
+        find_turns = partial(_find_turns, activity, speaking, label, pause_s)
         try:
             turns, exclusive = find_turns(hints)
         except ValueError:
@@ -116,19 +132,17 @@ def _hints(job: JobInput) -> Hints:
 def _find_turns(
     activity: Activity,
     speaking: npt.NDArray[np.uint8],
-    vectors: Vectors,
-    model: Any,
-    check: Callable[[], None],
-    min_active_share: float,
+    label: Callable[[SpeakerBounds], Labels],
+    min_pause_s: float,
     hints: Hints,
 ) -> tuple[tuple[SpeakerTurn, ...], tuple[SpeakerTurn, ...]]:
     """Tell speakers apart; ValueError where that cannot be done with the hints."""
     bounds = SpeakerBounds(*set_num_speakers(**hints))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # numpy's on odd embeddings; pyannote does so too
-        labels = cluster(vectors, activity, bounds, model, check, min_active_share)
+        labels = label(bounds)
     at_once = np.minimum(speaking, bounds.most).astype(np.uint8)
-    return speaker_turns(activity, labels, at_once, float(model.segmentation.min_duration_off))
+    return speaker_turns(activity, labels, at_once, min_pause_s)
 
 
 def _meets(hints: Hints, found: int) -> bool:

@@ -1,14 +1,16 @@
 """Clustering: embeddings and activity in, one global speaker a (window, speaker) out.
 
-The rules, and the code, are those of the loaded pipeline's own clustering object, so that labels
-are stock's. Two things that it calls are ours: the dendrogram, made in a process of its own so that
-nothing else stands still, and the choice of embeddings to learn from, which needs counts of frames
-in place of all masks as float64. Raises ValueError where hints cannot be met.
+For up to `CHUNK_S` of windows, the rules and the code are those of the loaded pipeline's own
+clustering object, so that labels are stock's; the dendrogram, made in a process of its own, and the
+choice of embeddings to learn from are ours. Longer recordings are clustered by `chunks`, with the
+same parameters. Raises ValueError where hints cannot be met.
 """
 
 from __future__ import annotations
 
 import copy
+import logging
+import math
 import os
 import subprocess
 import sys
@@ -17,16 +19,22 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from types import FunctionType
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
+from pyannote.audio.pipelines.clustering import AgglomerativeClustering, VBxClustering
 from scipy.cluster import hierarchy
+from scipy.optimize import linear_sum_assignment
 
+from worker.engines.diarization import chunks
 from worker.engines.diarization.activity import Activity
-from worker.engines.diarization.embeddings import Vectors
+from worker.engines.diarization.embeddings import Embeddings, Vectors
+
+logger = logging.getLogger(__name__)
 
 SILENT = -2
 """The speaker of a row in which nobody speaks; pyannote's."""
@@ -36,8 +44,11 @@ INLINE_VECTORS = 1000
 """scipy's linkage holds Python's lock: for so many vectors 0.08 s, for 4,000 1 s, for twice as many
 five times that. Above this number a process makes the dendrogram, which takes 0.5 s to start."""
 POLL_S = 0.1
+CHUNK_S = 600.0
 
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int64]
+Check = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -50,22 +61,24 @@ class SpeakerBounds:
 
 
 def cluster(
-    vectors: Vectors,
+    embeddings: Embeddings,
     activity: Activity,
     bounds: SpeakerBounds,
     pipeline: Any,
-    check: Callable[[], None] = lambda: None,
+    check: Check = lambda: None,
     min_active_share: float = MIN_ACTIVE_SHARE,
-) -> npt.NDArray[np.int64]:
+    chunk_s: float = CHUNK_S,
+) -> Labels:
     """Tell the global speaker of every local one.
 
     Args:
-        vectors: (n_windows, n_speakers, dimension).
+        embeddings: Of every local speaker.
         activity: Who is active where.
         bounds: From the job's hints.
         pipeline: A loaded `SpeakerDiarization`.
-        check: Called every 0.1 s while the dendrogram is made; may raise to stop.
+        check: Called every 0.1 s or so; may raise to stop.
         min_active_share: In place of pyannote's.
+        chunk_s: Longer recordings are clustered in chunks of at most so many seconds of windows.
 
     Returns:
         (n_windows, n_speakers); `SILENT` for local speakers that are never active.
@@ -73,20 +86,146 @@ def cluster(
     Raises:
         ValueError: The bounds cannot be met with so few embeddings.
     """
-    speakers, _, _ = _with_our_parts(pipeline.clustering, activity, min_active_share, check)(
-        embeddings=vectors,
-        segmentations=_WindowSums(activity),
-        num_clusters=bounds.exact,
-        min_clusters=bounds.least,
-        max_clusters=bounds.most,
+    stock = pipeline.clustering
+    n_chunks = math.ceil(len(embeddings.index) * activity.grid.step_s / chunk_s)
+    is_ours = (
+        isinstance(stock, AgglomerativeClustering | VBxClustering) and stock.metric == "cosine"
     )
-    labels = np.asarray(speakers, np.int64).copy()
+    if n_chunks > 1 and is_ours:
+        labels = _in_chunks(embeddings, activity, bounds, stock, check, min_active_share, n_chunks)
+    else:
+        speakers, _, _ = _with_our_parts(stock, activity, min_active_share, check)(
+            embeddings=embeddings.table(),
+            segmentations=_WindowSums(activity),
+            num_clusters=bounds.exact,
+            min_clusters=bounds.least,
+            max_clusters=bounds.most,
+        )
+        labels = np.asarray(speakers, np.int64).copy()
     labels[activity.active_frames == 0] = SILENT
     return labels
 
 
+def _in_chunks(
+    embeddings: Embeddings,
+    activity: Activity,
+    bounds: SpeakerBounds,
+    stock: Any,
+    check: Check,
+    min_active_share: float,
+    n_chunks: int,
+) -> Labels:
+    rows, index = embeddings.rows, embeddings.index
+    is_valid = np.isfinite(rows.sum(axis=1))
+    is_learnt = (activity.clean_frames >= min_active_share * activity.scores.shape[1]) & is_valid[
+        index
+    ]
+    n_learnt = int(is_learnt.sum())
+    _, least, most = stock.set_num_clusters(n_learnt, bounds.exact, bounds.least, bounds.most)
+    if n_learnt < 2 or most < 2:
+        return np.zeros(index.shape, np.int64)
+    parts = [index[part][is_learnt[part]] for part in _equal_parts(len(index), n_chunks)]
+    speakers = _find_speakers(rows, parts, _chunk_threshold(stock), least, most, check)
+    if len(speakers.means) < least:
+        raise ValueError(f"{len(speakers.means)} groups of embeddings are no {least} speakers")
+    means, is_constrained = speakers.means, stock.constrained_assignment
+    if isinstance(stock, VBxClustering):
+        found = _by_vbx(rows, np.concatenate(parts), speakers.groups, stock, check)
+        if least <= len(found) <= most:
+            means = found
+        else:  # as upstream, where VBx does not heed a hint
+            is_constrained = False
+    logger.info(
+        "%d chunks of %.1f people each, %d people in all",
+        n_chunks,
+        speakers.per_chunk,
+        len(means),
+    )
+    if speakers.per_chunk > 2 * speakers.found:
+        logger.warning("the clustering's threshold is too low for this speaker embedding")
+    if is_constrained:
+        return _assign_apart(embeddings, activity, chunks.unit(means), check)
+    row_speaker = np.concatenate(
+        [chunks.nearest(rows[part], means) for part in chunks.slices(len(rows), check)]
+    )
+    return row_speaker[index]
+
+
+def _equal_parts(n: int, n_parts: int) -> list[slice]:
+    edges = np.linspace(0, n, n_parts + 1).round().astype(int).tolist()
+    return [slice(*edge) for edge in pairwise(edges)]
+
+
+def _chunk_threshold(stock: Any) -> float:
+    """Return the cosine distance for average linkage that fits the pipeline's own threshold.
+
+    A Euclidean distance t of unit vectors is a cosine distance of t²/2, and two clusters' vectors
+    are on average twice as far apart as their centroids: measured with GE2E and CAM++
+    (docs/long-recordings.md). VBx starts from centroid linkage.
+    """
+    method = getattr(stock, "method", "centroid")
+    is_euclidean = method in ("centroid", "median", "ward")
+    return float(stock.threshold**2 if is_euclidean else stock.threshold)
+
+
+def _find_speakers(
+    rows: Vectors,
+    parts: list[Labels],
+    threshold: float,
+    least: int,
+    most: float,
+    check: Check,
+) -> chunks.Speakers:
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as answer:
+        np.save(given, np.array([len(parts), threshold, least, most]))
+        for part in parts:
+            check()
+            np.save(given, rows[part])
+        given.seek(0)
+        _run("chunks.py", given, answer, check)
+        answer.seek(0)
+        means, groups, (per_chunk, found) = (np.load(answer) for _ in range(3))
+    return chunks.Speakers(means, groups, float(per_chunk), int(found))
+
+
+def _by_vbx(
+    rows: Vectors, learnt: Labels, groups: Floats, stock: Any, check: Check
+) -> npt.NDArray[np.float64]:
+    """Return the means of the speakers that VBx keeps of some groups."""
+    start = np.empty(len(learnt), np.int64)
+    features = np.empty((len(learnt), len(stock.plda.phi)), np.float32)
+    for part in chunks.slices(len(learnt), check):
+        start[part] = chunks.nearest(rows[learnt[part]], groups)
+        features[part] = stock.plda(rows[learnt[part]])
+    _, start = np.unique(start, return_inverse=True)
+    weights, offsets, priors = chunks.vbx(
+        features, start, stock.plda.phi, stock.Fa, stock.Fb, check
+    )
+    kept = priors > 1e-7
+    sums, total = np.zeros((kept.sum(), rows.shape[1])), np.zeros(kept.sum())
+    for part in chunks.slices(len(learnt), check):
+        table, _ = chunks.responsibilities(features[part].astype(np.float64), weights, offsets)
+        sums += table[:, kept].T @ rows[learnt[part]]
+        total += table[:, kept].sum(axis=0)
+    return sums / total[:, None]
+
+
+def _assign_apart(
+    embeddings: Embeddings, activity: Activity, means: Floats, check: Check
+) -> Labels:
+    """Assign as `constrained_argmax` does, without its int8: two of one window are never one."""
+    labels = np.full(embeddings.index.shape, SILENT)
+    for part in chunks.slices(len(labels), check):
+        cosines = chunks.unit(embeddings.rows[embeddings.index[part]]) @ means.T
+        cosines[activity.active_frames[part] == 0] = -2
+        for window, cosine in zip(labels[part], cosines, strict=True):
+            local, speakers = linear_sum_assignment(cosine, maximize=True)
+            window[local] = speakers
+    return labels
+
+
 def link(
-    vectors: Floats, method: str, metric: str, check: Callable[[], None] = lambda: None
+    vectors: Floats, method: str, metric: str, check: Check = lambda: None
 ) -> npt.NDArray[np.float64]:
     """Link vectors as scipy does, with the same bits, and without holding up other threads.
 
@@ -108,7 +247,7 @@ def link(
         np.save(given, np.array([method, metric]))
         np.save(given, np.ascontiguousarray(vectors))
         given.seek(0)
-        _run(given, answer, len(vectors), check)
+        _run("linkage_process.py", given, answer, check)
         answer.seek(0)
         dendrogram: npt.NDArray[np.float64] = np.load(answer)
     return dendrogram
@@ -121,9 +260,7 @@ class _WindowSums:
         self.data = activity.active_frames[:, None, :]
 
 
-def _with_our_parts(
-    clustering: Any, activity: Activity, share: float, check: Callable[[], None]
-) -> Any:
+def _with_our_parts(clustering: Any, activity: Activity, share: float, check: Check) -> Any:
     """Return a copy of a clustering object that calls our parts in place of its own."""
     # upstream: pyannote.audio 4.0.7, no issue known; can go when linkage leaves Python's lock alone
     # and filter_embeddings takes counts of frames
@@ -163,9 +300,9 @@ def _to_learn_from(
     return vectors[windows, speakers], windows, speakers
 
 
-def _run(given: IO[bytes], answer: IO[bytes], n: int, check: Callable[[], None]) -> None:
-    """Run the process on files: no pipe can fill up while nobody reads."""
-    command = [sys.executable, "-P", str(Path(__file__).with_name("linkage_process.py"))]
+def _run(program: str, given: IO[bytes], answer: IO[bytes], check: Check) -> None:
+    """Run a file beside this one on files: no pipe can fill up while nobody reads."""
+    command = [sys.executable, "-P", str(Path(__file__).with_name(program))]
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # linkage uses no more
     with subprocess.Popen(  # noqa: S603  # our own file
         command,
@@ -184,6 +321,6 @@ def _run(given: IO[bytes], answer: IO[bytes], n: int, check: Callable[[], None])
             raise
     if code != 0:
         raise ChildProcessError(
-            f"clustering {n} speaker embeddings ended early ({code}): it needs "
-            f"{8 * n * n / 1e9:.1f} GB of memory; send parts with clip"
+            f"clustering speaker embeddings ended early ({code}), most likely for lack of memory; "
+            "send parts with clip"
         )

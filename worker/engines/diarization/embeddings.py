@@ -1,8 +1,8 @@
-"""Embeddings: a waveform and its `Activity` in, (n_windows, n_speakers, dimension) out.
+"""Embeddings: a waveform and its `Activity` in, `Embeddings` of active speakers out.
 
 The model runs once a window, with all its speakers' masks, and not at all where nobody speaks;
-upstream (`SpeakerDiarization.get_embeddings`) runs it once a (window, speaker). The row of a silent
-speaker holds what the model says of an empty mask, which no audio enters: finite, so that
+upstream (`SpeakerDiarization.get_embeddings`) runs it once a (window, speaker). All silent speakers
+share one row, what the model says of an empty mask, which no audio enters: finite, so that
 clustering, which takes a minimum over all rows, never sees NaN.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -31,13 +32,30 @@ Embedder = Callable[[Tensor, Tensor], Tensor]
 dimension), on the windows' device."""
 
 
+@dataclass(frozen=True)
+class Embeddings:
+    """What is known of every local speaker's voice.
+
+    Attributes:
+        rows: (1 + n_active, dimension): of silence, then of the active ones in order.
+        index: (n_windows, n_speakers), the row of each.
+    """
+
+    rows: Vectors
+    index: npt.NDArray[np.int64]
+
+    def table(self) -> Vectors:
+        """Return (n_windows, n_speakers, dimension)."""
+        return self.rows[self.index]
+
+
 def embed(
     samples: Samples | SampleFile,
     activity: Activity,
     pipeline: Any,
     batch_size: int,
     before_batch: Callable[[float], None],
-) -> Vectors:
+) -> Embeddings:
     """Embed every active speaker of every window.
 
     Args:
@@ -46,9 +64,6 @@ def embed(
         pipeline: A loaded `SpeakerDiarization`.
         batch_size: Windows at once.
         before_batch: Given the share of windows done, in [0, 1]; may raise to stop.
-
-    Returns:
-        (n_windows, n_speakers, dimension), finite.
     """
     device = embedding_of(pipeline).device
     embedder = embedder_of(embedding_of(pipeline))
@@ -59,14 +74,16 @@ def embed(
         return embedder(activity.grid.cut(samples, windows, device), masks.to(device))
 
     with torch.inference_mode():
-        vectors = _silent_rows(activity, embedder, device)
+        silent = _silent_row(activity, embedder, device)
+        is_active = activity.active_frames > 0
+        index = np.where(is_active, is_active.cumsum().reshape(is_active.shape), 0)
+        rows = np.empty((1 + is_active.sum(), len(silent)), np.float32)
+        rows[0] = silent
         batches = _batches(activity, batch_size, before_batch)
         for windows, found in one_ahead((batch, launch(batch)) for batch in batches):
-            rows, is_active = vectors[windows], activity.active_frames[windows] > 0
-            rows[is_active] = found.cpu().numpy()[is_active]
-            vectors[windows] = rows
+            rows[index[windows][is_active[windows]]] = found.cpu().numpy()[is_active[windows]]
     before_batch(1.0)
-    return vectors
+    return Embeddings(rows, index)
 
 
 def least_clean_frames(activity: Activity, pipeline: Any) -> int:
@@ -114,18 +131,18 @@ def embedder_of(embedding: Any) -> Embedder:
     return partial(_row_by_row, embedding)
 
 
-def _silent_rows(activity: Activity, embedder: Embedder, device: torch.device) -> Vectors:
-    """Fill all rows with the model's answer to an empty mask.
+def _silent_row(activity: Activity, embedder: Embedder, device: torch.device) -> Vectors:
+    """Return the model's answer to an empty mask, (dimension,).
 
     Its direction is needed: a model that has none (all zeros) gets one that is as far from
     everything.
     """
-    n_windows, n_frames, n_speakers = activity.scores.shape
+    n_frames = activity.scores.shape[1]
     nothing = torch.zeros(1, 1, activity.grid.size, device=device)
-    answer = embedder(nothing, torch.zeros(1, 1, n_frames, device=device))[0, 0].cpu().numpy()
-    if not np.isfinite(answer).all() or not answer.any():
-        answer = np.ones_like(answer)
-    return np.tile(answer, (n_windows, n_speakers, 1))
+    mask = torch.zeros(1, 1, n_frames, device=device)
+    answer: Vectors = embedder(nothing, mask)[0, 0].cpu().numpy()
+    is_direction = np.isfinite(answer).all() and answer.any()
+    return answer if is_direction else np.ones_like(answer)
 
 
 def _batches(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,17 @@ from hypothesis import strategies as st
 from pyannote.audio.pipelines.clustering import AgglomerativeClustering, VBxClustering
 from pyannote.audio.pipelines.utils.diarization import set_num_speakers
 from pyannote.audio.utils.signal import binarize
+from pyannote.audio.utils.vbx import cluster_vbx
 from scipy.cluster.hierarchy import linkage
+from scipy.special import softmax
 
 from tests.fakes.diarization import StandIn, activity_of, random_plda, smooth_scores
 from worker.cancel import CancelToken
+from worker.engines.diarization import chunks
 from worker.engines.diarization import clustering as ours
-from worker.engines.diarization.clustering import SpeakerBounds, cluster, link
+from worker.engines.diarization.activity import Activity
+from worker.engines.diarization.clustering import CHUNK_S, SILENT, SpeakerBounds, cluster, link
+from worker.engines.diarization.embeddings import Embeddings
 from worker.errors import JobCancelled
 
 
@@ -49,6 +55,13 @@ def voices(seed: int, n_windows: int, n_speakers: int, spread: float) -> npt.NDA
     vectors = chosen + spread * rng.normal(size=chosen.shape)
     unit = vectors / np.linalg.norm(vectors, axis=2, keepdims=True)
     return unit.astype(np.float32)  # type: ignore[no-any-return]
+
+
+def kept(vectors: npt.NDArray[np.float32]) -> Embeddings:
+    """Keep a row of each local speaker, silent or not."""
+    n_windows, n_speakers, dimension = vectors.shape
+    index = np.arange(n_windows * n_speakers).reshape(n_windows, n_speakers)
+    return Embeddings(vectors.reshape(-1, dimension).copy(), index)
 
 
 @settings(deadline=None, max_examples=40)
@@ -87,10 +100,10 @@ def test_labels_are_upstreams(
         )
     except ValueError:
         with pytest.raises(ValueError, match="."):
-            cluster(vectors, activity, bounds, clusterers[name])
+            cluster(kept(vectors), activity, bounds, clusterers[name])
         return
     expected[masks.data.sum(axis=1) == 0] = -2
-    found = cluster(vectors.copy(), activity, bounds, clusterers[name])
+    found = cluster(kept(vectors), activity, bounds, clusterers[name])
     np.testing.assert_array_equal(found, expected)
 
 
@@ -109,7 +122,7 @@ def test_the_dendrogram_is_ours_to_make_and_stock_stays_as_it_was(
     monkeypatch.setattr("worker.engines.diarization.clustering.link", spy)
     activity = activity_of(smooth_scores(0, 30, steps=150), StandIn(), 0.5)
     bounds = SpeakerBounds(None, 1, np.inf)
-    cluster(voices(0, 30, 2, 0.3), activity, bounds, clusterers[name])
+    cluster(kept(voices(0, 30, 2, 0.3)), activity, bounds, clusterers[name])
     assert len(asked) == 1
     assert upstream.linkage is linkage
     assert type(clusterers[name].clustering).__module__ == upstream.__name__
@@ -141,3 +154,162 @@ def test_a_process_that_dies_says_what_it_needed(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(ours, "INLINE_VECTORS", 1)
     with pytest.raises(ChildProcessError, match="memory"):
         link(np.zeros((5, 2)), "no such method", "euclidean")
+
+
+ANY_NUMBER = SpeakerBounds(None, 1, np.inf)
+
+
+def conversation(
+    n_windows: int, n_voices: int, seed: int = 0
+) -> tuple[Activity, Embeddings, npt.NDArray[np.int64]]:
+    """Draw a recording in which two of a window's three local speakers are heard.
+
+    Returns:
+        Its activity, its embeddings, and who speaks: (n_windows, 2).
+    """
+    rng = np.random.default_rng(seed)
+    who = (np.arange(n_windows)[:, None] // 4 + rng.integers(0, 2, (n_windows, 1))) % n_voices
+    who = np.concatenate([who, (who + 1) % n_voices], axis=1)
+    scores = np.zeros((n_windows, 20, 3), np.float32)
+    scores[:, :9, 0] = scores[:, 9:18, 1] = 1
+    centres = rng.normal(size=(n_voices, 256))
+    vectors = centres[who] + 0.4 * rng.normal(size=(n_windows, 2, 256))
+    rows = np.concatenate([np.ones((1, 256)), vectors.reshape(-1, 256)]).astype(np.float32)
+    index = np.pad(1 + np.arange(2 * n_windows).reshape(n_windows, 2), ((0, 0), (0, 1)))
+    return activity_of(scores, StandIn(), 0.5), Embeddings(rows, index), who
+
+
+def same_people(found: npt.NDArray[np.int64], who: npt.NDArray[np.int64]) -> bool:
+    """Whether two labellings differ in names alone."""
+    pairs = {*zip(found.ravel().tolist(), who.ravel().tolist(), strict=True)}
+    return len(pairs) == len({one for one, _ in pairs}) == len({other for _, other in pairs})
+
+
+@pytest.mark.parametrize("name", ["centroid", "vbx"])
+@pytest.mark.parametrize(("n_windows", "n_voices"), [(1201, 2), (3700, 6)])
+def test_long_recordings_are_clustered_in_chunks(
+    clusterers: dict[str, Clusterer], name: str, n_windows: int, n_voices: int
+) -> None:
+    activity, embeddings, who = conversation(n_windows, n_voices)
+    labels = cluster(embeddings, activity, ANY_NUMBER, clusterers[name])
+    assert same_people(labels[:, :2], who)
+    assert (labels[:, 2] == SILENT).all()
+
+
+@pytest.mark.parametrize(
+    ("n_windows", "chunk_s", "is_in_chunks"),
+    [(1200, CHUNK_S, False), (1201, CHUNK_S, True), (121, 60, True), (121, np.inf, False)],
+)
+def test_one_chunk_is_clustered_as_it_was(
+    clusterers: dict[str, Clusterer],
+    monkeypatch: pytest.MonkeyPatch,
+    n_windows: int,
+    chunk_s: float,
+    is_in_chunks: bool,
+) -> None:
+    asked = []
+
+    def spy(embeddings: Embeddings, *_: Any) -> npt.NDArray[np.int64]:
+        asked.append(embeddings)
+        return np.zeros_like(embeddings.index)
+
+    monkeypatch.setattr(ours, "_in_chunks", spy)
+    activity, embeddings, _ = conversation(n_windows, 2)
+    cluster(embeddings, activity, ANY_NUMBER, clusterers["centroid"], chunk_s=chunk_s)
+    assert bool(asked) == is_in_chunks
+
+
+@pytest.mark.parametrize("name", ["centroid", "vbx"])
+@pytest.mark.parametrize(
+    ("hints", "people"),
+    [
+        ({"num_speakers": 3}, 3),
+        ({"num_speakers": 1}, 1),
+        ({"num_speakers": 6}, 6),
+        ({"max_speakers": 2}, 2),
+        ({"min_speakers": 5, "max_speakers": 8}, 5),
+        ({"min_speakers": 2, "max_speakers": 9}, 4),
+    ],
+)
+def test_hints_hold_for_a_long_recording(
+    clusterers: dict[str, Clusterer], name: str, hints: dict[str, int], people: int
+) -> None:
+    activity, embeddings, _ = conversation(2500, 4)
+    bounds = SpeakerBounds(*set_num_speakers(**hints))
+    labels = cluster(embeddings, activity, bounds, clusterers[name])
+    assert len(np.unique(labels[:, :2])) == people
+
+
+def test_hints_that_no_chunk_can_meet_are_refused(clusterers: dict[str, Clusterer]) -> None:
+    activity, embeddings, _ = conversation(1500, 2)
+    with pytest.raises(ValueError, match="no 90 speakers"):
+        cluster(embeddings, activity, SpeakerBounds(90, 90, 90), clusterers["centroid"])
+
+
+@pytest.mark.parametrize("n_learnt", [0, 1])
+def test_a_long_recording_with_hardly_a_word(
+    clusterers: dict[str, Clusterer], n_learnt: int
+) -> None:
+    scores = np.zeros((1500, 20, 3), np.float32)
+    scores[: n_learnt + 1, :1, 0] = 1  # one more that is too short to learn from
+    scores[:n_learnt, :, 0] = 1
+    activity, embeddings = activity_of(scores, StandIn(), 0.5), conversation(1500, 2)[1]
+    for clusterer in clusterers.values():
+        labels = cluster(embeddings, activity, ANY_NUMBER, clusterer)
+        assert np.unique(labels).tolist() == [SILENT, 0]
+
+
+def test_more_than_127_speakers_keep_their_own_labels(clusterers: dict[str, Clusterer]) -> None:
+    activity, embeddings, who = conversation(6000, 150)
+    vbx = Clusterer(clusterers["vbx"].clustering, threshold=0.6, Fa=0.5, Fb=0.8)
+    for clusterer in (clusterers["centroid"], vbx):
+        labels = cluster(embeddings, activity, ANY_NUMBER, clusterer)
+        assert same_people(labels[:, :2], who)
+
+
+def test_speakers_of_one_window_are_kept_apart_where_the_pipeline_says_so(
+    clusterers: dict[str, Clusterer],
+) -> None:
+    activity, embeddings, _ = conversation(1500, 3)
+    embeddings.rows[2] = embeddings.rows[1]
+    labels = {
+        name: cluster(embeddings, activity, ANY_NUMBER, clusterers[name])[0, :2]
+        for name in clusterers
+    }
+    assert len({*labels["centroid"].tolist()}) == 1
+    assert len({*labels["vbx"].tolist()}) == 2
+
+
+@pytest.mark.parametrize("name", ["centroid", "vbx"])
+def test_a_long_recordings_clustering_can_be_stopped_everywhere(
+    clusterers: dict[str, Clusterer], name: str
+) -> None:
+    activity, embeddings, _ = conversation(2500, 4)
+    calls: list[int] = []
+    run = partial(cluster, embeddings, activity, ANY_NUMBER, clusterers[name])
+    run(lambda: calls.append(1))
+    for allowed in (0, len(calls) // 2, len(calls) - 2):
+        with pytest.raises(IndexError, match="pop from empty list"):
+            run(calls[:allowed].pop)
+
+
+@pytest.mark.parametrize(("n", "n_start"), [(900, 12), (9000, 40)])
+def test_vbx_in_slices_is_upstreams(n: int, n_start: int, tmp_path: Any) -> None:
+    plda = random_plda(tmp_path)
+    rng = np.random.default_rng(n)
+    centres = rng.normal(size=(5, 256))
+    true = rng.integers(0, 5, n)
+    features = plda(centres[true] + 0.8 * rng.normal(size=(n, 256)))
+    start = (true * n_start // 5 + rng.integers(0, n_start // 5, n)).astype(np.int64)
+    _, start = np.unique(start, return_inverse=True)
+    expected, priors = cluster_vbx(start, features, plda.phi, Fa=0.07, Fb=0.8)
+    checks: list[int] = []
+    weights, offsets, found = chunks.vbx(
+        features.astype(np.float32), start, plda.phi, 0.07, 0.8, lambda: checks.append(1)
+    )
+    np.testing.assert_allclose(found, priors, atol=1e-5)
+    assert ((found > 1e-7) == (priors > 1e-7)).all()
+    table, _ = chunks.responsibilities(features, weights, offsets)
+    np.testing.assert_allclose(table, expected, atol=1e-4)
+    np.testing.assert_allclose(table, softmax(features @ weights + offsets, axis=1), atol=1e-9)
+    assert len(checks) > n // chunks.SLICE

@@ -65,7 +65,7 @@ def test_vectors_are_stocks(
 ) -> None:
     monkeypatch.setattr(pipeline, "embedding_exclude_overlap", exclude_overlap)
     samples, activity = recording(8), spoken(8)
-    found = embed(samples, activity, pipeline, batch_size, float)
+    found = embed(samples, activity, pipeline, batch_size, float).table()
     np.testing.assert_allclose(found, by_pyannote(pipeline, samples, activity), atol=1e-6)
 
 
@@ -123,7 +123,7 @@ def test_silent_rows_have_a_direction_whatever_the_model_says(pipeline: Any, bia
         before = head.bias.clone()
         head.bias.fill_(bias)
         try:
-            found = embed(recording(4), spoken(4), pipeline, 4, float)
+            found = embed(recording(4), spoken(4), pipeline, 4, float).table()
         finally:
             head.bias.copy_(before)
     assert np.isfinite(found[1]).all()

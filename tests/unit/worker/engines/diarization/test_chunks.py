@@ -1,0 +1,171 @@
+"""Who is who in a long recording, from embeddings drawn around known voices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from worker.engines.diarization.chunks import Speakers, chunk_people, find_speakers, merge, unit
+
+Vectors = npt.NDArray[np.float32]
+DIMENSION = 64
+NEAR, FAR = 0.25, np.inf
+
+
+def directions(n: int, seed: int = 0) -> Vectors:
+    """Draw unit vectors that are at right angles: (n, dimension)."""
+    square = np.random.default_rng(seed).normal(size=(DIMENSION, DIMENSION))
+    return np.linalg.qr(square)[0][:n].astype(np.float32)
+
+
+def heard(voices: Vectors, n: int, seed: int, spread: float = 0.35) -> Vectors:
+    """Draw n embeddings of voices: of each voice as many."""
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(size=(n, DIMENSION)) / np.sqrt(DIMENSION)
+    return unit(voices[np.arange(n) % len(voices)] + spread * noise).astype(np.float32)  # type: ignore[no-any-return]
+
+
+def find(chunks: list[Vectors], least: int = 1, most: float = FAR) -> Speakers:
+    return find_speakers(iter(chunks), len(chunks), NEAR, least, most)
+
+
+def closest(means: npt.NDArray[np.floating], voices: Vectors) -> list[float]:
+    """How close each voice is to its nearest mean, as a cosine."""
+    return (voices @ unit(means).T).max(axis=1).tolist()  # type: ignore[no-any-return]
+
+
+def test_who_leaves_and_comes_back_is_one_person() -> None:
+    voices = directions(5)
+    casts = [[0, 1, 2], [0, 3], [0, 4, 3], [4, 0], [1, 2, 0]]
+    found = find([heard(voices[cast], 240, i) for i, cast in enumerate(casts)])
+    assert len(found.means) == found.found == 5
+    assert min(closest(found.means, voices)) > 0.99
+    assert found.per_chunk == pytest.approx(13 / 5)
+
+
+def test_a_voice_that_drifts_stays_one() -> None:
+    voices, ways = directions(6).reshape(2, 3, DIMENSION)
+    drifting = [unit(voices + 0.9 * i / 11 * ways) for i in range(12)]
+    assert float(drifting[0][0] @ drifting[-1][0]) < 1 - NEAR
+    found = find([heard(each, 150, i, 0.2) for i, each in enumerate(drifting)])
+    assert len(found.means) == 3
+
+
+def test_two_who_sound_alike_stay_two_because_one_chunk_told_them_apart() -> None:
+    one, way = directions(2)
+    alike = unit(np.stack([one, one + 0.6 * way])).astype(np.float32)
+    assert float(alike[0] @ alike[1]) > 1 - NEAR
+    sums = np.concatenate([alike * 50, alike * 50])
+    chunk = np.array([0, 0, 1, 1])
+    people, group = merge(sums, chunk[:, None] == chunk, NEAR, 1)
+    assert len(people) == 2
+    assert group.tolist() == [0, 1, 0, 1]
+    assert len(merge(sums, None, NEAR, 1)[0]) == 1
+
+
+def test_groups_keep_away_from_whom_their_members_keep_away() -> None:
+    one, way = directions(2)
+    sums = unit(np.stack([one, one + 0.01 * way, one - 0.1 * way]))
+    apart = np.zeros((3, 3), bool)
+    apart[1, 2] = apart[2, 1] = True
+    _, group = merge(sums, apart, NEAR, 1)
+    assert group.tolist() == [0, 0, 1]
+
+
+def test_what_one_chunk_split_by_mistake_is_one_again() -> None:
+    voice, noise = directions(2)
+    halves = unit(np.stack([voice + 0.1 * noise, voice - 0.1 * noise])) * 100
+    sums = [halves[:1], halves, halves[1:]]
+    chunk = np.repeat([0, 1, 2], [len(each) for each in sums])
+    split, _ = merge(np.concatenate(sums), chunk[:, None] == chunk, NEAR, 1)
+    assert len(split) == 2
+    assert len(merge(split, None, 0.4 * NEAR, 1)[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "people"),
+    [(1, FAR, 4), (6, FAR, 6), (6, 6, 6), (1, 2, 2), (2, 2, 2), (1, 9, 4), (4, 4, 4)],
+)
+def test_hints_hold_for_the_whole(least: int, most: float, people: int) -> None:
+    voices = directions(4)
+    chunks = [heard(voices[: 2 + i % 3], 200, i) for i in range(6)]
+    assert len(find(chunks, least, most).means) == people
+
+
+def test_more_speakers_than_there_are_clusters_cannot_be_had() -> None:
+    assert len(find([heard(directions(2), 100, i) for i in range(2)], least=5).means) == 4
+
+
+def test_what_is_odd_is_nobody_however_long_the_recording() -> None:
+    voices = directions(5)
+    chunks = [heard(voices[:2], 400, i) for i in range(15)]
+    chunks[7] = np.concatenate([chunks[7], heard(voices[4:], 14, 99)])
+    assert len(find(chunks[6:8]).means) == 3
+    assert len(find(chunks).means) == 2
+
+
+def test_small_clusters_of_a_chunk_join_the_nearest() -> None:
+    voices = directions(2)
+    odd = unit(voices[0] + voices[1] * 0.8 + directions(9)[8])[None]
+    vectors = np.concatenate([heard(voices, 120, 0), odd]).astype(np.float32)
+    sums, sizes = chunk_people(vectors, NEAR, 100)
+    assert sizes.tolist() == [61, 60] or sizes.tolist() == [60, 61]
+    np.testing.assert_allclose(sums.sum(axis=0), vectors.sum(axis=0), atol=1e-3)
+
+
+@pytest.mark.parametrize(("n", "people"), [(0, 0), (1, 1), (2, 1), (3, 1)])
+def test_a_chunk_with_hardly_a_word(n: int, people: int) -> None:
+    sums, sizes = chunk_people(heard(directions(1), n, 0), NEAR, 100)
+    assert len(sums) == people
+    assert sizes.sum() == n
+
+
+def test_a_chunk_without_any_like_is_one_cluster() -> None:
+    _, sizes = chunk_people(directions(DIMENSION), NEAR, 100)
+    assert sizes.tolist() == [DIMENSION]
+
+
+def test_a_chunk_gives_its_largest_clusters() -> None:
+    voices = directions(4)
+    vectors = np.concatenate([heard(voices, 80, 0), heard(voices[:2], 40, 1)])
+    assert len(chunk_people(vectors, NEAR, 2)[0]) == 2
+
+
+def test_merging_is_that_of_a_search_over_all_pairs() -> None:
+    rng = np.random.default_rng(3)
+    for trial in range(20):
+        sums = rng.normal(size=(14, 3)) + 1
+        chunk = rng.integers(0, 5, 14)
+        apart = chunk[:, None] == chunk
+        found, group = merge(sums, apart, 0.3, 2 + trial % 3)
+        np.testing.assert_array_equal(group, by_all_pairs(sums, chunk, 0.3, 2 + trial % 3))
+        for label, total in enumerate(found):
+            np.testing.assert_allclose(total, sums[group == label].sum(axis=0))
+
+
+def by_all_pairs(
+    sums: npt.NDArray[np.float64], chunk: npt.NDArray[np.int64], limit: float, least: int
+) -> npt.NDArray[np.int64]:
+    groups = [[i] for i in range(len(sums))]
+    while len(groups) > least and (pairs := list(mergeable(groups, sums, chunk, limit))):
+        _, i, j = min(pairs)
+        groups[i] += groups.pop(j)
+    names = {member: min(group) for group in groups for member in group}
+    return np.unique([names[i] for i in range(len(sums))], return_inverse=True)[1]
+
+
+def mergeable(
+    groups: list[list[int]],
+    sums: npt.NDArray[np.float64],
+    chunk: npt.NDArray[np.int64],
+    limit: float,
+) -> Iterator[tuple[float, int, int]]:
+    for j in range(len(groups)):
+        for i in range(j):
+            one, other = (unit(sums[groups[k]].sum(axis=0)) for k in (i, j))
+            together = {*chunk[groups[i]]} & {*chunk[groups[j]]}
+            if not together and 1 - one @ other <= limit:
+                yield 1 - one @ other, i, j
