@@ -48,11 +48,11 @@ class Activity:
         """Count how many speak at once, the rounded mean over windows: (n_frames_in_all,)."""
         n_windows, n_frames, _ = self.scores.shape
         length = self.frames.count(n_windows, self.grid)
-        speaking = np.zeros(length, np.int64)
-        windows = np.zeros(length, np.int64)
+        speaking = np.zeros(length, np.uint16)
+        windows = np.zeros(length, np.uint16)
         for first in range(0, n_windows, block):
             which = np.arange(first, min(first + block, n_windows))
-            counts = self.masks(which).sum(axis=2)
+            counts = self.masks(which).sum(axis=2, dtype=np.uint16)
             for start, count in zip(self.frames.first_of(which, self.grid), counts, strict=True):
                 speaking[start : start + n_frames] += count
                 windows[start : start + n_frames] += 1

@@ -1,13 +1,14 @@
 """Turns: local activity and global speakers in, speaker turns out.
 
-As upstream's `reconstruct`, `to_diarization` and `to_annotation`: each global speaker's scores are
-summed over windows, and in each frame the loudest ones win, as many as speak at once. Each window
-is added as it is into float32 sums, which is exact: rounding a float64 sum of two float32 numbers,
-as upstream does, gives their float32 sum.
+As upstream's `reconstruct`, `to_diarization` and `to_annotation`, but a block of frames at a time:
+each global speaker's scores are summed over windows, and in each frame the loudest ones win, as
+many as speak at once. Each window is added as it is into float32 sums, which is exact: rounding a
+float64 sum of two float32 numbers, as upstream does, gives their float32 sum.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -40,24 +41,52 @@ def speaker_turns(
     Returns:
         Both ordered by start, end and speaker, with the same names of speakers.
     """
-    sums = summed_scores(activity, labels, len(speaking))
-    spoken, alone = (
-        _spoken(loudest(sums, at_once), activity.frames, min_pause_s)
-        for at_once in (speaking, np.minimum(speaking, 1))
-    )
+    n_speakers = max(0, int(labels.max()) + 1)
+    ways = [_Winners(counts, n_speakers) for counts in (speaking, np.minimum(speaking, 1))]
+    for start, sums in _summed_scores(activity, labels, n_speakers, len(speaking)):
+        for way in ways:
+            way.add(start, sums)
+    spoken, alone = (way.intervals(activity.frames, min_pause_s) for way in ways)
     # upstream sorts labels as text, and numbers the speakers in that order
     names = {speaker: f"SPEAKER_{i:02d}" for i, speaker in enumerate(sorted(spoken, key=str))}
     return _named(spoken, names), _named(alone, names)
 
 
-def _spoken(
-    winners: npt.NDArray[np.bool_], frames: FrameGrid, min_pause_s: float
-) -> dict[int, list[tuple[float, float]]]:
-    return {
-        speaker: intervals
-        for speaker in range(winners.shape[1])
-        if (intervals := _intervals(winners[:, speaker], frames, min_pause_s))
-    }
+class _Winners:
+    """Who speaks from when to when, of frames that come block by block.
+
+    Args:
+        speaking: (n_frames_in_all,), how many speak at once.
+        n_speakers: Whose sums come.
+    """
+
+    def __init__(self, speaking: npt.NDArray[np.uint8], n_speakers: int) -> None:
+        self._speaking = speaking
+        self._most = int(speaking.max())
+        self._missing = max(0, self._most - n_speakers)
+        self._changes: list[list[int]] = [[] for _ in range(n_speakers + self._missing)]
+
+    def add(self, start: int, sums: npt.NDArray[np.float32]) -> None:
+        """Choose in each of the next frames the speakers with the largest sums."""
+        padded = np.pad(sums, ((0, 0), (0, self._missing)))
+        ranked = np.argsort(-padded, axis=-1)  # numpy's own order of equals: upstream's too
+        winners = np.zeros(padded.shape, np.bool_)
+        for rank in range(self._most):
+            (rows,) = np.nonzero(self._speaking[start : start + len(sums)] > rank)
+            winners[rows, ranked[rows, rank]] = True
+        for changes, active in zip(self._changes, winners.T, strict=True):
+            is_active = len(changes) % 2 == 1
+            changes += (start + np.flatnonzero(np.diff(active, prepend=is_active))).tolist()
+
+    def intervals(
+        self, frames: FrameGrid, min_pause_s: float
+    ) -> dict[int, list[tuple[float, float]]]:
+        """Return (start, end) in seconds, from middle to middle, of all who speak."""
+        found = {
+            speaker: _intervals(changes, len(self._speaking), frames, min_pause_s)
+            for speaker, changes in enumerate(self._changes)
+        }
+        return {speaker: intervals for speaker, intervals in found.items() if intervals}
 
 
 def _named(
@@ -71,46 +100,34 @@ def _named(
     return tuple(sorted(turns, key=lambda turn: (turn.start, turn.end, turn.speaker)))
 
 
-def summed_scores(
-    activity: Activity, labels: Labels, n_frames_in_all: int
-) -> npt.NDArray[np.float32]:
-    """Sum each global speaker's scores over windows: (n_frames_in_all, n_global_speakers)."""
+def _summed_scores(
+    activity: Activity, labels: Labels, n_speakers: int, n_frames_in_all: int
+) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    """Sum each global speaker's scores over windows.
+
+    Yields:
+        The first frame of a block and its sums, (n, n_speakers).
+    """
     n_windows, n_frames, _ = activity.scores.shape
-    sums = np.zeros((n_frames_in_all, max(0, int(labels.max()) + 1)), np.float32)
     firsts = activity.frames.first_of(np.arange(n_windows), activity.grid)
-    for scores, local, first in zip(activity.scores, labels, firsts, strict=True):
-        part = sums[first : first + n_frames]
-        for speaker in {*local.tolist()} - {SILENT}:
-            part[:, speaker] += scores[:, local == speaker].max(axis=1)
-    return sums
-
-
-def loudest(
-    sums: npt.NDArray[np.float32], speaking: npt.NDArray[np.uint8]
-) -> npt.NDArray[np.bool_]:
-    """Choose in each frame as many speakers as speak, those with the largest sums first."""
-    n_frames, n_speakers = sums.shape
-    most = int(speaking.max())
-    missing = max(0, most - n_speakers)
-    winners = np.zeros((n_frames, n_speakers + missing), np.bool_)
-    for start in range(0, n_frames, BLOCK_FRAMES):
-        block = slice(start, start + BLOCK_FRAMES)
-        padded = np.pad(sums[block], ((0, 0), (0, missing)))
-        ranked = np.argsort(-padded, axis=-1)  # numpy's own order of equals: upstream's too
-        for rank in range(most):
-            (rows,) = np.nonzero(speaking[block] > rank)
-            winners[start + rows, ranked[rows, rank]] = True
-    return winners
+    for start in range(0, n_frames_in_all, BLOCK_FRAMES):
+        stop = min(start + BLOCK_FRAMES, n_frames_in_all)
+        sums = np.zeros((stop - start, n_speakers), np.float32)
+        for window in range(*np.searchsorted(firsts, (start - n_frames + 1, stop)).tolist()):
+            first, local = int(firsts[window]), labels[window]
+            part = sums[max(0, first - start) : first + n_frames - start]
+            scores = activity.scores[window, max(0, start - first) :][: len(part)]
+            for speaker in {*local.tolist()} - {SILENT}:
+                part[:, speaker] += scores[:, local == speaker].max(axis=1)
+        yield start, sums
 
 
 def _intervals(
-    active: npt.NDArray[np.bool_], frames: FrameGrid, min_pause_s: float
+    changes: list[int], n_frames_in_all: int, frames: FrameGrid, min_pause_s: float
 ) -> list[tuple[float, float]]:
-    """Turn active frames into (start, end) in seconds, from middle to middle."""
-    changes = np.flatnonzero(np.diff(active, prepend=False)).tolist()
-    if len(changes) % 2:
-        changes.append(len(active) - 1)
-    edges = [frames.middle_s(frame) for frame in changes]
+    """Turn the frames at which a speaker begins or ends into intervals in seconds."""
+    last = [n_frames_in_all - 1] if len(changes) % 2 else []
+    edges = [frames.middle_s(frame) for frame in (*changes, *last)]
     found = [Segment(*edge) for edge in list(pairwise(edges))[::2]]
     if min_pause_s > 0:
         annotation = Annotation()

@@ -15,7 +15,7 @@ from pyannote.audio.pipelines import SpeakerDiarization
 from pyannote.core import SlidingWindow, SlidingWindowFeature
 
 from tests.fakes.diarization import FRAME, StandIn, activity_of, smooth_scores
-from worker.engines.diarization.turns import loudest, speaker_turns
+from worker.engines.diarization.turns import speaker_turns
 
 
 def by_pyannote(
@@ -63,9 +63,12 @@ def test_turns_are_upstreams(
         assert all(before.end <= after.start for before, after in pairwise(alone))
 
 
-def test_long_recordings_are_ranked_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    sums, speaking = rng.random((100, 4)).astype(np.float32), rng.integers(0, 4, 100)
-    whole = loudest(sums, speaking.astype(np.uint8))
-    monkeypatch.setattr("worker.engines.diarization.turns.BLOCK_FRAMES", 7)
-    np.testing.assert_array_equal(loudest(sums, speaking.astype(np.uint8)), whole)
+@pytest.mark.parametrize("block", [1, 7, 100, 293, 1000])
+def test_blocks_change_no_turn(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    rng = np.random.default_rng(block)
+    activity = activity_of(smooth_scores(block, 12), StandIn(), 0.5)
+    labels, speaking = rng.integers(-2, 4, (12, 3)), activity.speakers_per_frame()
+    labels[labels == -1] = -2
+    whole = speaker_turns(activity, labels, speaking, 0.1)
+    monkeypatch.setattr("worker.engines.diarization.turns.BLOCK_FRAMES", block)
+    assert speaker_turns(activity, labels, speaking, 0.1) == whole
