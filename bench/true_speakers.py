@@ -63,7 +63,7 @@ def true_labels(reference: Reference, activity: Any) -> npt.NDArray[np.int64]:
     """
     from worker.engines.diarization.clustering import SILENT
 
-    n_windows, n_frames, _ = activity.scores.shape
+    n_windows, n_frames = len(activity.index), activity.scores.shape[1]
     frames = activity.frames
     middles_s = np.array(
         [frames.middle_s(i) for i in range(frames.count(n_windows, activity.grid))]

@@ -71,14 +71,14 @@ def diarize(
     exclusive = turns
     if speaking.any():
         batch_size = windows_at_once(embedding_of(model).device, ctx.batch_size)
-        embeddings = embed(waveform.samples, activity, model, batch_size, partial(_step, ctx))
+        vectors = embed(waveform.samples, activity, model, batch_size, partial(_step, ctx))
         trim_heap()  # a process for the dendrogram may need as much
         check = partial(ctx.cancel.check, Stage.DIARIZE)
         network = None if is_stock else getattr(embedding_of(model), "model_", None)
         share = getattr(network, "min_active_share", MIN_ACTIVE_SHARE)
         label = partial(
             cluster,
-            embeddings,
+            vectors,
             activity,
             pipeline=model,
             check=check,

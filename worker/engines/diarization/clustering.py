@@ -32,7 +32,7 @@ from scipy.optimize import linear_sum_assignment
 
 from worker.engines.diarization import chunks
 from worker.engines.diarization.activity import Activity
-from worker.engines.diarization.embeddings import Embeddings, Vectors
+from worker.engines.diarization.embeddings import Vectors
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class SpeakerBounds:
 
 
 def cluster(
-    embeddings: Embeddings,
+    vectors: Vectors,
     activity: Activity,
     bounds: SpeakerBounds,
     pipeline: Any,
@@ -72,7 +72,7 @@ def cluster(
     """Tell the global speaker of every local one.
 
     Args:
-        embeddings: Of every local speaker.
+        vectors: (1 + n_active, dimension), the rows of `Activity.index`.
         activity: Who is active where.
         bounds: From the job's hints.
         pipeline: A loaded `SpeakerDiarization`.
@@ -87,15 +87,15 @@ def cluster(
         ValueError: The bounds cannot be met with so few embeddings.
     """
     stock = pipeline.clustering
-    n_chunks = math.ceil(len(embeddings.index) * activity.grid.step_s / chunk_s)
+    n_chunks = math.ceil(len(activity.index) * activity.grid.step_s / chunk_s)
     is_ours = (
         isinstance(stock, AgglomerativeClustering | VBxClustering) and stock.metric == "cosine"
     )
     if n_chunks > 1 and is_ours:
-        labels = _in_chunks(embeddings, activity, bounds, stock, check, min_active_share, n_chunks)
+        labels = _in_chunks(vectors, activity, bounds, stock, check, min_active_share, n_chunks)
     else:
         speakers, _, _ = _with_our_parts(stock, activity, min_active_share, check)(
-            embeddings=embeddings.table(),
+            embeddings=vectors[activity.index],
             segmentations=_WindowSums(activity),
             num_clusters=bounds.exact,
             min_clusters=bounds.least,
@@ -107,7 +107,7 @@ def cluster(
 
 
 def _in_chunks(
-    embeddings: Embeddings,
+    vectors: Vectors,
     activity: Activity,
     bounds: SpeakerBounds,
     stock: Any,
@@ -115,8 +115,8 @@ def _in_chunks(
     min_active_share: float,
     n_chunks: int,
 ) -> Labels:
-    rows, index = embeddings.rows, embeddings.index
-    is_valid = np.isfinite(rows.sum(axis=1))
+    index = activity.index
+    is_valid = np.isfinite(vectors.sum(axis=1))
     is_learnt = (activity.clean_frames >= min_active_share * activity.scores.shape[1]) & is_valid[
         index
     ]
@@ -125,12 +125,12 @@ def _in_chunks(
     if n_learnt < 2 or most < 2:
         return np.zeros(index.shape, np.int64)
     parts = [index[part][is_learnt[part]] for part in _equal_parts(len(index), n_chunks)]
-    speakers = _find_speakers(rows, parts, _chunk_threshold(stock), least, most, check)
+    speakers = _find_speakers(vectors, parts, _chunk_threshold(stock), least, most, check)
     if len(speakers.means) < least:
         raise ValueError(f"{len(speakers.means)} groups of embeddings are no {least} speakers")
     means, is_constrained = speakers.means, stock.constrained_assignment
     if isinstance(stock, VBxClustering):
-        found = _by_vbx(rows, np.concatenate(parts), speakers.groups, stock, check)
+        found = _by_vbx(vectors, np.concatenate(parts), speakers.groups, stock, check)
         if least <= len(found) <= most:
             means = found
         else:  # as upstream, where VBx does not heed a hint
@@ -144,9 +144,9 @@ def _in_chunks(
     if speakers.per_chunk > 2 * speakers.found:
         logger.warning("the clustering's threshold is too low for this speaker embedding")
     if is_constrained:
-        return _assign_apart(embeddings, activity, chunks.unit(means), check)
+        return _assign_apart(vectors, activity, chunks.unit(means), check)
     row_speaker = np.concatenate(
-        [chunks.nearest(rows[part], means) for part in chunks.slices(len(rows), check)]
+        [chunks.nearest(vectors[part], means) for part in chunks.slices(len(vectors), check)]
     )
     return row_speaker[index]
 
@@ -169,7 +169,7 @@ def _chunk_threshold(stock: Any) -> float:
 
 
 def _find_speakers(
-    rows: Vectors,
+    vectors: Vectors,
     parts: list[Labels],
     threshold: float,
     least: int,
@@ -180,7 +180,7 @@ def _find_speakers(
         np.save(given, np.array([len(parts), threshold, least, most]))
         for part in parts:
             check()
-            np.save(given, rows[part])
+            np.save(given, vectors[part])
         given.seek(0)
         _run("chunks.py", given, answer, check)
         answer.seek(0)
@@ -189,34 +189,32 @@ def _find_speakers(
 
 
 def _by_vbx(
-    rows: Vectors, learnt: Labels, groups: Floats, stock: Any, check: Check
+    vectors: Vectors, learnt: Labels, groups: Floats, stock: Any, check: Check
 ) -> npt.NDArray[np.float64]:
     """Return the means of the speakers that VBx keeps of some groups."""
     start = np.empty(len(learnt), np.int64)
     features = np.empty((len(learnt), len(stock.plda.phi)), np.float32)
     for part in chunks.slices(len(learnt), check):
-        start[part] = chunks.nearest(rows[learnt[part]], groups)
-        features[part] = stock.plda(rows[learnt[part]])
+        start[part] = chunks.nearest(vectors[learnt[part]], groups)
+        features[part] = stock.plda(vectors[learnt[part]])
     _, start = np.unique(start, return_inverse=True)
     weights, offsets, priors = chunks.vbx(
         features, start, stock.plda.phi, stock.Fa, stock.Fb, check
     )
     kept = priors > 1e-7
-    sums, total = np.zeros((kept.sum(), rows.shape[1])), np.zeros(kept.sum())
+    sums, total = np.zeros((kept.sum(), vectors.shape[1])), np.zeros(kept.sum())
     for part in chunks.slices(len(learnt), check):
         table, _ = chunks.responsibilities(features[part].astype(np.float64), weights, offsets)
-        sums += table[:, kept].T @ rows[learnt[part]]
+        sums += table[:, kept].T @ vectors[learnt[part]]
         total += table[:, kept].sum(axis=0)
     return sums / total[:, None]
 
 
-def _assign_apart(
-    embeddings: Embeddings, activity: Activity, means: Floats, check: Check
-) -> Labels:
+def _assign_apart(vectors: Vectors, activity: Activity, means: Floats, check: Check) -> Labels:
     """Assign as `constrained_argmax` does, without its int8: two of one window are never one."""
-    labels = np.full(embeddings.index.shape, SILENT)
+    labels = np.full(activity.index.shape, SILENT)
     for part in chunks.slices(len(labels), check):
-        cosines = chunks.unit(embeddings.rows[embeddings.index[part]]) @ means.T
+        cosines = chunks.unit(vectors[activity.index[part]]) @ means.T
         cosines[activity.active_frames[part] == 0] = -2
         for window, cosine in zip(labels[part], cosines, strict=True):
             local, speakers = linear_sum_assignment(cosine, maximize=True)

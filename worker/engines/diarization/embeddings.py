@@ -1,8 +1,8 @@
-"""Embeddings: a waveform and its `Activity` in, `Embeddings` of active speakers out.
+"""Embeddings: a waveform and its `Activity` in, a row of each active speaker out.
 
 The model runs once a window, with all its speakers' masks, and not at all where nobody speaks;
 upstream (`SpeakerDiarization.get_embeddings`) runs it once a (window, speaker). All silent speakers
-share one row, what the model says of an empty mask, which no audio enters: finite, so that
+share the first row, what the model says of an empty mask, which no audio enters: finite, so that
 clustering, which takes a minimum over all rows, never sees NaN.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -32,30 +31,13 @@ Embedder = Callable[[Tensor, Tensor], Tensor]
 dimension), on the windows' device."""
 
 
-@dataclass(frozen=True)
-class Embeddings:
-    """What is known of every local speaker's voice.
-
-    Attributes:
-        rows: (1 + n_active, dimension): of silence, then of the active ones in order.
-        index: (n_windows, n_speakers), the row of each.
-    """
-
-    rows: Vectors
-    index: npt.NDArray[np.int64]
-
-    def table(self) -> Vectors:
-        """Return (n_windows, n_speakers, dimension)."""
-        return self.rows[self.index]
-
-
 def embed(
     samples: Samples | SampleFile,
     activity: Activity,
     pipeline: Any,
     batch_size: int,
     before_batch: Callable[[float], None],
-) -> Embeddings:
+) -> Vectors:
     """Embed every active speaker of every window.
 
     Args:
@@ -64,6 +46,9 @@ def embed(
         pipeline: A loaded `SpeakerDiarization`.
         batch_size: Windows at once.
         before_batch: Given the share of windows done, in [0, 1]; may raise to stop.
+
+    Returns:
+        (1 + n_active, dimension), finite; rows are those of `Activity.index`.
     """
     device = embedding_of(pipeline).device
     embedder = embedder_of(embedding_of(pipeline))
@@ -75,15 +60,14 @@ def embed(
 
     with torch.inference_mode():
         silent = _silent_row(activity, embedder, device)
-        is_active = activity.active_frames > 0
-        index = np.where(is_active, is_active.cumsum().reshape(is_active.shape), 0)
-        rows = np.empty((1 + is_active.sum(), len(silent)), np.float32)
-        rows[0] = silent
+        vectors = np.empty((len(activity.scores), len(silent)), np.float32)
+        vectors[0] = silent
         batches = _batches(activity, batch_size, before_batch)
         for windows, found in one_ahead((batch, launch(batch)) for batch in batches):
-            rows[index[windows][is_active[windows]]] = found.cpu().numpy()[is_active[windows]]
+            rows = activity.index[windows]
+            vectors[rows[rows > 0]] = found.cpu().numpy()[rows > 0]
     before_batch(1.0)
-    return Embeddings(rows, index)
+    return vectors
 
 
 def least_clean_frames(activity: Activity, pipeline: Any) -> int:

@@ -108,7 +108,7 @@ def _summed_scores(
     Yields:
         The first frame of a block and its sums, (n, n_speakers).
     """
-    n_windows, n_frames, _ = activity.scores.shape
+    n_windows, n_frames = len(labels), activity.scores.shape[1]
     firsts = activity.frames.first_of(np.arange(n_windows), activity.grid)
     for start in range(0, n_frames_in_all, BLOCK_FRAMES):
         stop = min(start + BLOCK_FRAMES, n_frames_in_all)
@@ -116,9 +116,10 @@ def _summed_scores(
         for window in range(*np.searchsorted(firsts, (start - n_frames + 1, stop)).tolist()):
             first, local = int(firsts[window]), labels[window]
             part = sums[max(0, first - start) : first + n_frames - start]
-            scores = activity.scores[window, max(0, start - first) :][: len(part)]
+            here = slice(max(0, start - first), max(0, start - first) + len(part))
             for speaker in {*local.tolist()} - {SILENT}:
-                part[:, speaker] += scores[:, local == speaker].max(axis=1)
+                rows = activity.index[window, local == speaker]
+                part[:, speaker] += activity.scores[rows, here].max(axis=0)
         yield start, sums
 
 

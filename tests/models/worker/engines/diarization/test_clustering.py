@@ -25,7 +25,6 @@ from worker.engines.diarization import chunks
 from worker.engines.diarization import clustering as ours
 from worker.engines.diarization.activity import Activity
 from worker.engines.diarization.clustering import CHUNK_S, SILENT, SpeakerBounds, cluster, link
-from worker.engines.diarization.embeddings import Embeddings
 from worker.errors import JobCancelled
 
 
@@ -57,11 +56,13 @@ def voices(seed: int, n_windows: int, n_speakers: int, spread: float) -> npt.NDA
     return unit.astype(np.float32)  # type: ignore[no-any-return]
 
 
-def kept(vectors: npt.NDArray[np.float32]) -> Embeddings:
-    """Keep a row of each local speaker, silent or not."""
-    n_windows, n_speakers, dimension = vectors.shape
-    index = np.arange(n_windows * n_speakers).reshape(n_windows, n_speakers)
-    return Embeddings(vectors.reshape(-1, dimension).copy(), index)
+def rows_of(vectors: npt.NDArray[np.float32], activity: Activity) -> npt.NDArray[np.float32]:
+    """Keep vectors as `embed` does; all who are silent get the same."""
+    is_silent = activity.index == 0
+    vectors[is_silent] = np.linspace(-1, 1, vectors.shape[2])
+    return np.concatenate([np.linspace(-1, 1, vectors.shape[2])[None], vectors[~is_silent]]).astype(
+        np.float32
+    )
 
 
 @settings(deadline=None, max_examples=40)
@@ -87,6 +88,7 @@ def test_labels_are_upstreams(
     stand_in, scores = StandIn(), smooth_scores(seed, n_windows, steps=150)
     activity = activity_of(scores, stand_in, 0.5)
     vectors = voices(seed, n_windows, n_speakers, spread)
+    rows = rows_of(vectors, activity)
     bounds = SpeakerBounds(*set_num_speakers(**hints))
     masks = binarize(stand_in.feature(scores), onset=0.5, initial_state=False)
 
@@ -100,10 +102,10 @@ def test_labels_are_upstreams(
         )
     except ValueError:
         with pytest.raises(ValueError, match="."):
-            cluster(kept(vectors), activity, bounds, clusterers[name])
+            cluster(rows, activity, bounds, clusterers[name])
         return
     expected[masks.data.sum(axis=1) == 0] = -2
-    found = cluster(kept(vectors), activity, bounds, clusterers[name])
+    found = cluster(rows, activity, bounds, clusterers[name])
     np.testing.assert_array_equal(found, expected)
 
 
@@ -122,7 +124,7 @@ def test_the_dendrogram_is_ours_to_make_and_stock_stays_as_it_was(
     monkeypatch.setattr("worker.engines.diarization.clustering.link", spy)
     activity = activity_of(smooth_scores(0, 30, steps=150), StandIn(), 0.5)
     bounds = SpeakerBounds(None, 1, np.inf)
-    cluster(kept(voices(0, 30, 2, 0.3)), activity, bounds, clusterers[name])
+    cluster(rows_of(voices(0, 30, 2, 0.3), activity), activity, bounds, clusterers[name])
     assert len(asked) == 1
     assert upstream.linkage is linkage
     assert type(clusterers[name].clustering).__module__ == upstream.__name__
@@ -161,7 +163,7 @@ ANY_NUMBER = SpeakerBounds(None, 1, np.inf)
 
 def conversation(
     n_windows: int, n_voices: int, seed: int = 0
-) -> tuple[Activity, Embeddings, npt.NDArray[np.int64]]:
+) -> tuple[Activity, npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Draw a recording in which two of a window's three local speakers are heard.
 
     Returns:
@@ -175,8 +177,7 @@ def conversation(
     centres = rng.normal(size=(n_voices, 256))
     vectors = centres[who] + 0.4 * rng.normal(size=(n_windows, 2, 256))
     rows = np.concatenate([np.ones((1, 256)), vectors.reshape(-1, 256)]).astype(np.float32)
-    index = np.pad(1 + np.arange(2 * n_windows).reshape(n_windows, 2), ((0, 0), (0, 1)))
-    return activity_of(scores, StandIn(), 0.5), Embeddings(rows, index), who
+    return activity_of(scores, StandIn(), 0.5), rows, who
 
 
 def same_people(found: npt.NDArray[np.int64], who: npt.NDArray[np.int64]) -> bool:
@@ -190,8 +191,8 @@ def same_people(found: npt.NDArray[np.int64], who: npt.NDArray[np.int64]) -> boo
 def test_long_recordings_are_clustered_in_chunks(
     clusterers: dict[str, Clusterer], name: str, n_windows: int, n_voices: int
 ) -> None:
-    activity, embeddings, who = conversation(n_windows, n_voices)
-    labels = cluster(embeddings, activity, ANY_NUMBER, clusterers[name])
+    activity, rows, who = conversation(n_windows, n_voices)
+    labels = cluster(rows, activity, ANY_NUMBER, clusterers[name])
     assert same_people(labels[:, :2], who)
     assert (labels[:, 2] == SILENT).all()
 
@@ -209,13 +210,13 @@ def test_one_chunk_is_clustered_as_it_was(
 ) -> None:
     asked = []
 
-    def spy(embeddings: Embeddings, *_: Any) -> npt.NDArray[np.int64]:
-        asked.append(embeddings)
-        return np.zeros_like(embeddings.index)
+    def spy(_: Any, activity: Activity, *__: Any) -> npt.NDArray[np.int64]:
+        asked.append(activity)
+        return np.zeros_like(activity.index)
 
     monkeypatch.setattr(ours, "_in_chunks", spy)
-    activity, embeddings, _ = conversation(n_windows, 2)
-    cluster(embeddings, activity, ANY_NUMBER, clusterers["centroid"], chunk_s=chunk_s)
+    activity, rows, _ = conversation(n_windows, 2)
+    cluster(rows, activity, ANY_NUMBER, clusterers["centroid"], chunk_s=chunk_s)
     assert bool(asked) == is_in_chunks
 
 
@@ -234,16 +235,16 @@ def test_one_chunk_is_clustered_as_it_was(
 def test_hints_hold_for_a_long_recording(
     clusterers: dict[str, Clusterer], name: str, hints: dict[str, int], people: int
 ) -> None:
-    activity, embeddings, _ = conversation(2500, 4)
+    activity, rows, _ = conversation(2500, 4)
     bounds = SpeakerBounds(*set_num_speakers(**hints))
-    labels = cluster(embeddings, activity, bounds, clusterers[name])
+    labels = cluster(rows, activity, bounds, clusterers[name])
     assert len(np.unique(labels[:, :2])) == people
 
 
 def test_hints_that_no_chunk_can_meet_are_refused(clusterers: dict[str, Clusterer]) -> None:
-    activity, embeddings, _ = conversation(1500, 2)
+    activity, rows, _ = conversation(1500, 2)
     with pytest.raises(ValueError, match="no 90 speakers"):
-        cluster(embeddings, activity, SpeakerBounds(90, 90, 90), clusterers["centroid"])
+        cluster(rows, activity, SpeakerBounds(90, 90, 90), clusterers["centroid"])
 
 
 @pytest.mark.parametrize("n_learnt", [0, 1])
@@ -253,28 +254,28 @@ def test_a_long_recording_with_hardly_a_word(
     scores = np.zeros((1500, 20, 3), np.float32)
     scores[: n_learnt + 1, :1, 0] = 1  # one more that is too short to learn from
     scores[:n_learnt, :, 0] = 1
-    activity, embeddings = activity_of(scores, StandIn(), 0.5), conversation(1500, 2)[1]
+    activity = activity_of(scores, StandIn(), 0.5)
+    rows = conversation(1500, 2)[1][: len(activity.scores)]
     for clusterer in clusterers.values():
-        labels = cluster(embeddings, activity, ANY_NUMBER, clusterer)
+        labels = cluster(rows, activity, ANY_NUMBER, clusterer)
         assert np.unique(labels).tolist() == [SILENT, 0]
 
 
 def test_more_than_127_speakers_keep_their_own_labels(clusterers: dict[str, Clusterer]) -> None:
-    activity, embeddings, who = conversation(6000, 150)
+    activity, rows, who = conversation(6000, 150)
     vbx = Clusterer(clusterers["vbx"].clustering, threshold=0.6, Fa=0.5, Fb=0.8)
     for clusterer in (clusterers["centroid"], vbx):
-        labels = cluster(embeddings, activity, ANY_NUMBER, clusterer)
+        labels = cluster(rows, activity, ANY_NUMBER, clusterer)
         assert same_people(labels[:, :2], who)
 
 
 def test_speakers_of_one_window_are_kept_apart_where_the_pipeline_says_so(
     clusterers: dict[str, Clusterer],
 ) -> None:
-    activity, embeddings, _ = conversation(1500, 3)
-    embeddings.rows[2] = embeddings.rows[1]
+    activity, rows, _ = conversation(1500, 3)
+    rows[2] = rows[1]
     labels = {
-        name: cluster(embeddings, activity, ANY_NUMBER, clusterers[name])[0, :2]
-        for name in clusterers
+        name: cluster(rows, activity, ANY_NUMBER, clusterers[name])[0, :2] for name in clusterers
     }
     assert len({*labels["centroid"].tolist()}) == 1
     assert len({*labels["vbx"].tolist()}) == 2
@@ -284,9 +285,9 @@ def test_speakers_of_one_window_are_kept_apart_where_the_pipeline_says_so(
 def test_a_long_recordings_clustering_can_be_stopped_everywhere(
     clusterers: dict[str, Clusterer], name: str
 ) -> None:
-    activity, embeddings, _ = conversation(2500, 4)
+    activity, rows, _ = conversation(2500, 4)
     calls: list[int] = []
-    run = partial(cluster, embeddings, activity, ANY_NUMBER, clusterers[name])
+    run = partial(cluster, rows, activity, ANY_NUMBER, clusterers[name])
     run(lambda: calls.append(1))
     for allowed in (0, len(calls) // 2, len(calls) - 2):
         with pytest.raises(IndexError, match="pop from empty list"):

@@ -52,7 +52,8 @@ def recording(n_windows: int) -> Any:
 def by_pyannote(pipeline: Any, samples: Any, activity: Any) -> Any:
     """Embed with pyannote's own method."""
     masks = SlidingWindowFeature(
-        activity.scores.astype(np.float32), SlidingWindow(duration=10.0, step=1.0, start=0.0)
+        activity.masks(np.arange(len(activity.index))).astype(np.float32),
+        SlidingWindow(duration=10.0, step=1.0, start=0.0),
     )
     waveform = torch.from_numpy(samples.astype(np.float32) / np.float32(32768))[None]
     file = {"waveform": waveform, "sample_rate": 16_000}
@@ -65,7 +66,7 @@ def test_vectors_are_stocks(
 ) -> None:
     monkeypatch.setattr(pipeline, "embedding_exclude_overlap", exclude_overlap)
     samples, activity = recording(8), spoken(8)
-    found = embed(samples, activity, pipeline, batch_size, float).table()
+    found = embed(samples, activity, pipeline, batch_size, float)[activity.index]
     np.testing.assert_allclose(found, by_pyannote(pipeline, samples, activity), atol=1e-6)
 
 
@@ -123,7 +124,7 @@ def test_silent_rows_have_a_direction_whatever_the_model_says(pipeline: Any, bia
         before = head.bias.clone()
         head.bias.fill_(bias)
         try:
-            found = embed(recording(4), spoken(4), pipeline, 4, float).table()
+            found = embed(recording(4), spoken(4), pipeline, 4, float)[spoken(4).index]
         finally:
             head.bias.copy_(before)
     assert np.isfinite(found[1]).all()
