@@ -175,7 +175,7 @@ def diarization_error(
     """
     metric = DiarizationErrorRate(collar=collar_s, skip_overlap=False)
     whole = Timeline([Segment(0.0, duration_s)])
-    found = metric(_annotation(reference), _annotation(hypothesis), uem=whole, detailed=True)
+    found = metric(annotation(reference), annotation(hypothesis), uem=whole, detailed=True)
     return float(found["diarization error rate"]), float(found["total"])
 
 
@@ -195,9 +195,9 @@ def _matches(reference: Sequence[str], hypothesis: Sequence[str]) -> dict[int, i
     }
 
 
-def _annotation(turns: Iterable[Turn]) -> Annotation:
+def annotation(turns: Iterable[Turn]) -> Annotation:
     """Build pyannote's annotation; one track a turn, as turns of two speakers may coincide."""
-    annotation = Annotation()
+    tracks = Annotation()
     for track, turn in enumerate(turns):
-        annotation[Segment(turn.start_s, turn.end_s), track] = turn.speaker
-    return annotation
+        tracks[Segment(turn.start_s, turn.end_s), track] = turn.speaker
+    return tracks
