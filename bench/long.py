@@ -52,7 +52,7 @@ VOICES = {
     "Nadia": "slt", "Clara": "slt", "Owen": "awb", "Ivan": "awb", "Henry": "rms",
     "Victor": "kal", "Paula": "f3", "Anna": "Anna", "Bernd": "Bernd",
 }  # fmt: skip
-WINDOWS_PER_PART = 3600
+WINDOWS_PER_PART = 1200
 SCENE_S = 150.0
 """So long a voice keeps its level and tone, and the room its noise."""
 
@@ -158,7 +158,7 @@ def _add(whole: Waveform, part: npt.NDArray[np.float64], start_s: float) -> None
 
 
 def embed_parts(recording: Recording, folder: Path, pipeline: Any) -> None:
-    """Keep what clustering starts from, half an hour a file, of those that are not there."""
+    """Keep what clustering starts from, ten minutes a file, of those that are not there."""
     from worker.engines.diarization.embeddings import embed
     from worker.engines.segmentation import Segmenter, segmentation_of
     from worker.stages.diarize import recorder_for

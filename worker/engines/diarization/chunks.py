@@ -97,9 +97,7 @@ def chunk_people(vectors: Floats, threshold: float, most: int) -> tuple[Floats, 
     large = order[sizes[order] >= min(LEAST_OF_CHUNK, max(1, round(0.1 * len(vectors))))]
     if not len(large):
         return vectors.sum(axis=0, keepdims=True), np.array([len(vectors)])
-    home = nearest(sums, sums[large])
-    home[large] = np.arange(len(large))
-    return summed(vectors, home[cluster])
+    return summed(vectors, nearest(sums, sums[large])[cluster])
 
 
 def merge(sums: Floats, apart: Flags | None, limit: float, least: float) -> tuple[Floats, Labels]:
@@ -134,12 +132,11 @@ def merge(sums: Floats, apart: Flags | None, limit: float, least: float) -> tupl
         apart[kept] |= apart[gone]
         apart[:, kept] |= apart[kept]
         apart[:, gone] = apart[gone] = True
-        row = np.where(apart[kept], np.inf, 1 - units @ units[kept])
         distances[:, gone] = distances[gone] = np.inf
-        distances[:, kept] = distances[kept] = row
+        distances[kept] = np.where(apart[kept], np.inf, 1 - units @ units[kept])
+        distances[:, kept] = distances[kept]  # a pair's row that changed last knows of it
         stale = np.isin(closest, (kept, gone))
         closest[stale] = distances[stale].argmin(axis=1)
-        closest[row < distances[every, closest]] = kept
     left, group = np.unique(group, return_inverse=True)
     return sums[left], group
 

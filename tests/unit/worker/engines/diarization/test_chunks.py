@@ -75,6 +75,16 @@ def test_groups_keep_away_from_whom_their_members_keep_away() -> None:
     assert group.tolist() == [0, 0, 1]
 
 
+@pytest.mark.parametrize(("way", "people"), [(0.62, 2), (0.42, 1)])
+def test_whom_chunks_tell_apart_are_two_unless_they_are_very_close(way: float, people: int) -> None:
+    one, other = directions(2)
+    alike = unit(np.stack([one, one + way * other])).astype(np.float32)
+    chunks = [heard(alike, 300, i, 0.5) for i in range(4)]
+    found = find(chunks)
+    assert found.per_chunk == 2
+    assert len(found.means) == people
+
+
 def test_what_one_chunk_split_by_mistake_is_one_again() -> None:
     voice, noise = directions(2)
     halves = unit(np.stack([voice + 0.1 * noise, voice - 0.1 * noise])) * 100
@@ -105,6 +115,7 @@ def test_what_is_odd_is_nobody_however_long_the_recording() -> None:
     chunks[7] = np.concatenate([chunks[7], heard(voices[4:], 14, 99)])
     assert len(find(chunks[6:8]).means) == 3
     assert len(find(chunks).means) == 2
+    assert len(find(chunks, least=3).means) == 3
 
 
 def test_small_clusters_of_a_chunk_join_the_nearest() -> None:
