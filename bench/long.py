@@ -9,17 +9,18 @@ hour, hour and so on people found, DER without collar, confusion, seconds and me
 from __future__ import annotations
 
 import argparse
-import resource
 import time
 import tracemalloc
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 from pyannote.core import Segment, Timeline
 from pyannote.metrics.diarization import DiarizationErrorRate
 from scipy.signal import lfilter
@@ -202,6 +203,13 @@ def measure(recording: Recording, hours: float, folder: Path, pipeline: Any, chu
     network = embedding_of(pipeline.model).model_
     share = getattr(network, "min_active_share", MIN_ACTIVE_SHARE)
     bounds = SpeakerBounds(None, 1, np.inf)
+    peak_bytes = [0]
+
+    def look() -> None:
+        children = psutil.Process().children()
+        with suppress(psutil.Error):
+            peak_bytes.append(sum(child.memory_info().rss for child in children))
+
     tracemalloc.start()
     started = time.perf_counter()
     labels = cluster(
@@ -209,13 +217,13 @@ def measure(recording: Recording, hours: float, folder: Path, pipeline: Any, chu
         activity,
         bounds,
         pipeline.model,
+        look,
         min_active_share=share,
         chunk_s=chunk_s,
     )
     seconds = time.perf_counter() - started
     own_mb = tracemalloc.get_traced_memory()[1] / 1e6
     tracemalloc.stop()
-    child_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
     found, _ = speaker_turns(activity, labels, activity.speakers_per_frame(), 0.0)
     true = recording.until(hours * 3600)
     metric = DiarizationErrorRate(collar=0.0, skip_overlap=False)
@@ -233,7 +241,7 @@ def measure(recording: Recording, hours: float, folder: Path, pipeline: Any, chu
     return (
         f"{hours:4} h: {len({turn.speaker for turn in found})} people ({n_heard} of {len(spoken)} "
         f"speak 30 s), DER {der:.2f}, confusion {confusion / parts['total']:.2f}, {seconds:.1f} s, "
-        f"{own_mb:.0f} MB and a process of {child_mb:.0f} MB"
+        f"{own_mb:.0f} MB and a process of {max(peak_bytes) / 1e6:.0f} MB"
     )
 
 

@@ -116,7 +116,7 @@ def _in_chunks(
     n_chunks: int,
 ) -> Labels:
     index = activity.index
-    is_valid = np.isfinite(vectors.sum(axis=1))
+    is_valid = np.isfinite(vectors.sum(axis=1)) & vectors.any(axis=1)
     is_learnt = (activity.clean_frames >= min_active_share * activity.scores.shape[1]) & is_valid[
         index
     ]
