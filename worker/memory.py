@@ -29,8 +29,26 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # malloc.h
 _ARENAS = 2  # five minutes of audio on 2 cores grow the process by 660 MB; with all arenas, 1,080
 _KEPT_BYTES = 1 << 30
 _TRIM_INTERVAL_S = 2.0  # costs 1 % of a job's time; every half second 4 %
-_OUT = ("out of memory", "can't allocate memory", "bad_alloc", "failed to allocate")
-_POISONED = ("cuda error", "cuda failed", "device-side assert", "cublas_status", "cudnn_status")
+# What torch 2.8 and CTranslate2 4.8.5 say, in lower case. `tests/unit/worker/test_memory.py` has
+# whole messages, each with the source file that it comes from.
+_OUT = (
+    "out of memory",  # cudaGetErrorString, and torch's own allocator
+    "cudaerrormemoryallocation",  # thrust, in CTranslate2
+    "alloc_failed",  # cuBLAS, cuFFT, cuSOLVER, cuDNN 8
+    "allocation_failed",  # cuDNN 9
+    "unable to find an engine",  # torch's cuDNN convolutions: no algorithm has room to work in
+    "unable to find a valid cudnn algorithm",
+    "cudacachingallocator.cpp",  # torch fails an assertion where NVML cannot say who has the memory
+    "can't allocate memory",  # the host's
+    "bad_alloc",
+    "failed to allocate",
+)
+# Whatever else CUDA says: most of it fails every later call of the process (illegal address,
+# assert, launch failure, ECC). A worker replaced in vain costs less than one that fails all jobs.
+_POISONED = (
+    *("cuda error", "cuda failed", "cuda driver error", "cudaerror"),
+    *("cublas", "cudnn", "cufft", "cusolver"),
+)
 _NOISE_BYTES = 256 << 20
 _MB = 1_000_000
 _PROC = Path("/proc/self")

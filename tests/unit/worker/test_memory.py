@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,25 +17,111 @@ from worker import memory
 from worker.errors import WorkerError
 from worker.memory import MemoryGrowth, is_out_of_memory, is_poisoned, with_smaller_batches
 
+# torch 2.8.0 (paths below aten/src/ATen and c10), CTranslate2 4.8.5 and the thrust 2.7 in it
+OUT_OF_MEMORY = {
+    "c10/cuda/CUDACachingAllocator.cpp": [
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.64 GiB",
+        'NVML_SUCCESS == r INTERNAL ASSERT FAILED at "/pytorch/c10/cuda/CUDACachingAllocator.cpp"',
+    ],
+    "c10/cuda/CUDAException.cpp": ["CUDA error: out of memory\nCUDA kernel errors might be"],
+    "c10/cuda/driver_api.h": ["CUDA driver error: out of memory"],
+    "c10/core/impl/alloc_cpu.cpp": [
+        "[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory"
+    ],
+    "ATen/cuda/Exceptions.h": [
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    ],
+    "ATen/native/cudnn/Conv_v8.cpp": [
+        "GET was unable to find an engine to execute this computation",
+        "FIND was unable to find an engine to execute this computation",
+    ],
+    "ATen/native/cudnn/Conv_v7.cpp": [
+        "Unable to find a valid cuDNN algorithm to run convolution",
+    ],
+    "ATen/native/cuda/CuFFTUtils.h": ["cuFFT error: CUFFT_ALLOC_FAILED"],
+    "CTranslate2 src/cuda/utils.h": [
+        "CUDA failed with error out of memory",
+        "cuBLAS failed with status CUBLAS_STATUS_ALLOC_FAILED",
+    ],
+    "thrust/system/cuda/error.inl": [
+        "parallel_for failed: cudaErrorMemoryAllocation: out of memory",
+        "get_max_shared_memory_per_block : cudaErrorMemoryAllocation",
+    ],
+    "libstdc++": ["std::bad_alloc"],
+}
+POISONED = {
+    "c10/cuda/CUDAException.cpp": [
+        "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be",
+        "CUDA error: device-side assert triggered",
+        "CUDA error: unspecified launch failure",
+        "CUDA error: the launch timed out and was terminated",
+        "CUDA error: uncorrectable ECC error encountered",
+        "CUDA error: uncorrectable NVLink error detected during the execution",
+        "CUDA error: misaligned address",
+        "CUDA error: an illegal instruction was encountered",
+        "CUDA error: hardware stack error",
+        "CUDA error: unknown error",
+    ],
+    "c10/cuda/driver_api.h": ["CUDA driver error: unknown error"],
+    "ATen/cuda/Exceptions.h": [
+        "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm(...)`",
+        "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED",
+        "cuDNN Frontend error: [cudnn_frontend] Error: No execution plans",
+    ],
+    "ATen/native/cuda/CuFFTUtils.h": ["cuFFT error: CUFFT_EXEC_FAILED"],
+    "CTranslate2 src/cuda/utils.h": [
+        "CUDA failed with error an illegal memory access was encountered",
+        "cuBLAS failed with status CUBLAS_STATUS_EXECUTION_FAILED",
+    ],
+    "thrust/system/cuda/error.inl": [
+        "parallel_for failed: cudaErrorIllegalAddress: an illegal memory access was encountered",
+        "trivial_device_copy D->H failed: cudaErrorLaunchFailure: unspecified launch failure",
+        "transform: failed to synchronize: cudaErrorAssert: device-side assert triggered",
+    ],
+}
+NEITHER = {
+    "torch": [
+        "shapes do not match",
+        "Expected all tensors to be on the same device, but found at least two devices, cuda:0",
+        "Torch not compiled with CUDA enabled",
+    ]
+}
+
 
 @pytest.mark.parametrize(
-    ("error", "is_memory", "poison"),
+    ("source", "message", "is_memory", "poison"),
     [
-        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), True, False),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), True, False),
-        (MemoryError("batch_size ( 32) is probably too large. "), True, False),
-        (RuntimeError("CUDA error: an illegal memory access was encountered"), False, True),
-        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), False, True),
-        (ValueError("out of memory of what was said"), False, False),
-        (RuntimeError("shapes do not match"), False, False),
+        (source, message, rows is OUT_OF_MEMORY, rows is POISONED)
+        for rows in (OUT_OF_MEMORY, POISONED, NEITHER)
+        for source, messages in rows.items()
+        for message in messages
     ],
 )
-def test_errors_are_told_apart(error: Exception, is_memory: bool, poison: bool) -> None:
-    assert is_out_of_memory(error) is is_memory
-    assert is_poisoned(error) is poison
+def test_errors_are_told_apart(source: str, message: str, is_memory: bool, poison: bool) -> None:
+    error = RuntimeError(message)
+    assert is_out_of_memory(error) is is_memory, source
+    assert is_poisoned(error) is poison, source
     strict = WorkerError(FailureCode.INTERNAL, "strict", Stage.ALIGN)
     strict.__cause__ = error
     assert is_poisoned(strict) is poison
+    batches = []
+
+    def run(batch: int) -> None:
+        batches.append(batch)
+        if batch == 2:
+            raise error
+
+    with pytest.raises(RuntimeError) if not is_memory else nullcontext():
+        with_smaller_batches(Stage.TRANSCRIBE, 2, run)
+    assert batches == ([2, 1] if is_memory else [2])
+
+
+def test_pythons_own_memory_error_counts_and_other_kinds_of_errors_do_not() -> None:
+    assert is_out_of_memory(MemoryError("batch_size ( 32) is probably too large. "))
+    assert not is_out_of_memory(ValueError("out of memory of what was said"))
 
 
 def test_batches_are_halved_until_one_fits() -> None:
@@ -48,18 +135,6 @@ def test_batches_are_halved_until_one_fits() -> None:
 
     assert with_smaller_batches(Stage.SPEECH, 32, run) == ("done", ("BATCH_REDUCED: speech 4",))
     assert tried == [32, 16, 8, 4]
-
-
-def test_another_error_is_not_tried_again() -> None:
-    tried = []
-
-    def run(batch: int) -> None:
-        tried.append(batch)
-        raise RuntimeError("shapes do not match")
-
-    with pytest.raises(RuntimeError, match="shapes"):
-        with_smaller_batches(Stage.SPEECH, 32, run)
-    assert tried == [32]
 
 
 def gpu(**changes: Any) -> SimpleNamespace:
