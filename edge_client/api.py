@@ -25,6 +25,7 @@ from edge_client.jobs.reconcile import Done, Reconciler
 from edge_client.jobs.retry_policy import Result
 from edge_client.jobs.submit import Order, check_job_options
 from edge_client.jobs.transcript import Document
+from edge_client.page import as_html
 from edge_client.services.edge import Edge
 from edge_client.services.presign import SignedUrls, check_expiry, sign_urls
 from edge_client.session import Session
@@ -200,12 +201,30 @@ def wait(
 
 def read_transcript(edge: Edge, session: Session | str) -> Document:
     """Return a session's transcript; raises `TranscriptInvalid` if there is none to read."""
+    return _read(edge, edge.session(session))[0]
+
+
+def make_page(edge: Edge, session: Session | str, *, link: bool = False) -> str:
+    """Return a session's transcript as an HTML page; raises as `read_transcript`.
+
+    With ``link`` the page holds a presigned GET of the recording, and is a secret until that ends.
+    """
     which = edge.session(session)
+    _, body = _read(edge, which)
+    if not link:
+        return as_html(body, which.name)
+    urls, keys_end = sign(edge, which), edge.connection.keys_end()
+    return as_html(
+        body, which.name, urls.audio_url, min(urls.expires_at, keys_end or urls.expires_at)
+    )
+
+
+def _read(edge: Edge, which: Session) -> tuple[Document, bytes]:
     found = edge.bucket.read(which.result_key)
     if found is None:
         remedy = f"`edge-client submit {which.quoted} --wait`"
         raise TranscriptInvalid(f"no transcript of {which} yet: {remedy}")
-    return transcripts.parse(found[0], which.result_key)
+    return transcripts.parse(found[0], which.result_key), found[0]
 
 
-__all__ = ["Edge", "Session", "Done", "read_transcript", "sign", "submit", "wait"]
+__all__ = ["Edge", "Session", "Done", "make_page", "read_transcript", "sign", "submit", "wait"]

@@ -292,14 +292,29 @@ def policy() -> None:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["srt", "vtt", "txt"]),
+    type=click.Choice(["srt", "vtt", "txt", "html"]),
     default="txt",
     show_default=True,
-    help="Subtitles, or a line a segment with times and speaker.",
+    help="Subtitles, a line a segment with times and speaker, or the page of `view`.",
 )
 @done_by("commands", json_help=None)
 def render() -> None:
     """Print the transcript of SESSION."""
+
+
+@cli.command()
+@session_argument
+@file_option("-o", "--output", "into", help="Write the page into this file or folder.")
+@click.option("--open/--no-open", "opens", default=True, help="Open it in the browser (default).")
+@flag("--link", help="Embed a presigned URL of the recording: the page is a secret until it ends.")
+@done_by("commands")
+def view() -> None:
+    """Make a page of the transcript of SESSION, to read and hear.
+
+    One HTML file that needs no server: the text follows the sound word by word. The sound is a file
+    that you choose in the page; with --link it is the recording in S3, for PRESIGNED_URL_EXPIRY
+    seconds.
+    """
 
 
 cli.add_command(batch)

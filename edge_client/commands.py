@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import tempfile
+import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -146,8 +148,40 @@ def policy(env_file: Path | None, printer: Printer) -> int:
 
 def render(env_file: Path | None, printer: Printer, session: str, form: str) -> int:
     """Print a session's transcript as text."""
-    transcript = api.read_transcript(Edge.load(env_file, queue=False), session)
-    printer.text(FORMATS[form](transcript).rstrip("\n"))
+    edge = Edge.load(env_file, queue=False)
+    if form == "html":
+        text = api.make_page(edge, session)
+    else:
+        text = FORMATS[form](api.read_transcript(edge, session))
+    printer.text(text.rstrip("\n"))
+    return 0
+
+
+def view(
+    env_file: Path | None,
+    printer: Printer,
+    session: str,
+    into: Path | None,
+    opens: bool,
+    link: bool,
+) -> int:
+    """Write a session's page into a file, and open it."""
+    edge = Edge.load(env_file, queue=False)
+    which = edge.session(session)
+    page = api.make_page(edge, which, link=link)
+    path = into or Path(tempfile.mkdtemp(prefix="edge-client-"))
+    if path.is_dir():
+        path /= re.sub(r"[^\w.-]", "_", which.name) + ".html"
+    try:
+        path.touch(mode=0o600)
+        path.write_text(page, encoding="utf-8")
+    except OSError as exc:
+        raise BadUsage(f"--output {path}: {exc.strerror}: give a file that can be written") from exc
+    if link:
+        printer.note("whoever has the page can hear the recording until its link ends: keep it")
+    if opens and not webbrowser.open(path.resolve().as_uri()):
+        printer.note("no browser opens here: open the page yourself")
+    printer.result({"session": which.prefix, "page": str(path)}, f"page of {which}: {path}")
     return 0
 
 

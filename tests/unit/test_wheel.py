@@ -25,6 +25,8 @@ def test_it_has_two_packages_with_their_types_and_runs_from_these_alone(tmp_path
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == {"bucketscribe_contract", "edge_client"}
     assert {f"{top}/py.typed" for top in tops} <= set(names)
+    page = [name for name in names if name.startswith("edge_client/page/")]
+    assert page == ["edge_client/page/__init__.py", "edge_client/page/page.html"]
 
     here = tmp_path / "installed"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]

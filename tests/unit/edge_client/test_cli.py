@@ -211,6 +211,30 @@ def test_presign_calls_nobody_and_render_prints_transcripts(s3: S3Server, capsys
 
 
 @pytest.mark.usefixtures("recording")
+def test_view_makes_a_page_and_opens_it(
+    s3: S3Server, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or len(opened) < 2)
+    assert run(["view", "s1"]) == 1
+    s3.put(SESSION.result_key, transcript())
+    assert run(["view", "s1"]) == 0
+    page = Path(capsys.readouterr().out.split(": ")[1].strip())
+    assert (page.name, page.stat().st_mode & 0o777, opened) == ("s1.html", 0o600, [page.as_uri()])
+    assert run(["view", SESSION.prefix, "-o", str(tmp_path), "--link", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"session": SESSION.prefix, "page": str(tmp_path / "s1.html")}
+    assert "no browser opens here" in err
+    assert "X-Amz-Signature" in (tmp_path / "s1.html").read_text()
+    assert "X-Amz-Signature" not in out + err
+    assert run(["render", "s1", "--format", "html"]) == 0
+    assert capsys.readouterr().out == page.read_text()
+    assert run(["view", "s1", "--no-open", "-o", str(tmp_path / "none" / "x.html")]) == 2
+    assert "No such file or directory" in capsys.readouterr().err
+    assert len(opened) == 2
+
+
+@pytest.mark.usefixtures("recording")
 def test_submit_twice_status_and_cancel(runpod: RunpodServer, capsys: Capture) -> None:
     runpod.on("/status/job-1", Reply(job("IN_QUEUE")))
     runpod.on("/cancel/job-1", Reply(job("CANCELLED")))
