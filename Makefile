@@ -6,7 +6,7 @@ MODELS_DIR ?= models
 PACKAGES := bucketscribe_contract worker edge_client builder devstack bench tools handler.py
 PINS := requirements/dev.txt requirements/uv.txt
 
-.PHONY: setup format lint types test unit real sentinels soak image test-image demo eval bench docs requirements release release-notes push clean help
+.PHONY: setup format lint types test unit real sentinels soak test-page image test-image demo eval bench docs requirements release release-notes push clean help
 
 setup: $(VENV)/.installed $(MODELS_DIR)/profile.json ## install everything, assemble the demo models
 
@@ -31,6 +31,7 @@ lint: setup
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/zizmor --offline --quiet .github
+	$(BIN)/python -m tools.page --check
 	$(BIN)/python -m tools.docs --check
 
 types: setup
@@ -55,13 +56,19 @@ soak: setup ## all faults (rewrites docs/faults.md), batches and listings at sca
 	HOSTILE_EXAMPLES=100 $(BIN)/pytest --timeout 3600 tests/unit/edge_client/test_hostile_text.py
 	$(BIN)/pytest tests/models -m soak
 
+test-page: setup ## SCREENSHOTS=DIR: the page of `view` in Chromium; as root, installs it
+	{ command -v chromium || command -v google-chrome; } >/dev/null || \
+	    { apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends chromium; }
+	$(BIN)/pytest tests/page --capture=no $(if $(SCREENSHOTS),--screenshots $(SCREENSHOTS))
+	$(BIN)/python -m tools.tested page --stamp
+
 image: setup ## PROFILE, BASE_IMAGE, TAG, LANGUAGES, WHISPER_MODEL, HF_TOKEN_FILE: build the worker's image
 	$(BIN)/python -m image.build
 
 test-image: setup ## build the demo image and test it; as root, installs buildah, debootstrap, bubblewrap
 	$(BIN)/python -m image.engine
 	$(BIN)/pytest tests/image
-	$(BIN)/python -m image.tested --stamp
+	$(BIN)/python -m tools.tested image --stamp
 
 demo: setup ## S3 → queue → worker → S3 on this machine, with real speech
 	$(BIN)/python -m devstack.demo
@@ -75,6 +82,7 @@ bench: setup ## ours against stock WhisperX on a quiet machine; rewrites docs/be
 	$(BIN)/python -m bench.speed
 
 docs: setup ## record the example outputs on the stack; rewrite the generated parts of README and docs
+	$(BIN)/python -m tools.page
 	$(BIN)/python -m tools.docs --examples
 
 requirements: ## pin anew

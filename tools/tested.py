@@ -1,8 +1,8 @@
-"""Tell whether the image's tests passed on these very contents.
+"""Tell whether the tests of the image, or of the page, passed on these very contents.
 
-``python -m image.tested`` exits with 0 if what goes into the image, and what tests it, has the
-hash in ``image/tested.sha256``; otherwise, and whenever it cannot know, with 1. ``--stamp`` writes
-the hash: `make test-image` does so after its tests have passed, and the file is committed.
+``python -m tools.tested image`` exits with 0 if what these tests test, and what tests it, has the
+hash in ``tests/image/tested.sha256``; otherwise, and whenever it cannot know, with 1. ``--stamp``
+writes the hash: `make test-image` does so after its tests have passed, and the file is committed.
 """
 
 from __future__ import annotations
@@ -15,41 +15,51 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-STAMP = "image/tested.sha256"
-ALSO = ("Dockerfile", ".dockerignore", "image", "tests/image")
+SUITES = {
+    "image": ("Dockerfile", ".dockerignore", "image", "tests/image"),
+    "page": ("edge_client/page", "tests/page"),
+}
 COPY = re.compile(r"^COPY (?!--from)(.+) \S+$", re.MULTILINE)
 
 
-def sources(root: Path) -> list[str]:
-    """Return the files that the Dockerfile copies, or that build or test the image, sorted."""
-    dockerfile = (root / "Dockerfile").read_text(encoding="utf-8")
-    copied = [name for names in COPY.findall(dockerfile) for name in names.split()]
+def stamp_of(suite: str) -> Path:
+    """Return the file that has the hash."""
+    return ROOT / "tests" / suite / "tested.sha256"
+
+
+def sources(suite: str) -> list[str]:
+    """Return the files that a suite tests, or that test or build it, sorted."""
+    looked_at = [*SUITES[suite]]
+    if suite == "image":
+        dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+        looked_at += [name for names in COPY.findall(dockerfile) for name in names.split()]
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--"]
     listed = subprocess.run(
-        [*command, *copied, *ALSO], cwd=root, capture_output=True, text=True, check=True
+        [*command, *looked_at], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split("\0")
-    return sorted({name for name in listed if name and name != STAMP and not name.endswith(".md")})
+    return sorted({name for name in listed if name and not name.endswith((".md", "tested.sha256"))})
 
 
-def digest(root: Path) -> str:
+def digest(suite: str) -> str:
     """Return the SHA-256 of the names and contents of all sources."""
     total = hashlib.sha256()
-    for name in sources(root):
-        total.update(f"{name}\0{hashlib.sha256((root / name).read_bytes()).hexdigest()}\n".encode())
+    for name in sources(suite):
+        total.update(f"{name}\0{hashlib.sha256((ROOT / name).read_bytes()).hexdigest()}\n".encode())
     return total.hexdigest()
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Compare the hash, or write it."""
+    """Compare the hash of the suite named first, or write it."""
+    suite, *rest = arguments
     try:
-        if list(arguments) == ["--stamp"]:
-            (ROOT / STAMP).write_text(digest(ROOT) + "\n", encoding="utf-8")
+        if rest == ["--stamp"]:
+            stamp_of(suite).write_text(digest(suite) + "\n", encoding="utf-8")
             return 0
-        is_tested = (ROOT / STAMP).read_text(encoding="utf-8").strip() == digest(ROOT)
+        is_tested = stamp_of(suite).read_text(encoding="utf-8").strip() == digest(suite)
     except (OSError, subprocess.CalledProcessError) as exc:
-        print(f"image: its tests are due: {exc}", file=sys.stderr)
+        print(f"{suite}: its tests are due: {exc}", file=sys.stderr)
         return 1
-    print(f"image: {'was tested as it is' if is_tested else 'has changed, its tests are due'}")
+    print(f"{suite}: {'was tested as it is' if is_tested else 'has changed, its tests are due'}")
     return 0 if is_tested else 1
 
 
