@@ -34,7 +34,8 @@ def hostile() -> dict[str, Any]:
     odd: list[Any] = [None, 1, {"word": 1}, {"word": "x", "start": "y", "end": -1, "score": {}}]
     segments.append({"start": 20, "end": 21, "text": "x", "speaker": 7, "words": odd, "flags": 5})
     more: dict[str, Any] = {"dropped": [{"start": 0, "end": 1, "text": TEXTS[0]}]}
-    return document(segments[:-1], 22, language=TEXTS[3], warnings=list(TEXTS), **more) | {
+    more["uncovered"] = [None, {"start": "x"}]
+    return document(segments[:-1], 1e300, language=TEXTS[3], warnings=list(TEXTS), **more) | {
         "segments": segments,
         "request_id": TEXTS[1],
     }

@@ -89,6 +89,29 @@ def test_words_times_lanes_and_keys_move_the_sound(open_page: Open, recording: P
     assert page.evaluate("audio.currentTime") > 2
 
 
+def test_text_follows_the_sound_until_somebody_scrolls(open_page: Open, recording: Path) -> None:
+    turns = [segment(i / 20, (i + 1) / 20, f"turn {i}", f"SPEAKER_{i % 2:02}") for i in range(100)]
+    page = open_page(document(turns, 5.5), reduced_motion="reduce")
+    page.set_input_files("#file", recording)
+    for _ in range(3):
+        page.keyboard.press(".")
+    page.keyboard.press("Space")
+    page.evaluate(HEARD, "ended")
+    expect(page.get_by_text("99", exact=True)).to_be_in_viewport()
+    page.get_by_role("slider").press("Home")
+    expect(page.get_by_text("0", exact=True)).to_be_in_viewport()
+    page.evaluate("audio.playbackRate = 0.1")
+    page.keyboard.press("k")
+    follow = page.get_by_role("button", name="Keep the text at the sound")
+    expect(follow).to_have_attribute("aria-pressed", "true")
+    page.locator("#text").hover()
+    page.mouse.wheel(0, 30_000)
+    expect(follow).to_have_attribute("aria-pressed", "false")
+    expect(page.get_by_text("99", exact=True)).to_be_in_viewport()
+    page.keyboard.press("f")
+    expect(page.locator(".w.now").first).to_be_in_viewport()
+
+
 def test_a_shorter_recording_and_one_that_cannot_be_played_are_named(
     open_page: Open, recording: Path, tmp_path: Path
 ) -> None:
@@ -121,8 +144,10 @@ def test_search_finds_whatever_the_case_accents_and_divided_words(open_page: Ope
     for query, found in wanted.items():
         box.fill(query)
         expect(page.locator("#found")).to_have_text(found)
-    page.keyboard.press("Escape")
-    box.fill("the café")
+    box.press("Escape")
+    expect(box).to_have_value("")
+    page.keyboard.press("/")
+    page.keyboard.type("the café")
     assert page.locator(".w.here").all_text_contents() == ["the", "café."]
     box.press("Enter")
     assert page.locator(".w.here").all_text_contents() == ["THE", "cafe"]

@@ -13,9 +13,9 @@ const BEGINS_UNSPACED = new RegExp(`^[${UNSPACED}]`, "u");
 export const clean = (text) =>
   typeof text === "string" ? text.replace(/\s+/g, " ").replace(UNSEEN, "") : "";
 
-const number = (value, otherwise) =>
+export const number = (value, otherwise) =>
   Number.isFinite(value) && value >= 0 ? value : otherwise;
-const list = (value) => (Array.isArray(value) ? value : []);
+export const list = (value) => (Array.isArray(value) ? value : []);
 
 /** Words of a segment with what stands before each; text that no word has is a word, too. */
 function wordsOf(segment) {

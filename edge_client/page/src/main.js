@@ -1,6 +1,6 @@
 // The page: joins text, overview, player, search and names. Nothing here writes markup or asks a
 // network for anything but the sound.
-import { FLAGGED, LOW, clean, clock, read, spokenAt, turnAt } from "./document.js";
+import { FLAGGED, LOW, clean, clock, list, number, read, spokenAt, turnAt } from "./document.js";
 import { asSrt, asText, asVtt } from "./formats.js";
 import { find, indexOf } from "./search.js";
 import { Text } from "./text.js";
@@ -99,7 +99,8 @@ function seek(time, scrolls = true) {
 
 function onTime(time) {
   overview.place(time);
-  $("clock").textContent = `${clock(time)} / ${clock(model.duration)}`;
+  const shown = `${clock(time)} / ${clock(model.duration)}`;
+  if ($("clock").textContent !== shown) $("clock").textContent = shown;
   const found = spokenAt(model, time);
   if (text.light(found) && found.length && follows && player.isPlaying) text.show(found[0]);
 }
@@ -183,7 +184,7 @@ function showHit(step = 0) {
 // ---- copy, download
 const FORMS = [["Text", "txt", asText], ["SRT", "srt", asSrt], ["VTT", "vtt", asVtt]];
 function exportedNames() {
-  const given = Object.fromEntries(model.ids.filter((id) => names.get(id)).map((id) => [id, names.get(id)]));
+  const given = Object.fromEntries(model.ids.filter((id) => id && names.get(id)).map((id) => [id, names.get(id)]));
   const of = { request_id: doc.request_id ?? null, audio_etag: doc.audio_etag ?? null };
   return JSON.stringify({ ...of, speakers: given }, null, 1) + "\n";
 }
@@ -227,10 +228,10 @@ function tell() {
     speakers ? counted(speakers, "speaker") : "", counted(model.count, "word"),
     doubtful ? `${doubtful.toLocaleString("en")} doubtful` : ""];
   $("about").append(make("p", facts.filter(Boolean).join(" · ")));
-  const more = make("details"), lines = (doc.warnings ?? []).map(clean);
-  const at = (each) => `${clock(each.start)} to ${clock(each.end)}`;
-  (doc.uncovered ?? []).forEach((each) => lines.push(`Speech without text: ${at(each)}`));
-  (doc.dropped ?? []).forEach((each) => lines.push(`Left out, ${at(each)}: ${clean(each.text)}`));
+  const more = make("details"), lines = list(doc.warnings).map(clean);
+  const at = (each) => `${clock(number(each?.start, 0))} to ${clock(number(each?.end, 0))}`;
+  list(doc.uncovered).forEach((each) => lines.push(`Speech without text: ${at(each)}`));
+  list(doc.dropped).forEach((each) => lines.push(`Left out, ${at(each)}: ${clean(each?.text)}`));
   if (!lines.length) return;
   more.append(make("summary", counted(lines.length, "note")), ...lines.map((line) => make("p", line)));
   $("about").append(more);
@@ -249,11 +250,16 @@ function toTurn(step) {
   if (model.turns.length) seek(model.turns[to].start);
 }
 
+function toSearch() {
+  $("query").focus();
+  $("query").select();
+}
+
 const hop = (seconds) => () => seek(player.time + seconds);
 const KEYS = {
   " ": play, k: play, j: hop(-10), l: hop(10), ArrowLeft: hop(-5), ArrowRight: hop(5),
   ",": () => speed(-1), ".": () => speed(1), d: press("doubts"), f: press("follow"),
-  "/": () => $("query").select(), "?": press("ask"),
+  "/": toSearch, "?": press("ask"),
 };
 
 function onKey(event) {
@@ -304,6 +310,7 @@ for (const kind of ["wheel", "touchmove"]) {
 $("query").addEventListener("input", search);
 $("query").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && hits.length) showHit(event.shiftKey ? -1 : 1);
+  if (event.key === "Escape") $("query").blur();
 });
 $("rate").addEventListener("change", () => speed(0));
 $("keys").checked = kept.read("keys") !== "off";

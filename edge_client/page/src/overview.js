@@ -113,7 +113,7 @@ export class Overview {
 
   drawRuler(pen, width, x) {
     const { duration } = this.model, base = this.rows * ROW;
-    const step = STEPS_S.find((each) => x(each) >= 72) ?? 28800;
+    const step = STEPS_S.find((each) => x(each) >= 72) ?? duration / 8;
     const line = this.colour("--line"), quiet = this.colour("--quiet");
     pen.font = `11px ${getComputedStyle(this.root).fontFamily}`;
     pen.textAlign = "center";

@@ -105,15 +105,13 @@ export class Text {
   /** Scroll to a word unless it is well in sight; with `always` also then. */
   show(word, always = false) {
     const span = this.span(word), box = span.getBoundingClientRect();
-    const top = this.above(), bottom = innerHeight - this.below(), room = bottom - top;
+    const top = Math.max(0, document.getElementById("top").getBoundingClientRect().bottom);
+    const bottom = Math.min(innerHeight, document.getElementById("dock").getBoundingClientRect().top);
+    const room = bottom - top;
     if (!always && box.top > top + room * 0.12 && box.bottom < bottom - room * 0.25) return;
     const far = box.top < -innerHeight || box.top > 2 * innerHeight;
     const to = () => scrollY + span.getBoundingClientRect().top - top - room * 0.35;
     if (far) scrollTo({ top: to(), behavior: "instant" }); // heights on the way were estimates
     requestAnimationFrame(() =>
       scrollTo({ top: to(), behavior: far || calm.matches ? "instant" : "smooth" }));
-  }
-
-  above() { return document.getElementById("top").offsetHeight; }
-  below() { return document.getElementById("dock").offsetHeight; }
-}
+  }}
