@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,23 @@ def test_puts_are_tried_as_a_worker_sends_them(
     check = checks()["write"]
     assert (check.ok, bool(re.search(told, check.detail))) == (ok, True), check.detail
     assert checks()["list"].detail == "nothing is under users/ yet"  # the probe is not
+
+
+def test_boxes_that_try_conditions_at_the_same_time_are_no_fault_of_s3(
+    checks: Checks, s3: S3Server
+) -> None:
+    others = iter((b"1", b"2"))
+
+    def replaced(method: str, key: str) -> None:
+        """Another box's probe comes between, twice."""
+        if method == "PUT" and key == PROBE_KEY and key in s3.objects:
+            with suppress(StopIteration):
+                s3.put(PROBE_KEY, next(others))
+
+    s3.refuse = replaced
+    check = checks()["write"]
+    assert check.ok, check.detail
+    assert next(others, None) is None
 
 
 def test_missing_settings_are_named_and_the_rest_is_looked_at(env_file: Path) -> None:
