@@ -52,7 +52,9 @@ def write_by_url(edge: Edge) -> str:
 
 
 def _write_by_url(edge: Edge) -> str:
-    etag, may_refuse = edge.bucket.write(PROBE_KEY, b"{}"), edge.settings.conditional_put
+    # what no other box writes: its ETag, too, is ours alone
+    etag = edge.bucket.write(PROBE_KEY, uuid.uuid4().bytes)
+    may_refuse = edge.settings.conditional_put
     for over, wanted in ((None, 412), (etag, 200), (etag, 412)) if may_refuse else ((None, 200),):
         headers = {**edge.connection.put_headers, **only_over(over, edge.settings)}
         status, _, words = _use_url(edge, "PUT", headers)
