@@ -171,14 +171,14 @@ def view(
     page = api.make_page(edge, which, link=link)
     path = into or Path(tempfile.mkdtemp(prefix="edge-client-"))
     if path.is_dir():
-        path /= re.sub(r"[^\w.-]", "_", which.name) + ".html"
+        path /= re.sub(r"[^\w.-]", "_", which.name)[:60] + ".html"
     try:
         path.touch(mode=0o600)
         path.write_text(page, encoding="utf-8")
     except OSError as exc:
         raise BadUsage(f"--output {path}: {exc.strerror}: give a file that can be written") from exc
     if link:
-        printer.note("whoever has the page can hear the recording until its link ends: keep it")
+        printer.note("whoever has the page can hear the recording until its link ends")
     if opens and not webbrowser.open(path.resolve().as_uri()):
         printer.note("no browser opens here: open the page yourself")
     printer.result({"session": which.prefix, "page": str(path)}, f"page of {which}: {path}")

@@ -215,6 +215,7 @@ def test_view_makes_a_page_and_opens_it(
     s3: S3Server, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or len(opened) < 2)
     assert run(["view", "s1"]) == 1
     s3.put(SESSION.result_key, transcript())

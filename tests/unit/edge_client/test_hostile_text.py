@@ -81,6 +81,7 @@ def test_nothing_that_is_said_hides_a_line_forges_one_or_shows_a_secret(
             *(("status", runpods), ("cancel", runpods), ("cancel", dead.prefix), ("health",)),
             *(("render", done.prefix), ("submit", done.prefix), ("submit", dead.prefix)),
             *(("wait", dead.prefix), ("batch", "--dry-run"), ("--debug", "batch")),
+            ("view", done.prefix, "--no-open", "-o", str(tmp_path)),
             ("batch", "--session", running.prefix, "--report", str(report)),
             *(
                 ("presign", name),

@@ -90,6 +90,7 @@ def test_policy_allows_what_the_commands_do_and_nothing_else(
     assert run(["presign", "s1"]) == 0
     assert run(["submit", "s1", "--progress-file", "--wait"]) == 0
     assert [run([name, "s1"]) for name in ("wait", "status", "render", "cancel")] == [0] * 4
+    assert run(["view", "s1", "--link", "--no-open", "-o", "s1.html"]) == 0
     for session in OTHERS:
         s3.put(session.audio_key, wav(2))
     assert run(["batch", "--dry-run"]) == 0
