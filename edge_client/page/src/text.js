@@ -4,7 +4,7 @@
 import { FLAGGED, LOW, OVERLAP, clock } from "./document.js";
 import { textOf } from "./formats.js";
 
-const MARGIN = "75% 0px", LINE_PX = 28, PART_TURNS = 8, PART_WORDS = 250;
+const MARGIN = "25% 0px", LINE_PX = 28, PART_TURNS = 8, PART_WORDS = 250;
 export const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class Text {
