@@ -30,7 +30,7 @@ from edge_client.errors import BAD_CERTIFICATE, EndpointNotFound
 from edge_client.services import runpod, s3
 from tools import examples
 
-PAGES = ("README.md", "docs/batch.md", "docs/cli.md", "docs/operations.md")
+PAGES = ("README.md", "docs/batch.md", "docs/cli.md", "docs/deploy.md", "docs/operations.md")
 SCHEMAS = ROOT / "docs" / "schemas"
 PUBLISHED: dict[str, type[WireModel]] = {
     "job_input": JobInput,
@@ -74,6 +74,23 @@ def refusals() -> None:
         told = str(runpod.refusal(answer, EndpointNotFound))
         rows.append(f"| RunPod: {status}{' with a page' if text else ''} | {told} |")
     rows.append(f"| either: a certificate that cannot be verified | {BAD_CERTIFICATE} |")
+    _print(*rows)
+
+
+def cards() -> None:
+    """Print what runs at once on each of RunPod's sizes of GPU, as a table."""
+    from worker.models.device import WhisperShape, cuda_device
+    from worker.settings import WorkerSettings
+
+    models = {"large-v3": (WhisperShape(), 3.6), "large-v3-turbo": (WhisperShape(4), 2.1)}
+    rows = ["| GPU | model | Whisper, chunks of 30 s | windows of 10 s | aligned, 30 s each |"]
+    rows.append("|---|---|---:|---:|---:|")
+    for size_gb in (16, 24, 48, 80):
+        for model, (shape, weights_gb) in models.items():
+            free = int((0.97 * size_gb - weights_gb) * 10**9)
+            its = cuda_device(WorkerSettings(), 1, free, shape)
+            batches = its.batch_size, its.windows_batch_size, its.slices_batch_size
+            rows.append(f"| {size_gb} GB | {model} | " + " | ".join(map(str, batches)) + " |")
     _print(*rows)
 
 

@@ -154,7 +154,7 @@ def _empty_caches() -> None:
 
 
 class MemoryGrowth:
-    """Compares memory after each job with the first job's.
+    """Compares what a job leaves in memory with what the largest job so far left.
 
     Args:
         share: Growth that is too much; 0.5 is half as much again.
@@ -162,19 +162,27 @@ class MemoryGrowth:
 
     def __init__(self, share: float) -> None:
         self._share = share
-        self._first: tuple[int, int] | None = None
+        self._size: tuple[float, ...] = ()
+        self._before = 0, 0
 
-    def is_too_much(self) -> bool:
-        """Measure after a job: whether host or GPU memory grew beyond the share."""
+    def is_too_much(self, *size: float) -> bool:
+        """Measure after a job: whether host or GPU memory grew beyond the share.
+
+        Args:
+            size: What may well take more: seconds of audio, models loaded. Where one of them is
+                larger than ever, the job is what later ones are compared with.
+        """
         cuda = cuda_of_torch()
-        reserved = 0 if cuda is None else int(cuda.memory_reserved())
-        now = psutil.Process().memory_info().rss, reserved
-        if self._first is None:
-            self._first = now
+        _empty_caches()
+        allocated = 0 if cuda is None else int(cuda.memory_allocated())
+        now = psutil.Process().memory_info().rss, allocated
+        largest = tuple(map(max, size, self._size)) if self._size else size
+        if largest != self._size:
+            self._size, self._before = largest, now
             return False
         return any(
             after > before * (1 + self._share) and after - before > _NOISE_BYTES
-            for before, after in zip(self._first, now, strict=True)
+            for before, after in zip(self._before, now, strict=True)
         )
 
 

@@ -313,7 +313,6 @@ class Job:
         aligner: Aligner | None,
         ctx: StageContext,
     ) -> Alignment:
-        from worker.engines.alignment.acoustic import starting_batch_size
         from worker.stages.align import align, interpolate
 
         device = self.models.device
@@ -322,7 +321,7 @@ class Job:
             lambda: self.runner.in_batches(
                 Stage.ALIGN,
                 replace(ctx, lanes=device.lanes),
-                starting_batch_size(device.torch_device),
+                device.slices_batch_size,
                 lambda ctx: align(
                     waveform,
                     part,

@@ -149,7 +149,8 @@ class Runtime:
             self._must_recycle |= is_poisoned(exc)
             raise
         else:  # one that failed early would be a low measure for those that follow
-            self._must_recycle |= self._growth.is_too_much()
+            size = running.audio_s or 0.0, running.models.aligners_loaded
+            self._must_recycle |= self._growth.is_too_much(*size)
             return output
         finally:
             self._must_recycle |= running.runner.is_poisoned

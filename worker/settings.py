@@ -27,7 +27,9 @@ class WorkerSettings(BaseSettings):
     )
     device: Literal["auto", "cuda", "cpu"] = "auto"
     compute_type: str | None = Field(None, description="CTranslate2's; float16 on CUDA, int8.")
-    batch_size: int | None = Field(None, ge=1, description="Chunks of 30 s; by memory on CUDA, 8.")
+    batch_size: int | None = Field(
+        None, ge=1, description="Chunks of 30 s; auto: what the GPU has room for, 8 on a CPU."
+    )
     windows_batch_size: int | None = Field(
         None, ge=1, description="Detection and diarization windows; 32 on a CPU."
     )
@@ -56,6 +58,11 @@ class WorkerSettings(BaseSettings):
     allowed_url_ca: str | None = Field(
         None, description="PEM, or a file of it, trusted besides the public authorities."
     )
+
+    @field_validator("batch_size", "windows_batch_size", mode="before")
+    @classmethod
+    def _auto(cls, value: object) -> object:
+        return None if isinstance(value, str) and value.lower() == "auto" else value
 
     @field_validator("allowed_url_hosts", "allowed_url_ports", mode="before")
     @classmethod

@@ -279,7 +279,7 @@ class _Ours:
         self.models = worker.models
 
     def aligner(self, name: str, samples: Waveform) -> tuple[Any, Callable[[Any], Rows]]:
-        from worker.engines.alignment.acoustic import Aligner, starting_batch_size
+        from worker.engines.alignment.acoustic import Aligner
         from worker.stages.align import align
 
         models, device, waveform = self.models, self.models.device, WorkerWaveform(samples)
@@ -289,7 +289,6 @@ class _Ours:
             aligner = Aligner(*_build(name, device.name), name)
             if models.lanes is not None:
                 models.lanes.spread(aligner.model)
-        batch_size = starting_batch_size(device.torch_device)
 
         def run(segments: Any) -> Rows:
             said = tuple(TextSegment(s["start"], s["end"], s["text"]) for s in segments)
@@ -297,7 +296,7 @@ class _Ours:
                 waveform,
                 Transcription(said, "en", None),
                 aligner,
-                StageContext(batch_size=batch_size, lanes=device.lanes),
+                StageContext(batch_size=device.slices_batch_size, lanes=device.lanes),
                 is_stock=True,
             )
             return [[w.word, w.start, w.end] for s in found.segments for w in s.words]

@@ -7,27 +7,87 @@ Source of the defaults: whisperx uses float16 on CUDA; on a CPU int8 halves the 
 from __future__ import annotations
 
 import os
+import re
+import struct
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
 
 import torch
 
-from worker.models.folder import unavailable
+from worker.models.folder import ModelsFolder, unavailable
 from worker.settings import WorkerSettings
 
 NO_CUDA = (
     "torch sees no CUDA device: choose a GPU type for the endpoint, with a driver for CUDA "
     f"{torch.version.cuda or '(this torch is built without)'}, or set DEVICE=cpu"
 )
-_GIB = 1 << 30
-# A chunk of 30 s in Whisper large-v3, float16, 5 beams: 0.35 GiB of keys and values of the text
-# (32 layers x 2 x 448 x 1280 x 2 bytes x 5) and 0.23 GiB of the sound's; computed, not measured.
-_CHUNK_BYTES = int(0.6 * _GIB)
-# 10 s in a ResNet34 with its activations, float32; computed from its layers, not measured.
-_WINDOW_BYTES = int(0.06 * _GIB)
-_BESIDE_BATCHES = 5 * _GIB  # the weights of all models, and the allocators' slack
+_GB = 10**9
+_BEAMS, _FRAMES, _TOKENS = 5, 1500, 100  # of a chunk of 30 s; the tokens are those of fast speech
+# A window of 10 s in ResNet34, float32: six maps of 32 x 80 x 1,000 are alive in its first layers.
+_WINDOW_BYTES = 64_000_000
+# 30 s in wav2vec2, float32: four maps of 512 x 96,000 are alive in its first layers.
+_SLICE_BYTES = 800_000_000
+_MOST_WINDOWS, _MOST_SLICES = 32, 8  # pyannote gains nothing beyond 16
+_MOST_CHUNKS = 32  # more would only keep alignment waiting
 _CHUNKS_ON_CPU = 8
-_MOST_CHUNKS, _MOST_WINDOWS = 32, 128
+# Contexts and workspaces of torch, cuBLAS, cuDNN and CTranslate2, and what their allocators keep.
+_BESIDE_BYTES = int(1.5 * _GB)
+_BATCH_SHARE = 4  # of what the weights leave, diarization and alignment get one in so many each
+
+
+@dataclass(frozen=True)
+class WhisperShape:
+    """What a Whisper model's memory goes by; not its weights, of which large-v3-turbo has half.
+
+    Attributes:
+        text_layers: Layers of the decoder: 32 in large-v3, 4 in turbo.
+        width: Of a layer (``n_state``), a head for each 64.
+    """
+
+    text_layers: int = 32
+    width: int = 1280
+
+    @property
+    def chunk_bytes(self) -> int:
+        """What CTranslate2 takes for 30 s in float16: the larger of encoder and decoder.
+
+        The encoder holds one layer's attention twice, the decoder keys and values of the sound once
+        and of the text once a beam. For large-v2 that makes 6.2 GB with its weights, a batch of 8
+        and 0.5 GB of CUDA's own; faster-whisper's README measured 6.1.
+        """
+        encoder = 2 * 2 * (self.width // 64) * _FRAMES**2
+        decoder = 2 * 2 * self.width * self.text_layers * (_FRAMES + _BEAMS * _TOKENS)
+        return max(encoder, decoder)
+
+    @classmethod
+    def read(cls, model: Path) -> Self:
+        """Read it from the names and shapes in CTranslate2's ``model.bin``; else large-v3's.
+
+        Source: ``ctranslate2.specs.model_spec``, ``_serialize``; the weights are skipped.
+        """
+        layers, width = set(), 0
+        try:
+            with model.open("rb") as file:
+
+                def number(code: str) -> int:
+                    return int(struct.unpack(code, file.read(struct.calcsize(code)))[0])
+
+                number("I")  # the format's version
+                file.seek(number("H") + 4, os.SEEK_CUR)  # the architecture and its revision
+                for _ in range(number("I")):
+                    name = file.read(number("H"))
+                    sizes = [number("I") for _ in range(number("B"))]
+                    if layer := re.match(rb"decoder/layer_\d+/", name):
+                        layers.add(layer[0])
+                    elif name.startswith(b"encoder/conv1/weight\0"):
+                        width = sizes[0]
+                    number("B")  # the weights' type
+                    file.seek(number("I"), os.SEEK_CUR)
+        except (OSError, struct.error):
+            return cls()
+        return cls(len(layers), width) if layers and width else cls()
 
 
 @dataclass(frozen=True)
@@ -39,6 +99,7 @@ class Device:
         compute_type: CTranslate2's number format.
         batch_size: Chunks of 30 s that Whisper decodes at once.
         windows_batch_size: Windows that go through detection and diarization at once.
+        slices_batch_size: Slices of 30 s that are aligned at once; 1 on a CPU.
         lanes: Forward passes that run side by side: the cores of a CPU, 1 on CUDA.
         threads: CPU threads of one forward pass: 1 on a CPU (`worker.models.cpu_lanes` says why).
         beside: What diarization runs in while Whisper transcribes: a CUDA stream of its own.
@@ -50,6 +111,7 @@ class Device:
     windows_batch_size: int
     lanes: int
     threads: int
+    slices_batch_size: int = 1
     beside: torch.cuda.Stream | None = field(default=None, compare=False)
 
     @property
@@ -67,19 +129,34 @@ class Device:
         return nullcontext() if self.beside is None else torch.cuda.stream(self.beside)
 
 
-def choose_device(settings: WorkerSettings) -> Device:
+def choose_device(settings: WorkerSettings, folder: ModelsFolder | None = None) -> Device:
     """Return the device that the settings ask for, or the best there is.
 
+    Args:
+        settings: What is wanted.
+        folder: The models, whose weights take a part of a GPU's memory.
+
     Raises:
-        WorkerError: ``MODEL_UNAVAILABLE``: CUDA is asked for and there is none.
+        WorkerError: ``MODEL_UNAVAILABLE``: CUDA is asked for and there is none; the GPU has too
+            little memory left for the models.
     """
     has_cuda = torch.cuda.is_available()
     if settings.device == "cuda" and not has_cuda:
         raise unavailable(f"DEVICE=cuda, but {NO_CUDA}")
     cores = settings.cpu_threads or len(os.sched_getaffinity(0))
     if has_cuda and settings.device != "cpu":
+        shape, weights = WhisperShape(), 0
+        if folder is not None:
+            shape = WhisperShape.read(folder.locate(folder.whisper.path) / "model.bin")
+            weights = folder.weights_bytes
         beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        return _cuda(settings, cores, torch.cuda.mem_get_info()[0], beside)
+        free = torch.cuda.mem_get_info()[0]
+        if free < weights:
+            raise unavailable(
+                f"the GPU has {free / _GB:.1f} GB free and the models take {weights / _GB:.1f}: "
+                "choose a GPU type with more memory, or a smaller WHISPER_MODEL"
+            )
+        return cuda_device(settings, cores, free - weights, shape, beside)
     return Device(
         name="cpu",
         compute_type=settings.compute_type or "int8",
@@ -90,17 +167,28 @@ def choose_device(settings: WorkerSettings) -> Device:
     )
 
 
-def _cuda(
-    settings: WorkerSettings, cores: int, free_bytes: int, beside: torch.cuda.Stream | None
+def cuda_device(
+    settings: WorkerSettings,
+    cores: int,
+    free_bytes: int,
+    shape: WhisperShape,
+    beside: torch.cuda.Stream | None = None,
 ) -> Device:
-    """Share out a GPU's memory: half of what the weights leave to each of two stages at once."""
-    room = max(free_bytes - _BESIDE_BATCHES, 0) // 2
+    """Share out what the weights leave of a GPU's memory to the three stages that run at once.
+
+    Diarization and alignment get up to a quarter each, Whisper what is left.
+    """
+    room = max(free_bytes - _BESIDE_BYTES, 0)
+    windows = fitting(room // _BATCH_SHARE, _WINDOW_BYTES, _MOST_WINDOWS)
+    windows = settings.windows_batch_size or windows
+    slices = fitting(room // _BATCH_SHARE, _SLICE_BYTES, _MOST_SLICES)
+    left = max(room - windows * _WINDOW_BYTES - slices * _SLICE_BYTES, 0)
     return Device(
         name="cuda",
         compute_type=settings.compute_type or "float16",
-        batch_size=settings.batch_size or fitting(room, _CHUNK_BYTES, _MOST_CHUNKS),
-        windows_batch_size=settings.windows_batch_size
-        or fitting(room, _WINDOW_BYTES, _MOST_WINDOWS),
+        batch_size=settings.batch_size or fitting(left, shape.chunk_bytes, _MOST_CHUNKS),
+        windows_batch_size=windows,
+        slices_batch_size=slices,
         lanes=1,
         threads=cores,
         beside=beside,

@@ -135,6 +135,17 @@ class ModelsFolder:
         """The Whisper model that is used."""
         return self.profile.whisper.models[self.whisper_name]
 
+    @property
+    def weights_bytes(self) -> int:
+        """Bytes of the models that a job has on the device, and of the largest aligner."""
+        profile = self.profile
+        aligners = {entry.path for entry in profile.align.values()}
+        loaded = (self.whisper.path, profile.vad.path, profile.diarization.path)
+        return sum(map(self._bytes, loaded)) + max(map(self._bytes, aligners), default=0)
+
+    def _bytes(self, where: str) -> int:
+        return sum(file.bytes for name, file in self.profile.files.items() if _is_in(name, where))
+
     def locate(self, path: str) -> Path:
         """Return where a path of the profile lies: in this folder, or in the model cache."""
         for model, snapshot in self.cached.items():

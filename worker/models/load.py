@@ -82,6 +82,11 @@ class Models:
                 self._aligners[language] = self._load_aligner(language)
             return self._aligners[language]
 
+    @property
+    def aligners_loaded(self) -> int:
+        """How many languages' aligners are in memory."""
+        return len(self._aligners)
+
     @cached_property
     @light_imports()
     def _tables(self) -> str:
@@ -126,7 +131,7 @@ class Models:
 
 def load_models(settings: WorkerSettings, folder: ModelsFolder) -> Models:
     """Load the folder's models onto the device that the settings name."""
-    device = choose_device(settings)
+    device = choose_device(settings, folder)
     set_precision()
     torch.set_num_threads(device.threads)
     lanes = CpuLanes(device.lanes) if device.name == "cpu" else None

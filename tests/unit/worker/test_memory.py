@@ -140,7 +140,8 @@ def test_batches_are_halved_until_one_fits() -> None:
 def gpu(**changes: Any) -> SimpleNamespace:
     calls = {
         "is_initialized": lambda: True,
-        "memory_reserved": lambda: 0,
+        "memory_allocated": lambda: 0,
+        "empty_cache": lambda: None,
         "reset_peak_memory_stats": lambda: None,
         "max_memory_reserved": lambda: 3_100_000_000,
         "mem_get_info": lambda: (20_000_000_000, 24_000_000_000),
@@ -153,21 +154,38 @@ def poisoned() -> Any:
 
 
 @pytest.mark.parametrize(
-    ("host_mb", "gpu_mb", "is_too_much"),
-    [(4000, 8000, False), (5900, 8000, False), (6100, 8000, True), (4000, 12_100, True)],
+    ("host_mb", "gpu_mb", "size", "is_too_much"),
+    [
+        (4000, 800, (60, 1), False),
+        (5900, 1000, (60, 1), False),
+        (6100, 800, (60, 1), True),
+        (4000, 1210, (50, 1), True),
+        (6100, 1210, (61, 1), False),  # a longer recording
+        (6100, 1210, (10, 2), False),  # another language's aligner
+    ],
 )
-def test_growth_is_seen_against_the_first_job(
-    monkeypatch: pytest.MonkeyPatch, host_mb: int, gpu_mb: int, is_too_much: bool
+def test_growth_is_seen_against_the_largest_job(
+    monkeypatch: pytest.MonkeyPatch,
+    host_mb: int,
+    gpu_mb: int,
+    size: tuple[int, int],
+    is_too_much: bool,
 ) -> None:
-    used_mb = [4000, 8000]
-    process = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=used_mb[0] * 1_000_000))
-    cuda = gpu(memory_reserved=lambda: used_mb[1] * 1_000_000)
+    kept_mb, cached_mb = [4000, 800], [5000]  # what torch's allocator keeps is no growth
+    process = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=kept_mb[0] * 1_000_000))
+    cuda = gpu(
+        memory_allocated=lambda: (kept_mb[1] + cached_mb[0]) * 1_000_000,
+        empty_cache=lambda: cached_mb.__setitem__(0, 0),
+    )
     monkeypatch.setattr("psutil.Process", lambda: process)
     monkeypatch.setattr(memory, "cuda_of_torch", lambda: cuda)
     growth = MemoryGrowth(share=0.5)
-    assert not growth.is_too_much()
-    used_mb[:] = host_mb, gpu_mb
-    assert growth.is_too_much() is is_too_much
+    assert not growth.is_too_much(60, 1)
+    assert not growth.is_too_much(5, 0)
+    kept_mb[:], cached_mb[:] = (host_mb, gpu_mb), [9000]
+    assert growth.is_too_much(*size) is is_too_much
+    kept_mb[:] = 2 * host_mb, gpu_mb
+    assert growth.is_too_much(*size)
 
 
 def output_of(program: str) -> list[int]:

@@ -69,11 +69,6 @@ class Batch:
     n_samples: tuple[int, ...]
 
 
-def starting_batch_size(device: torch.device) -> int:
-    """Return the batch to begin with: about 6 GB of activations on CUDA with a base model."""
-    return 8 if device.type == "cuda" else 1
-
-
 def plan_batches(n_samples: Sequence[int], batch_size: int, aligner: Aligner) -> list[Batch]:
     """Put slices of similar length together, the longest first: what does not fit fails early.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,26 +10,67 @@ import torch
 
 from bucketscribe_contract import FailureCode
 from worker.errors import WorkerError
-from worker.models.device import Device, _cuda, choose_device, set_precision
+from worker.models.device import Device, WhisperShape, choose_device, cuda_device, set_precision
+from worker.models.folder import find_models
 from worker.settings import WorkerSettings
 
 OWN = {"batch_size": 5, "windows_batch_size": 7, "compute_type": "int8_float16"}
+LARGE, TURBO, SMALL = WhisperShape(32, 1280), WhisperShape(4, 1280), WhisperShape(12, 768)
 
 
 @pytest.mark.parametrize(
-    ("free_gib", "asked", "device"),
+    ("free_gb", "shape", "asked", "device"),
     [
-        (2, {}, Device("cuda", "float16", 1, 1, 1, 8)),
-        (8, {}, Device("cuda", "float16", 2, 16, 1, 8)),
-        (24, {}, Device("cuda", "float16", 8, 128, 1, 8)),
-        (48, {}, Device("cuda", "float16", 32, 128, 1, 8)),
-        (80, OWN, Device("cuda", "int8_float16", 5, 7, 1, 8)),
+        (1, LARGE, {}, Device("cuda", "float16", 1, 1, 1, 8, 1)),
+        (4, LARGE, {}, Device("cuda", "float16", 2, 8, 1, 8, 1)),
+        (12, LARGE, {}, Device("cuda", "float16", 16, 32, 1, 8, 2)),
+        (12, TURBO, {}, Device("cuda", "float16", 32, 32, 1, 8, 2)),
+        (20, LARGE, {"batch_size": "auto"}, Device("cuda", "float16", 32, 32, 1, 8, 4)),
+        (44, LARGE, {}, Device("cuda", "float16", 32, 32, 1, 8, 8)),
+        (76, LARGE, OWN, Device("cuda", "int8_float16", 5, 7, 1, 8, 8)),
     ],
 )
 def test_batches_grow_with_the_gpus_memory_unless_settings_say(
-    free_gib: int, asked: Any, device: Device
+    free_gb: int, shape: WhisperShape, asked: Any, device: Device
 ) -> None:
-    assert _cuda(WorkerSettings(**asked), 8, free_gib << 30, None) == device
+    assert cuda_device(WorkerSettings(**asked), 8, free_gb * 10**9, shape) == device
+
+
+@pytest.mark.parametrize("shape", [LARGE, TURBO, SMALL])
+@pytest.mark.parametrize("free_gb", [3, 6, 12, 20, 44, 76])
+def test_what_runs_at_once_fits_at_once(free_gb: int, shape: WhisperShape) -> None:
+    found = cuda_device(WorkerSettings(), 8, free_gb * 10**9, shape)
+    windows, slices = found.windows_batch_size * 64e6, found.slices_batch_size * 0.8e9
+    assert found.batch_size * shape.chunk_bytes + windows + slices <= (free_gb - 1) * 1e9
+
+
+def test_a_chunk_takes_what_its_model_needs() -> None:
+    """faster-whisper's README: 6.1 GB for large-v2, a batch of 8, with 3.1 GB of weights."""
+    assert 3.1e9 + 0.5e9 + 8 * LARGE.chunk_bytes == pytest.approx(6.1e9, rel=0.05)
+    assert SMALL.chunk_bytes < TURBO.chunk_bytes < LARGE.chunk_bytes < 0.35e9
+
+
+def test_a_models_shape_is_read_from_its_weights(tmp_path: Path) -> None:
+    folder = find_models(WorkerSettings())
+    shapes = {
+        name: WhisperShape.read(folder.locate(entry.path) / "model.bin")
+        for name, entry in folder.profile.whisper.models.items()
+    }
+    assert shapes == {"tiny.en": WhisperShape(4, 384), "base": WhisperShape(6, 512)}
+    (tmp_path / "model.bin").write_bytes(b"no model")
+    assert WhisperShape.read(tmp_path / "model.bin") == LARGE
+
+
+def test_a_gpu_that_is_full_is_told_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = find_models(WorkerSettings())
+    assert 110e6 < folder.weights_bytes < 200e6
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (10**8, 24 * 10**9))
+    with pytest.raises(WorkerError, match="0.1 GB free and the models take 0.1: choose a GPU type"):
+        choose_device(WorkerSettings(), folder)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (24 * 10**9, 24 * 10**9))
+    assert choose_device(WorkerSettings(), folder).batch_size == 32
 
 
 def test_a_cpu_runs_one_thread_a_pass_and_one_pass_a_core() -> None:
