@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,6 @@ from tests.unit.edge_client.samples import wav
 WORKER = (sys.executable, "-m", "tests.fakes.worker_process")
 QUICK = {"RETRY_DELAY_SECONDS": "2", "LOST_ANSWER_SECONDS": "3"}
 """The pauses of 2 and 4 s before a third try outlast the queue's restarts."""
-Tell = Callable[[str], None]
 
 
 @dataclass
@@ -112,15 +111,3 @@ def box(tmp_path: Path) -> Iterator[Box]:
         box = Box(stack, home=tmp_path)
         yield box
         box.s3.close()
-
-
-@pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> Tell:
-    """Print a figure, whatever pytest captures."""
-
-    def say(line: str) -> None:
-        with capsys.disabled():
-            sys.stdout.write(f"\n{request.node.name}: {line}")
-            sys.stdout.flush()
-
-    return say

@@ -20,7 +20,7 @@ from devstack.server import QueueServer
 from edge_client.clock import Clock
 from edge_client.services import presign
 from tests.e2e.drills import drilled
-from tests.soak.batch.conftest import Tell
+from tests.soak.conftest import Tell
 
 AWAY_S = 5.0
 FASTER = 1000

@@ -14,7 +14,8 @@ import pytest
 from devstack import EventKind
 from edge_client.session import Session
 from tests.processes import wait_until
-from tests.soak.batch.conftest import Box, Tell, sessions
+from tests.soak.batch.conftest import Box, sessions
+from tests.soak.conftest import Tell
 
 pytestmark = pytest.mark.timeout(900)
 KILLS = 30

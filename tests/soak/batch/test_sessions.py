@@ -10,7 +10,8 @@ import pytest
 
 from devstack import EventKind
 from edge_client.session import Session
-from tests.soak.batch.conftest import Box, Tell, sessions
+from tests.soak.batch.conftest import Box, sessions
+from tests.soak.conftest import Tell
 
 pytestmark = pytest.mark.timeout(400)
 MAX_KEY_BYTES = 1024

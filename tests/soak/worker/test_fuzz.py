@@ -22,9 +22,8 @@ from tests.e2e.conftest import Bench
 from tests.mutated_recordings import EXPECTED, mutated
 from tests.processes import processes_left
 from tests.recordings import SHORT_SPEECH
-from tests.soak.batch.conftest import Tell, tell
+from tests.soak.conftest import Tell
 
-__all__ = ["tell"]
 pytestmark = pytest.mark.timeout(3600)
 ROOT = Path(__file__).parents[3]
 DECODED, THROUGH_A_WORKER, AT_ONCE = 10_000, 500, 2
