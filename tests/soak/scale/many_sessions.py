@@ -19,7 +19,6 @@ from edge_client.session import Session
 USERS = 300
 WRITERS = 8
 KINDS: dict[str, dict[str, int]] = {
-    "claimed": {"audio.wav": 1, "transcription.job.json": 2, "transcription.json": 3},
     "closed": {"audio.wav": 1, "transcription.json": 2, "transcription.job.json": 3},
     "done": {"audio.wav": 1, "transcription.json": 2},
     "new": {"audio.wav": 1},
@@ -28,7 +27,7 @@ KINDS: dict[str, dict[str, int]] = {
     "chunks": {"chunk-001.webm": 1, "chunk-002.webm": 1},
 }
 """What a session's objects are, and in which of four steps they are stored."""
-MIX = ("claimed", "done", "done", "done", "done", "done", "new", "stale", "described", "chunks")
+MIX = ("closed", "done", "done", "done", "done", "done", "new", "stale", "described", "chunks")
 """Ten sessions, of 20 keys."""
 CLOSED = ("closed",)
 """As a batch leaves them: the claim is written behind the transcript, and short."""

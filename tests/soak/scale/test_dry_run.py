@@ -111,7 +111,7 @@ def check_sessions(many: Run) -> None:
     """Hold the lines of a dry run against the bucket that was made."""
     *sessions, last = many.lines
     kinds = {session_of(number).prefix: kind_of(number) for number in range(MANY)}
-    pending = {prefix for prefix, kind in kinds.items() if kind not in ("claimed", "done")}
+    pending = {prefix for prefix, kind in kinds.items() if kind not in ("closed", "done")}
     assert len(sessions) == len(pending)
     assert {line["session"] for line in sessions} == pending
     found = {(kinds[line["session"]], line["need"], line["why"]) for line in sessions}
