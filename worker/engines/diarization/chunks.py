@@ -28,6 +28,9 @@ MOST_MEANS = 3000
 """Of all chunks together, each chunk's largest clusters: their distances take 36 MB."""
 LEAST_SHARE = 0.005
 """Of all embeddings: smaller groups are no people; what is odd grows with the recording."""
+LIKE_VOICES = 0.65
+"""Of the threshold: means of two chunks as close as that are one person's. The means of one voice
+were 0.26 of it apart at most, or 0.6 in a noisy room; those of two voices 0.79 and more, or 0.54."""
 SAME_VOICE = 0.4
 """Of the threshold: groups as close as that are one person, whatever a chunk said."""
 SLICE = 4096
@@ -58,7 +61,7 @@ def find_speakers(
     Args:
         chunks: (n, dimension) each, with one embedding in all at least.
         n_chunks: Their number.
-        threshold: Cosine distance, of average linkage and between means.
+        threshold: Cosine distance of average linkage; parts of it count between means.
         least: So many speakers at least, unless the chunks have fewer clusters together.
         most: So many at most.
     """
@@ -67,7 +70,7 @@ def find_speakers(
     sizes = np.concatenate([counts for _, counts in found])
     chunk = np.repeat(np.arange(len(found)), [len(counts) for _, counts in found])
     per_chunk = len(sums) / len(np.unique(chunk))
-    sums, group = merge(sums, chunk[:, None] == chunk, threshold, least)
+    sums, group = merge(sums, chunk[:, None] == chunk, LIKE_VOICES * threshold, least)
     sums, again = merge(sums, None, SAME_VOICE * threshold, least)
     sizes = np.bincount(again[group], sizes)
     order = np.argsort(-sizes, kind="stable")
