@@ -13,6 +13,7 @@ from bucketscribe_contract import JobInput, WarningCode
 from tests.fakes.diarization import community, powerset_segmentation, resnet34, small_embedding
 from tests.recordings import short_speech, telephone_speech
 from worker.cancel import CancelToken, StageContext
+from worker.engines.diarization import clustering
 from worker.engines.segmentation import Segmenter, same_segmentation, segmentation_of
 from worker.errors import JobCancelled
 from worker.models.load import Models
@@ -95,6 +96,25 @@ def test_turns_of_community_1s_architecture_are_stocks(
     expected = by_stock(pipeline, samples, **hints)
     assert expected
     assert plain(stage(pipeline, samples, **hints)) == expected
+
+
+@pytest.mark.parametrize("is_stock", [False, True])
+def test_only_stock_clusters_a_long_recording_at_once(
+    models: Models, monkeypatch: pytest.MonkeyPatch, is_stock: bool
+) -> None:
+    seen = []
+    in_chunks = clustering._in_chunks
+
+    def spy(*arguments: Any) -> Any:
+        seen.append(arguments[-1])
+        return in_chunks(*arguments)
+
+    monkeypatch.setattr(clustering, "_in_chunks", spy)
+    monkeypatch.setattr("worker.stages.diarize.CHUNK_S", 2.5)
+    context = StageContext(batch_size=3)
+    found = diarize(Waveform(LONG), INLINE, models.diarization, context, is_stock=is_stock)
+    assert len({turn.speaker for turn in found.turns}) == 2
+    assert seen == ([] if is_stock else [11])
 
 
 def test_hints_that_cannot_be_met_cost_no_second_pass(

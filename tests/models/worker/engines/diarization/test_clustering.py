@@ -247,6 +247,25 @@ def test_hints_that_no_chunk_can_meet_are_refused(clusterers: dict[str, Clustere
         cluster(rows, activity, SpeakerBounds(90, 90, 90), clusterers["centroid"])
 
 
+@pytest.mark.parametrize(("per_chunk", "is_told"), [(3.9, False), (4.1, True)])
+def test_a_threshold_that_does_not_fit_the_embedding_is_told(
+    clusterers: dict[str, Clusterer],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    per_chunk: float,
+    is_told: bool,
+) -> None:
+    means = np.eye(2, 256)
+    monkeypatch.setattr(
+        ours, "_find_speakers", lambda *_: chunks.Speakers(means, means, per_chunk, 2)
+    )
+    activity, rows, _ = conversation(1300, 2)
+    caplog.set_level("INFO")
+    cluster(rows, activity, ANY_NUMBER, clusterers["centroid"])
+    assert f"2 chunks of {per_chunk} people each, 2 people in all" in caplog.text
+    assert ("threshold" in caplog.text) == is_told
+
+
 @pytest.mark.parametrize("n_learnt", [0, 1])
 def test_a_long_recording_with_hardly_a_word(
     clusterers: dict[str, Clusterer], n_learnt: int
