@@ -10,6 +10,7 @@ from typing import Any
 from bucketscribe_contract import FailureCode, JobFailure
 from worker.cancel import CancelToken
 from worker.errors import WorkerError
+from worker.host.heartbeat import Heartbeat
 from worker.host.log import configure_logging, log_uncaught_errors
 from worker.runtime import Runtime
 
@@ -17,6 +18,7 @@ configure_logging()
 runtime = Runtime()
 if __name__ == "__main__":
     log_uncaught_errors()
+    heartbeat = Heartbeat()  # first, while this process is small and has no threads
     runtime.load_early()  # while the SDK is imported, which for a second asks lscpu and its like
 
 import runpod  # noqa: E402
@@ -56,4 +58,5 @@ if __name__ == "__main__":
 
     runtime.register_checks(runpod.serverless.register_fitness_check)
     patch_job_loop()
+    heartbeat.attach()
     runpod.serverless.start({"handler": handler})

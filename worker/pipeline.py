@@ -295,8 +295,9 @@ class Job:
         aligned: list[tuple[Transcription, Alignment]] = []
         aligner: Aligner | None = None
         done = 0
+        on_stream = self.models.device.on_stream_of
         for part in segments:
-            with self.runner.stage(Stage.ALIGN, token) as ctx:
+            with self.runner.stage(Stage.ALIGN, token) as ctx, on_stream(Stage.ALIGN):
                 aligner = aligner if aligned else self._aligner(part)
                 ctx = ctx.part(done / count, len(part.segments) / count)
                 aligned.append((part, self._align_part(waveform, part, aligner, ctx)))
@@ -371,7 +372,7 @@ class Job:
         from worker.stages.diarize import diarize
 
         models, device = self.models, self.models.device
-        with self.runner.stage(Stage.DIARIZE, token) as ctx, device.on_side_stream():
+        with self.runner.stage(Stage.DIARIZE, token) as ctx, device.on_stream_of(Stage.DIARIZE):
             return self.runner.or_degraded(
                 Stage.DIARIZE,
                 lambda: self.runner.in_batches(

@@ -33,7 +33,7 @@ class WorkerSettings(BaseSettings):
     windows_batch_size: int | None = Field(
         None, ge=1, description="Detection and diarization windows; 32 on a CPU."
     )
-    cpu_threads: int | None = Field(None, ge=1, description="Cores to use; all there are.")
+    cpu_threads: int | None = Field(None, ge=1, description="Cores to use; the container's quota.")
     max_audio_bytes: int = Field(
         16_000_000_000, ge=1, description="A day of 44.1 kHz stereo WAV has 15.2 GB."
     )

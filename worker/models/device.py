@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import re
 import struct
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
 import torch
 
+from bucketscribe_contract import Stage
 from worker.models.folder import ModelsFolder, unavailable
 from worker.settings import WorkerSettings
 
@@ -32,6 +34,7 @@ _SLICE_BYTES = 800_000_000
 _MOST_WINDOWS, _MOST_SLICES = 32, 8  # pyannote gains nothing beyond 16
 _MOST_CHUNKS = 32  # more would only keep alignment waiting
 _CHUNKS_ON_CPU = 8
+_BESIDE_WHISPER = (Stage.ALIGN, Stage.DIARIZE)
 # Contexts and workspaces of torch, cuBLAS, cuDNN and CTranslate2, and what their allocators keep.
 _BESIDE_BYTES = int(1.5 * _GB)
 _BATCH_SHARE = 4  # of what the weights leave, diarization and alignment get one in so many each
@@ -102,7 +105,7 @@ class Device:
         slices_batch_size: Slices of 30 s that are aligned at once; 1 on a CPU.
         lanes: Forward passes that run side by side: the cores of a CPU, 1 on CUDA.
         threads: CPU threads of one forward pass: 1 on a CPU (`worker.models.cpu_lanes` says why).
-        beside: What diarization runs in while Whisper transcribes: a CUDA stream of its own.
+        streams: CUDA streams of the stages that run while Whisper transcribes.
     """
 
     name: str
@@ -112,21 +115,23 @@ class Device:
     lanes: int
     threads: int
     slices_batch_size: int = 1
-    beside: torch.cuda.Stream | None = field(default=None, compare=False)
+    streams: Mapping[Stage, torch.cuda.Stream] = field(default_factory=dict, compare=False)
 
     @property
     def torch_device(self) -> torch.device:
         """The device as torch wants it."""
         return torch.device(self.name)
 
-    def on_side_stream(self) -> AbstractContextManager[object]:
+    def on_stream_of(self, stage: Stage) -> AbstractContextManager[object]:
         """Queue this thread's kernels beside those of other threads.
 
-        The current stream belongs to a thread, so other threads are not touched. What a stage
-        makes on the side stream it also brings to the host there (``.cpu()`` waits for it), and
-        weights are read only: nothing crosses between streams.
+        CTranslate2's stream and torch's default one wait for one another: what runs beside Whisper
+        must run in neither. The current stream belongs to a thread, so other threads are not
+        touched. What a stage makes on its stream it also brings to the host there (``.cpu()`` waits
+        for it), and weights are read only: nothing crosses between streams.
         """
-        return nullcontext() if self.beside is None else torch.cuda.stream(self.beside)
+        stream = self.streams.get(stage)
+        return nullcontext() if stream is None else torch.cuda.stream(stream)
 
 
 def choose_device(settings: WorkerSettings, folder: ModelsFolder | None = None) -> Device:
@@ -143,20 +148,20 @@ def choose_device(settings: WorkerSettings, folder: ModelsFolder | None = None) 
     has_cuda = torch.cuda.is_available()
     if settings.device == "cuda" and not has_cuda:
         raise unavailable(f"DEVICE=cuda, but {NO_CUDA}")
-    cores = settings.cpu_threads or len(os.sched_getaffinity(0))
+    cores = settings.cpu_threads or usable_cores()
     if has_cuda and settings.device != "cpu":
         shape, weights = WhisperShape(), 0
         if folder is not None:
             shape = WhisperShape.read(folder.locate(folder.whisper.path) / "model.bin")
             weights = folder.weights_bytes
-        beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         free = torch.cuda.mem_get_info()[0]
         if free < weights:
             raise unavailable(
                 f"the GPU has {free / _GB:.1f} GB free and the models take {weights / _GB:.1f}: "
                 "choose a GPU type with more memory, or a smaller WHISPER_MODEL"
             )
-        return cuda_device(settings, cores, free - weights, shape, beside)
+        device = cuda_device(settings, cores, free - weights, shape)
+        return replace(device, streams={stage: torch.cuda.Stream() for stage in _BESIDE_WHISPER})
     return Device(
         name="cpu",
         compute_type=settings.compute_type or "int8",
@@ -167,12 +172,23 @@ def choose_device(settings: WorkerSettings, folder: ModelsFolder | None = None) 
     )
 
 
+def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Count the cores that this process may keep busy: a container's quota, not the host's cores.
+
+    Args:
+        cgroup: Where the container sees its own: ``cpu.max`` (v2), or ``cpu/cpu.cfs_*`` (v1).
+    """
+    cores = len(os.sched_getaffinity(0))
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        with suppress(OSError, ValueError):  # no such file, or no limit: "max"
+            text = " ".join((cgroup / file).read_text() for file in files)
+            quota, period = map(int, text.split())
+            return max(1, min(cores, quota // period)) if quota > 0 else cores
+    return cores
+
+
 def cuda_device(
-    settings: WorkerSettings,
-    cores: int,
-    free_bytes: int,
-    shape: WhisperShape,
-    beside: torch.cuda.Stream | None = None,
+    settings: WorkerSettings, cores: int, free_bytes: int, shape: WhisperShape
 ) -> Device:
     """Share out what the weights leave of a GPU's memory to the three stages that run at once.
 
@@ -191,7 +207,6 @@ def cuda_device(
         slices_batch_size=slices,
         lanes=1,
         threads=cores,
-        beside=beside,
     )
 
 

@@ -7,6 +7,7 @@ import gzip
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -99,6 +100,33 @@ def test_a_job_takes_its_stages_in_order_and_delivers(scene: Scene, s3: Loopback
     assert method == "PUT"
     assert Transcript.model_validate_json(body).segments == scene.undisturbed.segments
     assert list(job.runner.timings) == list(Stage)[1:]
+
+
+def test_what_runs_beside_whisper_has_a_cuda_stream_of_its_own(scene: Scene) -> None:
+    """Torch's default stream and CTranslate2's wait for one another."""
+    current, seen = threading.local(), dict[str, str | None]()
+
+    @contextmanager
+    def stream(its: str) -> Iterator[None]:
+        current.stream = its
+        yield
+        current.stream = None
+
+    def noting(name: str, run: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*arguments: Any, **named: Any) -> Any:
+            seen[name] = getattr(current, "stream", None)
+            return run(*arguments, **named)
+
+        return noted
+
+    for stage in (align, diarize, transcribe):
+        name = stage.__name__.rpartition(".")[2]
+        scene.monkeypatch.setattr(stage, name, noting(name, getattr(stage, name)))
+    streams: Any = {Stage.ALIGN: "one", Stage.DIARIZE: "other"}
+    scene.monkeypatch.setattr("torch.cuda.stream", stream)
+    scene.monkeypatch.setattr(scene.models, "device", replace(scene.models.device, streams=streams))
+    assert scene.run().segments == scene.undisturbed.segments
+    assert seen == {"align": "one", "diarize": "other", "transcribe": None}
 
 
 def test_a_result_url_that_would_die_is_refused_before_the_gpu(

@@ -8,9 +8,16 @@ from typing import Any
 import pytest
 import torch
 
-from bucketscribe_contract import FailureCode
+from bucketscribe_contract import FailureCode, Stage
 from worker.errors import WorkerError
-from worker.models.device import Device, WhisperShape, choose_device, cuda_device, set_precision
+from worker.models.device import (
+    Device,
+    WhisperShape,
+    choose_device,
+    cuda_device,
+    set_precision,
+    usable_cores,
+)
 from worker.models.folder import find_models
 from worker.settings import WorkerSettings
 
@@ -70,14 +77,38 @@ def test_a_gpu_that_is_full_is_told_with_the_remedy(monkeypatch: pytest.MonkeyPa
     with pytest.raises(WorkerError, match="0.1 GB free and the models take 0.1: choose a GPU type"):
         choose_device(WorkerSettings(), folder)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (24 * 10**9, 24 * 10**9))
-    assert choose_device(WorkerSettings(), folder).batch_size == 32
+    device = choose_device(WorkerSettings(), folder)
+    assert device.batch_size == 32
+    assert set(device.streams) == {Stage.ALIGN, Stage.DIARIZE}  # beside CTranslate2's blocking one
 
 
 def test_a_cpu_runs_one_thread_a_pass_and_one_pass_a_core() -> None:
     device = choose_device(WorkerSettings(device="cpu", cpu_threads=3))
     assert (device.name, device.lanes, device.threads) == ("cpu", 3, 1)
-    with device.on_side_stream():
+    with device.on_stream_of(Stage.ALIGN):
         pass
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, 8),
+        ({"cpu.max": "max 100000\n"}, 8),
+        ({"cpu.max": "600000 100000\n"}, 6),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "3200000 100000\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+    ],
+)
+def test_a_containers_quota_counts_and_not_its_hosts_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], cores: int
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert usable_cores(tmp_path) == cores
 
 
 def test_a_gpu_that_is_asked_for_and_not_there_is_told_with_the_remedy() -> None:
