@@ -31,6 +31,7 @@ from devstack.queue import (
     Job,
     JobNotFound,
     JobQueue,
+    NotRetryable,
     QueueConfig,
     QueueFull,
     Submission,
@@ -188,6 +189,7 @@ class QueueApi:
             exception_handlers={
                 HTTPException: lambda _, exc: _error(exc.status_code, exc.detail),
                 JobNotFound: lambda _, exc: _error(404, "job not found"),
+                NotRetryable: lambda _, exc: _error(400, str(exc)),
                 QueueFull: lambda *_: _error(429, "too many jobs in the queue"),
             },
             lifespan=lifespan,
@@ -200,7 +202,9 @@ class QueueApi:
             self._guarded("/runsync", self._runsync, "POST"),
             self._guarded("/status/{job_id}", self._status),
             self._guarded("/status-sync/{job_id}", self._status_sync),
+            self._guarded("/stream/{job_id}", self._streamed),
             self._guarded("/cancel/{job_id}", self._cancel, "POST"),
+            self._guarded("/retry/{job_id}", self._retry, "POST"),
             self._guarded("/purge-queue", self._purge, "POST"),
             self._guarded("/health", self._health),
         ]
@@ -212,6 +216,7 @@ class QueueApi:
             Route("/job-take-batch/{worker_id}", self._take_batch),
             Route("/job-stop/{worker_id}", self._stop),
             Route("/job-done/{worker_id}/{job_id}", self._done, methods=["POST"]),
+            Route("/job-stream/{worker_id}/{job_id}", self._stream, methods=["POST"]),
             Route("/ping/{worker_id}", self._ping),
         ]
 
@@ -255,8 +260,19 @@ class QueueApi:
         await self.changes.poll(request, lambda: job.state.is_final, wait_s)
         return JSONResponse(self._queue.find(job_id).to_wire())
 
+    async def _streamed(self, request: Request) -> Response:
+        """Hand over the parts of a generator's output that have come, each once."""
+        job = self._queue.find(request.path_params["job_id"])
+        wait_s = self._queue.config.take_poll_s
+        await self.changes.poll(request, lambda: job.stream or job.state.is_final, wait_s)
+        parts, job.stream = [{"output": part} for part in job.stream], []
+        return JSONResponse({"id": job.job_id, "status": job.state.value, "stream": parts})
+
     async def _cancel(self, request: Request) -> Response:
         return _show_state(self._queue.cancel(request.path_params["job_id"]))
+
+    async def _retry(self, request: Request) -> Response:
+        return _show_state(self._queue.retry(request.path_params["job_id"]))
 
     async def _purge(self, _: Request) -> Response:
         return JSONResponse({"removed": self._queue.purge(), "status": "completed"})
@@ -305,6 +321,13 @@ class QueueApi:
         self._queue.finish(worker_id, job_id, body.get("output"), body.get("error"))
         if body.get("stopPod"):
             self._queue.retire(worker_id)
+        return Response()
+
+    async def _stream(self, request: Request) -> Response:
+        """Take a part of a generator's output."""
+        body = await read_json(request, self._queue.config.max_result_bytes)
+        worker_id, job_id = request.path_params["worker_id"], request.path_params["job_id"]
+        self._queue.stream(worker_id, job_id, body.get("output"))
         return Response()
 
     async def _ping(self, request: Request) -> Response:

@@ -27,6 +27,7 @@ class EventKind(StrEnum):
     FORGOTTEN = "forgotten"
     PURGED = "purged"
     REQUEUED = "requeued"
+    RETRIED = "retried"
     STOP_SENT = "stop_sent"
     LATE_PROGRESS = "late_progress"
     LATE_RESULT = "late_result"

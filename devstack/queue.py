@@ -91,9 +91,10 @@ class Job:
     """One job. Times are seconds of the queue's clock.
 
         IN_QUEUE ──take──► IN_PROGRESS ──finish──► COMPLETED | FAILED
-         │    ▲                │  │ └─executionTimeout─► FAILED
-         │    └─worker lost────┘  └─cancel─► CANCELLED
-         └─ttl─► TIMED_OUT
+         │ ▲  ▲                │  │ └─executionTimeout─► FAILED ──┐
+         │ │  └─worker lost────┘  └─cancel─► CANCELLED            │
+         │ └──────────────────── retry (FAILED, TIMED_OUT) ───────┤
+         └─ttl─► TIMED_OUT ───────────────────────────────────────┘
 
     A worker is lost once; the second time the job FAILED. A running job is gone once its `ttl` has
     passed, an ended one after its retention.
@@ -101,6 +102,7 @@ class Job:
     Attributes:
         output: Progress while the job runs, its result afterwards.
         retries: How often the job went back to the queue because its worker was lost.
+        stream: Parts of its output that no client has fetched.
     """
 
     job_id: str
@@ -113,6 +115,7 @@ class Job:
     output: Any = field(default=None, repr=False)
     error: str | None = field(default=None, repr=False)
     retries: int = 0
+    stream: list[Any] = field(default_factory=list, repr=False)
 
     def to_wire(self) -> dict[str, Any]:
         """Return what `/status` answers; fields without a value are left out."""
@@ -135,6 +138,10 @@ def _elapsed_ms(from_s: float | None, to_s: float | None) -> int | None:
 
 class JobNotFound(LookupError):
     """No such job: never submitted, expired, purged or forgotten."""
+
+
+class NotRetryable(ValueError):
+    """Only jobs that FAILED or TIMED_OUT can be retried."""
 
 
 class QueueFull(Exception):
@@ -185,6 +192,16 @@ class JobQueue:
         if not job.state.is_final:
             self._leave(job)
             self._finish(job, JobState.CANCELLED)
+        return job
+
+    def retry(self, job_id: str) -> Job:
+        """Queue a failed job again under its id, with a new `ttl`."""
+        job = self.find(job_id)
+        if job.state not in (JobState.FAILED, JobState.TIMED_OUT):
+            raise NotRetryable(f"{job.state.value} jobs cannot be retried")
+        job.submitted_s = self._clock()
+        self._queue_again(job, EventKind.RETRIED)
+        job.retries = 0
         return job
 
     def purge(self) -> int:
@@ -252,6 +269,13 @@ class JobQueue:
         self.events.append(EventKind.PROGRESS, job_id, worker_id)
         return True
 
+    def stream(self, worker_id: str, job_id: str, part: Any) -> bool:
+        """Take a part of a generator's output, which shows as progress; False if too late."""
+        is_held = self.progress(worker_id, job_id, part)
+        if is_held:
+            self._jobs[job_id].stream.append(part)
+        return is_held
+
     def finish(self, worker_id: str, job_id: str, output: Any = None, error: Any = None) -> bool:
         """End the job: FAILED with an error, else COMPLETED; False if the worker lost it."""
         job = self._held(worker_id, job_id)
@@ -304,7 +328,7 @@ class JobQueue:
             text = f"job timed out after {job.retries} retries"
             self._finish(job, JobState.FAILED, error=text)
         else:
-            self._queue_again(job)
+            self._queue_again(job, kind, first=True)
 
     def _due(self, job: Job) -> tuple[float, EventKind]:
         """Return when time next changes the job, and what happens then."""
@@ -332,16 +356,16 @@ class JobQueue:
         self._watch(job)
         self.events.append(FINAL_EVENTS[state], job.job_id, job.worker_id)
 
-    def _queue_again(self, job: Job) -> None:
-        """Reset the job for another run, as the first; its `ttl` keeps running."""
+    def _queue_again(self, job: Job, kind: EventKind, *, first: bool = False) -> None:
+        """Reset the job for another run; its `ttl` keeps running."""
         worker_id = job.worker_id
         job.state = JobState.IN_QUEUE
-        job.worker_id = job.started_s = job.output = None
+        job.worker_id = job.started_s = job.finished_s = job.output = job.error = None
         job.retries += 1
         self._requeues += 1
-        self._waiting.appendleft(job.job_id)
+        self._waiting.appendleft(job.job_id) if first else self._waiting.append(job.job_id)
         self._watch(job)
-        self.events.append(EventKind.REQUEUED, job.job_id, worker_id)
+        self.events.append(kind, job.job_id, worker_id)
 
     def _drop(self, job: Job, kind: EventKind) -> None:
         self._leave(job)

@@ -8,7 +8,7 @@ import pytest
 import runpod
 from requests import HTTPError
 
-from tests.fakes.parts_worker import at_work
+from tests.fakes.generator_worker import at_work
 from tests.fakes.queue_client import API_KEY, ENDPOINT_ID
 from tests.processes import wait_until
 
@@ -22,7 +22,8 @@ def test_runpods_own_client_finds_what_it_knows(
 
         assert endpoint.run_sync({"input": {"parts": ["now"]}}, timeout=60) == ["now"]
         job = endpoint.run({"input": {"parts": ["a", {"b": 1}]}})
-        assert (job.output(timeout=30), job.status()) == (["a", {"b": 1}], "COMPLETED")
+        assert list(job.stream()) == ["a", {"b": 1}]
+        assert (job.status(), job.output(timeout=30)) == ("COMPLETED", ["a", {"b": 1}])
         assert endpoint.run({"input": {"parts": 5}}).output(timeout=30) is None  # it failed
 
         waiting = endpoint.run({"input": {"wait": True}, "policy": {"executionTimeout": 60_000}})

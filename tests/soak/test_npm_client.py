@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.parts_worker import at_work
+from tests.fakes.generator_worker import at_work
 from tests.fakes.queue_client import API_KEY, ENDPOINT_ID
 
 SDK = "runpod-sdk@1.1.2"
@@ -19,7 +19,9 @@ const [baseUrl, key, id] = process.argv.slice(2)
 const endpoint = runpodSdk(key, { baseUrl }).endpoint(id)
 const seen = { sync: await endpoint.runSync({ input: { parts: ["now"] } }, 60000) }
 const { id: job } = await endpoint.run({ input: { parts: ["a", "b"] }, policy: { ttl: 3600000 } })
-seen.status = await endpoint.statusSync(job, 60000)
+seen.stream = []
+for await (const part of endpoint.stream(job)) seen.stream.push(part)
+seen.status = await endpoint.status(job)
 const { id: waiting } = await endpoint.run({ input: { wait: true } })
 seen.held = await endpoint.statusSync(waiting, 1000)
 seen.health = await endpoint.health()
@@ -48,6 +50,7 @@ def test_runpods_client_of_npm_finds_what_it_knows(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout.splitlines()[-1])
     assert (seen["sync"]["output"], seen["sync"]["succeeded"]) == (["now"], True)
+    assert seen["stream"] == [{"output": "a"}, {"output": "b"}]
     assert (seen["status"]["status"], seen["status"]["output"]) == ("COMPLETED", ["a", "b"])
     assert (seen["held"]["status"], seen["held"]["completed"]) == ("IN_PROGRESS", False)
     assert seen["health"]["workers"]["running"] == 1

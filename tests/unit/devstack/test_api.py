@@ -21,7 +21,7 @@ from tests.processes import wait_until
 
 def test_clients_need_the_key(client: QueueClient) -> None:
     routes = ["POST run", "POST runsync", "GET status/x", "GET status-sync/x", "POST cancel/x"]
-    routes += ["POST purge-queue", "GET health"]
+    routes += ["POST retry/x", "POST purge-queue", "GET health", "GET stream/x"]
     for verb, path in (route.split() for route in routes):
         for given in (None, "rpa_tes", "Bearer other", "Bearer rpa_tést".encode()):
             headers = {"Authorization": given}
@@ -31,11 +31,17 @@ def test_clients_need_the_key(client: QueueClient) -> None:
 
 
 def test_a_job_goes_from_client_to_worker_and_back(client: QueueClient) -> None:
-    """What the worker posts on the way shows as output."""
+    """What the worker posts on the way shows as output; a job that failed can be retried."""
     job_id = client.run({"url": "https://h/a%20b+ü?X=1%2B2"})
     assert client.take() == {"id": job_id, "input": {"url": "https://h/a%20b+ü?X=1%2B2"}}
     client.done(job_id, {"status": "IN_PROGRESS", "output": {"percent": 3}})
     assert client.status(job_id)["output"] == {"percent": 3}
+    for part in ("one", "two"):
+        client.call("POST", f"job-stream/w/{job_id}?gpu=none&isStream=false", json={"output": part})
+    assert client.status(job_id)["output"] == "two"
+    for parts in ([{"output": "one"}, {"output": "two"}], []):  # each once
+        streamed = client.call("GET", f"stream/{job_id}").json()
+        assert streamed == {"id": job_id, "status": "IN_PROGRESS", "stream": parts}
     assert client.done(job_id, {"output": {"text": "ü"}}).status_code == 200
     shown = client.status(job_id)
     assert (shown["status"], shown["output"]) == ("COMPLETED", {"text": "ü"})
@@ -43,6 +49,8 @@ def test_a_job_goes_from_client_to_worker_and_back(client: QueueClient) -> None:
     client.take()
     client.done(job_id, {"error": "bad"})
     assert client.status(job_id)["error"] == "bad"
+    assert client.call("POST", f"retry/{job_id}").json() == {"id": job_id, "status": "IN_QUEUE"}
+    assert client.call("POST", f"retry/{job_id}").status_code == 400
 
 
 def test_a_result_that_is_not_json_or_too_large_is_refused(client: QueueClient) -> None:

@@ -16,6 +16,7 @@ from devstack.queue import (
     Job,
     JobNotFound,
     JobQueue,
+    NotRetryable,
     QueueConfig,
     QueueFull,
     Submission,
@@ -92,6 +93,7 @@ def test_execution_timeout_limits_the_run_alone_and_stops_the_worker(
     assert queue.collect_stops("w") == []
     assert not queue.finish("w", job.job_id, "late")
     assert queue.health()["jobs"]["failed"] == 1
+    assert queue.retry(job.job_id).state is JobState.IN_QUEUE
 
 
 @pytest.mark.parametrize("state", ["waiting", "running", "gone back"])
@@ -155,6 +157,10 @@ def test_a_job_whose_worker_is_lost_twice_failed(queue: JobQueue, clock: FakeClo
         queue.take("other")
     ended = {"status": "FAILED", "error": "job timed out after 1 retries", "retries": 1}
     assert ended.items() <= queue.find(job.job_id).to_wire().items()
+    assert queue.retry(job.job_id).retries == 0
+    assert queue.take("third") == [job]
+    clock.pass_s(10)
+    assert queue.find(job.job_id).state is JobState.IN_QUEUE
 
 
 @pytest.mark.parametrize(("workers", "most"), [(0, 50), (1, 500)])
@@ -190,6 +196,18 @@ def test_cancelling_stops_the_worker_that_runs_the_job(queue: JobQueue, before: 
     assert not queue.finish("w", job.job_id, "too late")
 
 
+def test_a_failed_job_can_be_retried_with_a_new_ttl(queue: JobQueue, clock: FakeClock) -> None:
+    job = submit(queue, timeout_s=10, ttl_s=10)
+    queue.take("w")
+    queue.finish("w", job.job_id, error="bad")
+    clock.pass_s(9)
+    assert queue.retry(job.job_id).state is JobState.IN_QUEUE
+    clock.pass_s(9)
+    assert queue.take("w") == [job]
+    assert job.to_wire()["delayTime"] == 9000
+    assert "error" not in job.to_wire()
+
+
 def test_health_counts_workers_that_are_neither_silent_nor_retired(
     queue: JobQueue, clock: FakeClock
 ) -> None:
@@ -222,7 +240,7 @@ def test_events_never_hold_inputs_outputs_or_urls(queue: JobQueue) -> None:
     assert secret not in repr(job)
 
 
-WHAT = ["submit", "take", "ping", "finish", "cancel", "purge", "wait"]
+WHAT = ["submit", "take", "ping", "finish", "cancel", "retry", "purge", "wait"]
 SECONDS = st.sampled_from([0.1, 4, 9.9, 10, 35, 100])
 STEPS = st.tuples(st.sampled_from(WHAT), st.sampled_from("ab"), st.integers(0, 4), SECONDS)
 
@@ -238,7 +256,7 @@ def test_in_any_order_no_job_is_lost_or_held_twice(
     for what, worker, index, seconds in [("submit", "", 0, 0), *steps]:
         job = jobs[index % len(jobs)] if jobs else Job("", Submission({}), 0)
         is_held = job.state is JobState.IN_PROGRESS and job.worker_id == worker
-        with suppress(JobNotFound):
+        with suppress(JobNotFound, NotRetryable):
             match what:
                 case "submit":
                     jobs.append(submit(queue, 5 + 6 * index, 10 + 12 * index))
@@ -251,6 +269,9 @@ def test_in_any_order_no_job_is_lost_or_held_twice(
                     assert queue.finish(worker, queue.find(job.job_id).job_id, 1, error) is is_held
                 case "cancel":
                     assert queue.cancel(job.job_id).state.is_final
+                case "retry":
+                    assert queue.retry(job.job_id).state is JobState.IN_QUEUE
+                    del ends[job.job_id]
                 case "purge":
                     queue.purge()
                 case "wait":
@@ -267,8 +288,8 @@ def check_consistency(queue: JobQueue, jobs: list[Job], ends: dict[str, object])
         happened = Counter(kinds(queue, job))
         gone = sum(happened[kind] for kind in ("expired", "forgotten", "purged"))
         assert gone == is_gone(queue, job)
-        assert happened["taken"] <= 1 + happened["requeued"]
-        assert sum(happened[kind] for kind in FINAL_EVENTS.values()) <= 1
+        assert happened["taken"] <= 1 + happened["requeued"] + happened["retried"]
+        assert sum(happened[kind] for kind in FINAL_EVENTS.values()) <= 1 + happened["retried"]
         states[job.state] += not gone
         if job.state.is_final:
             end = job.state, job.output, job.error
