@@ -44,15 +44,15 @@ PRESENT = {
     "awb": "10001011",
     "rms": "11000110",
     "kal": "10001101",
-    "f3": "01100011",
-    "Anna": "10001100",
+    "f3": "10001101",
     "Bernd": "11100011",
 }
 """The half hours of four in which a voice is there: who leaves comes back after an hour or more."""
 VOICES = {
     "Nadia": "slt", "Clara": "slt", "Owen": "awb", "Ivan": "awb", "Henry": "rms",
-    "Victor": "kal", "Paula": "f3", "Anna": "Anna", "Bernd": "Bernd",
+    "Victor": "kal", "Paula": "f3", "Anna": "f3", "Bernd": "Bernd",
 }  # fmt: skip
+"""Paula and Anna are one voice of espeak-ng, in two languages."""
 WINDOWS_PER_PART = 1200
 SCENE_S = 150.0
 """So long a voice keeps its level and tone, and the room its noise."""
@@ -146,8 +146,9 @@ def _scene(
         ]
         pause_s = -0.3 if rng.random() < 0.1 else rng.uniform(0.2, 1.2)
         now_s += len(samples) / SAMPLE_RATE_HZ + pause_s
-    n_samples = round((now_s - start_s) * SAMPLE_RATE_HZ)
-    noise = rng.standard_normal(n_samples, np.float32) * 10 ** rng.uniform(0.8, 2.2)
+    first, n_samples = (round(time_s * SAMPLE_RATE_HZ) for time_s in (start_s, now_s - start_s))
+    loudness = np.sqrt(np.mean(whole.samples[first : first + n_samples].astype(np.float32) ** 2))
+    noise = rng.standard_normal(n_samples, np.float32) * loudness * 10 ** -rng.uniform(1.0, 1.9)
     _add(whole.samples, lfilter([0.5, 0.5], [1.0], noise), start_s)
     return now_s
 
