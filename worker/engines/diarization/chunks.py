@@ -29,8 +29,8 @@ MOST_MEANS = 3000
 LEAST_SHARE = 0.005
 """Of all embeddings: smaller groups are no people; what is odd grows with the recording."""
 LIKE_VOICES = 0.65
-"""Of the threshold: means of two chunks as close as that are one person's. The means of one voice
-were 0.26 of it apart at most, or 0.6 in a noisy room; those of two voices 0.79 and more, or 0.54."""
+"""Of the threshold: means of two chunks as close as that are one person's
+(docs/long-recordings.md)."""
 SAME_VOICE = 0.4
 """Of the threshold: groups as close as that are one person, whatever a chunk said."""
 SLICE = 4096
