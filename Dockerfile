@@ -39,7 +39,9 @@ ENV PATH=/opt/venv/bin:$PATH \
     NUMBA_CACHE_DIR=/opt/numba \
     NUMBA_CACHE_LOCATOR_CLASSES=worker.engines.alignment.ctc.CopiedCacheLocator \
     NUMBA_CPU_NAME=generic \
-    ORT_DISABLE_TELEMETRY=1
+    ORT_DISABLE_TELEMETRY=1 \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
 WORKDIR /app
 
 # Models: downloaded with every file checked, or for the demo profile taken from packages; then

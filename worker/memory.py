@@ -99,6 +99,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def is_cuda_error(error: BaseException) -> bool:
+    """Whether an error is CUDA's, lack of memory included."""
+    return is_out_of_memory(error) or any(word in str(error).lower() for word in _POISONED)
+
+
 def is_poisoned(error: BaseException) -> bool:
     """Whether every later CUDA call of this process will fail too."""
     chain: list[BaseException] = []
@@ -106,10 +111,7 @@ def is_poisoned(error: BaseException) -> bool:
     while current is not None and current not in chain:
         chain.append(current)
         current = current.__cause__ or current.__context__
-    return any(
-        not is_out_of_memory(link) and any(word in str(link).lower() for word in _POISONED)
-        for link in chain
-    )
+    return any(is_cuda_error(link) and not is_out_of_memory(link) for link in chain)
 
 
 def with_smaller_batches(

@@ -99,7 +99,7 @@ class Runtime:
 
     def register_checks(self, register: Callable[[Check], object]) -> None:
         """Hand the SDK what it runs before the worker's first job."""
-        for check in checks(self.settings, self.find_models):
+        for check in checks(self.settings, self.find_models, self.load):
             register(check)
 
     def load_early(self) -> None:
@@ -107,6 +107,9 @@ class Runtime:
 
         A missing models folder is reported by the health check. The first job's decoder is started.
         """
+        volume = self.settings.models_volume
+        if os.access(volume, os.W_OK):  # what CUDA compiles for a GPU outlives the worker there
+            os.environ.setdefault("CUDA_CACHE_PATH", str(volume / "cuda-cache"))
         start_spare()
         left = remove_stale_directories()
         if left:

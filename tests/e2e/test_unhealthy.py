@@ -3,28 +3,128 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
-from devstack import Stack
-from devstack.events import EventKind
+import psutil
+import pytest
+
+from devstack.workers import worker_environment
 from tests.e2e.conftest import ROOT
+from tests.fakes.loopback import LoopbackServer, send
 from tests.processes import wait_until
 
 
-def test_a_worker_whose_models_are_not_whole_exits_as_unfit(tmp_path: Path) -> None:
-    models = tmp_path / "models"
-    shutil.copytree(ROOT / "models", models, copy_function=lambda a, b: Path(b).symlink_to(a))
-    (models / "whisper" / "tiny.en" / "model.bin").unlink()
-    logs = tmp_path / "logs"
-    on_runpod = {"RUNPOD_ENDPOINT_ID": "devstack"}
-    with Stack(logs=logs, models=models, worker_env=on_runpod) as stack:
-        log = logs / "worker-1.log"
-        wait_until(lambda: log.exists() and "exited with 1" in log.read_text(), 60)
-        assert stack.queue_events(EventKind.TAKEN) == []
-    life = log.read_text().partition("exited with")[0]
-    (failed,) = [line for line in life.splitlines() if "MODELS_DIR" in line]
-    line = json.loads(failed)
-    assert line["level"] == "ERROR"
-    assert "whisper/tiny.en/model.bin missing or of another size" in line["message"]
-    assert "python -m builder.fetch_models" in line["message"]
+class Queue(LoopbackServer):
+    """RunPod's side of a worker: it has no job, and notes what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def answer(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        """Say that there is nothing to do."""
+        self.asked.append(request.path)
+        send(request, 204)
+
+    def named(self, word: str) -> list[str]:
+        """Return the paths that hold a word."""
+        return [path for path in self.asked if word in path]
+
+
+@contextmanager
+def worker(
+    queue: Queue, home: Path, fault: str, **environment: str
+) -> Iterator[subprocess.Popen[str]]:
+    settings = worker_environment(f"{queue.url}/v2/ep", "pod-1", home)
+    settings |= {"RUNPOD_ENDPOINT_ID": "ep", "MODELS_DIR": str(ROOT / "models")} | environment
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.fakes.unfit_worker", fault],
+        cwd=ROOT,
+        env=settings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def broken_models(folder: Path, fault: str) -> Path:
+    """Copy the models by links; one of them is missing, or of other bytes of the same number."""
+    shutil.copytree(ROOT / "models", folder, copy_function=lambda a, b: Path(b).symlink_to(a))
+    if fault == "missing_file":
+        (folder / "whisper" / "tiny.en" / "model.bin").unlink()
+    if fault == "wrong_pickle":
+        pickled = folder / "vad" / "pytorch_model.bin"
+        content = bytearray(pickled.read_bytes())
+        content[-1] ^= 1
+        pickled.unlink()
+        pickled.write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("fault", "device", "check", "remedy"),
+    [
+        ("old_driver", "cuda", "gpu_runs_the_models", "unsupported toolchain.*allow CUDA 12.8"),
+        ("no_gpu", "cuda", "gpu_runs_a_kernel", "there is no GPU: choose GPU types"),
+        ("full_gpu", "cuda", "gpu_runs_the_models", "0.1 GB free.*a GPU type with more memory"),
+        ("missing_kernel", "cuda", "gpu_runs_a_kernel", "no kernel image.*choose Ampere, Ada"),
+        ("wrong_pickle", "cpu", "models_are_complete", "vad/pytorch_model.bin.*fetch_models"),
+        ("missing_file", "cpu", "models_are_complete", "tiny.en/model.bin.*fetch_models"),
+    ],
+)
+def test_a_worker_that_cannot_work_is_unfit_and_takes_no_job(
+    tmp_path: Path, fault: str, device: str, check: str, remedy: str
+) -> None:
+    models = broken_models(tmp_path / "models", fault)
+    with (
+        Queue() as queue,
+        worker(queue, tmp_path, fault, DEVICE=device, MODELS_DIR=str(models)) as process,
+    ):
+        printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, printed
+    assert queue.named("job-take") == []
+    (report,) = queue.named("status=unhealthy")
+    told = parse_qs(urlsplit(report).query)
+    assert told["check"] == [check]
+    (failed,) = [line for line in printed.splitlines() if "Fitness check failed" in line]
+    assert re.search(remedy, json.loads(failed)["message"])
+
+
+def test_the_sdks_own_checks_pass_and_its_heartbeat_is_a_small_process(tmp_path: Path) -> None:
+    own = {"RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "", "RUNPOD_SKIP_GPU_CHECK": ""}
+    limits = {"RUNPOD_MIN_MEMORY_GB": "0.1", "RUNPOD_MIN_DISK_PERCENT": "1"}
+    with (
+        Queue() as queue,
+        worker(queue, tmp_path, "no_internet", DEVICE="cpu", **own, **limits) as process,
+    ):
+        wait_until(lambda: queue.named("job-take") and queue.named("/ping/"), 60)
+        heartbeats = [
+            child
+            for child in psutil.Process(process.pid).children()
+            if child.cmdline() == psutil.Process(process.pid).cmdline()
+        ]
+        assert len(heartbeats) == 1
+        assert heartbeats[0].memory_info().rss < 200_000_000
+        process.terminate()
+        printed, _ = process.communicate(timeout=60)
+    for passed in (
+        "Memory check",
+        "Disk space check",
+        "Network connectivity",
+        "All fitness checks",
+    ):
+        assert f"{passed} passed" in printed
+    assert queue.named("unhealthy") == []

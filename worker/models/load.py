@@ -25,6 +25,7 @@ from worker.settings import WorkerSettings
 
 go_offline()  # before what follows is imported
 
+import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from faster_whisper import WhisperModel  # noqa: E402
 
@@ -32,6 +33,7 @@ from worker.engines.whisper import Whisper  # noqa: E402
 from worker.models.cpu_lanes import CpuLanes  # noqa: E402
 from worker.models.device import Device, choose_device, set_precision  # noqa: E402
 from worker.models.imports import light_imports  # noqa: E402
+from worker.types import SAMPLE_RATE_HZ  # noqa: E402
 
 if TYPE_CHECKING:
     from whisperx.diarize import DiarizationPipeline
@@ -127,6 +129,34 @@ class Models:
         with light_imports():
             import_module("whisperx.alignment")
         warm()
+
+    def rehearse(self) -> None:
+        """Run every model that is loaded on a second of noise.
+
+        Raises:
+            RuntimeError: One does not run on the device; of torch's or CTranslate2's own.
+            WorkerError: An aligner does not load.
+        """
+        from worker.engines.alignment.acoustic import log_probabilities
+        from worker.engines.diarization.embeddings import embedder_of
+        from worker.engines.segmentation import Segmenter, embedding_of, segmentation_of
+        from worker.engines.whisper import Prompt
+
+        self.get_ready_for_more()
+        noise = np.random.default_rng(0).integers(-999, 999, SAMPLE_RATE_HZ).astype(np.int16)
+        options = self.whisper.decoding_options(
+            self.whisper.languages[0], Prompt(None, None, was_cut=False)
+        )
+        self.whisper.decode([np.float32(noise / 32768)], options)
+        for pipeline in (self.detector.vad_pipeline, self.diarization.model):
+            segmenter = Segmenter(segmentation_of(pipeline))
+            scores = segmenter.score(noise, [0])
+        window = segmenter.grid.cut(noise, [0], segmenter.device)
+        masks = torch.ones(1, 1, scores.shape[1], device=segmenter.device)
+        with torch.inference_mode():
+            embedder_of(embedding_of(self.diarization.model))(window, masks)
+        for aligner in self._aligners.values():
+            log_probabilities(torch.from_numpy(noise[None]), [len(noise)], aligner).cpu()
 
 
 def load_models(settings: WorkerSettings, folder: ModelsFolder) -> Models:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,19 @@ def test_models_that_are_not_there_are_left_to_the_health_check(
     names = [check.__name__ for check in registered]
     assert names == [
         "scratch_has_room", "authority_is_one", "models_are_complete", "gpu_runs_a_kernel",
+        "gpu_runs_the_models",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("has_volume", [True, False])
+def test_what_cuda_compiles_is_kept_on_the_volume_if_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_volume: bool
+) -> None:
+    monkeypatch.delenv("CUDA_CACHE_PATH", raising=False)
+    volume = tmp_path if has_volume else tmp_path / "none"
+    Runtime(WorkerSettings(models_dir=tmp_path, models_volume=volume)).load_early()
+    kept = str(tmp_path / "cuda-cache") if has_volume else None
+    assert os.environ.pop("CUDA_CACHE_PATH", None) == kept
 
 
 def test_a_job_is_logged_once_whatever_became_of_it(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nltk.data
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from bucketscribe_contract import FailureCode
+from worker.engines.segmentation import embedding_of, segmentation_of
 from worker.errors import WorkerError
 from worker.models.folder import find_models
 from worker.models.load import Models, load_models
@@ -63,3 +65,33 @@ def test_a_checkpoint_that_names_a_module_that_moved_is_refused_with_the_remedy(
     with pytest.raises(WorkerError, match=r"diarization.*worker\.ge2e.*builder\.fetch_models") as e:
         load(demo)
     assert e.value.code is FailureCode.MODEL_UNAVAILABLE
+
+
+def test_a_rehearsal_runs_every_model(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU it finds what does not run there, before a job does."""
+    ran = []
+    encode = models.whisper.model.model.encode
+    networks = {
+        "detector": segmentation_of(models.detector.vad_pipeline).model,
+        "segmentation": segmentation_of(models.diarization.model).model,
+        "embedding": embedding_of(models.diarization.model).model_,
+    }
+    models.get_ready_for_more()
+    aligner = models.aligner("en")
+    assert aligner is not None
+    networks["aligner"] = aligner.model
+    hooks = [
+        network.register_forward_pre_hook(lambda *_, name=name: ran.append(name))
+        for name, network in networks.items()
+    ]
+    whisper = SimpleNamespace(
+        encode=lambda *a, **k: (ran.append("whisper"), encode(*a, **k))[1],
+        generate=models.whisper.model.model.generate,
+        device="cpu",
+        is_multilingual=False,
+    )
+    monkeypatch.setattr(models.whisper.model, "model", whisper)
+    models.rehearse()
+    for hook in hooks:
+        hook.remove()
+    assert set(ran) == {"whisper", *networks}

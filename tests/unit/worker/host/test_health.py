@@ -12,7 +12,14 @@ import numpy as np
 import psutil
 import pytest
 
-from worker.host.health import Unhealthy, check_authority, check_gpu, check_scratch
+from worker.host.health import (
+    Unhealthy,
+    check_authority,
+    check_gpu,
+    check_models_run,
+    check_scratch,
+)
+from worker.models.folder import unavailable
 from worker.settings import WorkerSettings
 
 
@@ -45,15 +52,16 @@ def test_an_authority_that_is_none_is_unhealthy(given: str) -> None:
 
 
 class Torch(SimpleNamespace):
-    """A torch that sees a GPU, or none, and counts what it was asked to do."""
+    """A torch that sees a GPU, or says why not, and counts what it was asked to do."""
 
-    def __init__(self, available: bool, error: str | None = None) -> None:
+    def __init__(self, absent: str | None = None, error: str | None = None) -> None:
         self.ran = 0
         self.float16 = "float16"
-        self.version = SimpleNamespace(cuda="12.8")
-        self.cuda = SimpleNamespace(is_available=lambda: available)
-        self.device = str
-        self._error = error
+        self.cuda = SimpleNamespace(is_available=lambda: absent is None, init=self._init)
+        self._absent, self._error = absent, error
+
+    def _init(self) -> None:
+        raise RuntimeError(self._absent)
 
     def ones(self, *_: Any, **__: Any) -> Any:
         """Give a matrix, or fail as CUDA does."""
@@ -73,43 +81,87 @@ def devices(tmp_path: Path) -> Path:
 
 def with_torch(monkeypatch: pytest.MonkeyPatch, torch: Torch) -> Torch:
     monkeypatch.setitem(sys.modules, "torch", torch)
-    monkeypatch.setitem(
-        sys.modules, "worker.models.device", SimpleNamespace(NO_CUDA="no CUDA; choose")
-    )
     return torch
 
 
 def test_a_gpu_that_is_there_runs_a_kernel(monkeypatch: pytest.MonkeyPatch, devices: Path) -> None:
-    torch = with_torch(monkeypatch, Torch(available=True))
+    torch = with_torch(monkeypatch, Torch())
     check_gpu(WorkerSettings(), devices)
     assert torch.ran == 1
 
 
 @pytest.mark.parametrize(
-    ("device", "asked"), [("auto", "the machine has a GPU"), ("cuda", "DEVICE=cuda")]
+    ("said", "remedy"),
+    [
+        ("The NVIDIA driver on your system is too old (found version 12040).", "allow CUDA 12.8"),
+        ("Found no NVIDIA driver on your system. Please check that", "choose GPU types"),
+        ("No CUDA GPUs are available", "choose GPU types"),
+    ],
 )
+@pytest.mark.parametrize("device", ["auto", "cuda"])
 def test_a_gpu_that_torch_does_not_see_is_unhealthy(
-    monkeypatch: pytest.MonkeyPatch, devices: Path, device: str, asked: str
+    monkeypatch: pytest.MonkeyPatch, devices: Path, device: str, said: str, remedy: str
 ) -> None:
-    with_torch(monkeypatch, Torch(available=False))
-    with pytest.raises(Unhealthy, match=f"{asked}, but no CUDA; choose"):
+    with_torch(monkeypatch, Torch(absent=said))
+    with pytest.raises(Unhealthy, match=f"{said[:20]}.*{remedy}"):
         check_gpu(WorkerSettings(device=device), devices)
 
 
+# What torch and CTranslate2 say of a kernel that does not run, and of weights that do not fit.
+SAID = {
+    "CUDA error: no kernel image is available for execution\nCUDA kernel": "choose Amp",
+    "CUDA failed with error no kernel image is available for execution": "choose Ampere",
+    "parallel_for failed: cudaErrorInvalidDeviceFunction: invalid device function": "choose Ampere",
+    "cuBLAS failed with status CUBLAS_STATUS_ARCH_MISMATCH": "choose Ampere",
+    "CUDA failed with error the provided PTX was compiled with an unsupported toolchain.": "570",
+    "CUDA failed with error CUDA driver version is insufficient": "driver 570",
+    "CUDA failed with error PTX JIT compiler library not found": "driver 570",
+    "CUDA failed with error out of memory": "more memory, or a smaller WHISPER_MODEL",
+    "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`": "more memory",
+    "CUDA error: uncorrectable ECC error encountered": "choose another GPU type",
+}
+
+
+@pytest.mark.parametrize(("said", "remedy"), SAID.items())
+@pytest.mark.parametrize("where", ["kernel", "run", "load"])
 def test_a_gpu_that_runs_no_kernel_is_unhealthy(
-    monkeypatch: pytest.MonkeyPatch, devices: Path
+    monkeypatch: pytest.MonkeyPatch, devices: Path, said: str, remedy: str, where: str
 ) -> None:
-    said = "CUDA error: no kernel image is available\nCompile with TORCH_USE_CUDA_DSA"
-    with_torch(monkeypatch, Torch(available=True, error=said))
-    with pytest.raises(Unhealthy, match="no kernel image.*: choose another GPU") as caught:
-        check_gpu(WorkerSettings(), devices)
+    def fail() -> Any:
+        raise RuntimeError(said)
+
+    def load() -> Any:
+        try:
+            fail()
+        except RuntimeError as exc:
+            raise unavailable("it does not load; make MODELS_DIR anew") from exc
+
+    with_torch(monkeypatch, Torch(error=said))
+    models: Any = SimpleNamespace(rehearse=fail)
+    checks = {
+        "kernel": lambda: check_gpu(WorkerSettings(), devices),
+        "run": lambda: check_models_run(WorkerSettings(), lambda: models, devices),
+        "load": lambda: check_models_run(WorkerSettings(), load, devices),
+    }
+    with pytest.raises(Unhealthy, match=f"^the GPU runs no models .*{remedy}") as caught:
+        checks[where]()
     assert "\n" not in str(caught.value)
+
+
+def test_models_that_do_not_load_are_told_as_they_are(devices: Path) -> None:
+    def load() -> Any:
+        raise unavailable("it does not load; make MODELS_DIR anew")
+
+    with pytest.raises(Unhealthy, match="^it does not load; make MODELS_DIR anew"):
+        check_models_run(WorkerSettings(), load, devices)
 
 
 @pytest.mark.parametrize(("device", "has_gpu"), [("auto", False), ("cpu", True)])
 def test_where_no_gpu_is_demanded_torch_is_not_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, devices: Path, device: str, has_gpu: bool
 ) -> None:
-    torch = with_torch(monkeypatch, Torch(available=False))
-    check_gpu(WorkerSettings(device=device), devices if has_gpu else tmp_path / "none")
+    torch = with_torch(monkeypatch, Torch(absent="no"))
+    folder, settings = devices if has_gpu else tmp_path / "none", WorkerSettings(device=device)
+    check_gpu(settings, folder)
+    check_models_run(settings, lambda: pytest.fail("they need not be waited for"), folder)
     assert torch.ran == 0
