@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from builder.errors import BuildError
 from builder.folders import PROFILE_JSON, changed_files, read_document
-from worker.models.imports import go_offline
+from worker.models.imports import go_offline, weights_only
 
 SAMPLE_RATE_HZ = 16_000
 
@@ -211,7 +211,8 @@ def run_check(name: str, check: Callable[[], None]) -> str | None:
     failure = None
     with no_network() as attempts, _quiet():
         try:
-            check()
+            with weights_only():  # as the worker loads them
+                check()
         except Exception as exc:  # whatever a library raises is the finding that is reported
             failure = f"{name} does not work: {type(exc).__name__}: {exc}"
     if attempts:

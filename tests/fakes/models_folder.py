@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,10 @@ def make(folder: Path, **changes: Any) -> Path:
             "whisper/large-v3": {"name": "l", "revision": REVISION, "pin": {"repo": REPO}},
             "vad": {"name": "v", "sources": []},
         },
-        "files": {name: {"bytes": len(body), "sha256": ""} for name, body in FILES.items()},
+        "files": {
+            name: {"bytes": len(body), "sha256": sha256(body).hexdigest()}
+            for name, body in FILES.items()
+        },
     }
     for name, body in FILES.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ cache where that holds its very revision, whole: no folder, and no model, is use
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from worker.settings import WorkerSettings
 
 _CACHE = Path("huggingface-cache", "hub")  # docs.runpod.io/serverless/endpoints/model-caching
 _NAMED = 3  # files that a message names
+_PICKLED = (".bin", ".ckpt", ".npz", ".pt", ".pth")
+_READ_EARLY_BYTES = 64_000_000
 
 
 class _Entry(BaseModel):
@@ -55,9 +58,10 @@ class WhisperEntries(_Entry):
 
 
 class FileEntry(_Entry):
-    """What a file of the folder weighs."""
+    """What a file of the folder weighs, and its digest."""
 
     bytes: int
+    sha256: str = ""
 
 
 class Pin(_Entry):
@@ -146,6 +150,20 @@ class ModelsFolder:
     def _bytes(self, where: str) -> int:
         return sum(file.bytes for name, file in self.profile.files.items() if _is_in(name, where))
 
+    def verify(self, where: str) -> None:
+        """Compare what will be unpickled of a model with its SHA-256, however large it is.
+
+        Raises:
+            WorkerError: ``MODEL_UNAVAILABLE``: it is another file.
+        """
+        for name, entry in self.profile.files.items():
+            is_read = _is_in(name, where) and Path(name).suffix in _PICKLED
+            if is_read and not _has_digest(self.locate(name), entry):
+                raise unavailable(
+                    f"{name} is not the file that was pinned (SHA-256): make MODELS_DIR "
+                    f"({self.path}) anew with python -m builder.fetch_models"
+                )
+
     def locate(self, path: str) -> Path:
         """Return where a path of the profile lies: in this folder, or in the model cache."""
         for model, snapshot in self.cached.items():
@@ -205,7 +223,7 @@ def _complete(
     lacking = [
         file
         for file, entry in profile.files.items()
-        if _size(folder / file) != entry.bytes and not any(_is_in(file, o) for o in others)
+        if not (any(_is_in(file, o) for o in others) or _fits(folder / file, entry))
     ]
     incomplete = [w for w in profile.provenance if any(_is_in(file, w) for file in lacking)]
     models = {where: at for where in incomplete if (at := _cached(where, profile, cache))}
@@ -213,8 +231,8 @@ def _complete(
     if left:
         more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
         raise unavailable(
-            f"MODELS_DIR ({folder}) is not whole: {', '.join(left[:_NAMED])}{more} missing or of "
-            "another size; make it anew with python -m builder.fetch_models"
+            f"MODELS_DIR ({folder}) is not whole: {', '.join(left[:_NAMED])}{more} missing or "
+            "not as pinned; make it anew with python -m builder.fetch_models"
         )
     return ModelsFolder(folder, profile, name, passed_over, models)
 
@@ -235,9 +253,23 @@ def _cached(where: str, profile: Profile, cache: Path) -> Path | None:
     with suppress(OSError):  # a volume that fails holds nothing
         for snapshot in cache.glob(f"models--*/snapshots/{source.revision}"):
             is_it = snapshot.parent.parent.name.lower() == repo
-            if is_it and files and all(_size(snapshot / n) == f.bytes for n, f in files.items()):
+            if is_it and files and all(_fits(snapshot / n, f) for n, f in files.items()):
                 return snapshot
     return None
+
+
+def _fits(path: Path, entry: FileEntry) -> bool:
+    """Whether a file has its size, and, if it is small and will be unpickled, its digest."""
+    is_early = path.suffix in _PICKLED and entry.bytes <= _READ_EARLY_BYTES
+    return _size(path) == entry.bytes and (not is_early or _has_digest(path, entry))
+
+
+def _has_digest(path: Path, entry: FileEntry) -> bool:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
+    except OSError:
+        return False
 
 
 def _is_in(path: str, where: str) -> bool:

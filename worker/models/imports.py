@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -58,6 +59,7 @@ _ENVIRONMENT = {
     "ORT_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
+_WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 _one_at_a_time = threading.Lock()
 
 
@@ -99,6 +101,29 @@ def light_imports() -> Iterator[None]:
             for module in finder.made:
                 _forget(module)
                 module.step_aside()
+
+
+@contextmanager
+def weights_only() -> Iterator[None]:
+    """Have checkpoints loaded in the block bring tensors and known classes, and run nothing.
+
+    pyannote asks torch to unpickle whatever there is; torch's variable overrules that.
+    """
+    import torch
+    from omegaconf import AnyNode, DictConfig, ListConfig
+    from omegaconf.base import ContainerMetadata, Metadata
+    from pyannote.audio.core.model import Introspection
+    from pyannote.audio.core.task import Problem, Resolution, Specifications
+
+    known = [AnyNode, DictConfig, ListConfig, ContainerMetadata, Metadata, Introspection]
+    known += [Problem, Resolution, Specifications, torch.torch_version.TorchVersion]
+    known += [Any, dict, int, list, defaultdict]
+    with torch.serialization.safe_globals(known):
+        os.environ[_WEIGHTS_ONLY] = "1"
+        try:
+            yield
+        finally:
+            del os.environ[_WEIGHTS_ONLY]
 
 
 def _forget(module: _StandIn) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, TypeVar
 
 from worker.models.folder import ModelsFolder, unavailable
@@ -32,7 +34,7 @@ from faster_whisper import WhisperModel  # noqa: E402
 from worker.engines.whisper import Whisper  # noqa: E402
 from worker.models.cpu_lanes import CpuLanes  # noqa: E402
 from worker.models.device import Device, choose_device, set_precision  # noqa: E402
-from worker.models.imports import light_imports  # noqa: E402
+from worker.models.imports import light_imports, weights_only  # noqa: E402
 from worker.types import SAMPLE_RATE_HZ  # noqa: E402
 
 if TYPE_CHECKING:
@@ -108,6 +110,7 @@ class Models:
         import_module("torch.distributed.fsdp")  # as transformers does before each forward pass
         profile = self.folder.profile
         entry = profile.align[language]
+        self.folder.verify(entry.path)
         path = str(self.folder.locate(entry.path))
         bundle = entry.kind == "torchaudio"  # by its name, and its weights by their folder
         where = {"model_name": entry.name, "model_dir": path} if bundle else {"model_name": path}
@@ -167,8 +170,9 @@ def load_models(settings: WorkerSettings, folder: ModelsFolder) -> Models:
     lanes = CpuLanes(device.lanes) if device.name == "cpu" else None
     with ThreadPoolExecutor(1, "load") as pool, _without_collections(), light_imports():
         whisper = pool.submit(_load_whisper, folder, device, lanes)
-        detector = _load("speech detector", lambda: _load_detector(folder, device))
-        diarization = _load("diarization", lambda: _load_diarization(folder, device))
+        with weights_only():
+            detector = _load("speech detector", lambda: _load_detector(folder, device))
+            diarization = _load("diarization", lambda: _load_diarization(folder, device))
         models = Models(
             folder=folder,
             device=device,
@@ -254,6 +258,12 @@ def _load(what: str, load: Callable[[], T]) -> T:
     started = time.perf_counter()
     try:
         loaded = load()
+    except UnpicklingError as exc:
+        named = re.search(r"GLOBAL (\S+)", str(exc))
+        raise unavailable(
+            f"{what} holds other things than weights ({named[1] if named else 'damaged'}); make "
+            "MODELS_DIR anew with python -m builder.fetch_models"
+        ) from exc
     except (OSError, RuntimeError, ValueError, LookupError, ImportError, AttributeError) as exc:
         raise unavailable(
             f"{what} does not load ({type(exc).__name__}: {exc}); make MODELS_DIR anew with "

@@ -67,6 +67,27 @@ def test_a_checkpoint_that_names_a_module_that_moved_is_refused_with_the_remedy(
     assert e.value.code is FailureCode.MODEL_UNAVAILABLE
 
 
+class Malicious:
+    """Something that a pickle runs when it is loaded."""
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (MARK,)
+
+
+MARK = Path("/tmp/bucketscribe-was-run")  # noqa: S108  # a fixed name, to be found in the pickle
+
+
+@pytest.mark.parametrize("name", ["vad", "diarization/embedding"])
+def test_a_pickle_runs_no_code_whatever_its_digest(demo: Path, name: str) -> None:
+    path = demo / name / "pytorch_model.bin"
+    path.unlink()
+    torch.save({"state_dict": Malicious()}, path)
+    edit_profile(demo, files={})
+    with pytest.raises(WorkerError, match=r"other things than weights.*builder\.fetch_models"):
+        load(demo)
+    assert not MARK.exists()
+
+
 def test_a_rehearsal_runs_every_model(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU it finds what does not run there, before a job does."""
     ran = []

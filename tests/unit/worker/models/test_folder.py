@@ -174,3 +174,36 @@ def test_a_volume_that_fails_is_passed_over(
 def test_a_folder_whose_files_are_not_listed_is_taken_as_it_is(baked: Path, volume: Path) -> None:
     make(baked, files={})
     assert find(baked, volume).path == baked
+
+
+def change(path: Path) -> None:
+    """Put other bytes, as many, into a file."""
+    path.write_bytes(bytes(len(path.read_bytes())))
+
+
+@pytest.mark.parametrize("name", ["vad/pytorch_model.bin", "align/en/model.bin"])
+def test_a_pickle_of_the_same_size_is_another_file(baked: Path, volume: Path, name: str) -> None:
+    change(make(volume / "models") / name)
+    found = find(baked, volume)
+    assert found.path == baked
+    assert f"{name} missing or not as pinned" in found.passed_over[0]
+    change(baked / name)
+    assert f"{name} missing or not as pinned" in refused(baked, volume)
+
+
+def test_a_large_pickle_is_compared_when_its_model_is_loaded(
+    baked: Path, volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small one too: the folder may have changed meanwhile."""
+    monkeypatch.setattr("worker.models.folder._READ_EARLY_BYTES", 1)
+    change(baked / "align/en/model.bin")
+    found = find(baked, volume)
+    found.verify("vad")
+    with pytest.raises(WorkerError, match="align/en/model.bin is not the file that was pinned"):
+        found.verify("align/en")
+
+
+def test_a_changed_pickle_in_the_cache_is_not_used(baked: Path, volume: Path) -> None:
+    path = cache_whisper(baked, volume)
+    change(path / "model.bin")
+    assert "whisper/large-v3/model.bin" in refused(baked, volume)
