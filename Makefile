@@ -6,7 +6,7 @@ MODELS_DIR ?= models
 PACKAGES := bucketscribe_contract worker edge_client builder devstack bench tools handler.py
 PINS := requirements/dev.txt requirements/uv.txt
 
-.PHONY: setup format lint types test unit real sentinels soak test-page image test-image demo eval bench docs requirements release release-notes push clean help
+.PHONY: setup format lint types test unit real sentinels soak test-page image test-image audit demo eval bench docs requirements release release-notes push clean help
 
 setup: $(VENV)/.installed $(MODELS_DIR)/profile.json ## install everything, assemble the demo models
 
@@ -70,6 +70,12 @@ test-image: setup ## build the demo image and test it; as root, installs buildah
 	$(BIN)/pytest tests/image
 	$(BIN)/python -m tools.tested image --stamp
 
+audit: ## known vulnerabilities in what is pinned
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes -r requirements/audit.txt
+	for pins in image edge build uv; do \
+	    $(VENV)-audit/bin/pip-audit --progress-spinner off --disable-pip --require-hashes -r requirements/$$pins.txt || exit 1; done
+
 demo: setup ## S3 → queue → worker → S3 on this machine, with real speech
 	$(BIN)/python -m devstack.demo
 
@@ -93,7 +99,9 @@ requirements: ## pin anew
 	$(BIN)/python -m image.requirements && \
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --universal \
 	    pyproject.toml -c requirements/dev.txt -o requirements/edge.txt && \
-	echo "uv" | $$uv - -o requirements/uv.txt
+	echo "uv" | $$uv - -o requirements/uv.txt && \
+	echo "pip-audit" | $$uv - -c requirements/dev.txt -o requirements/audit.txt && \
+	echo "hatchling==1.27.0" | $$uv - -c requirements/dev.txt -o requirements/build.txt
 
 release-notes: ## RELEASE=v1.2.3: what the changelog says of it, if tag, version and changelog agree
 	@version=$$(awk -F'"' '/^version = / { print $$2; exit }' pyproject.toml); \
@@ -111,7 +119,7 @@ push: ## TAG=registry/name:tag, as `make image` had it, into its registry; and a
 	if [ -n "$$ALSO" ]; then "$$engine" tag "$$TAG" "$$ALSO" && "$$engine" push "$$ALSO"; fi
 
 clean:
-	rm -rf $(VENV) $(MODELS_DIR) $(MODELS_DIR).eval logs .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-audit $(MODELS_DIR) $(MODELS_DIR).eval logs .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1 — /p' Makefile

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import threading
 import time
 from collections.abc import Callable
@@ -110,6 +111,7 @@ class Runtime:
         volume = self.settings.models_volume
         if os.access(volume, os.W_OK):  # what CUDA compiles for a GPU outlives the worker there
             os.environ.setdefault("CUDA_CACHE_PATH", str(volume / "cuda-cache"))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump holds recordings and URLs
         start_spare()
         left = remove_stale_directories()
         if left:

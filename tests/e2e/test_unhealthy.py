@@ -103,7 +103,9 @@ def test_a_worker_that_cannot_work_is_unfit_and_takes_no_job(
     assert re.search(remedy, json.loads(failed)["message"])
 
 
-def test_the_sdks_own_checks_pass_and_its_heartbeat_is_a_small_process(tmp_path: Path) -> None:
+def test_a_fit_worker_passes_the_sdks_own_checks_and_beats_from_a_small_process(
+    tmp_path: Path,
+) -> None:
     own = {"RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "", "RUNPOD_SKIP_GPU_CHECK": ""}
     limits = {"RUNPOD_MIN_MEMORY_GB": "0.1", "RUNPOD_MIN_DISK_PERCENT": "1"}
     with (
@@ -118,6 +120,7 @@ def test_the_sdks_own_checks_pass_and_its_heartbeat_is_a_small_process(tmp_path:
         ]
         assert len(heartbeats) == 1
         assert heartbeats[0].memory_info().rss < 200_000_000
+        assert psutil.Process(process.pid).rlimit(psutil.RLIMIT_CORE) == (0, 0)
         process.terminate()
         printed, _ = process.communicate(timeout=60)
     for passed in (

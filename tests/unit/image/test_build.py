@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from image.build import read_options, version
+from image.build import ROOT, read_options, version
 from image.engine import ImageError, exit_code, find_engine, install_tools, run
 
 TEXT = (Path(__file__).parents[3] / "Dockerfile").read_text(encoding="utf-8")
@@ -16,6 +16,17 @@ TEXT = (Path(__file__).parents[3] / "Dockerfile").read_text(encoding="utf-8")
 def test_every_install_is_checked_by_hash() -> None:
     installs = [step for step in TEXT.split("&&") if re.search(r"\bpip (install|sync)\b", step)]
     assert ["--require-hashes" in step for step in installs] == [True] * 3
+    # what builds a source distribution is fetched without a hash
+    assert [bool(re.search("--only-binary :all:|--no-build", step)) for step in installs] == [
+        True
+    ] * 3
+
+
+def test_every_action_is_a_commit() -> None:
+    workflows = "".join(path.read_text() for path in (ROOT / ".github").rglob("*.yml"))
+    used = re.findall(r"uses: (\S+)", workflows)
+    assert len(used) >= 8
+    assert [action for action in used if not re.search("@[0-9a-f]{40}$", action)] == []
 
 
 def test_options_are_read_from_what_make_sets() -> None:
