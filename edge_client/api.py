@@ -201,7 +201,8 @@ def wait(
 
 def read_transcript(edge: Edge, session: Session | str) -> Document:
     """Return a session's transcript; raises `TranscriptInvalid` if there is none to read."""
-    return _read(edge, edge.session(session))[0]
+    which = edge.session(session)
+    return transcripts.parse(read_stored(edge, which), which.result_key)
 
 
 def make_page(edge: Edge, session: Session | str, *, link: bool = False) -> str:
@@ -210,7 +211,8 @@ def make_page(edge: Edge, session: Session | str, *, link: bool = False) -> str:
     With ``link`` the page holds a presigned GET of the recording, and is a secret until that ends.
     """
     which = edge.session(session)
-    _, body = _read(edge, which)
+    body = read_stored(edge, which)
+    transcripts.parse(body, which.result_key)
     if not link:
         return as_html(body, which.name)
     urls, keys_end = sign(edge, which), edge.connection.keys_end()
@@ -219,12 +221,13 @@ def make_page(edge: Edge, session: Session | str, *, link: bool = False) -> str:
     )
 
 
-def _read(edge: Edge, which: Session) -> tuple[Document, bytes]:
+def read_stored(edge: Edge, which: Session) -> bytes:
+    """Return a session's transcript as it is stored; raises `TranscriptInvalid` without one."""
     found = edge.bucket.read(which.result_key)
     if found is None:
         remedy = f"`edge-client submit {which.quoted} --wait`"
         raise TranscriptInvalid(f"no transcript of {which} yet: {remedy}")
-    return transcripts.parse(found[0], which.result_key), found[0]
+    return found[0]
 
 
 __all__ = ["Edge", "Session", "Done", "make_page", "read_transcript", "sign", "submit", "wait"]

@@ -292,14 +292,35 @@ def policy() -> None:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["srt", "vtt", "txt", "html"]),
+    type=click.Choice(["srt", "vtt", "txt", "md", "json", "tsv", "rttm", "ctm", "html"]),
     default="txt",
     show_default=True,
-    help="Subtitles, a line a segment with times and speaker, or the page of `view`.",
 )
+@click.option(
+    "--line-width",
+    type=click.IntRange(16, 200),
+    default=42,
+    show_default=True,
+    metavar="N",
+    help="Columns of a subtitle's line; a Chinese or Japanese character takes two.",
+)
+@click.option(
+    "--lines",
+    type=click.IntRange(1, 3),
+    default=2,
+    show_default=True,
+    metavar="N",
+    help="Lines of a subtitle.",
+)
+@file_option("--output", "-o", help="Write FILE instead of stdout.")
 @done_by("commands", json_help=None)
 def render() -> None:
-    """Print the transcript of SESSION."""
+    """Print the transcript of SESSION.
+
+    srt and vtt are subtitles; txt and md have a paragraph for each speaker's turn; json is the
+    document as it is stored; tsv has a row for each segment, rttm a line for each turn and ctm
+    one for each word.
+    """
 
 
 @cli.command()

@@ -28,13 +28,14 @@ from edge_client.jobs.done import UNPROVEN_WHY, Match, match
 from edge_client.jobs.poll import progress_of
 from edge_client.jobs.retry_policy import classify_status
 from edge_client.jobs.submit import ask, check_endpoint
-from edge_client.jobs.transcript import FORMATS
 from edge_client.output import Facts
+from edge_client.render.cues import Layout
+from edge_client.render.formats import FORMATS, Source
 from edge_client.services.edge import Edge
 from edge_client.services.presign import early_end
 from edge_client.session import Session
 from edge_client.settings import load
-from edge_client.text import Printer
+from edge_client.text import Printer, visible
 
 
 def presign(env_file: Path | None, printer: Printer, session: str, expires_s: int | None) -> int:
@@ -146,14 +147,24 @@ def policy(env_file: Path | None, printer: Printer) -> int:
     return 0
 
 
-def render(env_file: Path | None, printer: Printer, session: str, form: str) -> int:
-    """Print a session's transcript as text."""
+def render(
+    env_file: Path | None,
+    printer: Printer,
+    session: str,
+    form: str,
+    line_width: int,
+    lines: int,
+    output: Path | None,
+) -> int:
+    """Print a session's transcript in one of `FORMATS`, or write it to a file."""
     edge = Edge.load(env_file, queue=False)
-    if form == "html":
-        text = api.make_page(edge, session)
+    which = edge.session(session)
+    source = Source(api.read_stored(edge, which), which.name, Layout(line_width, lines))
+    text = FORMATS[form](source).rstrip("\n")
+    if output is None:
+        printer.text(text)
     else:
-        text = FORMATS[form](api.read_transcript(edge, session))
-    printer.text(text.rstrip("\n"))
+        _write(output, f"{text}\n")
     return 0
 
 
@@ -172,17 +183,22 @@ def view(
     path = into or Path(tempfile.mkdtemp(prefix="edge-client-"))
     if path.is_dir():
         path /= re.sub(r"[^\w.-]", "_", which.name)[:60] + ".html"
-    try:
-        path.touch(mode=0o600)
-        path.write_text(page, encoding="utf-8")
-    except OSError as exc:
-        raise BadUsage(f"--output {path}: {exc.strerror}: give a file that can be written") from exc
+    _write(path, page, mode=0o600)
     if link:
         printer.note("whoever has the page can hear the recording until its link ends")
     if opens and not webbrowser.open(path.resolve().as_uri()):
         printer.note("no browser opens here: open the page yourself")
     printer.result({"session": which.prefix, "page": str(path)}, f"page of {which}: {path}")
     return 0
+
+
+def _write(path: Path, text: str, mode: int = 0o666) -> None:
+    try:
+        path.touch(mode)
+        path.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as exc:
+        remedy = f"{exc.strerror}: give a file that can be written"
+        raise BadUsage(f"--output {visible(str(path))}: {remedy}") from exc
 
 
 _RUNPOD_JOB = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}-\w{2}")

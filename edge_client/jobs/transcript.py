@@ -1,19 +1,24 @@
-"""``transcription.json`` as the edge reads it, and as txt, srt or vtt.
+"""``transcription.json`` as the edge reads it.
 
 Takes the object's bytes; returns a `Document`; raises `TranscriptInvalid`. Only what is used here
 is looked at: a field that a newer worker adds must not make its work look undone, and plain
-WhisperX JSON counts, too. Sources: W3C WebVTT; SubRip as players read it.
+WhisperX JSON counts, too.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import datetime
-from html import escape
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
 from bucketscribe_contract import JobSummary
 from edge_client.errors import TranscriptInvalid
@@ -42,6 +47,25 @@ class Delivered:
 _WIRE = ConfigDict(frozen=True, allow_inf_nan=False, populate_by_name=True)
 
 
+class Word(BaseModel):
+    """A word; all but its text may be unknown."""
+
+    model_config = _WIRE
+
+    text: str = Field(alias="word")
+    start_s: float | None = Field(None, ge=0, alias="start")
+    end_s: float | None = Field(None, ge=0, alias="end")
+    speaker: str | None = None
+    score: float | None = None
+
+    @property
+    def times(self) -> tuple[float, float] | None:
+        """Start and end, in this order; None if either is unknown."""
+        if self.start_s is None or self.end_s is None:
+            return None
+        return self.start_s, max(self.start_s, self.end_s)
+
+
 class Line(BaseModel):
     """A segment: times in seconds from the start of the recording."""
 
@@ -51,6 +75,16 @@ class Line(BaseModel):
     end_s: float = Field(ge=0, alias="end")
     text: str
     speaker: str | None = None
+    words: tuple[Word, ...] = ()
+
+    @field_validator("words", mode="wrap")
+    @classmethod
+    def _words_if_any(cls, words: object, read: ValidatorFunctionWrapHandler) -> tuple[Word, ...]:
+        """Take words that cannot be read for none: the text is there without them."""
+        try:
+            return tuple(read(words))
+        except ValidationError:
+            return ()
 
 
 class Document(BaseModel):
@@ -142,57 +176,3 @@ def read(bucket: Bucket, session: Session) -> StoredTranscript | None:
         return StoredTranscript(info.etag, info.modified_at, None, None, sha256)
     delivered = doc.delivered(info.size_bytes)
     return StoredTranscript(info.etag, info.modified_at, delivered, doc.request_id, sha256)
-
-
-def as_txt(doc: Document) -> str:
-    """One line a segment: start and end, speaker, text."""
-    width = max((len(line.speaker or "") for line in doc.lines), default=0)
-    return "".join(
-        f"{_stamp(line.start_s, '.')[:-1]} - {_stamp(line.end_s, '.')[:-1]}  "
-        + (f"{_flat(line.speaker or ''):{width}}  " if width else "")
-        + f"{_flat(line.text)}\n"
-        for line in doc.lines
-    )
-
-
-def as_srt(doc: Document) -> str:
-    """SubRip, the speaker in brackets before the text."""
-    return "\n".join(
-        f"{number}\n{_span(line, ',')}\n"
-        + (f"[{_flat(line.speaker)}] " if line.speaker else "")
-        + f"{_flat(line.text)}\n"
-        for number, line in enumerate(doc.lines, start=1)
-    )
-
-
-def as_vtt(doc: Document) -> str:
-    """WebVTT, the speaker as a voice span."""
-    return "WEBVTT\n" + "".join(
-        f"\n{_span(line, '.')}\n"
-        + (f"<v {escape(_flat(line.speaker), quote=False)}>" if line.speaker else "")
-        + f"{escape(_flat(line.text), quote=False)}\n"
-        for line in doc.lines
-    )
-
-
-FORMATS: dict[str, Callable[[Document], str]] = {"srt": as_srt, "vtt": as_vtt, "txt": as_txt}
-
-
-def _span(line: Line, point: str) -> str:
-    return f"{_stamp(line.start_s, point)} --> {_stamp(line.end_s, point)}"
-
-
-def _stamp(seconds: float, point: str) -> str:
-    ms = round(seconds * 1000)
-    return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}{point}{ms % 1000:03}"
-
-
-_UNSEEN = dict.fromkeys(
-    (*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
-)
-"""Control characters, and what turns lines around; what joins letters stays."""
-
-
-def _flat(text: str) -> str:
-    """Return text on one line, safe on any terminal: a blank line inside a cue would end it."""
-    return " ".join(text.split()).translate(_UNSEEN)

@@ -74,7 +74,8 @@ def test_a_done_session_is_not_submitted_again_and_is_found_by_its_name(bench: B
     assert json.loads(bench.edge_client("wait", name, "--json"))
     assert json.loads(bench.edge_client("status", name, "--json"))["done"] is True
     text = bench.edge_client("render", ODD, "--format", "txt")
-    assert "SPEAKER_01  This is Diane in New Jersey." in text
+    assert "] SPEAKER_01: " in text
+    assert "This is Diane in New Jersey." in text
     assert bench.submissions() == submitted
 
 

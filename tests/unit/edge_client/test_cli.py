@@ -194,7 +194,9 @@ def test_presign_prints_every_header_that_the_put_needs_and_submit_sends_them(
 
 
 @pytest.mark.usefixtures("recording")
-def test_presign_calls_nobody_and_render_prints_transcripts(s3: S3Server, capsys: Capture) -> None:
+def test_presign_calls_nobody_and_render_prints_transcripts(
+    s3: S3Server, tmp_path: Path, capsys: Capture
+) -> None:
     assert run(["presign", SESSION.prefix, "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["result_headers"] == {"Content-Type": "application/json"}
@@ -205,7 +207,12 @@ def test_presign_calls_nobody_and_render_prints_transcripts(s3: S3Server, capsys
     assert run(["render", "s1"]) == 0
     assert run(["render", "s1", "--format", "vtt"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("00:00:00.00 - 00:00:01.50  SPEAKER_00  Hello.\nWEBVTT\n\n")
+    assert out.startswith("[0:00:00] SPEAKER_00: Hello.\nWEBVTT\n\n")
+    assert run(["render", "s1", "--format", "srt", "-o", str(tmp_path / "a.srt")]) == 0
+    assert (tmp_path / "a.srt").read_bytes().endswith(b"\nHello.\n")
+    assert run(["render", "s1", "-o", str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert (out, "give a file that can be written" in err) == ("", True)
     assert run(["submit", "s1", "--wait"]) == 0
     assert capsys.readouterr().out.startswith("already done: ")
 

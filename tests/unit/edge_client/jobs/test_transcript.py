@@ -1,4 +1,4 @@
-"""Transcripts: what counts as one, of which recording, and as text that breaks no player."""
+"""Transcripts: what counts as one, and of which recording."""
 
 import json
 
@@ -7,16 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edge_client.errors import ObjectRefused, TranscriptInvalid
-from edge_client.jobs.transcript import (
-    Delivered,
-    Document,
-    Line,
-    as_srt,
-    as_txt,
-    as_vtt,
-    parse,
-    read,
-)
+from edge_client.jobs.transcript import Delivered, parse, read
 from edge_client.services.edge import Edge
 from tests.fakes.servers import S3Server
 from tests.unit.edge_client.samples import SESSION, transcript
@@ -65,38 +56,3 @@ def test_transcript_of_a_newer_form_is_named_and_neither_done_nor_missing(
     s3.put(SESSION.result_key, json.dumps({"schema_version": 2, "parts": []}).encode())
     with pytest.raises(ObjectRefused, match=f"{SESSION.result_key} has version 2"):
         read(edge.bucket, SESSION)
-
-
-def doc(*lines: tuple[float, float, str | None, str]) -> Document:
-    names = ("start_s", "end_s", "speaker", "text")
-    return Document(lines=tuple(Line(**dict(zip(names, line, strict=True))) for line in lines))
-
-
-DOC = doc(
-    (0.0, 1.5, "SPEAKER_00", " Hello & <welcome>."), (3661.2346, 3662.0, None, "a\n\nb --> c")
-)
-
-
-def test_formats_have_their_times_speakers_and_escapes() -> None:
-    assert as_txt(DOC) == (
-        "00:00:00.00 - 00:00:01.50  SPEAKER_00  Hello & <welcome>.\n"
-        "01:01:01.23 - 01:01:02.00              a b --> c\n"
-    )
-    assert as_txt(doc((0, 1, None, "a"))) == "00:00:00.00 - 00:00:01.00  a\n"
-    assert as_srt(DOC) == (
-        "1\n00:00:00,000 --> 00:00:01,500\n[SPEAKER_00] Hello & <welcome>.\n"
-        "\n2\n01:01:01,235 --> 01:01:02,000\na b --> c\n"
-    )
-    assert as_vtt(DOC) == (
-        "WEBVTT\n"
-        "\n00:00:00.000 --> 00:00:01.500\n<v SPEAKER_00>Hello &amp; &lt;welcome&gt;.\n"
-        "\n01:01:01.235 --> 01:01:02.000\na b --&gt; c\n"
-    )
-
-
-@given(st.lists(st.text(), max_size=5))
-def test_no_text_makes_another_cue_and_none_is_still_a_file(texts: list[str]) -> None:
-    some = doc(*((i, i + 1, None, text) for i, text in enumerate(texts)))
-    assert as_vtt(some).count("-->") == as_srt(some).count(" --> 00:") == len(texts)
-    assert len(as_txt(some).splitlines()) == len(texts)
-    assert as_vtt(some).startswith("WEBVTT\n")

@@ -1,0 +1,1 @@
+"""Transcripts as files that people and other programs read."""
