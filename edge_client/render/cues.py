@@ -1,8 +1,8 @@
 """Subtitles: words become cues that can be read in the time that they are shown.
 
 Takes a `Document` and a `Layout`; returns `Cue`s, none of which overlap. Where cues begin and end
-is the cheapest way through all atoms (dynamic programming from the last to the first), so that a
-short cue, a hasty one and a bad break are weighed against each other. Sources: Netflix's timed
+is the cheapest way through all atoms (dynamic programming from the last to the first): short
+cues, pauses within one and bad breaks are weighed against each other. Sources: Netflix's timed
 text guide and the BBC's subtitle guidelines for the numbers.
 """
 
@@ -25,9 +25,9 @@ COLUMNS_PER_S = 17
 DASH = "- "
 INTERJECTION = 3
 """Words, at most."""
-A_CUE, A_SHORT_S, A_HASTY_S, A_PAUSE_S, A_DASH = 3.0, 25.0, 4.0, 4.0, 12.0
-"""What a cue more costs, a second that it is too short, one that its reader lacks, one within it
-in which nobody speaks, and a second speaker in it."""
+A_CUE, A_SHORT_S, A_PAUSE_S, A_DASH = 3.0, 25.0, 4.0, 12.0
+"""What a cue more costs, a second that it is too short, one within it in which nobody speaks, and
+a second speaker in it."""
 UNEVEN = 12.0
 """What it costs that one line is empty and the other full."""
 
@@ -78,11 +78,10 @@ def _cheapest(atoms: Sequence[Atom], layout: Layout) -> list[tuple[int, int]]:
 def _possible_cues(atoms: Sequence[Atom], i: int, layout: Layout) -> Iterator[tuple[int, float]]:
     """Return where a cue that begins with an atom can end, and what it costs then."""
     first = last = atoms[i]
-    limit, lines, used, width, turn, pauses_s = layout.line_width, 1, first.width, 0, 0, 0.0
+    limit, lines, used, turn, pauses_s = layout.line_width, 1, first.width, 0, 0.0
     for stop in range(i + 1, len(atoms) + 1):
-        width += last.width + last.space
         following = atoms[stop] if stop < len(atoms) else None
-        yield stop, A_CUE + A_PAUSE_S * pauses_s + _cost(atoms, (i, turn, stop), width)
+        yield stop, A_CUE + A_PAUSE_S * pauses_s + _cost(atoms, i, turn, stop)
         if following is None or following.end_ms - first.start_ms > LONGEST_MS:
             return
         pauses_s += max(0, following.start_ms - last.end_ms - SHORT_MS) / 1000
@@ -100,15 +99,13 @@ def _possible_cues(atoms: Sequence[Atom], i: int, layout: Layout) -> Iterator[tu
         last = following
 
 
-def _cost(atoms: Sequence[Atom], span: tuple[int, int, int], width: int) -> float:
+def _cost(atoms: Sequence[Atom], start: int, turn: int, stop: int) -> float:
     """Return what a cue costs by its end, its time and its speakers."""
-    start, turn, stop = span
     cost, room_s = 0.0, LONGEST_MS / 1000
     if stop < len(atoms):
         cost = atoms[stop].before
         room_s = min(room_s, (atoms[stop].start_ms - atoms[start].start_ms) / 1000)
     cost += A_SHORT_S * max(0.0, SHORT_MS / 1000 - room_s)
-    cost += A_HASTY_S * max(0.0, width / COLUMNS_PER_S - room_s)
     if not turn:
         return cost
     is_interjection = (

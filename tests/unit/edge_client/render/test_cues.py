@@ -109,8 +109,9 @@ def test_a_sentence_breaks_at_its_clauses_and_lines_are_even() -> None:
     assert texts(with_words(text, 0, 6, None)) == [
         "When we meet again, which is next week,|I will bring what is left of the cake."
     ]
-    assert texts(with_words("Last year we spent almost twice as much", 0, 3, None)) == [
-        "Last year we spent almost twice as much"
+    careful = "Last year we spent almost twice as much, so we must be careful."
+    assert texts(with_words(careful, 0, 5, None)) == [
+        "Last year we spent almost twice as much,|so we must be careful."
     ]
     assert texts(with_words("Then forty bags would cost two hundred dollars", 0, 3, None)) == [
         "Then forty bags would|cost two hundred dollars"
@@ -124,6 +125,25 @@ def test_a_speaker_begins_a_cue_but_an_interjection_is_a_second_line() -> None:
     c = with_words("should go home.", 2.4, 5, "Ada")
     assert texts(a, b, c) == ["- I think that we|- Yeah.", "should go home."]
     assert texts(a, b, c, layout=Layout(42, 1)) == ["I think that we", "Yeah.", "should go home."]
+    narrow = Layout(16, 2)
+    assert texts(a, b, c, layout=narrow) == ["I think", "- that we|- Yeah.", "should go home."]
+
+
+def test_a_cue_that_would_be_short_joins_another_speakers() -> None:
+    a, b = with_words("Shall we go?", 0, 2, "Ada"), with_words("Yes.", 2, 2.3, "Bo")
+    c = with_words("Then let us take the car.", 2.3, 5, "Ada")
+    assert texts(a, b, c) == ["Shall we go?", "- Yes.|- Then let us take the car."]
+
+
+def test_what_comes_after_a_pause_is_not_shown_before_it() -> None:
+    a, b = with_words("Perhaps we should", 0, 2, None), with_words("go home now.", 5, 6, None)
+    assert texts(a, b) == ["Perhaps we should", "go home now."]
+
+
+def test_overlapped_speech_keeps_its_order_and_is_shown_as_long_as_it_is_spoken() -> None:
+    a = with_words("I think that we should all go home together now.", 0, 5, "Ada")
+    cues = check(parse(body(a, segment("Yes, we shall.", 1, 1.5, "Bo"))), STANDARD)
+    assert [(cue.start_ms, cue.lines[0][0]) for cue in cues] == [(0, "Ada"), (4487, "Bo")]
 
 
 def test_short_cues_stay_while_nobody_speaks() -> None:
@@ -139,6 +159,10 @@ def test_scripts_without_spaces_break_where_they_may() -> None:
     text = "明日も晴れるといいのですが、天気予報によると午後から雨が降るかもしれません。"
     assert texts(segment(text, 0, 7)) == [
         "明日も晴れるといいのですが、天気予報に|よると午後から雨が降るかもしれません。"
+    ]
+    text = "コンピュータープログラミングの勉強を2024年から始めました。"
+    assert texts(segment(text, 0, 7)) == [
+        "コンピュータープログラミングの|勉強を2024年から始めました。"
     ]
     for line in "|".join(texts(segment("（コンピューター）、" * 20, 0, 60))).split("|"):
         assert not re.match("[ー、）]", line)
