@@ -34,7 +34,6 @@ _SLICE_BYTES = 800_000_000
 _MOST_WINDOWS, _MOST_SLICES = 32, 8  # pyannote gains nothing beyond 16
 _MOST_CHUNKS = 32  # more would only keep alignment waiting
 _CHUNKS_ON_CPU = 8
-_BESIDE_WHISPER = (Stage.ALIGN, Stage.DIARIZE)
 # Contexts and workspaces of torch, cuBLAS, cuDNN and CTranslate2, and what their allocators keep.
 _BESIDE_BYTES = int(1.5 * _GB)
 _BATCH_SHARE = 4  # of what the weights leave, diarization and alignment get one in so many each
@@ -161,7 +160,11 @@ def choose_device(settings: WorkerSettings, folder: ModelsFolder | None = None) 
                 "choose a GPU type with more memory, or a smaller WHISPER_MODEL"
             )
         device = cuda_device(settings, cores, free - weights, shape)
-        return replace(device, streams={stage: torch.cuda.Stream() for stage in _BESIDE_WHISPER})
+        streams = {
+            stage: torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            for stage in (Stage.ALIGN, Stage.DIARIZE)
+        }
+        return replace(device, streams=streams)
     return Device(
         name="cpu",
         compute_type=settings.compute_type or "int8",

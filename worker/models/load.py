@@ -150,7 +150,8 @@ class Models:
         options = self.whisper.decoding_options(
             self.whisper.languages[0], Prompt(None, None, was_cut=False)
         )
-        self.whisper.decode([np.float32(noise / 32768)], options)
+        sound = np.multiply(noise, np.float32(1 / 32768), dtype=np.float32)
+        self.whisper.decode([sound], options)
         for pipeline in (self.detector.vad_pipeline, self.diarization.model):
             segmenter = Segmenter(segmentation_of(pipeline))
             scores = segmenter.score(noise, [0])
