@@ -77,6 +77,8 @@ def test_the_page_sets_up_a_box_that_transcribes(bench: Bench, box: Path, printe
     stored = s3.get_object(Bucket=BUCKET, Key=f"{SESSIONS}/first/transcription.json")
     assert Transcript.model_validate_json(stored["Body"].read()).segments
     assert "-->" in (box / "first.srt").read_text()
+    answer = json.loads((box / "answer.json").read_text())
+    assert Transcript.model_validate(answer["output"]).segments
     assert "✗" not in printed  # which the doctor prints
     assert "✓ signature" in printed
     assert "would submit: 2 sessions" in printed

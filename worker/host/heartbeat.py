@@ -18,13 +18,7 @@ _CAPACITY = 65536  # ``PING_MIRROR_CAPACITY``
 
 
 class Heartbeat:
-    """A child that waits until the SDK wants to start its own, then is that one.
-
-    Attributes:
-        daemon: As the SDK sets it.
-    """
-
-    daemon = True
+    """A child that waits until the SDK wants to start its own, then is that one."""
 
     def __init__(self) -> None:
         self._begin: Connection | None = None
