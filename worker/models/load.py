@@ -114,10 +114,11 @@ class Models:
         path = str(self.folder.locate(entry.path))
         bundle = entry.kind == "torchaudio"  # by its name, and its weights by their folder
         where = {"model_name": entry.name, "model_dir": path} if bundle else {"model_name": path}
-        model, metadata = _load(
-            f"aligner {entry.name}",
-            lambda: load_align_model(language, self.device.name, **where),
-        )
+        with weights_only():
+            model, metadata = _load(
+                f"aligner {entry.name}",
+                lambda: load_align_model(language, self.device.name, **where),
+            )
         if self.lanes is not None:
             self.lanes.spread(model)
         return Aligner(model.eval(), metadata, entry.name)
