@@ -180,14 +180,14 @@ class Job:
             with self.runner.stage(Stage.SPEECH, group.token) as ctx:
                 speech = early.result() if early else None
                 if speech is None:
-                    speech = self._find_speech(waveform.blocks(), ctx)
+                    speech = self._find_speech(waveform.blocks, ctx)
             trim_heap()
         return waveform, speech
 
     def _find_speech_early(self, stream: RecordingStream) -> Speech | None:
         """Find speech in a recording that still arrives; None where that is not possible."""
         try:
-            return self._find_speech(stream, StageContext(stream.token))
+            return self._find_speech(lambda: stream, StageContext(stream.token))
         except NotStreamable as exc:
             logger.debug("speech is found when the recording is complete: %s", exc)
             return None
@@ -222,7 +222,8 @@ class Job:
         longest = self.settings.max_audio_seconds
         return longest if self.input.result_url else min(longest, self.settings.max_inline_seconds)
 
-    def _find_speech(self, parts: Iterable[Samples], ctx: StageContext) -> Speech:
+    def _find_speech(self, samples: Callable[[], Iterable[Samples]], ctx: StageContext) -> Speech:
+        """Find speech in what ``samples`` gives, from the start again where memory ran out."""
         from worker.stages.diarize import recorder_for
         from worker.stages.speech import find_speech
 
@@ -230,9 +231,9 @@ class Job:
 
         def find(ctx: StageContext) -> Speech:
             if not (models.shares_segmentation and self.input.diarize):
-                return Speech(find_speech(parts, models.detector, ctx), None)
+                return Speech(find_speech(samples(), models.detector, ctx), None)
             recorder = recorder_for(models.diarization)
-            spans = find_speech(parts, models.detector, ctx, recorder.add)
+            spans = find_speech(samples(), models.detector, ctx, recorder.add)
             return Speech(spans, recorder.activity() if spans else None)
 
         return self.runner.in_batches(Stage.SPEECH, ctx, models.device.windows_batch_size, find)
