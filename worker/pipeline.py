@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from operator import attrgetter
 from pathlib import Path
 from queue import SimpleQueue
@@ -180,14 +180,16 @@ class Job:
             with self.runner.stage(Stage.SPEECH, group.token) as ctx:
                 speech = early.result() if early else None
                 if speech is None:
-                    speech = self._find_speech(waveform.blocks, ctx)
+                    length = len(waveform.samples)
+                    speech = self._find_speech(waveform.blocks, lambda: length, ctx)
             trim_heap()
         return waveform, speech
 
     def _find_speech_early(self, stream: RecordingStream) -> Speech | None:
         """Find speech in a recording that still arrives; None where that is not possible."""
         try:
-            return self._find_speech(lambda: stream, StageContext(stream.token))
+            ctx = StageContext(stream.token, partial(self.progress.report, Stage.SPEECH))
+            return self._find_speech(lambda: stream, lambda: stream.n_samples, ctx)
         except NotStreamable as exc:
             logger.debug("speech is found when the recording is complete: %s", exc)
             return None
@@ -222,7 +224,12 @@ class Job:
         longest = self.settings.max_audio_seconds
         return longest if self.input.result_url else min(longest, self.settings.max_inline_seconds)
 
-    def _find_speech(self, samples: Callable[[], Iterable[Samples]], ctx: StageContext) -> Speech:
+    def _find_speech(
+        self,
+        samples: Callable[[], Iterable[Samples]],
+        n_samples: Callable[[], int | None],
+        ctx: StageContext,
+    ) -> Speech:
         """Find speech in what ``samples`` gives, from the start again where memory ran out."""
         from worker.stages.diarize import recorder_for
         from worker.stages.speech import find_speech
@@ -231,9 +238,10 @@ class Job:
 
         def find(ctx: StageContext) -> Speech:
             if not (models.shares_segmentation and self.input.diarize):
-                return Speech(find_speech(samples(), models.detector, ctx), None)
+                found = find_speech(samples(), models.detector, ctx, n_samples=n_samples)
+                return Speech(found, None)
             recorder = recorder_for(models.diarization)
-            spans = find_speech(samples(), models.detector, ctx, recorder.add)
+            spans = find_speech(samples(), models.detector, ctx, recorder.add, n_samples)
             return Speech(spans, recorder.activity() if spans else None)
 
         return self.runner.in_batches(Stage.SPEECH, ctx, models.device.windows_batch_size, find)

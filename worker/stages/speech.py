@@ -41,24 +41,30 @@ def find_speech(
     detector: Pyannote,
     ctx: StageContext,
     listener: Listener = lambda _: None,
+    n_samples: Callable[[], int | None] = lambda: None,
 ) -> tuple[SpeechSpan, ...]:
     """Return the spans with speech.
 
     Args:
         arriving: Consecutive parts of the waveform, each (n_samples,).
         detector: whisperx's voice activity detector.
-        ctx: Checked before every batch of windows.
+        ctx: Checked before every batch of windows, and told the share that is done.
         listener: Given the scores of every batch of windows.
+        n_samples: Tells the length of the whole waveform, once it is known.
     """
     segmenter = Segmenter(segmentation_of(detector.vad_pipeline))
     windows = SegmentationStream(segmenter, windows_at_once(segmenter.device, ctx.batch_size))
     speech = SpeechStream(segmenter)
     found: list[SpeechSpan] = []
+    n_scored = 0
     for batch in windows.over(arriving):
         ctx.cancel.check(Stage.SPEECH)
         scores = batch()
         listener(scores)
         found += speech.add(scores)
+        n_scored += len(scores)
+        if total := n_samples():
+            ctx.progress(n_scored * segmenter.grid.hop / total)
     found += speech.end(windows.n_samples)
     return tuple(found)
 

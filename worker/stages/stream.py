@@ -22,6 +22,7 @@ from worker.types import SAMPLE_RATE_HZ, Samples
 SAMPLE_BYTES = 2
 _LEAST_BYTES = SAMPLE_RATE_HZ * SAMPLE_BYTES  # a second
 _CANCEL_S = 0.2
+_MOST_SAMPLES = 60 * SAMPLE_RATE_HZ  # read at once, however fast they arrive
 
 
 class NotStreamable(Exception):
@@ -34,7 +35,12 @@ class RecordingStream:
     Args:
         path: Where the download puts it.
         token: Checked while waiting.
+
+    Attributes:
+        n_samples: As many as its header declares, once that has arrived.
     """
+
+    n_samples: int | None = None
 
     def __init__(self, path: Path, token: CancelToken) -> None:
         self._path = path
@@ -65,18 +71,20 @@ class RecordingStream:
         """
         header = self._header()
         declared = sys.maxsize if header.data_bytes is None else header.data_bytes // SAMPLE_BYTES
+        self.n_samples = declared if header.data_bytes else None
         given = 0
         while given < declared:
             stored = self._wait(header.data_offset + given * SAMPLE_BYTES + _LEAST_BYTES)
-            there = min((stored - header.data_offset) // SAMPLE_BYTES, declared)
+            there = (stored - header.data_offset) // SAMPLE_BYTES
+            there = min(there, declared, given + _MOST_SAMPLES)
             if there <= given:
                 break
             yield self._read(header.data_offset, given, there)
             given = there
         # only a whole file tells whether what follows the declared end is sound as well
         there = self._sound_bytes(header, self._wait(None)) // SAMPLE_BYTES
-        if there > given:
-            yield self._read(header.data_offset, given, there)
+        for start in range(given, there, _MOST_SAMPLES):
+            yield self._read(header.data_offset, start, min(start + _MOST_SAMPLES, there))
 
     def _header(self) -> WavHeader:
         stored = self._wait(HEAD_BYTES)
