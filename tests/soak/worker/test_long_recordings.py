@@ -1,4 +1,7 @@
-"""Whole jobs of ten minutes to four hours: memory, time, people and progress."""
+"""Whole jobs of ten minutes to four hours: memory, time, people and progress.
+
+How well the people are told apart is measured by `bench.long`.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.corpus import Turn, write_recording
+from bench.corpus import SAMPLE_RATE_HZ, write_recording
 from bench.long import Recording, join, utterances
-from bench.scoring import diarization_error
 from bench.speed.inputs import Storage
 from bench.speed.measure import MemoryPeak
 from bench.speed.sides import Worker
@@ -25,7 +27,7 @@ from worker.host.progress import ProgressReporter
 
 pytestmark = pytest.mark.timeout(7200)
 MODELS = Path(__file__).parents[3] / "models"
-HOURS = (1 / 6, 0.5, 1.0, 4.0)
+HOURS = (1 / 6, 1.0, 4.0)
 
 
 def run_job(models: Path, audio_url: str, result_url: str) -> dict[str, Any]:
@@ -71,34 +73,25 @@ def test_four_hours_need_little_more_memory_than_ten_minutes(
     with Storage(tmp_path) as storage:
         for hours in HOURS:
             write_recording(
-                tmp_path / "audio.wav", recording.samples[: round(hours * 3600 * 16_000)]
+                tmp_path / "audio.wav", recording.samples[: round(hours * 3600 * SAMPLE_RATE_HZ)]
             )
             urls = storage.url("audio.wav"), storage.url("result.json")
             one = run_process(run_job, MODELS.resolve(), *urls)
             document = json.loads((tmp_path / "result.json").read_bytes())
-            turns = [
-                Turn(word["start"], word["end"], word["speaker"])
-                for segment in document["segments"]
-                for word in segment["words"]
-                if word["speaker"]
-            ]
-            true = recording.until(hours * 3600)
-            one["der"], _ = diarization_error(true, turns, hours * 3600, 0.0)
-            one["people"] = len(document["speakers"]), len({turn.speaker for turn in true})
+            true = {turn.speaker for turn in recording.until(hours * 3600)}
+            one["people"] = len(document["speakers"]), len(true)
             gaps = [later - earlier for (earlier, _), (later, _) in pairwise(one["seen"])]
             one["gap_s"], one["estimate"] = max(gaps), worst_estimate(one["seen"], one["wall_s"])
             found[hours] = one
             tell(
                 f"{hours:.2f} h: {one['wall_s']:.0f} s, {one['before'] / 1e6:.0f} MB + "
-                f"{one['added'] / 1e6:.0f} MB, people {one['people']}, DER of the words "
-                f"{one['der']:.3f}, longest silence {one['gap_s']:.0f} s, estimate off by "
+                f"{one['added'] / 1e6:.0f} MB, people {one['people']}, longest silence {one['gap_s']:.0f} s, estimate off by "
                 f"{one['estimate']:.0%}; {len(json.dumps(document)) / 1e6:.1f} MB; {one['timings']}"
             )
             assert np.all(np.diff([percent for _, percent in one["seen"]]) >= 0)
-    shortest, half, hour, longest = found.values()
+    shortest, hour, longest = found.values()
     assert longest["peak"] - shortest["peak"] < 500e6
     assert longest["wall_s"] / hour["wall_s"] < 4.2
     assert all(one["people"][0] == one["people"][1] for one in found.values())
-    assert longest["der"] < 1.1 * half["der"]
     assert all(one["gap_s"] < 60 for one in found.values())
     assert all(one["estimate"] < 0.25 for one in (hour, longest))
