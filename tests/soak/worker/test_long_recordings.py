@@ -85,8 +85,9 @@ def test_four_hours_need_little_more_memory_than_ten_minutes(
             found[hours] = one
             tell(
                 f"{hours:.2f} h: {one['wall_s']:.0f} s, {one['before'] / 1e6:.0f} MB + "
-                f"{one['added'] / 1e6:.0f} MB, people {one['people']}, longest silence {one['gap_s']:.0f} s, estimate off by "
-                f"{one['estimate']:.0%}; {len(json.dumps(document)) / 1e6:.1f} MB; {one['timings']}"
+                f"{one['added'] / 1e6:.0f} MB, people {one['people']}, longest "
+                f"silence {one['gap_s']:.0f} s, estimate off by {one['estimate']:.0%}; "
+                f"{len(json.dumps(document)) / 1e6:.1f} MB; {one['timings']}"
             )
             assert np.all(np.diff([percent for _, percent in one["seen"]]) >= 0)
     shortest, hour, longest = found.values()
