@@ -14,10 +14,12 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from enum import Enum
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from pickle import UnpicklingError
 from types import ModuleType
 from typing import Any
 
@@ -118,12 +120,19 @@ def weights_only() -> Iterator[None]:
     known = [AnyNode, DictConfig, ListConfig, ContainerMetadata, Metadata, Introspection]
     known += [Problem, Resolution, Specifications, torch.torch_version.TorchVersion]
     known += [Any, dict, int, list, defaultdict]
-    with torch.serialization.safe_globals(known):
+    enum_members = (_member, "builtins.getattr")  # so Python 3.11.2, Debian's, pickles them
+    with torch.serialization.safe_globals([*known, enum_members]):
         os.environ[_WEIGHTS_ONLY] = "1"
         try:
             yield
         finally:
             del os.environ[_WEIGHTS_ONLY]
+
+
+def _member(kind: type[Enum], name: str) -> Enum:
+    if not issubclass(kind, Enum):
+        raise UnpicklingError(f"GLOBAL builtins.getattr of {kind}")
+    return kind[name]
 
 
 def _forget(module: _StandIn) -> None:

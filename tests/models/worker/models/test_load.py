@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from pickle import UnpicklingError
 from types import SimpleNamespace
 from typing import Any
 
 import nltk.data
 import pytest
 import torch
+from pyannote.audio.core.task import Problem
 
 from bucketscribe_contract import FailureCode
 from worker.engines.segmentation import embedding_of, segmentation_of
 from worker.errors import WorkerError
 from worker.models.folder import find_models
+from worker.models.imports import weights_only
 from worker.models.load import Models, load_models
 from worker.settings import WorkerSettings
 
@@ -86,6 +89,26 @@ def test_a_pickle_runs_no_code_whatever_its_digest(demo: Path, name: str) -> Non
     with pytest.raises(WorkerError, match=r"other things than weights.*builder\.fetch_models"):
         load(demo)
     assert not MARK.exists()
+
+
+class ByGetattr:
+    """What is pickled as an attribute of something; Debian's Python pickles enums so."""
+
+    def __init__(self, owner: Any, name: str) -> None:
+        self._of = owner, name
+
+    def __reduce__(self) -> Any:
+        return getattr, self._of
+
+
+def test_members_of_enums_are_read_and_no_other_attributes(tmp_path: Path) -> None:
+    member, attribute = tmp_path / "member", tmp_path / "attribute"
+    torch.save(ByGetattr(Problem, "REPRESENTATION"), member)
+    torch.save(ByGetattr(dict, "fromkeys"), attribute)
+    with weights_only():
+        assert torch.load(member) is Problem.REPRESENTATION
+        with pytest.raises(UnpicklingError, match="getattr"):
+            torch.load(attribute)
 
 
 def test_a_rehearsal_runs_every_model(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
