@@ -183,7 +183,7 @@ def secret() -> None:
 
 
 @click.group(
-    no_args_is_help=False,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @file_option(
@@ -202,6 +202,8 @@ def cli(ctx: click.Context, env_file: Path | None, debug: bool) -> None:
 
     configure_logging(debug)
     ctx.obj = env_file
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 @cli.command()

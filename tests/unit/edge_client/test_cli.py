@@ -105,10 +105,14 @@ def test_lost_answer_does_not_end_the_waiting(
     assert runpod.count("/run") == 2
 
 
+def test_without_a_command_there_is_help(capsys: Capture) -> None:
+    assert run([]) == 0
+    assert capsys.readouterr().out.startswith("Usage: edge-client")
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ([], "Missing command"),
         (["submit", "s1", "--language", "e"], "--language: give a code or name"),
         (["submit", "s1", "--min-speakers", "3", "--max-speakers", "2"], "min_speakers (3)"),
         (["webhook", "secret", "--base", "http://h.example"], "https"),
