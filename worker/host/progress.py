@@ -26,17 +26,14 @@ logger = logging.getLogger(__name__)
 
 Sink = Callable[[dict[str, Any]], None]
 
-# Percent of a job that each stage is, from timings of real jobs. Stages of one line overlap; all
-# of a line are over when one of the next begins.
-_SIDE_BY_SIDE = (Stage.TRANSCRIBE, Stage.ALIGN, Stage.DIARIZE)
-_SIDE_BY_SIDE_PERCENT = 70.0
-"""Of those that run at the same time: they are as far as the last of them."""
+# Percent of a job's work that each stage is, from timings of real jobs. Stages of one line overlap
+# and share the cores; all of a line are over when one of the next begins.
 _LINES: tuple[dict[Stage, float], ...] = (
     {Stage.VALIDATE: 1.0},
-    {Stage.FETCH: 4.0, Stage.DECODE: 2.0, Stage.SPEECH: 20.0},
-    dict.fromkeys(_SIDE_BY_SIDE, 0.0),
+    {Stage.FETCH: 3.0, Stage.DECODE: 1.0, Stage.SPEECH: 24.0},
+    {Stage.TRANSCRIBE: 33.0, Stage.ALIGN: 8.0, Stage.DIARIZE: 28.0},
     {Stage.ATTRIBUTE: 1.0},
-    {Stage.DELIVER: 2.0},
+    {Stage.DELIVER: 1.0},
 )
 _PERCENT = {stage: percent for line in _LINES for stage, percent in line.items()}
 _LINE = {stage: number for number, line in enumerate(_LINES) for stage in line}
@@ -108,8 +105,6 @@ class ProgressReporter:
                 self._shares[earlier] = 1.0
         self._shares[stage] = max(share, self._shares.get(stage, 0.0))
         done = sum(_PERCENT[stage] * share for stage, share in self._shares.items())
-        beside = [self._shares[stage] for stage in _SIDE_BY_SIDE if stage in self._shares]
-        done += _SIDE_BY_SIDE_PERCENT * min(beside, default=0.0)
         self._percent = max(self._percent, min(done, 100.0))
 
     def _update(self) -> dict[str, Any]:
