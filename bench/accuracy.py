@@ -14,7 +14,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,6 @@ from bench.corpus import (
 from bench.scoring import COLLAR_S, Counts, count
 from bench.speed.turns import run_process
 from bench.stock import transcribe_files
-from bench.true_speakers import attribute_to_true_speakers
 from devstack.stack import Stack
 
 Ways = dict[str, list[dict[str, Any]]]
@@ -72,8 +71,8 @@ the same weights:
 - *Right speaker*: of the words that were recognised within 1.5 s of their true start.
 - *Speakers*: whom the transcripts have, and who speak, added up.
 - Sentences are those of the reference, at least one an utterance; AMI's have no full stops.
-- *True speakers*: the detector's own activity, given to those who really spoke, is put on stock's
-  words by either rule: the rule apart from the models.
+- *True turns*: the reference's turns are put on stock's words by either rule: the rule apart from
+  the models. Ours has one speaker at a time; where turns overlap, whoever began first.
 - `telephone` is the sample of pyannote.audio, two people on a real line. `synthetic` is
   `bench/speech`. `ami` are the first half minutes of seven AMI meetings, which are not in this
   repository (`ALSO=DIR make eval`).
@@ -162,15 +161,58 @@ def transcribe_by_all_ways(
     print(f"stock: {len(references)} recordings", file=sys.stderr)
     recordings = [reference.audio for reference in references]
     stock = run_process(transcribe_files, models.resolve(), recordings)
-    true = run_process(attribute_to_true_speakers, models.resolve(), references, stock)
+    true = run_process(attribute_true_turns, references, stock)
     print("ours: the same, through the whole path", file=sys.stderr)
     ways: Ways = {OURS: list(transcribe_all(references, models, logs)), STOCK: stock}
     if before is not None:
         name = json.loads((before / "profile.json").read_text())["diarization"]["name"]
         ways[f"stock, {name}"] = run_process(transcribe_files, before.resolve(), recordings)
-    ways["our rule, true speakers"] = [ours for ours, _ in true]
-    ways["stock's rule, true speakers"] = [theirs for _, theirs in true]
+    ways["our rule, true turns"] = [ours for ours, _ in true]
+    ways["stock's rule, true turns"] = [theirs for _, theirs in true]
     return ways
+
+
+def attribute_true_turns(
+    references: Sequence[Reference], transcripts: Sequence[dict[str, Any]]
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Put the references' turns on stock's words; return documents by our rule and by stock's."""
+    return [_attribute(*pair) for pair in zip(references, transcripts, strict=True)]
+
+
+def _attribute(
+    reference: Reference, transcript: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    from worker.stages.attribute import attribute, attribute_as_stock  # imports torch
+    from worker.types import Alignment, Diarization, SpeakerTurn
+
+    labels = {name: f"SPEAKER_{i:02d}" for i, name in enumerate(sorted(reference.speakers))}
+    turns, exclusive, spoken_s = [], [], 0.0
+    for said in sorted(reference.turns, key=lambda turn: (turn.start_s, turn.end_s)):
+        turn = SpeakerTurn(said.start_s, said.end_s, labels[said.speaker])
+        turns.append(turn)
+        if turn.end > spoken_s:
+            exclusive.append(replace(turn, start=max(turn.start, spoken_s)))
+            spoken_s = turn.end
+    diarization = Diarization(tuple(turns), tuple(exclusive))
+    alignment = Alignment(tuple(_sentence(segment) for segment in transcript["segments"]))
+    length_s = len(read_recording(reference.audio)) / SAMPLE_RATE_HZ
+    ours, stock = (
+        {"segments": [s.model_dump() for s in rule(alignment, diarization, 0.0, length_s)]}
+        for rule in (attribute, attribute_as_stock)
+    )
+    return ours, stock
+
+
+def _sentence(segment: dict[str, Any]) -> Any:
+    from worker.types import TimedSegment, TimedWord
+
+    words = tuple(
+        TimedWord(word["word"], word["start"], word["end"], word.get("score"))
+        for word in segment["words"]
+        if "start" in word
+    )
+    text = " ".join(word.word for word in words)
+    return TimedSegment(segment["start"], segment["end"], text, words)
 
 
 def transcribe_all(

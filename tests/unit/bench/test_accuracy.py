@@ -63,7 +63,7 @@ def test_the_table_is_printed_and_written_and_worse_than_stock_exits_with_1(
     stock = list(perfect(references))
     results: dict[object, Any] = {
         accuracy.transcribe_files: stock,
-        accuracy.attribute_to_true_speakers: list(zip(stock, stock, strict=True)),
+        accuracy.attribute_true_turns: list(zip(stock, stock, strict=True)),
     }
     monkeypatch.setattr(accuracy, "run_process", lambda function, *_: results[function])
     monkeypatch.setattr(accuracy, "transcribe_all", ours)
