@@ -77,6 +77,7 @@ RUN --mount=type=secret,id=package_index --mount=type=secret,id=ca_bundle \
 FROM runtime AS code
 COPY handler.py test_input.json LICENSE image/healthcheck.py ./
 COPY bucketscribe_contract bucketscribe_contract
+COPY bucketscribe_render bucketscribe_render
 COPY worker worker
 RUN find . -exec touch -d @1700000000 {} + \
     && python -m compileall -q --invalidation-mode unchecked-hash . \

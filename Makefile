@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 MODELS_DIR ?= models
-PACKAGES := bucketscribe_contract worker edge_client builder devstack bench tools handler.py
+PACKAGES := bucketscribe_contract bucketscribe_render worker edge_client builder devstack bench tools handler.py
 PINS := requirements/dev.txt requirements/uv.txt
 
 .PHONY: setup format lint types test unit real sentinels soak test-page image test-image audit demo eval bench docs requirements release release-notes push clean help

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from bucketscribe_render.document import Document
+from bucketscribe_render.page import as_html
 from edge_client.errors import ClaimConflict, EdgeError, TranscriptInvalid, WaitTimedOut
 from edge_client.jobs import claim as claims
 from edge_client.jobs import transcript as transcripts
@@ -24,8 +26,6 @@ from edge_client.jobs.poll import NotesView, View, log_view, why_jobs_wait
 from edge_client.jobs.reconcile import Done, Reconciler
 from edge_client.jobs.retry_policy import Result
 from edge_client.jobs.submit import Order, check_job_options
-from edge_client.jobs.transcript import Document
-from edge_client.page import as_html
 from edge_client.services.edge import Edge
 from edge_client.services.presign import SignedUrls, check_expiry, sign_urls
 from edge_client.session import Session

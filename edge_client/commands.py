@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from bucketscribe_contract import JobStatus
+from bucketscribe_render.cues import Layout
+from bucketscribe_render.formats import FORMATS, Source
 from edge_client import api, output
 from edge_client import doctor as doctor_
 from edge_client.api import Submission
@@ -29,8 +31,6 @@ from edge_client.jobs.poll import progress_of
 from edge_client.jobs.retry_policy import classify_status
 from edge_client.jobs.submit import ask, check_endpoint
 from edge_client.output import Facts
-from edge_client.render.cues import Layout
-from edge_client.render.formats import FORMATS, Source
 from edge_client.services.edge import Edge
 from edge_client.services.presign import early_end
 from edge_client.session import Session
@@ -159,7 +159,9 @@ def render(
     """Print a session's transcript in one of `FORMATS`, or write it to a file."""
     edge = Edge.load(env_file, queue=False)
     which = edge.session(session)
-    source = Source(api.read_stored(edge, which), which.name, Layout(line_width, lines))
+    body = api.read_stored(edge, which)
+    document = transcripts.parse(body, which.result_key)
+    source = Source(document, body, which.name, Layout(line_width, lines))
     text = FORMATS[form](source).rstrip("\n")
     if output is None:
         printer.text(text)

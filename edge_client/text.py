@@ -29,12 +29,6 @@ def safe_line(text: str, limit: int = MESSAGE_CHARS) -> str:
     return one_line(text, limit)
 
 
-def clock_time(seconds: float) -> str:
-    """Return a span as ``h:mm:ss``."""
-    whole = max(0, int(seconds))
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
-
-
 def span(seconds: float) -> str:
     """Return a span in minutes, from two hours on in hours."""
     return f"{seconds / 60:,.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

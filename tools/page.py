@@ -1,7 +1,7 @@
 """Put the transcript's page together: ``python -m tools.page``; ``--check`` fails if it is stale.
 
-The modules of ``edge_client/page/src`` become one script: each stands behind what it imports, and
-they share their names. The hashes of script and style go into the page's policy.
+The modules of ``bucketscribe_render/page/src`` become one script: each stands behind what it
+imports, and they share their names. The hashes of script and style go into the page's policy.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Iterator
 
-from edge_client.page import PAGE
+from bucketscribe_render.page import PAGE
 
 SOURCES = PAGE.parent / "src"
 _IMPORT = re.compile(r'^import .* from "\./(.+)";\n', re.MULTILINE)

@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SUITES = {
     "image": ("Dockerfile", ".dockerignore", "image", "tests/image"),
-    "page": ("edge_client/page", "tests/page"),
+    "page": ("bucketscribe_render/page", "tests/page"),
 }
 COPY = re.compile(r"^COPY (?!--from)(.+) \S+$", re.MULTILINE)
 

@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 from rich.filesize import decimal as size_text
 
+from bucketscribe_render.words import clock_time
 from edge_client.batch.limits import GPU_FACTOR, GPU_S_A_JOB
 from edge_client.batch.listing import in_order
 from edge_client.batch.plan import plan
@@ -28,7 +29,7 @@ from edge_client.errors import AudioNotFound, ObjectRefused
 from edge_client.jobs.submit import read_recording
 from edge_client.services.edge import Edge
 from edge_client.services.presign import Length
-from edge_client.text import audio_length, clock_time, safe_line, span, visible
+from edge_client.text import audio_length, safe_line, span, visible
 
 MEASURED_AT_MOST = 500
 SESSION_CHARS = 44

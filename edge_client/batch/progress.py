@@ -16,6 +16,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TextIO
 
 from bucketscribe_contract.redact import one_line
+from bucketscribe_render.words import clock_time
 from edge_client.batch.report import ReportFile, ReportLost, line_of
 from edge_client.batch.results import DONE, FAILED, BatchStats, BatchSummary, JobInFlight
 from edge_client.batch.types import PlannedAction, Record
@@ -24,7 +25,7 @@ from edge_client.jobs.claim import Claim
 from edge_client.jobs.poll import JobProgress
 from edge_client.output import remaining
 from edge_client.session import Session
-from edge_client.text import NOTE_CHARS, audio_length, clock_time, visible
+from edge_client.text import NOTE_CHARS, audio_length, visible
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult

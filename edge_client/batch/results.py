@@ -17,6 +17,7 @@ from itertools import chain
 from typing import Any
 
 from bucketscribe_contract.redact import one_line
+from bucketscribe_render.words import clock_time
 from edge_client.batch.types import IN_FLIGHT, NO_FAILURE, PlannedAction, PlannedSession, Record
 from edge_client.clock import Clock
 from edge_client.jobs.claim import Claim
@@ -24,7 +25,7 @@ from edge_client.jobs.poll import JobProgress
 from edge_client.jobs.reconcile import Done
 from edge_client.jobs.retry_policy import Result
 from edge_client.session import Session
-from edge_client.text import audio_length, clock_time, safe_line, visible
+from edge_client.text import audio_length, safe_line, visible
 
 NAMED_AT_MOST = 20
 LEAST_SPAN_S = 30.0

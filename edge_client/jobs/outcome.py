@@ -205,7 +205,7 @@ def _rescued(
     except TranscriptInvalid as exc:
         text = f"{answer.failure.message}; {exc}"
         return Outcome(Result.FAILED, text, Ending.DAMAGED, replaced=over)
-    delivered = doc.delivered(len(body))
+    delivered = Delivered.of(doc, len(body))
     brought = StoredTranscript("", claim.submitted_at, delivered, answer.request_id)
     if match(audio, claim, brought) is not Match.CURRENT:
         return _rerecorded(over)

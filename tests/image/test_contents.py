@@ -63,8 +63,8 @@ def test_there_is_no_compiler_no_installer_and_nothing_of_ours_but_the_worker(im
     folders = [image.root / "usr/bin", image.root / "usr/local/bin", image.root / "opt/venv/bin"]
     assert [n for n in COMPILERS for folder in folders if (folder / n).exists()] == []
     assert sorted(p.name for p in (image.root / "app").iterdir() if p.name != "__pycache__") == [
-        "LICENSE", "bucketscribe_contract", "handler.py", "healthcheck.py", "test_input.json",
-        "worker",
+        "LICENSE", "bucketscribe_contract", "bucketscribe_render", "handler.py", "healthcheck.py",
+        "test_input.json", "worker",
     ]  # fmt: skip
     assert list((image.root / "var/cache").glob("uv/*")) == []
     assert list((image.root / "tmp").iterdir()) == []
@@ -111,7 +111,8 @@ def test_everything_can_be_read_by_the_worker_and_written_by_nobody_but_root(ima
 
 
 def test_changed_code_ships_its_own_layer_alone(image: Image, tmp_path: Path) -> None:
-    for name in ("bucketscribe_contract", "worker", "builder", "requirements", "image"):
+    packages = ("bucketscribe_contract", "bucketscribe_render", "worker", "builder")
+    for name in (*packages, "requirements", "image"):
         shutil.copytree(ROOT / name, tmp_path / name)
     for name in ("Dockerfile", ".dockerignore", "handler.py", "test_input.json", "LICENSE"):
         shutil.copy2(ROOT / name, tmp_path / name)

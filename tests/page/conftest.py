@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from edge_client.page import as_html
+from bucketscribe_render.page import as_html
 from tests.recordings import short_speech, write_recording
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]

@@ -6,7 +6,7 @@ from typing import Any
 
 from playwright.sync_api import expect
 
-from edge_client.page import PAGE
+from bucketscribe_render.page import PAGE
 from tests.page.conftest import Open, document, segment
 
 TEXTS = (

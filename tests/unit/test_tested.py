@@ -18,7 +18,7 @@ IMAGE = {
     "tests/image/test_runs.py": "",
     "worker/new.py": "",
 }
-PAGE = {"edge_client/page/src/main.js": "", "tests/page/test_page.py": ""}
+PAGE = {"bucketscribe_render/page/src/main.js": "", "tests/page/test_page.py": ""}
 NEITHER = {"edge_client/cli.py": "", "worker/README.md": ""}
 ALL = IMAGE | PAGE | NEITHER
 

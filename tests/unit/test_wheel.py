@@ -1,4 +1,4 @@
-"""The wheel holds the edge client and the contract, and the edge client runs from these alone."""
+"""The wheel holds edge client, contract and formats, and the edge client runs from these alone."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ print(sorted(name for name in sys.modules if name in {OURS}))
 """
 
 
-def test_it_has_two_packages_with_their_types_and_runs_from_these_alone(tmp_path: Path) -> None:
+def test_it_has_three_packages_with_their_types_and_runs_from_these_alone(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
     subprocess.run([*build, "--directory", tmp_path / "dist"], cwd=ROOT, check=True)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
-    assert tops == {"bucketscribe_contract", "edge_client"}
+    assert tops == {"bucketscribe_contract", "bucketscribe_render", "edge_client"}
     assert {f"{top}/py.typed" for top in tops} <= set(names)
-    page = [name for name in names if name.startswith("edge_client/page/")]
-    assert page == ["edge_client/page/__init__.py", "edge_client/page/page.html"]
+    page = [name for name in names if name.startswith("bucketscribe_render/page/")]
+    assert page == [f"bucketscribe_render/page/{name}" for name in ("__init__.py", "page.html")]
 
     here = tmp_path / "installed"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]

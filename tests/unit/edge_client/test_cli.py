@@ -273,7 +273,7 @@ def test_nothing_printed_or_logged_holds_a_secret(
 
 
 AWS = {"boto3", "botocore"}
-HEAVY = AWS | {"requests", "pydantic", "rich", "bucketscribe_contract"}
+HEAVY = AWS | {"requests", "pydantic", "rich", "bucketscribe_contract", "bucketscribe_render"}
 FOREIGN = {"torch", "runpod", "numpy", "whisperx", "pyannote", "worker", "devstack"}
 
 

@@ -1,6 +1,7 @@
 """Names, messages and amounts on any terminal."""
 
-from edge_client.text import audio_length, clock_time, safe_line, visible
+from bucketscribe_render.words import clock_time
+from edge_client.text import audio_length, safe_line, visible
 
 
 def test_what_cannot_be_seen_is_written_out() -> None:

@@ -16,7 +16,7 @@ from tests.unit.edge_client.samples import SESSION, transcript
 def test_transcript_of_the_contract_is_read_and_what_a_newer_worker_adds_ignored() -> None:
     body = transcript(warnings=["NEW_ONE"], new_field=1)
     delivered = Delivered(1, 1, 2.0, 0.5, "en", ("NEW_ONE",), len(body))
-    assert parse(body).delivered(len(body)) == delivered
+    assert Delivered.of(parse(body), len(body)) == delivered
     segments = [{"start": 0.5, "end": 3, "text": " Hi", "speaker": "SPEAKER_01"}]  # WhisperX's
     read = parse(json.dumps({"segments": segments, "language": "en"}).encode())
     assert (read.speakers, read.duration_s, read.request_id) == (("SPEAKER_01",), 3.0, None)

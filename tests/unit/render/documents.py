@@ -8,7 +8,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from bench.corpus import SPEECH_DIR
-from edge_client.render.words import spread
+from bucketscribe_render.document import parse
+from bucketscribe_render.formats import Source
+from bucketscribe_render.words import spread
 
 HOSTILE = (
     *("-->", "<v x>", "</v>", "<b>bold</b>", "{\\an8}", "&lt;", "&", "<!--", "WEBVTT", "NOTE", "7"),
@@ -59,6 +61,10 @@ def segment(
 
 def body(*segments: dict[str, Any], **more: Any) -> bytes:
     return json.dumps({"segments": segments} | more).encode()
+
+
+def source_of(stored: bytes, name: str = "x") -> Source:
+    return Source(parse(stored), stored, name)
 
 
 def with_words(text: str, start_s: float, end_s: float, speaker: str | None) -> dict[str, Any]:

@@ -11,16 +11,14 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from html import escape
 from itertools import groupby
 
-from edge_client.jobs.transcript import Document, parse
-from edge_client.page import as_html
-from edge_client.render.breaks import ends_sentence
-from edge_client.render.cues import Cue, Layout, cues_of
-from edge_client.render.words import UNSEEN, Spoken, flat, joined, words_of
-from edge_client.text import clock_time
+from bucketscribe_render.breaks import ends_sentence
+from bucketscribe_render.cues import Cue, Layout, cues_of
+from bucketscribe_render.document import Document
+from bucketscribe_render.page import as_html
+from bucketscribe_render.words import UNSEEN, Spoken, clock_time, flat, joined, words_of
 
 PAUSE_S, LONG_S = 3.0, 60.0
 """A pause that ends a paragraph, and how long one is when it ends with its sentence."""
@@ -30,16 +28,12 @@ TURN_PAUSE_S = 0.5
 
 @dataclass(frozen=True)
 class Source:
-    """A transcript as it is stored, what its recording is called, and the room for its cues."""
+    """A transcript, its bytes as they are stored, its recording's name, and the room for cues."""
 
+    document: Document
     body: bytes
     name: str
     layout: Layout = Layout()
-
-    @cached_property
-    def document(self) -> Document:
-        """What it says; raises `TranscriptInvalid`."""
-        return parse(self.body, self.name)
 
     @property
     def field(self) -> str:
@@ -107,7 +101,6 @@ def as_md(source: Source) -> str:
 
 def as_json(source: Source) -> str:
     """Return the document as it is stored, and what a terminal would act on as JSON escapes."""
-    parse(source.body, source.name)
     return source.body.decode().translate({c: f"\\u{c:04x}" for c in UNSEEN if c > 0x20})
 
 
@@ -149,8 +142,7 @@ def as_ctm(source: Source) -> str:
 
 
 def as_page(source: Source) -> str:
-    """The page of `edge_client.page`, without the sound."""
-    _ = source.document  # what the page takes
+    """The page of `bucketscribe_render.page`, without the sound."""
     return as_html(source.body, source.name)
 
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from edge_client.jobs.transcript import Document, parse
-from edge_client.render.cues import Cue, Layout, cues_of
-from edge_client.render.words import flat, width_of, words_of
-from tests.unit.edge_client.render.documents import (
+from bucketscribe_render.cues import Cue, Layout, cues_of
+from bucketscribe_render.document import Document, parse
+from bucketscribe_render.words import flat, width_of, words_of
+from tests.unit.render.documents import (
     ENGLISH,
     HOSTILE,
     OTHERS,

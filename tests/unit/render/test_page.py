@@ -5,7 +5,7 @@ import re
 from datetime import UTC, datetime
 
 from bucketscribe_contract import PresignedUrl
-from edge_client.page import as_html
+from bucketscribe_render.page import as_html
 from tools.page import main
 
 DATA = re.compile(r'<script type="application/json" id="(\w+)">(.*?)</script>', re.DOTALL)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby, pairwise
 
-from edge_client.jobs.transcript import Document, Line, Word
+from bucketscribe_render.document import Document, Line, Word
 
 CJK = "\u2e80-\u30ff\u31f0-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff"
 """A character class's ranges: Han, kana, and the punctuation and letters as wide as they are."""
@@ -37,6 +37,12 @@ class Spoken:
     speaker: str | None
     space: bool
     score: float | None = None
+
+
+def clock_time(seconds: float) -> str:
+    """Return a span as ``h:mm:ss``."""
+    whole = max(0, int(seconds))
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 def flat(text: str) -> str:

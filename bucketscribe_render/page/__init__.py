@@ -30,7 +30,7 @@ def as_html(
     """Return the page of a transcript.
 
     Args:
-        document: The JSON of a transcript that `edge_client.jobs.transcript.parse` accepts.
+        document: The JSON of a transcript that `bucketscribe_render.document.parse` accepts.
         title: Shown as the heading, and the name of what is downloaded.
         audio_url: Embedded in the page, which is a secret then; None: whoever reads chooses a file.
         audio_expires_at: When the URL ends; the page says so.

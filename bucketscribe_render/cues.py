@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, zip_longest
 
-from edge_client.jobs.transcript import Document
-from edge_client.render.breaks import Atom, atoms_of, ends_sentence
-from edge_client.render.words import words_of
+from bucketscribe_render.breaks import Atom, atoms_of, ends_sentence
+from bucketscribe_render.document import Document
+from bucketscribe_render.words import words_of
 
 SHORTEST_MS, SHORT_MS, LONGEST_MS = 700, 1000, 7000
 GAP_MS = 80

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_client.jobs.transcript import parse
-from edge_client.render.words import flat, joined, spread, width_of, words_of
-from tests.unit.edge_client.render.documents import (
+from bucketscribe_render.document import parse
+from bucketscribe_render.words import flat, joined, spread, width_of, words_of
+from tests.unit.render.documents import (
     ENGLISH,
     HOSTILE,
     OTHERS,

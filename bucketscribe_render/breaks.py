@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from edge_client.render.words import SPACELESS, Spoken, spread, width_of
+from bucketscribe_render.words import SPACELESS, Spoken, spread, width_of
 
 CLAUSE, PLAIN, BAD = 2.0, 5.0, 8.0
 """What it costs to break after a comma, between two words, and after the likes of "the"."""
