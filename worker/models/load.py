@@ -35,7 +35,7 @@ from worker.engines.whisper import Whisper  # noqa: E402
 from worker.models.cpu_lanes import CpuLanes  # noqa: E402
 from worker.models.device import Device, choose_device, set_precision  # noqa: E402
 from worker.models.imports import light_imports, weights_only  # noqa: E402
-from worker.types import SAMPLE_RATE_HZ  # noqa: E402
+from worker.types import SAMPLE_RATE_HZ, Waveform  # noqa: E402
 
 if TYPE_CHECKING:
     from whisperx.diarize import DiarizationPipeline
@@ -151,8 +151,7 @@ class Models:
         options = self.whisper.decoding_options(
             self.whisper.languages[0], Prompt(None, None, was_cut=False)
         )
-        sound = np.multiply(noise, np.float32(1 / 32768), dtype=np.float32)
-        self.whisper.decode([sound], options)
+        self.whisper.decode([Waveform(noise).part(0, len(noise))], options)
         for pipeline in (self.detector.vad_pipeline, self.diarization.model):
             segmenter = Segmenter(segmentation_of(pipeline))
             scores = segmenter.score(noise, [0])
