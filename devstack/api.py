@@ -331,7 +331,8 @@ class QueueApi:
         return Response()
 
     async def _ping(self, request: Request) -> Response:
-        self._queue.ping(request.path_params["worker_id"])
+        is_healthy = request.query_params.get("status") != "unhealthy"
+        self._queue.ping(request.path_params["worker_id"], is_healthy=is_healthy)
         return Response()
 
 

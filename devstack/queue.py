@@ -136,6 +136,11 @@ def _elapsed_ms(from_s: float | None, to_s: float | None) -> int | None:
     return None if from_s is None or to_s is None else round((to_s - from_s) * 1000)
 
 
+def _place(worker_id: str) -> str:
+    """Return what of a worker's id stays when it is restarted: `worker-1` of `worker-1-2`."""
+    return worker_id.rpartition("-")[0] or worker_id
+
+
 class JobNotFound(LookupError):
     """No such job: never submitted, expired, purged or forgotten."""
 
@@ -161,6 +166,7 @@ class JobQueue:
         self._waiting: deque[str] = deque()
         self._seen_s: dict[str, float] = {}  # by worker id: when it was last heard of
         self._retired: set[str] = set()
+        self._unhealthy: set[str] = set()
         self._stops: defaultdict[str, list[str]] = defaultdict(list)  # job ids by worker id
         self._ended: Counter[JobState] = Counter()
         self._requeues = 0
@@ -220,6 +226,7 @@ class JobQueue:
         since_s = self._clock() - self.config.worker_silence_s
         alive = {worker for worker, seen_s in self._seen_s.items() if seen_s > since_s}
         alive -= self._retired
+        alive = {worker for worker in alive if _place(worker) not in self._unhealthy}
         return {
             "jobs": {
                 "completed": self._ended[JobState.COMPLETED],
@@ -229,16 +236,22 @@ class JobQueue:
                 "retried": self._requeues,
             },
             "workers": {
-                **dict.fromkeys(("initializing", "throttled", "unhealthy"), 0),
+                **dict.fromkeys(("initializing", "throttled"), 0),
+                "unhealthy": len(self._unhealthy),
                 "idle": len(alive - busy),
                 "ready": len(alive - busy),
                 "running": len(alive & busy),
             },
         }
 
-    def ping(self, worker_id: str) -> None:
-        """Note that the worker is alive; a job that was taken from it is not given back."""
+    def ping(self, worker_id: str, *, is_healthy: bool = True) -> None:
+        """Note that the worker is alive; a job that was taken from it is not given back.
+
+        One that is not stays so, restarted or not, until it takes a job.
+        """
         self.tick()
+        if not is_healthy:
+            self._unhealthy.add(_place(worker_id))
         is_new = worker_id not in self._seen_s
         self._seen_s[worker_id] = self._clock()
         if is_new:
@@ -247,6 +260,7 @@ class JobQueue:
     def take(self, worker_id: str, count: int = 1) -> list[Job]:
         """Hand up to `count` waiting jobs to the worker, oldest first."""
         self.ping(worker_id)
+        self._unhealthy.discard(_place(worker_id))
         taken: list[Job] = []
         while self._waiting and len(taken) < count and not self.is_retired(worker_id):
             job = self._jobs[self._waiting.popleft()]

@@ -32,7 +32,7 @@ from edge_client.session import Session
 
 log = logging.getLogger(__name__)
 EXPLAIN_S = 120.0
-"""After so long in the queue a job's waiting is explained."""
+"""After so long in the queue a job's waiting is explained, and again when the reason is another."""
 
 
 def sign(edge: Edge, session: Session | str, expires_s: int | None = None) -> SignedUrls:
@@ -180,7 +180,7 @@ def wait(
     """
     which = session.session if isinstance(session, Submission) else edge.session(session)
     held = session.held if isinstance(session, Submission) else None
-    view, told = view or log_view(log, which), False
+    view, told, told_s = view or log_view(log, which), set[str](), -math.inf
     reconciler = Reconciler(edge, which, view, held)
     ends_at = math.inf if timeout_s is None else edge.clock.monotonic() + timeout_s
     while not isinstance(seen := reconciler.step(), Done):
@@ -189,12 +189,14 @@ def wait(
             state = "no job is in flight" if reconciler.plans_submission else "its job goes on"
             resumes = f"`edge-client wait {which.quoted}` resumes"
             raise WaitTimedOut(f"no transcript after {timeout_s:.0f} s, {state}; {resumes}")
-        since_s = reconciler.queued_since_s
-        if not told and since_s is not None and edge.clock.monotonic() - since_s > EXPLAIN_S:
-            told = True
+        since_s, now_s = reconciler.queued_since_s, edge.clock.monotonic()
+        if since_s is not None and now_s - max(since_s, told_s) > EXPLAIN_S:
+            told_s = now_s
             with suppress(EdgeError):
                 why = why_jobs_wait(edge.api.health()) or "all workers are at work"
-                view.note(f"the job waits: {why}")
+                if why not in told:
+                    view.note(f"the job waits: {why}")
+                told.add(why)
         edge.clock.sleep(min(seen.seconds, left_s))
     return seen
 

@@ -14,7 +14,14 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from edge_client.errors import EdgeError, NotConfigured, Unreachable
+from edge_client.errors import (
+    THROTTLED,
+    UNHEALTHY,
+    EdgeError,
+    EndpointFails,
+    NotConfigured,
+    Unreachable,
+)
 from edge_client.services import probe
 from edge_client.services.edge import Edge
 from edge_client.services.probe import PROBE_KEY
@@ -115,7 +122,11 @@ def _endpoint(edge: Edge) -> str:
     up = workers.get("idle", 0) + workers.get("running", 0)
     told = f"answers; {up} workers up, {jobs.get('inQueue', 0)} jobs in its queue"
     if throttled := workers.get("throttled", 0):
-        told += f"; {throttled} throttled: no GPU of the chosen kinds is free, allow more kinds"
+        told += f"; {throttled} throttled: {THROTTLED}"
+    if unhealthy := workers.get("unhealthy", 0):
+        told += f"; {unhealthy} unhealthy: {UNHEALTHY}"
+        if up == 0:
+            raise EndpointFails(told)
     if up == 0:
         told += (
             ". None up is normal when idle, but after 7 days without a job RunPod sets max "

@@ -10,6 +10,9 @@ from typing import ClassVar
 
 BAD_CERTIFICATE = "its certificate cannot be verified: set AWS_CA_BUNDLE to the file of its CA"
 """Of S3 or RunPod, behind a company's proxy or on a server of one's own."""
+UNHEALTHY = "they crash or fail their checks: a worker's log, in RunPod's console, names the remedy"
+THROTTLED = "no GPU of the chosen kinds is free: allow more kinds in the endpoint's settings"
+"""What the endpoint's workers are."""
 
 
 class EdgeError(Exception):

@@ -121,7 +121,7 @@ class Engine:
         self._budget = Budget(config.max_gpu_s)
         capacity = config.max_in_flight + FOLLOWED_AT_MOST
         self._queue = WorkQueue(self._work, edge.clock, capacity)
-        self._looked_s, self._told_why = edge.clock.monotonic(), ""
+        self._looked_s, self._told = edge.clock.monotonic(), set[str]()
 
     def run(self, listing: Listing) -> None:
         """Run all sessions to their end, or until the user wants to leave.
@@ -394,6 +394,6 @@ class Engine:
         with self.changed:
             self.depth.looked(health)
             why = why_jobs_wait(health) if self.depth.waits_s() >= 4 * HEALTH_EVERY_S else None
-            if why is not None and why != self._told_why:
-                self._told_why = why
+            if why is not None and why not in self._told:
+                self._told.add(why)
                 self.progress.note(f"jobs wait: {why}")

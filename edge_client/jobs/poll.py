@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from bucketscribe_contract import JobState, JobStatus, Progress
 from bucketscribe_contract.redact import one_line
 from edge_client.clock import Clock
+from edge_client.errors import THROTTLED, UNHEALTHY
 
 LEAST_SPAN_S = 5.0
 LEAST_PERCENT = 2.0
@@ -112,17 +113,17 @@ def why_jobs_wait(health: Mapping[str, Any]) -> str | None:
     def some(*names: str) -> bool:
         return any(counts.get(name) for name in names)
 
+    if unhealthy := counts.get("unhealthy"):
+        return f"{unhealthy} of the endpoint's workers unhealthy, {UNHEALTHY}"
     if some("running"):
         return None
-    if some("unhealthy"):
-        return "workers crash or fail their checks: see the endpoint's log in its console"
     if some("throttled"):
-        return "no GPU of the chosen kinds is free: allow more kinds in the endpoint's settings"
+        return THROTTLED
     if some("initializing", "ready", "idle"):
         return "workers are starting"
     return (
-        "no worker is there: RunPod sets max workers to 0 after days without a job: raise it in "
-        "the endpoint's settings"
+        "no worker is there: RunPod lowers max workers after days without a job, or with unhealthy "
+        "workers only: raise it in the endpoint's settings"
     )
 
 

@@ -16,10 +16,24 @@ from urllib.parse import parse_qs, urlsplit
 import psutil
 import pytest
 
+from devstack import EventKind, Stack
 from devstack.workers import worker_environment
-from tests.e2e.conftest import ROOT
+from edge_client import api
+from edge_client.batch import engine
+from edge_client.batch.engine import Engine
+from edge_client.batch.plan import plan
+from edge_client.batch.shutdown import Shutdown, ShutdownLevel
+from edge_client.batch.types import RunConfig
+from edge_client.errors import WaitTimedOut
+from edge_client.jobs.claim import Wanted
+from edge_client.jobs.poll import NotesView, PollInterval
+from edge_client.services.edge import Edge
+from tests.e2e.conftest import ROOT, Bench
 from tests.fakes.loopback import LoopbackServer, send
 from tests.processes import wait_until
+from tests.unit.edge_client.samples import Recorder
+
+SESSIONS = "users/u/audio/sessions"
 
 
 class Queue(LoopbackServer):
@@ -101,6 +115,41 @@ def test_a_worker_that_cannot_work_is_unfit_and_takes_no_job(
     assert told["check"] == [check]
     (failed,) = [line for line in printed.splitlines() if "Fitness check failed" in line]
     assert re.search(remedy, json.loads(failed)["message"])
+
+
+def test_who_waits_for_unhealthy_workers_is_told_where_the_remedy_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short_wav: bytes
+) -> None:
+    monkeypatch.setattr(api, "EXPLAIN_S", 0.5)
+    monkeypatch.setattr(engine, "HEALTH_EVERY_S", 0.5)
+    command = (sys.executable, "-m", "tests.fakes.unfit_worker", "missing_kernel")
+    with Stack(
+        logs=tmp_path, worker_command=command, worker_env={"DEVICE": "cuda"}, grace_s=1
+    ) as stack:
+        for name, value in stack.env.items():
+            monkeypatch.setenv(name, value)
+        edge, shutdown = Edge.load(), Shutdown()
+        is_seen = lambda: edge.api.health()["workers"]["unhealthy"]  # noqa: E731
+        wait_until(is_seen, 60, "a worker's report")
+        for name in ("one", "two"):
+            Bench(stack).put(f"{SESSIONS}/{name}/audio.wav", short_wav)
+        said = list[str]()
+        submitted = api.submit(edge, f"{SESSIONS}/one")
+        with pytest.raises(WaitTimedOut):
+            api.wait(edge, submitted, timeout_s=5, view=NotesView(said.append))
+        (told,) = said
+
+        class Progress(Recorder):
+            def note(self, message: str) -> None:
+                super().note(message)
+                shutdown.request(ShutdownLevel.LEAVE_NOW)
+
+        progress, run = Progress(), RunConfig(Wanted(), lambda _: PollInterval(0.1, 0.3))
+        Engine(edge, run, progress, shutdown).run(lambda: plan(edge, run.chosen, closes=True))
+        assert not stack.queue_events(EventKind.TAKEN)
+    assert progress.notes == [told.replace("the job waits", "jobs wait")]
+    assert "1 of the endpoint's workers unhealthy" in told
+    assert "a worker's log, in RunPod's console, names the remedy" in told
 
 
 def test_a_fit_worker_passes_the_sdks_own_checks_and_beats_from_a_small_process(

@@ -220,13 +220,17 @@ def test_health_counts_workers_that_are_neither_silent_nor_retired(
     queue.ping("idle")
     queue.retire("retired")
     assert queue.take("retired") == []
+    queue.ping("bad-1", is_healthy=False)
+    queue.ping("bad-2")  # the same, restarted
     assert queue.health() == {
         "jobs": {"completed": 1, "failed": 1, "inProgress": 1, "inQueue": 1, "retried": 0},
         "workers": {
             **{"idle": 1, "ready": 1, "running": 1},
-            **{"initializing": 0, "throttled": 0, "unhealthy": 0},
+            **{"initializing": 0, "throttled": 0, "unhealthy": 1},
         },
     }
+    queue.take("bad-2")
+    assert queue.health()["workers"]["unhealthy"] == 0
 
 
 def test_events_never_hold_inputs_outputs_or_urls(queue: JobQueue) -> None:

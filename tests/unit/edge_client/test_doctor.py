@@ -36,10 +36,14 @@ def test_all_is_well_and_workers_that_are_not_up_are_explained(
     assert "3 workers up, 2 jobs" in found["endpoint"].detail
     assert {key for method, key in s3.calls if method != "GET"} == {PROBE_KEY}
     assert [check for check in checks().values() if not check.ok] == []  # and once it is there
-    runpod.on("/health", Reply({"workers": {"idle": 0, "throttled": 2, "unhealthy": 1}}))
+    runpod.on("/health", Reply({"workers": {"idle": 0, "throttled": 2}}))
     detail = checks()["endpoint"].detail
     for told in ("0 workers up", "2 throttled", "after 7 days"):
         assert told in detail
+    runpod.on("/health", Reply({"workers": {"idle": 0, "unhealthy": 1}}))
+    endpoint = checks()["endpoint"]
+    assert endpoint.ok is False
+    assert "1 unhealthy: they crash or fail their checks: a worker's log" in endpoint.detail
 
 
 def test_wrong_clock_and_region_are_noticed(checks: Checks, edge: Edge) -> None:

@@ -190,14 +190,15 @@ def test_recording_replaced_before_its_worker_read_it_is_not_run_again(out: Scen
     assert (out.go().result, out.posts) == (Result.DONE, [])
 
 
-def test_waiting_for_a_worker_is_explained_once(out: Scene) -> None:
-    waits = [Reply(job("IN_QUEUE"))] * 40
+def test_each_reason_for_waiting_is_explained_once(out: Scene) -> None:
+    waits = [Reply(job("IN_QUEUE"))] * 99
     out.runpod.on("/status/job-1", *waits, Reply(failed(FailureCode.AUDIO_UNREADABLE)))
-    out.runpod.on("/health", Reply({"jobs": {"inQueue": 1}, "workers": {"throttled": 2}}))
-    view = NotesView(out.said.append)
-    api.wait(out.edge, SESSION, view=view)
-    assert [line for line in out.said if "allow more kinds" in line] == out.said
-    assert len(out.said) == 1
+    seen = [{"throttled": 2}, {"throttled": 1}, {"unhealthy": 2}, {"throttled": 1}]
+    out.runpod.on("/health", *(Reply({"workers": workers}) for workers in seen))
+    api.wait(out.edge, SESSION, view=NotesView(out.said.append))
+    throttled, unhealthy = out.said
+    assert "allow more kinds" in throttled
+    assert "2 of the endpoint's workers unhealthy" in unhealthy
 
 
 def test_recording_that_never_stops_changing_ends_all_the_same(out: Scene) -> None:
