@@ -29,6 +29,17 @@ def safe_line(text: str, limit: int = MESSAGE_CHARS) -> str:
     return one_line(text, limit)
 
 
+def end_of(text: str, room: int, mark: str = "…") -> str:
+    """Return text with its beginning cut, so that it takes ``room`` columns of a terminal."""
+    from rich.cells import cell_len
+
+    if cell_len(text) <= room:
+        return text
+    while text and cell_len(text) + len(mark) > room:
+        text = text[1:]
+    return (mark + text)[: max(room, 0)]
+
+
 def span(seconds: float) -> str:
     """Return a span in minutes, from two hours on in hours."""
     return f"{seconds / 60:,.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

@@ -25,7 +25,7 @@ from edge_client.jobs.claim import Claim
 from edge_client.jobs.poll import JobProgress
 from edge_client.output import remaining
 from edge_client.session import Session
-from edge_client.text import NOTE_CHARS, audio_length, visible
+from edge_client.text import NOTE_CHARS, audio_length, end_of, visible
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -39,12 +39,13 @@ COLUMNS: dict[str, tuple[int | None, int]] = {
     "session": (None, 0),
     "state": (9, 64),
     "stage": (10, 0),
-    "": (BAR_WIDTH, 98),
+    "": (BAR_WIDTH, 110),
     "%": (3, 0),
-    "time": (8, 64),
-    "left": (17, 64),
+    "time": (8, 74),
+    "left": (17, 92),
 }
-"""Width, None for what is left, and from what width of the terminal on a column is there."""
+"""Width, None for what is left, and from what width of the terminal on a column is there: where a
+session such as session_2025-12-15T02_47_34_213Z has room beside it."""
 _ALWAYS_COUNTED = ("queued", "running", DONE, FAILED)
 
 
@@ -231,8 +232,13 @@ class LiveProgress(BatchProgress):
         jobs = sorted(self.stats.jobs.copy().values(), key=lambda job: not job.is_running)
         columns = [name for name, (_, least) in COLUMNS.items() if options.max_width >= least]
         table = _empty_table(columns, options.ascii_only)
+        others = [COLUMNS[name][0] for name in columns[1:]]
+        room = options.max_width - sum(2 + (width or 0) for width in others)
+        one_user = len({job.session.user for job in jobs}) == 1
         for job in jobs[: console.size.height]:
             cells = self._cells(job)
+            whole = visible(job.session.name if one_user else job.session.short)
+            cells["session"] = Text(end_of(whole, room, "" if options.ascii_only else "…"))
             table.add_row(*(cells[name] for name in columns))
         yield table
 
@@ -244,7 +250,6 @@ class LiveProgress(BatchProgress):
         age_s = (self._clock.now() - job.submitted_at).total_seconds()
         left = "" if job.ends_at_s is None else remaining(job.ends_at_s - self._clock.monotonic())
         words = {
-            "session": f"{job.session.user}/{job.session.name}",
             "state": seen.state,
             "stage": seen.stage or "",
             "%": "" if percent is None else f"{percent:.0f}",

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import sys
 import threading
 import unicodedata
@@ -115,7 +116,7 @@ def test_text_is_safe_on_every_stream(clock: FakeClock, encoding: str, width: in
         print_summary(batch.summary(), as_json=False)
     text = live.out.text + out.text
     assert not [c for c in text if c != "\n" and unicodedata.category(c).startswith("C")]
-    assert (r"u1/[bold]\x1b[2J" in drawn) == bool(width)
+    assert (r"\x9b31m\u202e\nname" in drawn) == bool(width)
     assert text.count(f"failed: {ODD.prefix.rpartition('/')[0]}/{NASTY_SEEN}") == 1
     assert "abcdef" not in text
     assert ("漢" in text, r"\u6f22" in text) == (encoding == "utf-8", encoding != "utf-8")
@@ -179,8 +180,8 @@ def test_counts_are_above_the_running_jobs_and_what_failed_above_them(clock: Fak
     note, lost, counts, totals, _, row, *others = live.drawn()
     assert note == "the network [bold]is[/bold] away"
     assert lost == "lost: users/u1/audio/sessions/s6: forgotten: said so"
-    assert [line.split()[0] for line in others[:3]] == [f"u1/s{n}" for n in (4, 1, 3)]
-    cells = ["u1/s2", "running", "transcribe", "━━━━━━", "40", "0:01:15", "about 12 min left"]
+    assert [line.split()[0] for line in others[:3]] == [f"s{n}" for n in (4, 1, 3)]
+    cells = ["s2", "running", "transcribe", "━━━━━━", "40", "0:01:15", "about 12 min left"]
     assert [cell for cell in cells if cell not in row] == []
     assert counts == "1 waiting, 2 queued, 2 running, 1 done, 1 failed, 1 not merged"
     assert "8 sessions found so far, 2.5 h of audio done" in totals
@@ -202,8 +203,27 @@ def test_table_never_outgrows_the_terminal_and_all_jobs_are_counted(
     assert len(lines) <= height
     assert max(cell_len(line) for line in lines) <= width
     assert "50 running," in " ".join(" ".join(lines).split())
-    rows = sum(line.startswith("u1/") for line in lines)
+    rows = sum(re.match(r"s\d", line) is not None for line in lines)
     assert rows >= least_rows
+
+
+@pytest.mark.parametrize(
+    ("users", "width", "shown"),
+    [
+        (("u1",), 64, "session_2025-12-15T02_47_34_213Z  "),
+        (("u1",), 110, "session_2025-12-15T02_47_34_213Z  "),
+        (("u1", "u2"), 120, "u1/session_2025-12-15T02_47_34_213Z  "),
+        (("u1", "u2"), 40, "…25-12-15T02_47_34_213Z  "),
+    ],
+)
+def test_table_shows_the_end_of_names_and_users_where_there_are_several(
+    clock: FakeClock, users: tuple[str, ...], width: int, shown: str
+) -> None:
+    live = Live(clock, width=width)
+    for user in users:
+        which = Session(user, "session_2025-12-15T02_47_34_213Z")
+        live.submitted(which, claim_of(which, clock))
+    assert [line for line in live.drawn() if line.startswith(shown)]
 
 
 class Changing(dict[Any, Any]):
