@@ -18,6 +18,7 @@ from bucketscribe_contract.failures import WarningText, WireModel
 from bucketscribe_contract.summary import AudioETag, Seconds
 
 SpeakerLabel = Annotated[str, Field(pattern=r"^SPEAKER_\d{2,}$")]
+SpeakerName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,100}$")]
 
 
 def _is_unknown(figure: float | None) -> bool:
@@ -105,6 +106,9 @@ class Transcript(WireModel):
     schema_version: Literal[1] = 1
     segments: tuple[Segment, ...]
     speakers: tuple[SpeakerLabel, ...]
+    speaker_names: dict[SpeakerLabel, SpeakerName] = Field(
+        {}, exclude_if=not_, description="What people call them; the edge client writes it."
+    )
     language: str | None = Field(description="null when there was no speech to tell it from.")
     language_probability: Annotated[float, Field(ge=0, le=1)] | None = Field(
         description="null when the language was given."

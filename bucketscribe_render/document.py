@@ -7,7 +7,7 @@ too.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -79,6 +79,9 @@ class Line(BaseModel):
             return ()
 
 
+P = TypeVar("P", Line, Word)
+
+
 class Document(BaseModel):
     """A transcript: what is shown of it; the rest is other readers' business."""
 
@@ -87,12 +90,22 @@ class Document(BaseModel):
     schema_version: Annotated[int, Field(ge=1), AfterValidator(_not_newer)] = 1
     lines: tuple[Line, ...] = Field(alias="segments")
     named_speakers: tuple[str, ...] | None = Field(None, alias="speakers")
+    speaker_names: dict[str, str] = {}
     language: str | None = None
     recording_s: float | None = Field(None, alias="duration_seconds")
     processing_s: float | None = Field(None, alias="processing_time_seconds")
     warnings: tuple[str, ...] = ()
     request_id: str | None = None
     audio_etag: str | None = None
+
+    @field_validator("speaker_names", mode="wrap")
+    @classmethod
+    def _names_if_any(cls, names: object, read: ValidatorFunctionWrapHandler) -> dict[str, str]:
+        """Take names that cannot be read for none."""
+        try:
+            return dict(read(names))
+        except ValidationError:
+            return {}
 
     @property
     def speakers(self) -> tuple[str, ...]:
@@ -105,6 +118,22 @@ class Document(BaseModel):
         """The recording's length; the end of the last line where nothing says it."""
         last_s = max((line.end_s for line in self.lines), default=0.0)
         return last_s if self.recording_s is None else self.recording_s
+
+    def named(self) -> Self:
+        """Return it with the speakers' names, where they have some, in place of their labels."""
+        if not self.speaker_names:
+            return self
+
+        def of(part: P) -> P:
+            label = part.speaker or ""
+            name = self.speaker_names.get(label) or part.speaker
+            return part.model_copy(update={"speaker": name})
+
+        lines = tuple(
+            of(line).model_copy(update={"words": tuple(map(of, line.words))}) for line in self.lines
+        )
+        names = dict.fromkeys(self.speaker_names.get(label) or label for label in self.speakers)
+        return self.model_copy(update={"lines": lines, "named_speakers": tuple(names)})
 
 
 def parse(body: bytes, name: str = "the transcript") -> Document:

@@ -6,9 +6,11 @@ Takes an `Edge` and sessions, as `Session` or as a user types them; returns froz
 
 from __future__ import annotations
 
+import json
 import logging
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -16,18 +18,28 @@ from typing import Any
 
 from bucketscribe_render.document import Document
 from bucketscribe_render.page import as_html
-from edge_client.errors import ClaimConflict, EdgeError, TranscriptInvalid, WaitTimedOut
+from edge_client.errors import (
+    BadUsage,
+    ClaimConflict,
+    EdgeError,
+    PreconditionFailed,
+    TranscriptInvalid,
+    WaitTimedOut,
+)
 from edge_client.jobs import claim as claims
 from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.callback_url import checked
 from edge_client.jobs.claim import Claim, StoredClaim, Wanted
+from edge_client.jobs.done import Match, match
 from edge_client.jobs.outcome import Outcome
 from edge_client.jobs.poll import NotesView, View, log_view, why_jobs_wait
 from edge_client.jobs.reconcile import Done, Reconciler
 from edge_client.jobs.retry_policy import Result
 from edge_client.jobs.submit import Order, check_job_options
+from edge_client.jobs.transcript import StoredTranscript
 from edge_client.services.edge import Edge
 from edge_client.services.presign import SignedUrls, check_expiry, sign_urls
+from edge_client.services.s3 import ObjectInfo
 from edge_client.session import Session
 
 log = logging.getLogger(__name__)
@@ -202,9 +214,13 @@ def wait(
 
 
 def read_transcript(edge: Edge, session: Session | str) -> Document:
-    """Return a session's transcript; raises `TranscriptInvalid` if there is none to read."""
+    """Return a session's transcript, by the speakers' names.
+
+    Raises:
+        TranscriptInvalid: There is none to read.
+    """
     which = edge.session(session)
-    return transcripts.parse(read_stored(edge, which), which.result_key)
+    return transcripts.parse(read_stored(edge, which)[0], which.result_key).named()
 
 
 def make_page(edge: Edge, session: Session | str, *, link: bool = False) -> str:
@@ -213,7 +229,7 @@ def make_page(edge: Edge, session: Session | str, *, link: bool = False) -> str:
     With ``link`` the page holds a presigned GET of the recording, and is a secret until that ends.
     """
     which = edge.session(session)
-    body = read_stored(edge, which)
+    body, _ = read_stored(edge, which)
     transcripts.parse(body, which.result_key)
     if not link:
         return as_html(body, which.name)
@@ -223,13 +239,78 @@ def make_page(edge: Edge, session: Session | str, *, link: bool = False) -> str:
     )
 
 
-def read_stored(edge: Edge, which: Session) -> bytes:
+def name_speakers(
+    edge: Edge,
+    session: Session | str,
+    names: Mapping[str, str],
+    of: tuple[str | None, str | None] | None = None,
+) -> dict[str, str]:
+    """Write speakers' names into a session's transcript; return all that it has then, by label.
+
+    Segments and words keep their labels. A session that was done stays so: its document still says
+    which recording and which submission it is of.
+
+    Args:
+        edge: Settings and services.
+        session: As in `sign`.
+        names: Label to name; an empty one takes the name away.
+        of: ``request_id`` and ``audio_etag`` of the transcript that the names were given to; None:
+            of whichever there is.
+
+    Raises:
+        BadUsage: A name cannot be, or nobody has this label.
+        ClaimConflict: A job is in flight that brings another transcript.
+        PreconditionFailed: The transcript is another, was changed meanwhile, or is outdated.
+        TranscriptInvalid: There is none to read.
+    """
+    which = edge.session(session)
+    body, info = read_stored(edge, which)
+    doc = transcripts.parse(body, which.result_key)
+    _check_nameable(edge, which, transcripts.as_stored(body, info))
+    if of not in (None, (doc.request_id, doc.audio_etag)):
+        remedy = f"name them in a new page, `edge-client view {which.quoted}`"
+        raise PreconditionFailed(f"the names are for another transcript than {which} has: {remedy}")
+    for label, name in names.items():
+        if label not in doc.speakers:
+            raise BadUsage(f"no speaker {label!r} in {which}: it has {', '.join(doc.speakers)}")
+        if not re.fullmatch(r"[^\x00-\x1f\x7f-\x9f]{0,100}", name):
+            raise BadUsage(f"{label}: a name has up to 100 characters, on one line")
+    named = {label: names.get(label, doc.speaker_names.get(label)) for label in doc.speakers}
+    kept = {label: name for label, name in named.items() if name}
+    if kept != doc.speaker_names:
+        document = json.loads(body, parse_constant=lambda _: None) | {"speaker_names": kept}
+        text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+        try:
+            edge.bucket.replace(which.result_key, text.encode(), info.etag)
+        except PreconditionFailed as exc:
+            said = "somebody else changed its transcript just now: look at it, then repeat"
+            raise PreconditionFailed(f"{which}: {said}") from exc
+    return kept
+
+
+def _check_nameable(edge: Edge, which: Session, stored: StoredTranscript) -> None:
+    """Refuse what would undo another's work, or make an outdated transcript pass for a newer one.
+
+    A transcript is replaced by no other than its job saw when it was submitted.
+    """
+    claim, audio = claims.current(edge.bucket, which), edge.bucket.head(which.audio_key)
+    is_open = claim is not None and claim.is_open(edge.clock.now())
+    if claim is not None and is_open and claim.request_id != stored.request_id:
+        remedy = f"`edge-client wait {which.quoted}` first"
+        raise ClaimConflict(f"a job brings another transcript of {which}: {remedy}")
+    if match(audio, claim, stored) is Match.OUTDATED:
+        remedy = f"`edge-client submit {which.quoted} --wait` first"
+        raise PreconditionFailed(f"{which}: its transcript is of an earlier recording: {remedy}")
+
+
+def read_stored(edge: Edge, which: Session) -> tuple[bytes, ObjectInfo]:
     """Return a session's transcript as it is stored; raises `TranscriptInvalid` without one."""
     found = edge.bucket.read(which.result_key)
     if found is None:
         remedy = f"`edge-client submit {which.quoted} --wait`"
         raise TranscriptInvalid(f"no transcript of {which} yet: {remedy}")
-    return found[0]
+    return found
 
 
 __all__ = ["Edge", "Session", "Done", "make_page", "read_transcript", "sign", "submit", "wait"]
+__all__ += ["name_speakers"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial, wraps
+from functools import partial, reduce, wraps
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
@@ -32,6 +32,18 @@ webhook_option = click.option(
     help="https URL that RunPod posts the ended job to, with {session}, {secret} (WEBHOOK_SECRET).",
 )
 session_argument = click.argument("session")
+user_option = click.option("--user", metavar="USER", help="Only the sessions of this user.")
+since_option = click.option(
+    "--since",
+    metavar="WHEN",
+    help="Only recordings stored since then: 2026-11-01, 2026-11-01T08:00 (UTC), 12h or 7d ago.",
+)
+format_option = partial(
+    click.option,
+    "--format",
+    type=click.Choice(["srt", "vtt", "txt", "md", "json", "tsv", "rttm", "ctm", "html"]),
+    show_default=True,
+)
 session_or_job = click.argument("what", metavar="SESSION|JOB")
 
 
@@ -77,11 +89,39 @@ JOB_OPTIONS = (
 )
 
 
-def job_options(command: F) -> F:
-    """Add the options that become fields of the job's input, under its names."""
-    for decorator in reversed(JOB_OPTIONS):
-        command = decorator(command)
-    return command
+LAYOUT_OPTIONS = (
+    click.option(
+        "--line-width",
+        type=click.IntRange(16, 200),
+        default=42,
+        show_default=True,
+        metavar="N",
+        help="Columns of a subtitle's line; a Chinese or Japanese character takes two.",
+    ),
+    click.option(
+        "--lines",
+        type=click.IntRange(1, 3),
+        default=2,
+        show_default=True,
+        metavar="N",
+        help="Lines of a subtitle.",
+    ),
+)
+FILTERS = (
+    click.argument("sessions", nargs=-1, metavar="[SESSION]..."),
+    user_option,
+    since_option,
+    click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N sessions."),
+)
+
+
+def together(decorators: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
+    """Return the decorator that adds these options."""
+    return lambda command: reduce(lambda inner, add: add(inner), reversed(decorators), command)
+
+
+job_options = together(JOB_OPTIONS)
+"""Those that become fields of the job's input, under its names."""
 
 
 @click.command()
@@ -92,12 +132,8 @@ def job_options(command: F) -> F:
     metavar="SESSION",
     help="Only this session; can be given several times. Runs it although it failed before.",
 )
-@click.option("--user", metavar="USER", help="Only the sessions of this user.")
-@click.option(
-    "--since",
-    metavar="WHEN",
-    help="Only recordings stored since then: 2026-11-01, 2026-11-01T08:00 (UTC), 12h or 7d ago.",
-)
+@user_option
+@since_option
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run at most N sessions.")
 @click.option("--stale/--no-stale", default=True, help="Run those whose recording is newer, too.")
 @flag("--force", help="Run sessions that are done or in flight, too.")
@@ -255,9 +291,24 @@ def wait() -> None:
 
 @cli.command()
 @session_or_job
-@done_by("commands")
+@done_by("find")
 def status() -> None:
-    """Say what is known of a session or a job."""
+    """Say what is known of a session or a job.
+
+    Exit codes: 0 done, 1 failed or unknown, 4 its job is queued or running, 5 no job was submitted
+    for this recording, or there is none; 2 and 3 as everywhere.
+    """
+
+
+@cli.command("list")
+@together(FILTERS)
+@flag("--details", help="Read claims and transcripts: length, speakers, language, warnings.")
+@done_by("find", json_help="Print a line of JSON for each session.")
+def list_sessions() -> None:
+    """List sessions with state, date and size, as the bucket's listing tells them.
+
+    A job that is in flight may have ended where nobody followed it: `status` asks RunPod.
+    """
 
 
 @cli.command()
@@ -291,29 +342,8 @@ def policy() -> None:
 
 @cli.command()
 @session_argument
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["srt", "vtt", "txt", "md", "json", "tsv", "rttm", "ctm", "html"]),
-    default="txt",
-    show_default=True,
-)
-@click.option(
-    "--line-width",
-    type=click.IntRange(16, 200),
-    default=42,
-    show_default=True,
-    metavar="N",
-    help="Columns of a subtitle's line; a Chinese or Japanese character takes two.",
-)
-@click.option(
-    "--lines",
-    type=click.IntRange(1, 3),
-    default=2,
-    show_default=True,
-    metavar="N",
-    help="Lines of a subtitle.",
-)
+@format_option("form", default="txt")
+@together(LAYOUT_OPTIONS)
 @file_option("--output", "-o", help="Write FILE instead of stdout.")
 @done_by("commands", json_help=None)
 def render() -> None:
@@ -322,6 +352,46 @@ def render() -> None:
     srt and vtt are subtitles; txt and md have a paragraph for each speaker's turn; json is the
     document as it is stored; tsv has a row for each segment, rttm a line for each turn and ctm
     one for each word.
+    """
+
+
+@cli.command()
+@together(FILTERS)
+@format_option("forms", multiple=True, default=["txt"], help="Can be given several times.")
+@click.option(
+    "--output-dir",
+    "-o",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    default=".",
+    help="Where the files go, as USER/SESSION.FORMAT. Default: here.",
+)
+@together(LAYOUT_OPTIONS)
+@done_by("export", json_help="Print a line of JSON for each session.")
+def export() -> None:
+    """Write the transcripts of many sessions into files, in the formats of `render`.
+
+    The same command goes on where it was interrupted: files that are as new as their transcript in
+    S3 are left as they are.
+    """
+
+
+@cli.command()
+@session_argument
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--speaker",
+    "given",
+    multiple=True,
+    metavar="LABEL=NAME",
+    help="Such as SPEAKER_00=Ann; without a name it has none any more. Can be given several times.",
+)
+@done_by("commands")
+def name_speakers() -> None:
+    """Write names of speakers into the transcript of SESSION.
+
+    FILE is what the page of `view` saves as speakers' names. A transcript that is not the page's,
+    or that somebody changes meanwhile, stays as it is. All formats have the names then.
     """
 
 

@@ -16,7 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bucketscribe_contract import JobStatus
+from pydantic import BaseModel, ValidationError
+
 from bucketscribe_render.cues import Layout
 from bucketscribe_render.formats import FORMATS, Source
 from edge_client import api, output
@@ -24,16 +25,11 @@ from edge_client import doctor as doctor_
 from edge_client.api import Submission
 from edge_client.errors import BadUsage, ClaimConflict, Interrupted, SessionNotFound
 from edge_client.jobs import claim as claims
-from edge_client.jobs import transcript as transcripts
-from edge_client.jobs.claim import Claim
-from edge_client.jobs.done import UNPROVEN_WHY, Match, match
-from edge_client.jobs.poll import progress_of
-from edge_client.jobs.retry_policy import classify_status
-from edge_client.jobs.submit import ask, check_endpoint
-from edge_client.output import Facts
+from edge_client.jobs.submit import check_endpoint
+from edge_client.jobs.transcript import parse
 from edge_client.services.edge import Edge
 from edge_client.services.presign import early_end
-from edge_client.session import Session
+from edge_client.session import Session, file_name
 from edge_client.settings import load
 from edge_client.text import Printer, visible
 
@@ -106,13 +102,6 @@ def _interruptible(session: str) -> Iterator[None]:
         raise Interrupted(f"interrupted; a job in flight goes on: {remedy}") from None
 
 
-def status(env_file: Path | None, printer: Printer, what: str) -> int:
-    """Print what is known of a session or a job."""
-    facts, *lines = describe(Edge.load(env_file), what)
-    printer.result(facts, *lines)
-    return 0
-
-
 def cancel(env_file: Path | None, printer: Printer, what: str) -> int:
     """Cancel the job of a session, or a job."""
     edge = Edge.load(env_file)
@@ -159,15 +148,20 @@ def render(
     """Print a session's transcript in one of `FORMATS`, or write it to a file."""
     edge = Edge.load(env_file, queue=False)
     which = edge.session(session)
-    body = api.read_stored(edge, which)
-    document = transcripts.parse(body, which.result_key)
-    source = Source(document, body, which.name, Layout(line_width, lines))
+    source = source_of(edge, which, Layout(line_width, lines))
     text = FORMATS[form](source).rstrip("\n")
     if output is None:
         printer.text(text)
     else:
-        _write(output, f"{text}\n")
+        with writing("--output", output):
+            output.write_text(f"{text}\n", encoding="utf-8", newline="\n")
     return 0
+
+
+def source_of(edge: Edge, session: Session, layout: Layout) -> Source:
+    """Read a session's transcript, with its speakers' names, as what the formats take."""
+    body, _ = api.read_stored(edge, session)
+    return Source(parse(body, session.result_key).named(), body, session.name, layout)
 
 
 def view(
@@ -184,8 +178,10 @@ def view(
     page = api.make_page(edge, which, link=link)
     path = into or Path(tempfile.mkdtemp(prefix="edge-client-"))
     if path.is_dir():
-        path /= re.sub(r"[^\w.-]", "_", which.name)[:60] + ".html"
-    _write(path, page, mode=0o600)
+        path /= f"{file_name(which.name)}.html"
+    with writing("--output", path):
+        path.touch(0o600)
+        path.write_text(page, encoding="utf-8", newline="\n")
     if link:
         printer.note("whoever has the page can hear the recording until its link ends")
     if opens and not webbrowser.open(path.resolve().as_uri()):
@@ -194,35 +190,58 @@ def view(
     return 0
 
 
-def _write(path: Path, text: str, mode: int = 0o666) -> None:
+@contextmanager
+def writing(option: str, path: Path) -> Iterator[None]:
+    """Turn what the file system refuses into `BadUsage` of an option."""
     try:
-        path.touch(mode)
-        path.write_text(text, encoding="utf-8", newline="\n")
+        yield
     except OSError as exc:
-        remedy = f"{exc.strerror}: give a file that can be written"
-        raise BadUsage(f"--output {visible(str(path))}: {remedy}") from exc
+        remedy = f"{exc.strerror}: give one that can be written"
+        raise BadUsage(f"{option} {visible(str(path))}: {remedy}") from exc
+
+
+class NamesFile(BaseModel):
+    """The names that the page exports, and which transcript they were given to."""
+
+    request_id: str | None
+    audio_etag: str | None
+    speakers: dict[str, str]
+
+
+def name_speakers(
+    env_file: Path | None, printer: Printer, session: str, file: Path | None, given: tuple[str, ...]
+) -> int:
+    """Write speakers' names, of the page's export or of options, into a session's transcript."""
+    edge = Edge.load(env_file, queue=False)
+    names, of = dict[str, str](), None
+    if file is not None:
+        try:
+            read = NamesFile.model_validate_json(file.read_bytes())
+        except (OSError, ValidationError) as exc:
+            remedy = "give the file that the page saves as speakers' names"
+            raise BadUsage(f"{visible(str(file))} cannot be read as names: {remedy}") from exc
+        names, of = read.speakers, (read.request_id, read.audio_etag)
+    for text in given:
+        label, is_named, name = text.partition("=")
+        if not is_named:
+            raise BadUsage(f"--speaker {text!r}: give SPEAKER_00=NAME")
+        names[label] = name.strip()
+    if not names:
+        raise BadUsage("no names: give the page's FILE, or --speaker SPEAKER_00=NAME")
+    which = edge.session(session)
+    kept = api.name_speakers(edge, which, names, of)
+    lines = [f"  {label}: {name}" for label, name in kept.items()]
+    printer.result({"session": which.prefix, "speaker_names": kept}, f"names of {which}:", *lines)
+    return 0
 
 
 _RUNPOD_JOB = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}-\w{2}")
 _ANY_JOB = re.compile(r"[A-Za-z0-9-]{1,80}")
 
 
-def describe(edge: Edge, what: str) -> tuple[Facts, *tuple[str, ...]]:
-    """Describe a session or a job, as facts and lines; raises `SessionNotFound` if it is none."""
-    session = _session(edge, what)
-    if session is not None:
-        return _describe_session(edge, session)
-    status = ask(edge, what)
-    if status is None:
-        forgets = "it forgets jobs 30 minutes after their end"
-        text = f"no session has this name, and RunPod has no such job ({forgets})"
-        raise SessionNotFound(f"{what}: {text}")
-    return _describe_job(status)
-
-
 def job_to_cancel(edge: Edge, what: str) -> str:
     """Return the id of the job that ``what`` names; raises `ClaimConflict` if there is none."""
-    session = _session(edge, what)
+    session = session_or_job(edge, what)
     if session is None:
         return what
     claim = claims.current(edge.bucket, session)
@@ -237,7 +256,7 @@ def job_to_cancel(edge: Edge, what: str) -> str:
     return claim.job_id
 
 
-def _session(edge: Edge, what: str) -> Session | None:
+def session_or_job(edge: Edge, what: str) -> Session | None:
     """Tell sessions from jobs; None for a job.
 
     A bare word that no session has is taken for a job if it can be one.
@@ -250,68 +269,3 @@ def _session(edge: Edge, what: str) -> Session | None:
         if _ANY_JOB.fullmatch(what):
             return None
         raise
-
-
-def _describe_job(status: JobStatus) -> tuple[Facts, str]:
-    seen = progress_of(status)
-    facts: Facts = {
-        "job_id": status.id,
-        "job_state": status.status.value.lower(),
-        "stage": seen.stage,
-        "percent": seen.percent,
-    }
-    text = f"job {status.id}: {output.progress_as_text(seen)}"
-    if status.status.is_final:
-        message = getattr(classify_status(status), "message", None)
-        facts["message"] = message
-        text += f": {message}" if message else ""
-    return facts, text
-
-
-def _describe_session(edge: Edge, session: Session) -> tuple[Facts, *tuple[str, ...]]:
-    audio = edge.bucket.head(session.audio_key)
-    claim = claims.current(edge.bucket, session)
-    found = match(audio, claim, transcripts.read(edge.bucket, session))
-    job, job_text = _describe_claim(edge, session, claim)
-    facts: Facts = {
-        "session": session.prefix,
-        "audio_bytes": audio.size_bytes if audio is not None else None,
-        "done": found.is_done,
-        "transcript": found.value,
-        **job,
-    }
-    audio_text = "no recording" if audio is None else f"{audio.size_bytes:,} bytes of recording"
-    return facts, f"{session}: {_MATCHES[found]}", f"  {audio_text}", f"  {job_text}"
-
-
-_MATCHES = {
-    Match.CURRENT: "done",
-    Match.REPLACED: "done; another program wrote its transcript",
-    Match.UNPROVEN: UNPROVEN_WHY,
-    Match.OUTDATED: "its transcript is of an earlier recording",
-    Match.ABSENT: "no transcript of this recording yet",
-}
-
-
-def _describe_claim(edge: Edge, session: Session, claim: Claim | None) -> tuple[Facts, str]:
-    if claim is None:
-        return {"job_id": None, "job_state": None}, "no job was submitted"
-    facts: Facts = {
-        "job_id": claim.job_id,
-        "submitted_at": claim.submitted_at.isoformat(),
-        "submitted_by": claim.submitted_by,
-        "expires_at": claim.expires_at.isoformat(),
-        "submission": claim.submissions,
-        "ended": claim.ended,
-    }
-    if claim.ended is not None:
-        return facts | {"job_state": "ended"}, f"job {claim.job_id} ended: {claim.ended}"
-    if claim.job_id is None:
-        text = f"submitted at {claim.submitted_at:%Y-%m-%d %H:%M} UTC, answer not known"
-        return facts | {"job_state": "unknown"}, text
-    check_endpoint(edge, session, claim)
-    status = ask(edge, claim.job_id)
-    if status is None:
-        return facts | {"job_state": "forgotten"}, f"job {claim.job_id}: forgotten by RunPod"
-    job, text = _describe_job(status)
-    return facts | job, text

@@ -6,6 +6,7 @@ for any other form.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 from dataclasses import dataclass
@@ -14,7 +15,18 @@ from functools import cached_property
 from edge_client.errors import BadUsage
 
 USERS = "users/"
+_FILE_NAME = re.compile(
+    r"(?!(con|prn|aux|nul|com\d|lpt\d)(\.|$))\w[\w.-]{0,99}(?<!\.)", re.ASCII | re.IGNORECASE
+)
 _PREFIX = re.compile(r"users/(?P<user>[^/]+)/audio/sessions/(?P<name>[^/]+)", re.DOTALL)
+
+
+def file_name(name: str) -> str:
+    """Return the name itself if any file system takes it, else one that no other name becomes."""
+    if _FILE_NAME.fullmatch(name):
+        return name
+    shown = re.sub(r"[^\w.-]", "_", name)[:48].strip(".-")
+    return f"{shown}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 def _key(name: str) -> cached_property[str]:

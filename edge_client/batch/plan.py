@@ -65,12 +65,10 @@ def plan(
 
 
 def _planned(edge: Edge, chosen: Filter, closes: bool) -> Generator[PlannedSession, None, None]:
-    since = chosen.since  # chunks without a recording are never too old
     with closing(list_sessions(edge.bucket, chosen)) as sessions:
         planned = (
             from_listing(listed, chosen) or partial(_from_claim, edge, listed, chosen, closes)
             for listed in sessions
-            if since is None or listed.audio is None or listed.audio.modified_at >= since
         )
         yield from in_order(planned)
 

@@ -7,8 +7,9 @@ anything is done, `Interrupted` at the end, and what concerns every session as `
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from edge_client.jobs.submit import check_job_options
 from edge_client.services import probe
 from edge_client.services.edge import Edge
 from edge_client.services.presign import LIKELY_FACTOR
+from edge_client.session import Session
 from edge_client.text import Printer
 
 LONGEST_PAUSE_S = 30.0
@@ -77,10 +79,8 @@ def batch(
     edge = Edge.load(env_file)
     if webhook is not None:
         checked_webhook(webhook, edge.settings.runpod_url)
-    chosen = Filter(
-        sessions=tuple(edge.session(text) for text in sessions) + failed,
-        user=user,
-        since=None if since is None else parse_since(since, edge.clock.now()),
+    chosen = replace(
+        choose(edge, (*sessions, *failed), user, since),
         limit=limit,
         stale=stale,
         force=force,
@@ -156,6 +156,15 @@ def poll_interval(webhooks: bool, claim: Claim) -> PollInterval:
         return PollInterval(longest_s=LONGEST_PAUSE_S)
     first_s = OVERDUE_S + LIKELY_FACTOR * claim.duration_s
     return PollInterval(first_s, max(first_s, LONGEST_OVERDUE_PAUSE_S))
+
+
+def choose(
+    edge: Edge, sessions: Sequence[Session | str], user: str | None, since: str | None
+) -> Filter:
+    """Return the filter of these sessions, as users type them, or of a user's, or of all."""
+    _refuse_two({"SESSION": sessions, "--user": user})
+    earliest = None if since is None else parse_since(since, edge.clock.now())
+    return Filter(tuple(map(edge.session, sessions)), user, earliest)
 
 
 def parse_since(text: str, now: datetime) -> datetime:

@@ -32,7 +32,9 @@ GRACE = timedelta(minutes=5)
 MAX_BYTES = 65_536
 """Of a claim. Ours have a few hundred, and two prompts at most."""
 OPEN_BYTES = 2048
-"""A claim is padded to this unless its session is done: so a listing tells the two apart."""
+"""A claim is padded to a multiple of this unless its session is done: so a listing tells them."""
+FAILED_BYTES = 1024
+"""So many more has one that ended without a transcript."""
 
 Text = Annotated[str, Field(max_length=4096)]
 Moment = Annotated[
@@ -175,7 +177,8 @@ def store(bucket: Bucket, session: Session, claim: Claim, over: StoredClaim | No
     """Write a claim over this one, None: over none; raises `ClaimConflict` if it is another."""
     body = claim.model_dump_json(indent=2).encode()
     if claim.ended != DONE:
-        body = body.ljust(OPEN_BYTES)
+        size = -(-len(body) // OPEN_BYTES) * OPEN_BYTES
+        body = body.ljust(size if claim.ended is None else size + FAILED_BYTES)
     try:
         etag = bucket.replace(session.claim_key, body, None if over is None else over.etag)
         return StoredClaim(claim, etag)

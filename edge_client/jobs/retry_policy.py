@@ -231,6 +231,12 @@ def is_mended_by_time(ended: str) -> bool:
     return ended.partition(":")[0] in _MENDED_BY_TIME
 
 
+def split_end(ended: str) -> tuple[str | None, str]:
+    """Return the cause's name in a claim's end, None without one, and what people were told."""
+    name, _, message = ended.partition(": ")
+    return (name, message) if name in (*FailureCode, *Ending) else (None, ended)
+
+
 _HELD = [code for code, action in FAILURES.items() if action is Action.HOLD]
 HELD_CODES = frozenset(code.value for code in (*_HELD, FailureCode.INVALID_INPUT))
 """Of jobs that cost next to nothing: they do not count as submissions of a recording."""

@@ -14,7 +14,7 @@ from bucketscribe_contract import JobSummary
 from bucketscribe_render import document
 from bucketscribe_render.document import Document
 from edge_client.errors import ObjectRefused, TranscriptInvalid
-from edge_client.services.s3 import Bucket
+from edge_client.services.s3 import Bucket, ObjectInfo
 from edge_client.session import Session
 
 
@@ -87,12 +87,14 @@ class StoredTranscript:
 def read(bucket: Bucket, session: Session) -> StoredTranscript | None:
     """Read a session's transcript, whatever it is; None if there is none."""
     found = bucket.read(session.result_key)
-    if found is None:
-        return None
-    body, info = found
+    return None if found is None else as_stored(*found)
+
+
+def as_stored(body: bytes, info: ObjectInfo) -> StoredTranscript:
+    """Describe what was read in a transcript's place."""
     sha256 = hashlib.sha256(body).hexdigest()
     try:
-        doc = parse(body, session.result_key)
+        doc = parse(body, info.key)
     except TranscriptInvalid:
         return StoredTranscript(info.etag, info.modified_at, None, None, sha256)
     delivered = Delivered.of(doc, info.size_bytes)

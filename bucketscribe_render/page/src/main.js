@@ -33,9 +33,11 @@ function say(text) {
 // ---- speakers
 const namesKey = `names:${clean(doc.request_id) || title}`;
 const names = new Map();
-try {
-  for (const [id, name] of Object.entries(JSON.parse(kept.read(namesKey)) ?? {})) names.set(id, clean(name));
-} catch { /* not ours */ }
+function take(given) {
+  for (const [id, name] of Object.entries(given ?? {})) names.set(id, clean(name));
+}
+take(doc.speaker_names);
+try { take(JSON.parse(kept.read(namesKey))); } catch { /* not ours */ }
 
 function nameOf(speaker) {
   const id = model.ids[speaker], number = /^SPEAKER_(\d+)$/.exec(id);
@@ -184,7 +186,7 @@ function showHit(step = 0) {
 // ---- copy, download
 const FORMS = [["Text", "txt", asText], ["SRT", "srt", asSrt], ["VTT", "vtt", asVtt]];
 function exportedNames() {
-  const given = Object.fromEntries(model.ids.filter((id) => id && names.get(id)).map((id) => [id, names.get(id)]));
+  const given = Object.fromEntries(model.ids.filter((id) => id && names.has(id)).map((id) => [id, names.get(id)]));
   const of = { request_id: doc.request_id ?? null, audio_etag: doc.audio_etag ?? null };
   return JSON.stringify({ ...of, speakers: given }, null, 1) + "\n";
 }
