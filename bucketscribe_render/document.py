@@ -7,7 +7,8 @@ too.
 
 from __future__ import annotations
 
-from typing import Annotated, Self, TypeVar
+from functools import partial
+from typing import Annotated
 
 from pydantic import (
     AfterValidator,
@@ -17,7 +18,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
-    field_validator,
+    WrapValidator,
 )
 
 
@@ -37,6 +38,14 @@ def _not_newer(version: int, info: ValidationInfo) -> int:
 
 
 _WIRE = ConfigDict(frozen=True, allow_inf_nan=False, populate_by_name=True)
+
+
+def _or_else(nothing: object, value: object, read: ValidatorFunctionWrapHandler) -> object:
+    """Take what cannot be read for nothing: the text is there without it."""
+    try:
+        return read(value)
+    except ValidationError:
+        return nothing
 
 
 class Word(BaseModel):
@@ -67,19 +76,7 @@ class Line(BaseModel):
     end_s: float = Field(ge=0, alias="end")
     text: str
     speaker: str | None = None
-    words: tuple[Word, ...] = ()
-
-    @field_validator("words", mode="wrap")
-    @classmethod
-    def _words_if_any(cls, words: object, read: ValidatorFunctionWrapHandler) -> tuple[Word, ...]:
-        """Take words that cannot be read for none: the text is there without them."""
-        try:
-            return tuple(read(words))
-        except ValidationError:
-            return ()
-
-
-P = TypeVar("P", Line, Word)
+    words: Annotated[tuple[Word, ...], WrapValidator(partial(_or_else, ()))] = ()
 
 
 class Document(BaseModel):
@@ -90,22 +87,13 @@ class Document(BaseModel):
     schema_version: Annotated[int, Field(ge=1), AfterValidator(_not_newer)] = 1
     lines: tuple[Line, ...] = Field(alias="segments")
     named_speakers: tuple[str, ...] | None = Field(None, alias="speakers")
-    speaker_names: dict[str, str] = {}
+    speaker_names: Annotated[dict[str, str], WrapValidator(partial(_or_else, {}))] = {}
     language: str | None = None
     recording_s: float | None = Field(None, alias="duration_seconds")
     processing_s: float | None = Field(None, alias="processing_time_seconds")
     warnings: tuple[str, ...] = ()
     request_id: str | None = None
     audio_etag: str | None = None
-
-    @field_validator("speaker_names", mode="wrap")
-    @classmethod
-    def _names_if_any(cls, names: object, read: ValidatorFunctionWrapHandler) -> dict[str, str]:
-        """Take names that cannot be read for none."""
-        try:
-            return dict(read(names))
-        except ValidationError:
-            return {}
 
     @property
     def speakers(self) -> tuple[str, ...]:
@@ -119,21 +107,9 @@ class Document(BaseModel):
         last_s = max((line.end_s for line in self.lines), default=0.0)
         return last_s if self.recording_s is None else self.recording_s
 
-    def named(self) -> Self:
-        """Return it with the speakers' names, where they have some, in place of their labels."""
-        if not self.speaker_names:
-            return self
-
-        def of(part: P) -> P:
-            label = part.speaker or ""
-            name = self.speaker_names.get(label) or part.speaker
-            return part.model_copy(update={"speaker": name})
-
-        lines = tuple(
-            of(line).model_copy(update={"words": tuple(map(of, line.words))}) for line in self.lines
-        )
-        names = dict.fromkeys(self.speaker_names.get(label) or label for label in self.speakers)
-        return self.model_copy(update={"lines": lines, "named_speakers": tuple(names)})
+    def name_of(self, label: str | None) -> str | None:
+        """Return what people call a speaker; the label where they said nothing."""
+        return self.speaker_names.get(label or "") or label
 
 
 def parse(body: bytes, name: str = "the transcript") -> Document:

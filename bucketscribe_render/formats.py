@@ -90,7 +90,8 @@ def as_txt(source: Source) -> str:
 def as_md(source: Source) -> str:
     """Markdown: title, length, language, speakers, and paragraphs with times."""
     document = source.document
-    facts = [clock_time(document.duration_s), document.language, ", ".join(document.speakers)]
+    speakers = ", ".join(dict.fromkeys(map(str, map(document.name_of, document.speakers))))
+    facts = [clock_time(document.duration_s), document.language, speakers]
     head = [f"# {_md(source.name)}", _md(" · ".join(fact for fact in facts if fact))]
     text = (
         f"**[{clock_time(words[0].start_s)}] {_md(_before(words)).strip()}** {_md(joined(words))}"
@@ -108,7 +109,7 @@ def as_tsv(source: Source) -> str:
     """Return a row for each segment: start and end in ms, text, speaker."""
     rows = ("start\tend\ttext\tspeaker",) + tuple(
         f"{round(line.start_s * 1000)}\t{round(line.end_s * 1000)}\t{flat(line.text)}\t"
-        + flat(line.speaker or "")
+        + flat(source.document.name_of(line.speaker) or "")
         for line in source.document.lines
     )
     return "".join(f"{row}\n" for row in rows)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, groupby, pairwise
 
 from bucketscribe_render.document import Document, Line, Word
@@ -73,7 +73,9 @@ def words_of(document: Document) -> Iterator[Spoken]:
         text = flat(line.text)
         if text:
             is_joined = _IS_CJK.match(last[-1:]) and _IS_CJK.match(text)
-            yield from _words_of_line(line, text, space=not is_joined)
+            for word in _words_of_line(line, text, space=not is_joined):
+                name = document.name_of(word.speaker)
+                yield word if name == word.speaker else replace(word, speaker=flat(name or ""))
             last = text
 
 

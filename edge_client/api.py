@@ -36,7 +36,6 @@ from edge_client.jobs.poll import NotesView, View, log_view, why_jobs_wait
 from edge_client.jobs.reconcile import Done, Reconciler
 from edge_client.jobs.retry_policy import Result
 from edge_client.jobs.submit import Order, check_job_options
-from edge_client.jobs.transcript import StoredTranscript
 from edge_client.services.edge import Edge
 from edge_client.services.presign import SignedUrls, check_expiry, sign_urls
 from edge_client.services.s3 import ObjectInfo
@@ -214,13 +213,9 @@ def wait(
 
 
 def read_transcript(edge: Edge, session: Session | str) -> Document:
-    """Return a session's transcript, by the speakers' names.
-
-    Raises:
-        TranscriptInvalid: There is none to read.
-    """
+    """Return a session's transcript; raises `TranscriptInvalid` if there is none to read."""
     which = edge.session(session)
-    return transcripts.parse(read_stored(edge, which)[0], which.result_key).named()
+    return transcripts.parse(read_stored(edge, which)[0], which.result_key)
 
 
 def make_page(edge: Edge, session: Session | str, *, link: bool = False) -> str:
@@ -247,36 +242,35 @@ def name_speakers(
 ) -> dict[str, str]:
     """Write speakers' names into a session's transcript; return all that it has then, by label.
 
-    Segments and words keep their labels. A session that was done stays so: its document still says
-    which recording and which submission it is of.
-
-    Args:
-        edge: Settings and services.
-        session: As in `sign`.
-        names: Label to name; an empty one takes the name away.
-        of: ``request_id`` and ``audio_etag`` of the transcript that the names were given to; None:
-            of whichever there is.
+    An empty name takes one away. ``of`` are ``request_id`` and ``audio_etag`` of the transcript
+    that the names are for; None: of any. Raises `BadUsage` for what cannot be a name or label.
 
     Raises:
-        BadUsage: A name cannot be, or nobody has this label.
-        ClaimConflict: A job is in flight that brings another transcript.
-        PreconditionFailed: The transcript is another, was changed meanwhile, or is outdated.
-        TranscriptInvalid: There is none to read.
+        ClaimConflict: A job is in flight, which replaces no transcript but the one that it saw.
+        PreconditionFailed: It is another, was just changed, or is outdated: a newer one is done.
     """
     which = edge.session(session)
     body, info = read_stored(edge, which)
-    doc = transcripts.parse(body, which.result_key)
-    _check_nameable(edge, which, transcripts.as_stored(body, info))
+    doc, claim = transcripts.parse(body, which.result_key), claims.current(edge.bucket, which)
+    is_open = claim is not None and claim.is_open(edge.clock.now())
+    if claim is not None and is_open and claim.request_id != doc.request_id:
+        remedy = f"`edge-client wait {which.quoted}` first"
+        raise ClaimConflict(f"a job brings another transcript of {which}: {remedy}")
+    why, stored = None, transcripts.as_stored(body, info)
+    if match(edge.bucket.head(which.audio_key), claim, stored) is Match.OUTDATED:
+        remedy = f"`edge-client submit {which.quoted} --wait`"
+        why = f"its transcript is of an earlier recording: {remedy}"
     if of not in (None, (doc.request_id, doc.audio_etag)):
-        remedy = f"name them in a new page, `edge-client view {which.quoted}`"
-        raise PreconditionFailed(f"the names are for another transcript than {which} has: {remedy}")
+        why = f"the names are for another transcript: `edge-client view {which.quoted}`, name anew"
+    if why is not None:
+        raise PreconditionFailed(f"{which}: {why}")
     for label, name in names.items():
         if label not in doc.speakers:
             raise BadUsage(f"no speaker {label!r} in {which}: it has {', '.join(doc.speakers)}")
         if not re.fullmatch(r"[^\x00-\x1f\x7f-\x9f]{0,100}", name):
             raise BadUsage(f"{label}: a name has up to 100 characters, on one line")
-    named = {label: names.get(label, doc.speaker_names.get(label)) for label in doc.speakers}
-    kept = {label: name for label, name in named.items() if name}
+    kept = {label: names.get(label, doc.speaker_names.get(label, "")) for label in doc.speakers}
+    kept = {label: name for label, name in kept.items() if name}
     if kept != doc.speaker_names:
         document = json.loads(body, parse_constant=lambda _: None) | {"speaker_names": kept}
         text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
@@ -286,21 +280,6 @@ def name_speakers(
             said = "somebody else changed its transcript just now: look at it, then repeat"
             raise PreconditionFailed(f"{which}: {said}") from exc
     return kept
-
-
-def _check_nameable(edge: Edge, which: Session, stored: StoredTranscript) -> None:
-    """Refuse what would undo another's work, or make an outdated transcript pass for a newer one.
-
-    A transcript is replaced by no other than its job saw when it was submitted.
-    """
-    claim, audio = claims.current(edge.bucket, which), edge.bucket.head(which.audio_key)
-    is_open = claim is not None and claim.is_open(edge.clock.now())
-    if claim is not None and is_open and claim.request_id != stored.request_id:
-        remedy = f"`edge-client wait {which.quoted}` first"
-        raise ClaimConflict(f"a job brings another transcript of {which}: {remedy}")
-    if match(audio, claim, stored) is Match.OUTDATED:
-        remedy = f"`edge-client submit {which.quoted} --wait` first"
-        raise PreconditionFailed(f"{which}: its transcript is of an earlier recording: {remedy}")
 
 
 def read_stored(edge: Edge, which: Session) -> tuple[bytes, ObjectInfo]:
@@ -313,4 +292,3 @@ def read_stored(edge: Edge, which: Session) -> tuple[bytes, ObjectInfo]:
 
 
 __all__ = ["Edge", "Session", "Done", "make_page", "read_transcript", "sign", "submit", "wait"]
-__all__ += ["name_speakers"]

@@ -32,6 +32,7 @@ webhook_option = click.option(
     help="https URL that RunPod posts the ended job to, with {session}, {secret} (WEBHOOK_SECRET).",
 )
 session_argument = click.argument("session")
+number = partial(click.option, show_default=True, metavar="N")
 user_option = click.option("--user", metavar="USER", help="Only the sessions of this user.")
 since_option = click.option(
     "--since",
@@ -90,22 +91,13 @@ JOB_OPTIONS = (
 
 
 LAYOUT_OPTIONS = (
-    click.option(
+    number(
         "--line-width",
         type=click.IntRange(16, 200),
         default=42,
-        show_default=True,
-        metavar="N",
         help="Columns of a subtitle's line; a Chinese or Japanese character takes two.",
     ),
-    click.option(
-        "--lines",
-        type=click.IntRange(1, 3),
-        default=2,
-        show_default=True,
-        metavar="N",
-        help="Lines of a subtitle.",
-    ),
+    number("--lines", type=click.IntRange(1, 3), default=2, help="Lines of a subtitle."),
 )
 FILTERS = (
     click.argument("sessions", nargs=-1, metavar="[SESSION]..."),
@@ -141,12 +133,10 @@ job_options = together(JOB_OPTIONS)
 @flag("--verify", help="Read every transcript, and run those that are bad.")
 @flag("--watch", help="Go on for ever with what is recorded meanwhile.")
 @flag("--dry-run", help="Show what would run; submit and write nothing.")
-@click.option(
+@number(
     "--max-in-flight",
     type=click.IntRange(1, 10_000),
     default=100,
-    show_default=True,
-    metavar="N",
     help="Jobs of this edge box that wait or run at once.",
 )
 @amount(
@@ -295,8 +285,7 @@ def wait() -> None:
 def status() -> None:
     """Say what is known of a session or a job.
 
-    Exit codes: 0 done, 1 failed or unknown, 4 its job is queued or running, 5 no job was submitted
-    for this recording, or there is none; 2 and 3 as everywhere.
+    Exit codes: 0 done, 1 failed or unknown, 4 queued or running, 5 not submitted, or no recording.
     """
 
 
@@ -305,10 +294,7 @@ def status() -> None:
 @flag("--details", help="Read claims and transcripts: length, speakers, language, warnings.")
 @done_by("find", json_help="Print a line of JSON for each session.")
 def list_sessions() -> None:
-    """List sessions with state, date and size, as the bucket's listing tells them.
-
-    A job that is in flight may have ended where nobody followed it: `status` asks RunPod.
-    """
+    """List sessions with state, date and size, as the bucket's listing tells them."""
 
 
 @cli.command()
@@ -358,40 +344,26 @@ def render() -> None:
 @cli.command()
 @together(FILTERS)
 @format_option("forms", multiple=True, default=["txt"], help="Can be given several times.")
-@click.option(
-    "--output-dir",
-    "-o",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    default=".",
-    help="Where the files go, as USER/SESSION.FORMAT. Default: here.",
-)
+@file_option("--output-dir", "-o", metavar="DIR", default=".", help="Folder. Default: this one.")
 @together(LAYOUT_OPTIONS)
 @done_by("export", json_help="Print a line of JSON for each session.")
 def export() -> None:
-    """Write the transcripts of many sessions into files, in the formats of `render`.
+    """Write the transcripts of many sessions into files, as DIR/USER/SESSION.FORMAT.
 
-    The same command goes on where it was interrupted: files that are as new as their transcript in
-    S3 are left as they are.
+    The same command goes on where it stopped: files as new as their transcript are left alone.
     """
 
 
 @cli.command()
 @session_argument
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--speaker",
-    "given",
-    multiple=True,
-    metavar="LABEL=NAME",
-    help="Such as SPEAKER_00=Ann; without a name it has none any more. Can be given several times.",
-)
+@click.option("--speaker", "given", multiple=True, metavar="LABEL=NAME", help="SPEAKER_00=Ann, …")
 @done_by("commands")
 def name_speakers() -> None:
     """Write names of speakers into the transcript of SESSION.
 
     FILE is what the page of `view` saves as speakers' names. A transcript that is not the page's,
-    or that somebody changes meanwhile, stays as it is. All formats have the names then.
+    or that somebody changes meanwhile, stays as it is.
     """
 
 

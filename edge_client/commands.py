@@ -16,8 +16,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
 from bucketscribe_render.cues import Layout
 from bucketscribe_render.formats import FORMATS, Source
 from edge_client import api, output
@@ -161,7 +159,7 @@ def render(
 def source_of(edge: Edge, session: Session, layout: Layout) -> Source:
     """Read a session's transcript, with its speakers' names, as what the formats take."""
     body, _ = api.read_stored(edge, session)
-    return Source(parse(body, session.result_key).named(), body, session.name, layout)
+    return Source(parse(body, session.result_key), body, session.name, layout)
 
 
 def view(
@@ -200,14 +198,6 @@ def writing(option: str, path: Path) -> Iterator[None]:
         raise BadUsage(f"{option} {visible(str(path))}: {remedy}") from exc
 
 
-class NamesFile(BaseModel):
-    """The names that the page exports, and which transcript they were given to."""
-
-    request_id: str | None
-    audio_etag: str | None
-    speakers: dict[str, str]
-
-
 def name_speakers(
     env_file: Path | None, printer: Printer, session: str, file: Path | None, given: tuple[str, ...]
 ) -> int:
@@ -216,21 +206,18 @@ def name_speakers(
     names, of = dict[str, str](), None
     if file is not None:
         try:
-            read = NamesFile.model_validate_json(file.read_bytes())
-        except (OSError, ValidationError) as exc:
+            read = json.loads(file.read_bytes())
+            names = {str(label): str(name) for label, name in read["speakers"].items()}
+            of = read["request_id"], read["audio_etag"]
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as exc:
             remedy = "give the file that the page saves as speakers' names"
             raise BadUsage(f"{visible(str(file))} cannot be read as names: {remedy}") from exc
-        names, of = read.speakers, (read.request_id, read.audio_etag)
-    for text in given:
-        label, is_named, name = text.partition("=")
-        if not is_named:
-            raise BadUsage(f"--speaker {text!r}: give SPEAKER_00=NAME")
-        names[label] = name.strip()
+    names |= {label: name for label, _, name in (text.partition("=") for text in given)}
     if not names:
         raise BadUsage("no names: give the page's FILE, or --speaker SPEAKER_00=NAME")
     which = edge.session(session)
     kept = api.name_speakers(edge, which, names, of)
-    lines = [f"  {label}: {name}" for label, name in kept.items()]
+    lines = (f"  {label}: {name}" for label, name in kept.items())
     printer.result({"session": which.prefix, "speaker_names": kept}, f"names of {which}:", *lines)
     return 0
 

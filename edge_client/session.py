@@ -55,11 +55,6 @@ class Session:
         """The session's key prefix, without a trailing slash."""
         return f"users/{self.user}/audio/sessions/{self.name}"
 
-    @property
-    def short(self) -> str:
-        """User and name, for people."""
-        return f"{self.user}/{self.name}"
-
     audio_key = _key("audio.wav")
     result_key = _key("transcription.json")
     claim_key = _key("transcription.job.json")

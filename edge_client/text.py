@@ -33,11 +33,9 @@ def end_of(text: str, room: int, mark: str = "…") -> str:
     """Return text with its beginning cut, so that it takes ``room`` columns of a terminal."""
     from rich.cells import cell_len
 
-    if cell_len(text) <= room:
-        return text
-    while text and cell_len(text) + len(mark) > room:
-        text = text[1:]
-    return (mark + text)[: max(room, 0)]
+    while cell_len(text) > max(room, 1):
+        text = mark + text.removeprefix(mark)[1:]
+    return text
 
 
 def span(seconds: float) -> str:
@@ -73,7 +71,7 @@ class Printer:
 
     def text(self, text: str) -> None:
         """Print text that is safe, as it is."""
-        print(text)  # noqa: T201 - stdout is this class's business
+        print(text, flush=True)  # noqa: T201 - stdout is this class's business
 
     def failure(self, code: str, message: str, exit_code: int) -> None:
         """Print an error: one line on stderr, or the one object on stdout."""

@@ -30,7 +30,14 @@ from edge_client.errors import BAD_CERTIFICATE, EndpointNotFound
 from edge_client.services import runpod, s3
 from tools import examples
 
-PAGES = ("README.md", "docs/batch.md", "docs/cli.md", "docs/deploy.md", "docs/operations.md")
+PAGES = (
+    "README.md",
+    "docs/batch.md",
+    "docs/cli.md",
+    "docs/deploy.md",
+    "docs/find.md",
+    "docs/operations.md",
+)
 SCHEMAS = ROOT / "docs" / "schemas"
 PUBLISHED: dict[str, type[WireModel]] = {
     "job_input": JobInput,

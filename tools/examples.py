@@ -27,6 +27,7 @@ SCENES: dict[str, tuple[str, ...]] = {
     "doctor": ("doctor",),
     "status": ("status", "2026-11-14-0900"),
     "batch": ("batch", "--user", "ada", "--report", "report.jsonl"),
+    "list": ("list", "--user", "ada"),
 }
 _VARIES = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}(-u\d+)?|[0-9a-f]{32,}|\d[\d.,:TZ-]*|\d+%")
 _SAID = re.compile(r"(?<=SPEAKER_#) .+")

@@ -12,7 +12,6 @@ import re
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -44,19 +43,10 @@ _FILES = {
 
 
 def list_sessions(bucket: Bucket, chosen: Filter) -> Generator[ListedSession, None, None]:
-    """List the sessions that are chosen by name or user, else all; with ``since`` the later ones.
+    """List the sessions that are chosen by name or user, else all.
 
-    A session that is chosen by name and is not there comes as an empty `ListedSession`. Chunks
-    without a recording are never too old.
+    A session that is chosen by name and is not there comes as an empty `ListedSession`.
     """
-    since = chosen.since
-    with closing(_chosen(bucket, chosen)) as sessions:
-        for listed in sessions:
-            if since is None or listed.audio is None or listed.audio.modified_at >= since:
-                yield listed
-
-
-def _chosen(bucket: Bucket, chosen: Filter) -> Generator[ListedSession, None, None]:
     if chosen.sessions:
         lookups: Iterator[ListedSession | partial[ListedSession]] = (
             partial(_look_up, bucket, session) for session in dict.fromkeys(chosen.sessions)

@@ -68,7 +68,7 @@ def _planned(edge: Edge, chosen: Filter, closes: bool) -> Generator[PlannedSessi
     with closing(list_sessions(edge.bucket, chosen)) as sessions:
         planned = (
             from_listing(listed, chosen) or partial(_from_claim, edge, listed, chosen, closes)
-            for listed in sessions
+            for listed in filter(chosen.admits, sessions)
         )
         yield from in_order(planned)
 

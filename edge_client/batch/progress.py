@@ -237,8 +237,8 @@ class LiveProgress(BatchProgress):
         one_user = len({job.session.user for job in jobs}) == 1
         for job in jobs[: console.size.height]:
             cells = self._cells(job)
-            whole = visible(job.session.name if one_user else job.session.short)
-            cells["session"] = Text(end_of(whole, room, "" if options.ascii_only else "…"))
+            name = visible(f"{'' if one_user else f'{job.session.user}/'}{job.session.name}")
+            cells["session"] = Text(end_of(name, room, "" if options.ascii_only else "…"))
             table.add_row(*(cells[name] for name in columns))
         yield table
 

@@ -111,7 +111,7 @@ def test_names_of_another_transcript_or_of_nobody_are_refused(
         ({"audio_etag": None}, 1, "for another transcript"),
         ({"speakers": {"SPEAKER_07": "Ann"}}, 2, "it has SPEAKER_00, SPEAKER_01"),
         ({"speakers": {"SPEAKER_00": "A\nB"}}, 2, "on one line"),
-        ({"speakers": {"SPEAKER_00": 7}}, 2, "cannot be read as names"),
+        ({"speakers": ["Ann"]}, 2, "cannot be read as names"),
         ({"speakers": {}}, 2, "no names"),
     ):
         path.write_text(json.dumps(told | changes))
