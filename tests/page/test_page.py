@@ -181,6 +181,17 @@ def test_speakers_keep_their_new_names_and_exports_have_them(open_page: Open) ->
     assert max(map(len, lines)) <= 42
 
 
+def test_names_in_the_transcript_are_shown_until_they_are_changed(open_page: Open) -> None:
+    page = open_page(speech() | {"speaker_names": {"SPEAKER_00": "Ann", "SPEAKER_01": "<i>Bo"}})
+    assert page.locator("#text button.name").all_text_contents() == ["Ann", "<i>Bo"]
+    page.locator("#speakers").get_by_role("button", name="Ann").click()
+    page.keyboard.press("Backspace")
+    page.keyboard.press("Enter")
+    assert page.locator("#text button.name").all_text_contents() == ["Speaker 1", "<i>Bo"]
+    saved = json.loads(saved_as(page, "speakers' names"))
+    assert saved["speakers"] == {"SPEAKER_00": "", "SPEAKER_01": "<i>Bo"}
+
+
 EXPORTS = {"txt": "Text", "srt": "SRT", "vtt": "VTT", "speakers.json": "speakers' names"}
 
 
