@@ -21,8 +21,6 @@ import numpy as np
 import numpy.typing as npt
 from av import AudioResampler
 
-from devstack.demo import telephone_wav
-
 Waveform = npt.NDArray[np.int16]
 """Shape (n_samples,) for mono, (n_channels, n_samples) for more."""
 
@@ -151,6 +149,10 @@ def load_folder(folder: Path) -> list[Reference]:
 
 def telephone_sample() -> Reference:
     """Find the 30 s of real telephone talk that ship in ``pyannote.audio.sample``."""
+    from devstack.demo import (
+        telephone_wav,
+    )  # the stack takes long to import
+
     audio = telephone_wav()
     return Reference(
         name="telephone",

@@ -2,21 +2,23 @@
 
 ``load_model``, ``transcribe``, ``align``, ``DiarizationPipeline``, ``assign_word_speakers``, with
 options left alone; models are paths, and PyAV decodes in the place of the ffmpeg command (same
-samples). Takes waveforms; returns `StockResult`s.
+samples). Takes waveforms; returns `StockResult`s. ``python -m bench.stock MODELS RECORDING`` is a
+process that transcribes one recording.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bench.corpus import Turn, read_recording, to_float32
+from bench.corpus import read_recording, to_float32
 from bench.speed.measure import timed
 from worker.models.imports import go_offline
 
@@ -42,6 +44,16 @@ class Recipe:
     compute_type: str = "int8"
     batch_size: int = 8
 
+    def as_the_worker(self) -> Recipe:
+        """Return it with the device, number format and batch that the worker would take."""
+        from worker.models.device import choose_device
+        from worker.settings import WorkerSettings
+
+        its = choose_device(WorkerSettings())
+        return replace(
+            self, device=its.name, compute_type=its.compute_type, batch_size=its.batch_size
+        )
+
 
 @dataclass(frozen=True)
 class StockModels:
@@ -60,17 +72,11 @@ class StockResult:
 
     Attributes:
         transcript: WhisperX's result: ``segments`` and ``word_segments``.
-        turns: The diarizer's turns, before they are put on words.
         timings_s: Seconds by stage.
-        chunks: What Whisper said in each chunk, before alignment.
-        language: As told or detected.
     """
 
     transcript: dict[str, Any]
-    turns: tuple[Turn, ...]
     timings_s: dict[str, float]
-    chunks: tuple[dict[str, Any], ...]
-    language: str
 
 
 def load_models(folder: Path, recipe: Recipe) -> StockModels:
@@ -122,14 +128,7 @@ def transcribe(models: StockModels, audio: npt.NDArray[np.float32]) -> StockResu
         diarization = models.diarizer(audio)
     with timed("attribute", timings_s):
         result = whisperx.assign_word_speakers(diarization, result)
-    turns = zip(diarization["start"], diarization["end"], diarization["speaker"], strict=True)
-    return StockResult(
-        transcript=result,
-        turns=tuple(Turn(float(start), float(end), speaker) for start, end, speaker in turns),
-        timings_s=timings_s,
-        chunks=tuple(heard["segments"]),
-        language=heard["language"],
-    )
+    return StockResult(result, timings_s)
 
 
 def transcribe_files(folder: Path, recordings: Sequence[Path]) -> list[dict[str, Any]]:
@@ -137,3 +136,15 @@ def transcribe_files(folder: Path, recordings: Sequence[Path]) -> list[dict[str,
     models = load_models(folder, Recipe(language="en"))
     audio = (to_float32(read_recording(path)) for path in recordings)
     return [transcribe(models, one).transcript for one in audio]
+
+
+def main() -> None:
+    """Load, transcribe, and print a line as soon as the transcript is there."""
+    models, recording = map(Path, sys.argv[1:])
+    recipe = Recipe().as_the_worker()
+    transcribe(load_models(models, recipe), to_float32(read_recording(recording)))
+    print("transcribed", flush=True)
+
+
+if __name__ == "__main__":
+    main()

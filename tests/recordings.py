@@ -1,6 +1,6 @@
 """A few seconds of speech, and every kind of audio file made from it.
 
-``tests/data/short.flac`` is the project's own (``python -m tools.speech``): two voices,
+``tests/data/short.flac`` is the project's own (``python -m tests.speech``): two voices,
 5.5 s, 16 kHz mono. `write_recording` turns its waveform, or any other, into any of `ENCODINGS`.
 """
 

@@ -23,16 +23,15 @@ from bench.speed.cold_start import measure_cold_start
 from bench.speed.inputs import Bench
 from bench.speed.measure import describe
 from bench.speed.report import markdown, merge
-from bench.speed.whole_job import measure_english, measure_german, measure_memory, measure_quick
+from bench.speed.whole_job import (
+    measure_english,
+    measure_german,
+    measure_memory,
+    measure_quick,
+    measure_stages,
+)
 
 Measure = Callable[[Bench], dict[str, Any]]
-
-
-def _stages(bench: Bench) -> dict[str, Any]:
-    """Import the part's module, which needs torch, only when it is measured."""
-    from bench.speed.stages import measure_stages
-
-    return measure_stages(bench)
 
 
 QUICK = "quick"
@@ -40,7 +39,7 @@ QUICK = "quick"
 PARTS: dict[str, Measure] = {
     "english": measure_english,
     "german": measure_german,
-    "stages": _stages,
+    "stages": measure_stages,
     "memory": measure_memory,
     "cold_start": measure_cold_start,
     QUICK: measure_quick,

@@ -12,31 +12,33 @@ import hashlib
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.corpus import (
     SAMPLE_RATE_HZ,
     SPEECH_DIR,
     Reference,
-    Utterance,
     Waveform,
     load_reference,
     read_recording,
     telephone_sample,
     write_recording,
 )
-from bench.dialogue import PAUSES_S, Line, Script, record
 
 GERMAN_SPEECH = SPEECH_DIR / "ausflug2.ogg"
-LOG = "requests.jsonl"
+LEAD_S = 0.5
+TAIL_S = 0.6
+PAUSES_S = (0.2, 1.0)
+NOISE_RMS = 12.0
+SAMPLES_PER_MS = SAMPLE_RATE_HZ // 1000
 
 
 @dataclass(frozen=True)
@@ -105,30 +107,45 @@ def _waveform(name: str) -> Waveform:
     if name == GERMAN:
         return read_recording(GERMAN_SPEECH)
     dialogues = {dialogue.name: dialogue for dialogue in (MEETING, PANEL, LONG)}
-    return compose(dialogues[name])[0]
+    return compose(dialogues[name])
 
 
-def compose(dialogue: Dialogue) -> tuple[Waveform, tuple[Utterance, ...]]:
+def compose(dialogue: Dialogue) -> Waveform:
     """Play utterances one after the other until the recording is long enough.
 
     Returns:
-        int16, shape (n_samples,), 16 kHz, and what is said in it.
+        int16, shape (n_samples,), 16 kHz; utterances begin at whole milliseconds, in light noise.
     """
     references = [load_reference(SPEECH_DIR / f"{name}.flac") for name in dialogue.sources]
     clips = [clip for reference in references for clip in cut(reference)]
-    order = _order(dialogue, [len(speech) / SAMPLE_RATE_HZ for _, speech in clips])
-    lines = tuple(Line(clips[index][0].speaker, str(index)) for index in order)
-    script = Script(dialogue.name, dialogue.seed, {line.speaker: "" for line in lines}, lines)
-    waveform, played = record(script, lambda _, index: clips[int(index)][1])
-    return waveform, tuple(replace(one, text=clips[int(one.text)][0].text) for one in played)
+    order = _order(dialogue, [len(clip) / SAMPLE_RATE_HZ for clip in clips])
+    rng = np.random.default_rng(dialogue.seed)
+    pauses_s = [LEAD_S, *rng.uniform(*PAUSES_S, len(order))[1:]]
+    parts = []
+    for index, pause_s in zip(order, pauses_s, strict=True):
+        parts += [_silence(pause_s), np.pad(clips[index], (0, -len(clips[index]) % SAMPLES_PER_MS))]
+    speech = np.concatenate([*parts, _silence(TAIL_S)])
+    mixed = np.rint(room_noise(len(speech), rng) + speech)
+    return np.clip(mixed, -32768, 32767).astype(np.int16)
 
 
-def cut(reference: Reference) -> list[tuple[Utterance, Waveform]]:
+def room_noise(n_samples: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Make noise that falls towards high frequencies, as in a quiet room."""
+    white = rng.standard_normal(n_samples + 3)
+    soft = np.convolve(white, np.full(4, 0.25), mode="valid")
+    return np.asarray(NOISE_RMS * 2.0 * soft, dtype=np.float64)
+
+
+def _silence(seconds: float) -> Waveform:
+    return np.zeros(round(seconds * 1000) * SAMPLES_PER_MS, np.int16)
+
+
+def cut(reference: Reference) -> list[Waveform]:
     """Cut a recording's utterances out, in order; those that others talk into stay behind."""
     samples, said = read_recording(reference.audio), reference.utterances
     alone = (u for u in said if sum(u.start < o.end and o.start < u.end for o in said) == 1)
-    times = ((u, round(u.start * SAMPLE_RATE_HZ), round(u.end * SAMPLE_RATE_HZ)) for u in alone)
-    return [(utterance, samples[start:end]) for utterance, start, end in times]
+    times = ((round(u.start * SAMPLE_RATE_HZ), round(u.end * SAMPLE_RATE_HZ)) for u in alone)
+    return [samples[start:end] for start, end in times]
 
 
 def _order(dialogue: Dialogue, lengths_s: Sequence[float]) -> list[int]:
@@ -149,8 +166,7 @@ def _order(dialogue: Dialogue, lengths_s: Sequence[float]) -> list[int]:
 class Storage:
     """Storage of a folder's files on loopback, in a process of its own; a context manager.
 
-    ``GET /NAME`` serves a file, ``PUT /NAME`` keeps one. Every request is a line of the folder's
-    `LOG`, with Unix times of begin and end.
+    ``GET /NAME`` serves a file, ``PUT /NAME`` keeps one.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -159,7 +175,6 @@ class Storage:
         self._port = ""
 
     def __enter__(self) -> Self:
-        (self.folder / LOG).unlink(missing_ok=True)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.speed.inputs", str(self.folder)],
             stdout=subprocess.PIPE,
@@ -177,25 +192,13 @@ class Storage:
         """Return a file's URL."""
         return f"http://127.0.0.1:{self._port}/{name}"
 
-    def requests(self) -> list[dict[str, float | str]]:
-        """Return what was asked so far: ``method``, ``name``, ``began`` and ``ended``."""
-        log = self.folder / LOG
-        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-
 
 class _Handler(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self) -> None:
-        began = time.time()
-        super().do_GET()
-        self._log(began)
-
     def do_PUT(self) -> None:
-        began = time.time()
         body = self.rfile.read(int(self.headers["Content-Length"]))
         Path(self.translate_path(self.path)).write_bytes(body)
-        self._log(began)  # before the answer: whoever got it finds the line
         self.send_response(200)
         digest = hashlib.md5(body, usedforsecurity=False).hexdigest()
         self.send_header("ETag", f'"{digest}"')
@@ -203,13 +206,7 @@ class _Handler(SimpleHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Be quiet: `_log` writes what is needed."""
-
-    def _log(self, began: float) -> None:
-        name = self.path.lstrip("/")
-        line = {"method": self.command, "name": name, "began": began, "ended": time.time()}
-        with (Path(self.directory) / LOG).open("a") as log:
-            log.write(json.dumps(line) + "\n")
+        """Be quiet."""
 
 
 def main() -> None:

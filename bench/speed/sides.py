@@ -2,21 +2,21 @@
 
 Takes a models folder, then recordings: ours fetches them from storage and delivers to it, stock
 reads files. Returns `Run`s. Raises `JobFailed`. All that the benchmarks know of the worker's inside
-is here and in `bench.speed.stages`.
+is here.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
-from importlib import import_module
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.corpus import SpokenWord, Turn, read_recording, to_float32
+import requests
+
+from bench.corpus import Hypothesis, read_recording, read_transcript, to_float32
 from bench.speed.measure import synchronize, timed
-from bench.speed.parity import Heard
-from bench.stock import Recipe, StockModels, StockResult, load_models, transcribe
+from bench.stock import StockModels, transcribe
 
 STEPS = {"fetch": "load", "decode": "load", "speech": "transcribe"}
 """The steps of stock's recipe that our stages are part of; the others have the same names."""
@@ -29,12 +29,12 @@ class Run:
     Attributes:
         wall_s: From the job's input to its output, with the transcript delivered.
         timings_s: The worker's own seconds by stage; stages that overlap add up to more.
-        heard: What the pipeline found, before it became a document.
+        heard: What the transcript has.
     """
 
     wall_s: float
     timings_s: dict[str, float]
-    heard: Heard
+    heard: Hypothesis
 
 
 class JobFailed(Exception):
@@ -68,16 +68,6 @@ class Worker:
             )
         )
         self.models: Any = self.runtime.load()
-        self._findings: list[Any] = []
-        pipeline: Any = import_module("worker.pipeline")
-        compose = pipeline.compose
-
-        def composed(job: Any, models: Any, findings: Any, segments: Any, *rest: Any) -> Any:
-            """Keep what the pipeline's stages found, on its way into the document."""
-            self._findings.append((findings, segments))
-            return compose(job, models, findings, segments, *rest)
-
-        pipeline.compose = composed
 
     def run(self, audio_url: str, result_url: str, clip_s: float | None = None) -> Run:
         """Run one job, on its first `clip_s` seconds or all of it.
@@ -91,7 +81,6 @@ class Worker:
         job: dict[str, Any] = {"audio_url": audio_url, "result_url": result_url}
         if clip_s:
             job["clip"] = {"start_s": 0.0, "end_s": clip_s}
-        self._findings.clear()
         progress = ProgressReporter([], 1.0)
         started = time.perf_counter()
         output = self.runtime.run(job, CancelToken(), progress)
@@ -99,7 +88,8 @@ class Worker:
         wall_s = time.perf_counter() - started
         if output.get("status") != "ok":
             raise JobFailed(str(output.get("error") or output.get("failure") or output))
-        return Run(wall_s, output["timings"], _heard_by_ours(self._findings[-1]))
+        document = requests.get(result_url, timeout=60).json()
+        return Run(wall_s, output["timings"], read_transcript(document))
 
 
 def by_step(timings_s: dict[str, float]) -> dict[str, float]:
@@ -109,35 +99,6 @@ def by_step(timings_s: dict[str, float]) -> dict[str, float]:
         step = STEPS.get(stage, stage)
         steps[step] = steps.get(step, 0.0) + seconds
     return steps
-
-
-def _heard_by_ours(found: tuple[Any, Any]) -> Heard:
-    findings, segments = found
-    return Heard(
-        segments=tuple(segment.text for segment in findings.transcription.segments),
-        sentences=tuple(segment.text.strip() for segment in segments),
-        words=tuple(
-            SpokenWord(word.word, word.start, word.end, word.speaker)
-            for segment in segments
-            for word in segment.words
-        ),
-        turns=tuple(
-            Turn(turn.start, turn.end, turn.speaker) for turn in findings.diarization.turns
-        ),
-        language=findings.transcription.language,
-    )
-
-
-def load_stock(models: Path, recipe: Recipe) -> StockModels:
-    """Load stock's models with the device, number format and batch that the worker would take."""
-    from worker.models.device import choose_device
-    from worker.settings import WorkerSettings
-
-    device = choose_device(WorkerSettings())
-    taken = replace(
-        recipe, device=device.name, compute_type=device.compute_type, batch_size=device.batch_size
-    )
-    return load_models(models, taken)
 
 
 def run_stock(models: StockModels, recording: Path, clip_s: float | None = None) -> Run:
@@ -150,19 +111,4 @@ def run_stock(models: StockModels, recording: Path, clip_s: float | None = None)
             audio = audio[: round(clip_s * 16_000)]
     result = transcribe(models, audio)
     wall_s = time.perf_counter() - started
-    return Run(wall_s, loading_s | result.timings_s, _heard_by_stock(result))
-
-
-def _heard_by_stock(result: StockResult) -> Heard:
-    segments = result.transcript["segments"]
-    return Heard(
-        segments=tuple(chunk["text"] for chunk in result.chunks),
-        sentences=tuple(segment["text"].strip() for segment in segments),
-        words=tuple(
-            SpokenWord(word["word"], word.get("start"), word.get("end"), word.get("speaker"))
-            for segment in segments
-            for word in segment["words"]
-        ),
-        turns=result.turns,
-        language=result.language,
-    )
+    return Run(wall_s, loading_s | result.timings_s, read_transcript(result.transcript))

@@ -17,8 +17,8 @@ from typing import Literal, TypeVar
 
 from bench.speed.inputs import Storage, write_input
 from bench.speed.measure import MemoryPeak
-from bench.speed.sides import Run, Worker, load_stock, run_stock
-from bench.stock import Recipe
+from bench.speed.sides import Run, Worker, run_stock
+from bench.stock import Recipe, load_models
 
 WARM_UP_S = 20.0
 Runs = dict[str, Run]
@@ -92,7 +92,7 @@ def measure_peak(subject: Subject, folder: Path, storage: str) -> dict[str, floa
 def _load(subject: Subject, storage: str) -> Callable[[Path, float | None], Run]:
     """Load a side's models; return what runs a recording, or so many seconds of it."""
     if subject.side == "stock":
-        stock = load_stock(subject.models, subject.recipe)
+        stock = load_models(subject.models, subject.recipe.as_the_worker())
         return lambda recording, clip_s: run_stock(stock, recording, clip_s)
     fidelity: Literal["stock", "improved"] = "stock" if subject.side == "ours" else "improved"
     worker = Worker(subject.models, fidelity, subject.recipe.whisper)

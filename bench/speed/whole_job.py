@@ -51,6 +51,18 @@ def measure_german(bench: Bench) -> dict[str, Any]:
     return _measure(recipe, (GERMAN,), bench, models.absolute())
 
 
+def measure_stages(bench: Bench) -> dict[str, Any]:
+    """Measure the telephone sample with the architectures of production's aligner and diarization.
+
+    Their module needs torch: it is imported when this is measured.
+    """
+    from bench.speed.architectures import write_architectures
+
+    models = write_architectures(bench.models, bench.folder / "models-architectures")
+    found = _measure(Recipe(), (TELEPHONE,), bench, models)
+    return {"recordings": {"architectures": found["recordings"][TELEPHONE]}}
+
+
 def measure_memory(bench: Bench) -> dict[str, Any]:
     """Measure the peak of half an hour above the loaded models, once a side."""
     subjects = (Subject(side, Recipe(), (LONG.name,), bench.models) for side in (STOCK, OURS))

@@ -25,7 +25,7 @@ from bench.corpus import (
 from bucketscribe_contract.job_input import JobInput
 from tests.encodings import write_recording
 from tests.recordings import short_reference, short_speech
-from tools.speech import format_references, format_rttm, load_scripts
+from tests.speech import format_references, format_rttm, load_scripts
 
 ROOT = SPEECH_DIR.parent.parent
 CODECS = {

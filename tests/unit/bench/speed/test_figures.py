@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.speed import cold_start
+from bench.speed.cold_start import run_timed
 from bench.speed.inputs import derive_models
 from bench.speed.measure import by_stage, figure, ratios
 from bench.speed.sides import JobFailed, by_step
@@ -50,8 +50,10 @@ def test_a_derived_models_folder_shares_files_and_changes_its_profile(tmp_path: 
     assert json.loads((models / "profile.json").read_text())["align"] == 2
 
 
-def test_cold_start_is_held_against_loading_and_then_the_first_job() -> None:
-    workers = [{"first result": 6.0}, {"first result": 9.0}]
-    found = cold_start.summarise(workers, [8.0, 8.0], [4.0, 2.0])
-    assert found["earlier first result"]["median"] == 11.0
-    assert found["ratio"] == figure([0.5, 0.9])
+def test_a_line_has_the_seconds_since_the_process_began_and_a_failure_its_last_lines() -> None:
+    code = "import time; print('first', flush=True); time.sleep(0.3); print('second')"
+    (first_s, first), (second_s, second) = run_timed(["-c", code], {})
+    assert (first, second) == ("first", "second")
+    assert second_s - first_s >= 0.25
+    with pytest.raises(JobFailed, match="exit 1\n.*no model"):
+        run_timed(["-c", "raise SystemExit(print('no model') or 1)"], {})

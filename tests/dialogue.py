@@ -11,16 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.corpus import SAMPLE_RATE_HZ, Utterance, Waveform
-
-LEAD_S = 0.5
-TAIL_S = 0.6
-PAUSES_S = (0.2, 1.0)
-NOISE_RMS = 12.0
-SAMPLES_PER_MS = SAMPLE_RATE_HZ // 1000
+from bench.corpus import Utterance, Waveform
+from bench.speed.inputs import LEAD_S, PAUSES_S, SAMPLES_PER_MS, TAIL_S, room_noise
 
 Speak = Callable[[str, str], Waveform]
-"""(voice, text) → speech; `tools.speech.speak` outside of tests."""
+"""(voice, text) → speech; `tests.speech.speak`, or clips."""
 
 
 @dataclass(frozen=True)
@@ -83,17 +78,8 @@ def _mix(
     spoken: list[Waveform], starts_ms: list[int], length_ms: int, rng: np.random.Generator
 ) -> Waveform:
     """Add the speech to the noise."""
-    mixed = _room_noise(length_ms * SAMPLES_PER_MS, rng)
+    mixed = room_noise(length_ms * SAMPLES_PER_MS, rng)
     for speech, start_ms in zip(spoken, starts_ms, strict=True):
         start = start_ms * SAMPLES_PER_MS
         mixed[start : start + len(speech)] += speech
     return np.clip(np.rint(mixed), -32768, 32767).astype(np.int16)
-
-
-def _room_noise(
-    n_samples: int, rng: np.random.Generator
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Make noise that falls towards high frequencies, as in a quiet room."""
-    white = rng.standard_normal(n_samples + 3)
-    soft = np.convolve(white, np.full(4, 0.25), mode="valid")
-    return np.asarray(NOISE_RMS * 2.0 * soft, dtype=np.float64)

@@ -1,6 +1,6 @@
 """Make the project's spoken fixtures from ``bench/speech/scripts.toml``.
 
-``python -m tools.speech`` writes ``bench/speech/NAME.{flac,ogg,ref.json,rttm}``, the short speech
+``python -m tests.speech`` writes ``bench/speech/NAME.{flac,ogg,ref.json,rttm}``, the short speech
 in ``tests/data`` and ``test_input.json``, all of them committed. The voices are those of the
 commands flite and espeak-ng (``apt-get install flite espeak-ng``).
 """
@@ -20,13 +20,12 @@ import numpy as np
 
 from bench.corpus import (
     ROOT,
-    SAMPLE_RATE_HZ,
     SPEECH_DIR,
     Utterance,
     Waveform,
     read_recording,
 )
-from bench.dialogue import Line, Script, record
+from tests.dialogue import Line, Script, record
 from tests.encodings import write_recording
 
 GREETING = "greeting"
@@ -44,7 +43,6 @@ def main() -> None:
     """Speak every script and write where it belongs."""
     for name, script in load_scripts(SPEECH_DIR / "scripts.toml").items():
         waveform, utterances = record(script, speak)
-        print(f"{name}: {len(waveform) / SAMPLE_RATE_HZ:.1f} s, {len(utterances)} utterances")
         if name == GREETING:
             write_test_input(ROOT / "test_input.json", waveform)
             continue

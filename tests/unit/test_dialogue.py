@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from bench.corpus import SAMPLE_RATE_HZ, Waveform
-from bench.dialogue import LEAD_S, PAUSES_S, Line, Script, record
+from bench.speed.inputs import LEAD_S, PAUSES_S
+from tests.dialogue import Line, Script, record
 
 AMPLITUDES = {"low": 1000, "high": 3000}
 LINES = (
