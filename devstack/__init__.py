@@ -4,7 +4,7 @@
 """
 
 from devstack.events import Event, EventKind
-from devstack.queue import QueueConfig, RateLimit
+from devstack.queue import QueueConfig
 from devstack.stack import Stack
 
-__all__ = ["Event", "EventKind", "QueueConfig", "RateLimit", "Stack"]
+__all__ = ["Event", "EventKind", "QueueConfig", "Stack"]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
-import threading
 from pathlib import Path
 
 import click
 
 from devstack.guard import remove
-from devstack.s3 import StartFailed, StartInterrupted
+from devstack.s3 import StartFailed
 from devstack.stack import ROOT, Stack, write_env_file
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -37,21 +36,19 @@ def up(
     worker_command: str | None,
 ) -> None:
     """Start everything and stay until SIGINT or SIGTERM."""
-    stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, signal.default_int_handler)
     command = shlex.split(worker_command) if worker_command else [sys.executable, "handler.py"]
-    stack = Stack(workers, logs, models, command, stopping=stopping)
     try:
-        with stack:
-            _serve(stack, env_file, stopping)
-    except StartInterrupted:
-        click.echo("stopped while starting")
+        with Stack(workers, logs, models, command) as stack:
+            _serve(stack, env_file)
+    except KeyboardInterrupt:
+        return  # the stack has ended what it started
     except (StartFailed, OSError) as exc:
         raise click.ClickException(str(exc)) from exc
 
 
-def _serve(stack: Stack, env_file: Path, stopping: threading.Event) -> None:
+def _serve(stack: Stack, env_file: Path) -> None:
     click.echo(f"s3      {stack.s3.url}  bucket {stack.s3.bucket}")
     click.echo(f"queue   {stack.queue.endpoint_url}")
     click.echo(f"workers {len(stack.workers)}  logs {stack.logs}")
@@ -59,10 +56,10 @@ def _serve(stack: Stack, env_file: Path, stopping: threading.Event) -> None:
     try:
         write_env_file(env_file, stack.env)
         click.echo("ready")
-        stopping.wait()
+        signal.pause()
     finally:
         remove(env_file)
-    click.echo("stopping")
+        click.echo("stopping")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Serve the queue over HTTP, to clients (/run, /status …) and to the SDK's worker loop.
 
-`QueueApi.app` has both sides under `/v2/{endpoint}`. Clients get 401 without the key, 429 over a
-rate limit or a full queue, 413 and 400 for bodies that RunPod refuses, and webhooks when jobs end.
+`QueueApi.app` has both sides under `/v2/{endpoint}`. Clients get 401 without the key, 413 and 400
+for bodies that RunPod refuses, and webhooks when jobs end; RunPod's rate limits are not kept.
 Workers are trusted: the SDK may send a key of its own. After runpod 1.12.0: `rp_job`, `rp_http`,
 `rp_ping`.
 """
@@ -11,9 +11,8 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections import Counter, defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import requests
@@ -26,16 +25,7 @@ from starlette.routing import Mount, Route
 
 from bucketscribe_contract import ExecutionPolicy
 from devstack.events import Event, EventKind
-from devstack.queue import (
-    FINAL_EVENTS,
-    Job,
-    JobNotFound,
-    JobQueue,
-    NotRetryable,
-    QueueConfig,
-    QueueFull,
-    Submission,
-)
+from devstack.queue import FINAL_EVENTS, Job, JobNotFound, JobQueue, Submission
 
 T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
@@ -108,67 +98,13 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-class RateLimits:
-    """Count the requests of all clients by kind, the first word of the path, and refuse some."""
-
-    def __init__(self, config: QueueConfig, clock: Callable[[], float]) -> None:
-        self._config, self._clock = config, clock
-        self._recent: defaultdict[str, deque[float]] = defaultdict(deque)
-        self._open: Counter[str] = Counter()
-        self._requests: Counter[str] = Counter()
-        self._refused: Counter[str] = Counter()
-        self._most_in_window: Counter[str] = Counter()
-        self._most_at_once: Counter[str] = Counter()
-        self._connections: set[object] = set()
-
-    @contextmanager
-    def admit(self, kind: str, connection: object) -> Iterator[None]:
-        """Count a request while it is answered.
-
-        Raises:
-            HTTPException: 429, the kind's limit is reached.
-        """
-        self._connections.add(connection)
-        self._requests[kind] += 1
-        recent, limit = self._in_window(kind), self._config.rates.get(kind)
-        if limit and (len(recent) >= limit.per_window or self._open[kind] >= limit.at_once):
-            self._refused[kind] += 1
-            raise HTTPException(429, "too many requests")
-        recent.append(self._clock())
-        self._open[kind] += 1
-        self._most_in_window[kind] = max(self._most_in_window[kind], len(recent))
-        self._most_at_once[kind] = max(self._most_at_once[kind], self._open[kind])
-        try:
-            yield
-        finally:
-            self._open[kind] -= 1
-
-    def report(self) -> dict[str, Any]:
-        """Return the counts so far; windows and requests at once are the fullest there were."""
-        return {
-            "requests": self._requests,
-            "refused": self._refused,
-            "most_in_window": self._most_in_window,
-            "most_at_once": self._most_at_once,
-            "connections": len(self._connections),
-        }
-
-    def _in_window(self, kind: str) -> deque[float]:
-        """Return when the requests of the current window came."""
-        recent, since_s = self._recent[kind], self._clock() - self._config.rate_window_s
-        while recent and recent[0] <= since_s:
-            recent.popleft()
-        return recent
-
-
 class QueueApi:
     """HTTP in front of one queue, which it calls in the app's event loop only."""
 
-    def __init__(self, queue: JobQueue, api_key: str, clock: Callable[[], float]) -> None:
+    def __init__(self, queue: JobQueue, api_key: str) -> None:
         self._queue = queue
         self._expected = api_key.encode()
         self.changes = Changes()
-        self.rate_limits = RateLimits(queue.config, clock)
 
     def app(self, endpoint_id: str) -> Starlette:
         """Return the app, with all routes under `/v2/{endpoint_id}`."""
@@ -189,23 +125,18 @@ class QueueApi:
             exception_handlers={
                 HTTPException: lambda _, exc: _error(exc.status_code, exc.detail),
                 JobNotFound: lambda _, exc: _error(404, "job not found"),
-                NotRetryable: lambda _, exc: _error(400, str(exc)),
-                QueueFull: lambda *_: _error(429, "too many jobs in the queue"),
             },
             lifespan=lifespan,
         )
 
     def _client_routes(self) -> list[Route]:
-        """Return what RunPod offers to clients."""
+        """Return what RunPod offers to clients, but /stream, /retry and /purge-queue."""
         return [
             self._guarded("/run", self._run, "POST"),
             self._guarded("/runsync", self._runsync, "POST"),
             self._guarded("/status/{job_id}", self._status),
             self._guarded("/status-sync/{job_id}", self._status_sync),
-            self._guarded("/stream/{job_id}", self._streamed),
             self._guarded("/cancel/{job_id}", self._cancel, "POST"),
-            self._guarded("/retry/{job_id}", self._retry, "POST"),
-            self._guarded("/purge-queue", self._purge, "POST"),
             self._guarded("/health", self._health),
         ]
 
@@ -216,19 +147,17 @@ class QueueApi:
             Route("/job-take-batch/{worker_id}", self._take_batch),
             Route("/job-stop/{worker_id}", self._stop),
             Route("/job-done/{worker_id}/{job_id}", self._done, methods=["POST"]),
-            Route("/job-stream/{worker_id}/{job_id}", self._stream, methods=["POST"]),
             Route("/ping/{worker_id}", self._ping),
         ]
 
     def _guarded(self, path: str, handler: Handler, verb: str = "GET") -> Route:
-        """Return a route that wants the key and keeps the rate limits."""
+        """Return a route that wants the key."""
 
         async def guarded(request: Request) -> Response:
             given = request.headers.get("Authorization", "").removeprefix("Bearer ").encode()
             if not secrets.compare_digest(given, self._expected):
                 raise HTTPException(401, "Unauthorized: send the API key")
-            with self.rate_limits.admit(path.split("/")[1], request.client):
-                return await self.answer(request, handler)
+            return await self.answer(request, handler)
 
         return Route(path, guarded, methods=[verb])
 
@@ -238,11 +167,11 @@ class QueueApi:
 
     async def _run(self, request: Request) -> Response:
         body = await read_json(request, self._queue.config.max_run_bytes)
-        return _show_state(self._queue.submit(parse_submission(body, is_sync=False)))
+        return _show_state(self._queue.submit(parse_submission(body)))
 
     async def _runsync(self, request: Request) -> Response:
-        body = await read_json(request, self._queue.config.max_runsync_bytes)
-        job = self._queue.submit(parse_submission(body, is_sync=True))
+        body = await read_json(request, self._queue.config.max_run_bytes)
+        job = self._queue.submit(parse_submission(body))
         return await self._when_ended(request, job.job_id)
 
     async def _status(self, request: Request) -> Response:
@@ -260,22 +189,8 @@ class QueueApi:
         await self.changes.poll(request, lambda: job.state.is_final, wait_s)
         return JSONResponse(self._queue.find(job_id).to_wire())
 
-    async def _streamed(self, request: Request) -> Response:
-        """Hand over the parts of a generator's output that have come, each once."""
-        job = self._queue.find(request.path_params["job_id"])
-        wait_s = self._queue.config.take_poll_s
-        await self.changes.poll(request, lambda: job.stream or job.state.is_final, wait_s)
-        parts, job.stream = [{"output": part} for part in job.stream], []
-        return JSONResponse({"id": job.job_id, "status": job.state.value, "stream": parts})
-
     async def _cancel(self, request: Request) -> Response:
         return _show_state(self._queue.cancel(request.path_params["job_id"]))
-
-    async def _retry(self, request: Request) -> Response:
-        return _show_state(self._queue.retry(request.path_params["job_id"]))
-
-    async def _purge(self, _: Request) -> Response:
-        return JSONResponse({"removed": self._queue.purge(), "status": "completed"})
 
     async def _health(self, _: Request) -> Response:
         return JSONResponse(self._queue.health())
@@ -323,13 +238,6 @@ class QueueApi:
             self._queue.retire(worker_id)
         return Response()
 
-    async def _stream(self, request: Request) -> Response:
-        """Take a part of a generator's output."""
-        body = await read_json(request, self._queue.config.max_result_bytes)
-        worker_id, job_id = request.path_params["worker_id"], request.path_params["job_id"]
-        self._queue.stream(worker_id, job_id, body.get("output"))
-        return Response()
-
     async def _ping(self, request: Request) -> Response:
         is_healthy = request.query_params.get("status") != "unhealthy"
         self._queue.ping(request.path_params["worker_id"], is_healthy=is_healthy)
@@ -340,7 +248,7 @@ def _show_state(job: Job) -> Response:
     return JSONResponse({"id": job.job_id, "status": job.state.value})
 
 
-def parse_submission(body: dict[str, Any], *, is_sync: bool) -> Submission:
+def parse_submission(body: dict[str, Any]) -> Submission:
     """Check the body of /run as RunPod does; what `input` holds is the worker's business.
 
     Raises:
@@ -357,7 +265,7 @@ def parse_submission(body: dict[str, Any], *, is_sync: bool) -> Submission:
         first = exc.errors(include_url=False, include_input=False)[0]
         name = ".".join(["policy", *map(str, first["loc"])])
         raise HTTPException(400, f"{name}: {first['msg']}") from exc
-    return Submission(job_input, limits, webhook, is_sync)
+    return Submission(job_input, limits, webhook)
 
 
 class Webhooks:

@@ -10,7 +10,7 @@ import json
 import time
 import uuid
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
@@ -23,57 +23,30 @@ FINAL_EVENTS = {state: EventKind(state.value.lower()) for state in JobState if s
 
 
 @dataclass(frozen=True)
-class RateLimit:
-    """The most requests of one kind in a window, and at one moment."""
-
-    per_window: int
-    at_once: int
-
-
-@dataclass(frozen=True)
 class QueueConfig:
     """Limits and intervals of the queue; the defaults are RunPod's where RunPod has one.
 
     Attributes:
-        max_run_bytes: Largest body of ``/run``.
-        max_runsync_bytes: Largest body of ``/runsync``.
+        max_run_bytes: Largest body of a submission (RunPod takes 20 MB of ``/runsync``).
         max_result_bytes: Largest result a worker may post (the SDK warns above 20 MB).
-        retention_s: How long the result of a ``/run`` job is kept after it ended.
-        sync_retention_s: The same for ``/runsync``.
+        retention_s: How long a result is kept after the job ended.
         worker_silence_s: A worker that did not ping for so long has lost its jobs.
         take_poll_s: How long ``job-take`` and ``job-stop`` are held open. The SDK gives up
             after 90 s, and a worker told to stop waits for the open one to end.
         sync_wait_s: How long ``/runsync`` and ``/status-sync`` are held open, unless ``?wait=``
             says how many milliseconds.
-        max_queued: So many jobs wait always; beyond it, only 500 for each of ``max_workers``.
         max_redispatches: So often a job whose worker was lost is queued again; then it FAILED.
         webhook_interval_s: Time between two tries of a webhook that did not answer 200.
-        rate_window_s: The window of the rates.
-        rates: By the first word of the path; beyond it clients get 429. RunPod names no limit
-            of ``/purge-queue`` at one moment.
     """
 
     max_run_bytes: int = 10 * MB
-    max_runsync_bytes: int = 20 * MB
     max_result_bytes: int = 20 * MB
     retention_s: float = 1800.0
-    sync_retention_s: float = 60.0
     worker_silence_s: float = 10.0
     take_poll_s: float = 5.0
     sync_wait_s: float = 90.0
-    max_queued: int = 50
-    max_workers: int = 3
     max_redispatches: int = 1
     webhook_interval_s: float = 10.0
-    rate_window_s: float = 10.0
-    rates: Mapping[str, RateLimit] = field(
-        default_factory=lambda: {
-            "run": RateLimit(1000, 200),
-            "status": RateLimit(2000, 400),
-            "cancel": RateLimit(100, 20),
-            "purge-queue": RateLimit(2, 2),
-        }
-    )
 
 
 @dataclass(frozen=True)
@@ -83,7 +56,6 @@ class Submission:
     input: dict[str, Any] = field(repr=False)
     policy: ExecutionPolicy = field(default_factory=ExecutionPolicy)
     webhook: str | None = field(default=None, repr=False)
-    is_sync: bool = False
 
 
 @dataclass
@@ -91,10 +63,9 @@ class Job:
     """One job. Times are seconds of the queue's clock.
 
         IN_QUEUE ──take──► IN_PROGRESS ──finish──► COMPLETED | FAILED
-         │ ▲  ▲                │  │ └─executionTimeout─► FAILED ──┐
-         │ │  └─worker lost────┘  └─cancel─► CANCELLED            │
-         │ └──────────────────── retry (FAILED, TIMED_OUT) ───────┤
-         └─ttl─► TIMED_OUT ───────────────────────────────────────┘
+         │    ▲                │  │ └─executionTimeout─► FAILED
+         │    └─worker lost────┘  └─cancel─► CANCELLED
+         └─ttl─► TIMED_OUT
 
     A worker is lost once; the second time the job FAILED. A running job is gone once its `ttl` has
     passed, an ended one after its retention.
@@ -102,7 +73,6 @@ class Job:
     Attributes:
         output: Progress while the job runs, its result afterwards.
         retries: How often the job went back to the queue because its worker was lost.
-        stream: Parts of its output that no client has fetched.
     """
 
     job_id: str
@@ -115,7 +85,6 @@ class Job:
     output: Any = field(default=None, repr=False)
     error: str | None = field(default=None, repr=False)
     retries: int = 0
-    stream: list[Any] = field(default_factory=list, repr=False)
 
     def to_wire(self) -> dict[str, Any]:
         """Return what `/status` answers; fields without a value are left out."""
@@ -142,15 +111,7 @@ def _place(worker_id: str) -> str:
 
 
 class JobNotFound(LookupError):
-    """No such job: never submitted, expired, purged or forgotten."""
-
-
-class NotRetryable(ValueError):
-    """Only jobs that FAILED or TIMED_OUT can be retried."""
-
-
-class QueueFull(Exception):
-    """So many jobs wait that RunPod takes no more."""
+    """No such job: never submitted, expired or forgotten."""
 
 
 class JobQueue:
@@ -173,16 +134,12 @@ class JobQueue:
         self._next_due_s = inf
 
     def submit(self, submission: Submission) -> Job:
-        """Queue a job and return it, or raise `QueueFull`."""
-        limits = self.config
-        if len(self._waiting) >= max(limits.max_queued, 500 * limits.max_workers):
-            raise QueueFull
-        job_id = f"sync-{uuid.uuid4()}" if submission.is_sync else f"{uuid.uuid4()}-u1"
-        job = Job(job_id, submission, self._clock())
-        self._jobs[job_id] = job
-        self._waiting.append(job_id)
+        """Queue a job and return it."""
+        job = Job(f"{uuid.uuid4()}-u1", submission, self._clock())
+        self._jobs[job.job_id] = job
+        self._waiting.append(job.job_id)
         self._watch(job)
-        self.events.append(EventKind.SUBMITTED, job_id)
+        self.events.append(EventKind.SUBMITTED, job.job_id)
         return job
 
     def find(self, job_id: str) -> Job:
@@ -199,24 +156,6 @@ class JobQueue:
             self._leave(job)
             self._finish(job, JobState.CANCELLED)
         return job
-
-    def retry(self, job_id: str) -> Job:
-        """Queue a failed job again under its id, with a new `ttl`."""
-        job = self.find(job_id)
-        if job.state not in (JobState.FAILED, JobState.TIMED_OUT):
-            raise NotRetryable(f"{job.state.value} jobs cannot be retried")
-        job.submitted_s = self._clock()
-        self._queue_again(job, EventKind.RETRIED)
-        job.retries = 0
-        return job
-
-    def purge(self) -> int:
-        """Drop every waiting job; return how many. Running jobs go on."""
-        self.tick()
-        waiting = list(self._waiting)
-        for job_id in waiting:
-            self._drop(self._jobs[job_id], EventKind.PURGED)
-        return len(waiting)
 
     def health(self) -> dict[str, dict[str, int]]:
         """Return the counts that `/health` shows."""
@@ -283,13 +222,6 @@ class JobQueue:
         self.events.append(EventKind.PROGRESS, job_id, worker_id)
         return True
 
-    def stream(self, worker_id: str, job_id: str, part: Any) -> bool:
-        """Take a part of a generator's output, which shows as progress; False if too late."""
-        is_held = self.progress(worker_id, job_id, part)
-        if is_held:
-            self._jobs[job_id].stream.append(part)
-        return is_held
-
     def finish(self, worker_id: str, job_id: str, output: Any = None, error: Any = None) -> bool:
         """End the job: FAILED with an error, else COMPLETED; False if the worker lost it."""
         job = self._held(worker_id, job_id)
@@ -342,14 +274,12 @@ class JobQueue:
             text = f"job timed out after {job.retries} retries"
             self._finish(job, JobState.FAILED, error=text)
         else:
-            self._queue_again(job, kind, first=True)
+            self._queue_again(job)
 
     def _due(self, job: Job) -> tuple[float, EventKind]:
         """Return when time next changes the job, and what happens then."""
         if job.finished_s is not None:
-            is_sync = job.submission.is_sync
-            kept_s = self.config.sync_retention_s if is_sync else self.config.retention_s
-            return job.finished_s + kept_s, EventKind.FORGOTTEN
+            return job.finished_s + self.config.retention_s, EventKind.FORGOTTEN
         policy = job.submission.policy
         times_s = {EventKind.EXPIRED: job.submitted_s + policy.ttl_ms / 1000}
         if job.started_s is not None:
@@ -370,16 +300,16 @@ class JobQueue:
         self._watch(job)
         self.events.append(FINAL_EVENTS[state], job.job_id, job.worker_id)
 
-    def _queue_again(self, job: Job, kind: EventKind, *, first: bool = False) -> None:
-        """Reset the job for another run; its `ttl` keeps running."""
+    def _queue_again(self, job: Job) -> None:
+        """Put the job in front for another run; its `ttl` keeps running."""
         worker_id = job.worker_id
         job.state = JobState.IN_QUEUE
-        job.worker_id = job.started_s = job.finished_s = job.output = job.error = None
+        job.worker_id = job.started_s = job.output = None
         job.retries += 1
         self._requeues += 1
-        self._waiting.appendleft(job.job_id) if first else self._waiting.append(job.job_id)
+        self._waiting.appendleft(job.job_id)
         self._watch(job)
-        self.events.append(kind, job.job_id, worker_id)
+        self.events.append(EventKind.REQUEUED, job.job_id, worker_id)
 
     def _drop(self, job: Job, kind: EventKind) -> None:
         self._leave(job)

@@ -1,7 +1,7 @@
 """Run SeaweedFS as S3 on loopback, with one bucket and random keys.
 
 It enforces SigV4, expiry, signed headers and conditional writes. Raises `StartFailed`, which names
-the log, and `StartInterrupted`.
+the log.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import secrets
 import shutil
 import socket
 import sysconfig
-import threading
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -36,10 +35,6 @@ class StartFailed(RuntimeError):
     """A part of the stack did not start; the message says where to look."""
 
 
-class StartInterrupted(RuntimeError):
-    """The stack was told to stop while it started."""
-
-
 class S3Server:
     """One SeaweedFS server with one bucket and one pair of random keys.
 
@@ -48,17 +43,13 @@ class S3Server:
         state: An existing folder for credentials and data.
         log: Where SeaweedFS's output goes.
         guard: Ends the server if this process dies.
-        stopping: Set from another thread or a signal handler to give up the start.
     """
 
-    def __init__(
-        self, bucket: str, state: Path, log: Path, guard: Guard, stopping: threading.Event
-    ) -> None:
+    def __init__(self, bucket: str, state: Path, log: Path, guard: Guard) -> None:
         self.bucket = bucket
         self.access_key_id = secrets.token_hex(10).upper()
         self.secret_access_key = secrets.token_hex(20)
         self._state, self._log, self._guard = state, log, guard
-        self._stopping = stopping
         self._data = state / "s3"
         self._ports: dict[str, int] = {}
         self._process: ChildProcess | None = None
@@ -152,8 +143,7 @@ class S3Server:
         client = self.client()
         deadline_s = time.monotonic() + READY_TIMEOUT_S
         while time.monotonic() < deadline_s and not process.has_exited:
-            if self._stopping.wait(0.1):
-                raise StartInterrupted
+            time.sleep(0.1)
             try:
                 with suppress(client.exceptions.BucketAlreadyOwnedByYou):  # by an earlier try
                     client.create_bucket(Bucket=self.bucket)

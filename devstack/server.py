@@ -6,15 +6,13 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable
-from time import monotonic, sleep
+from time import monotonic
 from typing import Self
 
 import uvicorn
 
 from devstack.api import QueueApi
 from devstack.queue import JobQueue, QueueConfig
-
-HANDOVER_S = 0.2  # an answer on loopback is read in less, however busy the machine
 
 
 class QueueServer:
@@ -33,8 +31,8 @@ class QueueServer:
         self._port: int = self._socket.getsockname()[1]
         queue = JobQueue(config, clock)
         self.events = queue.events
-        self.api = QueueApi(queue, api_key, clock)
-        self.rate_limits, self._changes = self.api.rate_limits, self.api.changes
+        self.api = QueueApi(queue, api_key)
+        self._changes = self.api.changes
         self._app = self.api.app(endpoint_id)
         self._server: uvicorn.Server
         self._thread: threading.Thread
@@ -56,21 +54,6 @@ class QueueServer:
     def __exit__(self, *_: object) -> None:
         self.release_polls()
         self._stop()
-
-    def restart(self, down_s: float) -> None:
-        """Cut and refuse connections for a while, like a failing front end; jobs are kept.
-
-        A job that is being handed over is not cut off: its worker would never learn of it, and it
-        would stay IN_PROGRESS until its timeout.
-        """
-        self._changes.is_paused = True
-        threading.Event().wait(HANDOVER_S)
-        self._call(self._cut)
-        self._stop()
-        sleep(down_s)
-        self._changes.is_paused = False
-        self._socket = _listen(self._port)
-        self._start()
 
     def release_polls(self) -> None:
         """End the requests that are held open, so that workers can leave."""
@@ -104,19 +87,6 @@ class QueueServer:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(callback)
 
-    def _cut(self) -> None:
-        """Refuse new connections and end all others, in one step of the event loop."""
-        for server in self._server.servers:
-            server.close()
-        self._end_connections()
-        # A connection that was being accepted appears a moment later.
-        asyncio.get_running_loop().call_later(0.05, self._end_connections)
-
-    def _end_connections(self) -> None:
-        for connection in list(self._server.server_state.connections):
-            connection.transport.abort()
-        self._changes.notify()
-
     async def _serve(self) -> None:
         self._changes.notify()  # requests wait in this loop from now on
         self._loop = asyncio.get_running_loop()
@@ -129,7 +99,7 @@ def _listen(port: int) -> socket.socket:
     Without it asyncio leaves TCP_NODELAY off, and every answer takes 40 ms.
     """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # for the port after a restart
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
     listener.listen(1024)
     return listener

@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -56,7 +55,6 @@ class Stack:
         worker_env: More variables for the workers.
         config: Limits and intervals of the queue.
         grace_s: How long workers may finish their jobs at the end.
-        stopping: Set it to give up while the stack starts.
     """
 
     def __init__(
@@ -68,13 +66,11 @@ class Stack:
         worker_env: Mapping[str, str] | None = None,
         config: QueueConfig | None = None,
         grace_s: float = 30.0,
-        stopping: threading.Event | None = None,
     ) -> None:
         self.logs = logs.absolute()
         self._worker_count, self._worker_command = workers, worker_command
         self._worker_env = {"MODELS_DIR": str(models.absolute()), **(worker_env or {})}
         self._config, self._grace_s = config, grace_s
-        self._stopping = stopping or threading.Event()
         self._api_key = f"rpa_{secrets.token_hex(20)}"
         self._undo = ExitStack()
         self.guard: Guard
@@ -131,7 +127,7 @@ class Stack:
         undo.callback(shutil.rmtree, state, ignore_errors=True)
         self.guard.watch_path(state)
         self._prepare_logs()
-        s3 = S3Server(BUCKET, state, self.logs / "s3.log", self.guard, self._stopping)
+        s3 = S3Server(BUCKET, state, self.logs / "s3.log", self.guard)
         self.s3 = undo.enter_context(s3)
         self.queue = QueueServer(ENDPOINT_ID, self._api_key, self._config)
         self.queue.events.listen(write_json_lines(self.logs / "queue.jsonl"))

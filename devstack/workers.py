@@ -27,7 +27,6 @@ def worker_environment(endpoint_url: str, worker_id: str, home: Path) -> dict[st
         **clean_environment(home),
         "RUNPOD_WEBHOOK_GET_JOB": f"{endpoint_url}/job-take/$ID{query}",
         "RUNPOD_WEBHOOK_POST_OUTPUT": f"{endpoint_url}/job-done/$RUNPOD_POD_ID/$ID{query}",
-        "RUNPOD_WEBHOOK_POST_STREAM": f"{endpoint_url}/job-stream/$RUNPOD_POD_ID/$ID{query}",
         "RUNPOD_WEBHOOK_PING": f"{endpoint_url}/ping/$RUNPOD_POD_ID{query}",
         "RUNPOD_AI_API_KEY": "worker",
         "RUNPOD_POD_ID": worker_id,

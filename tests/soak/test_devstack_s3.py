@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from devstack import s3
 from devstack.guard import Guard
-from devstack.s3 import S3Server, StartFailed, StartInterrupted
+from devstack.s3 import S3Server, StartFailed
 from tests.processes import group_members, wait_until
 
 
@@ -21,7 +20,7 @@ from tests.processes import group_members, wait_until
 def unstarted(folder: Path) -> Iterator[S3Server]:
     """Give a server in a folder of its own, to be started or not."""
     with Guard() as guard:
-        yield S3Server("recordings", folder, folder / "log", guard, threading.Event())
+        yield S3Server("recordings", folder, folder / "log", guard)
 
 
 def test_objects_are_created_once_and_all_listeners_are_on_loopback(tmp_path: Path) -> None:
@@ -42,15 +41,6 @@ def test_objects_are_created_once_and_all_listeners_are_on_loopback(tmp_path: Pa
         assert {address.port for address in listening} == set(server._ports.values())
     wait_until(lambda: not group_members(pid), 2)
     assert not [path for path in server._sockets() if path.exists()]
-
-
-def test_a_start_can_be_interrupted(tmp_path: Path) -> None:
-    """Nothing of the half-started server is left."""
-    with unstarted(tmp_path) as server:
-        server._stopping.set()
-        with pytest.raises(StartInterrupted):
-            server.__enter__()
-        assert not group_members(server._process.pid)
 
 
 def test_a_server_that_exits_is_tried_again_and_given_up(

@@ -13,6 +13,7 @@ import pytest
 
 from devstack import EventKind
 from edge_client.session import Session
+from tests.fakes.queue_restart import restart
 from tests.processes import wait_until
 from tests.soak.batch.conftest import Box, sessions
 from tests.soak.conftest import Tell
@@ -55,7 +56,7 @@ def test_killed_at_thirty_moments_submits_each_session_once(
     def restart_now_and_then() -> None:
         nonlocal restarts
         while queue_restarts and not ended.wait(chance.uniform(2.0, 6.0)):
-            box.stack.queue.restart(chance.uniform(0.1, 1.5))
+            restart(box.stack.queue, chance.uniform(0.1, 1.5))
             restarts += 1
 
     restarting = threading.Thread(target=restart_now_and_then)

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
 from typing import Any, NamedTuple
 
 import pytest
@@ -71,7 +70,7 @@ def scan(
 
 @contextmanager
 def server_in(folder: Path) -> Iterator[S3Server]:
-    with Guard() as guard, S3Server("many", folder, folder / "log", guard, Event()) as server:
+    with Guard() as guard, S3Server("many", folder, folder / "log", guard) as server:
         yield server
 
 

@@ -28,7 +28,6 @@ def client(clock: FakeClock) -> Iterator[QueueClient]:
     """Yield a client of a queue server with short patience, on a clock that stands still."""
     config = QueueConfig(
         max_run_bytes=2000,
-        max_runsync_bytes=4000,
         max_result_bytes=4000,
         take_poll_s=0.3,
         sync_wait_s=0.4,

@@ -11,16 +11,7 @@ import pytest
 from hypothesis import given, settings
 
 from bucketscribe_contract import ExecutionPolicy, JobState
-from devstack.queue import (
-    FINAL_EVENTS,
-    Job,
-    JobNotFound,
-    JobQueue,
-    NotRetryable,
-    QueueConfig,
-    QueueFull,
-    Submission,
-)
+from devstack.queue import FINAL_EVENTS, Job, JobNotFound, JobQueue, QueueConfig, Submission
 from tests.fakes.queue_client import FakeClock
 
 
@@ -93,7 +84,6 @@ def test_execution_timeout_limits_the_run_alone_and_stops_the_worker(
     assert queue.collect_stops("w") == []
     assert not queue.finish("w", job.job_id, "late")
     assert queue.health()["jobs"]["failed"] == 1
-    assert queue.retry(job.job_id).state is JobState.IN_QUEUE
 
 
 @pytest.mark.parametrize("state", ["waiting", "running", "gone back"])
@@ -120,14 +110,11 @@ def test_ttl_counts_from_submission_and_leaves_nothing_of_a_running_job(
         assert is_gone(queue, job)
 
 
-@pytest.mark.parametrize(("is_sync", "kept_s"), [(False, 1800), (True, 60)])
-def test_a_result_is_kept_for_a_while_after_the_end(
-    queue: JobQueue, clock: FakeClock, is_sync: bool, kept_s: int
-) -> None:
-    job = queue.submit(Submission({}, is_sync=is_sync))
+def test_a_result_is_kept_for_a_while_after_the_end(queue: JobQueue, clock: FakeClock) -> None:
+    job = submit(queue)
     clock.pass_s(8)
     queue.cancel(job.job_id)
-    clock.pass_s(kept_s - 0.1)
+    clock.pass_s(1799.9)
     assert not is_gone(queue, job)
     clock.pass_s(0.1)
     assert is_gone(queue, job)
@@ -157,21 +144,6 @@ def test_a_job_whose_worker_is_lost_twice_failed(queue: JobQueue, clock: FakeClo
         queue.take("other")
     ended = {"status": "FAILED", "error": "job timed out after 1 retries", "retries": 1}
     assert ended.items() <= queue.find(job.job_id).to_wire().items()
-    assert queue.retry(job.job_id).retries == 0
-    assert queue.take("third") == [job]
-    clock.pass_s(10)
-    assert queue.find(job.job_id).state is JobState.IN_QUEUE
-
-
-@pytest.mark.parametrize(("workers", "most"), [(0, 50), (1, 500)])
-def test_a_deep_queue_takes_no_more(workers: int, most: int) -> None:
-    queue = JobQueue(QueueConfig(max_workers=workers))
-    for _ in range(most):
-        submit(queue)
-    with pytest.raises(QueueFull):
-        submit(queue)
-    queue.take("w")
-    submit(queue)
 
 
 def test_a_worker_that_gets_its_lost_job_again_is_not_told_to_stop_it(
@@ -194,18 +166,6 @@ def test_cancelling_stops_the_worker_that_runs_the_job(queue: JobQueue, before: 
     assert queue.collect_stops("other") == []
     assert queue.collect_stops("w") == ([job.job_id] if before == "running" else [])
     assert not queue.finish("w", job.job_id, "too late")
-
-
-def test_a_failed_job_can_be_retried_with_a_new_ttl(queue: JobQueue, clock: FakeClock) -> None:
-    job = submit(queue, timeout_s=10, ttl_s=10)
-    queue.take("w")
-    queue.finish("w", job.job_id, error="bad")
-    clock.pass_s(9)
-    assert queue.retry(job.job_id).state is JobState.IN_QUEUE
-    clock.pass_s(9)
-    assert queue.take("w") == [job]
-    assert job.to_wire()["delayTime"] == 9000
-    assert "error" not in job.to_wire()
 
 
 def test_health_counts_workers_that_are_neither_silent_nor_retired(
@@ -244,7 +204,7 @@ def test_events_never_hold_inputs_outputs_or_urls(queue: JobQueue) -> None:
     assert secret not in repr(job)
 
 
-WHAT = ["submit", "take", "ping", "finish", "cancel", "retry", "purge", "wait"]
+WHAT = ["submit", "take", "ping", "finish", "cancel", "wait"]
 SECONDS = st.sampled_from([0.1, 4, 9.9, 10, 35, 100])
 STEPS = st.tuples(st.sampled_from(WHAT), st.sampled_from("ab"), st.integers(0, 4), SECONDS)
 
@@ -260,7 +220,7 @@ def test_in_any_order_no_job_is_lost_or_held_twice(
     for what, worker, index, seconds in [("submit", "", 0, 0), *steps]:
         job = jobs[index % len(jobs)] if jobs else Job("", Submission({}), 0)
         is_held = job.state is JobState.IN_PROGRESS and job.worker_id == worker
-        with suppress(JobNotFound, NotRetryable):
+        with suppress(JobNotFound):
             match what:
                 case "submit":
                     jobs.append(submit(queue, 5 + 6 * index, 10 + 12 * index))
@@ -273,11 +233,6 @@ def test_in_any_order_no_job_is_lost_or_held_twice(
                     assert queue.finish(worker, queue.find(job.job_id).job_id, 1, error) is is_held
                 case "cancel":
                     assert queue.cancel(job.job_id).state.is_final
-                case "retry":
-                    assert queue.retry(job.job_id).state is JobState.IN_QUEUE
-                    del ends[job.job_id]
-                case "purge":
-                    queue.purge()
                 case "wait":
                     clock.pass_s(seconds)
         check_consistency(queue, jobs, ends)
@@ -290,10 +245,10 @@ def check_consistency(queue: JobQueue, jobs: list[Job], ends: dict[str, object])
     counts, states = queue.health()["jobs"], Counter[JobState]()
     for job in jobs:
         happened = Counter(kinds(queue, job))
-        gone = sum(happened[kind] for kind in ("expired", "forgotten", "purged"))
+        gone = sum(happened[kind] for kind in ("expired", "forgotten"))
         assert gone == is_gone(queue, job)
-        assert happened["taken"] <= 1 + happened["requeued"] + happened["retried"]
-        assert sum(happened[kind] for kind in FINAL_EVENTS.values()) <= 1 + happened["retried"]
+        assert happened["taken"] <= 1 + happened["requeued"]
+        assert sum(happened[kind] for kind in FINAL_EVENTS.values()) <= 1
         states[job.state] += not gone
         if job.state.is_final:
             end = job.state, job.output, job.error

@@ -13,6 +13,7 @@ import requests
 
 from devstack.events import EventKind
 from tests.fakes.queue_client import QueueClient
+from tests.fakes.queue_restart import restart
 from tests.processes import wait_until
 
 
@@ -25,8 +26,8 @@ def restarting(client: QueueClient, monkeypatch: pytest.MonkeyPatch) -> Iterator
         is_down.set()
         come_back.wait(20)
 
-    monkeypatch.setattr("devstack.server.sleep", sleep)
-    thread = threading.Thread(target=client.server.restart, args=(1.0,))
+    monkeypatch.setattr("tests.fakes.queue_restart.sleep", sleep)
+    thread = threading.Thread(target=restart, args=(client.server, 1.0))
     thread.start()
     assert is_down.wait(20)
     try:
@@ -72,9 +73,9 @@ def test_a_queue_that_is_about_to_go_hands_nothing_over(
     client: QueueClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer might be cut, and a job that its worker never heard of stay at work."""
-    monkeypatch.setattr("devstack.server.HANDOVER_S", 1.0)
+    monkeypatch.setattr("tests.fakes.queue_restart.HANDOVER_S", 1.0)
     job_id = client.run()
-    thread = threading.Thread(target=client.server.restart, args=(0.0,))
+    thread = threading.Thread(target=restart, args=(client.server, 0.0))
     thread.start()
     wait_until(lambda: client.server._changes.is_paused)
     with contextlib.suppress(requests.ConnectionError):

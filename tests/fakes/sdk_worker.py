@@ -1,4 +1,4 @@
-"""A worker on the real SDK that hands over its input's ``parts`` one by one, and `at_work`.
+"""A worker on the real SDK that returns its input's ``parts``, and `at_work`.
 
 ``"wait": true`` never ends by itself.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,14 @@ from devstack.stack import ROOT
 from devstack.workers import worker_environment
 from tests.fakes.queue_client import API_KEY, ENDPOINT_ID
 
-COMMAND = (sys.executable, "-m", "tests.fakes.generator_worker")
+COMMAND = (sys.executable, "-m", "tests.fakes.sdk_worker")
 
 
-async def generate(job: dict[str, Any]) -> AsyncIterator[Any]:
+async def answer(job: dict[str, Any]) -> list[Any]:
     """Follow the instructions of the input."""
-    for part in job["input"].get("parts", ()):
-        yield part
     while job["input"].get("wait"):
         await asyncio.sleep(0.1)
+    return [*job["input"]["parts"]]
 
 
 @contextmanager
@@ -42,11 +41,10 @@ def at_work(folder: Path) -> Iterator[QueueServer]:
             yield server
         finally:
             server.release_polls()
-            worker.stop(1)  # the SDK lets a cancelled generator run on
+            worker.stop(1)  # a job that waits does not end
 
 
 if __name__ == "__main__":
     import runpod
 
-    config = {"handler": generate, "return_aggregate_stream": True}
-    sys.exit(runpod.serverless.start(config))
+    sys.exit(runpod.serverless.start({"handler": answer}))
