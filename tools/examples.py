@@ -1,8 +1,7 @@
 """Record what the commands print, on the development stack with its real worker.
 
 `record` runs `SCENES` one after another against a stack and returns what each printed; the pages
-show these texts (``docs/examples``). `shape` takes out what differs from run to run, so that a
-test notices when the commands print something else than the pages show.
+show these texts (``docs/examples``).
 """
 
 from __future__ import annotations
@@ -29,11 +28,6 @@ SCENES: dict[str, tuple[str, ...]] = {
     "batch": ("batch", "--user", "ada", "--report", "report.jsonl"),
     "list": ("list", "--user", "ada"),
 }
-_VARIES = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}(-u\d+)?|[0-9a-f]{32,}|\d[\d.,:TZ-]*|\d+%")
-_SAID = re.compile(r"(?<=SPEAKER_#) .+")
-_PROGRESS = re.compile(
-    r"[a-z]+( # %(, about .*)?)?|(# )?.*# (waiting|queued|running|done),.*|requests: .*"
-)
 
 
 def record(stack: Stack) -> dict[str, str]:
@@ -59,15 +53,6 @@ def record(stack: Stack) -> dict[str, str]:
         line for line in reversed(log) if re.search(r"worker\.job .* ok: ", line)
     )
     return printed
-
-
-def shape(text: str) -> set[str]:
-    """Return the lines without ids, numbers, times, what is said, and those of progress.
-
-    Processors round differently, and a small model hears other words then.
-    """
-    lines = (_VARIES.sub("#", " ".join(line.split())) for line in text.splitlines())
-    return {_SAID.sub("", line) for line in lines if not _PROGRESS.fullmatch(line)}
 
 
 def _run(stack: Stack, folder: Path, arguments: tuple[str, ...]) -> str:
