@@ -1,8 +1,9 @@
 """Prove that a models folder needs no network: `python -m builder.verify_offline DIR`.
 
-Takes a folder; checks every file against `profile.json`, then loads each model with the network
-refused and runs one second of audio through it. Prints one line a model; exit code 1, and the
-remedy, when anything is missing, broken or tried to leave the machine.
+Takes a folder; checks every file against `profile.json`, then loads the models as the worker does,
+with the network refused, and runs one second of sound through each. Prints a line for each
+Whisper, with the worker's other models, and for each aligner; exit code 1, and the remedy, when
+anything is missing, broken or tried to leave the machine.
 """
 
 from __future__ import annotations
@@ -20,8 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from builder.errors import BuildError
 from builder.folders import PROFILE_JSON, changed_files, read_document
@@ -29,38 +28,21 @@ from worker.models.imports import go_offline, weights_only
 
 SAMPLE_RATE_HZ = 16_000
 
-Second = NDArray[np.float32]
+
+def check_worker(folder: Path, whisper: str) -> None:
+    """Load what a worker with this Whisper loads, and run each model."""
+    from worker.models.folder import find_models
+    from worker.models.load import load_models
+    from worker.settings import WorkerSettings
+
+    settings = WorkerSettings(
+        models_dir=folder, models_volume=folder / "none", whisper_model=whisper, device="cpu"
+    )
+    load_models(settings, find_models(settings)).rehearse()
 
 
-def one_second() -> Second:
-    """Make a second of sound, float32 (16000,): a tone that swells, in faint noise."""
-    time_s = np.arange(SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
-    noise = np.random.default_rng(0).normal(0, 0.01, SAMPLE_RATE_HZ)
-    swell = 0.3 * np.sin(np.pi * time_s) * np.sin(2 * np.pi * 220 * time_s)
-    return np.asarray(swell + noise, dtype=np.float32)
-
-
-def check_whisper(folder: Path, sound: Second) -> None:
-    """Transcribe the second with a CTranslate2 Whisper model."""
-    from faster_whisper import WhisperModel
-
-    model = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1)
-    language = None if model.model.is_multilingual else "en"
-    segments, _ = model.transcribe(sound, language=language, beam_size=1, max_new_tokens=8)
-    list(segments)
-
-
-def check_segmentation(checkpoint: Path, sound: Second) -> None:
-    """Score the second with a pyannote.audio segmentation model."""
-    from pyannote.audio import Model
-
-    model = Model.from_pretrained(checkpoint)
-    with torch.inference_mode():
-        _finite(model.eval()(torch.from_numpy(sound)[None, None]), checkpoint)
-
-
-def check_aligner(folder: Path, entry: dict[str, str], language: str, sound: Second) -> None:
-    """Align two sentences with the second through `whisperx.align`, sentence splitter included."""
+def check_aligner(folder: Path, entry: dict[str, str], language: str) -> None:
+    """Align two sentences with noise through `whisperx.align`, sentence splitter included."""
     import whisperx
 
     path = str(folder / entry["path"])
@@ -69,24 +51,15 @@ def check_aligner(folder: Path, entry: dict[str, str], language: str, sound: Sec
         if entry["kind"] == "torchaudio"
         else {"model_name": path, "model_cache_only": True}
     )
-    model, metadata = whisperx.load_align_model(language, "cpu", **where)
     segment = {"start": 0.0, "end": 1.0, "text": "Ta. Da."}
-    result = whisperx.align([segment], model, metadata, sound, "cpu")
+    noise = np.random.default_rng(0).normal(0, 0.01, SAMPLE_RATE_HZ).astype(np.float32)
+    with weights_only():
+        model, metadata = whisperx.load_align_model(language, "cpu", **where)
+    result = whisperx.align([segment], model, metadata, noise, "cpu")
     # Languages without spaces give back characters, the others words.
     given_back = "".join(word["word"] for word in result["word_segments"])
     if given_back.replace(" ", "") != "Ta.Da.":
         raise BuildError(f"{entry['name']} does not give back the words it was given")
-
-
-def check_diarization(folder: Path, sound: Second) -> None:
-    """Diarize the second, and embed it: a second may hold too little speech to be embedded."""
-    from pyannote.audio import Model, Pipeline
-
-    waveform = torch.from_numpy(sound)[None]
-    Pipeline.from_pretrained(folder)({"waveform": waveform, "sample_rate": SAMPLE_RATE_HZ})
-    embedding = Model.from_pretrained(folder / "embedding").eval()
-    with torch.inference_mode():
-        _finite(embedding(waveform[None], weights=torch.ones(1, 50)), folder)
 
 
 def check_splitters(folder: Path) -> None:
@@ -99,11 +72,6 @@ def check_splitters(folder: Path) -> None:
         splitter = nltk.tokenize.PunktTokenizer(tables.name)
         if len(list(splitter.span_tokenize("Ab cd efg. Hij kl mno."))) != 2:
             raise BuildError(f"the {tables.name} tables do not split two sentences")
-
-
-def _finite(output: torch.Tensor, path: Path) -> None:
-    if not torch.isfinite(output).all():
-        raise BuildError(f"{path.name} gives numbers that are not finite")
 
 
 class NetworkUsed(RuntimeError):
@@ -187,17 +155,13 @@ def _check_files(folder: Path, document: dict[str, Any] | None) -> list[str]:
 
 
 def list_checks(folder: Path, document: dict[str, Any]) -> dict[str, Callable[[], None]]:
-    """Return a check for each model that `profile.json` names, by the model's name."""
-    sound, vad, diarization = one_second(), document["vad"], document["diarization"]
+    """Return what is to be checked, by its name."""
     checks = {"nltk_data": partial(check_splitters, folder / document["nltk_data"])}
-    for name, model in document["whisper"]["models"].items():
-        checks[f"whisper {name}"] = partial(check_whisper, folder / model["path"], sound)
-    checks[f"vad {vad['name']}"] = partial(check_segmentation, folder / vad["path"], sound)
-    for language, model in document["align"].items():
-        name = f"align {language} {model['name']}"
-        checks[name] = partial(check_aligner, folder, model, language, sound)
-    name = f"diarization {diarization['name']}"
-    checks[name] = partial(check_diarization, folder / diarization["path"], sound)
+    for name in document["whisper"]["models"]:
+        checks[f"whisper {name}"] = partial(check_worker, folder, name)
+    for language, entry in document["align"].items():
+        name = f"align {language} {entry['name']}"
+        checks[name] = partial(check_aligner, folder, entry, language)
     return dict(checks)
 
 
@@ -211,8 +175,7 @@ def run_check(name: str, check: Callable[[], None]) -> str | None:
     failure = None
     with no_network() as attempts, _quiet():
         try:
-            with weights_only():  # as the worker loads them
-                check()
+            check()
         except Exception as exc:  # whatever a library raises is the finding that is reported
             failure = f"{name} does not work: {type(exc).__name__}: {exc}"
     if attempts:
