@@ -66,8 +66,10 @@ image: setup ## PROFILE, BASE_IMAGE, TAG, LANGUAGES, WHISPER_MODEL, HF_TOKEN_FIL
 	$(BIN)/python -m image.build
 
 test-image: setup ## build the demo image and test it; as root, installs buildah, debootstrap, bubblewrap
-	$(BIN)/python -m image.engine
-	$(BIN)/pytest tests/image
+	{ command -v buildah && command -v debootstrap && command -v bwrap; } >/dev/null || \
+	    { apt-get update --quiet && \
+	    apt-get install --quiet --yes --no-install-recommends buildah debootstrap bubblewrap; }
+	$(BIN)/pytest tests/image --capture=no
 	$(BIN)/python -m tools.tested image --stamp
 
 audit: ## known vulnerabilities in what is pinned

@@ -1,4 +1,4 @@
-"""Build the image, and print its layers and what nobody needs of it.
+"""Build the image.
 
 ``python -m image.build`` reads ``PROFILE``, ``BASE_IMAGE``, ``TAG``, ``LANGUAGES``,
 ``WHISPER_MODEL``, ``ENGINE`` and the hub's token (``HF_TOKEN_FILE`` or ``HF_TOKEN``) from the
@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from image.engine import ImageError, exit_code, find_engine, run
-from image.listing import report
 from image.requirements import ROOT, write_secrets
 
 BUILD_ARGUMENTS = ("PROFILE", "LANGUAGES", "WHISPER_MODEL", "BASE_IMAGE")
@@ -107,14 +106,12 @@ def _import(archive: Path) -> None:
 
 
 def main() -> None:
-    """Build, and print how long it took and what is in it."""
+    """Build, and print how long it took."""
     started = time.monotonic()
     engine = find_engine(os.environ.get("ENGINE"))
     options = read_options(os.environ)
     build(engine, options)
     print(f"{options.tag} built in {time.monotonic() - started:.0f} s")
-    if engine == "buildah":
-        print(report(options.tag))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Find what builds images on this machine: buildah, or Docker whose daemon answers.
 
-Also runs commands, and installs the Debian packages that the image's tests need
-(``python -m image.engine``, as root). Raises `ImageError`, which names the remedy.
+Also runs commands. Raises `ImageError`, which names the remedy.
 """
 
 from __future__ import annotations
@@ -12,9 +11,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 
-PACKAGES = {"buildah": "buildah", "debootstrap": "debootstrap", "bwrap": "bubblewrap"}
 BUILDAH_ENV = {"BUILDAH_ISOLATION": "chroot"}
-INSTALL = f"run `apt-get install {' '.join(PACKAGES.values())}`, or install Docker"
+INSTALL = "run `apt-get install buildah debootstrap bubblewrap`, or install Docker"
 
 
 class ImageError(RuntimeError):
@@ -36,19 +34,6 @@ def _daemon_answers() -> bool:
     except ImageError:
         return False
     return True
-
-
-def install_tools() -> None:
-    """Install buildah, debootstrap and bubblewrap by apt where they are missing."""
-    if os.geteuid() != 0:
-        raise ImageError("building and starting images needs root: run `sudo make test-image`")
-    missing = [package for tool, package in PACKAGES.items() if shutil.which(tool) is None]
-    if not missing:
-        return
-    if shutil.which("apt-get") is None:
-        raise ImageError(f"install {', '.join(missing)}: this machine has no apt-get to do it with")
-    run("apt-get", "update", "--quiet")
-    run("apt-get", "install", "--quiet", "--yes", "--no-install-recommends", *missing)
 
 
 def run(*command: str, env: Mapping[str, str] | None = None, shown: bool = False) -> str:
@@ -75,7 +60,3 @@ def exit_code(program: Callable[[], None]) -> int:
         print(f"image: {exc}", file=sys.stderr)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(exit_code(install_tools))

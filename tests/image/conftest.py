@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from image.build import build, read_options
-from image.engine import install_tools
-from image.listing import Layer, configuration, list_layers, mounted
+from tests.image.listing import Layer, configuration, list_layers, mounted
 
 ROOT = Path(__file__).parents[2]
 TAG = "localhost/bucketscribe:test"
@@ -34,7 +33,7 @@ class Image:
     def command(self, *command: str, network: str = "none", bind: Path | None = None) -> list[str]:
         """Return what starts a command in the image; without one, the image's own."""
         bound = ["--bind", str(bind)] if bind else []
-        starter = [sys.executable, "-m", "image.start", "--network", network, *bound]
+        starter = [sys.executable, "-m", "tests.image.start", "--network", network, *bound]
         return [*starter, str(self.config_file), str(self.root), *command]
 
     def run(self, *command: str, bind: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -69,7 +68,6 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     """Build the image, and show its files; TEST_IMAGE names one that is built already."""
     tag = os.environ.get("TEST_IMAGE")
     if tag is None:
-        install_tools()
         build_from(ROOT)
         tag = TAG
     config = configuration(tag)

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from image.engine import run
-from image.listing import account, describe_contents, describe_layers, list_layers
 from image.requirements import read_left_out
 from tests.image.conftest import ROOT, SECRET, Image, build_from
+from tests.image.listing import account, describe_contents, describe_layers, list_layers
 
 pytestmark = pytest.mark.timeout(1500)
 

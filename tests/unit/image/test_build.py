@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from image.build import ROOT, read_options, version
-from image.engine import ImageError, exit_code, find_engine, install_tools, run
+from image.engine import ImageError, exit_code, find_engine, run
 
 TEXT = (Path(__file__).parents[3] / "Dockerfile").read_text(encoding="utf-8")
 
@@ -45,12 +45,6 @@ def test_what_is_missing_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatc
         find_engine()
     with pytest.raises(ImageError, match="buildah is not installed"):
         run("buildah", "info")
-    monkeypatch.setattr("os.geteuid", lambda: 0)
-    with pytest.raises(ImageError, match="^install buildah, debootstrap, bubblewrap"):
-        install_tools()
-    monkeypatch.setattr("os.geteuid", lambda: 1000)
-    with pytest.raises(ImageError, match="sudo make test-image"):
-        install_tools()
 
 
 def test_a_failed_command_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,6 @@
 """Start a command of the image without a container engine, by bubblewrap.
 
-``python -m image.start [--network none|host] [--bind DIR] CONFIG ROOT [COMMAND…]`` wants root.
+``python -m tests.image.start [--network none|host] [--bind DIR] CONFIG ROOT [COMMAND…]``, as root.
 CONFIG is the image's configuration as JSON, ROOT its files, DIR a folder to show at /mnt. The
 command is process 1, unprivileged, on a read-only root where only /tmp can be written to. SIGTERM
 and SIGINT are passed on to it; its exit code is returned.
@@ -21,7 +21,7 @@ from typing import Any
 NOT_PASSED_ON = ("TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH")
 SANDBOX = (
     "--proc", "/proc", "--dev", "/dev",
-    "--perms", "1777", "--tmpfs", "/dev/shm", "--perms", "1777", "--tmpfs", "/tmp",
+    "--perms", "1777", "--tmpfs", "/dev/shm", "--perms", "1777", "--tmpfs", "/tmp",  # noqa: S108
     "--unshare-pid", "--as-pid-1", "--die-with-parent",
     "--cap-drop", "ALL",
     # for setpriv, which gives them up
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m image.start")
+    parser = argparse.ArgumentParser(prog="python -m tests.image.start")
     parser.add_argument("--network", choices=("none", "host"), default="none")
     parser.add_argument("--bind", type=Path, metavar="DIR")
     parser.add_argument("config", type=Path, metavar="CONFIG")

@@ -1,8 +1,7 @@
 """List the layers of an image in buildah's storage, and account for its bytes.
 
 An image must hold the files that its wheels' own records name, the models that ``profile.json``
-names, our code and the base; what it has beyond these is its excess. `report` returns both as
-Markdown tables.
+names, our code and the base; what it has beyond these is its excess.
 """
 
 from __future__ import annotations
@@ -114,13 +113,6 @@ def _wheel_sizes(packages: Path) -> Mapping[str, int]:
             file.stat().st_size for file in files if file.is_file() and file.suffix != ".pyc"
         )
     return sizes
-
-
-def report(image: str) -> str:
-    """Return the layers and the contents of an image as tables."""
-    layers = list_layers(image)
-    with mounted(image) as root:
-        return f"{describe_layers(layers)}\n\n{describe_contents(account(root, layers))}"
 
 
 def describe_layers(layers: list[Layer]) -> str:
