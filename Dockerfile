@@ -75,7 +75,7 @@ RUN --mount=type=secret,id=package_index --mount=type=secret,id=ca_bundle \
 
 # Code: numba's cache goes by a source's time, which layers keep in whole seconds.
 FROM runtime AS code
-COPY handler.py test_input.json LICENSE image/healthcheck.py ./
+COPY handler.py test_input.json LICENSE ./
 COPY bucketscribe_contract bucketscribe_contract
 COPY bucketscribe_render bucketscribe_render
 COPY worker worker
@@ -98,7 +98,4 @@ COPY --from=code /opt/numba /opt/numba
 COPY --from=code /app /app
 USER 10001:10001
 STOPSIGNAL SIGTERM
-# For Docker and Podman; RunPod ignores it.
-HEALTHCHECK --interval=30s --timeout=5s --start-period=10s \
-    CMD ["python", "-I", "-S", "/app/healthcheck.py"]
 CMD ["python", "-u", "handler.py"]

@@ -62,7 +62,7 @@ def build(engine: str, options: BuildOptions, context: Path = ROOT) -> None:
     """Build the image; this machine's package index and certificates are secrets of the build."""
     command = [engine, "build", "--network", "host", "--tag", options.tag]
     if engine == "buildah":
-        # One layer a step, in the format that keeps HEALTHCHECK.
+        # One layer a step, in the format that every engine and registry takes.
         command += ["--layers", "--force-rm", "--format", "docker"]
     for name, value in options.arguments.items():
         command += ["--build-arg", f"{name}={value}"]

@@ -63,8 +63,8 @@ def test_there_is_no_compiler_no_installer_and_nothing_of_ours_but_the_worker(im
     folders = [image.root / "usr/bin", image.root / "usr/local/bin", image.root / "opt/venv/bin"]
     assert [n for n in COMPILERS for folder in folders if (folder / n).exists()] == []
     assert sorted(p.name for p in (image.root / "app").iterdir() if p.name != "__pycache__") == [
-        "LICENSE", "bucketscribe_contract", "bucketscribe_render", "handler.py", "healthcheck.py",
-        "test_input.json", "worker",
+        "LICENSE", "bucketscribe_contract", "bucketscribe_render", "handler.py", "test_input.json",
+        "worker",
     ]  # fmt: skip
     assert list((image.root / "var/cache").glob("uv/*")) == []
     assert list((image.root / "tmp").iterdir()) == []

@@ -85,11 +85,3 @@ def test_onnxruntime_writes_and_reports_nothing(image: Image) -> None:
     looking = "print(sorted(os.listdir('/tmp')), [f for _, _, n in os.walk('/dev/shm') for f in n])"
     done = image.run("python", "-c", f"import os, onnxruntime; {looking}")
     assert (done.returncode, done.stdout.strip(), done.stderr.strip()) == (0, "[] []", "")
-
-
-def test_the_health_check_hears_whether_process_1_is_the_worker(image: Image) -> None:
-    check = image.config["Healthcheck"]["Test"]
-    assert check[:2] == ["CMD", "python"]
-    done = image.run(*check[1:])
-    assert done.returncode == 1
-    assert "process 1 is not handler.py" in done.stderr
