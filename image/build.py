@@ -2,15 +2,13 @@
 
 ``python -m image.build`` reads ``PROFILE``, ``BASE_IMAGE``, ``TAG``, ``LANGUAGES``,
 ``WHISPER_MODEL``, ``ENGINE`` and the hub's token (``HF_TOKEN_FILE`` or ``HF_TOKEN``) from the
-environment. ``BASE_IMAGE=debootstrap`` makes a base first: Debian bookworm with its own Python
-3.11, from ``DEBIAN_MIRROR``, for machines that reach no registry. Raises `ImageError`.
+environment. Raises `ImageError`.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import tarfile
 import tempfile
 import time
 import tomllib
@@ -18,13 +16,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from image.engine import ImageError, exit_code, find_engine, run
+from image.engine import exit_code, find_engine, run
 from image.requirements import ROOT, write_secrets
 
 BUILD_ARGUMENTS = ("PROFILE", "LANGUAGES", "WHISPER_MODEL", "BASE_IMAGE")
-BASE = "localhost/bucketscribe-base:bookworm"
-BASE_PACKAGES = "ca-certificates,python3,python3-venv"
-NOT_SHIPPED = ("var/cache/apt/", "var/lib/apt/lists/", "var/log/", "dev/")
 
 
 def version() -> str:
@@ -45,8 +40,6 @@ class BuildOptions:
 def read_options(environ: Mapping[str, str]) -> BuildOptions:
     """Read the variables; the Dockerfile has defaults for all but the image's name."""
     arguments = {name: environ[name] for name in BUILD_ARGUMENTS if environ.get(name)}
-    if arguments.get("BASE_IMAGE") == "debootstrap":
-        arguments["BASE_IMAGE"] = ensure_base()
     profile = arguments.get("PROFILE", "production")
     tag = environ.get("TAG") or f"localhost/bucketscribe:{version()}-{profile}"
     token: tuple[str, ...] = ()
@@ -70,39 +63,6 @@ def build(engine: str, options: BuildOptions, context: Path = ROOT) -> None:
         for secret in (*write_secrets(Path(folder)), *options.secrets):
             command += ["--secret", secret]
         run(*command, str(context), env={"DOCKER_BUILDKIT": "1"}, shown=True)
-
-
-def ensure_base() -> str:
-    """Return the base image's name; make the image first where there is none."""
-    if run("buildah", "images", "--quiet", "--filter", f"reference={BASE}"):
-        return BASE
-    if os.geteuid() != 0:
-        raise ImageError("debootstrap needs root: run `sudo make image`, or set BASE_IMAGE")
-    with tempfile.TemporaryDirectory(prefix="image-base-") as folder:
-        root, archive = Path(folder, "root"), Path(folder, "root.tar")
-        mirror = os.environ.get("DEBIAN_MIRROR", "").split()
-        packages = ("--variant=minbase", f"--include={BASE_PACKAGES}")
-        run("debootstrap", *packages, "bookworm", str(root), *mirror)
-        with tarfile.open(archive, "w") as tar:
-            for path in sorted(root.iterdir()):
-                tar.add(path, path.name, filter=_shipped)
-        _import(archive)
-    return BASE
-
-
-def _shipped(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    """Leave out what apt downloaded, as Debian's own images do."""
-    return None if member.name.startswith(NOT_SHIPPED) and not member.isdir() else member
-
-
-def _import(archive: Path) -> None:
-    container = run("buildah", "from", "scratch").strip()
-    try:
-        run("buildah", "add", "--quiet", container, str(archive), "/")
-        run("buildah", "config", "--cmd", "/bin/bash", container)
-        run("buildah", "commit", "--quiet", container, BASE)
-    finally:
-        run("buildah", "rm", container)
 
 
 def main() -> None:

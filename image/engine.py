@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 
 BUILDAH_ENV = {"BUILDAH_ISOLATION": "chroot"}
-INSTALL = "run `apt-get install buildah debootstrap bubblewrap`, or install Docker"
+INSTALL = "run `apt-get install buildah`, or install Docker"
 
 
 class ImageError(RuntimeError):

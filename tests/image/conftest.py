@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from image.build import build, read_options
+from tests.image.base import ensure_base
 from tests.image.listing import Layer, configuration, list_layers, mounted
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +58,7 @@ class Image:
 
 def build_from(context: Path, tag: str = TAG) -> None:
     """Build the demo image with a made-up token."""
-    environ = {"PROFILE": "demo", "BASE_IMAGE": "debootstrap", "TAG": tag, "HF_TOKEN": SECRET}
+    environ = {"PROFILE": "demo", "BASE_IMAGE": ensure_base(), "TAG": tag, "HF_TOKEN": SECRET}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_TOKEN", SECRET)
         build("buildah", read_options(environ), context)
