@@ -60,7 +60,7 @@ test-page: setup ## SCREENSHOTS=DIR: the page of `view` in Chromium; as root, in
 	{ command -v chromium || command -v google-chrome; } >/dev/null || \
 	    { apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends chromium; }
 	$(BIN)/pytest tests/page --capture=no $(if $(SCREENSHOTS),--screenshots $(SCREENSHOTS))
-	$(BIN)/python -m tools.tested page --stamp
+	.ci/tested page --stamp
 
 image: setup ## PROFILE, BASE_IMAGE, TAG, LANGUAGES, WHISPER_MODEL, HF_TOKEN_FILE: build the worker's image
 	$(BIN)/python -m image.build
@@ -70,7 +70,7 @@ test-image: setup ## build the demo image and test it; as root, installs buildah
 	    { apt-get update --quiet && \
 	    apt-get install --quiet --yes --no-install-recommends buildah debootstrap bubblewrap; }
 	$(BIN)/pytest tests/image --capture=no
-	$(BIN)/python -m tools.tested image --stamp
+	.ci/tested image --stamp
 
 audit: ## known vulnerabilities in what is pinned
 	$(PYTHON) -m venv $(VENV)-audit
