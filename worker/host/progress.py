@@ -26,12 +26,12 @@ logger = logging.getLogger(__name__)
 
 Sink = Callable[[dict[str, Any]], None]
 
-# Percent of a job's work that each stage is, from timings of real jobs. Stages of one line overlap
-# and share the cores; all of a line are over when one of the next begins.
+# Percent of a job's time that each stage is, fitted to the clock of an hour's job on a CPU. Stages
+# of one line overlap and share the cores; all of a line are over when one of the next begins.
 _LINES: tuple[dict[Stage, float], ...] = (
     {Stage.VALIDATE: 1.0},
-    {Stage.FETCH: 3.0, Stage.DECODE: 1.0, Stage.SPEECH: 24.0},
-    {Stage.TRANSCRIBE: 33.0, Stage.ALIGN: 8.0, Stage.DIARIZE: 28.0},
+    {Stage.FETCH: 1.0, Stage.DECODE: 1.0, Stage.SPEECH: 28.0},
+    {Stage.TRANSCRIBE: 24.0, Stage.ALIGN: 4.0, Stage.DIARIZE: 39.0},
     {Stage.ATTRIBUTE: 1.0},
     {Stage.DELIVER: 1.0},
 )
