@@ -126,7 +126,8 @@ def compose(dialogue: Dialogue) -> Waveform:
         parts += [_silence(pause_s), np.pad(clips[index], (0, -len(clips[index]) % SAMPLES_PER_MS))]
     speech = np.concatenate([*parts, _silence(TAIL_S)])
     mixed = np.rint(room_noise(len(speech), rng) + speech)
-    return np.clip(mixed, -32768, 32767).astype(np.int16)
+    samples: Waveform = np.clip(mixed, -32768, 32767).astype(np.int16)
+    return samples
 
 
 def room_noise(n_samples: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
