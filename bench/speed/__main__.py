@@ -52,21 +52,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", action="append", choices=PARTS, metavar="PART", default=[])
     parser.add_argument("--pairs", type=int, default=5, help="rounds of each comparison")
     parser.add_argument("--models", type=Path, default=ROOT / "models", metavar="DIR")
-    parser.add_argument("--docs", type=Path, default=ROOT / "docs", metavar="DIR")
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="keep what is written here")
     parser.add_argument("--dry-run", action="store_true", help="print figures, write nothing")
     options = parser.parse_args(arguments)
-    file = options.docs / "benchmarks.json"
+    file = ROOT / "docs" / "benchmarks.json"
     document: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     with tempfile.TemporaryDirectory(prefix="bench-") as made:
-        folder = options.folder or Path(made)
-        folder.mkdir(parents=True, exist_ok=True)
-        bench = Bench(options.models, folder, options.pairs)
+        bench = Bench(options.models, Path(made), options.pairs)
         for name in options.only or [name for name in PARTS if name != QUICK]:
             document = merge(document, name, _measure(name, bench))
             if not options.dry_run and name != QUICK:
                 file.write_text(json.dumps(document, indent=1) + "\n")
-                (options.docs / "benchmarks.md").write_text(markdown(document))
+                file.with_suffix(".md").write_text(markdown(document))
     print(json.dumps(document, indent=1) if options.dry_run else markdown(document))
     return 0
 

@@ -70,12 +70,7 @@ def _machine(parts: Part) -> list[str]:
             f"Python {one['python']}, {versions}."
         )
         by_machine.setdefault(f"{part['date']} on {words}", []).append(name)
-    lines = [f"Measured {words} Parts: {', '.join(of)}." for words, of in by_machine.items()]
-    without = [name for name, part in parts.items() if not part["machine"]["gpu"]]
-    if without:
-        which = "all parts" if len(without) == len(parts) else ", ".join(without)
-        lines.append(f"\n**Measured on a CPU only so far:** {which}.")
-    return lines
+    return [f"Measured {words} Parts: {', '.join(of)}." for words, of in by_machine.items()]
 
 
 def _whole_jobs(recordings: Mapping[str, Part]) -> list[str]:

@@ -97,7 +97,6 @@ def compare_sides(
         "duration_s": length_s,
         STOCK: _seconds(stock),
         OURS: _seconds(ours),
-        "our_stages": figures([run.timings_s for run in ours]),
         **_ratios(ours, stock),
         DEFAULT: _seconds(default) | _ratios(default, stock),
         "parity": compare(ours[0].heard, stock[0].heard, length_s),
