@@ -1,10 +1,10 @@
 """Measure accuracy through the whole path, next to stock WhisperX on the same weights.
 
 Ours is all real, on loopback: SeaweedFS, the queue, `handler.py` and the edge client's command.
-``python -m bench.accuracy --models DIR`` prints the table, writes docs/accuracy.{md,json} and
-exits 1 where ours is worse than stock by more than `TOLERANCES`. ``--also DIR`` measures further
-recordings (NAME.flac, NAME.ref.json, NAME.rttm); ``--before DIR`` has stock on another models
-folder beside it. Groups that are not measured this time stay as they are committed.
+``python -m bench.accuracy --models DIR`` prints the table and writes docs/accuracy.{md,json}.
+``--also DIR`` measures further recordings (NAME.flac, NAME.ref.json, NAME.rttm); ``--before DIR``
+has stock on another models folder beside it. Groups that are not measured this time stay as they
+are committed.
 """
 
 from __future__ import annotations
@@ -53,8 +53,6 @@ RATES: dict[str, Callable[[Counts], tuple[float, float]]] = {
     "right speaker": lambda c: (c.right, c.matched),
 }
 """Of a group's counts together: part and whole."""
-TOLERANCES = {"WER": 0.005, "cpWER": 0.01, "DER": 0.02}
-"""How much worse than stock a group's rate may be, absolute."""
 INTRODUCTION = """\
 # Accuracy
 
@@ -98,12 +96,7 @@ class Report:
             group: {way: [asdict(one) for one in counts] for way, counts in ways.items()}
             for group, ways in self.groups.items()
         }
-        document = {
-            "collar_s": COLLAR_S,
-            "tolerances": TOLERANCES,
-            "models": self.models,
-            "pooled": groups,
-        }
+        document = {"collar_s": COLLAR_S, "models": self.models, "pooled": groups}
         rounded = json.loads(json.dumps(document), parse_float=lambda text: round(float(text), 3))
         return json.dumps(rounded, indent=2) + "\n"
 
@@ -119,7 +112,7 @@ class Report:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, write; 1 when ours is worse than stock, or did not come through."""
+    """Measure, print, write; 1 when a recording did not come through."""
     parser = argparse.ArgumentParser(prog="python -m bench.accuracy", description=__doc__)
     for name in ("models", "logs", "docs"):
         parser.add_argument(f"--{name}", type=Path, default=ROOT / name, metavar="DIR")
@@ -134,17 +127,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SubmitError as exc:
         print(exc, file=sys.stderr)
         return 1
-    measured = pool(references, ways)
     committed = Report.from_json((options.docs / "accuracy.json").read_text())
-    report = Report(ways[OURS][0]["models"], {**committed.groups, **measured})
+    measured = {**committed.groups, **pool(references, ways)}
+    report = Report(ways[OURS][0]["models"], measured)
     models = ", ".join(f"{name} ({stage})" for stage, name in report.models.items())
     page = INTRODUCTION.format(models=models, collar_s=COLLAR_S) + table(report.groups)
     (options.docs / "accuracy.md").write_text(page)
     (options.docs / "accuracy.json").write_text(report.to_json())
     print(table(report.groups))
-    worse = complaints(measured)
-    print("\n".join(worse) or "no worse than stock", file=sys.stderr)
-    return 1 if worse else 0
+    return 0
 
 
 def transcribe_by_all_ways(
@@ -258,25 +249,6 @@ def pool(references: Sequence[Reference], ways: Ways) -> Groups:
             if counts.words >= FEWEST_WORDS:
                 groups.setdefault(group, {}).setdefault(way, []).append(counts)
     return groups
-
-
-def complaints(groups: Groups) -> list[str]:
-    """Say in which groups ours is worse than stock by more than `TOLERANCES`, and in what."""
-    worse = []
-    for group, ways in groups.items():
-        ours, stock = _total(ways[OURS]), _total(ways[STOCK])
-        for name, tolerance in TOLERANCES.items():
-            rates = [part / (whole or 1) for part, whole in map(RATES[name], (ours, stock))]
-            if rates[0] > rates[1] + tolerance:
-                figures = f"{rates[0]:.4f}, stock {rates[1]:.4f}, tolerance {tolerance}"
-                worse.append(f"{group}: {name} {figures}")
-        wrong = [
-            sum(abs(one.speakers_found - one.speakers_true) for one in ways[way])
-            for way in (OURS, STOCK)
-        ]
-        if wrong[0] > wrong[1]:
-            worse.append(f"{group}: {wrong[0]} speakers too many or too few, stock {wrong[1]}")
-    return worse
 
 
 def table(groups: Groups) -> str:

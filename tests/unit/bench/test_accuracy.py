@@ -1,9 +1,8 @@
-"""The accuracy command with both measurements stood in for; what counts as worse; the table."""
+"""The accuracy command with both measurements stood in for; the table."""
 
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,10 @@ import numpy as np
 import pytest
 
 from bench import accuracy
-from bench.accuracy import RATES, TOLERANCES, Report, SubmitError, complaints, interval, table
+from bench.accuracy import RATES, Report, SubmitError, interval, table
 from bench.corpus import ROOT, SPEECH_DIR, Reference, Utterance, load_folder, telephone_sample
 from bench.scoring import COLLAR_S, Counts
 from tests.recordings import SHORT_SPEECH, short_reference
-
-STOCK = Counts(1000, 100, 150, 80, 72, 12, 3, 10, 100.0, 5.0, 3, 2)
 
 
 def spoken_as(utterances: tuple[Utterance, ...]) -> dict[str, Any]:
@@ -34,26 +31,14 @@ def perfect(references: Sequence[Reference], *_: Path) -> Iterator[dict[str, Any
     return iter([spoken_as(reference.utterances) for reference in references])
 
 
-def lose_the_end(references: Sequence[Reference], *_: Path) -> Iterator[dict[str, Any]]:
-    return iter([spoken_as(reference.utterances[:-1]) for reference in references])
-
-
 def fail(*_: object) -> Iterator[dict[str, Any]]:
     raise SubmitError("users/bench/audio/sessions/telephone: exit 3")
 
 
-@pytest.mark.parametrize(
-    ("ours", "code", "said"),
-    [
-        (perfect, 0, "no worse than stock"),
-        (lose_the_end, 1, "synthetic: WER"),
-        (fail, 1, "telephone: exit 3"),
-    ],
-)
-def test_the_table_is_printed_and_written_and_worse_than_stock_exits_with_1(
+@pytest.mark.parametrize(("ours", "code"), [(perfect, 0), (fail, 1)])
+def test_the_table_is_printed_and_written(
     ours: object,
     code: int,
-    said: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -71,8 +56,8 @@ def test_the_table_is_printed_and_written_and_worse_than_stock_exits_with_1(
     folders = ["--logs", str(tmp_path / "logs"), "--docs", str(tmp_path)]
     assert accuracy.main([*folders, "--also", str(SHORT_SPEECH.parent)]) == code
     printed, complained = capsys.readouterr()
-    assert said in complained
     if ours is fail:
+        assert "telephone: exit 3" in complained
         assert not (tmp_path / "accuracy.md").exists()
         return
     written = Report.from_json((tmp_path / "accuracy.json").read_text())
@@ -87,38 +72,13 @@ def test_the_table_is_printed_and_written_and_worse_than_stock_exits_with_1(
 
 
 def test_committed_table_is_of_the_committed_counts_and_recordings() -> None:
-    """And its tolerances are those of the code: a stale table is noticed."""
+    """A stale table is noticed."""
     text = (ROOT / "docs" / "accuracy.json").read_text()
     report = Report.from_json(text)
     assert (ROOT / "docs" / "accuracy.md").read_text().endswith(table(report.groups))
     assert report.to_json() == text
     assert len(report.groups["synthetic"]["ours"]) == len(load_folder(SPEECH_DIR))
-    document = json.loads(text)
-    assert document["tolerances"] == TOLERANCES
-    assert document["collar_s"] == COLLAR_S
-
-
-def complaints_of(**ours: Any) -> list[str]:
-    """Compare stock's usual counts with these in them to stock's usual counts."""
-    return complaints({"talk": {"ours": [replace(STOCK, **ours)], "stock": [STOCK]}})
-
-
-def test_worse_than_the_tolerance_is_a_complaint() -> None:
-    for name, counted, limit in [
-        ("WER", "edits", 105), ("cpWER", "cp_edits", 160), ("DER", "wrong_s", 7)
-    ]:  # fmt: skip
-        assert complaints_of(**{counted: limit}) == []
-        (complaint,) = complaints_of(**{counted: limit + 0.5})
-        assert complaint.startswith(f"talk: {name} ")
-    for speakers in (1, 5):  # of three, of whom stock finds two
-        assert len(complaints_of(speakers_found=speakers)) == 1
-    assert complaints_of(edits=0, speakers_found=3) == []
-
-
-def test_speakers_too_many_do_not_make_up_for_others_that_are_missed() -> None:
-    both = [replace(STOCK, speakers_found=2), replace(STOCK, speakers_found=4)]
-    groups = {"talk": {"ours": both, "stock": [STOCK, replace(STOCK, speakers_found=3)]}}
-    assert complaints(groups) == ["talk: 2 speakers too many or too few, stock 1"]
+    assert json.loads(text)["collar_s"] == COLLAR_S
 
 
 def test_rates_are_of_all_words_and_have_an_interval_from_three_recordings_on() -> None:
