@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
-import logging
 import sys
 import time
 import warnings
@@ -24,6 +23,7 @@ import numpy as np
 
 from builder.errors import BuildError
 from builder.folders import PROFILE_JSON, changed_files, read_document
+from worker.host.log import quiet_libraries
 from worker.models.imports import go_offline, weights_only
 
 SAMPLE_RATE_HZ = 16_000
@@ -134,6 +134,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="verify_offline", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, metavar="DIR")
     folder: Path = parser.parse_args(arguments).folder.resolve()
+    quiet_libraries()
+    warnings.simplefilter("ignore")  # the libraries' own, such as of old checkpoints
     document = read_document(folder)
     failures = _check_files(folder, document)
     if document is not None and not failures:
@@ -173,7 +175,7 @@ def run_check(name: str, check: Callable[[], None]) -> str | None:
     """
     started = time.monotonic()
     failure = None
-    with no_network() as attempts, _quiet():
+    with no_network() as attempts:
         try:
             check()
         except Exception as exc:  # whatever a library raises is the finding that is reported
@@ -183,19 +185,6 @@ def run_check(name: str, check: Callable[[], None]) -> str | None:
     verdict = "FAILED" if failure else "ok"
     print(f"{name:34s} {verdict:6s} {time.monotonic() - started:5.1f} s", flush=True)
     return failure
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the libraries' remarks, such as lightning's on old checkpoints, out of the report."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.INFO)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
 
 
 if __name__ == "__main__":
