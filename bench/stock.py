@@ -2,8 +2,8 @@
 
 ``load_model``, ``transcribe``, ``align``, ``DiarizationPipeline``, ``assign_word_speakers``, with
 options left alone; models are paths, and PyAV decodes in the place of the ffmpeg command (same
-samples). Takes waveforms; returns `StockResult`s. ``python -m bench.stock MODELS RECORDING`` is a
-process that transcribes one recording.
+samples). Takes waveforms; returns `StockResult`s. ``python -m bench.stock MODELS RECORDING RESULT``
+is a process that transcribes one recording.
 """
 
 from __future__ import annotations
@@ -139,11 +139,11 @@ def transcribe_files(folder: Path, recordings: Sequence[Path]) -> list[dict[str,
 
 
 def main() -> None:
-    """Load, transcribe, and print a line as soon as the transcript is there."""
-    models, recording = map(Path, sys.argv[1:])
-    recipe = Recipe().as_the_worker()
-    transcribe(load_models(models, recipe), to_float32(read_recording(recording)))
-    print("transcribed", flush=True)
+    """Load, transcribe, write the transcript."""
+    models, recording, result = map(Path, sys.argv[1:])
+    stock = load_models(models, Recipe().as_the_worker())
+    found = transcribe(stock, to_float32(read_recording(recording)))
+    result.write_text(json.dumps(found.transcript, default=float))
 
 
 if __name__ == "__main__":

@@ -9,79 +9,60 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.corpus import ROOT
 from bench.speed.inputs import TELEPHONE, Bench, Storage, write_input
-from bench.speed.measure import figure, figures, ratios
+from bench.speed.measure import figure, ratios
 from bench.speed.sides import JobFailed
-
-LOADED = re.compile(r"loaded (?!aligner).+ in [\d.]+ s")
 
 
 def measure_cold_start(bench: Bench) -> dict[str, Any]:
     """Measure both kinds in turns."""
     recording, models = write_input(TELEPHONE, bench.folder), bench.models.resolve()
-    workers, stock = [], []
+    result = bench.folder / "result-cold.json"
+    worker, stock = [], []
     with Storage(bench.folder) as storage:
+        urls = {"audio_url": storage.url(recording.name), "result_url": storage.url(result.name)}
+        job = ["handler.py", "--test_input", json.dumps({"input": urls})]
+        recipe = ["-m", "bench.stock", str(models), str(recording), str(result)]
         for turn in range(bench.pairs):
-            workers.append(start_worker(models, storage, recording))
-            command = ["-m", "bench.stock", str(models), str(recording)]
-            stock.append(run_timed(command, {})[-1][0])
-            first_s = workers[-1]["first result"]
-            print(f"{turn + 1}/{bench.pairs} worker {first_s:.1f} s, stock {stock[-1]:.1f} s")
+            worker.append(first_result_s(job, models, result))
+            stock.append(first_result_s(recipe, models, result))
+            print(f"{turn + 1}/{bench.pairs} worker {worker[-1]:.1f} s, stock {stock[-1]:.1f} s")
     return {
         "recording": TELEPHONE,
-        "worker": figures(workers),
+        "worker": figure(worker),
         "stock": figure(stock),
-        "ratio": ratios([moments["first result"] for moments in workers], stock),
+        "ratio": ratios(worker, stock),
     }
 
 
-def start_worker(models: Path, storage: Storage, recording: Path) -> dict[str, float]:
-    """Run ``handler.py`` on one job.
-
-    Returns:
-        Seconds after the process's start: ``models ready`` (all but the aligner, which a job asks
-        for) and ``first result`` (it is in the storage).
-    """
-    result = recording.with_name("result-cold.json")
-    result.unlink(missing_ok=True)
-    urls = {"audio_url": storage.url(recording.name), "result_url": storage.url(result.name)}
-    settings = {"MODELS_DIR": str(models), "ALLOW_LOOPBACK_URLS": "1", "PYTHONUNBUFFERED": "1"}
-    began = time.time()
-    lines = run_timed(["handler.py", "--test_input", json.dumps({"input": urls})], settings)
-    loaded = [at_s for at_s, line in lines if LOADED.search(line)]
-    if not (result.exists() and loaded):
-        raise JobFailed("handler.py: no result\n" + "\n".join(line for _, line in lines[-12:]))
-    return {"models ready": max(loaded), "first result": result.stat().st_mtime - began}
-
-
-def run_timed(command: Sequence[str], settings: Mapping[str, str]) -> list[tuple[float, str]]:
-    """Run Python to its end; return what it printed, with seconds after its start.
+def first_result_s(command: Sequence[str], models: Path, result: Path) -> float:
+    """Run Python to its end; return the seconds from its start until the result was written.
 
     Raises:
-        JobFailed: It did not exit with 0.
+        JobFailed: There is none.
     """
-    pipe, both = subprocess.PIPE, subprocess.STDOUT
+    result.unlink(missing_ok=True)
+    settings = {"MODELS_DIR": str(models), "ALLOW_LOOPBACK_URLS": "1"}
     began = time.time()
-    with subprocess.Popen(
+    run = subprocess.run(
         [sys.executable, *command],
         cwd=ROOT,
         env=os.environ | settings,
-        stdout=pipe,
-        stderr=both,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-    ) as process:
-        assert process.stdout is not None  # noqa: S101 -- as asked for above
-        lines = [(time.time() - began, line.rstrip()) for line in process.stdout]
-    if process.returncode:
-        said = "\n".join(line for _, line in lines[-12:])
-        raise JobFailed(f"{' '.join(command[:2])}: exit {process.returncode}\n{said}")
-    return lines
+        check=False,
+    )
+    if not result.exists():
+        raise JobFailed(
+            f"{command[0]} gave no result (exit {run.returncode})\n{run.stdout[-2000:]}"
+        )
+    return result.stat().st_mtime - began

@@ -126,15 +126,13 @@ def _memory(part: Part) -> list[str]:
 
 
 def _cold_start(part: Part) -> list[str]:
-    """When the worker was ready and gave its first result, and when stock gave its."""
-    ready, first = (_seconds(part["worker"][what]) for what in ("models ready", "first result"))
-    stock, ratio = _seconds(part["stock"]), _ratio(part["ratio"])
+    """When the worker gave its first result, and when stock gave its."""
+    worker, stock = _seconds(part["worker"]), _seconds(part["stock"])
     return [
         "## Cold start\n",
         "`handler.py` with `telephone` as its first job, against a process that goes through",
-        "stock's recipe.\n",
-        f"Models ready after {ready} s, first result after {first} s; stock's first result after",
-        f"{stock} s. Ratio of the first results: {ratio}.",
+        f"stock's recipe: first result after {worker} s, stock's after {stock} s.",
+        f"Ratio: {_ratio(part['ratio'])}.",
     ]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.speed.cold_start import run_timed
+from bench.speed.cold_start import first_result_s
 from bench.speed.inputs import derive_models
 from bench.speed.measure import by_stage, figure, ratios
 from bench.speed.sides import JobFailed, by_step
@@ -50,10 +50,10 @@ def test_a_derived_models_folder_shares_files_and_changes_its_profile(tmp_path: 
     assert json.loads((models / "profile.json").read_text())["align"] == 2
 
 
-def test_a_line_has_the_seconds_since_the_process_began_and_a_failure_its_last_lines() -> None:
-    code = "import time; print('first', flush=True); time.sleep(0.3); print('second')"
-    (first_s, first), (second_s, second) = run_timed(["-c", code], {})
-    assert (first, second) == ("first", "second")
-    assert second_s - first_s >= 0.25
-    with pytest.raises(JobFailed, match="exit 1\n.*no model"):
-        run_timed(["-c", "raise SystemExit(print('no model') or 1)"], {})
+def test_the_first_result_counts_from_the_start_of_its_process(tmp_path: Path) -> None:
+    """A process that ends without one is a failure that shows what it said."""
+    result = tmp_path / "result"
+    code = f"import time; time.sleep(0.3); open({str(result)!r}, 'w').close(); time.sleep(0.7)"
+    assert 0.25 < first_result_s(["-c", code], tmp_path, result) < 0.95
+    with pytest.raises(JobFailed, match=r"exit 1\)\n.*no model"):
+        first_result_s(["-c", "raise SystemExit('no model')"], tmp_path, result)
