@@ -42,7 +42,7 @@ def check_worker(folder: Path, whisper: str) -> None:
 
 
 def check_aligner(folder: Path, entry: dict[str, str], language: str) -> None:
-    """Align two sentences with noise through `whisperx.align`, sentence splitter included."""
+    """Align two sentences with noise, by `whisperx.align`, which splits them by NLTK's tables."""
     import whisperx
 
     path = str(folder / entry["path"])
@@ -60,18 +60,6 @@ def check_aligner(folder: Path, entry: dict[str, str], language: str) -> None:
     given_back = "".join(word["word"] for word in result["word_segments"])
     if given_back.replace(" ", "") != "Ta.Da.":
         raise BuildError(f"{entry['name']} does not give back the words it was given")
-
-
-def check_splitters(folder: Path) -> None:
-    """Split a text with every language's sentence splitter."""
-    import nltk
-
-    if str(folder) not in nltk.data.path:
-        nltk.data.path.insert(0, str(folder))
-    for tables in sorted((folder / "tokenizers" / "punkt_tab").iterdir()):
-        splitter = nltk.tokenize.PunktTokenizer(tables.name)
-        if len(list(splitter.span_tokenize("Ab cd efg. Hij kl mno."))) != 2:
-            raise BuildError(f"the {tables.name} tables do not split two sentences")
 
 
 class NetworkUsed(RuntimeError):
@@ -158,13 +146,11 @@ def _check_files(folder: Path, document: dict[str, Any] | None) -> list[str]:
 
 def list_checks(folder: Path, document: dict[str, Any]) -> dict[str, Callable[[], None]]:
     """Return what is to be checked, by its name."""
-    checks = {"nltk_data": partial(check_splitters, folder / document["nltk_data"])}
-    for name in document["whisper"]["models"]:
-        checks[f"whisper {name}"] = partial(check_worker, folder, name)
-    for language, entry in document["align"].items():
-        name = f"align {language} {entry['name']}"
-        checks[name] = partial(check_aligner, folder, entry, language)
-    return dict(checks)
+    whispers, aligners = document["whisper"]["models"], document["align"].items()
+    return {f"whisper {name}": partial(check_worker, folder, name) for name in whispers} | {
+        f"align {language} {entry['name']}": partial(check_aligner, folder, entry, language)
+        for language, entry in aligners
+    }
 
 
 def run_check(name: str, check: Callable[[], None]) -> str | None:

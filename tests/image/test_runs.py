@@ -57,7 +57,7 @@ def test_all_models_work_offline(image: Image, tmp_path: Path) -> None:
     command = ("env", "PYTHONPATH=/mnt", "python", "-m", "builder.verify_offline", "/models")
     done = image.run(*command, bind=lent)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count(" ok ") >= 3
+    assert done.stdout.count(" ok ") >= 2
     assert "FAILED" not in done.stdout
 
 
