@@ -32,7 +32,11 @@ class Digest:
 
     def of(self, path: Path) -> str:
         """Return the digest of a file, as hexadecimal digits."""
-        return git_blob_of(path) if self.algorithm == "git" else sha256_of(path)
+        if self.algorithm == "sha256":
+            return sha256_of(path)
+        from huggingface_hub.utils.sha import git_hash  # who is to be offline imports it later
+
+        return git_hash(path.read_bytes())
 
     def fits(self, path: Path) -> bool:
         """Say whether a file is there and has this digest."""
@@ -43,15 +47,6 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file as 64 hex digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def git_blob_of(path: Path) -> str:
-    """Return the id that git gives a file's content, 40 hex digits."""
-    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 @contextmanager

@@ -23,7 +23,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from bucketscribe_contract import ExecutionPolicy
 from devstack.events import Event, EventKind
 from devstack.queue import FINAL_EVENTS, Job, JobNotFound, JobQueue, Submission
 
@@ -254,18 +253,11 @@ def parse_submission(body: dict[str, Any]) -> Submission:
     Raises:
         HTTPException: 400, `input`, `policy` or `webhook` is wrong; the message names the field.
     """
-    job_input, webhook, policy = (body.get(name) for name in ("input", "webhook", "policy"))
-    if not isinstance(job_input, dict):
-        raise HTTPException(400, "input: a JSON object is required")
-    if webhook is not None and not str(webhook).startswith(("http://", "https://")):
-        raise HTTPException(400, "webhook: an http or https URL is required")
     try:
-        limits = ExecutionPolicy.model_validate({} if policy is None else policy)
+        return Submission.model_validate({k: v for k, v in body.items() if v is not None})
     except ValidationError as exc:
         first = exc.errors(include_url=False, include_input=False)[0]
-        name = ".".join(["policy", *map(str, first["loc"])])
-        raise HTTPException(400, f"{name}: {first['msg']}") from exc
-    return Submission(job_input, limits, webhook)
+        raise HTTPException(400, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from exc
 
 
 class Webhooks:

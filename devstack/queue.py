@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
+from pydantic import BaseModel, Field
+
 from bucketscribe_contract import ExecutionPolicy, JobState
 from devstack.events import EventKind, EventLog
 
@@ -49,13 +51,12 @@ class QueueConfig:
     webhook_interval_s: float = 10.0
 
 
-@dataclass(frozen=True)
-class Submission:
+class Submission(BaseModel):
     """What a client asked for."""
 
-    input: dict[str, Any] = field(repr=False)
-    policy: ExecutionPolicy = field(default_factory=ExecutionPolicy)
-    webhook: str | None = field(default=None, repr=False)
+    input: dict[str, Any] = Field(repr=False)
+    policy: ExecutionPolicy = ExecutionPolicy()
+    webhook: str | None = Field(None, repr=False, pattern="^https?://")
 
 
 @dataclass

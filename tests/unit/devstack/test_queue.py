@@ -17,7 +17,7 @@ from tests.fakes.queue_client import FakeClock
 
 def submit(queue: JobQueue, timeout_s: int = 600, ttl_s: int = 86_400) -> Job:
     policy = ExecutionPolicy(execution_timeout_ms=timeout_s * 1000, ttl_ms=ttl_s * 1000)
-    return queue.submit(Submission({"n": 1}, policy))
+    return queue.submit(Submission(input={"n": 1}, policy=policy))
 
 
 def started(queue: JobQueue) -> Job:
@@ -196,7 +196,7 @@ def test_health_counts_workers_that_are_neither_silent_nor_retired(
 def test_events_never_hold_inputs_outputs_or_urls(queue: JobQueue) -> None:
     """The log may be kept: presigned URLs are secrets."""
     secret = "hidden-value"
-    job = queue.submit(Submission({"audio_url": secret}, webhook=f"https://h/{secret}"))
+    job = queue.submit(Submission(input={"audio_url": secret}, webhook=f"https://h/{secret}"))
     queue.take("w")
     queue.progress("w", job.job_id, secret)
     queue.finish("w", job.job_id, secret, secret)
@@ -218,7 +218,7 @@ def test_in_any_order_no_job_is_lost_or_held_twice(
     clock, jobs, ends = FakeClock(), list[Job](), dict[str, object]()
     queue = JobQueue(QueueConfig(retention_s=40), clock)
     for what, worker, index, seconds in [("submit", "", 0, 0), *steps]:
-        job = jobs[index % len(jobs)] if jobs else Job("", Submission({}), 0)
+        job = jobs[index % len(jobs)] if jobs else Job("", Submission(input={}), 0)
         is_held = job.state is JobState.IN_PROGRESS and job.worker_id == worker
         with suppress(JobNotFound):
             match what:
