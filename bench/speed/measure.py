@@ -15,15 +15,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import Any, Self
+from typing import Any
 
 import psutil
 
 ENGINES = ("whisperx", "pyannote.audio", "faster-whisper", "ctranslate2")
 LIBRARIES = (*ENGINES, "torch", "transformers", "numpy")
 SAMPLE_S = 0.02
-_STATUS = Path("/proc/self/status")
-_CLEAR = Path("/proc/self/clear_refs")
 
 
 def synchronize() -> None:
@@ -44,59 +42,44 @@ def timed(stage: str, into: dict[str, float]) -> Iterator[None]:
     into[stage] = into.get(stage, 0.0) + time.perf_counter() - started
 
 
-class MemoryPeak:
-    """Watches memory while its block runs.
+@contextlib.contextmanager
+def memory_peak() -> Iterator[dict[str, float]]:
+    """Watch memory while the block runs, by samples.
 
-    The kernel's own peak of this process (``VmHWM``, reset through ``clear_refs``) is exact;
-    a thread samples the sum with its children, should there be any.
+    Yields:
+        Bytes, filled in after the block: ``before`` (resident before it, children included),
+        ``peak`` (the most that was resident during it), ``added`` (their difference), ``cuda``
+        (the most that torch held on the GPU, above what it held before; 0 without one).
     """
+    import torch
 
-    def __init__(self) -> None:
-        self._process = psutil.Process()
-        self._done = threading.Event()
-        self._sampler = threading.Thread(target=self._sample, daemon=True)
+    done, before = threading.Event(), _resident()
+    seen, found = [before], dict[str, float]()
 
-    def __enter__(self) -> Self:
-        import torch
+    def sample() -> None:
+        while not done.wait(SAMPLE_S):
+            seen.append(_resident())
 
-        self._before = self._most = self._resident()
-        self._cuda_before = torch.cuda.memory_allocated()
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
-        _CLEAR.write_text("5")
-        self._sampler.start()
-        return self
+    cuda_before = torch.cuda.memory_allocated()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    sampler = threading.Thread(target=sample, daemon=True)
+    sampler.start()
+    try:
+        yield found
+    finally:
+        done.set()
+        sampler.join()
+    cuda = torch.cuda.max_memory_allocated() - cuda_before
+    found |= {"before": before, "peak": max(seen), "added": max(seen) - before, "cuda": cuda}
 
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._sampler.join()
 
-    def read(self) -> dict[str, float]:
-        """Return bytes; after the block.
-
-        Returns:
-            ``before`` (resident before it, children included), ``peak`` (the most that was
-            resident during it), ``added`` (their difference), ``cuda`` (the most that torch held
-            on the GPU, above what it held before; 0 without one).
-        """
-        import torch
-
-        lines = _STATUS.read_text().splitlines()
-        own = next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
-        peak = max(self._most, own)
-        cuda = torch.cuda.max_memory_allocated() - self._cuda_before
-        return {"before": self._before, "peak": peak, "added": peak - self._before, "cuda": cuda}
-
-    def _sample(self) -> None:
-        while not self._done.wait(SAMPLE_S):
-            self._most = max(self._most, self._resident())
-
-    def _resident(self) -> int:
-        total = 0
-        for process in (self._process, *self._process.children(recursive=True)):
-            with contextlib.suppress(psutil.Error):
-                total += process.memory_info().rss
-        return total
+def _resident() -> int:
+    process, total = psutil.Process(), 0
+    for one in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):
+            total += one.memory_info().rss
+    return total
 
 
 def describe() -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from bench.speed.inputs import Storage, write_input
-from bench.speed.measure import MemoryPeak
+from bench.speed.measure import memory_peak
 from bench.speed.sides import Run, Worker, run_stock
 from bench.stock import Recipe, load_models
 
@@ -84,9 +84,9 @@ def measure_peak(subject: Subject, folder: Path, storage: str) -> dict[str, floa
     recording = write_input(subject.recordings[0], folder)
     transcribe = _load(subject, storage)
     gc.collect()
-    with MemoryPeak() as peak:
+    with memory_peak() as memory:
         run = transcribe(recording, None)
-    return peak.read() | {"wall_s": run.wall_s}
+    return memory | {"wall_s": run.wall_s}
 
 
 def _load(subject: Subject, storage: str) -> Callable[[Path, float | None], Run]:

@@ -17,7 +17,7 @@ import pytest
 from bench.corpus import SAMPLE_RATE_HZ, write_recording
 from bench.long import Recording, join, utterances
 from bench.speed.inputs import Storage
-from bench.speed.measure import MemoryPeak
+from bench.speed.measure import memory_peak
 from bench.speed.sides import Worker
 from bench.speed.turns import run_process
 from edge_client.jobs.poll import Estimate
@@ -40,9 +40,9 @@ def run_job(models: Path, audio_url: str, result_url: str) -> dict[str, Any]:
         [lambda update: seen.append((time.perf_counter() - started, update["percent"]))], 1.0
     )
     job = {"audio_url": audio_url, "result_url": result_url}
-    with MemoryPeak() as peak:
+    with memory_peak() as memory:
         output = worker.runtime.run(job, CancelToken(), progress)
-    return peak.read() | {
+    return memory | {
         "wall_s": time.perf_counter() - started,
         "seen": seen,
         "timings": output["timings"],
