@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +69,6 @@ class NetworkUsed(RuntimeError):
     """
 
 
-_attempts: list[str] | None = None
-
-
 @contextmanager
 def no_network() -> Iterator[list[str]]:
     """Refuse every connection and every name look-up beyond loopback.
@@ -82,33 +79,29 @@ def no_network() -> Iterator[list[str]]:
     Yields:
         The hosts that were tried, growing as they are; also those whose refusal was swallowed.
     """
-    global _attempts  # noqa: PLW0603  # an audit hook cannot be taken away again
-    _listen()
+    attempts: list[str] = []
+    refuses = True  # an audit hook cannot be taken away again
+
+    def hear(event: str, arguments: tuple[Any, ...]) -> None:
+        host = _host(event, arguments) if refuses else None
+        if host and not _is_loopback(host):
+            attempts.append(host)
+            raise NetworkUsed(f"tried to reach {host}")
+
+    sys.addaudithook(hear)
     go_offline()
-    _attempts = []
     try:
-        yield _attempts
+        yield attempts
     finally:
-        _attempts = None
+        refuses = False
 
 
-@cache
-def _listen() -> None:
-    sys.addaudithook(_hear)
-
-
-def _hear(event: str, arguments: tuple[Any, ...]) -> None:
-    if _attempts is None or not event.startswith("socket."):
-        return
-    host: str | bytes | None = None
-    if event == "socket.getaddrinfo":
-        host = arguments[0]
-    elif event in {"socket.connect", "socket.sendto", "socket.sendmsg"}:
+def _host(event: str, arguments: tuple[Any, ...]) -> str | None:
+    """Return the host that a socket's event is about, if it is about one."""
+    host = arguments[0] if event == "socket.getaddrinfo" else None
+    if event in {"socket.connect", "socket.sendto", "socket.sendmsg"}:
         host = arguments[1][0] if isinstance(arguments[1], tuple) else None
-    name = host.decode("ascii", "replace") if isinstance(host, bytes) else host
-    if name and not _is_loopback(name):
-        _attempts.append(name)
-        raise NetworkUsed(f"tried to reach {name}")
+    return host.decode("ascii", "replace") if isinstance(host, bytes) else host
 
 
 def _is_loopback(host: str) -> bool:
