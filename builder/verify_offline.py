@@ -13,7 +13,7 @@ import ipaddress
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -137,7 +137,7 @@ def _check_files(folder: Path, document: dict[str, Any] | None) -> list[str]:
     return [f"missing from {folder}, or changed: {', '.join(changed)}"] if changed else []
 
 
-def list_checks(folder: Path, document: dict[str, Any]) -> dict[str, Callable[[], None]]:
+def list_checks(folder: Path, document: dict[str, Any]) -> Mapping[str, Callable[[], None]]:
     """Return what is to be checked, by its name."""
     whispers, aligners = document["whisper"]["models"], document["align"].items()
     return {f"whisper {name}": partial(check_worker, folder, name) for name in whispers} | {
