@@ -6,7 +6,7 @@ MODELS_DIR ?= models
 PACKAGES := bucketscribe_contract bucketscribe_render worker edge_client builder devstack bench tools handler.py
 PINS := requirements/dev.txt requirements/uv.txt
 
-.PHONY: setup format lint types test unit real sentinels soak test-page image test-image audit demo eval bench docs requirements release release-notes push clean help
+.PHONY: setup format lint types test unit real sentinels soak test-page image test-image audit demo eval bench gpu-check docs requirements release release-notes push clean help
 
 setup: $(VENV)/.installed $(MODELS_DIR)/profile.json ## install everything, assemble the demo models
 
@@ -88,6 +88,11 @@ eval: setup ## ALSO=DIR: word and speaker error rates through the whole path; re
 
 bench: setup ## ours against stock WhisperX on a quiet machine; rewrites docs/benchmarks.{json,md}
 	$(BIN)/python -m bench.speed
+
+gpu-check: setup ## PROFILE=production, RECORDING=FILE: this machine's GPU; writes logs/gpu-check.{json,md}
+	$(if $(PROFILE),$(BIN)/python -m builder.fetch_models --profile $(PROFILE) --into $(MODELS_DIR).$(PROFILE))
+	$(BIN)/python -m bench.gpu_check --models $(MODELS_DIR)$(if $(PROFILE),.$(PROFILE)) \
+	    $(if $(RECORDING),--recording "$(RECORDING)")
 
 docs: setup ## record the example outputs on the stack; rewrite the generated parts of README and docs
 	$(BIN)/python -m tools.page

@@ -87,9 +87,12 @@ def load_models(folder: Path, recipe: Recipe) -> StockModels:
     from whisperx.diarize import DiarizationPipeline
 
     name = recipe.whisper or profile["whisper"]["default"]
-    align = folder / profile["align"][recipe.align_language]["path"]
+    entry = profile["align"][recipe.align_language]
+    path = str(folder / entry["path"])
+    is_bundle = entry.get("kind") == "torchaudio"  # by its name, and its weights by their folder
+    where = {"model_name": entry["name"], "model_dir": path} if is_bundle else {"model_name": path}
     aligner, align_metadata = whisperx.load_align_model(
-        recipe.align_language, recipe.device, model_name=str(align)
+        recipe.align_language, recipe.device, **where
     )
     whisper = whisperx.load_model(
         str(folder / profile["whisper"]["models"][name]["path"]),

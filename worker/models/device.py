@@ -28,9 +28,9 @@ NO_CUDA = (
 _GB = 10**9
 _BEAMS, _FRAMES, _TOKENS = 5, 1500, 100  # of a chunk of 30 s; the tokens are those of fast speech
 # A window of 10 s in ResNet34, float32: six maps of 32 x 80 x 1,000 are alive in its first layers.
-_WINDOW_BYTES = 64_000_000
+WINDOW_BYTES = 64_000_000
 # 30 s in wav2vec2, float32: four maps of 512 x 96,000 are alive in its first layers.
-_SLICE_BYTES = 800_000_000
+SLICE_BYTES = 800_000_000
 _MOST_WINDOWS, _MOST_SLICES = 32, 8  # pyannote gains nothing beyond 16
 _MOST_CHUNKS = 32  # more would only keep alignment waiting
 _CHUNKS_ON_CPU = 8
@@ -198,10 +198,10 @@ def cuda_device(
     Diarization and alignment get up to a quarter each, Whisper what is left.
     """
     room = max(free_bytes - _BESIDE_BYTES, 0)
-    windows = fitting(room // _BATCH_SHARE, _WINDOW_BYTES, _MOST_WINDOWS)
+    windows = fitting(room // _BATCH_SHARE, WINDOW_BYTES, _MOST_WINDOWS)
     windows = settings.windows_batch_size or windows
-    slices = fitting(room // _BATCH_SHARE, _SLICE_BYTES, _MOST_SLICES)
-    left = max(room - windows * _WINDOW_BYTES - slices * _SLICE_BYTES, 0)
+    slices = fitting(room // _BATCH_SHARE, SLICE_BYTES, _MOST_SLICES)
+    left = max(room - windows * WINDOW_BYTES - slices * SLICE_BYTES, 0)
     return Device(
         name="cuda",
         compute_type=settings.compute_type or "float16",
