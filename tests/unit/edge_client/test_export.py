@@ -5,6 +5,7 @@ import os
 import string
 from datetime import timedelta
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -90,6 +91,22 @@ def test_a_session_that_fails_does_not_stop_the_others(
     assert "--output-dir" in capsys.readouterr().err
     bucket.refuse = lambda method, key: (403, "InvalidAccessKeyId") if key else None
     assert run(["export", "-o", "elsewhere"]) == 3
+
+
+@pytest.mark.usefixtures("bucket")
+def test_a_file_that_could_not_be_finished_is_not_there_and_the_next_call_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "utime", Mock(side_effect=OSError(28, "No space left on device")))
+        assert run(["export", "-o", "out"]) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    left = list(files(tmp_path / "out"))
+    assert left
+    assert all(name.endswith(".part") for name in left)
+    assert run(["export", "-o", "out"]) == 0
+    assert len([name for name in files(tmp_path / "out") if name.endswith(".txt")]) == 4
+    assert not list((tmp_path / "out").rglob("*.part"))
 
 
 NAMES = st.text(string.printable.replace("/", "") + "éÉ漢\u202e~", min_size=1, max_size=300)
