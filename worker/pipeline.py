@@ -34,6 +34,7 @@ from worker.stages.validate import Speed, check_result_url
 from worker.types import (
     Alignment,
     Diarization,
+    Recording,
     Samples,
     SpeechSpan,
     TextSegment,
@@ -132,6 +133,7 @@ class Job:
         token: Cancels the job.
         progress: Told of every stage.
         speed: Of this worker; learns from the job.
+        recording: On this machine, which is read where it is; None: what the input names.
     """
 
     input: JobInput
@@ -140,6 +142,7 @@ class Job:
     token: CancelToken
     progress: ProgressReporter
     speed: Speed
+    recording: Recording | None = None
     runner: StageRunner = field(init=False)
     _arrived: float = field(default=0.0, init=False)
     audio_etag: str | None = field(default=None, init=False)
@@ -199,8 +202,14 @@ class Job:
 
     def _fetch(self, folder: Path, stream: RecordingStream, token: CancelToken) -> Waveform:
         with self.runner.stage(Stage.FETCH, token) as ctx:
-            limits = DownloadLimits(self.settings.max_audio_bytes, UrlPolicy.of(self.settings))
-            recording = fetch(self.input, folder, limits, ctx, stream.grow)
+            if self.recording is not None:
+                recording = replace(self.recording, path=folder / FILE)
+                recording.path.symlink_to(self.recording.path)
+                stream.grow(recording.bytes)
+                ctx.progress(1.0)
+            else:
+                limits = DownloadLimits(self.settings.max_audio_bytes, UrlPolicy.of(self.settings))
+                recording = fetch(self.input, folder, limits, ctx, stream.grow)
             self.audio_etag = recording.etag
         with self.runner.stage(Stage.DECODE, token) as ctx:
             length = DecodeLimits(self._max_duration_s, self.input.clip)
@@ -220,9 +229,10 @@ class Job:
 
     @property
     def _max_duration_s(self) -> float:
-        """Without a result URL the transcript must fit into the job's output."""
+        """Without a result URL the transcript must fit into what a queue takes as output."""
         longest = self.settings.max_audio_seconds
-        return longest if self.input.result_url else min(longest, self.settings.max_inline_seconds)
+        is_free = self.input.result_url is not None or self.recording is not None
+        return longest if is_free else min(longest, self.settings.max_inline_seconds)
 
     def _find_speech(
         self,

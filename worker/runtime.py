@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bucketscribe_contract import FailureCode, JobInput, Stage
@@ -23,8 +24,9 @@ from worker.models.folder import ModelsFolder, find_models
 from worker.pipeline import Job
 from worker.settings import WorkerSettings
 from worker.stages.deliver import checked_output
-from worker.stages.fetch import remove_stale_directories
+from worker.stages.fetch import local_recording, remove_stale_directories
 from worker.stages.validate import Speed, validate
+from worker.types import Recording
 from worker.urls import UrlPolicy
 
 if TYPE_CHECKING:
@@ -141,9 +143,33 @@ class Runtime:
             self.find_models()  # without models nothing is worth fetching
             return self._run(job, token, progress)
 
-    def _run(self, job: JobInput, token: CancelToken, progress: ProgressReporter) -> dict[str, Any]:
+    def run_local(
+        self, path: Path, options: dict[str, Any], token: CancelToken, progress: ProgressReporter
+    ) -> dict[str, Any]:
+        """Transcribe a file of this machine; return the document. Raises as `run`.
+
+        Args:
+            path: The recording.
+            options: Fields of `JobOptions`.
+            token: As in `run`.
+            progress: As in `run`.
+        """
+        progress.report(Stage.VALIDATE)
+        job = validate({"audio_base64": ""} | options, self._policy, token)
+        recording = local_recording(path)
+        self.find_models()
+        self.load_early()
+        return self._run(job, token, progress, recording)
+
+    def _run(
+        self,
+        job: JobInput,
+        token: CancelToken,
+        progress: ProgressReporter,
+        recording: Recording | None = None,
+    ) -> dict[str, Any]:
         loaded = self._models or self._load_for_job
-        running = Job(job, loaded, self.settings, token, progress, self._speed)
+        running = Job(job, loaded, self.settings, token, progress, self._speed, recording)
         try:
             output = running.run()
         except WorkerError as exc:

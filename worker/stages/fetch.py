@@ -244,6 +244,22 @@ def _failed(code: FailureCode, message: str) -> WorkerError:
     return WorkerError(code, message, Stage.FETCH)
 
 
+def local_recording(path: Path) -> Recording:
+    """Return a file of this machine as a recording; raises `WorkerError` if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return Recording(path.absolute(), os.fstat(file.fileno()).st_size)
+    except OSError as exc:
+        code = _UNREADABLE.get(type(exc), FailureCode.AUDIO_UNREADABLE)
+        raise _failed(code, f"{path}: {exc.strerror}; name a recording that can be read") from exc
+
+
+_UNREADABLE: dict[type[OSError], FailureCode] = {
+    FileNotFoundError: FailureCode.AUDIO_NOT_FOUND,
+    PermissionError: FailureCode.AUDIO_FORBIDDEN,
+}
+
+
 def fetch(
     job: JobInput,
     into: Path,
