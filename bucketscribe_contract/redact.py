@@ -88,15 +88,16 @@ class ScrubbingFormatter(logging.Formatter):
         return "\n".join(map(visible, super().format(flat).split("\n")))
 
 
-def configure_logging(debug: bool) -> None:
-    """Send log lines to stderr, scrubbed; HTTP libraries only from WARNING on.
+def configure_logging(level: int) -> None:
+    """Send log lines to stderr, scrubbed.
 
     Args:
-        debug: Show this program's own debug lines.
+        level: Of this program's own lines; below WARNING, HTTP libraries tell what they retry.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(ScrubbingFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    logging.getLogger("edge_client").setLevel(logging.DEBUG if debug else logging.WARNING)
+    logging.getLogger("edge_client").setLevel(level)
+    others = logging.WARNING if level < logging.WARNING else logging.ERROR
     for name in _NOISY:
-        logging.getLogger(name).setLevel(logging.WARNING if debug else logging.ERROR)
+        logging.getLogger(name).setLevel(others)

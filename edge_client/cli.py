@@ -6,8 +6,11 @@ that ``--help`` and usage errors answer at once.
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, redirect_stderr
 from functools import partial, reduce, wraps
 from importlib import import_module
 from io import TextIOWrapper
@@ -45,7 +48,43 @@ format_option = partial(
     type=click.Choice(["srt", "vtt", "txt", "md", "json", "tsv", "rttm", "ctm", "html"]),
     show_default=True,
 )
+JSON_HELP = "Print JSON, where the command has this option."
 session_or_job = click.argument("what", metavar="SESSION|JOB")
+
+
+def _remember(ctx: click.Context, option: click.Parameter, value: Any) -> None:
+    """Keep a global option for the command, wherever on the line it stands."""
+    if value:
+        ctx.meta[option.name or ""] = value
+
+
+def global_options(*, hidden: bool, json_help: str | None) -> Callable[[F], F]:
+    """Add the options that the program and every command take; with ``json_help`` ``--json``, too.
+
+    ``hidden`` ones are not shown again in a command's help.
+    """
+    said = partial(flag, expose_value=False, callback=_remember)
+    options = [
+        file_option(
+            "--env-file",
+            expose_value=False,
+            callback=_remember,
+            hidden=hidden,
+            help="Read settings from FILE instead of .env; the environment wins over both.",
+        ),
+        said("--quiet", hidden=hidden, help="Print results and errors, no notes and no progress."),
+        said("--verbose", hidden=hidden, help="Show every request, its answer, what is retried."),
+        said("--debug", hidden=hidden, help="Show debug lines, and tracebacks of errors."),
+    ]
+    if json_help is not None:
+        options.append(said("--json", "as_json", help=json_help))
+
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 def done_by(
@@ -56,16 +95,27 @@ def done_by(
     It takes the env file, the `Printer` that ``--json`` asks for, and the options by name, and
     returns the exit code. What is decorated has the other options and the help.
     """
-    as_json_flag = flag("--json", "as_json", help=json_help)
 
     def decorate(described: Callable[[], None]) -> Callable[..., int]:
-        @click.pass_obj
+        @click.pass_context
         @wraps(described)
-        def command(env_file: Path | None, /, as_json: bool = False, **options: Any) -> int:
-            work = getattr(import_module(f"edge_client.{module}"), described.__name__)
-            return int(work(env_file, Printer(as_json), **options))
+        def command(ctx: click.Context, /, **options: Any) -> int:
+            from bucketscribe_contract.redact import configure_logging
 
-        return command if json_help is None else as_json_flag(command)
+            said, as_json = ctx.meta, ctx.meta.get("as_json", False)
+            if as_json and json_help is None:
+                raise click.NoSuchOption("--json", ctx=ctx)
+            level = logging.ERROR if "quiet" in said else logging.WARNING
+            level = logging.INFO if "verbose" in said else level
+            configure_logging(logging.DEBUG if "debug" in said else level)
+            work = getattr(import_module(f"edge_client.{module}"), described.__name__)
+            with ExitStack() as stack:
+                if "quiet" in said:  # errors are printed when this has ended
+                    nowhere = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
+                    stack.enter_context(redirect_stderr(nowhere))
+                return int(work(said.get("env_file"), Printer(as_json), **options))
+
+        return global_options(hidden=True, json_help=json_help)(command)
 
     return decorate
 
@@ -169,6 +219,7 @@ def batch() -> None:
 
 
 @click.group(no_args_is_help=False)
+@global_options(hidden=True, json_help=JSON_HELP)
 def webhook() -> None:
     """Receive RunPod's callbacks when jobs end."""
 
@@ -212,22 +263,16 @@ def secret() -> None:
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@file_option(
-    "--env-file", help="Read settings from FILE instead of .env; the environment wins over both."
-)
-@flag("--debug", help="Show debug lines, and tracebacks of errors.")
+@global_options(hidden=False, json_help=JSON_HELP)
 @click.version_option(package_name="bucketscribe", message="%(version)s")
 @click.pass_context
-def cli(ctx: click.Context, env_file: Path | None, debug: bool) -> None:
+def cli(ctx: click.Context) -> None:
     """Transcribe recordings in S3 on rented GPUs.
 
     SESSION is a prefix as in the bucket (users/USER/audio/sessions/NAME) or a bare NAME, which is
     looked up. Exit codes: 0 all done, 1 some failed, 2 usage, 3 not configured or not reachable.
+    The options below may stand anywhere on the line.
     """
-    from bucketscribe_contract.redact import configure_logging
-
-    configure_logging(debug)
-    ctx.obj = env_file
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
@@ -427,7 +472,5 @@ def _trace(argv: Sequence[str]) -> None:
 
 def _without_stdout() -> int:
     """Leave quietly when the reader of stdout (``| head``) is gone."""
-    import os
-
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1

@@ -1,8 +1,9 @@
 """The client's settings: the environment, and under it an env file.
 
-Takes ``.env`` of the working directory (or ``--env-file``) and the environment; returns a frozen
-`Settings`; raises `NotConfigured` naming every variable that is missing or malformed. What the
-file adds is put into the environment of this process, where boto3 finds keys and profile itself.
+Takes the environment, and ``--env-file`` or else the first that exists of ``.env`` in the working
+directory and in the user's configuration; returns a frozen `Settings`; raises `NotConfigured`
+naming every variable that is missing or malformed. What the file adds is put into the environment
+of this process, where boto3 finds keys and profile itself.
 """
 
 from __future__ import annotations
@@ -141,8 +142,8 @@ class Settings(BaseSettings):
         missing = [name for name in names if getattr(self, _FIELD_OF[name]) is None]
         if missing:
             raise NotConfigured(
-                f"not set: {', '.join(missing)}: put NAME=value lines into .env in this "
-                "directory, or into a file given with --env-file, or into the environment"
+                f"not set: {', '.join(missing)}: put NAME=value lines into .env in this directory "
+                f"or else {_users_file()}, a file given with --env-file, or the environment"
             )
 
 
@@ -160,16 +161,23 @@ def is_loopback_http(url: str) -> bool:
         return False
 
 
+def _users_file() -> Path:
+    """Return the user's own env file (XDG Base Directory)."""
+    config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111
+    return Path(config, "bucketscribe", ".env")
+
+
 def load(env_file: Path | None = None) -> Settings:
     """Read the settings, from ``env_file`` or else ``.env``; raises `NotConfigured`."""
     if env_file is not None and not env_file.is_file():
         raise NotConfigured(f"no env file {env_file}: check --env-file")
-    path = env_file or Path(".env")
+    here = Path(".env")
+    path = env_file or (here if here.exists() else _users_file())
     try:
         values = dotenv_values(path, encoding="utf-8")
         _warn_of_misspelt(path, values)
         if values:
-            _check_trust(path, values, is_named=env_file is not None)
+            _check_trust(path, values, is_named=path != here)
         _put_under_environment(values)
         _strip_environment()
         settings = Settings()

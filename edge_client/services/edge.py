@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
 from edge_client.clock import Clock
 from edge_client.errors import SessionAmbiguous, SessionNotFound
 from edge_client.services.runpod import IdleMonitor, RunpodApi
-from edge_client.services.s3 import Bucket, Connection, connect, count_requests
+from edge_client.services.s3 import Bucket, Connection, connect
 from edge_client.session import USERS, Session
 from edge_client.settings import QUEUE, STORAGE, Settings, load
+
+if TYPE_CHECKING:
+    from botocore.awsrequest import AWSPreparedRequest
+    from mypy_boto3_s3 import S3Client
 
 log = logging.getLogger(__name__)
 _LOOKUPS_AT_ONCE = 8
@@ -42,13 +48,13 @@ class Edge:
     def connection(self) -> Connection:
         """The S3 client with what is known of its keys."""
         connection, said = connect(self.settings), self.settings.region
-        count_requests(connection.client, self.requests)
+        _count_requests(connection.client, self.requests)
         region = connection.bucket_region()
         if region in (None, said):
             return connection
         log.warning("the bucket is in %s, not AWS_REGION=%s: URLs are signed for it", region, said)
         connection = connect(self.settings.model_copy(update={"region": region}))
-        count_requests(connection.client, self.requests)
+        _count_requests(connection.client, self.requests)
         return connection
 
     @cached_property
@@ -101,3 +107,21 @@ class Edge:
         with ThreadPoolExecutor(_LOOKUPS_AT_ONCE) as pool:
             is_there = pool.map(lambda session: self.bucket.has_any(f"{session}/"), sessions)
             return [session for session, there in zip(sessions, is_there, strict=True) if there]
+
+
+def _count_requests(client: S3Client, made: Counter[str]) -> None:
+    """Count in ``made`` what a client sends from now on, by operation; log it; retries, too."""
+    lock = threading.Lock()
+
+    def sent(event_name: str, request: AWSPreparedRequest, **_: Any) -> None:
+        log.info("S3: %s %s", request.method, (request.url or "").partition("?")[0])
+        with lock:
+            made[event_name.rpartition(".")[2]] += 1
+
+    def answered(event_name: str, parsed_response: Any, exception: Any, **_: Any) -> None:
+        said = parsed_response or {"Error": {"Code": type(exception).__name__}}
+        if "Error" in said:
+            log.info("S3: %s: %s", event_name.rpartition(".")[2], said["Error"].get("Code"))
+
+    client.meta.events.register("before-send.s3", sent)
+    client.meta.events.register("response-received.s3", answered)

@@ -9,6 +9,7 @@ limits. Source: docs.runpod.io/serverless/endpoints/send-requests.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import random
 import re
@@ -37,6 +38,8 @@ from edge_client.clock import Clock
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
+
+log = logging.getLogger(__name__)
 
 
 class Kind(StrEnum):
@@ -292,6 +295,7 @@ class RunpodApi:
             answer = Answer(method, response.status_code, response.headers, _text_of(response))
         with self._lock:
             self._made[name] += count
+        log.info("RunPod: %s %s: %d%s", method, path, answer.status, f", try {count}" * (count > 1))
         if answer.status == 429:
             bucket.refused(pauses, _retry_after_s(answer))
         else:

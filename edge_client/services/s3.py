@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-import threading
 from base64 import b64encode
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -133,17 +131,6 @@ def connect(settings: Settings) -> Connection:
     if settings.request_payer is not None:
         client.meta.events.register("before-sign.s3", _pay)
     return Connection(client, bucket, credentials, temporary, settings.put_headers, is_aws)
-
-
-def count_requests(client: S3Client, made: Counter[str]) -> None:
-    """Count in ``made`` what a client sends from now on, by operation; retries, too."""
-    lock = threading.Lock()
-
-    def sent(event_name: str, **_: Any) -> None:
-        with lock:
-            made[event_name.rpartition(".")[2]] += 1
-
-    client.meta.events.register("before-send.s3", sent)
 
 
 def _bound_answers(client: Any) -> None:

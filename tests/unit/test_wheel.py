@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -37,3 +39,16 @@ def test_it_has_three_packages_with_their_types_and_runs_from_these_alone(tmp_pa
         ([sys.executable, "-c", IMPORTED, here], "[]\n"),
     ):
         assert said in subprocess.check_output(command, cwd=here, env=env, text=True)
+
+
+def test_an_edge_box_gets_at_most_30_packages_of_less_than_100_mb() -> None:
+    pins = (ROOT / "requirements" / "edge.txt").read_text("utf-8")
+    total = names = 0
+    for name in re.findall(r"^([a-z][\w.-]*)==", pins, re.MULTILINE):
+        names += 1
+        for file in importlib.metadata.files(name) or ():
+            path = Path(str(file.locate()))
+            compiled = 2 if path.suffix == ".py" else 1  # pip writes bytecode, about as large
+            total += compiled * path.stat().st_size if path.is_file() else 0
+    assert 10 < names <= 30
+    assert 20e6 < total < 100e6

@@ -110,6 +110,79 @@ def test_without_a_command_there_is_help(capsys: Capture) -> None:
     assert capsys.readouterr().out.startswith("Usage: edge-client")
 
 
+@pytest.mark.usefixtures("finishing")
+def test_global_options_stand_anywhere(env_file: Path, capsys: Capture) -> None:
+    elsewhere = env_file.rename(env_file.with_name("other.env"))
+    given = ["--env-file", str(elsewhere)]
+    for argv in (
+        [*given, "--json", "submit", "s1", "--wait"],
+        ["--json", "submit", "s1", *given, "--wait"],
+        ["submit", "--json", *given, "--wait", "s1"],
+    ):
+        assert run(argv) == 0
+        assert json.loads(capsys.readouterr().out)["state"] in ("done", "already_done")
+    for argv in (["webhook", "--json", "secret"], ["--json", "webhook", "secret", "--quiet"]):
+        assert run(argv) == 0
+        assert set(json.loads(capsys.readouterr().out)) == {"secret", "webhook"}
+    assert run(["--json", "render", "s1", *given]) == 2
+    assert "--json" in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
+@pytest.mark.usefixtures("finishing")
+def test_quiet_is_results_and_errors_alone(runpod: RunpodServer, capsys: Capture) -> None:
+    assert run(["submit", "s1", "--wait", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert (out.startswith(f"done: {SESSION}\n"), err) == (True, "")
+    runpod.on("/health", Reply(status=503))
+    assert run(["--quiet", "health"]) == 3
+    assert capsys.readouterr() == ("", "edge-client: RunPod answers 503: try again later\n")
+
+
+@pytest.mark.usefixtures("finishing")
+def test_verbose_tells_every_request_and_what_is_retried(
+    s3: S3Server, runpod: RunpodServer, capsys: Capture
+) -> None:
+    runpod.on("/status/job-1", Reply(status=503), *runpod.script["/status/job-1"])
+    refuse, refused = s3.refuse, []
+
+    def refuse_once(method: str, key: str) -> tuple[int, str] | None:
+        if key == SESSION.audio_key and not refused:
+            refused.append(key)
+            return 503, "SlowDown"
+        refuse(method, key)
+        return None
+
+    s3.refuse = refuse_once
+    assert run(["submit", "s1", "--wait", "--verbose"]) == 0
+    err = capsys.readouterr().err
+    assert f"S3: GET {s3.url}/recordings/{SESSION.audio_key}\n" in err
+    assert "S3: GetObject: SlowDown\n" in err
+    assert "RunPod: POST /run: 200\n" in err
+    assert "RunPod: GET /status/job-1: 200, try 2\n" in err
+    assert "X-Amz" not in err
+
+
+def test_bash_completes_as_the_documentation_says(tmp_path: Path) -> None:
+    root = Path(cli.__file__).parent.parent
+    program = tmp_path / "edge-client"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m edge_client "$@"\n')
+    program.chmod(0o755)
+    pages = (root / "docs" / "cli.md").read_text("utf-8").splitlines()
+    (documented,) = (line for line in pages if "bash_source" in line)
+    script = f"""{documented}
+    complete -p edge-client
+    for words in "edge-client ren" "edge-client --ver" "edge-client render s1 --format r"; do
+        COMPREPLY=() COMP_WORDS=($words) COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+        _edge_client_completion edge-client
+        echo "${{COMPREPLY[@]}}"
+    done"""
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PYTHONPATH": str(root)}
+    done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True)
+    registered, *completed = done.stdout.splitlines()
+    assert registered.endswith(" edge-client")
+    assert completed == ["render", "--verbose --version", "rttm"]
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
@@ -214,6 +287,9 @@ def test_presign_calls_nobody_and_render_prints_transcripts(
     assert out.startswith("[0:00:00] SPEAKER_00: Hello.\nWEBVTT\n\n")
     assert run(["render", "s1", "--format", "srt", "-o", str(tmp_path / "a.srt")]) == 0
     assert (tmp_path / "a.srt").read_bytes().endswith(b"\nHello.\n")
+    s3.put(f"{SESSION.prefix[:-1]}2/transcription.json", b"[]")
+    assert run(["render", f"{SESSION.prefix[:-1]}2", "--format", "json"]) == 1
+    assert "the transcript cannot be read" in capsys.readouterr().err
     assert run(["render", "s1", "-o", str(tmp_path)]) == 2
     out, err = capsys.readouterr()
     assert (out, "give one that can be written" in err) == ("", True)

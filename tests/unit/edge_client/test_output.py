@@ -1,6 +1,7 @@
 """Progress: a live line on a terminal, plain lines when not, nothing for programs."""
 
 import io
+import re
 
 import pytest
 
@@ -38,6 +39,17 @@ def test_terminal_gets_the_live_line_a_pipe_plain_ones_and_a_program_notes_alone
         view.note("[bold]not markup[/bold]")
     for shown in ("transcribe", "40 %", "0:00:0", "about 12 min left", "[bold]not markup"):
         assert shown in out.getvalue()
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_no_color_is_respected(no_color: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    out.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", no_color)
+    with output.view_for(False, out) as view:
+        view.show(JobProgress("running", "transcribe", 40.0))
+    assert bool(re.search(r"\x1b\[[\d;]*3\d", out.getvalue())) != bool(no_color)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,24 @@ def test_given_file_replaces_dot_env_and_the_environment_wins_over_both(
         load(tmp_path / "nowhere.env")
 
 
+def test_the_users_own_file_is_read_where_the_folder_has_none_and_may_lead_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNPOD_API_KEY", "key-of-the-environment")
+    for folder, base in ((".config", None), ("xdg", tmp_path / "xdg")):
+        if base is not None:
+            monkeypatch.setenv("XDG_CONFIG_HOME", str(base))
+        path = tmp_path / folder / "bucketscribe" / ".env"
+        path.parent.mkdir(parents=True)
+        url = f"https://{path.parts[-3].strip('.')}.example"
+        path.write_text(f"AWS_REGION=us-east-2\nRUNPOD_ENDPOINT_BASE_URL={url}\n")
+        assert (load().region, load().runpod_url) == ("us-east-2", url)
+        monkeypatch.delenv("RUNPOD_ENDPOINT_BASE_URL")
+    monkeypatch.delenv("AWS_REGION")
+    (tmp_path / ".env").write_text("COGNITO_S3_BUCKET=b1\n")
+    assert (load().bucket, load().region) == ("b1", None)
+
+
 def test_every_missing_name_is_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "us-east-2")
     monkeypatch.setenv("RUNPOD_API_KEY", "")  # empty is as good as missing
