@@ -9,8 +9,8 @@ from torchaudio import pipelines
 
 from bench import gpu_check
 from bench.corpus import ROOT
+from bench.speed.architectures import write_architectures
 from bench.speed.inputs import derive_models
-from bench.speed.stages import write_diarization
 from tests.soak.builder.test_production_offline import weights_of
 from tests.soak.conftest import Tell
 
@@ -23,14 +23,14 @@ def test_the_command_fills_all_but_the_cards_columns(tmp_path: Path, tell: Tell)
     real = Path(os.environ.get("MODELS_DIR", ROOT / "models"))
     changes = {
         "align": {"en": {"path": "bundle", "name": BUNDLE, "kind": "torchaudio"}},
-        "diarization": {"path": "c1", "name": "community-1-architecture"},
         "files": {},
     }
-    models = derive_models(real, tmp_path / "models", changes)
+    models = derive_models(
+        write_architectures(real, tmp_path / "made"), tmp_path / "models", changes
+    )
     bundle = getattr(pipelines, BUNDLE)
     (models / "bundle").mkdir()
     (models / "bundle" / bundle._path).write_bytes(weights_of(bundle))
-    write_diarization(real / "vad" / "pytorch_model.bin", models / "c1")
 
     code = gpu_check.main(["--models", str(models), "--into", str(tmp_path)])
 
