@@ -269,9 +269,10 @@ def secret() -> None:
 def cli(ctx: click.Context) -> None:
     """Transcribe recordings in S3 on rented GPUs.
 
-    SESSION is a prefix as in the bucket (users/USER/audio/sessions/NAME) or a bare NAME, which is
-    looked up. Exit codes: 0 all done, 1 some failed, 2 usage, 3 not configured or not reachable.
-    The options below may stand anywhere on the line.
+    SESSION is a prefix as in the bucket (users/USER/audio/sessions/NAME), a bare NAME, which is
+    looked up, or s3://BUCKET/KEY; with RECORDING_PATTERN set, it is a recording's key. Exit codes:
+    0 all done, 1 some failed, 2 usage, 3 not configured or not reachable. The options below may
+    stand anywhere on the line.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

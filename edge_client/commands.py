@@ -129,7 +129,7 @@ def doctor(env_file: Path | None, printer: Printer) -> int:
 def policy(env_file: Path | None, printer: Printer) -> int:
     """Print the IAM policy of these commands."""
     settings = Edge.load(env_file, queue=False).settings
-    document = doctor_.policy(settings.bucket or "", settings.region or "")
+    document = doctor_.policy(settings.bucket or "", settings.region or "", settings.recordings)
     printer.result(document, *json.dumps(document, indent=2).split("\n"))
     return 0
 

@@ -25,7 +25,7 @@ from edge_client.errors import (
 from edge_client.services import probe
 from edge_client.services.edge import Edge
 from edge_client.services.probe import PROBE_KEY
-from edge_client.session import USERS, Session
+from edge_client.session import DEFAULT, RecordingPattern
 from edge_client.settings import QUEUE, STORAGE
 
 _BEHIND_BUCKET = ("list", "clock", "signature", "write")
@@ -53,7 +53,7 @@ def run_checks(edge: Edge) -> Iterator[Check]:
 
 def _storage(edge: Edge) -> Iterator[Check]:
     try:
-        headers = edge.bucket.describe(USERS)
+        headers = edge.bucket.describe(edge.settings.recordings.begins())
     except EdgeError as exc:
         yield Check("bucket", False, str(exc))
         yield from _skipped(*_BEHIND_BUCKET)
@@ -99,8 +99,9 @@ def _bucket(edge: Edge, headers: dict[str, str]) -> str:
 
 
 def _listing(edge: Edge) -> str:
-    is_any = edge.bucket.has_any(USERS)
-    return "there are recordings under users/" if is_any else "nothing is under users/ yet"
+    place = edge.settings.recordings.begins()
+    is_any = edge.bucket.has_any(place)
+    return f"there are recordings under {place}" if is_any else f"nothing is under {place} yet"
 
 
 def _clock(now: datetime, date: str | None) -> str:
@@ -135,10 +136,7 @@ def _endpoint(edge: Edge) -> str:
     return told
 
 
-_ANY = Session(user="*", name="*")
-
-
-def policy(bucket: str, region: str) -> dict[str, Any]:
+def policy(bucket: str, region: str, recordings: RecordingPattern = DEFAULT) -> dict[str, Any]:
     """Return the policy document; the region decides the partition, such as ``aws-cn``.
 
     ``bucket`` may be an access point's ARN; raises `NotConfigured` for its alias, which tells none.
@@ -149,18 +147,18 @@ def policy(bucket: str, region: str) -> dict[str, Any]:
     arn = bucket if is_arn else f"arn:{partition_of(region)}:s3:::{bucket}"
     objects = f"{arn}/object" if is_arn else arn
     read_and_write = ["s3:GetObject", "s3:PutObject"]
-    transcript_and_claim = [f"{objects}/{_ANY.result_key}", f"{objects}/{_ANY.claim_key}"]
-    below_users = {"Condition": {"StringLike": {"s3:prefix": f"{USERS}*"}}}
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            _allow("FindSessions", "s3:ListBucket", arn) | below_users,
-            _allow("ReadRecordings", "s3:GetObject", f"{objects}/{_ANY.audio_key}"),
-            _allow("KeepTranscriptsAndClaims", read_and_write, transcript_and_claim),
-            _allow("Probe", read_and_write, f"{objects}/{PROBE_KEY}"),
-            _allow("WriteProgress", "s3:PutObject", f"{objects}/{_ANY.progress_key}"),
-        ],
-    }
+    any_ = recordings.any
+    recording = f"{objects}/{any_.audio_key}"
+    transcript_and_claim = [f"{objects}/{any_.result_key}", f"{objects}/{any_.claim_key}"]
+    below = {"Condition": {"StringLike": {"s3:prefix": f"{recordings.begins()}*"}}}
+    statements = [
+        _allow("FindSessions", "s3:ListBucket", arn) | below,
+        _allow("ReadRecordings", "s3:GetObject", recording),
+        _allow("KeepTranscriptsAndClaims", read_and_write, transcript_and_claim),
+        _allow("Probe", read_and_write, f"{objects}/{PROBE_KEY}"),
+        _allow("WriteProgress", "s3:PutObject", f"{objects}/{any_.progress_key}"),
+    ]
+    return {"Version": "2012-10-17", "Statement": statements}
 
 
 def _allow(sid: str, action: str | list[str], resource: str | list[str]) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def _export(
     """Write the files that are not there, or are older than the transcript."""
     session, stored = listed.session, listed.transcript
     at_s = 0 if stored is None else int(stored.modified_at.timestamp())
-    place = folder / file_name(session.user) / file_name(session.name)
+    place = folder.joinpath(*map(file_name, session.path))
     paths = {form: place.with_name(f"{place.name}.{form}") for form in forms}
     facts: Facts = {"session": session.prefix, "result": "unchanged", "files": []}
     try:

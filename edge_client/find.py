@@ -39,7 +39,6 @@ from edge_client.jobs.submit import ask, check_endpoint
 from edge_client.jobs.transcript import StoredTranscript
 from edge_client.output import Facts, progress_as_text
 from edge_client.services.edge import Edge
-from edge_client.session import USERS
 from edge_client.text import Printer, end_of, safe_line, visible
 
 _MOMENT = "%Y-%m-%d %H:%M"
@@ -168,7 +167,7 @@ class _Table:
         columns, width = _DETAILED if details else _COLUMNS, 1000
         if is_terminal:
             users = {session.user for session in chosen.sessions} or {chosen.user} - {None}
-            self._has_users = len(users or set(islice(edge.bucket.folders(USERS), 2))) > 1
+            self._has_users = len(users or set(islice(edge.users(), 2))) > 1
             width = shutil.get_terminal_size().columns
         self._columns = {name: form for name, (form, least) in columns.items() if width >= least}
         if is_terminal:

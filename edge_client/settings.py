@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from difflib import get_close_matches
+from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
@@ -26,6 +27,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bucketscribe_contract.redact import register
 from edge_client.errors import NotConfigured
+from edge_client.session import DEFAULT, RecordingPattern
 
 log = logging.getLogger(__name__)
 STORAGE = ("COGNITO_S3_BUCKET", "AWS_REGION")
@@ -51,6 +53,7 @@ class Settings(BaseSettings):
     url_expiry_s: int = Field(
         3600, validation_alias="PRESIGNED_URL_EXPIRY", ge=1, le=MAX_URL_EXPIRY_S
     )
+    recording_pattern: str = Field(DEFAULT.text, validation_alias="RECORDING_PATTERN")
     endpoint_id: str | None = Field(None, validation_alias="RUNPOD_ENDPOINT_ID")
     api_key: SecretStr | None = Field(None, validation_alias="RUNPOD_API_KEY")
     runpod_url: str = Field("https://api.runpod.ai/v2", validation_alias="RUNPOD_ENDPOINT_BASE_URL")
@@ -116,12 +119,22 @@ class Settings(BaseSettings):
             raise ValueError("a Multi-Region Access Point needs SigV4A: give a bucket of it")
         return bucket
 
+    @field_validator("recording_pattern")
+    @classmethod
+    def _pattern_is_one(cls, text: str) -> str:
+        return RecordingPattern(text).text
+
     @field_validator("endpoint_id")
     @classmethod
     def _endpoint_is_one_word(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch("[A-Za-z0-9_-]+", value):
             raise ValueError("must be the bare id, such as abc123xyz")
         return value
+
+    @cached_property
+    def recordings(self) -> RecordingPattern:
+        """Which keys are recordings."""
+        return RecordingPattern(self.recording_pattern)
 
     @property
     def put_headers(self) -> dict[str, str]:

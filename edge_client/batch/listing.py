@@ -13,14 +13,12 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from itertools import groupby
-from operator import itemgetter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from edge_client.batch.types import Filter, ListedSession
 from edge_client.errors import SessionNotFound
 from edge_client.services.s3 import Bucket, ObjectInfo
-from edge_client.session import USERS, Session
+from edge_client.session import Session
 
 T = TypeVar("T")
 
@@ -35,11 +33,10 @@ _KEY = re.compile(
 )
 _CHUNK = re.compile(r"chunk-\d+\.\w+")
 """``chunk-001.webm``; phones send other types under the same name."""
-_FILES = {
-    "audio.wav": "audio",
-    "transcription.json": "transcript",
-    "transcription.job.json": "claim",
-}
+_BESIDE = {".transcription.json": "transcript", ".transcription.job.json": "claim"}
+_FILES = {"audio.wav": "audio", **{name[1:]: kind for name, kind in _BESIDE.items()}}
+Found = tuple[Session, str | None, ObjectInfo]
+"""An object of a session, and the field of `ListedSession` that it is."""
 
 
 def list_sessions(bucket: Bucket, chosen: Filter) -> Generator[ListedSession, None, None]:
@@ -53,35 +50,59 @@ def list_sessions(bucket: Bucket, chosen: Filter) -> Generator[ListedSession, No
         )
         yield from in_order(lookups, ahead=2 * READS_AT_ONCE)
     elif chosen.user is None:
-        yield from _below(bucket, USERS)
+        yield from _below(bucket, bucket.recordings.begins())
     else:
-        listed = _below(bucket, f"{USERS}{chosen.user}/audio/sessions/")
+        below = _below(bucket, bucket.recordings.begins(chosen.user))
+        listed = (each for each in below if each.session.user == chosen.user)
         first = next(listed, None)
         if first is None:
-            remedy = "check --user and COGNITO_S3_BUCKET"
+            remedy = "check --user, COGNITO_S3_BUCKET and RECORDING_PATTERN"
             raise SessionNotFound(f"user {chosen.user!r} has no sessions: {remedy}")
         yield first
         yield from listed
 
 
 def _look_up(bucket: Bucket, session: Session) -> ListedSession:
-    return next(_below(bucket, f"{session.prefix}/"), ListedSession(session))
+    below = _below(bucket, session.beside)
+    return next((each for each in below if each.session == session), ListedSession(session))
 
 
 def _below(bucket: Bucket, prefix: str) -> Iterator[ListedSession]:
-    """Group the objects below a prefix: servers differ in order, but none splits a folder."""
-    for session, objects in groupby(_objects(bucket, prefix), key=itemgetter(0)):
-        files: dict[str, ObjectInfo] = {}
-        chunks = 0
-        for _, file, info in objects:
-            if file in _FILES:
-                files[_FILES[file]] = info
-            chunks += _CHUNK.fullmatch(file) is not None
-        yield ListedSession(session, **files, chunks=chunks)
+    """Group the objects below a prefix: servers differ in order, but what begins alike is together.
+
+    Among one session's objects another's may stand: ``a.mp3``, ``a.n.mp3``, ``a.transcription.…``.
+    """
+    listed: dict[Session, dict[str, Any]] = {}
+    objects = _in_folders if bucket.recordings.is_default else _by_pattern
+    for session, kind, info in objects(bucket, prefix):
+        for other in [each for each in listed if not info.key.startswith(each.beside)]:
+            yield ListedSession(other, **listed.pop(other))
+        its = listed.setdefault(session, {})
+        if kind == "chunks":
+            its[kind] = its.get(kind, 0) + 1
+        elif kind is not None:
+            its[kind] = info
+    for session, its in listed.items():
+        yield ListedSession(session, **its)
 
 
-def _objects(bucket: Bucket, prefix: str) -> Iterator[tuple[Session, str, ObjectInfo]]:
-    """Yield session, file name and object; what else a user has is jumped over.
+def _by_pattern(bucket: Bucket, prefix: str) -> Iterator[Found]:
+    recordings, after = bucket.recordings, ""
+    endings = {recordings.ending: "audio", **_BESIDE}
+    while True:
+        page = bucket.list_page(prefix, after)
+        for info in page.objects:
+            for ending, kind in endings.items():
+                session = recordings.match(info.key.removesuffix(ending) + recordings.ending)
+                if info.key.endswith(ending) and session is not None:
+                    yield session, kind, info
+        if not page.is_truncated:
+            return
+        after = page.objects[-1].key
+
+
+def _in_folders(bucket: Bucket, prefix: str) -> Iterator[Found]:
+    """Yield what the users' sessions have; what else a user has is jumped over.
 
     It may sort before or behind the sessions. Behind a key before them the next LIST starts at the
     sessions; if they came already, or there are none, it starts at the next user.
@@ -95,7 +116,9 @@ def _objects(bucket: Bucket, prefix: str) -> Iterator[tuple[Session, str, Object
                 continue
             user_listed = match["user"]
             if match["name"] is not None:
-                yield Session(match["user"], match["name"]), match["file"], info
+                file = match["file"]
+                kind = _FILES.get(file) or ("chunks" if _CHUNK.fullmatch(file) else None)
+                yield Session(match["user"], match["name"]), kind, info
         if not page.is_truncated:
             return
         after = page.objects[-1].key
@@ -103,10 +126,10 @@ def _objects(bucket: Bucket, prefix: str) -> Iterator[tuple[Session, str, Object
         if match is None or match["sessions"] is not None:
             continue
         if match["user"] == user_listed:
-            after = f"{USERS}{user_listed}/{BEHIND_ALL}"
+            after = f"users/{user_listed}/{BEHIND_ALL}"
         else:
             user_listed = match["user"]
-            after = f"{USERS}{user_listed}/audio/sessions/"
+            after = f"users/{user_listed}/audio/sessions/"
 
 
 def in_order(

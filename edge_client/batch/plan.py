@@ -114,7 +114,8 @@ def from_listing(listed: ListedSession, chosen: Filter) -> PlannedSession | None
     is_there, has_transcript = listed.transcript is not None, listed.has_transcript
     planned = partial(PlannedSession, listed.session, audio=audio, has_transcript=is_there)
     if audio.size_bytes == 0:
-        return planned(PlannedAction.NO_AUDIO, "audio.wav is empty: upload it again")
+        file = audio.key.rpartition("/")[2]
+        return planned(PlannedAction.NO_AUDIO, f"{file} is empty: upload it again")
     if chosen.force:
         return None if listed.claim or audio.is_archived else planned(PlannedAction.SUBMIT, FORCED)
     if has_transcript and chosen.verify:

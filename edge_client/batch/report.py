@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from edge_client.batch.types import NO_FAILURE, Record
 from edge_client.clock import Clock
 from edge_client.errors import BadUsage, EdgeError
-from edge_client.session import Session
+from edge_client.session import RecordingPattern, Session
 from edge_client.text import visible
 
 TORN = " <- torn"
@@ -78,7 +78,7 @@ def _ends_torn(fd: int) -> bool:
     return os.pread(fd, 1, status.st_size - 1) != b"\n"
 
 
-def failed_in(path: Path) -> tuple[Session, ...]:
+def failed_in(path: Path, recordings: RecordingPattern) -> tuple[Session, ...]:
     """Return the sessions whose last line says that there is something to try again.
 
     That is any result but ``done``, ``skipped``, ``not_merged`` and ``no_audio``. The job of a
@@ -88,7 +88,7 @@ def failed_in(path: Path) -> tuple[Session, ...]:
         BadUsage: There is no such file, or a line is not a session's record.
     """
     failed: dict[Session, None] = {}
-    for session, result in _lines(path):
+    for session, result in _lines(path, recordings):
         failed.pop(session, None)
         if result not in NO_FAILURE:
             failed[session] = None
@@ -100,14 +100,14 @@ class _Line(BaseModel):
     result: str
 
 
-def _lines(path: Path) -> Iterator[tuple[Session, str]]:
+def _lines(path: Path, recordings: RecordingPattern) -> Iterator[tuple[Session, str]]:
     shown = visible(str(path))
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 try:
                     seen = _Line.model_validate_json(line)
-                    yield Session.parse(seen.session), seen.result
+                    yield recordings.parse(seen.session), seen.result
                 except (ValidationError, BadUsage):
                     if line.endswith(f"{TORN}\n".encode()) or not line.endswith(b"\n"):
                         continue

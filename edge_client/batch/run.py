@@ -75,8 +75,9 @@ def batch(
         _refuse_two({"--watch": watch, name: value})
     _refuse_two({"--max-gpu-seconds": max_gpu_s, "--max-cost": max_cost})
     wanted = Wanted(options=check_job_options(job), webhook=webhook)
-    failed = failed_in(failed_path) if failed_path is not None else ()
     edge = Edge.load(env_file)
+    recordings = edge.settings.recordings
+    failed = failed_in(failed_path, recordings) if failed_path is not None else ()
     if webhook is not None:
         checked_webhook(webhook, edge.settings.runpod_url)
     chosen = replace(

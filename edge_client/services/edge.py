@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr
 
 from edge_client.clock import Clock
-from edge_client.errors import SessionAmbiguous, SessionNotFound
+from edge_client.errors import BadUsage, SessionAmbiguous, SessionNotFound
 from edge_client.services.runpod import IdleMonitor, RunpodApi
 from edge_client.services.s3 import Bucket, Connection, connect
-from edge_client.session import USERS, Session
+from edge_client.session import USER, Session
 from edge_client.settings import QUEUE, STORAGE, Settings, load
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Edge:
         """The S3 client with what is known of its keys."""
         connection, said = connect(self.settings), self.settings.region
         _count_requests(connection.client, self.requests)
-        region = connection.bucket_region()
+        region = connection.bucket_region(self.settings.recordings.begins())
         if region in (None, said):
             return connection
         log.warning("the bucket is in %s, not AWS_REGION=%s: URLs are signed for it", region, said)
@@ -60,7 +61,9 @@ class Edge:
     @cached_property
     def bucket(self) -> Bucket:
         """The bucket of the recordings."""
-        return Bucket(self.connection.client, self.connection.bucket, self.settings.put_headers)
+        bucket = Bucket(self.connection.client, self.connection.bucket, self.settings.put_headers)
+        bucket.recordings = self.settings.recordings
+        return bucket
 
     @cached_property
     def api(self) -> RunpodApi:
@@ -79,22 +82,24 @@ class Edge:
     def session(self, text: Session | str) -> Session:
         """Turn what the user typed for SESSION into a session.
 
-        A prefix is taken as it is, with no call; a bare name costs a LIST of the users and one
-        small LIST a user.
+        A prefix is taken as it is, and so is ``s3://BUCKET/KEY``, with no call; a bare name costs
+        a LIST of the users and one small LIST a user.
 
         Raises:
-            BadUsage: Neither a session prefix nor a bare name.
+            BadUsage: Neither of these, or it is in another bucket.
             SessionNotFound: No user has it.
             SessionAmbiguous: Several have.
         """
         if isinstance(text, Session):
             return text
-        name = text.strip("/")
-        if "/" in name or not name:
-            return Session.parse(text)
+        recordings, name = self.settings.recordings, text.strip("/")
+        if text.startswith("s3://"):
+            return self._at(text)
+        if "/" in name or not name or recordings.match(text) is not None:
+            return recordings.parse(text)
         found = self._lookup(name)
         if not found:
-            remedy = "check the name and COGNITO_S3_BUCKET"
+            remedy = "check its name, or the file's, COGNITO_S3_BUCKET and RECORDING_PATTERN"
             raise SessionNotFound(f"no user has a session {name!r}: {remedy}")
         if len(found) > 1:
             listed = ", ".join(map(str, found[:5])) + (", …" if len(found) > 5 else "")
@@ -102,10 +107,29 @@ class Edge:
             raise SessionAmbiguous(text)
         return found[0]
 
+    def _at(self, url: str) -> Session:
+        bucket, pattern = self.settings.bucket, self.settings.recordings.text
+        if not url.startswith(f"s3://{bucket}/"):
+            raise BadUsage(f"{url} is not in the bucket {bucket}: see COGNITO_S3_BUCKET")
+        session = self.settings.recordings.match(url.removeprefix(f"s3://{bucket}/"))
+        if session is None:
+            raise BadUsage(f"{url} is no recording by RECORDING_PATTERN ({pattern}): set that")
+        return session
+
+    def users(self) -> Iterator[str]:
+        """Yield the users, as folders have them; of a pattern without users the one it has."""
+        recordings = self.settings.recordings
+        head = recordings.begins()
+        if USER not in recordings.text:
+            yield ""
+            return
+        yield from (each[len(head) : -1] for each in self.bucket.folders(head))
+
     def _lookup(self, name: str) -> list[Session]:
-        sessions = [Session(each.split("/")[1], name) for each in self.bucket.folders(USERS)]
+        placed = (self.settings.recordings.place(user, name) for user in self.users())
+        sessions = [session for session in placed if session is not None]
         with ThreadPoolExecutor(_LOOKUPS_AT_ONCE) as pool:
-            is_there = pool.map(lambda session: self.bucket.has_any(f"{session}/"), sessions)
+            is_there = pool.map(lambda session: self.bucket.has_any(session.beside), sessions)
             return [session for session, there in zip(sessions, is_there, strict=True) if there]
 
 

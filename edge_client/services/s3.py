@@ -26,7 +26,7 @@ from urllib3.exceptions import HTTPError
 from bucketscribe_contract import PresignedUrl
 from bucketscribe_contract.redact import one_line
 from edge_client import errors
-from edge_client.session import USERS
+from edge_client.session import DEFAULT, RecordingPattern
 from edge_client.settings import STORAGE, Settings
 
 if TYPE_CHECKING:
@@ -72,13 +72,13 @@ class Connection:
             self.credentials.get_frozen_credentials()
         return getattr(self.credentials, "_expiry_time", None)
 
-    def bucket_region(self) -> str | None:
+    def bucket_region(self, prefix: str) -> str | None:
         """Ask AWS for the bucket's region; None if it does not say. botocore finds it anyway."""
         if not self.is_aws or ":" in self.bucket:
             return None
         answer: Mapping[str, Any]
         try:
-            answer = self.client.list_objects_v2(Bucket=self.bucket, Prefix=USERS, MaxKeys=1)
+            answer = self.client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=1)
         except aws.ClientError as exc:
             answer = exc.response
         except (aws.BotoCoreError, RuntimeError, ValueError):
@@ -275,6 +275,8 @@ def put_condition(etag: str | None) -> dict[str, str]:
 
 class Bucket:
     """One bucket's objects; ``put_headers`` are sent with what is stored."""
+
+    recordings: RecordingPattern = DEFAULT
 
     def __init__(self, client: S3Client, name: str, put_headers: Mapping[str, str]) -> None:
         self._client = client

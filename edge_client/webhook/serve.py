@@ -60,6 +60,7 @@ class Finisher:
 
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
+        self.recordings = edge.settings.recordings
         self.hints: dict[Session, str] = {}
         self._visits: dict[Session, tuple[Reconciler, int]] = {}
 
@@ -119,7 +120,8 @@ def receive(
 ) -> None:
     """Serve until the first SIGTERM or SIGINT, then let threads finish; a second one kills."""
     queue = WorkQueue(finisher.finish)
-    server, url = http_server(Receiver(secret, queue.add, finisher.hints)), url_of(listener)
+    receiver = Receiver(secret, queue.add, finisher.hints, finisher.recordings)
+    server, url = http_server(receiver), url_of(listener)
     queue.start(THREADS, "webhook")
     say(f"listening on {url}")
     if not is_loopback_http(url):

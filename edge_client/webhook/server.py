@@ -27,7 +27,7 @@ from pydantic import SecretStr
 from bucketscribe_contract.redact import one_line, register
 from edge_client.errors import BadUsage, NotConfigured
 from edge_client.jobs.callback_url import PLACEHOLDER, SECRET, checked
-from edge_client.session import Session
+from edge_client.session import RecordingPattern, Session
 from edge_client.text import Printer
 
 FRESH_BYTES = 32
@@ -121,9 +121,14 @@ class Receiver:
     """
 
     def __init__(
-        self, secret: Secret, offer: Callable[[Session], bool], hints: dict[Session, str]
+        self,
+        secret: Secret,
+        offer: Callable[[Session], bool],
+        hints: dict[Session, str],
+        recordings: RecordingPattern,
     ) -> None:
         self._secret, self._offer, self._hints = secret, offer, hints
+        self._recordings = recordings
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -140,7 +145,7 @@ class Receiver:
 
     def _take_in(self, prefix: str, job_id: re.Match[bytes] | None) -> int:
         try:
-            session = Session.parse(prefix)
+            session = self._recordings.parse(prefix)
         except BadUsage:
             log.warning("a call with the right secret names no session: see docs/webhooks.md")
             return 400

@@ -24,7 +24,8 @@ def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     before = dict(os.environ)
     for name in list(os.environ):
         if name.startswith(
-            ("AWS_", "RUNPOD_", "COGNITO_", "PRESIGNED_", "RETRY_", "LOST_", "WEBHOOK_", "S3_")
+            ("AWS_", "RUNPOD_", "COGNITO_", "PRESIGNED_", "RETRY_", "LOST_")
+            + ("WEBHOOK_", "S3_", "RECORDING_")
         ):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))

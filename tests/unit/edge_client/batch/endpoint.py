@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from bucketscribe_contract import FailureCode, JobFailure, Stage
-from edge_client.session import Session
+from edge_client.session import DEFAULT, Session
 from tests.fakes.servers import RunpodServer, S3Server, send
 from tests.unit.edge_client.samples import transcript, wav
 
@@ -71,7 +71,7 @@ class Endpoint:
 
     def _run(self, wanted: dict[str, Any]) -> dict[str, Any]:
         key = unquote(urlsplit(wanted["audio_url"]).path).split("/", 2)[2]
-        session = Session.parse(key.removesuffix("/audio.wav"))
+        session = DEFAULT.match(key)
         self.posts[session.name] += 1
         job_id = f"job-{len(self._jobs) + 1}"
         self._jobs[job_id] = Job(session, wanted["request_id"], self.posts[session.name])

@@ -6,7 +6,7 @@ from functools import partial
 from itertools import chain, islice
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge_client.batch.listing import in_order, list_sessions
@@ -14,7 +14,7 @@ from edge_client.batch.types import Filter, ListedSession
 from edge_client.errors import SessionNotFound, StorageRefused, Unreachable
 from edge_client.services.edge import Edge
 from edge_client.services.s3 import Bucket, ObjectInfo, Page
-from edge_client.session import Session
+from edge_client.session import RecordingPattern, Session
 from tests.fakes import listing
 from tests.fakes.servers import S3Server
 from tests.unit.edge_client.samples import NOW
@@ -84,6 +84,42 @@ def test_every_session_comes_once(keys: set[str], order: listing.Order, page_key
     assert {each.session.prefix: each.chunks for each in listed} == dict(wanted)
     with_audio = {f"{prefix}/audio.wav" for prefix in wanted} & keys
     assert {each.audio.key for each in listed if each.audio} == with_audio
+
+
+stems = st.text(st.sampled_from("ab.-"), min_size=1, max_size=4)
+endings = st.sampled_from(["mp3", "transcription.json", "transcription.job.json", "wav", "b.mp3"])
+
+
+@given(
+    keys=st.sets(st.builds("calls/{}/{}.{}".format, names, stems, endings), max_size=40),
+    order=st.sampled_from(ORDERS),
+    page_keys=st.integers(1, 7),
+)
+@example({f"calls/u/{name}" for name in ("a.mp3", "a.n.mp3", "a.transcription.json")}, ORDERS[0], 2)
+@settings(max_examples=300, deadline=None)
+def test_every_recording_of_a_pattern_comes_once_with_what_is_beside_it(
+    keys: set[str], order: listing.Order, page_keys: int
+) -> None:
+    bucket = DictBucket(keys, order, page_keys)
+    bucket.recordings = RecordingPattern("calls/{user}/{stem}.mp3")
+    listed = list(list_sessions(bucket, ALL))
+    wanted: dict[str, set[str]] = {}
+    for key in keys:
+        for ending in ("transcription.json", "transcription.job.json", "mp3"):
+            stem = key.removesuffix(f".{ending}")
+            if key != stem and not stem.endswith("/"):
+                wanted.setdefault(f"{stem}.mp3", set()).add(key)
+    found = {
+        each.session.audio_key: {
+            info.key for info in (each.audio, each.transcript, each.claim) if info is not None
+        }
+        for each in listed
+    }
+    assert (found, len(listed)) == (wanted, len(wanted))
+    for each in listed[:3]:
+        assert list(list_sessions(bucket, Filter(sessions=(each.session,)))) == [each]
+        of_user = list_sessions(bucket, Filter(user=each.session.user))
+        assert list(of_user) == [one for one in listed if one.session.user == each.session.user]
 
 
 @pytest.mark.parametrize("order", ORDERS)

@@ -9,6 +9,7 @@ import pytest
 
 from edge_client.batch.report import TORN, ReportFile, ReportLost, failed_in
 from edge_client.errors import BadUsage
+from edge_client.session import DEFAULT
 from tests.unit.edge_client.samples import FakeClock, record, session
 
 
@@ -24,7 +25,7 @@ def write(path: Path, clock: FakeClock, *results: tuple[int, str]) -> None:
 
 
 def failed(path: Path) -> list[str]:
-    return [found.name for found in failed_in(path)]
+    return [found.name for found in failed_in(path, DEFAULT)]
 
 
 def test_line_is_written_at_once_for_the_owner_alone_and_two_runs_share_a_file(
@@ -84,9 +85,9 @@ def test_file_or_line_that_cannot_be_used_is_a_usage_error(path: Path, clock: Fa
     for line in (b"not json", b'{"result": "failed"}', elsewhere, good[:20], b"\xff\xfe", b""):
         path.write_bytes(good + line + b"\n" + good)
         with pytest.raises(BadUsage, match="line 2 is not a session's record"):
-            failed_in(path)
+            failed_in(path, DEFAULT)
     for where in ("missing/report", "."):
         with pytest.raises(BadUsage, match="give a file that can be written"):
             ReportFile(path.parent / where, clock)
     with pytest.raises(BadUsage, match="No such file or directory: give the FILE"):
-        failed_in(path.parent / "none")
+        failed_in(path.parent / "none", DEFAULT)

@@ -143,7 +143,7 @@ def test_a_profiles_endpoint_counts_and_is_no_aws(profile: Callable[[str], Edge]
     connection = profile("base").connection
     url = connection.sign("get_object", "k", 60, {}).reveal()
     assert url.startswith("http://127.0.0.1:9000/recordings/k?")
-    assert (connection.is_aws, connection.bucket_region()) == (False, None)
+    assert (connection.is_aws, connection.bucket_region("users/")) == (False, None)
 
 
 @pytest.mark.parametrize("is_known", [True, False])

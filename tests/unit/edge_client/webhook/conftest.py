@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from edge_client.session import Session
+from edge_client.session import DEFAULT, Session
 
 SECRET = "0123456789abcdef-secret"
 
@@ -14,6 +14,7 @@ class Recorder:
     def __init__(self, *actions: Callable[[], float | None]) -> None:
         self.actions, self.calls = list(actions), list[Session]()
         self.hints: dict[Session, str] = {}
+        self.recordings = DEFAULT
         self.begun, self.seen = threading.Semaphore(0), threading.Semaphore(0)
 
     def finish(self, session: Session) -> float | None:

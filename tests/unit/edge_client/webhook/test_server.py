@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from bucketscribe_contract.redact import scrub
 from edge_client.errors import BadUsage, NotConfigured
 from edge_client.jobs.callback_url import fill
-from edge_client.session import Session
+from edge_client.session import DEFAULT, Session
 from edge_client.webhook import server as receiver_
 from edge_client.webhook.server import (
     Receiver,
@@ -49,7 +49,7 @@ def hints() -> dict[Session, str]:
 @pytest.fixture
 def url(desk: Mock, hints: dict[Session, str]) -> Iterator[str]:
     """A server's."""
-    server = http_server(Receiver(Secret(SECRET), desk, hints))
+    server = http_server(Receiver(Secret(SECRET), desk, hints, DEFAULT))
     with bound("127.0.0.1:0") as listener, ThreadPoolExecutor(1) as pool:
         pool.submit(server.run, sockets=[listener])
         yield url_of(listener)
