@@ -128,10 +128,7 @@ def submit(
         AudioNotFound: No recording, or an empty one.
         ClaimConflict: The claim forbids it.
     """
-    wishes = check_job_options(options)
-    wanted = Wanted(options=wishes, webhook=webhook, progress_file=progress_file)
-    if webhook is not None:
-        checked(webhook, edge.settings.runpod_url)
+    wanted = check(edge, webhook, progress_file, **options)
     which, view = edge.session(session), NotesView(say)
     held = claims.read(edge.bucket, which)
     if held is not None and held.claim is None and not (force or held.is_copy):
@@ -150,6 +147,16 @@ def submit(
     if isinstance(made, Submission):
         return made
     return Submission(State.ALREADY_DONE, which, done=made.outcome)
+
+
+def check(edge: Edge, webhook: str | None, progress_file: bool, **options: Any) -> Wanted:
+    """Return what is asked for, as a claim keeps it; raises `BadUsage`."""
+    wanted = Wanted(
+        options=check_job_options(options), webhook=webhook, progress_file=progress_file
+    )
+    if webhook is not None:
+        checked(webhook, edge.settings.runpod_url)
+    return wanted
 
 
 def _in_flight(edge: Edge, which: Session, reconciler: Reconciler) -> Submission | Done:

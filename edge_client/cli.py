@@ -293,7 +293,11 @@ def presign() -> None:
 
 
 @cli.command()
-@session_argument
+@click.argument("session", metavar="SESSION|FILE")
+@click.option("--user", metavar="USER", help="Whose recording the FILE is. Default: local.")
+@click.option(
+    "--session", "name", metavar="NAME", help="The session of the FILE. Default: the file's name."
+)
 @job_options
 @webhook_option
 @flag(
@@ -305,7 +309,10 @@ def presign() -> None:
 @flag("--force", help="Submit although SESSION is done or its job in flight.")
 @done_by("commands")
 def submit() -> None:
-    """Submit SESSION, unless it is done or its job is in flight.
+    """Submit SESSION, unless it is done or its job is in flight; a FILE is uploaded first.
+
+    RECORDING_PATTERN says which key a FILE gets, whatever its ending: the worker looks into it.
+    An upload that was cut off goes on where it was; a recording that is there is never replaced.
 
     A service that does not answer is asked again for five minutes. With --wait a job that fails
     in a way that another can mend is submitted again. In all a recording is submitted
@@ -363,6 +370,7 @@ def doctor() -> None:
 
 
 @cli.command()
+@flag("--with-upload", help="Allow `submit FILE`, too: to store recordings.")
 @done_by("commands")
 def policy() -> None:
     """Print the least IAM policy that all commands need on this bucket.

@@ -13,6 +13,7 @@ import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,19 @@ from bucketscribe_render.formats import FORMATS, Source
 from edge_client import api, output
 from edge_client import doctor as doctor_
 from edge_client.api import Submission
-from edge_client.errors import BadUsage, ClaimConflict, Interrupted, SessionNotFound
+from edge_client.errors import (
+    BadUsage,
+    ClaimConflict,
+    Interrupted,
+    SessionNotFound,
+    Unreachable,
+)
 from edge_client.jobs import claim as claims
 from edge_client.jobs.submit import check_endpoint
 from edge_client.jobs.transcript import parse
 from edge_client.services.edge import Edge
 from edge_client.services.presign import early_end
+from edge_client.services.upload import destination, upload
 from edge_client.session import Session, file_name
 from edge_client.settings import load
 from edge_client.text import Printer, visible
@@ -49,16 +57,21 @@ def submit(
     env_file: Path | None,
     printer: Printer,
     session: str,
+    user: str | None,
+    name: str | None,
     wait: bool,
     timeout_s: float | None,
+    force: bool,
     **options: Any,
 ) -> int:
-    """Submit a session, and follow its job to the end if asked to; options as `api.submit` has."""
+    """Submit a session or a file, and follow its job if asked to; options as `api.submit` has."""
     if timeout_s is not None and not wait:
         raise BadUsage("--timeout says how long to --wait: give both")
     edge = Edge.load(env_file)
-    with _interruptible(session):
-        sub = api.submit(edge, session, say=printer.note, **options)
+    api.check(edge, **options)  # before anything is sent
+    which = _recording(edge, printer, session, user, name)
+    with _interruptible(str(which)):
+        sub = api.submit(edge, which, say=printer.note, force=force, **options)
     text = output.submission_as_text(sub)
     if wait and sub.claim is not None:
         if not printer.as_json:
@@ -71,6 +84,35 @@ def submit(
     printer.result(output.submission_as_facts(sub), *lines)
     is_well = sub.claim.job_id is not None if sub.claim is not None else delivered is not None
     return 0 if is_well else 1
+
+
+def _recording(
+    edge: Edge, printer: Printer, what: str, user: str | None, name: str | None
+) -> Session | str:
+    """Return ``what``, unless it is a file: that is uploaded, and its session returned."""
+    path = Path(what)
+    try:
+        size = path.stat().st_size if path.is_file() else None
+    except OSError:  # no file's name is so long
+        size = None
+    if size is None:
+        if user is not None or name is not None:
+            raise BadUsage(f"--user and --session say where a file goes, and {what!r} is none")
+        return what
+    which = destination(edge, path, user, name)
+    called = f"--user {which.user} " if which.user else ""
+    place = f"s3://{edge.bucket.name}/{which.audio_key}"
+    printer.note(f"{path} goes to {place} ({called}--session {which.name})")
+    again = "the same command sends what is missing"
+    try:
+        with output.upload_bar(printer.as_json, size) as moved:
+            is_new = upload(edge, path, which, moved)
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted: {again}") from None
+    except Unreachable as exc:
+        raise Unreachable(f"{exc}; {again}") from exc
+    printer.note("uploaded" if is_new else "it is there already: nothing was sent")
+    return which
 
 
 def wait(env_file: Path | None, printer: Printer, session: str, timeout_s: float | None) -> int:
@@ -126,10 +168,11 @@ def doctor(env_file: Path | None, printer: Printer) -> int:
     return 0 if ok else 3
 
 
-def policy(env_file: Path | None, printer: Printer) -> int:
+def policy(env_file: Path | None, printer: Printer, with_upload: bool) -> int:
     """Print the IAM policy of these commands."""
     settings = Edge.load(env_file, queue=False).settings
-    document = doctor_.policy(settings.bucket or "", settings.region or "", settings.recordings)
+    made = partial(doctor_.policy, settings.bucket or "", settings.region or "")
+    document = made(settings.recordings, with_upload=with_upload)
     printer.result(document, *json.dumps(document, indent=2).split("\n"))
     return 0
 

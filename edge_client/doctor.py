@@ -136,10 +136,13 @@ def _endpoint(edge: Edge) -> str:
     return told
 
 
-def policy(bucket: str, region: str, recordings: RecordingPattern = DEFAULT) -> dict[str, Any]:
+def policy(
+    bucket: str, region: str, recordings: RecordingPattern = DEFAULT, *, with_upload: bool = False
+) -> dict[str, Any]:
     """Return the policy document; the region decides the partition, such as ``aws-cn``.
 
-    ``bucket`` may be an access point's ARN; raises `NotConfigured` for its alias, which tells none.
+    ``with_upload`` adds the right to store recordings. ``bucket`` may be an access point's ARN;
+    raises `NotConfigured` for its alias, which tells none.
     """
     if bucket.endswith("-s3alias"):
         raise NotConfigured("set COGNITO_S3_BUCKET to the access point's ARN: a policy names that")
@@ -158,7 +161,15 @@ def policy(bucket: str, region: str, recordings: RecordingPattern = DEFAULT) -> 
         _allow("Probe", read_and_write, f"{objects}/{PROBE_KEY}"),
         _allow("WriteProgress", "s3:PutObject", f"{objects}/{any_.progress_key}"),
     ]
+    if with_upload:
+        statements += [
+            _allow("StoreRecordings", _STORE, recording),
+            _allow("ResumeUploads", "s3:ListBucketMultipartUploads", arn),  # it knows no condition
+        ]
     return {"Version": "2012-10-17", "Statement": statements}
+
+
+_STORE = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
 
 
 def _allow(sid: str, action: str | list[str], resource: str | list[str]) -> dict[str, Any]:

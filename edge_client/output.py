@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -198,6 +198,21 @@ def remaining(left_s: float) -> str:
     if left_s < 5400:
         return f"about {max(1, round(left_s / 60))} min left"
     return f"about {left_s / 3600:.1f} h left"
+
+
+@contextmanager
+def upload_bar(json: bool, size: int) -> Iterator[Callable[[int], None]]:
+    """Show on a terminal how far an upload is, as it is told; elsewhere nothing."""
+    if json or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+    from rich.progress import TransferSpeedColumn as Speed
+
+    columns = ("upload", BarColumn(bar_width=30), DownloadColumn(), Speed(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield partial(progress.advance, progress.add_task("", total=size))
 
 
 @contextmanager

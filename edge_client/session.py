@@ -151,7 +151,7 @@ class RecordingPattern:
         session = self.match(key)
         if session is None:
             form = "users/USER/audio/sessions/NAME" if self.is_default else f"a key ({self.text})"
-            forms = f"{form}, the bare NAME, or s3://BUCKET/KEY"
+            forms = f"{form}, the bare NAME, s3://BUCKET/KEY, or a file that is there"
             raise BadUsage(f"SESSION {text!r}: give {forms}")
         return session
 

@@ -205,8 +205,8 @@ _REGION = "set AWS_REGION to the bucket's"
 _ACCOUNT = "the AWS account is not in order: see its console"
 _KMS = "allow these keys kms:GenerateDataKey and kms:Decrypt on the bucket's KMS key"
 _RIGHTS = (
-    "compare the keys' rights with `edge-client policy` (without s3:ListBucket a missing object "
-    "answers so, too)"
+    "compare the keys' rights with `edge-client policy` (--with-upload for files; without "
+    "s3:ListBucket a missing object answers so, too)"
 )
 CONCERNS_ALL = {
     "NoSuchBucket": "check COGNITO_S3_BUCKET and AWS_REGION",
@@ -223,6 +223,7 @@ CONCERNS_ALL = {
 CONCERNS_ONE = {
     "InvalidObjectState": "archived: restore it (`aws s3api restore-object`), then repeat",
     **dict.fromkeys(("KMS.DisabledException", "KMS.NotFoundException"), _KMS),
+    "NoSuchUpload": "it was ended elsewhere: repeat the command",
     "InvalidRequest": "the bucket asks for what this client does not send",
     **dict.fromkeys(("AccessDenied", "403"), _RIGHTS),
 }
@@ -286,7 +287,7 @@ class Bucket:
     def head(self, key: str) -> ObjectInfo | None:
         """Describe an object; None if there is none."""
         try:
-            with _translated(f"HEAD {key}"):
+            with translated(f"HEAD {key}"):
                 answer = self._client.head_object(Bucket=self.name, Key=key)
         except _Absent:
             return None
@@ -298,7 +299,7 @@ class Bucket:
     def read(self, key: str, limit_bytes: int = MAX_READ_BYTES) -> tuple[bytes, ObjectInfo] | None:
         """Return an object and its description; raises `ObjectRefused` if it is larger."""
         try:
-            with _translated(f"GET {key}"):
+            with translated(f"GET {key}"):
                 answer = self._client.get_object(Bucket=self.name, Key=key)
                 with closing(answer["Body"]) as stream:
                     if (size_bytes := answer["ContentLength"]) > limit_bytes:
@@ -312,7 +313,7 @@ class Bucket:
     def read_head(self, key: str, first_bytes: int) -> tuple[bytes, ObjectInfo] | None:
         """Return an object's first bytes and its description, with one ranged GET."""
         try:
-            with _translated(f"GET {key}"):
+            with translated(f"GET {key}"):
                 answer = self._client.get_object(
                     Bucket=self.name, Key=key, Range=f"bytes=0-{first_bytes - 1}"
                 )
@@ -342,7 +343,7 @@ class Bucket:
     def folders(self, prefix: str) -> Iterator[str]:
         """Yield the prefixes one level below ``prefix``; a LIST call per 1,000."""
         pages = self._client.get_paginator("list_objects_v2")
-        with _translated(f"LIST {prefix}"):
+        with translated(f"LIST {prefix}"):
             for page in pages.paginate(Bucket=self.name, Prefix=prefix, Delimiter="/"):
                 yield from (entry["Prefix"] for entry in page.get("CommonPrefixes", ()))
 
@@ -375,14 +376,14 @@ class Bucket:
         return dict(self._list(prefix, MaxKeys=1)["ResponseMetadata"]["HTTPHeaders"])
 
     def _list(self, prefix: str, **more: Any) -> ListObjectsV2OutputTypeDef:
-        with _translated(f"LIST {prefix}"):
+        with translated(f"LIST {prefix}"):
             return self._client.list_objects_v2(Bucket=self.name, Prefix=prefix, **more)
 
     def _put(self, key: str, body: bytes, condition: dict[str, str]) -> str:
         more = put_params({**self._put_headers, **condition})
         md5 = hashlib.md5(body, usedforsecurity=False).digest()
         more["ContentMD5"] = b64encode(md5).decode()  # which buckets with Object Lock ask for
-        with _translated(f"PUT {key}"):
+        with translated(f"PUT {key}"):
             answer = self._client.put_object(Bucket=self.name, Key=key, Body=body, **more)
         return answer["ETag"]
 
@@ -396,7 +397,7 @@ class _Empty(errors.EdgeError):
 
 
 @contextmanager
-def _translated(what: str) -> Iterator[None]:
+def translated(what: str) -> Iterator[None]:
     """Turn botocore's errors into ours; ``what`` names the call, such as ``HEAD users/…``."""
     try:
         yield

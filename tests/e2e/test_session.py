@@ -16,7 +16,7 @@ import pytest
 from bucketscribe_contract import JobSummary, Transcript
 from devstack import EventKind
 from tests.e2e.conftest import UNREADABLE, Bench
-from tests.recordings import telephone_speech, write_recording
+from tests.recordings import short_speech, telephone_speech, write_recording
 from tests.transcript_rules import broken_rules
 
 USER = "users/512b3590-30b1-707d-ed46-bf68df7b52d5/audio/sessions"
@@ -106,6 +106,19 @@ def test_a_running_job_is_not_submitted_twice_and_can_be_cancelled(
     assert bench.failure({"audio_base64": "QQ=="}).code == "AUDIO_UNREADABLE"
     ends = bench.stack.queue_events(EventKind.COMPLETED, EventKind.FAILED)
     assert job_id not in [event.job_id for event in ends]
+
+
+def test_an_m4a_on_the_desk_is_uploaded_transcribed_and_read(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "Weekly call.m4a"
+    write_recording(path, short_speech(), encoding="m4a")
+    done = bench.edge_client("submit", str(path), "--user", "ada", "--wait", "--json")
+    session = "users/ada/audio/sessions/Weekly_call"
+    assert json.loads(done)["session"] == session
+    assert bench.read(f"{session}/audio.wav") == path.read_bytes()
+    document = Transcript.model_validate(bench.get_json(f"{session}/transcription.json"))
+    text = " ".join(segment.text for segment in document.segments)
+    assert text.strip()
+    assert letters(text[:20]) in letters(bench.edge_client("render", "Weekly_call"))
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")

@@ -2,6 +2,7 @@
 
 import io
 import re
+import sys
 
 import pytest
 
@@ -50,6 +51,22 @@ def test_no_color_is_respected(no_color: str, monkeypatch: pytest.MonkeyPatch) -
     with output.view_for(False, out) as view:
         view.show(JobProgress("running", "transcribe", 40.0))
     assert bool(re.search(r"\x1b\[[\d;]*3\d", out.getvalue())) != bool(no_color)
+
+
+def test_an_upload_has_a_bar_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", out)
+    for is_terminal, as_json in ((False, False), (True, True)):
+        out.isatty = lambda is_terminal=is_terminal: is_terminal  # type: ignore[method-assign, misc]
+        with output.upload_bar(as_json, 10) as moved:
+            moved(5)
+    assert out.getvalue() == ""
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERM", "xterm")
+    with output.upload_bar(False, 700_000_000) as moved:
+        moved(400_000_000)
+        moved(-50_000_000)
+    assert "350.0/700.0 MB" in out.getvalue()
 
 
 @pytest.mark.parametrize(
