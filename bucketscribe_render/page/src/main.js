@@ -68,7 +68,9 @@ function rename(button) {
   input.setAttribute("aria-label", `Name of ${nameOf(speaker)}`);
   input.onkeydown = (event) => {
     event.stopPropagation();
-    if (event.key === "Enter" || event.key === "Escape") end(event.key === "Enter");
+    if (event.key !== "Enter" && event.key !== "Escape") return;
+    event.preventDefault(); // the button, focused again, would take Enter for a click
+    end(event.key === "Enter");
   };
   button.replaceWith(input);
   input.select();
