@@ -260,7 +260,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         f"`make gpu-check`, {report['date']}: {machine['gpu'] or 'no GPU'}, {report['driver']};",
         f"{machine['cores']} cores ({machine['cpu']}); {versions}.",
         f"Weights: {report['profile']} ({', '.join(filter(None, report['models'].values()))}).",
-        EARLIER if is_worth else NOT_WORTH,
+        f"\n{EARLIER if is_worth else NOT_WORTH}",
     ]
     for title, rows in report["tables"].items():
         head = list(rows[0])
