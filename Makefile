@@ -6,7 +6,7 @@ MODELS_DIR ?= models
 PACKAGES := bucketscribe_contract bucketscribe_render worker edge_client builder devstack bench tools handler.py
 PINS := requirements/dev.txt requirements/uv.txt
 
-.PHONY: setup format lint types test unit real sentinels soak test-page image test-image audit demo eval bench gpu-check docs requirements release release-notes push clean help
+.PHONY: setup format lint types test unit real sentinels soak chromium test-page screenshots image test-image audit demo eval bench gpu-check docs requirements release release-notes push clean help
 
 setup: $(VENV)/.installed $(MODELS_DIR)/profile.json ## install everything, assemble the demo models
 
@@ -56,11 +56,16 @@ soak: setup ## all faults (rewrites docs/faults.md), batches and listings at sca
 	HOSTILE_EXAMPLES=100 $(BIN)/pytest --timeout 3600 tests/unit/edge_client/test_hostile_text.py
 	$(BIN)/pytest tests/models -m soak
 
-test-page: setup ## SCREENSHOTS=DIR: the page of `view` in Chromium; as root, installs it
+chromium:
 	{ command -v chromium || command -v google-chrome; } >/dev/null || \
 	    { apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends chromium; }
+
+test-page: setup chromium ## SCREENSHOTS=DIR: the page of `view` in Chromium; as root, installs it
 	$(BIN)/pytest tests/page --capture=no $(if $(SCREENSHOTS),--screenshots $(SCREENSHOTS))
 	.ci/tested page --stamp
+
+screenshots: setup chromium ## the pictures in docs/images, of a person's way on the stack
+	$(BIN)/pytest tests/e2e/test_path.py --screenshots docs/images
 
 image: setup ## PROFILE, BASE_IMAGE, TAG, LANGUAGES, WHISPER_MODEL, HF_TOKEN_FILE: build the worker's image
 	$(BIN)/python -m image.build

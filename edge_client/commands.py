@@ -72,7 +72,7 @@ def submit(
     which = _recording(edge, printer, session, user, name)
     with _interruptible(str(which)):
         sub = api.submit(edge, which, say=printer.note, force=force, **options)
-    text = output.submission_as_text(sub)
+    text = output.submission_as_text(sub, waits=wait)
     if wait and sub.claim is not None:
         if not printer.as_json:
             printer.note(text)

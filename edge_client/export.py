@@ -25,7 +25,7 @@ from edge_client.errors import EdgeError
 from edge_client.output import Facts
 from edge_client.services.edge import Edge
 from edge_client.session import file_name
-from edge_client.text import Printer
+from edge_client.text import Printer, session_count
 
 
 def export(
@@ -55,7 +55,7 @@ def export(
                 elif "code" in facts:
                     printer.note("failed: {session}: {code}: {message}".format_map(facts))
     told = ", ".join(f"{count:,} {result}" for result, count in counts.items())
-    printer.note(f"{counts.total():,} sessions: {told}")
+    printer.note(f"{session_count(counts.total())}: {told}")
     return 1 if counts["failed"] else 0
 
 

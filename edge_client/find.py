@@ -39,7 +39,7 @@ from edge_client.jobs.submit import ask, check_endpoint
 from edge_client.jobs.transcript import StoredTranscript
 from edge_client.output import Facts, progress_as_text
 from edge_client.services.edge import Edge
-from edge_client.text import Printer, end_of, safe_line, visible
+from edge_client.text import Printer, end_of, safe_line, session_count, visible
 
 _MOMENT = "%Y-%m-%d %H:%M"
 
@@ -149,7 +149,7 @@ def list_sessions(
                 counts[each.state] += 1
                 printer.result(each.facts(), *table.lines(each))
     told = ", ".join(f"{count:,} {state.replace('_', ' ')}" for state, count in counts.items())
-    printer.note(f"{counts.total():,} sessions: {told}" if counts else "no sessions")
+    printer.note(f"{session_count(counts.total())}: {told}" if counts else "no sessions")
     return 0
 
 

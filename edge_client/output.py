@@ -56,19 +56,20 @@ def urls_as_facts(session: Session, urls: SignedUrls) -> Facts:
     }
 
 
-def submission_as_text(sub: Submission) -> str:
-    """Say what was submitted, or why nothing was."""
+def submission_as_text(sub: Submission, waits: bool = False) -> str:
+    """Say what was submitted, or why nothing was; how to follow it, unless one ``waits``."""
     wait = f"`edge-client wait {sub.session.quoted}`"
+    hint = "" if waits else f"; {wait} follows it"
     if sub.done is not None and sub.done.transcript is not None:
         return f"already done: {sub.session} has a transcript of its recording"
     if sub.claim is None:
         return f"not submitted: {sub.session}: {sub.done.message if sub.done else 'no claim'}"
     job, at = sub.claim.job_id, f"{sub.claim.submitted_at:%Y-%m-%d %H:%M:%S} UTC"
     if sub.state is State.SUBMITTED:
-        return f"submitted: job {job} for {sub.session}; {wait} follows it"
+        return f"submitted: job {job} for {sub.session}{hint}"
     by = f"by {sub.claim.submitted_by or 'an edge box'} at {at}"
     if sub.state is State.ALREADY_SUBMITTED:
-        return f"already submitted: job {job} {by}; {wait} follows it"
+        return f"already submitted: job {job} {by}{hint}"
     return (
         f"already submitted {by}, but RunPod's answer is not known, so its job may be running; "
         f"{wait} looks for it, and submits again once there certainly is none"
@@ -169,12 +170,13 @@ class LiveView:
         self._task = progress.add_task("submitted", total=None, left="")
 
     def show(self, seen: JobProgress) -> None:
-        """Update the line. Without a percentage the bar only pulses."""
+        """Update the line. Without a percentage the bar only pulses, in the end it is full."""
+        percent = 100 if seen.is_final else seen.percent
         self._progress.update(
             self._task,
             description=seen.stage or seen.state,
-            total=None if seen.percent is None else 100,
-            completed=seen.percent or 0,
+            total=None if percent is None else 100,
+            completed=percent or 0,
             left="" if seen.left_s is None else remaining(seen.left_s),
         )
 

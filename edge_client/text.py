@@ -38,6 +38,11 @@ def end_of(text: str, room: int, mark: str = "…") -> str:
     return text
 
 
+def session_count(count: int) -> str:
+    """Return how many sessions, such as ``1 session``."""
+    return f"{count:,} session{'' if count == 1 else 's'}"
+
+
 def span(seconds: float) -> str:
     """Return a span in minutes, from two hours on in hours."""
     return f"{seconds / 60:,.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

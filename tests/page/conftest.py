@@ -20,11 +20,6 @@ NAMES = ("chromium", "google-chrome", "chromium-browser")
 Open = Callable[..., Page]
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the folder of the pictures."""
-    parser.addoption("--screenshots", type=Path, help="Folder that pictures of the page go to.")
-
-
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """A headless Chromium of this machine's."""
