@@ -154,8 +154,8 @@ def list_sessions(
 
 
 _COLUMNS = {"state": ("<10", 0), "recorded (UTC)": ("<16", 75), "size": (">9", 57)}
-_DETAILED = {"state": ("<10", 0), "recorded (UTC)": ("<16", 97), "size": (">9", 79)}
-_DETAILED |= {"length": (">9", 57), "who": (">3", 62), "lang": ("<4", 68)}
+_DETAILED = {"state": ("<10", 0), "recorded (UTC)": ("<16", 102), "size": (">9", 84)}
+_DETAILED |= {"length": (">9", 57), "speakers": (">8", 67), "lang": ("<4", 73)}
 """Format, and from what width of the terminal on a column is there: a session's 34 come first."""
 
 
@@ -186,7 +186,7 @@ class _Table:
             cells["size"] = size_text(audio.size_bytes)
         if found.stored is not None and (delivered := found.stored.delivered) is not None:
             cells["length"] = clock_time(delivered.duration_seconds)
-            cells["who"], cells["lang"] = str(delivered.speakers_count), delivered.language or ""
+            cells["speakers"], cells["lang"] = str(delivered.speakers_count), delivered.language or ""
             below += delivered.warnings
         line = self._line(cells, name if self._room else session.prefix)
         return [line, *(f"  {safe_line(text)}" for text in below if text and self._details)]

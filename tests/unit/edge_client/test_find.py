@@ -132,7 +132,7 @@ def test_details_read_what_was_delivered_and_why_nothing_was(
         "(UTC)",
         "size",
         "length",
-        "who",
+        "speakers",
         "lang",
         "session",
     ]
@@ -153,7 +153,7 @@ def test_details_read_what_was_delivered_and_why_nothing_was(
     [
         (120, [], f"  {UUID}/{NAMES[0]}"),
         (80, [], f"  …b52d5/{NAMES[0]}"),
-        (80, ["--details"], f"  …5/{NAMES[0]}"),
+        (80, ["--details"], f"  …{UUID[-7:]}/{NAMES[0]}"),
         (60, [], f"  …2d5/{NAMES[0]}"),
         (40, [], f"  …{NAMES[0][-27:]}"),
         (20, [], f"  …{NAMES[0][-7:]}"),
@@ -189,7 +189,7 @@ def test_narrow_terminal_keeps_the_end_of_names(
         (ENDED, None, State.FAILED, f"{SESSION}\n  AUDIO_UNREADABLE: no audio in it\n"),
         ({}, failed(FailureCode.OUT_OF_MEMORY), State.FAILED, "\n  OUT_OF_MEMORY: it failed\n"),
         (OVER, GONE, State.FAILED, "\n  expired: its job expired at "),
-        ({"audio_etag": '"e0"', **ENDED}, None, State.NEW, f"kB {'':22} {SESSION}\n"),
+        ({"audio_etag": '"e0"', **ENDED}, None, State.NEW, f"kB {'':27} {SESSION}\n"),
     ],
 )
 def test_session_is_described(
