@@ -186,7 +186,8 @@ class _Table:
             cells["size"] = size_text(audio.size_bytes)
         if found.stored is not None and (delivered := found.stored.delivered) is not None:
             cells["length"] = clock_time(delivered.duration_seconds)
-            cells["speakers"], cells["lang"] = str(delivered.speakers_count), delivered.language or ""
+            cells["speakers"] = str(delivered.speakers_count)
+            cells["lang"] = delivered.language or ""
             below += delivered.warnings
         line = self._line(cells, name if self._room else session.prefix)
         return [line, *(f"  {safe_line(text)}" for text in below if text and self._details)]

@@ -174,7 +174,7 @@ def test_from_a_file_on_the_desk_to_subtitles_and_a_page(
     assert re.fullmatch(rf"done        {MOMENT}  +\d+\.\d kB  meeting", row)
     assert sums == "1 session: 1 done"
     _, row, job = terminal.run("edge-client status meeting")
-    assert re.fullmatch(rf"done        {MOMENT} .* kB    0:00:30    2  en    {prefix}", row)
+    assert re.fullmatch(rf"done        {MOMENT} .* kB    0:00:30         2  en    {prefix}", row)
     assert job.endswith(" UTC: ended")
     left = terminal.run("edge-client view meeting -o meeting.html")
     assert left == [f"page of {prefix}: meeting.html"]
