@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import gc
 import logging
+import os
 import re
 import sys
 import time
@@ -28,6 +29,9 @@ T = TypeVar("T")
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # malloc.h
 _ARENAS = 2  # five minutes of audio on 2 cores grow the process by 660 MB; with all arenas, 1,080
 _KEPT_BYTES = 1 << 30
+# Of oneDNN and of ideep, which is torch's way to it: 1,024 each if nobody says otherwise. Slices of
+# all lengths fill them with small pieces, between which large ones find no room: the heap grew.
+_CACHES, _CACHED = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"), "128"
 _TRIM_INTERVAL_S = 2.0  # costs 1 % of a job's time; every half second 4 %
 # What torch 2.8 and CTranslate2 4.8.5 say, in lower case. `tests/unit/worker/test_memory.py` has
 # whole messages, each with the source file that it comes from.
@@ -55,11 +59,13 @@ _PROC = Path("/proc/self")
 
 
 def tune_malloc() -> None:
-    """Have glibc keep what is freed, in few arenas, until `trim_heap`; call it early.
+    """Have glibc keep what is freed, in few arenas, until `trim_heap`; call it before torch runs.
 
     Tensors of some megabytes are mapped, zeroed and unmapped by the system each time otherwise,
-    and each arena keeps its own peak.
+    and each arena keeps its own peak. Torch is to keep few ways to convolve.
     """
+    for name in _CACHES:
+        os.environ.setdefault(name, _CACHED)
     _call_glibc("mallopt", _M_ARENA_MAX, _ARENAS)
     _call_glibc("mallopt", _M_MMAP_MAX, 0)
     _call_glibc("mallopt", _M_TRIM_THRESHOLD, _KEPT_BYTES)

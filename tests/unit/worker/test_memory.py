@@ -238,6 +238,28 @@ with tempfile.NamedTemporaryFile() as file:
     assert arenas <= 2
 
 
+def test_inputs_of_ever_new_lengths_leave_nothing_behind() -> None:
+    (grown,) = output_of("""
+import resource
+from worker.memory import tune_malloc
+tune_malloc()
+import torch
+torch.set_num_threads(1)
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+
+convolve = torch.nn.Conv1d(16, 16, 10, 5)
+with torch.inference_mode():
+    for number in range(600):
+        if number == 200:
+            before = resident()
+        convolve(torch.zeros(1, 16, 1000 + 10 * number))
+print(resident() - before)
+""")
+    assert grown < 20_000_000  # 100 MB otherwise
+
+
 def test_the_heap_is_trimmed_at_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     now, trimmed = [100.0], []
     monkeypatch.setattr(memory.time, "monotonic", lambda: now[0])
