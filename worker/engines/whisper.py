@@ -103,6 +103,7 @@ class DecodingOptions:
         is_stock: Whether whisperx's text is wanted.
         prompt_text: What of the prompt the user gave.
         needs_times: Tells which texts' words are timed by attention.
+        check: Called before every chunk and search; may raise to stop.
     """
 
     tokenizer: Tokenizer
@@ -110,6 +111,7 @@ class DecodingOptions:
     is_stock: bool = False
     prompt_text: str = ""
     needs_times: Callable[[str], bool] = lambda _: False
+    check: Callable[[], None] = lambda: None
 
     @property
     def unprompted(self) -> DecodingOptions:
@@ -171,7 +173,7 @@ class Whisper:
         """
         features = [self._features(chunk) for chunk in chunks]
         with self.core():
-            encoded = self._encode_all(features)
+            encoded = self._encode_all(features, options.check)
             found = self._generate(encoded, len(chunks), options, self.model.max_length)
             if not options.is_stock:
                 found = self._timed(encoded, self._mend(encoded, found, options), chunks, options)
@@ -247,6 +249,7 @@ class Whisper:
         max_length: int,
         **search: int,
     ) -> list[DecodedChunk]:
+        options.check()
         results = self.model.model.generate(
             encoded,
             [list(options.prompt)] * count,
@@ -285,7 +288,7 @@ class Whisper:
         features: Samples = mel.numpy()
         return features
 
-    def _encode_all(self, features: Sequence[Samples]) -> StorageView:
+    def _encode_all(self, features: Sequence[Samples], check: Callable[[], None]) -> StorageView:
         """Encode a batch; on a CPU one by one.
 
         A chunk's attention alone is heads x 1500 x 1500 x 4 bytes: 432 MB for a batch of 8 of
@@ -293,7 +296,10 @@ class Whisper:
         """
         if self.model.model.device != "cpu":
             return self._encode(np.stack(features))
-        rows = [np.array(self._encode(one[None])) for one in features]
+        rows = []
+        for one in features:
+            check()
+            rows.append(np.array(self._encode(one[None])))
         return get_ctranslate2_storage(np.concatenate(rows))
 
     def _encode(self, features: npt.NDArray[np.float32]) -> StorageView:

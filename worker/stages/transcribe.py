@@ -92,21 +92,22 @@ def transcribe(
     _check_task(job.task, whisper)
     if not spans:
         return Transcription((), None, None, task=job.task)
-    ctx.cancel.check(Stage.TRANSCRIBE)
+    check = partial(ctx.cancel.check, Stage.TRANSCRIBE)
+    check()
     found = {} if found is None else found
     language, probability = _choose_language(waveform, spans, asked, whisper)
     prompt = fit_prompt(job.initial_prompt, job.hotwords, whisper.model.hf_tokenizer)
     options = whisper.decoding_options(language, prompt, job.task, is_stock)
-    options = replace(options, needs_times=partial(needs_times, language))
+    options = replace(options, needs_times=partial(needs_times, language), check=check)
     warnings = (WarningCode.PROMPT_TOO_LONG,) if prompt.was_cut else ()
     part = Transcription((), language, probability, task=job.task)
 
     def run(numbers: Sequence[int]) -> dict[int, TextSegment]:
-        ctx.cancel.check(Stage.TRANSCRIBE)
+        check()
         return _decode(waveform, spans, numbers, whisper, options)
 
     def take(segments: dict[int, TextSegment]) -> None:
-        ctx.cancel.check(Stage.TRANSCRIBE)
+        check()
         found.update(segments)
         ctx.progress(len(found) / len(spans))
         on_text(replace(part, segments=tuple(segments.values())))

@@ -116,6 +116,22 @@ def test_a_cancelled_job_decodes_nothing(models: Models, monkeypatch: pytest.Mon
         transcribe(SPEECH, SPANS, INLINE, models.whisper, StageContext(token))
 
 
+def test_a_job_that_is_cancelled_within_a_batch_ends_before_the_next_chunk(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token, encode, encoded = CancelToken(), Whisper._encode, []
+
+    def cancel(whisper: Whisper, features: Any) -> Any:
+        token.cancel()
+        encoded.append(features)
+        return encode(whisper, features)
+
+    monkeypatch.setattr(Whisper, "_encode", cancel)
+    with pytest.raises(JobCancelled):
+        transcribe(SPEECH, SPANS, INLINE, models.whisper, StageContext(token, batch_size=8))
+    assert len(encoded) <= models.whisper.runs
+
+
 def test_a_long_prompt_is_cut_with_a_warning(models: Models) -> None:
     prompt = "The ship sails at noon. " * 80
     found = of_spoken(models, initial_prompt=prompt, hotwords="harbor")
