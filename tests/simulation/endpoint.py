@@ -11,7 +11,7 @@ from typing import Any
 
 from bucketscribe_contract import FailureCode, JobFailure, Stage
 from edge_client.jobs.retry_policy import HELD_CODES
-from edge_client.session import Session
+from edge_client.session import DEFAULT, Session
 from tests.simulation.world import Changed, Event, Fate, Kind, Store, World
 
 RETENTION_S = 1800.0
@@ -75,7 +75,7 @@ class Endpoint:
     def take(self, body: dict[str, Any]) -> dict[str, Any]:
         """POST /run."""
         wanted, policy = body["input"], body["policy"]
-        session = Session.parse(wanted["audio_url"].split("/", 3)[3].rpartition("/")[0])
+        session = DEFAULT.parse(wanted["audio_url"].split("/", 3)[3].rpartition("/")[0])
         number = f"job-{len(self.jobs) + 1}"
         job = Job(
             number,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from edge_client.session import Session
+from edge_client.session import DEFAULT, Session
 from tests.simulation.history import History
 
 START = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
@@ -164,7 +164,7 @@ class Store:
         etag = f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
         at = (START + timedelta(seconds=self._world.now_s)).replace(microsecond=0)
         self.objects[key] = Stored(body, len(body) if size is None else size, etag, at)
-        session = Session.parse(key.rpartition("/")[0])
+        session = DEFAULT.parse(key.rpartition("/")[0])
         if key == session.result_key:
             self._world.history.stored(session, body, None if there is None else there.body)
         if key == session.claim_key:
