@@ -70,7 +70,7 @@ def test_one_session_is_submitted_followed_read_and_cancelled(
     assert "already done" in capsys.readouterr().out
     assert run(["render", session.prefix, "--format", "srt"]) == 0
     assert run(["submit", slow.prefix]) == 0
-    assert run(["status", slow.prefix]) == 0
+    assert run(["status", slow.prefix]) == 4
     assert run(["cancel", slow.prefix]) == 0
     assert run(["wait", slow.prefix]) == 1
     assert run(["submit", slow.name, "--force"]) == 0  # looked up by its name

@@ -103,7 +103,9 @@ def test_parts_of_a_file_that_changed_are_sent_anew_and_of_others_none_is_taken(
     body = edge.bucket.read(session.audio_key)
     assert body is not None
     assert body[0] == after
-    listed = edge.connection.client.list_multipart_uploads(Bucket=edge.bucket.name)
+    listed = edge.connection.client.list_multipart_uploads(
+        Bucket=edge.bucket.name, Prefix=str(session)
+    )
     assert [each["Key"] for each in listed["Uploads"]] == [f"{session}0/audio.wav"]
 
 

@@ -302,8 +302,9 @@ def test_speakers_of_one_window_are_kept_apart_where_the_pipeline_says_so(
 
 @pytest.mark.parametrize("name", ["centroid", "vbx"])
 def test_a_long_recordings_clustering_can_be_stopped_everywhere(
-    clusterers: dict[str, Clusterer], name: str
+    clusterers: dict[str, Clusterer], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("worker.engines.diarization.clustering.POLL_S", 60.0)  # one check of its
     activity, rows, _ = conversation(2500, 4)
     calls: list[int] = []
     run = partial(cluster, rows, activity, ANY_NUMBER, clusterers[name])
