@@ -257,7 +257,7 @@ with torch.inference_mode():
         convolve(torch.zeros(1, 16, 1000 + 10 * number))
 print(resident() - before)
 """)
-    assert grown < 20_000_000  # 100 MB otherwise
+    assert grown < 50_000_000  # 0 to 20, and 110 otherwise
 
 
 def test_the_heap_is_trimmed_at_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
