@@ -55,8 +55,9 @@ def test_the_folder_that_is_used_is_told_once_and_those_passed_over(
 
 
 def test_models_that_are_not_there_are_left_to_the_health_check(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # no killed worker left anything here
     threads = threading.active_count()
     with caplog.at_level(logging.INFO):
         runtime(tmp_path).load_early()
