@@ -1,5 +1,6 @@
 """Fixtures of the edge client's tests: no settings of this machine, no sleeping, loopback only."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,7 @@ def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setattr(runpod_, "GET_RETRY", at_once)
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.01)  # boto3's retries
     yield
+    logging.getLogger("edge_client").setLevel(logging.NOTSET)  # a command may have set it
     os.environ.clear()  # the settings put what .env says into it
     os.environ.update(before)
 
