@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from bucketscribe_contract.redact import one_line
 from bucketscribe_render.words import clock_time
 from edge_client.batch.report import ReportFile, ReportLost, line_of
-from edge_client.batch.results import DONE, FAILED, BatchStats, BatchSummary, JobInFlight
+from edge_client.batch.results import DONE, FAILED, BatchStats, JobInFlight
 from edge_client.batch.types import PlannedAction, Record
 from edge_client.clock import Clock
 from edge_client.jobs.claim import Claim
@@ -59,8 +59,7 @@ class BatchProgress:
     def __init__(
         self, clock: Clock, price_per_s: Decimal | None = None, report: ReportFile | None = None
     ) -> None:
-        self.stats, self._clock = BatchStats(clock), clock
-        self._price_per_s, self._report, self._report_lost = price_per_s, report, 0
+        self.stats, self._clock, self._report = BatchStats(clock, price_per_s), clock, report
 
     def submitted(self, session: Session, claim: Claim) -> None:
         """Take a job that is in flight, newly submitted or found so."""
@@ -77,8 +76,8 @@ class BatchProgress:
             try:
                 self._report.add(record)
             except ReportLost as exc:
-                self._report_lost += 1
-                if self._report_lost == 1:
+                self.stats.report_lost += 1
+                if self.stats.report_lost == 1:
                     self.note(f"{exc}; the batch goes on")
         self._show_end(record, needed_work)
 
@@ -92,11 +91,10 @@ class BatchProgress:
     def _line(self, text: str) -> None:
         """Write one line, made safe for the stream."""
 
-    def summary(self, requests: Mapping[str, int] | None = None) -> BatchSummary:
+    def summary(self, requests: Mapping[str, int] | None = None) -> BatchStats:
         """Sum up at the end; what is still in flight is counted as that."""
-        self.stats.close()
-        wall_s, price = self._clock.monotonic() - self.stats.started_s, self._price_per_s
-        return BatchSummary(self.stats, wall_s, price, requests or {}, self._report_lost)
+        self.stats.close(requests or {})
+        return self.stats
 
 
 def counts_line(stats: BatchStats) -> str:
@@ -293,7 +291,7 @@ def progress_for(as_json: bool, clock: Clock, *more: Any) -> Iterator[BatchProgr
         yield PlainProgress(stream, *counted)
 
 
-def print_summary(summary: BatchSummary, as_json: bool) -> None:
+def print_summary(summary: BatchStats, as_json: bool) -> None:
     """Print what a batch adds up to: people's lines, or an object under the key ``summary``.
 
     After the progress display has ended; ``as_json``: the last of the JSON lines.

@@ -2,7 +2,7 @@
 
 `BatchStats` counts while the batch runs; memory holds what is open, never what is done. The batch's
 thread alone writes it. A live table's thread reads it without a lock: single values, and copies of
-the dicts. `BatchSummary` makes text, JSON and the exit code of it.
+the dicts. Once closed, it makes text, JSON and the exit code of it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from itertools import chain
@@ -116,7 +116,7 @@ class JobInFlight:
 
 
 class BatchStats:
-    """What a batch has seen so far.
+    """What a batch has seen so far; `close` it to sum it up. ``price_per_s`` is of a GPU second.
 
     Attributes:
         is_listing: More sessions may be found.
@@ -126,18 +126,21 @@ class BatchStats:
         jobs: What is in flight, by prefix, oldest first.
         pending: How many sessions were to be submitted or followed.
         gpu_unknown: Jobs that ended well and whose GPU time is not known.
+        report_lost: Sessions that the report lacks.
+        requests: How many of each kind were made, such as ``{"LIST": 102}``; after `close`.
     """
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self.started_s = clock.monotonic()
+    def __init__(self, clock: Clock, price_per_s: Decimal | None = None) -> None:
+        self._clock, self._price_per_s = clock, price_per_s
+        self._started_s, self._wall_s = clock.monotonic(), 0.0
         self.is_listing = True
         self.actions: Counter[PlannedAction] = Counter()
         self.results: Counter[str] = Counter()
         self.named: dict[str, tuple[Record, ...]] = {}
         self.jobs: dict[str, JobInFlight] = {}
         self.audio_s = self.gpu_s = 0.0
-        self.found = self.pending = self.gpu_unknown = 0
+        self.found = self.pending = self.gpu_unknown = self.report_lost = 0
+        self.requests: Mapping[str, int] = {}
         self._open: dict[str, float] = {}
         self._first_job_s = math.inf
 
@@ -180,8 +183,9 @@ class BatchStats:
             self.audio_s += audio_s or 0.0
         return expected_s is not None
 
-    def close(self) -> None:
+    def close(self, requests: Mapping[str, int]) -> None:
         """Count what is still open as unfinished: the batch ends here."""
+        self._wall_s, self.requests = self._clock.monotonic() - self._started_s, requests
         for session in self.jobs:
             self._count(Record(session, IN_FLIGHT, "its job goes on"))
         for session in self.waiting:
@@ -203,39 +207,22 @@ class BatchStats:
         if result != DONE and len(before) < NAMED_AT_MOST:
             self.named[result] = (*before, record)
 
-
-@dataclass(frozen=True)
-class BatchSummary:
-    """What a batch that has ended, finished or not, adds up to.
-
-    Attributes:
-        price_per_s: Of a GPU second, in any currency.
-        requests: How many of each kind were made, such as ``{"LIST": 102}``.
-        report_lost: Sessions that the report lacks.
-    """
-
-    stats: BatchStats
-    wall_s: float
-    price_per_s: Decimal | None = None
-    requests: Mapping[str, int] = field(default_factory=dict)
-    report_lost: int = 0
-
     @property
     def succeeded(self) -> int:
         """Sessions that got their transcript in this run."""
-        return self.stats.results.get(DONE, 0)
+        return self.results[DONE]
 
     @property
     def failed(self) -> int:
         """Sessions that have no transcript and will not get one by themselves."""
-        counts = self.stats.results.items()
+        counts = self.results.items()
         return sum(count for kind, count in counts if kind not in NO_FAILURE.union(_UNFINISHED))
 
     @property
     def is_complete(self) -> bool:
         """Whether nothing is left over that the same command would go on with."""
-        counts = self.stats.results
-        return not self.stats.is_listing and not any(counts.get(kind) for kind in _UNFINISHED)
+        counts = self.results
+        return not self.is_listing and not any(counts.get(kind) for kind in _UNFINISHED)
 
     @property
     def exit_code(self) -> int:
@@ -245,62 +232,60 @@ class BatchSummary:
     @property
     def cost(self) -> Decimal | None:
         """What the GPU seconds cost, in the currency of the price; None without a price."""
-        if self.price_per_s is None:
+        if self._price_per_s is None:
             return None
-        cost = self.price_per_s * Decimal(str(self.stats.gpu_s))
+        cost = self._price_per_s * Decimal(str(self.gpu_s))
         return round(cost, 2 if cost >= 1 else 4)
 
     def facts(self) -> dict[str, Any]:
         """Return the summary for programs."""
-        stats = self.stats
         named = {
             kind: [{"session": r.session, "code": r.code, "message": r.message} for r in first]
-            for kind, first in stats.named.items()
+            for kind, first in self.named.items()
         }
         return {
             "succeeded": self.succeeded,
             "failed": self.failed,
             "complete": self.is_complete,
             "exit_code": self.exit_code,
-            "sessions_found": stats.found,
-            "already_done": stats.actions[PlannedAction.DONE],
-            "counts": dict(stats.results),
+            "sessions_found": self.found,
+            "already_done": self.actions[PlannedAction.DONE],
+            "counts": dict(self.results),
             "named": named,
-            "audio_seconds": round(stats.audio_s, 3),
-            "gpu_seconds": round(stats.gpu_s, 3),
-            "gpu_seconds_unknown_of": stats.gpu_unknown,
+            "audio_seconds": round(self.audio_s, 3),
+            "gpu_seconds": round(self.gpu_s, 3),
+            "gpu_seconds_unknown_of": self.gpu_unknown,
             "cost": None if self.cost is None else float(self.cost),
-            "wall_seconds": round(self.wall_s, 3),
+            "wall_seconds": round(self._wall_s, 3),
             "requests": dict(self.requests),
             "report_lost": self.report_lost,
         }
 
     def text(self) -> str:
         """Return the summary for people."""
-        counts = self.stats.results
+        counts = self.results
         kinds = [kind for kind in _REMARKS if counts.get(kind)]
         kinds += sorted(kind for kind in counts if kind != DONE and kind not in _REMARKS)
-        named = (named_lines(k, counts[k], self.stats.named.get(k, ())) for k in kinds)
+        named = (named_lines(k, counts[k], self.named.get(k, ())) for k in kinds)
         lines = [*chain.from_iterable(named), *self._totals()]
         return "\n".join([self._headline(), *(f"  {line}" for line in lines)])
 
     def _headline(self) -> str:
         counts = f"{self.succeeded:,} succeeded, {self.failed:,} failed"
         if not self.is_complete:
-            more = "; the listing did not end" if self.stats.is_listing else ""
+            more = "; the listing did not end" if self.is_listing else ""
             return f"Not complete: {counts}{more}"
-        return f"Complete: {counts}" if self.stats.pending else "No sessions pending transcription"
+        return f"Complete: {counts}" if self.pending else "No sessions pending transcription"
 
     def _totals(self) -> list[str]:
-        stats = self.stats
-        done = stats.actions[PlannedAction.DONE]
+        done = self.actions[PlannedAction.DONE]
         lines = [f"already done: {done:,}"] if done else []
-        if stats.pending:
-            unknown = f" (unknown for {stats.gpu_unknown:,})" if stats.gpu_unknown else ""
+        if self.pending:
+            unknown = f" (unknown for {self.gpu_unknown:,})" if self.gpu_unknown else ""
             cost = "" if self.cost is None else f", cost {self.cost:,}"
-            gpu = f"{stats.gpu_s:,.0f} GPU seconds{unknown}{cost}"
-            wall = f"{clock_time(self.wall_s)} of wall time"
-            lines.append(f"{audio_length(stats.audio_s)}, {gpu}, {wall}")
+            gpu = f"{self.gpu_s:,.0f} GPU seconds{unknown}{cost}"
+            wall = f"{clock_time(self._wall_s)} of wall time"
+            lines.append(f"{audio_length(self.audio_s)}, {gpu}, {wall}")
         if self.requests:
             made = ", ".join(f"{count:,} {kind}" for kind, count in self.requests.items())
             lines.append(f"requests: {made}")
