@@ -32,9 +32,9 @@ from edge_client.jobs import claim as claims
 from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.done import UNPROVEN_WHY, Match, is_same, match
-from edge_client.jobs.outcome import resolve_outcome
+from edge_client.jobs.outcome import classify_status, resolve_outcome
 from edge_client.jobs.poll import progress_of
-from edge_client.jobs.retry_policy import classify_status, split_end
+from edge_client.jobs.retry_policy import split_end
 from edge_client.jobs.submit import ask, check_endpoint
 from edge_client.jobs.transcript import StoredTranscript
 from edge_client.output import Facts, progress_as_text
@@ -225,7 +225,7 @@ def describe(edge: Edge, what: str) -> tuple[Facts, list[str]]:
     state, ended = State.IN_FLIGHT, classify_status(status)
     if status.status.is_final:
         state = State.DONE if isinstance(ended, JobSummary) else State.FAILED
-        facts["code"] = getattr(ended, "code", getattr(ended, "ending", None))
+        facts["code"] = getattr(ended, "code", None)
         facts["message"] = getattr(ended, "message", None)
     told = f"{text}: {facts['message']}" if facts.get("message") else text
     return {"state": state.value, "code": None, "message": None, **facts}, [told]

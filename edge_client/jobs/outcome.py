@@ -1,7 +1,8 @@
 """How a job ended: its last status, checked against S3, as an `Outcome`.
 
-S3 decides, not RunPod. A transcript that the worker could not PUT travels in its answer;
-`store_rescued_transcript` writes it with the edge's own keys. S3's errors pass through.
+S3 decides, not RunPod, which forgets results after 30 minutes, and shows a lost one as COMPLETED
+without output (runpod-python #309). A transcript that the worker could not PUT travels in its
+answer; `store_rescued_transcript` writes it with the edge's own keys. S3's errors pass through.
 """
 
 from __future__ import annotations
@@ -10,24 +11,30 @@ import base64
 import gzip
 import hashlib
 import io
+import json
+import re
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Self
 
-from bucketscribe_contract import JobFailure, JobStatus, JobSummary, TranscriptForm, UploadFailed
+from pydantic import ValidationError
+
+from bucketscribe_contract import (
+    JobFailure,
+    JobState,
+    JobStatus,
+    JobSummary,
+    TranscriptForm,
+    UploadFailed,
+)
+from bucketscribe_contract.redact import one_line
 from edge_client.errors import PreconditionFailed, TranscriptInvalid, Unreachable
 from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.claim import DONE, Claim
 from edge_client.jobs.done import UNPROVEN_WHY, Match, is_ours, is_same, match
-from edge_client.jobs.retry_policy import (
-    Cause,
-    ClassifiedStatus,
-    Ending,
-    Result,
-    cause_name,
-    classify_status,
-)
+from edge_client.jobs.retry_policy import Cause, Ending, Result, cause_name
 from edge_client.jobs.transcript import Delivered, StoredTranscript
 from edge_client.services import s3
 from edge_client.services.s3 import Bucket, ObjectInfo
@@ -112,6 +119,78 @@ class Outcome:
         return replace(self, result=Result.FAILED, message=claim.ended)
 
 
+ClassifiedStatus = JobSummary | UploadFailed | JobFailure | Outcome
+
+
+_THEN = "`edge-client doctor` tells whether workers come up; then submit again"
+_AT_LIMIT = "RunPod ended the job at its executionTimeout, before its transcript"
+_UNTAKEN = f"the job expired in RunPod's queue before a worker took it: {_THEN}"
+_GONE = "RunPod has forgotten the job and S3 has no transcript of it"
+_UNREAD = "RunPod calls the job completed without a result that can be read, S3 has no transcript"
+_WORKERS = "RunPod lost two workers, one after the other, with the job: read the endpoint's log"
+_OVER = "the job's time is over, though RunPod calls it {state}, and S3 has no transcript: "
+_CANCELLED = Outcome(Result.CANCELLED, "the job was cancelled", Ending.CANCELLED)
+_TIMED_OUT = Outcome(Result.LOST, _AT_LIMIT, Ending.TIMED_OUT)
+_UNENDED = Outcome(Result.LOST, _OVER + _THEN, Ending.EXPIRED)
+_NO_WORKER = Outcome(Result.FAILED, _WORKERS, Ending.CRASHED)
+_CRASHED = Outcome(Result.FAILED, "the worker failed: {error}", Ending.CRASHED)
+END_TABLE: tuple[tuple[JobState | None, str, bool | None, Outcome], ...] = (
+    (None, "", None, Outcome(Result.LOST, _GONE, Ending.FORGOTTEN)),
+    (JobState.COMPLETED, "", None, Outcome(Result.LOST, _UNREAD, Ending.NO_OUTPUT)),
+    (JobState.CANCELLED, "", None, _CANCELLED),
+    (JobState.FAILED, "executionTimeout exceeded", None, _TIMED_OUT),
+    (JobState.FAILED, r"job timed out after \d+ retr", None, _NO_WORKER),
+    (JobState.FAILED, "", None, _CRASHED),
+    (JobState.TIMED_OUT, "executionTimeout exceeded", None, _TIMED_OUT),
+    (JobState.TIMED_OUT, "", True, _TIMED_OUT),
+    (JobState.TIMED_OUT, "", False, Outcome(Result.LOST, _UNTAKEN, Ending.EXPIRED)),
+)
+"""What a last status means where the worker did not say: RunPod's state (None: no such job), how
+its error begins, whether ``executionTime`` says that it ran. The first row that fits counts."""
+
+
+def classify_status(status: JobStatus | None) -> ClassifiedStatus:
+    """Read the last status, None if RunPod has no such job any more.
+
+    One that is not final is taken for the last there will be: the claim says that its job's time
+    is over.
+    """
+    text = status.error_text if status is not None else ""
+    told = _told_by_worker(status, text)
+    if told is not None:
+        return told
+    state = status and status.status
+    has_run = bool(status and status.execution_time_ms)
+    fitting = (
+        end
+        for of, begins, ran, end in END_TABLE
+        if of is state and ran in (None, has_run) and re.match(begins, text, re.IGNORECASE)
+    )
+    end = next(fitting, _UNENDED)
+    message = end.message.format(state=str(state).lower(), error=_readable(text))
+    return replace(end, message=message)
+
+
+def _told_by_worker(status: JobStatus | None, text: str) -> ClassifiedStatus | None:
+    if status is not None and status.status is JobState.COMPLETED:
+        for model in (JobSummary, UploadFailed):
+            with suppress(ValidationError):
+                return model.model_validate(status.output)
+    if status is not None and status.status is JobState.FAILED:
+        with suppress(ValidationError):
+            return JobFailure.model_validate_json(text)
+    return None
+
+
+def _readable(text: str) -> str:
+    """Return RunPod's or a foreign worker's error text as one line, without a traceback."""
+    if not text.strip():
+        return "RunPod gives no reason; see the endpoint's logs in its console"
+    with suppress(ValueError, LookupError, TypeError):
+        text = str(json.loads(text)["error_message"])
+    return one_line(text)
+
+
 def find_done(found: Match, stored: StoredTranscript | None) -> Outcome | None:
     """Return the end of a session that needs no job; None if it needs one, or has one."""
     if stored is None or stored.delivered is None:
@@ -187,7 +266,7 @@ def _without_transcript(
         there = "nothing" if over is None else "something else"
         text = f"the worker stored {classified.result.bytes} bytes, S3 has {there}: submit again"
         return Outcome(Result.LOST, text, Ending.UNSTORED, replaced=over)
-    return Outcome(classified.result, classified.message, classified.ending, replaced=over)
+    return replace(classified, replaced=over)
 
 
 def _rerecorded(over: str | None) -> Outcome:

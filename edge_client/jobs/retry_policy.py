@@ -1,34 +1,16 @@
-"""What a job's last status means, and what follows when it left no transcript. Pure.
+"""What follows when a job left no transcript. Pure.
 
-Takes RunPod's answer, or a `Cause` (the worker's `JobFailure`, or an `Ending`) with the causes of
-earlier submissions; returns a `ClassifiedStatus` or a `NextStep`, which
-`edge_client.jobs.reconcile` carries out. The answer alone never proves success: RunPod forgets
-results after 30 minutes, and shows a lost one as COMPLETED without output (runpod-python #309).
+Takes a `Cause` (the worker's `JobFailure`, or an `Ending`) with the causes of earlier submissions;
+returns a `NextStep`, which `edge_client.jobs.reconcile` carries out.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
-from pydantic import ValidationError
-
-from bucketscribe_contract import (
-    FAILURES,
-    Action,
-    FailureCode,
-    JobFailure,
-    JobState,
-    JobStatus,
-    JobSummary,
-    Stage,
-    UploadFailed,
-)
-from bucketscribe_contract.redact import one_line
+from bucketscribe_contract import FAILURES, Action, FailureCode, JobFailure, Stage
 from edge_client.settings import Settings
 
 RETENTION_S = 1800.0
@@ -61,87 +43,6 @@ class Ending(StrEnum):
     CRASHED = "crashed"
     UNANSWERED = "unanswered"
     RERECORDED = "rerecorded"
-
-
-@dataclass(frozen=True)
-class Unconfirmed:
-    """The status decides nothing: ``result`` holds unless S3 has the job's transcript."""
-
-    result: Result
-    ending: Ending
-    message: str
-
-
-ClassifiedStatus = JobSummary | UploadFailed | JobFailure | Unconfirmed
-
-
-_THEN = "`edge-client doctor` tells whether workers come up; then submit again"
-_AT_LIMIT = "RunPod ended the job at its executionTimeout, before its transcript"
-_UNTAKEN = f"the job expired in RunPod's queue before a worker took it: {_THEN}"
-_GONE = "RunPod has forgotten the job and S3 has no transcript of it"
-_UNREAD = "RunPod calls the job completed without a result that can be read, S3 has no transcript"
-_WORKERS = "RunPod lost two workers, one after the other, with the job: read the endpoint's log"
-_OVER = "the job's time is over, though RunPod calls it {state}, and S3 has no transcript: "
-_CANCELLED = Unconfirmed(Result.CANCELLED, Ending.CANCELLED, "the job was cancelled")
-_TIMED_OUT = Unconfirmed(Result.LOST, Ending.TIMED_OUT, _AT_LIMIT)
-_UNENDED = Unconfirmed(Result.LOST, Ending.EXPIRED, _OVER + _THEN)
-_NO_WORKER = Unconfirmed(Result.FAILED, Ending.CRASHED, _WORKERS)
-_CRASHED = Unconfirmed(Result.FAILED, Ending.CRASHED, "the worker failed: {error}")
-END_TABLE: tuple[tuple[JobState | None, str, bool | None, Unconfirmed], ...] = (
-    (None, "", None, Unconfirmed(Result.LOST, Ending.FORGOTTEN, _GONE)),
-    (JobState.COMPLETED, "", None, Unconfirmed(Result.LOST, Ending.NO_OUTPUT, _UNREAD)),
-    (JobState.CANCELLED, "", None, _CANCELLED),
-    (JobState.FAILED, "executionTimeout exceeded", None, _TIMED_OUT),
-    (JobState.FAILED, r"job timed out after \d+ retr", None, _NO_WORKER),
-    (JobState.FAILED, "", None, _CRASHED),
-    (JobState.TIMED_OUT, "executionTimeout exceeded", None, _TIMED_OUT),
-    (JobState.TIMED_OUT, "", True, _TIMED_OUT),
-    (JobState.TIMED_OUT, "", False, Unconfirmed(Result.LOST, Ending.EXPIRED, _UNTAKEN)),
-)
-"""What a last status means where the worker did not say: RunPod's state (None: no such job), how
-its error begins, whether ``executionTime`` says that it ran. The first row that fits counts."""
-
-
-def classify_status(status: JobStatus | None) -> ClassifiedStatus:
-    """Read the last status, None if RunPod has no such job any more.
-
-    One that is not final is taken for the last there will be: the claim says that its job's time
-    is over.
-    """
-    text = status.error_text if status is not None else ""
-    told = _told_by_worker(status, text)
-    if told is not None:
-        return told
-    state = status and status.status
-    has_run = bool(status and status.execution_time_ms)
-    fitting = (
-        end
-        for of, begins, ran, end in END_TABLE
-        if of is state and ran in (None, has_run) and re.match(begins, text, re.IGNORECASE)
-    )
-    end = next(fitting, _UNENDED)
-    message = end.message.format(state=str(state).lower(), error=_readable(text))
-    return replace(end, message=message)
-
-
-def _told_by_worker(status: JobStatus | None, text: str) -> ClassifiedStatus | None:
-    if status is not None and status.status is JobState.COMPLETED:
-        for model in (JobSummary, UploadFailed):
-            with suppress(ValidationError):
-                return model.model_validate(status.output)
-    if status is not None and status.status is JobState.FAILED:
-        with suppress(ValidationError):
-            return JobFailure.model_validate_json(text)
-    return None
-
-
-def _readable(text: str) -> str:
-    """Return RunPod's or a foreign worker's error text as one line, without a traceback."""
-    if not text.strip():
-        return "RunPod gives no reason; see the endpoint's logs in its console"
-    with suppress(ValueError, LookupError, TypeError):
-        text = str(json.loads(text)["error_message"])
-    return one_line(text)
 
 
 Cause = JobFailure | Ending

@@ -16,6 +16,7 @@ from bucketscribe_contract import (
     Stage,
     UploadFailed,
 )
+from edge_client.jobs.outcome import Outcome, classify_status
 from edge_client.jobs.retry_policy import (
     POLICY,
     Cause,
@@ -23,9 +24,7 @@ from edge_client.jobs.retry_policy import (
     NextStep,
     Result,
     StepKind,
-    Unconfirmed,
     cause_name,
-    classify_status,
     is_endpoints_fault,
     is_mended_by_time,
     next_step,
@@ -192,8 +191,8 @@ def test_other_ends_are_unconfirmed(
     last: JobStatus | None, result: Result, ending: Ending, said: str
 ) -> None:
     seen = classify_status(last)
-    assert isinstance(seen, Unconfirmed)
-    assert (seen.result, seen.ending) == (result, ending)
+    assert isinstance(seen, Outcome)
+    assert (seen.result, seen.reason) == (result, ending)
     assert said in seen.message
 
 
@@ -201,6 +200,6 @@ def test_traceback_of_a_crashed_handler_is_not_shown() -> None:
     text = "cannot GET https://b/a?X-Amz-Signature=abc"
     crash = {"error_message": text, "error_traceback": "Traceback (most recent call last): ..."}
     seen = classify_status(status("FAILED", error=json.dumps(crash)))
-    assert isinstance(seen, Unconfirmed)
+    assert isinstance(seen, Outcome)
     assert "cannot GET https://b/a?***" in seen.message
     assert "Traceback" not in seen.message
