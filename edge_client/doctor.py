@@ -28,7 +28,6 @@ from edge_client.services.probe import PROBE_KEY
 from edge_client.session import DEFAULT, RecordingPattern
 from edge_client.settings import QUEUE, STORAGE
 
-_BEHIND_BUCKET = ("list", "clock", "signature", "write")
 MAX_SKEW_S = 60.0
 """S3 refuses signatures 15 minutes off; a minute is already a clock that nobody looks after."""
 
@@ -44,36 +43,28 @@ class Check:
 
 def run_checks(edge: Edge) -> Iterator[Check]:
     """Yield the checks, in the order in which to fix them."""
-    yield _guarded("settings", lambda: _settings(edge))
-    keys = _guarded("AWS keys", lambda: _keys(edge))
-    yield keys
-    yield from _storage(edge) if keys.ok else _skipped("bucket", *_BEHIND_BUCKET)
-    yield _guarded("endpoint", lambda: _endpoint(edge))
-
-
-def _storage(edge: Edge) -> Iterator[Check]:
-    try:
-        headers = edge.bucket.describe(edge.settings.recordings.begins())
-    except EdgeError as exc:
-        yield Check("bucket", False, str(exc))
-        yield from _skipped(*_BEHIND_BUCKET)
-        return
-    yield _guarded("bucket", lambda: _bucket(edge, headers))
-    yield _guarded("list", lambda: _listing(edge))
-    yield _guarded("clock", lambda: _clock(edge.clock.now(), headers.get("date")))
-    yield _guarded("signature", lambda: probe.read_by_url(edge))
-    yield _guarded("write", lambda: probe.write_by_url(edge))
-
-
-def _guarded(name: str, check: Callable[[], str]) -> Check:
-    try:
-        return Check(name, True, check())
-    except EdgeError as exc:
-        return Check(name, False, str(exc).removeprefix(f"{name}: "))
-
-
-def _skipped(*names: str) -> Iterator[Check]:
-    return (Check(name, None, "not looked at: fix the lines above first") for name in names)
+    headers: dict[str, str] = {}
+    checks: dict[str, Callable[[], str]] = {
+        "settings": lambda: _settings(edge),
+        "AWS keys": lambda: _keys(edge),
+        "bucket": lambda: _bucket(edge, headers),
+        "list": lambda: _listing(edge),
+        "clock": lambda: _clock(edge.clock.now(), headers.get("date")),
+        "signature": lambda: probe.read_by_url(edge),
+        "write": lambda: probe.write_by_url(edge),
+        "endpoint": lambda: _endpoint(edge),
+    }
+    is_hidden = False
+    for name, check in checks.items():
+        if is_hidden and name != "endpoint":
+            yield Check(name, None, "not looked at: fix the lines above first")
+            continue
+        try:
+            seen = Check(name, True, check())
+        except EdgeError as exc:
+            seen = Check(name, False, str(exc).removeprefix(f"{name}: "))
+        is_hidden |= (name == "AWS keys" and not seen.ok) or (name == "bucket" and not headers)
+        yield seen
 
 
 def _settings(edge: Edge) -> str:
@@ -92,6 +83,8 @@ def _keys(edge: Edge) -> str:
 
 
 def _bucket(edge: Edge, headers: dict[str, str]) -> str:
+    """Fill in the headers of S3's answer."""
+    headers |= edge.bucket.describe(edge.settings.recordings.begins())
     there = headers.get("x-amz-bucket-region")
     if there is not None and there != edge.settings.region:
         raise NotConfigured(f"the bucket is in {there}: set AWS_REGION={there}")

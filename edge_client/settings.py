@@ -15,15 +15,22 @@ import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from difflib import get_close_matches
-from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    Field,
+    FilePath,
+    PlainValidator,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bucketscribe_contract.redact import register
 from edge_client.errors import NotConfigured
@@ -35,6 +42,10 @@ QUEUE = ("RUNPOD_ENDPOINT_ID", "RUNPOD_API_KEY")
 AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 CREDENTIALS = (*AWS_KEYS, "AWS_CREDENTIAL_EXPIRATION", "AWS_PROFILE")
 """All come from one source: the environment, or the file."""
+_WORDS = {
+    "region": ("[a-z0-9-]+", "the region's code alone, such as eu-central-1"),
+    "endpoint_id": ("[A-Za-z0-9_-]+", "the bare id, such as abc123xyz"),
+}
 JITTER = 0.2
 MAX_URL_EXPIRY_S = 604_800
 """Seven days: the longest a SigV4 URL can live (S3, "Sharing objects with presigned URLs"), and
@@ -53,7 +64,9 @@ class Settings(BaseSettings):
     url_expiry_s: int = Field(
         3600, validation_alias="PRESIGNED_URL_EXPIRY", ge=1, le=MAX_URL_EXPIRY_S
     )
-    recording_pattern: str = Field(DEFAULT.text, validation_alias="RECORDING_PATTERN")
+    recordings: Annotated[RecordingPattern, NoDecode, PlainValidator(RecordingPattern)] = Field(
+        DEFAULT, validation_alias="RECORDING_PATTERN", validate_default=False
+    )
     endpoint_id: str | None = Field(None, validation_alias="RUNPOD_ENDPOINT_ID")
     api_key: SecretStr | None = Field(None, validation_alias="RUNPOD_API_KEY")
     runpod_url: str = Field("https://api.runpod.ai/v2", validation_alias="RUNPOD_ENDPOINT_BASE_URL")
@@ -101,12 +114,13 @@ class Settings(BaseSettings):
             raise ValueError(f"must be {bare} alone: the bucket goes into COGNITO_S3_BUCKET")
         return url
 
-    @field_validator("region")
+    @field_validator("region", "endpoint_id")
     @classmethod
-    def _region_is_a_code(cls, region: str | None) -> str | None:
-        if region is not None and not re.fullmatch("[a-z0-9-]+", region):
-            raise ValueError("must be the region's code alone, such as eu-central-1")
-        return region
+    def _is_one_word(cls, value: str | None, info: ValidationInfo) -> str | None:
+        form, what = _WORDS[info.field_name or ""]
+        if value is not None and not re.fullmatch(form, value):
+            raise ValueError(f"must be {what}")
+        return value
 
     @field_validator("bucket")
     @classmethod
@@ -118,23 +132,6 @@ class Settings(BaseSettings):
         if not bucket.split(":")[3]:
             raise ValueError("a Multi-Region Access Point needs SigV4A: give a bucket of it")
         return bucket
-
-    @field_validator("recording_pattern")
-    @classmethod
-    def _pattern_is_one(cls, text: str) -> str:
-        return RecordingPattern(text).text
-
-    @field_validator("endpoint_id")
-    @classmethod
-    def _endpoint_is_one_word(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch("[A-Za-z0-9_-]+", value):
-            raise ValueError("must be the bare id, such as abc123xyz")
-        return value
-
-    @cached_property
-    def recordings(self) -> RecordingPattern:
-        """Which keys are recordings."""
-        return RecordingPattern(self.recording_pattern)
 
     @property
     def put_headers(self) -> dict[str, str]:
