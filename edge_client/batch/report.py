@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -78,6 +77,11 @@ def _ends_torn(fd: int) -> bool:
     return os.pread(fd, 1, status.st_size - 1) != b"\n"
 
 
+class _Line(BaseModel):
+    session: str
+    result: str
+
+
 def failed_in(path: Path, recordings: RecordingPattern) -> tuple[Session, ...]:
     """Return the sessions whose last line says that there is something to try again.
 
@@ -87,27 +91,13 @@ def failed_in(path: Path, recordings: RecordingPattern) -> tuple[Session, ...]:
     Raises:
         BadUsage: There is no such file, or a line is not a session's record.
     """
-    failed: dict[Session, None] = {}
-    for session, result in _lines(path, recordings):
-        failed.pop(session, None)
-        if result not in NO_FAILURE:
-            failed[session] = None
-    return tuple(failed)
-
-
-class _Line(BaseModel):
-    session: str
-    result: str
-
-
-def _lines(path: Path, recordings: RecordingPattern) -> Iterator[tuple[Session, str]]:
-    shown = visible(str(path))
+    failed, shown = dict[Session, None](), visible(str(path))
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 try:
                     seen = _Line.model_validate_json(line)
-                    yield recordings.parse(seen.session), seen.result
+                    session = recordings.parse(seen.session)
                 except (ValidationError, BadUsage):
                     if line.endswith(f"{TORN}\n".encode()) or not line.endswith(b"\n"):
                         continue
@@ -115,6 +105,10 @@ def _lines(path: Path, recordings: RecordingPattern) -> Iterator[tuple[Session, 
                         f"--retry-failed {shown}: line {number} is not a session's record: give a "
                         "file that `edge-client batch --report` wrote"
                     ) from None
+                failed.pop(session, None)
+                if seen.result not in NO_FAILURE:
+                    failed[session] = None
     except OSError as exc:
         text = f"{exc.strerror}: give the FILE of an earlier --report FILE"
         raise BadUsage(f"--retry-failed {shown}: {text}") from exc
+    return tuple(failed)
