@@ -12,7 +12,6 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from typing import Any, TextIO
@@ -36,19 +35,8 @@ SESSION_CHARS = 44
 _HEADER = f"{'':6}  {'size':>9}  {'audio':>9}  {'session':{SESSION_CHARS}}  why\n"
 
 Measure = Callable[[PlannedSession], Length | None]
-_WithLength = tuple[PlannedSession, Length | None]
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredSession:
-    """What a batch would do with a session, and for how much audio; None where nothing would run.
-
-    With ``is_about`` the seconds are an estimate.
-    """
-
-    planned: PlannedSession
-    audio_s: float | None = None
-    is_about: bool = False
+Measured = tuple[PlannedSession, Length | None]
+"""What a batch would do with a session, and for how much audio; None where nothing would run."""
 
 
 def dry_run(edge: Edge, chosen: Filter, as_json: bool) -> int:
@@ -72,31 +60,28 @@ def _length(edge: Edge, planned: PlannedSession) -> Length | None:
 
 def measure_all(
     sessions: Iterable[PlannedSession], measure: Measure, at_most: int = MEASURED_AT_MOST
-) -> Generator[MeasuredSession, None, None]:
+) -> Generator[Measured, None, None]:
     """Add to each session that would run how long its recording is; ``measure`` runs in threads."""
     read_bytes = read_s = 0.0
     for planned, length in in_order(_lengths(sessions, measure, at_most)):
         size_bytes = planned.audio.size_bytes if planned.audio is not None else 0
-        if not planned.action.is_work:
-            yield MeasuredSession(planned)
-        elif planned.action is PlannedAction.FOLLOW and planned.claim is not None:
-            yield MeasuredSession(planned, planned.claim.duration_s)
-        elif length is None:
+        if planned.action.is_work and length is None:
             rate = read_bytes / read_s if read_s else WAV_BYTES_PER_S
-            yield MeasuredSession(planned, size_bytes / rate, is_about=True)
-        else:
-            if not length.is_estimate:
-                read_bytes, read_s = read_bytes + size_bytes, read_s + length.duration_s
-            yield MeasuredSession(planned, length.duration_s, length.is_estimate)
+            length = Length(size_bytes / rate, is_estimate=True)
+        elif planned.action is PlannedAction.SUBMIT and length and not length.is_estimate:
+            read_bytes, read_s = read_bytes + size_bytes, read_s + length.duration_s
+        yield planned, length
 
 
 def _lengths(
     sessions: Iterable[PlannedSession], measure: Measure, left: int
-) -> Iterator[_WithLength | partial[_WithLength]]:
+) -> Iterator[Measured | partial[Measured]]:
     for planned in sessions:
         if planned.action is PlannedAction.SUBMIT and left > 0:
             left -= 1
             yield partial(lambda each: (each, measure(each)), planned)
+        elif planned.action is PlannedAction.FOLLOW and planned.claim is not None:
+            yield planned, Length(planned.claim.duration_s)
         else:
             yield planned, None
 
@@ -111,12 +96,13 @@ class Sums:
         self._estimated = 0
         self._named: defaultdict[PlannedAction, list[Record]] = defaultdict(list)
 
-    def add(self, each: MeasuredSession) -> None:
+    def add(self, planned: PlannedSession, length: Length | None) -> None:
         """Count one more session."""
-        planned, action = each.planned, each.planned.action
+        action = planned.action
         self.counts[action] += 1
-        self._audio_s[action] += each.audio_s or 0.0
-        self._estimated += each.is_about
+        if length is not None:
+            self._audio_s[action] += length.duration_s
+            self._estimated += length.is_estimate
         is_named = not action.is_work and action is not PlannedAction.DONE
         if is_named and len(self._named[action]) < NAMED_AT_MOST:
             self._named[action].append(Record(planned.session.prefix, action, planned.why))
@@ -185,43 +171,41 @@ class Sums:
         }
 
 
-def show(sessions: Iterable[MeasuredSession], sums: Sums, as_json: bool, out: TextIO) -> None:
+def show(sessions: Iterable[Measured], sums: Sums, as_json: bool, out: TextIO) -> None:
     """Print sessions as they come, adding them up, and the sums at the end.
 
     With ``as_json`` a line is an object: every session but those done, then ``summary``.
     """
-    for each in sessions:
-        sums.add(each)
-        action = each.planned.action
-        if as_json and action is not PlannedAction.DONE:
-            out.write(json.dumps(_facts(each)) + "\n")
-        elif not as_json and action.is_work:
+    for planned, length in sessions:
+        sums.add(planned, length)
+        if as_json and planned.action is not PlannedAction.DONE:
+            out.write(json.dumps(_facts(planned, length)) + "\n")
+        elif not as_json and planned.action.is_work:
             out.write(_HEADER if sums.work == 1 else "")
-            out.write(_line(each))
+            out.write(_line(planned, length))
     if as_json:
         out.write(json.dumps({"summary": sums.facts()}) + "\n")
     else:
         out.write(("\n" if sums.work else "") + sums.text() + "\n")
 
 
-def _line(each: MeasuredSession) -> str:
-    planned = each.planned
+def _line(planned: PlannedSession, length: Length | None) -> str:
     size = "" if planned.audio is None else size_text(planned.audio.size_bytes)
-    audio = ("~" if each.is_about else "") + clock_time(each.audio_s or 0.0)
+    length = length or Length(0.0)
+    audio = ("~" if length.is_estimate else "") + clock_time(length.duration_s)
     session = visible(planned.session.prefix)
     why = safe_line(planned.why)
     return f"{planned.action:6}  {size:>9}  {audio:>9}  {session:{SESSION_CHARS}}  {why}\n"
 
 
-def _facts(each: MeasuredSession) -> dict[str, Any]:
-    planned = each.planned
+def _facts(planned: PlannedSession, length: Length | None) -> dict[str, Any]:
     followed = planned.claim if planned.action is PlannedAction.FOLLOW else None
     return {
         "session": planned.session.prefix,
         "need": planned.action.value,
         "why": planned.why,
         "audio_bytes": None if planned.audio is None else planned.audio.size_bytes,
-        "audio_seconds": None if each.audio_s is None else round(each.audio_s, 3),
-        "is_estimated": each.is_about,
+        "audio_seconds": None if length is None else round(length.duration_s, 3),
+        "is_estimated": length is not None and length.is_estimate,
         "job_id": None if followed is None else followed.job_id,
     }

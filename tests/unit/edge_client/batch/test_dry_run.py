@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from edge_client.batch.dry_run import MeasuredSession, Sums, dry_run, measure_all, show
+from edge_client.batch.dry_run import Measured, Sums, dry_run, measure_all, show
 from edge_client.batch.results import NAMED_AT_MOST
 from edge_client.batch.types import Filter, PlannedAction, PlannedSession
 from edge_client.errors import StorageRefused
@@ -125,22 +125,26 @@ def exact(each: PlannedSession) -> Length:
 def test_what_is_not_measured_has_the_best_length_that_is_known_and_a_guess_sets_no_rate() -> None:
     sessions = [work(number, 100 * number) for number in range(1, 7)]
     found = list(measure_all(sessions, exact, at_most=4))
-    assert [each.planned for each in found] == sessions
-    assert [each.audio_s for each in found] == [10, 20, 30, 40, 50, 60]
-    assert [each.is_about for each in found] == [False] * 4 + [True] * 2
-    found = measure_all([work(0, 70), work(1), work(2)], exact, at_most=2)
-    assert [(each.audio_s, each.is_about) for each in found] == [(7, True), (10, False), (10, True)]
+    assert [each for each, _ in found] == sessions
+    lengths = [
+        *(Length(10.0 * number) for number in range(1, 5)),
+        Length(50, True),
+        Length(60, True),
+    ]
+    assert [length for _, length in found] == lengths
+    found = list(measure_all([work(0, 70), work(1), work(2)], exact, at_most=2))
+    assert [length for _, length in found] == [Length(7, True), Length(10), Length(10, True)]
     followed = planned(session(), FOLLOW, held=StoredClaim(claim(duration_s=33.0), '"c"'))
     failed = planned(session(), PlannedAction.FAILED_BEFORE)
-    found = measure_all([work(0, 64_000), followed, failed], lambda each: 1 / 0, at_most=0)
+    found = list(measure_all([work(0, 64_000), followed, failed], lambda _: 1 / 0, at_most=0))
     # 32,000 bytes a second are assumed
-    assert [(i.audio_s, i.is_about) for i in found] == [(2, True), (33, False), (None, False)]
+    assert [length for _, length in found] == [Length(2, True), Length(33), None]
 
 
 def test_cost_is_there_if_the_price_is_known_and_long_spans_are_hours() -> None:
     sums, free = Sums(price_per_s=Decimal("0.01")), Sums()
-    sums.add(MeasuredSession(work(0), 25.0))
-    free.add(MeasuredSession(work(0), 360_000.0))
+    sums.add(work(0), Length(25.0))
+    free.add(work(0), Length(360_000.0))
     assert sums.facts()["cost_estimated"] == pytest.approx(0.2)
     assert "0.3 min, cost 0.20 (" in sums.text()
     assert free.facts()["cost_estimated"] is None
@@ -152,9 +156,9 @@ def test_lines_come_as_sessions_are_found_on_any_terminal_and_few_of_many_are_na
     out = io.TextIOWrapper(buffer := io.BytesIO(), "ascii", errors="backslashreplace")
     odd = Session("ü", "s")
 
-    def found() -> Iterator[MeasuredSession]:
+    def found() -> Iterator[Measured]:
         for kind in [SUBMIT] + [PlannedAction.NOT_MERGED] * (NAMED_AT_MOST + 1000):
-            yield MeasuredSession(planned(odd, kind))
+            yield planned(odd, kind), None
             out.flush()
             assert b"users/" in buffer.getvalue()
 
