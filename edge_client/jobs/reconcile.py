@@ -73,19 +73,6 @@ class RequeueAfter:
 Next = Done | RequeueAfter
 
 
-@dataclass(frozen=True)
-class _Planned:
-    """A submission that is due at a monotonic second, after a job that ended so; None: the first.
-
-    If that job ``may_live``, queued or running, it is cancelled first.
-    """
-
-    at: float
-    after: Outcome | None = None
-    longer: bool = False
-    may_live: bool = False
-
-
 class Reconciler:
     """The submissions of one session, until there is a transcript or nothing more to do.
 
@@ -130,8 +117,8 @@ class Reconciler:
         self._away_since: float | None = None
         self._act: Callable[[], Next]
         if isinstance(begin, Order):
-            self._order, self.held = begin, begin.held
-            self._plan(_Planned(edge.clock.monotonic()))
+            self.held = begin.held
+            self._plan(begin)
         elif begin is not None:
             self._follow(begin)
         else:
@@ -309,34 +296,35 @@ class Reconciler:
             count = " anew"
         when = f" in {step.pause_s:.0f} s" if step.pause_s else ""
         self._view.note(f"{outcome.text}; submission{count}{when}")
-        at = self._edge.clock.monotonic() + step.pause_s
-        return self._plan(_Planned(at, outcome, step.longer, may_live))
+        known_s = (outcome.failure and outcome.failure.needed_seconds) or 0.0
+        if step.longer and not known_s:
+            known_s = claim.execution_timeout_s
+        order = Order(claim.wanted, self.held, outcome.replaced, outcome.code, known_s)
+        self._plan(order, step.pause_s, may_live)
+        return RequeueAfter(step.pause_s, outcome)
 
-    def _plan(self, planned: _Planned) -> Next:
-        self.plans_submission, self._tried = True, False
-        self._act = partial(self._submit, planned)
-        left_s = max(0.0, planned.at - self._edge.clock.monotonic())
-        return RequeueAfter(left_s, planned.after)
+    def _plan(self, order: Order, pause_s: float = 0.0, may_live: bool = False) -> None:
+        """Carry an order out after a pause; what was followed is cancelled if it may live."""
+        self._order, self.plans_submission, self._tried = order, True, False
+        self._act = partial(self._submit, self._edge.clock.monotonic() + pause_s, may_live)
 
-    def _submit(self, planned: _Planned) -> Next:
+    def _submit(self, due_s: float, may_live: bool) -> Next:
         """Submit; if another box did, or the answer is lost, follow what there is."""
-        left_s = planned.at - self._edge.clock.monotonic()
+        left_s = due_s - self._edge.clock.monotonic()
         if left_s > 0:
             return RequeueAfter(left_s)
-        is_later = self._tried or planned.after is not None
-        if is_later and (there := self._taken_over()) is not None:
+        is_first = self.claim is None
+        if (self._tried or not is_first) and (there := self._taken_over()) is not None:
             return self._follow(there)
-        if planned.after is not None and not self._tried:
-            self._order = self._order_after(planned.after, planned.longer)
         self._tried, order = True, replace(self._order, held=self.held)
-        if order.may_be_done and planned.after is None:
+        if order.may_be_done:
             recording = order.recording or read_recording(self._edge, self._session)
             found = self._found_done(replace(order, recording=recording))
             if isinstance(found, Done):
                 return found
             order = found
-        if planned.may_live or order.ended is None:
-            replaced = order.claim if planned.after is None else self.claim  # which has its job
+        if may_live or order.ended is None:
+            replaced = order.claim if is_first else self.claim  # which has its job
             cancel_replaced_job(self._edge, replaced, self._view.note)
         return self._post(order)
 
@@ -365,14 +353,6 @@ class Reconciler:
         seen = self._follow(there)
         self.posted = self._was_alive = isinstance(exc, errors.AnswerLost)
         return seen
-
-    def _order_after(self, ended: Outcome, longer: bool) -> Order:
-        if self.claim is None:
-            raise AssertionError("what ended has a claim")
-        known_s = float((ended.failure.needed_seconds or 0) if ended.failure else 0)
-        if longer and not known_s:
-            known_s = self.claim.execution_timeout_s
-        return Order(self.claim.wanted, self.held, ended.replaced, ended.code, known_s)
 
     def _taken_over(self) -> StoredClaim | None:
         """Return the claim if it became another's; keep it if it is the one to be replaced."""
