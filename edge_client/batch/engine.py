@@ -337,8 +337,7 @@ class Engine:
         if isinstance(seen, Done):
             if seen.claim is None:
                 self._budget.dropped(session)
-                self._breaker.left(session.prefix)
-            self._end(session, record_end(seen), seen.gpu_s)
+            self._end(run, record_end(seen), seen.gpu_s)
             return None
         return seen.seconds
 
@@ -360,20 +359,18 @@ class Engine:
         claim = None if is_submission else run.reconciler.claim
         result = FAILED if claim is None or type(exc) is EdgeError else IN_FLIGHT
         record = record_without_end(run.session, result, str(exc), claim=claim, code=exc.code)
-        self._let_go(run, record)
+        self._end(run, record)
 
     def _put_back(self, run: SessionRun, message: str) -> None:
         """Let go of a session that the next batch finds as it is."""
         claim = run.reconciler.claim
         record = record_without_end(run.session, IN_FLIGHT, message, claim=claim)
-        self._let_go(run, None if claim is None else record)
+        self._end(run, None if claim is None else record)
 
-    def _let_go(self, run: SessionRun, record: Record | None) -> None:
-        self.depth.left(run.session)
-        self._breaker.left(run.session.prefix)
-        self._end(run.session, record, None)
-
-    def _end(self, session: Session, record: Record | None, gpu_s: float | None) -> None:
+    def _end(self, run: SessionRun, record: Record | None, gpu_s: float | None = None) -> None:
+        session = run.session
+        self.depth.left(session)
+        self._breaker.left(session.prefix)
         self._runs.pop(session, None)
         self._mine.discard(session)
         self._submitting.discard(session)
