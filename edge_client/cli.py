@@ -272,7 +272,7 @@ def render() -> None:
 @format_option("forms", multiple=True, default=["txt"], help="Can be given several times.")
 @file_option("--output-dir", "-o", metavar="DIR", default=".", help="Folder. Default: this one.")
 @together(LAYOUT_OPTIONS)
-@done_by("export", json_help="Print a line of JSON for each session.")
+@done_by("find", json_help="Print a line of JSON for each session.")
 def export() -> None:
     """Write the transcripts of many sessions into files, as DIR/USER/SESSION.FORMAT.
 

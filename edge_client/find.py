@@ -1,15 +1,18 @@
-"""``list`` and ``status``: which sessions there are, and what became of each.
+"""``list``, ``status`` and ``export``: which sessions there are, their ends, and their files.
 
 `list_sessions` takes what the bucket's listing tells, with ``details`` what claims and transcripts
-say, a few at a time; `status` asks RunPod, too.
+say, a few at a time; `status` asks RunPod, too. A file that `export` writes, under another name
+first, has its transcript's time in S3, so a listing alone tells which are due; a session that fails
+does not keep the others from theirs.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -21,13 +24,16 @@ from typing import Any
 from rich.filesize import decimal as size_text
 
 from bucketscribe_contract import JobStatus, JobSummary
+from bucketscribe_render.cues import Layout
+from bucketscribe_render.formats import FORMATS
 from bucketscribe_render.words import clock_time
 from edge_client.batch import listing
+from edge_client.batch.listing import in_order
 from edge_client.batch.plan import from_listing
 from edge_client.batch.run import choose
 from edge_client.batch.types import Filter, ListedSession
-from edge_client.commands import session_or_job
-from edge_client.errors import ObjectRefused, SessionNotFound
+from edge_client.commands import session_or_job, source_of, writing
+from edge_client.errors import EdgeError, ObjectRefused, SessionNotFound
 from edge_client.jobs import claim as claims
 from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.claim import Claim
@@ -39,6 +45,7 @@ from edge_client.jobs.submit import ask, check_endpoint
 from edge_client.jobs.transcript import StoredTranscript
 from edge_client.output import Facts, progress_as_text
 from edge_client.services.edge import Edge
+from edge_client.session import file_name
 from edge_client.text import Printer, end_of, safe_line, session_count, visible
 
 _MOMENT = "%Y-%m-%d %H:%M"
@@ -140,14 +147,13 @@ def list_sessions(
     table = _Table(edge, chosen, details, sys.stdout.isatty() and not printer.as_json)
     counts = Counter[State]()
     with closing(listing.list_sessions(edge.bucket, chosen)) as listed:
-        late = islice(filter(chosen.admits, listed), limit)
-        found = (partial(by_documents, edge, e) if details else by_listing(e) for e in late)
-        with closing(listing.in_order(found)) as ready:
-            for each in ready:
-                if not counts and not printer.as_json:
-                    printer.text(table.header)
-                counts[each.state] += 1
-                printer.result(each.facts(), *table.lines(each))
+        first = islice(listed, limit)
+        found = (partial(by_documents, edge, e) if details else by_listing(e) for e in first)
+        for each in in_order(found):
+            if not counts and not printer.as_json:
+                printer.text(table.header)
+            counts[each.state] += 1
+            printer.result(each.facts(), *table.lines(each))
     told = ", ".join(f"{count:,} {state.replace('_', ' ')}" for state, count in counts.items())
     printer.note(f"{session_count(counts.total())}: {told}" if counts else "no sessions")
     return 0
@@ -265,3 +271,67 @@ def _with_job(edge: Edge, found: Found) -> tuple[Found, Facts, str]:
         state = State.FAILED if outcome.transcript is None else State.DONE
         found = replace(found, state=state, code=outcome.code, message=outcome.message)
     return found, facts | job, text
+
+
+def export(
+    env_file: Path | None,
+    printer: Printer,
+    limit: int | None,
+    forms: Sequence[str],
+    output_dir: Path,
+    line_width: int,
+    lines: int,
+    **which: Any,
+) -> int:
+    """Write what is due, and print each file, or an object for each session; 1 if any failed."""
+    edge = Edge.load(env_file, queue=False)
+    chosen = choose(edge, **which)
+    one = partial(_export, edge, dict.fromkeys(forms), output_dir, Layout(line_width, lines))
+    counts = Counter(exported=0, unchanged=0, failed=0)
+    with closing(listing.list_sessions(edge.bucket, chosen)) as listed:
+        wanted = islice((e for e in listed if e.has_transcript or chosen.sessions), limit)
+        work: Iterable[Facts | partial[Facts]] = (partial(one, each) for each in wanted)
+        for facts in in_order(work):
+            counts[facts["result"]] += 1
+            if printer.as_json or facts["files"]:
+                printer.result(facts, *facts["files"])
+            elif "code" in facts:
+                printer.note("failed: {session}: {code}: {message}".format_map(facts))
+    told = ", ".join(f"{count:,} {result}" for result, count in counts.items())
+    printer.note(f"{session_count(counts.total())}: {told}")
+    return 1 if counts["failed"] else 0
+
+
+def _export(
+    edge: Edge, forms: Iterable[str], folder: Path, layout: Layout, listed: ListedSession
+) -> Facts:
+    """Write the files that are not there, or are older than the transcript."""
+    session, stored = listed.session, listed.transcript
+    at_s = 0 if stored is None else int(stored.modified_at.timestamp())
+    place = folder.joinpath(*map(file_name, session.path))
+    paths = {form: place.with_name(f"{place.name}.{form}") for form in forms}
+    facts: Facts = {"session": session.prefix, "result": "unchanged", "files": []}
+    try:
+        with writing("--output-dir", place):
+            times = {form: path.stat().st_mtime for form, path in paths.items() if path.exists()}
+        due = [form for form in forms if times.get(form, -1) < at_s]
+        if due or stored is None:
+            source = source_of(edge, session, layout)
+            for form in due:
+                text = FORMATS[form](source).rstrip("\n") + "\n"
+                with writing("--output-dir", paths[form]):
+                    _write(paths[form], text, at_s)
+            facts |= {"result": "exported", "files": [str(paths[form]) for form in due]}
+    except EdgeError as exc:
+        if exc.exit_code > 1:  # it concerns all sessions
+            raise
+        facts |= {"result": "failed", "code": exc.code, "message": str(exc)}
+    return facts
+
+
+def _write(path: Path, text: str, at_s: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8", newline="\n")
+    os.utime(part, (at_s, at_s))
+    part.replace(path)

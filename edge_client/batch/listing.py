@@ -40,10 +40,17 @@ Found = tuple[Session, str | None, ObjectInfo]
 
 
 def list_sessions(bucket: Bucket, chosen: Filter) -> Generator[ListedSession, None, None]:
-    """List the sessions that are chosen by name or user, else all.
+    """List the sessions that are chosen by name, user and time, else all.
 
-    A session that is chosen by name and is not there comes as an empty `ListedSession`.
+    A session that is chosen by name and is not there comes as an empty `ListedSession`; one that
+    has no recording yet is never too old.
     """
+    for each in _listed(bucket, chosen):
+        if not (chosen.since and each.audio and each.audio.modified_at < chosen.since):
+            yield each
+
+
+def _listed(bucket: Bucket, chosen: Filter) -> Iterator[ListedSession]:
     if chosen.sessions:
         lookups: Iterator[ListedSession | partial[ListedSession]] = (
             partial(_look_up, bucket, session) for session in dict.fromkeys(chosen.sessions)

@@ -53,8 +53,11 @@ def plan(
 ) -> Generator[PlannedSession, None, None]:
     """Yield what a batch does with each session; ``closes``: also close claims of those done."""
     left = chosen.limit
-    with closing(_planned(edge, chosen, closes)) as sessions:
-        for planned in sessions:
+    with closing(list_sessions(edge.bucket, chosen)) as sessions:
+        for planned in in_order(
+            from_listing(listed, chosen) or partial(_from_claim, edge, listed, chosen, closes)
+            for listed in sessions
+        ):
             if chosen.sessions and planned.why == NO_RECORDING:
                 planned = replace(planned, action=PlannedAction.REFUSED, why=ABSENT)
             yield planned
@@ -62,15 +65,6 @@ def plan(
                 left -= 1
                 if left == 0:
                     return
-
-
-def _planned(edge: Edge, chosen: Filter, closes: bool) -> Generator[PlannedSession, None, None]:
-    with closing(list_sessions(edge.bucket, chosen)) as sessions:
-        planned = (
-            from_listing(listed, chosen) or partial(_from_claim, edge, listed, chosen, closes)
-            for listed in filter(chosen.admits, sessions)
-        )
-        yield from in_order(planned)
 
 
 def _from_claim(edge: Edge, listed: ListedSession, chosen: Filter, closes: bool) -> PlannedSession:

@@ -23,12 +23,12 @@ from edge_client.batch.progress import print_summary, progress_for
 from edge_client.batch.report import ReportFile, failed_in
 from edge_client.batch.shutdown import Shutdown, ShutdownLevel
 from edge_client.batch.types import Filter, PlannedAction, PlannedSession, RunConfig
+from edge_client.doctor import read_by_url, write_by_url
 from edge_client.errors import BadUsage, EdgeError, Interrupted
 from edge_client.jobs.callback_url import checked as checked_webhook
 from edge_client.jobs.claim import Claim, Wanted
 from edge_client.jobs.poll import PollInterval
 from edge_client.jobs.submit import check_job_options
-from edge_client.services import probe
 from edge_client.services.edge import Edge
 from edge_client.services.presign import LIKELY_FACTOR
 from edge_client.session import Session
@@ -147,7 +147,7 @@ def _tried_first(
     """Try what the jobs rely on, once, before the first session that needs one."""
     for planned in sessions:
         if planned.action is PlannedAction.SUBMIT and not tried:
-            tried += [probe.read_by_url(edge), probe.write_by_url(edge)]
+            tried += [read_by_url(edge), write_by_url(edge)]
         yield planned
 
 

@@ -45,10 +45,6 @@ class Filter:
     changed: bool = False
     verify: bool = False
 
-    def admits(self, listed: ListedSession) -> bool:
-        """Tell whether a recording is late enough; chunks without one are never too old."""
-        return self.since is None or listed.audio is None or listed.audio.modified_at >= self.since
-
 
 @dataclass(frozen=True)
 class RunConfig:

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from edge_client.doctor import Check, run_checks
+from edge_client.doctor import PROBE_KEY, Check, run_checks
 from edge_client.services.edge import Edge
-from edge_client.services.probe import PROBE_KEY
 from edge_client.settings import load
 from tests.fakes.servers import Reply, RunpodServer, S3Server
 from tests.unit.edge_client.samples import FakeClock

@@ -9,9 +9,9 @@ from edge_client.batch import run as run_
 from edge_client.batch.run import parse_since
 from edge_client.batch.shutdown import Shutdown, ShutdownLevel
 from edge_client.cli import run
+from edge_client.doctor import PROBE_KEY
 from edge_client.errors import BadUsage
 from edge_client.jobs.poll import PollInterval
-from edge_client.services.probe import PROBE_KEY
 from edge_client.session import Session
 from tests.fakes.servers import RunpodServer, S3Server
 from tests.unit.edge_client.batch.endpoint import Endpoint
