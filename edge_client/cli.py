@@ -107,7 +107,7 @@ def webhook() -> None:
 @file_option(
     "--secret-file", help="Holds the secret of the URL. Default: the setting WEBHOOK_SECRET."
 )
-@done_by("webhook.serve", json_help=None)
+@done_by("webhook", json_help=None)
 def serve() -> None:
     """Finish each session that RunPod calls about.
 
@@ -126,7 +126,7 @@ def serve() -> None:
     metavar="URL",
     help="Where the TLS proxy answers.",
 )
-@done_by("webhook.server")
+@done_by("webhook")
 def secret() -> None:
     """Print a fresh secret, and the --webhook to use with it."""
 

@@ -16,7 +16,7 @@ from edge_client.jobs.callback_url import fill
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.transcript import parse
 from edge_client.session import Session
-from edge_client.webhook.server import fresh_secret
+from edge_client.webhook import fresh_secret
 from tests.e2e.conftest import UNREADABLE, Bench, RunningEdge
 
 USER = "webhook +1"

@@ -17,7 +17,7 @@ from edge_client.doctor import policy
 from edge_client.errors import NotConfigured
 from edge_client.services.edge import Edge
 from edge_client.session import Session
-from edge_client.webhook.serve import Finisher
+from edge_client.webhook import Finisher
 from tests.fakes.servers import BUCKET, ECHOED, Reply, RunpodServer, S3Server
 from tests.unit.edge_client.jobs.scene import undelivered
 from tests.unit.edge_client.samples import SESSION, job, wav

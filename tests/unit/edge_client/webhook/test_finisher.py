@@ -11,7 +11,7 @@ import pytest
 from bucketscribe_contract import FailureCode
 from edge_client.errors import Unreachable
 from edge_client.session import Session
-from edge_client.webhook.serve import LOOKS, Finisher, adopt
+from edge_client.webhook import LOOKS, Finisher, adopt
 from tests.fakes.servers import Reply
 from tests.unit.edge_client.jobs.scene import GONE, Scene, failed, undelivered, upload_failed
 from tests.unit.edge_client.samples import NOW, SESSION, job, summary, transcript

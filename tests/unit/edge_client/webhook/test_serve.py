@@ -9,13 +9,12 @@ import pytest
 import requests
 import uvicorn
 
+from edge_client import webhook
 from edge_client.cli import run
 from edge_client.jobs.callback_url import fill
 from edge_client.jobs.workqueue import WorkQueue
 from edge_client.session import Session
-from edge_client.webhook import serve
-from edge_client.webhook import server as server_
-from edge_client.webhook.server import Secret, bound
+from edge_client.webhook import Secret, bound
 from tests.unit.edge_client.webhook.conftest import SECRET, Recorder
 
 A, B = Session("u", "a"), Session("u", "b")
@@ -27,7 +26,7 @@ class Service:
     def __init__(self, recorder: Recorder, pool: ThreadPoolExecutor) -> None:
         self.said, self.listening = list[str](), threading.Event()
         args = (Secret(SECRET), bound("127.0.0.1:0"), recorder, self._say)
-        self.end: Future[None] = pool.submit(serve.receive, *args)
+        self.end: Future[None] = pool.submit(webhook.receive, *args)
         assert self.listening.wait(10)
 
     def _say(self, line: str) -> None:
@@ -63,17 +62,17 @@ class Signals:
 @pytest.fixture
 def signals(monkeypatch: pytest.MonkeyPatch) -> Signals:
     signals = Signals()
-    make = server_.http_server
+    make = webhook.http_server
     monkeypatch.setattr(signal, "signal", signals.set)
     monkeypatch.setattr(
-        serve, "http_server", lambda it: signals.servers.append(make(it)) or signals.servers[-1]
+        webhook, "http_server", lambda it: signals.servers.append(make(it)) or signals.servers[-1]
     )
     return signals
 
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch, signals: Signals) -> Iterator[Start]:
-    monkeypatch.setattr(serve, "THREADS", 1)
+    monkeypatch.setattr(webhook, "THREADS", 1)
     with ThreadPoolExecutor(1) as pool:
         yield lambda recorder: Service(recorder, pool)
         signals.send()
@@ -100,7 +99,7 @@ def test_end_waits_for_what_is_at_work_and_counts_what_is_left(
 def test_public_address_wants_a_proxy_and_a_second_signal_kills(
     start: Start, signals: Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serve, "url_of", lambda listener: "http://192.0.2.1:8787")
+    monkeypatch.setattr(webhook, "url_of", lambda listener: "http://192.0.2.1:8787")
     service = start(Recorder())
     signals.send()
     service.end.result(10)

@@ -15,11 +15,11 @@ import pytest
 from pydantic import SecretStr
 
 from bucketscribe_contract.redact import scrub
+from edge_client import webhook as receiver_
 from edge_client.errors import BadUsage, NotConfigured
 from edge_client.jobs.callback_url import fill
 from edge_client.session import DEFAULT, Session
-from edge_client.webhook import server as receiver_
-from edge_client.webhook.server import (
+from edge_client.webhook import (
     Receiver,
     Secret,
     bound,
