@@ -37,7 +37,7 @@ from edge_client.jobs.reconcile import Done, Reconciler
 from edge_client.jobs.retry_policy import Result
 from edge_client.jobs.submit import Order, check_job_options
 from edge_client.services.edge import Edge
-from edge_client.services.presign import SignedUrls, check_expiry, sign_urls
+from edge_client.services.presign import SignedUrls, sign_urls
 from edge_client.services.s3 import ObjectInfo
 from edge_client.session import Session
 
@@ -58,7 +58,7 @@ def sign(edge: Edge, session: Session | str, expires_s: int | None = None) -> Si
         BadUsage: ``expires_s`` is out of range.
         NotConfigured: The keys cannot be had, or ended.
     """
-    expires_s = check_expiry(edge.settings.url_expiry_s if expires_s is None else expires_s)
+    expires_s = edge.settings.url_expiry_s if expires_s is None else expires_s
     return sign_urls(edge.connection, edge.session(session), expires_s)
 
 

@@ -7,14 +7,12 @@ at the bytes a second of those. Memory does not grow with the bucket.
 
 from __future__ import annotations
 
-import json
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from decimal import Decimal
 from functools import partial
-from typing import Any, TextIO
+from typing import Any
 
 from rich.filesize import decimal as size_text
 
@@ -28,25 +26,25 @@ from edge_client.errors import AudioNotFound, ObjectRefused
 from edge_client.jobs.submit import read_recording
 from edge_client.services.edge import Edge
 from edge_client.services.presign import Length
-from edge_client.text import audio_length, safe_line, span, visible
+from edge_client.text import Printer, audio_length, safe_line, span, visible
 
 MEASURED_AT_MOST = 500
 SESSION_CHARS = 44
-_HEADER = f"{'':6}  {'size':>9}  {'audio':>9}  {'session':{SESSION_CHARS}}  why\n"
+_HEADER = f"{'':6}  {'size':>9}  {'audio':>9}  {'session':{SESSION_CHARS}}  why"
 
 Measure = Callable[[PlannedSession], Length | None]
 Measured = tuple[PlannedSession, Length | None]
 """What a batch would do with a session, and for how much audio; None where nothing would run."""
 
 
-def dry_run(edge: Edge, chosen: Filter, as_json: bool) -> int:
+def dry_run(edge: Edge, chosen: Filter, printer: Printer) -> int:
     """Print what a batch would run; return the exit code: 1 if something is refused."""
     sums = Sums(chosen.limit, edge.settings.price_per_s)
     with (
         closing(plan(edge, chosen)) as planned,
         closing(measure_all(planned, partial(_length, edge))) as sessions,
     ):
-        show(sessions, sums, as_json, sys.stdout)
+        show(sessions, sums, printer)
     return 1 if sums.counts[PlannedAction.REFUSED] else 0
 
 
@@ -171,22 +169,21 @@ class Sums:
         }
 
 
-def show(sessions: Iterable[Measured], sums: Sums, as_json: bool, out: TextIO) -> None:
+def show(sessions: Iterable[Measured], sums: Sums, printer: Printer) -> None:
     """Print sessions as they come, adding them up, and the sums at the end.
 
-    With ``as_json`` a line is an object: every session but those done, then ``summary``.
+    As JSON a line is an object: every session but those done, then ``summary``.
     """
     for planned, length in sessions:
         sums.add(planned, length)
-        if as_json and planned.action is not PlannedAction.DONE:
-            out.write(json.dumps(_facts(planned, length)) + "\n")
-        elif not as_json and planned.action.is_work:
-            out.write(_HEADER if sums.work == 1 else "")
-            out.write(_line(planned, length))
-    if as_json:
-        out.write(json.dumps({"summary": sums.facts()}) + "\n")
-    else:
-        out.write(("\n" if sums.work else "") + sums.text() + "\n")
+        if printer.as_json and planned.action is not PlannedAction.DONE:
+            printer.result(_facts(planned, length))
+        elif not printer.as_json and planned.action.is_work:
+            if sums.work == 1:
+                printer.text(_HEADER)
+            printer.text(_line(planned, length))
+    above = [""] if sums.work else []
+    printer.result({"summary": sums.facts()}, *above, *sums.text().split("\n"))
 
 
 def _line(planned: PlannedSession, length: Length | None) -> str:
@@ -195,7 +192,7 @@ def _line(planned: PlannedSession, length: Length | None) -> str:
     audio = ("~" if length.is_estimate else "") + clock_time(length.duration_s)
     session = visible(planned.session.prefix)
     why = safe_line(planned.why)
-    return f"{planned.action:6}  {size:>9}  {audio:>9}  {session:{SESSION_CHARS}}  {why}\n"
+    return f"{planned.action:6}  {size:>9}  {audio:>9}  {session:{SESSION_CHARS}}  {why}"
 
 
 def _facts(planned: PlannedSession, length: Length | None) -> dict[str, Any]:

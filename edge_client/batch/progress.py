@@ -7,7 +7,6 @@ what reaches a stream is safe there. rich costs 0.1 s, so only a live table impo
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -25,7 +24,7 @@ from edge_client.jobs.claim import Claim
 from edge_client.jobs.poll import JobProgress
 from edge_client.output import remaining
 from edge_client.session import Session
-from edge_client.text import NOTE_CHARS, audio_length, end_of, visible
+from edge_client.text import NOTE_CHARS, audio_length, end_of, say, visible
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -174,19 +173,14 @@ class PlainProgress(BatchProgress):
 
 
 class JsonProgress(BatchProgress):
-    """An object a line on ``out`` for each session that ends; notes alone go to ``stream``."""
-
-    def __init__(self, out: TextIO, stream: TextIO, clock: Clock, *more: Any) -> None:
-        super().__init__(clock, *more)
-        self._out, self._stream = out, stream
+    """An object a line on stdout for each session that ends; notes alone go to stderr."""
 
     def _show_end(self, record: Record, needed_work: bool) -> None:
-        self._out.write(line_of(record, self._clock))
-        self._out.flush()
+        sys.stdout.write(line_of(record, self._clock))
+        sys.stdout.flush()
 
     def _line(self, text: str) -> None:
-        self._stream.write(f"{visible(text)}\n")
-        self._stream.flush()
+        say(text)
 
 
 class LiveProgress(BatchProgress):
@@ -280,7 +274,7 @@ def progress_for(as_json: bool, clock: Clock, *more: Any) -> Iterator[BatchProgr
     """Show a batch as its output needs it: for a program (``as_json``), a terminal or a log."""
     stream, counted = sys.stderr, (clock, *more)
     if as_json:
-        yield JsonProgress(sys.stdout, stream, *counted)
+        yield JsonProgress(*counted)
     elif stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
         from rich.console import Console
 
@@ -289,16 +283,3 @@ def progress_for(as_json: bool, clock: Clock, *more: Any) -> Iterator[BatchProgr
             yield table
     else:
         yield PlainProgress(stream, *counted)
-
-
-def print_summary(summary: BatchStats, as_json: bool) -> None:
-    """Print what a batch adds up to: people's lines, or an object under the key ``summary``.
-
-    After the progress display has ended; ``as_json``: the last of the JSON lines.
-    """
-    out = sys.stdout
-    if as_json:
-        out.write(json.dumps({"summary": summary.facts()}) + "\n")
-    else:
-        out.writelines(f"{visible(line)}\n" for line in summary.text().split("\n"))
-    out.flush()

@@ -25,7 +25,7 @@ from edge_client.jobs.poll import JobProgress
 from edge_client.jobs.reconcile import Done
 from edge_client.jobs.retry_policy import Result
 from edge_client.session import Session
-from edge_client.text import audio_length, safe_line, visible
+from edge_client.text import Printer, audio_length, safe_line, visible
 
 NAMED_AT_MOST = 20
 LEAST_SPAN_S = 30.0
@@ -236,6 +236,10 @@ class BatchStats:
             return None
         cost = self._price_per_s * Decimal(str(self.gpu_s))
         return round(cost, 2 if cost >= 1 else 4)
+
+    def show(self, printer: Printer) -> None:
+        """Print the summary: people's lines, or an object under the key ``summary``."""
+        printer.result({"summary": self.facts()}, *self.text().split("\n"))
 
     def facts(self) -> dict[str, Any]:
         """Return the summary for programs."""

@@ -9,26 +9,24 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from edge_client.api import check
 from edge_client.batch.dry_run import dry_run as show_dry_run
 from edge_client.batch.engine import Engine
 from edge_client.batch.listing import list_sessions
 from edge_client.batch.plan import plan
-from edge_client.batch.progress import print_summary, progress_for
+from edge_client.batch.progress import progress_for
 from edge_client.batch.report import ReportFile, failed_in
 from edge_client.batch.shutdown import Shutdown, ShutdownLevel
 from edge_client.batch.types import Filter, PlannedAction, PlannedSession, RunConfig
 from edge_client.doctor import read_by_url, write_by_url
 from edge_client.errors import BadUsage, EdgeError, Interrupted
-from edge_client.jobs.callback_url import checked as checked_webhook
-from edge_client.jobs.claim import Claim, Wanted
+from edge_client.jobs.claim import Claim
 from edge_client.jobs.poll import PollInterval
-from edge_client.jobs.submit import check_job_options
 from edge_client.services.edge import Edge
 from edge_client.services.presign import LIKELY_FACTOR
 from edge_client.session import Session
@@ -74,20 +72,11 @@ def batch(
     for name, value in (("--dry-run", dry_run), ("--limit", limit), ("--force", force)):
         _refuse_two({"--watch": watch, name: value})
     _refuse_two({"--max-gpu-seconds": max_gpu_s, "--max-cost": max_cost})
-    wanted = Wanted(options=check_job_options(job), webhook=webhook)
     edge = Edge.load(env_file)
-    recordings = edge.settings.recordings
-    failed = failed_in(failed_path, recordings) if failed_path is not None else ()
-    if webhook is not None:
-        checked_webhook(webhook, edge.settings.runpod_url)
-    chosen = replace(
-        choose(edge, (*sessions, *failed), user, since),
-        limit=limit,
-        stale=stale,
-        force=force,
-        changed=changed,
-        verify=verify,
-    )
+    wanted = check(edge, webhook, progress_file=False, **job)
+    failed = failed_in(failed_path, edge.settings.recordings) if failed_path is not None else ()
+    how = {"limit": limit, "stale": stale, "force": force, "changed": changed, "verify": verify}
+    chosen = choose(edge, (*sessions, *failed), user, since, **how)
     if failed_path is not None and not failed:
         printer.note(f"no session of {failed_path} failed: there is nothing to retry")
         return 0
@@ -96,12 +85,12 @@ def batch(
         gets = sum(1 + (each.claim is not None) for each in listed)
         printer.note(f"--verify reads {len(listed):,} transcripts: {gets:,} GET requests")
     if dry_run:
-        return show_dry_run(edge, chosen, printer.as_json)
+        return show_dry_run(edge, chosen, printer)
     interval = partial(poll_interval, webhook is not None)
     gpu_s = max_gpu_s if max_cost is None else _affordable_s(edge, max_cost)
     relist_s, floor = None if limit or chosen.sessions else RELIST_S, edge.settings.queue_floor
     config = RunConfig(wanted, interval, max_in_flight, floor, gpu_s, chosen, relist_s, watch)
-    return _run(edge, config, report_path, printer.as_json)
+    return _run(edge, config, report_path, printer)
 
 
 def _affordable_s(edge: Edge, cost: float) -> float:
@@ -118,14 +107,14 @@ def _refuse_two(options: Mapping[str, object]) -> None:
         raise BadUsage(f"{' and '.join(given)} contradict each other: give one of them")
 
 
-def _run(edge: Edge, config: RunConfig, report_path: Path | None, as_json: bool) -> int:
+def _run(edge: Edge, config: RunConfig, report_path: Path | None, printer: Printer) -> int:
     shutdown, problem = Shutdown(), None
     with ExitStack() as stack:
         report = None
         if report_path is not None:
             report = stack.enter_context(ReportFile(report_path, edge.clock))
         price = edge.settings.price_per_s
-        progress = stack.enter_context(progress_for(as_json, edge.clock, price, report))
+        progress = stack.enter_context(progress_for(printer.as_json, edge.clock, price, report))
         stack.enter_context(shutdown.on_signals())
         try:
             engine, tried = Engine(edge, config, progress, shutdown), list[str]()
@@ -133,7 +122,7 @@ def _run(edge: Edge, config: RunConfig, report_path: Path | None, as_json: bool)
         except EdgeError as exc:
             problem = exc
     summary = progress.summary(dict(edge.requests.most_common()))
-    print_summary(summary, as_json)
+    summary.show(printer)
     if problem is not None:
         raise problem
     if shutdown.level is not ShutdownLevel.NONE:
@@ -160,12 +149,15 @@ def poll_interval(webhooks: bool, claim: Claim) -> PollInterval:
 
 
 def choose(
-    edge: Edge, sessions: Sequence[Session | str], user: str | None, since: str | None
+    edge: Edge, sessions: Sequence[Session | str], user: str | None, since: str | None, **how: Any
 ) -> Filter:
-    """Return the filter of these sessions, as users type them, or of a user's, or of all."""
+    """Return the filter of these sessions, as users type them, or of a user's, or of all.
+
+    ``how`` are `Filter`'s other fields.
+    """
     _refuse_two({"SESSION": sessions, "--user": user})
     earliest = None if since is None else parse_since(since, edge.clock.now())
-    return Filter(tuple(map(edge.session, sessions)), user, earliest)
+    return Filter(tuple(map(edge.session, sessions)), user, earliest, **how)
 
 
 def parse_since(text: str, now: datetime) -> datetime:

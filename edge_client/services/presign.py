@@ -84,16 +84,9 @@ def plan_lifetimes(duration_s: float, least_expiry_s: int, known_s: float = 0.0)
     longest_s = MAX_URL_EXPIRY_S - MARGIN_S - QUEUE_S
     execution_s = max(MIN_EXECUTION_S, math.ceil(STARTUP_S + SPEED_FACTOR * duration_s))
     execution_s = min(longest_s, max(execution_s, math.ceil(KNOWN_FACTOR * known_s)))
-    expiry_s = max(check_expiry(least_expiry_s), QUEUE_S + execution_s + MARGIN_S)
+    expiry_s = max(least_expiry_s, QUEUE_S + execution_s + MARGIN_S)
     likely_s = math.ceil(max(STARTUP_S + LIKELY_FACTOR * duration_s, known_s))
     return Lifetimes(execution_s, expiry_s - MARGIN_S, expiry_s, likely_s)
-
-
-def check_expiry(expires_s: int) -> int:
-    """Return ``expires_s``; raises `BadUsage` outside of the 1 to 604,800 s that S3 signs for."""
-    if not 1 <= expires_s <= MAX_URL_EXPIRY_S:
-        raise BadUsage(f"a presigned URL lives 1 to {MAX_URL_EXPIRY_S} seconds, not {expires_s}")
-    return expires_s
 
 
 ASSUMED_BYTES_PER_S = 2_000
@@ -158,7 +151,8 @@ def sign_urls(
         BadUsage: ``expires_s`` is out of range.
         NotConfigured: The keys cannot be had.
     """
-    check_expiry(expires_s)
+    if not 1 <= expires_s <= MAX_URL_EXPIRY_S:
+        raise BadUsage(f"a presigned URL lives 1 to {MAX_URL_EXPIRY_S} seconds, not {expires_s}")
     headers = {**connection.put_headers, **(condition or {})}
     audio = connection.sign("get_object", session.audio_key, expires_s, {})
     put = partial(connection.sign, "put_object", expires_s=expires_s)

@@ -19,6 +19,7 @@ from edge_client.jobs.claim import StoredClaim
 from edge_client.services.edge import Edge
 from edge_client.services.presign import Length
 from edge_client.session import Session
+from edge_client.text import Printer
 from tests.fakes.servers import RunpodServer, S3Server
 from tests.unit.edge_client.samples import NOW, claim, planned, put_claim, session, transcript, wav
 
@@ -57,7 +58,7 @@ def full(s3: S3Server) -> S3Server:
 
 def printed(edge: Edge, *, as_json: bool = False, **chosen: Any) -> str:
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        dry_run(edge, Filter(**chosen), as_json)
+        dry_run(edge, Filter(**chosen), Printer(as_json))
     return out.getvalue()
 
 
@@ -90,8 +91,8 @@ def test_golden_output_and_json_say_the_same_and_nothing_is_written_or_posted(
 
 
 def test_limit_is_said_and_the_exit_code_tells_of_refusals(edge: Edge, full: S3Server) -> None:
-    assert dry_run(edge, Filter(sessions=(session(),)), as_json=False) == 1
-    assert dry_run(edge, Filter(limit=2), as_json=False) == 0
+    assert dry_run(edge, Filter(sessions=(session(),)), Printer(False)) == 1
+    assert dry_run(edge, Filter(limit=2), Printer(False)) == 0
     text = printed(edge, limit=2)
     assert "would submit: 2 sessions, " in text
     assert text.endswith("the listing ended at --limit 2: there may be more\n")
@@ -162,8 +163,9 @@ def test_lines_come_as_sessions_are_found_on_any_terminal_and_few_of_many_are_na
             out.flush()
             assert b"users/" in buffer.getvalue()
 
-    for as_json in (False, True):
-        show(found(), Sums(), as_json, out)
+    with contextlib.redirect_stdout(out):
+        for as_json in (False, True):
+            show(found(), Sums(), Printer(as_json))
     out.seek(0)
     text = out.read()
     assert text.count("users/\\xfc/audio") == 1 + NAMED_AT_MOST

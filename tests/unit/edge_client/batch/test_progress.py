@@ -23,7 +23,6 @@ from edge_client.batch.progress import (
     JsonProgress,
     LiveProgress,
     PlainProgress,
-    print_summary,
     progress_for,
 )
 from edge_client.batch.report import ReportFile
@@ -31,6 +30,7 @@ from edge_client.batch.types import PlannedAction
 from edge_client.jobs.claim import Attempt
 from edge_client.jobs.poll import JobProgress
 from edge_client.session import Session
+from edge_client.text import Printer
 from tests.unit.edge_client.samples import FakeClock, claim_of, end, planned, record, session, start
 
 PREFIX = "users/u1/audio/sessions/s1"
@@ -113,7 +113,7 @@ def test_text_is_safe_on_every_stream(clock: FakeClock, encoding: str, width: in
     batch.note(f"{NASTY} Bearer abcdef")
     batch.ended(record(ODD, "failed", message=NASTY))
     with contextlib.redirect_stdout(out):
-        print_summary(batch.summary(), as_json=False)
+        batch.summary().show(Printer(as_json=False))
     text = live.out.text + out.text
     assert not [c for c in text if c != "\n" and unicodedata.category(c).startswith("C")]
     assert (r"\x9b31m\u202e\nname" in drawn) == bool(width)
@@ -129,7 +129,7 @@ def test_json_is_one_object_a_session_and_the_summary_and_notes_go_to_stderr(
         batch.submitted(ODD, claim_of(ODD, clock))
         batch.note(f"away {NASTY}")
         batch.ended(record(ODD, "failed", code="CODE", submissions=("lost", "CODE")))
-        print_summary(batch.summary(), as_json=True)
+        batch.summary().show(Printer(as_json=True))
     out, err = capsys.readouterr()
     assert out.isascii()
     facts, last = map(json.loads, out.splitlines())

@@ -207,7 +207,8 @@ def test_what_no_url_outlives_is_refused(plain: aws.Connection) -> None:
     for expires_s in (0, -1, 604_801):
         with pytest.raises(BadUsage, match="604800"):
             presign.sign_urls(plain, SESSION, expires_s)
-    assert [presign.check_expiry(expires_s) for expires_s in (1, 604_800)] == [1, 604_800]
+    for expires_s in (1, 604_800):
+        assert presign.sign_urls(plain, SESSION, expires_s).expires_s == expires_s
 
 
 def sized(size: int, whole: bytes) -> bytes:
