@@ -1,7 +1,7 @@
 """The edge client as a library: sign, submit, wait, read a transcript. The commands use it too.
 
 Takes an `Edge` and sessions, as `Session` or as a user types them; returns frozen values; raises
-`EdgeError`s. `submit` has an example. Everything can be called from several threads.
+`EdgeError`s. README has an example. Everything can be called from several threads.
 """
 
 from __future__ import annotations
@@ -16,16 +16,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from pydantic import ValidationError
+
+from bucketscribe_contract import JobOptions
 from bucketscribe_render.document import Document
 from bucketscribe_render.page import as_html
-from edge_client.errors import (
-    BadUsage,
-    ClaimConflict,
-    EdgeError,
-    PreconditionFailed,
-    TranscriptInvalid,
-    WaitTimedOut,
-)
+from edge_client import errors
 from edge_client.jobs import claim as claims
 from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.callback_url import checked
@@ -35,7 +31,7 @@ from edge_client.jobs.outcome import Outcome
 from edge_client.jobs.poll import NotesView, View, log_view, why_jobs_wait
 from edge_client.jobs.reconcile import Done, Reconciler
 from edge_client.jobs.retry_policy import Result
-from edge_client.jobs.submit import Order, check_job_options
+from edge_client.jobs.submit import Order
 from edge_client.services.edge import Edge
 from edge_client.services.presign import SignedUrls, sign_urls
 from edge_client.services.s3 import ObjectInfo
@@ -103,17 +99,6 @@ def submit(
 ) -> Submission:
     """Submit a session, unless it is done or its job is in flight.
 
-    Example::
-
-        from edge_client import Edge, read_transcript, submit, wait
-
-        edge = Edge.load()  # .env and the environment, as the commands
-        submitted = submit(edge, "users/u1/audio/sessions/s1", language="en", num_speakers=2)
-        end = wait(edge, submitted, timeout_s=7200)
-        if end.outcome.transcript is not None:
-            for line in read_transcript(edge, end.session).lines:
-                print(f"{line.start_s:.1f} {line.speaker}: {line.text}")
-
     Args:
         edge: Settings and services.
         session: As in `sign`.
@@ -132,7 +117,9 @@ def submit(
     which, view = edge.session(session), NotesView(say)
     held = claims.read(edge.bucket, which)
     if held is not None and held.claim is None and not (force or held.is_copy):
-        raise ClaimConflict(f"{which.claim_key} is no claim of this client: --force replaces it")
+        raise errors.ClaimConflict(
+            f"{which.claim_key} is no claim of this client: --force replaces it"
+        )
     order = Order(wanted, held, may_be_done=True, force=force)
     claim = None if force else order.claim
     if held is not None and claim is not None and claim.is_open(edge.clock.now()):
@@ -150,13 +137,19 @@ def submit(
 
 
 def check(edge: Edge, webhook: str | None, progress_file: bool, **options: Any) -> Wanted:
-    """Return what is asked for, as a claim keeps it; raises `BadUsage`."""
-    wanted = Wanted(
-        options=check_job_options(options), webhook=webhook, progress_file=progress_file
-    )
+    """Return what is asked for, as a claim keeps it; `BadUsage` names the command line's option."""
+    try:
+        job = JobOptions(**options)
+    except ValidationError as exc:
+        first = exc.errors(include_input=False)[0]
+        name = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"][:1])
+        text = first["msg"].removeprefix("Value error, ")
+        if first["loc"] == ("language",):
+            text = "give a code or name that Whisper has, or a tag: en, english, en-US"
+        raise errors.BadUsage(name + text) from None
     if webhook is not None:
         checked(webhook, edge.settings.runpod_url)
-    return wanted
+    return Wanted(options=job, webhook=webhook, progress_file=progress_file)
 
 
 def _in_flight(edge: Edge, which: Session, reconciler: Reconciler) -> Submission | Done:
@@ -206,11 +199,11 @@ def wait(
         if left_s <= 0:
             state = "no job is in flight" if reconciler.plans_submission else "its job goes on"
             resumes = f"`edge-client wait {which.quoted}` resumes"
-            raise WaitTimedOut(f"no transcript after {timeout_s:.0f} s, {state}; {resumes}")
+            raise errors.WaitTimedOut(f"no transcript after {timeout_s:.0f} s, {state}; {resumes}")
         since_s, now_s = reconciler.queued_since_s, edge.clock.monotonic()
         if since_s is not None and now_s - max(since_s, told_s) > EXPLAIN_S:
             told_s = now_s
-            with suppress(EdgeError):
+            with suppress(errors.EdgeError):
                 why = why_jobs_wait(edge.api.health()) or "all workers are at work"
                 if why not in told:
                     view.note(f"the job waits: {why}")
@@ -262,7 +255,7 @@ def name_speakers(
     is_open = claim is not None and claim.is_open(edge.clock.now())
     if claim is not None and is_open and claim.request_id != doc.request_id:
         remedy = f"`edge-client wait {which.quoted}` first"
-        raise ClaimConflict(f"a job brings another transcript of {which}: {remedy}")
+        raise errors.ClaimConflict(f"a job brings another transcript of {which}: {remedy}")
     why, stored = None, transcripts.as_stored(body, info)
     if match(edge.bucket.head(which.audio_key), claim, stored) is Match.OUTDATED:
         remedy = f"`edge-client submit {which.quoted} --wait`"
@@ -270,12 +263,14 @@ def name_speakers(
     if of not in (None, (doc.request_id, doc.audio_etag)):
         why = f"the names are for another transcript: `edge-client view {which.quoted}`, name anew"
     if why is not None:
-        raise PreconditionFailed(f"{which}: {why}")
+        raise errors.PreconditionFailed(f"{which}: {why}")
     for label, name in names.items():
         if label not in doc.speakers:
-            raise BadUsage(f"no speaker {label!r} in {which}: it has {', '.join(doc.speakers)}")
+            raise errors.BadUsage(
+                f"no speaker {label!r} in {which}: it has {', '.join(doc.speakers)}"
+            )
         if not re.fullmatch(r"[^\x00-\x1f\x7f-\x9f]{0,100}", name):
-            raise BadUsage(f"{label}: a name has up to 100 characters, on one line")
+            raise errors.BadUsage(f"{label}: a name has up to 100 characters, on one line")
     kept = {label: names.get(label, doc.speaker_names.get(label, "")) for label in doc.speakers}
     kept = {label: name for label, name in kept.items() if name}
     if kept != doc.speaker_names:
@@ -283,9 +278,9 @@ def name_speakers(
         text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
         try:
             edge.bucket.replace(which.result_key, text.encode(), info.etag)
-        except PreconditionFailed as exc:
+        except errors.PreconditionFailed as exc:
             said = "somebody else changed its transcript just now: look at it, then repeat"
-            raise PreconditionFailed(f"{which}: {said}") from exc
+            raise errors.PreconditionFailed(f"{which}: {said}") from exc
     return kept
 
 
@@ -294,7 +289,7 @@ def read_stored(edge: Edge, which: Session) -> tuple[bytes, ObjectInfo]:
     found = edge.bucket.read(which.result_key)
     if found is None:
         remedy = f"`edge-client submit {which.quoted} --wait`"
-        raise TranscriptInvalid(f"no transcript of {which} yet: {remedy}")
+        raise errors.TranscriptInvalid(f"no transcript of {which} yet: {remedy}")
     return found
 
 

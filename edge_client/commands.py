@@ -19,16 +19,9 @@ from typing import Any
 
 from bucketscribe_render.cues import Layout
 from bucketscribe_render.formats import FORMATS, Source
-from edge_client import api, output
+from edge_client import api, errors, output
 from edge_client import doctor as doctor_
 from edge_client.api import Submission
-from edge_client.errors import (
-    BadUsage,
-    ClaimConflict,
-    Interrupted,
-    SessionNotFound,
-    Unreachable,
-)
 from edge_client.jobs import claim as claims
 from edge_client.jobs.submit import check_endpoint
 from edge_client.jobs.transcript import parse
@@ -66,7 +59,7 @@ def submit(
 ) -> int:
     """Submit a session or a file, and follow its job if asked to; options as `api.submit` has."""
     if timeout_s is not None and not wait:
-        raise BadUsage("--timeout says how long to --wait: give both")
+        raise errors.BadUsage("--timeout says how long to --wait: give both")
     edge = Edge.load(env_file)
     api.check(edge, **options)  # before anything is sent
     which = _recording(edge, printer, session, user, name)
@@ -97,7 +90,9 @@ def _recording(
         size = None
     if size is None:
         if user is not None or name is not None:
-            raise BadUsage(f"--user and --session say where a file goes, and {what!r} is none")
+            raise errors.BadUsage(
+                f"--user and --session say where a file goes, and {what!r} is none"
+            )
         return what
     which = destination(edge, path, user, name)
     called = f"--user {which.user} " if which.user else ""
@@ -108,9 +103,9 @@ def _recording(
         with output.upload_bar(printer.as_json, size) as moved:
             is_new = upload(edge, path, which, moved)
     except KeyboardInterrupt:
-        raise Interrupted(f"interrupted: {again}") from None
-    except Unreachable as exc:
-        raise Unreachable(f"{exc}; {again}") from exc
+        raise errors.Interrupted(f"interrupted: {again}") from None
+    except errors.Unreachable as exc:
+        raise errors.Unreachable(f"{exc}; {again}") from exc
     printer.note("uploaded" if is_new else "it is there already: nothing was sent")
     return which
 
@@ -139,7 +134,7 @@ def _interruptible(session: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         remedy = f"`edge-client wait {shlex.quote(session)}` resumes"
-        raise Interrupted(f"interrupted; a job in flight goes on: {remedy}") from None
+        raise errors.Interrupted(f"interrupted; a job in flight goes on: {remedy}") from None
 
 
 def cancel(env_file: Path | None, printer: Printer, what: str) -> int:
@@ -238,7 +233,7 @@ def writing(option: str, path: Path) -> Iterator[None]:
         yield
     except OSError as exc:
         remedy = f"{exc.strerror}: give one that can be written"
-        raise BadUsage(f"{option} {visible(str(path))}: {remedy}") from exc
+        raise errors.BadUsage(f"{option} {visible(str(path))}: {remedy}") from exc
 
 
 def name_speakers(
@@ -254,10 +249,12 @@ def name_speakers(
             of = read["request_id"], read["audio_etag"]
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as exc:
             remedy = "give the file that the page saves as speakers' names"
-            raise BadUsage(f"{visible(str(file))} cannot be read as names: {remedy}") from exc
+            raise errors.BadUsage(
+                f"{visible(str(file))} cannot be read as names: {remedy}"
+            ) from exc
     names |= {label: name for label, _, name in (text.partition("=") for text in given)}
     if not names:
-        raise BadUsage("no names: give the page's FILE, or --speaker SPEAKER_00=NAME")
+        raise errors.BadUsage("no names: give the page's FILE, or --speaker SPEAKER_00=NAME")
     which = edge.session(session)
     kept = api.name_speakers(edge, which, names, of)
     lines = (f"  {label}: {name}" for label, name in kept.items())
@@ -276,10 +273,12 @@ def job_to_cancel(edge: Edge, what: str) -> str:
         return what
     claim = claims.current(edge.bucket, session)
     if claim is None:
-        raise ClaimConflict(f"nothing was submitted for {session}: there is nothing to cancel")
+        raise errors.ClaimConflict(
+            f"nothing was submitted for {session}: there is nothing to cancel"
+        )
     check_endpoint(edge, session, claim)
     if claim.job_id is None:
-        raise ClaimConflict(
+        raise errors.ClaimConflict(
             f"the job of {session} is not known: its submission's answer was lost; it ends by "
             f"itself before {claim.expires_at:%Y-%m-%d %H:%M} UTC"
         )
@@ -295,7 +294,7 @@ def session_or_job(edge: Edge, what: str) -> Session | None:
         return None
     try:
         return edge.session(what)
-    except SessionNotFound:
+    except errors.SessionNotFound:
         if _ANY_JOB.fullmatch(what):
             return None
         raise

@@ -23,15 +23,7 @@ from typing import Any
 import requests
 
 from bucketscribe_contract.redact import one_line
-from edge_client.errors import (
-    THROTTLED,
-    UNHEALTHY,
-    EdgeError,
-    EndpointFails,
-    NotConfigured,
-    StorageRefused,
-    Unreachable,
-)
+from edge_client import errors
 from edge_client.services.edge import Edge
 from edge_client.services.presign import only_over
 from edge_client.session import DEFAULT, RecordingPattern
@@ -70,7 +62,7 @@ def run_checks(edge: Edge) -> Iterator[Check]:
             continue
         try:
             seen = Check(name, True, check())
-        except EdgeError as exc:
+        except errors.EdgeError as exc:
             seen = Check(name, False, str(exc).removeprefix(f"{name}: "))
         is_hidden |= (name == "AWS keys" and not seen.ok) or (name == "bucket" and not headers)
         yield seen
@@ -96,7 +88,7 @@ def _bucket(edge: Edge, headers: dict[str, str]) -> str:
     headers |= edge.bucket.describe(edge.settings.recordings.begins())
     there = headers.get("x-amz-bucket-region")
     if there is not None and there != edge.settings.region:
-        raise NotConfigured(f"the bucket is in {there}: set AWS_REGION={there}")
+        raise errors.NotConfigured(f"the bucket is in {there}: set AWS_REGION={there}")
     return f"{edge.bucket.name} answers"
 
 
@@ -108,11 +100,11 @@ def _listing(edge: Edge) -> str:
 
 def _clock(now: datetime, date: str | None) -> str:
     if date is None:
-        raise Unreachable("S3 sent no Date header")
+        raise errors.Unreachable("S3 sent no Date header")
     skew_s = (now - parsedate_to_datetime(date)).total_seconds()
     if abs(skew_s) > MAX_SKEW_S:
         side = "ahead of" if skew_s > 0 else "behind"
-        raise NotConfigured(
+        raise errors.NotConfigured(
             f"this machine is {abs(skew_s):.0f} s {side} S3: set its clock (timedatectl set-ntp "
             "true); S3 refuses signatures that are 15 minutes off"
         )
@@ -125,11 +117,11 @@ def _endpoint(edge: Edge) -> str:
     up = workers.get("idle", 0) + workers.get("running", 0)
     told = f"answers; {up} workers up, {jobs.get('inQueue', 0)} jobs in its queue"
     if throttled := workers.get("throttled", 0):
-        told += f"; {throttled} throttled: {THROTTLED}"
+        told += f"; {throttled} throttled: {errors.THROTTLED}"
     if unhealthy := workers.get("unhealthy", 0):
-        told += f"; {unhealthy} unhealthy: {UNHEALTHY}"
+        told += f"; {unhealthy} unhealthy: {errors.UNHEALTHY}"
         if up == 0:
-            raise EndpointFails(told)
+            raise errors.EndpointFails(told)
     if up == 0:
         told += (
             ". None up is normal when idle, but after 7 days without a job RunPod sets max "
@@ -147,7 +139,9 @@ def policy(
     raises `NotConfigured` for its alias, which tells none.
     """
     if bucket.endswith("-s3alias"):
-        raise NotConfigured("set COGNITO_S3_BUCKET to the access point's ARN: a policy names that")
+        raise errors.NotConfigured(
+            "set COGNITO_S3_BUCKET to the access point's ARN: a policy names that"
+        )
     is_arn = bucket.startswith("arn:")
     arn = bucket if is_arn else f"arn:{partition_of(region)}:s3:::{bucket}"
     objects = f"{arn}/object" if is_arn else arn
@@ -201,13 +195,13 @@ def read_by_url(edge: Edge) -> str:
         return "presigned URLs are accepted"
     if code == "AccessDenied":
         return "presigned URLs are accepted (a missing key answers 403)"
-    raise StorageRefused(
+    raise errors.StorageRefused(
         f"S3 answers {status} {words} to a presigned URL: check AWS_REGION, "
         "AWS_SECRET_ACCESS_KEY and the clock"
     )
 
 
-class _Replaced(StorageRefused):
+class _Replaced(errors.StorageRefused):
     """S3 knows no conditions, or another box tries it in this moment."""
 
 
@@ -228,7 +222,7 @@ def _write_by_url(edge: Edge) -> str:
         headers = {**edge.connection.put_headers, **only_over(over, edge.settings)}
         status, _, words = _use_url(edge, "PUT", headers)
         if status != wanted:
-            kind = _Replaced if (status, wanted) == (412, 200) else StorageRefused
+            kind = _Replaced if (status, wanted) == (412, 200) else errors.StorageRefused
             raise kind(
                 f"S3 answers {status} {words}, not {wanted}, to a presigned PUT with "
                 f"{', '.join(headers)}: if it knows no conditions, set S3_CONDITIONAL_PUT=0, and "
@@ -257,7 +251,7 @@ def _use_url(edge: Edge, method: str, headers: Mapping[str, str]) -> tuple[int, 
         )
     except requests.RequestException as exc:
         text = f"a presigned URL gets no answer ({type(exc).__name__})"
-        raise Unreachable(text) from None  # its own text holds the URL
+        raise errors.Unreachable(text) from None  # its own text holds the URL
     found = dict(re.findall(r"<(Code|Message)>([^<]*)<", answer.text[:8192]))
     code, message = found.get("Code", ""), one_line(found.get("Message", ""))
     return answer.status_code, code, f"{code} ({message})" if message else code

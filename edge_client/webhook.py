@@ -28,7 +28,6 @@ from pydantic import SecretStr
 
 from bucketscribe_contract.redact import one_line, register
 from edge_client import errors
-from edge_client.errors import BadUsage, NotConfigured
 from edge_client.jobs import claim as claims
 from edge_client.jobs.callback_url import PLACEHOLDER, SECRET, checked
 from edge_client.jobs.poll import log_view
@@ -57,7 +56,7 @@ class Secret:
     def __init__(self, value: str) -> None:
         if not _FORM.fullmatch(value):
             form = "16 to 128 characters of A-Z a-z 0-9 - _"
-            raise NotConfigured(f"the webhook's secret must have {form}: {_MAKE_ONE}")
+            raise errors.NotConfigured(f"the webhook's secret must have {form}: {_MAKE_ONE}")
         register(value)
         self._digest = _digest(value)
 
@@ -82,9 +81,11 @@ def load_secret(file: Path | None, setting: SecretStr | None) -> Secret:
         try:
             return Secret(file.read_text("utf-8").strip())
         except (OSError, UnicodeDecodeError) as exc:
-            raise NotConfigured(f"cannot read {file} ({type(exc).__name__}): {_MAKE_ONE}") from exc
+            raise errors.NotConfigured(
+                f"cannot read {file} ({type(exc).__name__}): {_MAKE_ONE}"
+            ) from exc
     if setting is None:
-        raise NotConfigured(f"not set: WEBHOOK_SECRET, or --secret-file: {_MAKE_ONE}")
+        raise errors.NotConfigured(f"not set: WEBHOOK_SECRET, or --secret-file: {_MAKE_ONE}")
     return Secret(setting.get_secret_value())
 
 
@@ -156,7 +157,7 @@ class Receiver:
     def _take_in(self, prefix: str, job_id: re.Match[bytes] | None) -> int:
         try:
             session = self._recordings.parse(prefix)
-        except BadUsage:
+        except errors.BadUsage:
             log.warning("a call with the right secret names no session: see docs/webhooks.md")
             return 400
         if len(session.prefix.encode()) > MAX_KEY_BYTES:
@@ -242,13 +243,13 @@ def bound(listen: str) -> socket.socket:
     host, _, port = listen.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not host or not port.isdecimal() or int(port) > 65535:
-        raise BadUsage(f"--listen {listen!r}: give HOST:PORT, such as 127.0.0.1:8787")
+        raise errors.BadUsage(f"--listen {listen!r}: give HOST:PORT, such as 127.0.0.1:8787")
     try:
         family, *_, address = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
         made = socket.create_server(address[:2], family=family, backlog=MAX_CONNECTIONS)
     except OSError as exc:
         text = f"{exc.strerror}: choose another host or port"
-        raise NotConfigured(f"--listen {listen}: {text}") from exc
+        raise errors.NotConfigured(f"--listen {listen}: {text}") from exc
     return socket.socket(fileno=made.detach())
 
 

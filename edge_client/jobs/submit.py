@@ -11,15 +11,12 @@ from __future__ import annotations
 import logging
 import socket
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
 
-from pydantic import ValidationError
-
-from bucketscribe_contract import JobInput, JobOptions, JobState, JobStatus, RunRequest
+from bucketscribe_contract import JobInput, JobState, JobStatus, RunRequest
 from bucketscribe_contract.wav import HEAD_BYTES
 from edge_client import errors
 from edge_client.jobs import claim as claims
@@ -34,19 +31,6 @@ from edge_client.services.s3 import ObjectInfo
 from edge_client.session import Session
 
 log = logging.getLogger(__name__)
-
-
-def check_job_options(options: Mapping[str, Any]) -> JobOptions:
-    """Return the job's options; `BadUsage` names the option of the command line."""
-    try:
-        return JobOptions(**options)
-    except ValidationError as exc:
-        first = exc.errors(include_input=False)[0]
-        name = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"][:1])
-        text = first["msg"].removeprefix("Value error, ")
-        if first["loc"] == ("language",):
-            text = "give a code or name that Whisper has, or a tag: en, english, en-US"
-        raise errors.BadUsage(name + text) from None
 
 
 @dataclass(frozen=True)

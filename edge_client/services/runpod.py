@@ -245,29 +245,29 @@ class RunpodApi:
             JobNotFound: RunPod never had it, or has forgotten it.
             BadResponse: The answer says nothing about this job.
         """
-        return self._job(self._get(f"/status/{_segment(job_id)}", errors.JobNotFound), job_id)
+        path = f"/status/{_segment(job_id)}"
+        return self._job(self._call(Kind.STATUS, "GET", path, errors.JobNotFound), job_id)
 
     def cancel(self, job_id: str) -> JobStatus:
         """Cancel a job that waits or runs; raises as `status`."""
-        answer = self._try(Kind.CANCEL, "POST", f"/cancel/{_segment(job_id)}")
-        return self._job(self._checked(answer, errors.JobNotFound), job_id)
+        path = f"/cancel/{_segment(job_id)}"
+        return self._job(self._call(Kind.CANCEL, "POST", path, errors.JobNotFound), job_id)
 
     def health(self) -> dict[str, Any]:
         """Return the endpoint's counts: ``{"jobs": {…}, "workers": {…}}``."""
-        return self._get("/health", errors.EndpointNotFound)
+        return self._call(Kind.STATUS, "GET", "/health", errors.EndpointNotFound)
 
-    def _get(self, path: str, absent: type[errors.EdgeError]) -> dict[str, Any]:
-        for _ in range(ATTEMPTS):
-            answer = self._try(Kind.STATUS, "GET", path)
+    def _call(
+        self, kind: Kind, method: str, path: str, absent: type[errors.EdgeError]
+    ) -> dict[str, Any]:
+        for _ in range(ATTEMPTS if method == "GET" else 1):
+            try:
+                answer = self._send(kind, method, path)
+            except requests.RequestException as exc:
+                raise _no_answer(exc, errors.Unreachable) from exc
             if answer.status != 429:
                 break
         return self._checked(answer, absent)
-
-    def _try(self, kind: Kind, method: str, path: str) -> Answer:
-        try:
-            return self._send(kind, method, path)
-        except requests.RequestException as exc:
-            raise _no_answer(exc, errors.Unreachable) from exc
 
     def _send(
         self,

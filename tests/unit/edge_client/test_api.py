@@ -1,7 +1,6 @@
-"""The library: what its docstring shows runs as it stands, against loopback servers."""
+"""The library: what README shows runs as it stands, against loopback servers."""
 
-import inspect
-import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -11,12 +10,13 @@ from edge_client.errors import BadUsage
 from tests.fakes.servers import S3Server
 from tests.unit.edge_client.jobs.scene import Scene
 
+README = Path(__file__).parents[3] / "README.md"
 
-def test_example_of_the_docstring_runs(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+
+def test_example_of_the_readme_runs(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
     scene.done_by(1)
-    doc = inspect.getdoc(api.submit) or ""
-    example = doc.partition("Example::\n")[2].partition("\nArgs:")[0]
-    exec(textwrap.dedent(example), {})  # noqa: S102 - our own docstring
+    example = README.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    exec(example, {})  # noqa: S102 - our own README
     assert capsys.readouterr().out == "0.0 SPEAKER_00: Hello.\n"
     (sent,) = scene.posts
     assert (sent["input"]["language"], sent["input"]["num_speakers"]) == ("en", 2)
