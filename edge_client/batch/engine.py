@@ -15,10 +15,9 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
-from edge_client.batch.limits import Budget, QueueDepth
+from edge_client.batch.limits import Budget, CircuitBreaker, QueueDepth, Shutdown, ShutdownLevel
 from edge_client.batch.progress import BatchProgress
 from edge_client.batch.results import FAILED, record_end, record_without_end
-from edge_client.batch.shutdown import CircuitBreaker, Shutdown, ShutdownLevel
 from edge_client.batch.types import IN_FLIGHT, PlannedAction, PlannedSession, Record, RunConfig
 from edge_client.errors import EdgeError, RunpodError, Unreachable
 from edge_client.jobs import reconcile

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from devstack import Stack
-from edge_client.batch import engine, shutdown
+from edge_client.batch import engine, limits
 from edge_client.batch.engine import Engine
+from edge_client.batch.limits import Shutdown
 from edge_client.batch.plan import plan
-from edge_client.batch.shutdown import Shutdown
 from edge_client.batch.types import Filter, RunConfig
 from edge_client.clock import Clock
 from edge_client.errors import EndpointFails
@@ -99,7 +99,7 @@ def drilled(folder: Path, **stack: Any) -> Iterator[Drill]:
     ):
         for name, value in {**running.env, **QUICK}.items():
             patch.setenv(name, value)
-        patch.setattr(shutdown, "PROBE_AFTER_S", 0.3)
+        patch.setattr(limits, "PROBE_AFTER_S", 0.3)
         patch.setattr(engine, "TURN_S", 0.1)
         drill = Drill(running, model=model)
         yield drill

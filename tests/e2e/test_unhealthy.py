@@ -21,8 +21,8 @@ from devstack.workers import worker_environment
 from edge_client import api
 from edge_client.batch import engine
 from edge_client.batch.engine import Engine
+from edge_client.batch.limits import Shutdown, ShutdownLevel
 from edge_client.batch.plan import plan
-from edge_client.batch.shutdown import Shutdown, ShutdownLevel
 from edge_client.batch.types import RunConfig
 from edge_client.errors import WaitTimedOut
 from edge_client.jobs.claim import Wanted

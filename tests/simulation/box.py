@@ -12,9 +12,9 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from edge_client.batch.engine import Engine
+from edge_client.batch.limits import Shutdown
 from edge_client.batch.plan import plan
 from edge_client.batch.progress import BatchProgress
-from edge_client.batch.shutdown import Shutdown
 from edge_client.batch.types import Filter, PlannedSession, Record, RunConfig
 from edge_client.clock import Clock
 from edge_client.errors import EdgeError

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from edge_client.batch import engine as engine_
-from edge_client.batch import shutdown as shutdown_
+from edge_client.batch import limits as limits_
 from edge_client.batch.engine import Engine
+from edge_client.batch.limits import Shutdown, ShutdownLevel
 from edge_client.batch.plan import plan
-from edge_client.batch.shutdown import Shutdown, ShutdownLevel
 from edge_client.batch.types import Filter, PlannedAction, PlannedSession, RunConfig
 from edge_client.clock import Clock
 from edge_client.errors import EdgeError, EndpointFails, StorageRefused, Unauthorized, Unreachable
@@ -84,7 +84,7 @@ def bench(
         monkeypatch.setenv(name, "0")
     monkeypatch.setattr(reconcile_, "PAUSE_S", 0.05)
     monkeypatch.setattr(engine_, "TURN_S", 0.01)
-    monkeypatch.setattr(shutdown_, "PROBE_AFTER_S", 0.1)
+    monkeypatch.setattr(limits_, "PROBE_AFTER_S", 0.1)
     monkeypatch.setattr(limiter, "FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr(limiter, "MAX_PAUSE_S", 0.02)
     endpoint = Endpoint(runpod, s3, monkeypatch)

@@ -4,8 +4,7 @@ from collections import deque
 
 import pytest
 
-from edge_client.batch.limits import Budget, QueueDepth
-from edge_client.batch.shutdown import PROBE_AFTER_S, CircuitBreaker
+from edge_client.batch.limits import PROBE_AFTER_S, Budget, CircuitBreaker, QueueDepth
 from edge_client.errors import EndpointFails
 from edge_client.jobs.outcome import Outcome
 from edge_client.jobs.retry_policy import Ending, Result

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from edge_client.batch import run as run_
+from edge_client.batch.limits import Shutdown, ShutdownLevel
 from edge_client.batch.run import parse_since
-from edge_client.batch.shutdown import Shutdown, ShutdownLevel
 from edge_client.cli import run
 from edge_client.doctor import PROBE_KEY
 from edge_client.errors import BadUsage
