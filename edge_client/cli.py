@@ -336,7 +336,8 @@ def run(argv: Sequence[str]) -> int:
         printer.failure("INTERRUPTED", "interrupted", 130)
         return 130
     except BrokenPipeError:
-        return _without_stdout()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # as in ``| head``
+        return 1
     except Exception as exc:  # noqa: BLE001 - the last line of defence: people see no traceback
         _trace(argv)
         text = f"unexpected {type(exc).__name__}: {exc}; --debug shows where: please report it"
@@ -349,9 +350,3 @@ def _trace(argv: Sequence[str]) -> None:
         import traceback
 
         click.echo("\n".join(map(visible, traceback.format_exc().split("\n"))), err=True)
-
-
-def _without_stdout() -> int:
-    """Leave quietly when the reader of stdout (``| head``) is gone."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1

@@ -10,7 +10,7 @@ import re
 import shlex
 import tempfile
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -41,7 +41,7 @@ def presign(env_file: Path | None, printer: Printer, session: str, expires_s: in
     early = early_end(edge.connection, urls.expires_at)
     if early is not None:
         printer.note(early)
-    facts, lines = output.urls_as_facts(which, urls), output.urls_as_text(urls)
+    facts, lines = output.of_urls(which, urls)
     printer.result(facts, *lines, reveals=True)
     return 0
 
@@ -122,8 +122,8 @@ def _follow(
     session = what.session if isinstance(what, Submission) else what
     with _interruptible(session.prefix), output.view_for(printer.as_json) as view:
         end = api.wait(edge, what, timeout_s=timeout_s, view=view)
-    facts = output.outcome_as_facts(session, end.claim, end.outcome)
-    printer.result(facts, *output.outcome_as_text(edge.bucket.name, session, end.outcome))
+    facts, lines = output.of_end(edge.bucket.name, end)
+    printer.result(facts, *lines)
     return 0 if end.outcome.transcript is not None else 1
 
 
@@ -148,8 +148,13 @@ def cancel(env_file: Path | None, printer: Printer, what: str) -> int:
 
 def health(env_file: Path | None, printer: Printer) -> int:
     """Print the endpoint's counts."""
-    counts = Edge.load(env_file, storage=False).api.health()
-    printer.result(counts, *output.health_as_text(counts))
+    health = Edge.load(env_file, storage=False).api.health()
+    lines = [
+        f"{kind}: " + ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+        for kind in ("workers", "jobs")
+        if isinstance(counts := health.get(kind), Mapping)
+    ]
+    printer.result(health, *lines)
     return 0
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from edge_client.api import State, Submission
 from edge_client.jobs.claim import Claim
-from edge_client.jobs.outcome import Outcome
 from edge_client.jobs.poll import JobProgress, NotesView, View
+from edge_client.jobs.reconcile import Done
 from edge_client.jobs.retry_policy import Result
 from edge_client.jobs.transcript import Delivered
 from edge_client.services.presign import SignedUrls
@@ -30,30 +30,27 @@ if TYPE_CHECKING:
 Facts = dict[str, Any]
 
 
-def urls_as_text(urls: SignedUrls) -> list[str]:
-    """Return the two URLs as curl commands that work as they are, line by line."""
+def of_urls(session: Session, urls: SignedUrls) -> tuple[Facts, list[str]]:
+    """Return the two URLs, and as lines the curl commands that use them as they are."""
+    audio_url, result_url = urls.audio_url.reveal(), urls.result_url.reveal()
     headers = (f"{name}: {value}" for name, value in urls.result_headers.items())
-    until = f"{urls.expires_at:%Y-%m-%d %H:%M:%S} UTC"
-    return [
-        f"# Anyone who has these URLs can use them, until {until}.",
+    lines = [
+        f"# Anyone who has these URLs can use them, until {urls.expires_at:%Y-%m-%d %H:%M:%S} UTC.",
         "# GET the recording:",
-        f"curl -f -o audio.wav {shlex.quote(urls.audio_url.reveal())}",
+        f"curl -f -o audio.wav {shlex.quote(audio_url)}",
         "# PUT the transcript; the headers are part of the signature:",
         f"curl -f -X PUT {' '.join(f'-H {shlex.quote(header)}' for header in headers)} "
-        f"--data-binary @transcription.json {shlex.quote(urls.result_url.reveal())}",
+        f"--data-binary @transcription.json {shlex.quote(result_url)}",
     ]
-
-
-def urls_as_facts(session: Session, urls: SignedUrls) -> Facts:
-    """Return the two URLs, and what the PUT must send."""
-    return {
+    facts = {
         "session": session.prefix,
-        "audio_url": urls.audio_url.reveal(),
-        "result_url": urls.result_url.reveal(),
+        "audio_url": audio_url,
+        "result_url": result_url,
         "result_headers": urls.result_headers,
         "expires_in": urls.expires_s,
         "expires_at": urls.expires_at.isoformat(),
     }
+    return facts, lines
 
 
 def submission_as_text(sub: Submission, waits: bool = False) -> str:
@@ -87,14 +84,25 @@ def submission_as_facts(sub: Submission) -> Facts:
     }
 
 
-def outcome_as_text(bucket: str, session: Session, outcome: Outcome) -> list[str]:
-    """Say how a job ended, and where its transcript is, line by line."""
+def of_end(bucket: str, end: Done) -> tuple[Facts, list[str]]:
+    """Return how a session ended, and where its transcript is, as an object and as lines."""
+    session, claim, outcome, failure = end.session, end.claim, end.outcome, end.outcome.failure
+    facts = {
+        "session": session.prefix,
+        "state": outcome.result.value,
+        **_job_facts(claim),
+        "message": outcome.message,
+        "summary": None if outcome.transcript is None else asdict(outcome.transcript),
+        "warning": outcome.warning,
+        "submissions": [*(a.ended for a in claim.earlier), outcome.result.value] if claim else [],
+        "failure": failure.model_dump(mode="json", exclude_none=True) if failure else None,
+    }
     if outcome.result is not Result.DONE or outcome.transcript is None:
-        failure = outcome.failure
         code = f"{failure.code} in {failure.stage}: " if failure is not None else ""
-        return [f"{outcome.result}: {session}: {code}{outcome.message}"]
+        return facts, [f"{outcome.result}: {session}: {code}{outcome.message}"]
     warning = [f"  warning: {outcome.warning}"] if outcome.warning else []
-    return [f"done: {session}", *warning, *delivered_as_text(bucket, session, outcome.transcript)]
+    told = delivered_as_text(bucket, session, outcome.transcript)
+    return facts, [f"done: {session}", *warning, *told]
 
 
 def delivered_as_text(bucket: str, session: Session, delivered: Delivered) -> list[str]:
@@ -112,35 +120,11 @@ def delivered_as_text(bucket: str, session: Session, delivered: Delivered) -> li
     ]
 
 
-def outcome_as_facts(session: Session, claim: Claim | None, outcome: Outcome) -> Facts:
-    """Return an outcome as an object."""
-    failure = outcome.failure
-    return {
-        "session": session.prefix,
-        "state": outcome.result.value,
-        **_job_facts(claim),
-        "message": outcome.message,
-        "summary": None if outcome.transcript is None else asdict(outcome.transcript),
-        "warning": outcome.warning,
-        "submissions": [*(a.ended for a in claim.earlier), outcome.result.value] if claim else [],
-        "failure": failure.model_dump(mode="json", exclude_none=True) if failure else None,
-    }
-
-
 def _job_facts(claim: Claim | None) -> Facts:
     names = ("job_id", "request_id", "submitted_at", "expires_at")
     if claim is None:
         return dict.fromkeys(names)
     return claim.model_dump(mode="json", include=set(names))
-
-
-def health_as_text(health: Mapping[str, Any]) -> list[str]:
-    """Return an endpoint's counts, one line each for workers and jobs."""
-    return [
-        f"{kind}: " + ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-        for kind in ("workers", "jobs")
-        if isinstance(counts := health.get(kind), Mapping)
-    ]
 
 
 STEP_PERCENT = 10
