@@ -26,7 +26,7 @@ from edge_client.errors import AudioNotFound, ObjectRefused
 from edge_client.jobs.submit import read_recording
 from edge_client.services.edge import Edge
 from edge_client.services.presign import Length
-from edge_client.text import Printer, audio_length, safe_line, span, visible
+from edge_client.text import Printer, audio_length, safe_line, session_count, span, visible
 
 MEASURED_AT_MOST = 500
 SESSION_CHARS = 44
@@ -128,33 +128,27 @@ class Sums:
 
     def text(self) -> str:
         """Return the sums for people."""
-        lines = list(self._work_lines())
+        submitted, audio_s = self.counts[PlannedAction.SUBMIT], self._audio_s
+        lines = [] if self.work else ["No sessions pending transcription"]
+        if submitted:
+            about = "about " if self._estimated else ""
+            audio = audio_length(audio_s[PlannedAction.SUBMIT])
+            lines.append(f"would submit: {session_count(submitted)}, {about}{audio}")
+            if self._estimated:
+                exact = submitted - self._estimated
+                lines.append(f"  lengths: {exact:,} measured, {self._estimated:,} estimated")
+            cost = "" if self.cost is None else f", cost {self.cost:,.2f}"
+            rule = f"{GPU_FACTOR} x audio + {GPU_S_A_JOB:.0f} s a job, without cold starts"
+            lines.append(f"  GPU time, estimated: {span(self.gpu_s)}{cost} ({rule})")
+        if followed := self.counts[PlannedAction.FOLLOW]:
+            audio = audio_length(audio_s[PlannedAction.FOLLOW])
+            lines.append(f"would follow: {session_count(followed)}, {audio}")
         for action, named in sorted(self._named.items()):
             lines += named_lines(action, self.counts[action], named)
         lines.append(f"already done: {self.counts[PlannedAction.DONE]:,}")
         if self.is_cut_short:
             lines.append(f"the listing ended at --limit {self._limit}: there may be more")
         return "\n".join(lines)
-
-    def _work_lines(self) -> Iterator[str]:
-        submitted = self.counts[PlannedAction.SUBMIT]
-        followed = self.counts[PlannedAction.FOLLOW]
-        if not self.work:
-            yield "No sessions pending transcription"
-        if submitted:
-            about = "about " if self._estimated else ""
-            audio = audio_length(self._audio_s[PlannedAction.SUBMIT])
-            plural = "" if submitted == 1 else "s"
-            yield f"would submit: {submitted:,} session{plural}, {about}{audio}"
-            if self._estimated:
-                exact = submitted - self._estimated
-                yield f"  lengths: {exact:,} measured, {self._estimated:,} estimated"
-            cost = "" if self.cost is None else f", cost {self.cost:,.2f}"
-            rule = f"{GPU_FACTOR} x audio + {GPU_S_A_JOB:.0f} s a job, without cold starts"
-            yield f"  GPU time, estimated: {span(self.gpu_s)}{cost} ({rule})"
-        if followed:
-            audio = audio_length(self._audio_s[PlannedAction.FOLLOW])
-            yield f"would follow: {followed:,} session{'' if followed == 1 else 's'}, {audio}"
 
     def facts(self) -> dict[str, Any]:
         """Return the sums for programs."""

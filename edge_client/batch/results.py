@@ -271,19 +271,9 @@ class BatchStats:
         kinds = [kind for kind in _REMARKS if counts.get(kind)]
         kinds += sorted(kind for kind in counts if kind != DONE and kind not in _REMARKS)
         named = (named_lines(k, counts[k], self.named.get(k, ())) for k in kinds)
-        lines = [*chain.from_iterable(named), *self._totals()]
-        return "\n".join([self._headline(), *(f"  {line}" for line in lines)])
-
-    def _headline(self) -> str:
-        counts = f"{self.succeeded:,} succeeded, {self.failed:,} failed"
-        if not self.is_complete:
-            more = "; the listing did not end" if self.is_listing else ""
-            return f"Not complete: {counts}{more}"
-        return f"Complete: {counts}" if self.pending else "No sessions pending transcription"
-
-    def _totals(self) -> list[str]:
-        done = self.actions[PlannedAction.DONE]
-        lines = [f"already done: {done:,}"] if done else []
+        lines = list(chain.from_iterable(named))
+        if done := self.actions[PlannedAction.DONE]:
+            lines.append(f"already done: {done:,}")
         if self.pending:
             unknown = f" (unknown for {self.gpu_unknown:,})" if self.gpu_unknown else ""
             cost = "" if self.cost is None else f", cost {self.cost:,}"
@@ -295,4 +285,11 @@ class BatchStats:
             lines.append(f"requests: {made}")
         if self.report_lost:
             lines.append(f"the report lacks {self.report_lost:,} of these sessions")
-        return lines
+        return "\n  ".join([self._headline(), *lines])
+
+    def _headline(self) -> str:
+        counts = f"{self.succeeded:,} succeeded, {self.failed:,} failed"
+        if not self.is_complete:
+            more = "; the listing did not end" if self.is_listing else ""
+            return f"Not complete: {counts}{more}"
+        return f"Complete: {counts}" if self.pending else "No sessions pending transcription"

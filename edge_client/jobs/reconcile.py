@@ -224,7 +224,7 @@ class Reconciler:
         missing_s = now_s - self._missing_since
         if missing_s < ABSENCE_FACTOR * self._edge.settings.lost_answer_s:
             return False
-        return missing_s >= LONGEST_ABSENCE_S or self._edge.idle.since() is not None
+        return missing_s >= LONGEST_ABSENCE_S or self._edge.api.idle_since() is not None
 
     def _resolve(self, claim: Claim, last: JobStatus | None) -> Next:
         """Answer the last status as S3 proves or disproves it; None: RunPod has no such job."""
@@ -243,7 +243,7 @@ class Reconciler:
         it never was, or it ended without a transcript. That the endpoint was idle before the first
         look says nothing: the POST may have been under way.
         """
-        idle_since = self._edge.idle.since()  # before S3: a job that ends in between has stored
+        idle_since = self._edge.api.idle_since()  # before S3: a job that ends in between has stored
         held = claims.read(self._edge.bucket, self._session)
         if held is not None and held.claim is not None and held.claim != claim:
             return self._follow(held)

@@ -164,8 +164,6 @@ class JobSubmission:
         connection, expiry_s = self.edge.connection, self.edge.settings.url_expiry_s
         now = self.edge.clock.now()
         life = presign.plan_lifetimes(length.duration_s, expiry_s, self.order.known_s)
-        if not connection.temporary:
-            return life
         fitting = presign.within_keys(connection, life, now)
         warning = presign.early_end(connection, now + timedelta(seconds=life.url_expiry_s))
         if warning is not None:

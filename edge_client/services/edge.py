@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from edge_client.clock import Clock
 from edge_client.errors import BadUsage, SessionAmbiguous, SessionNotFound
-from edge_client.services.runpod import IdleMonitor, RunpodApi
+from edge_client.services.runpod import RunpodApi
 from edge_client.services.s3 import Bucket, Connection, connect
 from edge_client.session import USER, Session
 from edge_client.settings import QUEUE, STORAGE, Settings, load
@@ -73,11 +73,6 @@ class Edge:
         url = self.settings.runpod_url
         verify = self.settings.ca_bundle
         return RunpodApi(url, endpoint_id, key, self.clock, self.requests, verify)
-
-    @cached_property
-    def idle(self) -> IdleMonitor:
-        """Since when the endpoint has had no job."""
-        return IdleMonitor(self.api, self.clock)
 
     def session(self, text: Session | str) -> Session:
         """Turn what the user typed for SESSION into a session.

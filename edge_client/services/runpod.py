@@ -156,6 +156,7 @@ MAX_ANSWER_BYTES = 64 * 2**20
 """RunPod takes 20 MB as a result."""
 REFUSAL_PATIENCE_S = 30.0
 """A key that was good is refused for so long before that is believed."""
+LEAST_BETWEEN_LOOKS_S = 0.5
 RUN_PATIENCE_S = 5.0
 """A submission's claim is in S3 already: if its turn is later than this, it is not sent at all, so
 that nobody takes it for one whose answer was lost (``LOST_ANSWER_SECONDS``)."""
@@ -215,6 +216,9 @@ class RunpodApi:
         self._verify = None if ca_bundle is None else str(ca_bundle)  # wins over requests' own
         self._clock, self._was_accepted = clock, False
         self._refused_since: float | None = None
+        self._idle_lock = threading.Lock()
+        self._idle_since: float | None = None
+        self._looked_at = -math.inf
 
     def run(self, request: RunRequest) -> JobStatus:
         """Submit a job, once.
@@ -256,6 +260,21 @@ class RunpodApi:
     def health(self) -> dict[str, Any]:
         """Return the endpoint's counts: ``{"jobs": {…}, "workers": {…}}``."""
         return self._call(Kind.STATUS, "GET", "/health", errors.EndpointNotFound)
+
+    def idle_since(self) -> float | None:
+        """Return the monotonic second of the first of an unbroken row of idle looks, or None.
+
+        One look serves all who ask within `LEAST_BETWEEN_LOOKS_S`.
+        """
+        with self._idle_lock:
+            now = self._clock.monotonic()
+            if now - self._looked_at >= LEAST_BETWEEN_LOOKS_S:
+                self._looked_at = now
+                before, self._idle_since = self._idle_since, None
+                with suppress(errors.Unreachable, errors.RunpodError):
+                    if is_idle(self.health()):
+                        self._idle_since = now if before is None else before
+            return self._idle_since
 
     def _call(
         self, kind: Kind, method: str, path: str, absent: type[errors.EdgeError]
@@ -408,31 +427,6 @@ def _segment(job_id: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", job_id):
         raise errors.JobNotFound(f"{job_id[:200]!r} is no job's id: check it")
     return job_id
-
-
-LEAST_BETWEEN_LOOKS_S = 0.5
-
-
-class IdleMonitor:
-    """Since when an endpoint has had no job, for all who ask: one look serves them together."""
-
-    def __init__(self, api: RunpodApi, clock: Clock) -> None:
-        self._api, self._clock = api, clock
-        self._lock = threading.Lock()
-        self._since: float | None = None
-        self._looked_at = -math.inf
-
-    def since(self) -> float | None:
-        """Return the monotonic second of the first of an unbroken row of idle looks, or None."""
-        with self._lock:
-            now = self._clock.monotonic()
-            if now - self._looked_at >= LEAST_BETWEEN_LOOKS_S:
-                self._looked_at = now
-                before, self._since = self._since, None
-                with suppress(errors.Unreachable, errors.RunpodError):
-                    if is_idle(self._api.health()):
-                        self._since = now if before is None else before
-            return self._since
 
 
 def is_idle(health: Mapping[str, Any]) -> bool:

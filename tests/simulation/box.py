@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 import requests
 from botocore.exceptions import ClientError, EndpointConnectionError
+from pydantic import SecretStr
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from edge_client.batch.engine import Engine
@@ -267,8 +268,8 @@ class Api(RunpodApi):
     """The real API down to where a request is sent."""
 
     def __init__(self, box: Box, endpoint: Endpoint) -> None:
-        self.endpoint_id, self._box, self._endpoint = "ep1", box, endpoint
-        self._clock, self._was_accepted, self._refused_since = box.edge.clock, False, None
+        super().__init__(SETTINGS.runpod_url, "ep1", SecretStr("rpa_key"), box.edge.clock)
+        self._box, self._endpoint = box, endpoint
 
     def _send(
         self,

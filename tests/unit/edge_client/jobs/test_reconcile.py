@@ -277,7 +277,7 @@ def search(scene: Scene) -> Search:
     """One look for a submission without an answer."""
     scene.held(job_id=None)
     # a look for another, before the POST, proves nothing
-    assert scene.edge.idle.since() is not None
+    assert scene.edge.api.idle_since() is not None
     scene.clock.sleep(500)
     view = NotesView(scene.said.append)
     return Reconciler(scene.edge, SESSION, view, claims.read(scene.edge.bucket, SESSION)).step
