@@ -166,20 +166,20 @@ class Reconciler:
         self._follow(held)
         return self._act()
 
-    def _follow(self, held: StoredClaim) -> Next:
-        """Follow a submission; the first look at it is due."""
+    def _follow(self, held: StoredClaim, posted: bool = False) -> Next:
+        """Follow a submission; the first look at it is due, unless it was ``posted`` just now."""
         if held.claim is None:
             raise AssertionError("what is followed is a claim")
         self.held, self.claim, self.plans_submission = held, held.claim, False
-        self.posted = self._was_alive = False
+        self.posted = self._was_alive = posted
         self._heard_at, self._missing_since = held.claim.submitted_at, None
         self._began_s = self._edge.clock.monotonic()
-        self._act = partial(self._begin, held.claim)
-        return RequeueAfter(0.0)
+        interval = self._interval(held.claim)
+        self._act = partial(self._begin, held.claim, interval)
+        return RequeueAfter(interval.next_s() if posted else 0.0)
 
-    def _begin(self, claim: Claim, interval: PollInterval | None = None) -> Next:
+    def _begin(self, claim: Claim, interval: PollInterval) -> Next:
         check_endpoint(self._edge, self._session, claim)
-        interval = interval or self._interval(claim)
         if claim.job_id is None:
             if claim.ended is None:
                 text = "the submission's answer is not known: looking for the job and in S3"
@@ -317,12 +317,15 @@ class Reconciler:
         if (self._tried or not is_first) and (there := self._taken_over()) is not None:
             return self._follow(there)
         self._tried, order = True, replace(self._order, held=self.held)
-        if order.may_be_done:
-            recording = order.recording or read_recording(self._edge, self._session)
-            found = self._found_done(replace(order, recording=recording))
-            if isinstance(found, Done):
-                return found
-            order = found
+        if order.may_be_done:  # looked at before another transcript is paid for
+            recording = read_recording(self._edge, self._session)
+            stored = transcripts.read(self._edge.bucket, self._session)
+            replaces = None if stored is None else stored.etag
+            order = replace(order, recording=recording, replaces=replaces)
+            found = match(recording.info, order.claim, stored)
+            outcome = None if order.force else find_done(found, stored)
+            if outcome and not (found is Match.UNPROVEN and self._pays_unproven):
+                return Done(self._session, outcome)
         if may_live or order.ended is None:
             replaced = order.claim if is_first else self.claim  # which has its job
             cancel_replaced_job(self._edge, replaced, self._view.note)
@@ -336,13 +339,7 @@ class Reconciler:
             self.plans_submission = False  # whatever S3 says: this one may be in flight
             self._act = partial(self._follow_there, order, exc)
             return self._act()
-        seen = self._follow(held)
-        self.posted = self._was_alive = True
-        if held.claim is None or held.claim.job_id is None:
-            return seen
-        interval = self._interval(held.claim)
-        self._act = partial(self._begin, held.claim, interval)
-        return RequeueAfter(interval.next_s())
+        return self._follow(held, posted=True)
 
     def _follow_there(self, order: Order, exc: errors.AnswerLost | errors.ClaimConflict) -> Next:
         """Follow the claim of a submission whose answer was lost, or of another box's."""
@@ -371,28 +368,16 @@ class Reconciler:
         self.held = there
         return None
 
-    def _found_done(self, order: Order) -> Done | Order:
-        """Look at the transcript that is there, before another one is paid for."""
-        stored = transcripts.read(self._edge.bucket, self._session)
-        order = replace(order, replaces=None if stored is None else stored.etag)
-        audio = order.recording.info if order.recording is not None else None
-        found = match(audio, order.claim, stored)
-        outcome = None if order.force else find_done(found, stored)
-        if outcome is None or (found is Match.UNPROVEN and self._pays_unproven):
-            return order
-        return Done(self._session, outcome)
-
     def _end(self, claim: Claim, outcome: Outcome) -> Next:
-        """End here; what was held stays open, so that the next batch goes on with it."""
-        if claim.ended is None and outcome.result is not Result.HELD:
-            claim = self._close(claim, outcome)
+        """End here, and write into the claim how: whoever submits this session starts from there.
+
+        What was held stays open, so that the next batch goes on with it.
+        """
         gpu_s = self.gpu_s
         if gpu_s is None and outcome.transcript is not None:
             gpu_s = outcome.transcript.processing_time_seconds
-        return Done(self._session, outcome, claim, gpu_s)
-
-    def _close(self, claim: Claim, outcome: Outcome) -> Claim:
-        """Write how it ended into the claim: whoever submits this session now starts from there."""
+        if claim.ended is not None or outcome.result is Result.HELD:
+            return Done(self._session, outcome, claim, gpu_s)
         if outcome.result is Result.DONE:
             closed = claim.closed_as_done()
         else:
@@ -407,4 +392,4 @@ class Reconciler:
             log.debug("%s: another box went on from this claim", self._session)
         except errors.EdgeError as exc:
             self._view.note(f"the claim could not be closed: {exc}")
-        return closed
+        return Done(self._session, outcome, closed, gpu_s)

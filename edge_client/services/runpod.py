@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import requests
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, SSLError
 from urllib3.util import Retry
@@ -35,9 +35,6 @@ from bucketscribe_contract import JobState, JobStatus, RunRequest
 from bucketscribe_contract.redact import one_line
 from edge_client import errors
 from edge_client.clock import Clock
-
-if TYPE_CHECKING:
-    from pydantic import SecretStr
 
 log = logging.getLogger(__name__)
 
