@@ -16,21 +16,20 @@ import click
 
 from edge_client.errors import EdgeError
 from edge_client.options import (
-    FILTERS,
     JSON_HELP,
-    LAYOUT_OPTIONS,
     amount,
     done_by,
     file_option,
+    filters,
     flag,
     format_option,
     global_options,
     job_options,
+    layout_options,
     number,
     session_argument,
     session_or_job,
     since_option,
-    together,
     user_option,
     wait_at_most,
     webhook_option,
@@ -215,7 +214,7 @@ def status() -> None:
 
 
 @cli.command("list")
-@together(FILTERS)
+@filters
 @flag("--details", help="Read claims and transcripts: length, speakers, language, warnings.")
 @done_by("find", json_help="Print a line of JSON for each session.")
 def list_sessions() -> None:
@@ -255,7 +254,7 @@ def policy() -> None:
 @cli.command()
 @session_argument
 @format_option("form", default="txt")
-@together(LAYOUT_OPTIONS)
+@layout_options
 @file_option("--output", "-o", help="Write FILE instead of stdout.")
 @done_by("commands", json_help=None)
 def render() -> None:
@@ -268,10 +267,10 @@ def render() -> None:
 
 
 @cli.command()
-@together(FILTERS)
+@filters
 @format_option("forms", multiple=True, default=["txt"], help="Can be given several times.")
 @file_option("--output-dir", "-o", metavar="DIR", default=".", help="Folder. Default: this one.")
-@together(LAYOUT_OPTIONS)
+@layout_options
 @done_by("find", json_help="Print a line of JSON for each session.")
 def export() -> None:
     """Write the transcripts of many sessions into files, as DIR/USER/SESSION.FORMAT.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, redirect_stderr
 from functools import partial, reduce, wraps
 from importlib import import_module
@@ -117,8 +117,14 @@ def done_by(
     return decorate
 
 
+def together(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Return the decorator that adds these options."""
+    return lambda command: reduce(lambda inner, add: add(inner), reversed(decorators), command)
+
+
 speakers = partial(click.option, type=click.IntRange(1, 100), metavar="N")
-JOB_OPTIONS = (
+job_options = together(
+    # those that become fields of the job's input, under its names
     click.option("--language", help="Such as en, english or en-US. Default: detected."),
     click.option(
         "--task",
@@ -135,9 +141,7 @@ JOB_OPTIONS = (
     flag("--drop-flagged", help="Leave doubtful text out; the document lists it."),
     flag("--strict", help="Fail where alignment or diarization fails, instead of a warning."),
 )
-
-
-LAYOUT_OPTIONS = (
+layout_options = together(
     number(
         "--line-width",
         type=click.IntRange(16, 200),
@@ -146,18 +150,9 @@ LAYOUT_OPTIONS = (
     ),
     number("--lines", type=click.IntRange(1, 3), default=2, help="Lines of a subtitle."),
 )
-FILTERS = (
+filters = together(
     click.argument("sessions", nargs=-1, metavar="[SESSION]..."),
     user_option,
     since_option,
     click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N sessions."),
 )
-
-
-def together(decorators: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
-    """Return the decorator that adds these options."""
-    return lambda command: reduce(lambda inner, add: add(inner), reversed(decorators), command)
-
-
-job_options = together(JOB_OPTIONS)
-"""Those that become fields of the job's input, under its names."""

@@ -29,7 +29,6 @@ from edge_client.text import NOTE_CHARS, audio_length, end_of, say, visible
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.live import Live
-    from rich.table import Table
 
 COUNTS_EVERY_S = 30.0
 REFRESHES_PER_S = 4
@@ -218,12 +217,23 @@ class LiveProgress(BatchProgress):
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw the counts, and below them as many jobs as there is room for."""
+        from rich.table import Table
         from rich.text import Text
 
         yield Text(f"{counts_line(self.stats)}\n{totals_line(self.stats)}")
         jobs = sorted(self.stats.jobs.copy().values(), key=lambda job: not job.is_running)
         columns = [name for name, (_, least) in COLUMNS.items() if options.max_width >= least]
-        table = _empty_table(columns, options.ascii_only)
+        table = Table(box=None, expand=True, pad_edge=False, padding=(0, 2, 0, 0))
+        for name in columns:
+            width = COLUMNS[name][0]
+            table.add_column(
+                name,
+                ratio=None if width else 1,
+                width=width,
+                no_wrap=True,
+                overflow="crop" if options.ascii_only else "ellipsis",
+                justify="right" if name in ("%", "time") else "left",
+            )
         others = [COLUMNS[name][0] for name in columns[1:]]
         room = options.max_width - sum(2 + (width or 0) for width in others)
         one_user = len({job.session.user for job in jobs}) == 1
@@ -250,23 +260,6 @@ class LiveProgress(BatchProgress):
         }
         cells: dict[str, RenderableType] = {"": ProgressBar(100, percent or 0, width=BAR_WIDTH)}
         return cells | {name: Text(visible(word)) for name, word in words.items()}
-
-
-def _empty_table(columns: list[str], ascii_only: bool) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, expand=True, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in columns:
-        width = COLUMNS[name][0]
-        table.add_column(
-            name,
-            ratio=None if width else 1,
-            width=width,
-            no_wrap=True,
-            overflow="crop" if ascii_only else "ellipsis",
-            justify="right" if name in ("%", "time") else "left",
-        )
-    return table
 
 
 @contextmanager

@@ -30,26 +30,24 @@ from edge_client.text import Printer, audio_length, safe_line, visible
 NAMED_AT_MOST = 20
 LEAST_SPAN_S = 30.0
 """Before that, a batch's pace says nothing."""
-DONE, FAILED, SKIPPED = Result.DONE.value, Result.FAILED.value, Result.SKIPPED.value
-WAITING = "not_submitted"
-HELD, UNPROVEN = Result.HELD.value, Result.UNPROVEN.value
-_UNFINISHED = (IN_FLIGHT, WAITING, HELD)
+DONE, FAILED, WAITING = Result.DONE.value, Result.FAILED.value, "not_submitted"
+_UNFINISHED = (IN_FLIGHT, WAITING, Result.HELD)
 _COUNTED_AS: dict[str, str] = {
     Result.LOST: FAILED,
     Result.CANCELLED: FAILED,
-    PlannedAction.NO_AUDIO: SKIPPED,
+    PlannedAction.NO_AUDIO: Result.SKIPPED,
 }
 _REMARKS: dict[str, str] = {
     FAILED: "",
     PlannedAction.FAILED_BEFORE: " (--session, --retry-failed, --force or another recording "
     "run them)",
     PlannedAction.REFUSED: "",
-    UNPROVEN: " (--changed submits them)",
-    HELD: " (the endpoint's fault: mend it, then the same command submits them)",
+    Result.UNPROVEN: " (--changed submits them)",
+    Result.HELD: " (the endpoint's fault: mend it, then the same command submits them)",
     IN_FLIGHT: " (the same command follows them)",
     WAITING: " (the same command submits them)",
     PlannedAction.NOT_MERGED: " (chunks without an audio.wav)",
-    SKIPPED: " (no recording)",
+    Result.SKIPPED: " (no recording)",
 }
 
 

@@ -15,7 +15,7 @@ import json
 import re
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Self
 
@@ -121,7 +121,6 @@ class Outcome:
 
 ClassifiedStatus = JobSummary | UploadFailed | JobFailure | Outcome
 
-
 _THEN = "`edge-client doctor` tells whether workers come up; then submit again"
 _AT_LIMIT = "RunPod ended the job at its executionTimeout, before its transcript"
 _UNTAKEN = f"the job expired in RunPod's queue before a worker took it: {_THEN}"
@@ -129,18 +128,30 @@ _GONE = "RunPod has forgotten the job and S3 has no transcript of it"
 _UNREAD = "RunPod calls the job completed without a result that can be read, S3 has no transcript"
 _WORKERS = "RunPod lost two workers, one after the other, with the job: read the endpoint's log"
 _OVER = "the job's time is over, though RunPod calls it {state}, and S3 has no transcript: "
-_CANCELLED = Outcome(Result.CANCELLED, "the job was cancelled", Ending.CANCELLED)
 _TIMED_OUT = Outcome(Result.LOST, _AT_LIMIT, Ending.TIMED_OUT)
 _UNENDED = Outcome(Result.LOST, _OVER + _THEN, Ending.EXPIRED)
-_NO_WORKER = Outcome(Result.FAILED, _WORKERS, Ending.CRASHED)
-_CRASHED = Outcome(Result.FAILED, "the worker failed: {error}", Ending.CRASHED)
 END_TABLE: tuple[tuple[JobState | None, str, bool | None, Outcome], ...] = (
     (None, "", None, Outcome(Result.LOST, _GONE, Ending.FORGOTTEN)),
     (JobState.COMPLETED, "", None, Outcome(Result.LOST, _UNREAD, Ending.NO_OUTPUT)),
-    (JobState.CANCELLED, "", None, _CANCELLED),
+    (
+        JobState.CANCELLED,
+        "",
+        None,
+        Outcome(Result.CANCELLED, "the job was cancelled", Ending.CANCELLED),
+    ),
     (JobState.FAILED, "executionTimeout exceeded", None, _TIMED_OUT),
-    (JobState.FAILED, r"job timed out after \d+ retr", None, _NO_WORKER),
-    (JobState.FAILED, "", None, _CRASHED),
+    (
+        JobState.FAILED,
+        r"job timed out after \d+ retr",
+        None,
+        Outcome(Result.FAILED, _WORKERS, Ending.CRASHED),
+    ),
+    (
+        JobState.FAILED,
+        "",
+        None,
+        Outcome(Result.FAILED, "the worker failed: {error}", Ending.CRASHED),
+    ),
     (JobState.TIMED_OUT, "executionTimeout exceeded", None, _TIMED_OUT),
     (JobState.TIMED_OUT, "", True, _TIMED_OUT),
     (JobState.TIMED_OUT, "", False, Outcome(Result.LOST, _UNTAKEN, Ending.EXPIRED)),
@@ -235,7 +246,8 @@ def _as_told(
     there = bucket.head(session.result_key)
     if there is None or there.size_bytes != classified.result.bytes:
         return None
-    delivered = transcripts.of_summary(classified)
+    names = {field.name for field in fields(Delivered)}
+    delivered = Delivered(**classified.model_dump(include=names), bytes=there.size_bytes)
     return StoredTranscript(there.etag, there.modified_at, delivered, classified.request_id)
 
 

@@ -6,11 +6,10 @@ Takes the object's bytes; returns a `Document`; raises `TranscriptInvalid` or `O
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from bucketscribe_contract import JobSummary
 from bucketscribe_render import document
 from bucketscribe_render.document import Document
 from edge_client.errors import ObjectRefused, TranscriptInvalid
@@ -47,12 +46,6 @@ class Delivered:
             bytes=size_bytes,
             audio_etag=doc.audio_etag,
         )
-
-
-def of_summary(summary: JobSummary) -> Delivered:
-    """Sum up a transcript from what its worker said about it."""
-    names = {field.name for field in fields(Delivered)}
-    return Delivered(**summary.model_dump(include=names), bytes=summary.result.bytes)
 
 
 def parse(body: bytes, key: str = "the transcript") -> Document:

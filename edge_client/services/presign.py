@@ -158,14 +158,10 @@ def sign_urls(
     put = partial(connection.sign, "put_object", expires_s=expires_s)
     result = put(session.result_key, headers=headers)
     third = put(session.progress_key, headers=connection.put_headers) if progress else None
-    return SignedUrls(audio, result, expires_s, expiry_of(audio), headers, third)
-
-
-def expiry_of(url: PresignedUrl) -> datetime:
-    """Return when a URL's signature ends, as the URL itself says."""
-    query = parse_qs(urlsplit(url.reveal()).query)
+    query = parse_qs(urlsplit(audio.reveal()).query)
     signed_at = datetime.strptime(query["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-    return signed_at + timedelta(seconds=int(query["X-Amz-Expires"][0]))
+    expires_at = signed_at + timedelta(seconds=expires_s)
+    return SignedUrls(audio, result, expires_s, expires_at, headers, third)
 
 
 def early_end(connection: Connection, expires_at: datetime) -> str | None:
