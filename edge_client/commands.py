@@ -65,17 +65,15 @@ def submit(
     which = _recording(edge, printer, session, user, name)
     with _interruptible(str(which)):
         sub = api.submit(edge, which, say=printer.note, force=force, **options)
-    text = output.submission_as_text(sub, waits=wait)
+    facts, lines = output.of_submission(edge.bucket.name, sub, waits=wait)
     if wait and sub.claim is not None:
         if not printer.as_json:
-            printer.note(text)
+            printer.note(lines[0])
         return _follow(edge, printer, sub, timeout_s)
-    delivered = None if sub.done is None else sub.done.transcript
-    lines = [text]
-    if delivered is not None:
-        lines += output.delivered_as_text(edge.bucket.name, sub.session, delivered)
-    printer.result(output.submission_as_facts(sub), *lines)
-    is_well = sub.claim.job_id is not None if sub.claim is not None else delivered is not None
+    printer.result(facts, *lines)
+    is_well = (
+        sub.claim.job_id is not None if sub.claim is not None else facts["summary"] is not None
+    )
     return 0 if is_well else 1
 
 

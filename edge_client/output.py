@@ -53,35 +53,36 @@ def of_urls(session: Session, urls: SignedUrls) -> tuple[Facts, list[str]]:
     return facts, lines
 
 
-def submission_as_text(sub: Submission, waits: bool = False) -> str:
-    """Say what was submitted, or why nothing was; how to follow it, unless one ``waits``."""
-    wait = f"`edge-client wait {sub.session.quoted}`"
-    hint = "" if waits else f"; {wait} follows it"
-    if sub.done is not None and sub.done.transcript is not None:
-        return f"already done: {sub.session} has a transcript of its recording"
-    if sub.claim is None:
-        return f"not submitted: {sub.session}: {sub.done.message if sub.done else 'no claim'}"
-    job, at = sub.claim.job_id, f"{sub.claim.submitted_at:%Y-%m-%d %H:%M:%S} UTC"
-    if sub.state is State.SUBMITTED:
-        return f"submitted: job {job} for {sub.session}{hint}"
-    by = f"by {sub.claim.submitted_by or 'an edge box'} at {at}"
-    if sub.state is State.ALREADY_SUBMITTED:
-        return f"already submitted: job {job} {by}{hint}"
-    return (
-        f"already submitted {by}, but RunPod's answer is not known, so its job may be running; "
-        f"{wait} looks for it, and submits again once there certainly is none"
-    )
+def of_submission(bucket: str, sub: Submission, waits: bool = False) -> tuple[Facts, list[str]]:
+    """Return what was submitted, or why nothing was, as an object and as lines.
 
-
-def submission_as_facts(sub: Submission) -> Facts:
-    """Return a submission as an object."""
+    They say how to follow it, unless one ``waits``.
+    """
     delivered = None if sub.done is None else sub.done.transcript
-    return {
+    facts = {
         "session": sub.session.prefix,
         "state": sub.state.value,
         **_job_facts(sub.claim),
         "summary": None if delivered is None else asdict(delivered),
     }
+    if delivered is not None:
+        text = f"already done: {sub.session} has a transcript of its recording"
+        return facts, [text, *delivered_as_text(bucket, sub.session, delivered)]
+    if sub.claim is None:
+        why = sub.done.message if sub.done else "no claim"
+        return facts, [f"not submitted: {sub.session}: {why}"]
+    wait = f"`edge-client wait {sub.session.quoted}`"
+    hint = "" if waits else f"; {wait} follows it"
+    job, at = sub.claim.job_id, f"{sub.claim.submitted_at:%Y-%m-%d %H:%M:%S} UTC"
+    if sub.state is State.SUBMITTED:
+        return facts, [f"submitted: job {job} for {sub.session}{hint}"]
+    by = f"by {sub.claim.submitted_by or 'an edge box'} at {at}"
+    if sub.state is State.ALREADY_SUBMITTED:
+        return facts, [f"already submitted: job {job} {by}{hint}"]
+    return facts, [
+        f"already submitted {by}, but RunPod's answer is not known, so its job may be running; "
+        f"{wait} looks for it, and submits again once there certainly is none"
+    ]
 
 
 def of_end(bucket: str, end: Done) -> tuple[Facts, list[str]]:

@@ -92,23 +92,15 @@ class SessionRun:
 
 
 class Engine:
-    """One run over a bucket, made for it; ``progress`` is told all, from one thread at a time.
-
-    With 0 threads `turn` does everything in its own thread, a step a call.
-    """
+    """One run over a bucket, made for it; ``progress`` is told all, from one thread at a time."""
 
     def __init__(
-        self,
-        edge: Edge,
-        config: RunConfig,
-        progress: BatchProgress,
-        shutdown: Shutdown,
-        threads: int = THREADS,
+        self, edge: Edge, config: RunConfig, progress: BatchProgress, shutdown: Shutdown
     ) -> None:
         self.edge, self.config, self.progress = edge, config, progress
         self.changed = threading.Condition(threading.RLock())
         self.depth = QueueDepth(edge.clock, config.queue_floor)
-        self._shutdown, self._threads = shutdown, threads
+        self._shutdown = shutdown
         self._ready: deque[PlannedSession] = deque()
         self._in_flight: deque[PlannedSession] = deque()
         self._runs: dict[Session, SessionRun] = {}
@@ -131,7 +123,7 @@ class Engine:
         """
         feeder = threading.Thread(target=self._feed, args=(listing,), name="feeder", daemon=True)
         feeder.start()
-        self._queue.start(self._threads, "batch")
+        self._queue.start(THREADS, "batch")
         try:
             while not self.is_over:
                 self._look_at_queue()
@@ -142,19 +134,6 @@ class Engine:
             self.close()
         if error := self._breaker.error or self._breaker.doubt:
             raise error
-
-    def turn(self, sessions: Iterator[PlannedSession]) -> float | None:
-        """Do one step in this thread, and draw ahead; for one thread under a clock of its own.
-
-        Return the seconds until the next step is due, None if there is none.
-        """
-        while self._is_listing and self._waiting < DRAWN_AHEAD:
-            planned = next(sessions, None)
-            self._is_listing = planned is not None
-            if planned is not None:
-                self._listed(planned)
-        self._admit()
-        return self._queue.step()
 
     def close(self) -> None:
         """Begin nothing more; jobs in flight go on, and the next batch finds them."""

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from pydantic import SecretStr
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
-from edge_client.batch.engine import Engine
+from edge_client.batch.engine import DRAWN_AHEAD, Engine
 from edge_client.batch.limits import Shutdown
 from edge_client.batch.plan import plan
 from edge_client.batch.progress import BatchProgress
@@ -66,6 +66,20 @@ class _Progress(BatchProgress):
 
     def note(self, message: str) -> None:
         self._box.tell(message[:150])
+
+
+def turn(engine: Engine, sessions: Iterator[PlannedSession]) -> float | None:
+    """Do one step of a batch in this thread, and draw ahead, under the edge's own clock.
+
+    Return the seconds until the next step is due, None if there is none.
+    """
+    while engine._is_listing and engine._waiting < DRAWN_AHEAD:
+        planned = next(sessions, None)
+        engine._is_listing = planned is not None
+        if planned is not None:
+            engine._listed(planned)
+    engine._admit()
+    return engine._queue.step()
 
 
 class Box:
@@ -125,7 +139,7 @@ class Box:
         for _ in range(STEPS_AT_ONCE):
             if in_s != 0.0:
                 break
-            in_s = self._engine.turn(self._planned)
+            in_s = turn(self._engine, self._planned)
         if self._engine.is_over:
             self._engine, self.wake_s = None, self.world.now_s + BATCH_EVERY_S
         else:
@@ -135,7 +149,7 @@ class Box:
         chosen = Filter(force=self._take(Kind.FORCE) is not None)
         self._planned = self._plan(chosen)
         config = RunConfig(Wanted(), lambda claim: PollInterval(10.0, 600.0), chosen=chosen)
-        return Engine(self.edge, config, _Progress(self), Shutdown(), threads=0)
+        return Engine(self.edge, config, _Progress(self), Shutdown())
 
     def _plan(self, chosen: Filter) -> Iterator[PlannedSession]:
         """Yield the plan; a listing that fails ends there, as in the feeder."""

@@ -28,6 +28,7 @@ from edge_client.services.edge import Edge
 from edge_client.session import Session
 from edge_client.settings import load
 from tests.fakes.servers import RunpodServer, S3Server
+from tests.simulation.box import turn
 from tests.unit.edge_client.batch.endpoint import Endpoint
 from tests.unit.edge_client.samples import FakeClock, Recorder, put_claim, transcript
 
@@ -406,10 +407,10 @@ def test_one_thread_under_a_clock_of_its_own_does_the_same(bench: Bench) -> None
     clock = FakeClock(Clock().now())
     bench.edge.clock, shown = clock, Recorder()
     config = RunConfig(Wanted(), lambda _: PollInterval())
-    engine = Engine(bench.edge, config, shown, bench.shutdown, threads=0)
+    engine = Engine(bench.edge, config, shown, bench.shutdown)
     sessions = iter([bench.session(name) for name in ("s-1", "flaky-2", "bad-3")])
     while not engine.is_over:
-        clock.sleep(engine.turn(sessions) or 0.0)
+        clock.sleep(turn(engine, sessions) or 0.0)
     assert shown.results() == {"s-1": "done", "flaky-2": "done", "bad-3": "failed"}
 
 
