@@ -13,7 +13,6 @@ import webbrowser
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -169,8 +168,8 @@ def doctor(env_file: Path | None, printer: Printer) -> int:
 def policy(env_file: Path | None, printer: Printer, with_upload: bool) -> int:
     """Print the IAM policy of these commands."""
     settings = Edge.load(env_file, queue=False).settings
-    made = partial(doctor_.policy, settings.bucket or "", settings.region or "")
-    document = made(settings.recordings, with_upload=with_upload)
+    bucket, region, recordings = settings.bucket or "", settings.region or "", settings.recordings
+    document = doctor_.policy(bucket, region, recordings, with_upload=with_upload)
     printer.result(document, *json.dumps(document, indent=2).split("\n"))
     return 0
 

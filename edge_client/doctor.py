@@ -20,7 +20,9 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+import boto3
 import requests
+from botocore.exceptions import BotoCoreError
 
 from bucketscribe_contract.redact import one_line
 from edge_client import errors
@@ -142,8 +144,12 @@ def policy(
         raise errors.NotConfigured(
             "set COGNITO_S3_BUCKET to the access point's ARN: a policy names that"
         )
+    try:
+        partition = boto3.Session(region_name=region).get_partition_for_region(region)
+    except BotoCoreError:  # which does not know the region
+        partition = "aws"
     is_arn = bucket.startswith("arn:")
-    arn = bucket if is_arn else f"arn:{partition_of(region)}:s3:::{bucket}"
+    arn = bucket if is_arn else f"arn:{partition}:s3:::{bucket}"
     objects = f"{arn}/object" if is_arn else arn
     read_and_write = ["s3:GetObject", "s3:PutObject"]
     any_ = recordings.any
@@ -170,17 +176,6 @@ _STORE = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadPart
 
 def _allow(sid: str, action: str | list[str], resource: str | list[str]) -> dict[str, Any]:
     return {"Sid": sid, "Effect": "Allow", "Action": action, "Resource": resource}
-
-
-def partition_of(region: str) -> str:
-    """Return the partition of a region, ``aws`` for one that botocore does not know."""
-    import boto3
-    from botocore.exceptions import BotoCoreError
-
-    try:
-        return boto3.Session(region_name=region).get_partition_for_region(region)
-    except BotoCoreError:
-        return "aws"
 
 
 PROBE_KEY = ".edge-client-doctor.json"

@@ -56,6 +56,7 @@ class SessionRun:
 
     def __post_init__(self) -> None:
         planned, config, forces = self.planned, self.engine.config, self.engine.config.chosen.force
+        self.session = planned.session
         order = Order(config.wanted, planned.held, may_be_done=planned.has_transcript, force=forces)
         self.reconciler = Reconciler(
             self.engine.edge,
@@ -66,11 +67,6 @@ class SessionRun:
             retries_held=True,
             pays_unproven=config.chosen.changed,
         )
-
-    @property
-    def session(self) -> Session:
-        """Which session it is."""
-        return self.planned.session
 
     @property
     def audio_s(self) -> float:

@@ -151,16 +151,15 @@ def in_order(
     pool = ThreadPoolExecutor(workers, "in-order")
     try:
         for value in values:
-            drawn.append(pool.submit(value) if isinstance(value, partial) else _done(value))
+            future: Future[T] = Future()
+            if isinstance(value, partial):
+                future = pool.submit(value)
+            else:
+                future.set_result(value)
+            drawn.append(future)
             while drawn and (len(drawn) >= ahead or drawn[0].done()):
                 yield drawn.popleft().result()
         while drawn:
             yield drawn.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _done(value: T) -> Future[T]:
-    future: Future[T] = Future()
-    future.set_result(value)
-    return future

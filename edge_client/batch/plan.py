@@ -102,11 +102,21 @@ def _close(edge: Edge, planned: PlannedSession, stored: StoredTranscript) -> Non
 
 def from_listing(listed: ListedSession, chosen: Filter) -> PlannedSession | None:
     """Plan a session from its listing alone; None if S3 has to be asked for more."""
-    audio = listed.audio
-    if audio is None:
-        return PlannedSession(listed.session, *_without_audio(listed))
-    is_there, has_transcript = listed.transcript is not None, listed.has_transcript
+    audio, is_there, has_transcript = (
+        listed.audio,
+        listed.transcript is not None,
+        listed.has_transcript,
+    )
     planned = partial(PlannedSession, listed.session, audio=audio, has_transcript=is_there)
+    if audio is None and has_transcript:
+        return planned(PlannedAction.DONE, "done; its recording is gone")
+    if audio is None and listed.chunks:
+        plural = "" if listed.chunks == 1 else "s"
+        return planned(
+            PlannedAction.NOT_MERGED, f"{listed.chunks:,} chunk{plural}, no audio.wav yet"
+        )
+    if audio is None:
+        return planned(PlannedAction.NO_AUDIO, NO_RECORDING)
     if audio.size_bytes == 0:
         file = audio.key.rpartition("/")[2]
         return planned(PlannedAction.NO_AUDIO, f"{file} is empty: upload it again")
@@ -121,15 +131,6 @@ def from_listing(listed: ListedSession, chosen: Filter) -> PlannedSession | None
     if listed.claim is not None or audio.is_archived:
         return None
     return planned(PlannedAction.SUBMIT, _without_claim(listed))
-
-
-def _without_audio(listed: ListedSession) -> tuple[PlannedAction, str]:
-    if listed.has_transcript:
-        return PlannedAction.DONE, "done; its recording is gone"
-    if listed.chunks:
-        plural = "" if listed.chunks == 1 else "s"
-        return PlannedAction.NOT_MERGED, f"{listed.chunks:,} chunk{plural}, no audio.wav yet"
-    return PlannedAction.NO_AUDIO, NO_RECORDING
 
 
 def _is_suspect(listed: ListedSession, audio: ObjectInfo) -> bool:

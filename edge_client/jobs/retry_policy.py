@@ -138,8 +138,8 @@ def split_end(ended: str) -> tuple[str | None, str]:
     return (name, message) if name in (*FailureCode, *Ending) else (None, ended)
 
 
-_HELD = [code for code, action in FAILURES.items() if action is Action.HOLD]
-HELD_CODES = frozenset(code.value for code in (*_HELD, FailureCode.INVALID_INPUT))
+HELD_CODES = {code.value for code, action in FAILURES.items() if action is Action.HOLD}
+HELD_CODES |= {FailureCode.INVALID_INPUT.value}
 """Of jobs that cost next to nothing: they do not count as submissions of a recording."""
 
 
