@@ -1,6 +1,6 @@
 """The edge client. As a library: `Edge`, `sign`, `submit`, `wait` and `read_transcript`.
 
-They are imported when they are first used (`edge_client.api` has them, with an example), so that
+They are imported when they are first used (`edge_client.api` has them, README an example), so that
 ``import edge_client`` costs nothing. Errors are `edge_client.errors.EdgeError`s.
 """
 

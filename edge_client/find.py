@@ -318,20 +318,16 @@ def _export(
         if due or stored is None:
             source = source_of(edge, session, layout)
             for form in due:
-                text = FORMATS[form](source).rstrip("\n") + "\n"
-                with writing("--output-dir", paths[form]):
-                    _write(paths[form], text, at_s)
+                text, path = FORMATS[form](source).rstrip("\n") + "\n", paths[form]
+                part = path.with_name(f".{path.name}.part")
+                with writing("--output-dir", path):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    part.write_text(text, encoding="utf-8", newline="\n")
+                    os.utime(part, (at_s, at_s))
+                    part.replace(path)
             facts |= {"result": "exported", "files": [str(paths[form]) for form in due]}
     except EdgeError as exc:
         if exc.exit_code > 1:  # it concerns all sessions
             raise
         facts |= {"result": "failed", "code": exc.code, "message": str(exc)}
     return facts
-
-
-def _write(path: Path, text: str, at_s: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8", newline="\n")
-    os.utime(part, (at_s, at_s))
-    part.replace(path)

@@ -55,6 +55,11 @@ def _remember(ctx: click.Context, option: click.Parameter, value: Any) -> None:
         ctx.meta[option.name or ""] = value
 
 
+def together(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Return the decorator that adds these options."""
+    return lambda command: reduce(lambda inner, add: add(inner), reversed(decorators), command)
+
+
 def global_options(*, hidden: bool, json_help: str | None) -> Callable[[F], F]:
     """Add the options that the program and every command take; with ``json_help`` ``--json``, too.
 
@@ -75,13 +80,7 @@ def global_options(*, hidden: bool, json_help: str | None) -> Callable[[F], F]:
     ]
     if json_help is not None:
         options.append(said("--json", "as_json", help=json_help))
-
-    def decorate(command: F) -> F:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
+    return together(*options)
 
 
 def done_by(
@@ -115,11 +114,6 @@ def done_by(
         return global_options(hidden=True, json_help=json_help)(command)
 
     return decorate
-
-
-def together(*decorators: Callable[[F], F]) -> Callable[[F], F]:
-    """Return the decorator that adds these options."""
-    return lambda command: reduce(lambda inner, add: add(inner), reversed(decorators), command)
 
 
 speakers = partial(click.option, type=click.IntRange(1, 100), metavar="N")

@@ -48,9 +48,7 @@ class Secret:
     """A secret that can be looked for in a path; never shown.
 
     It has 16 to 128 characters of A–Z, a–z, 0–9, ``-`` and ``_``: none that a proxy encodes.
-
-    Raises:
-        NotConfigured: It has another form.
+    Raises `NotConfigured` if it has another form.
     """
 
     def __init__(self, value: str) -> None:

@@ -114,8 +114,7 @@ class Engine:
         """Run all sessions to their end, or until the user wants to leave.
 
         Raises:
-            EdgeError: What concerns every session, or the listing; only after the jobs in flight
-                have ended.
+            EdgeError: What concerns every session, or the listing; the jobs in flight have ended.
         """
         feeder = threading.Thread(target=self._feed, args=(listing,), name="feeder", daemon=True)
         feeder.start()

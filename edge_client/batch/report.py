@@ -86,10 +86,8 @@ def failed_in(path: Path, recordings: RecordingPattern) -> tuple[Session, ...]:
     """Return the sessions whose last line says that there is something to try again.
 
     That is any result but ``done``, ``skipped``, ``not_merged`` and ``no_audio``. The job of a
-    session that is ``in_flight`` is then followed.
-
-    Raises:
-        BadUsage: There is no such file, or a line is not a session's record.
+    session that is ``in_flight`` is then followed. Raises `BadUsage` if there is no such file, or
+    a line is not a session's record.
     """
     failed, shown = dict[Session, None](), visible(str(path))
     try:

@@ -161,12 +161,9 @@ def choose(
 
 
 def parse_since(text: str, now: datetime) -> datetime:
-    """Return the moment that ``--since`` means.
+    """Return the moment that ``--since`` means; raises `BadUsage`.
 
     Such as ``2026-11-01``, ``2026-11-01T08:30`` (UTC unless it says otherwise), ``7d``, ``12h``.
-
-    Raises:
-        BadUsage: It is none of these.
     """
     ago = _AGO.fullmatch(text.strip())
     try:

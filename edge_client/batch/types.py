@@ -51,7 +51,6 @@ class RunConfig:
     """How a batch is run.
 
     Attributes:
-        max_in_flight: Jobs of this box that are in flight at once.
         queue_floor: So many of them may wait for a worker, however slow the pace is.
         max_gpu_s: No more is submitted before that many GPU seconds would be exceeded.
         chosen: What is forced, or paid for though it is unproven.
@@ -152,9 +151,7 @@ class Record:
     """How a batch ended for a session: one line of the report.
 
     Attributes:
-        session: Its prefix.
         result: A `Result`, a `PlannedAction` that is no work, or ``in_flight``: its job goes on.
-        message: One line for people.
         code: The worker's failure code, or how the last submission ended; None if done.
         submissions: How each submission ended, oldest first: ``done``, or why it was not.
         audio_s: The recording's length in seconds, where it is known.

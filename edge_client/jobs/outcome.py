@@ -64,7 +64,6 @@ class Outcome:
 
     Attributes:
         reason: Why there is no transcript: the worker's own words, where it gave some.
-        message: One line for people.
         transcript: With ``done``.
         rescue: With `Ending.UNDELIVERED`: the transcript, which S3 does not have yet.
         warning: What the transcript lacks.
@@ -218,10 +217,7 @@ def resolve_outcome(
 
     S3 goes first: RunPod may have lost a result, run a job twice, or take a stored transcript
     for one that was not (an answer to the PUT that got lost). ``status`` is None if RunPod has
-    forgotten the job.
-
-    Raises:
-        Unreachable: The answer is about another submission.
+    forgotten the job. Raises `Unreachable` if the answer is about another submission.
     """
     classified = classify_status(status)
     told = classified if isinstance(classified, JobSummary | UploadFailed) else None

@@ -59,7 +59,6 @@ class Order:
     """A submission that is to be made.
 
     Attributes:
-        wanted: What is asked for.
         held: The claim that it replaces, exactly as it was read; None if there was none.
         replaces: ETag of the transcript that is there.
         ended: How the job of ``held`` ended; None if its claim says it.

@@ -146,10 +146,7 @@ def sign_urls(
     """Sign a session's URLs; with ``progress`` also a PUT for the progress file.
 
     ``condition`` is the transcript's (`only_over`); without one it replaces whatever is there.
-
-    Raises:
-        BadUsage: ``expires_s`` is out of range.
-        NotConfigured: The keys cannot be had.
+    Raises `BadUsage` if ``expires_s`` is out of range, `NotConfigured` without keys.
     """
     if not 1 <= expires_s <= MAX_URL_EXPIRY_S:
         raise BadUsage(f"a presigned URL lives 1 to {MAX_URL_EXPIRY_S} seconds, not {expires_s}")
@@ -181,10 +178,9 @@ def early_end(connection: Connection, expires_at: datetime) -> str | None:
 
 
 def within_keys(connection: Connection, life: Lifetimes, now: datetime) -> Lifetimes:
-    """Shorten a job's lifetimes to those of temporary keys: a URL's own clock tells the truth.
+    """Shorten a job's lifetimes to those of temporary keys.
 
-    Raises:
-        KeysEndTooSoon: They end before even a job that starts at once has likely ended.
+    Raises `KeysEndTooSoon` if they end before a job that starts at once has likely ended.
     """
     ends = connection.keys_end()
     if ends is None:

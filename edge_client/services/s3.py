@@ -62,9 +62,7 @@ class Connection:
         """Return when the keys that sign now stop working, None if never or unknown.
 
         botocore renews keys that it fetched itself, and keeps their end in this attribute only.
-
-        Raises:
-            NotConfigured: They ended.
+        Raises `NotConfigured` if they ended.
         """
         if not self.temporary:
             return None

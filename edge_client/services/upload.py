@@ -41,8 +41,7 @@ Moved = Callable[[int], None]
 def destination(edge: Edge, path: Path, user: str | None, name: str | None) -> Session:
     """Return where a file goes: what is not said is `LOCAL`, and the file's name.
 
-    Raises:
-        BadUsage: RECORDING_PATTERN has no such place.
+    Raises `BadUsage` if RECORDING_PATTERN has no such place.
     """
     recordings = edge.settings.recordings
     stem = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", path.stem)).strip("._")
@@ -171,9 +170,8 @@ class _Upload:
                 data = self._read(number)
                 whole.update(data)
                 parts += digest.of(data)
-            if digest.is_of(answer, whole.digest()):
-                return True
-            if digest.is_of(answer, digest.of(parts), f"-{self._parts}"):
+            is_whole = digest.is_of(answer, whole.digest())
+            if is_whole or digest.is_of(answer, digest.of(parts), f"-{self._parts}"):
                 return True
         return False
 
