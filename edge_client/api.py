@@ -26,12 +26,12 @@ from edge_client.jobs import claim as claims
 from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.callback_url import checked
 from edge_client.jobs.claim import Claim, StoredClaim, Wanted
-from edge_client.jobs.done import Match, match
 from edge_client.jobs.outcome import Outcome
 from edge_client.jobs.poll import NotesView, View, log_view, why_jobs_wait
 from edge_client.jobs.reconcile import Done, Reconciler
 from edge_client.jobs.retry_policy import Result
 from edge_client.jobs.submit import Order
+from edge_client.jobs.transcript import Match, match
 from edge_client.services.edge import Edge
 from edge_client.services.presign import SignedUrls, sign_urls
 from edge_client.services.s3 import ObjectInfo

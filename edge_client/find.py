@@ -37,12 +37,11 @@ from edge_client.errors import EdgeError, ObjectRefused, SessionNotFound
 from edge_client.jobs import claim as claims
 from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.claim import Claim
-from edge_client.jobs.done import UNPROVEN_WHY, Match, is_same, match
 from edge_client.jobs.outcome import classify_status, resolve_outcome
 from edge_client.jobs.poll import progress_of
 from edge_client.jobs.retry_policy import split_end
 from edge_client.jobs.submit import ask, check_endpoint
-from edge_client.jobs.transcript import StoredTranscript
+from edge_client.jobs.transcript import UNPROVEN_WHY, Match, StoredTranscript, is_same, match
 from edge_client.output import Facts, progress_as_text
 from edge_client.services.edge import Edge
 from edge_client.session import file_name

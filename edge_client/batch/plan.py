@@ -20,9 +20,8 @@ from edge_client.errors import ClaimConflict, ObjectRefused
 from edge_client.jobs import claim as claims
 from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.claim import Claim, StoredClaim
-from edge_client.jobs.done import UNPROVEN_WHY, Match, is_same, match
 from edge_client.jobs.retry_policy import is_mended_by_time
-from edge_client.jobs.transcript import StoredTranscript
+from edge_client.jobs.transcript import UNPROVEN_WHY, Match, StoredTranscript, is_same, match
 from edge_client.services.edge import Edge
 from edge_client.services.s3 import ObjectInfo
 

@@ -33,9 +33,8 @@ from bucketscribe_contract.redact import one_line
 from edge_client.errors import PreconditionFailed, TranscriptInvalid, Unreachable
 from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.claim import DONE, Claim
-from edge_client.jobs.done import UNPROVEN_WHY, Match, is_ours, is_same, match
 from edge_client.jobs.retry_policy import Cause, Ending, Result, cause_name
-from edge_client.jobs.transcript import Delivered, StoredTranscript
+from edge_client.jobs.transcript import Delivered, Match, StoredTranscript, match
 from edge_client.services import s3
 from edge_client.services.s3 import Bucket, ObjectInfo
 from edge_client.session import Session
@@ -206,7 +205,9 @@ def find_done(found: Match, stored: StoredTranscript | None) -> Outcome | None:
     if stored is None or stored.delivered is None:
         return None
     if found is Match.UNPROVEN:
-        return Outcome(Result.UNPROVEN, f"{UNPROVEN_WHY}: --changed or --force submits it")
+        return Outcome(
+            Result.UNPROVEN, f"{transcripts.UNPROVEN_WHY}: --changed or --force submits it"
+        )
     return Outcome.stored(stored.delivered) if found.is_done else None
 
 
@@ -228,7 +229,7 @@ def resolve_outcome(
     if stored is not None and stored.delivered is not None and _proves(claim, stored, classified):
         if match(audio, claim, stored).is_done:
             return Outcome.stored(stored.delivered)
-        if is_ours(claim, stored):
+        if transcripts.is_ours(claim, stored):
             return _rerecorded(stored.etag)
     return _without_transcript(audio, claim, classified, None if stored is None else stored.etag)
 
@@ -253,7 +254,7 @@ def _proves(claim: Claim, stored: StoredTranscript, classified: ClassifiedStatus
     It cannot if it was there before, or if it is other than the whole transcript that the answer
     brings. A shortened form proves nothing about the document in S3, which may be the whole one.
     """
-    if claim.replaces is not None and is_same(stored.etag, claim.replaces):
+    if claim.replaces is not None and transcripts.is_same(stored.etag, claim.replaces):
         return False
     if not isinstance(classified, UploadFailed) or classified.form is not TranscriptForm.COMPLETE:
         return True
@@ -266,7 +267,7 @@ def _without_transcript(
 ) -> Outcome:
     if isinstance(classified, UploadFailed):
         return _rescued(audio, claim, classified, over)
-    if audio is not None and not is_same(audio.etag, claim.audio_etag):
+    if audio is not None and not transcripts.is_same(audio.etag, claim.audio_etag):
         return _rerecorded(over)
     if isinstance(classified, JobFailure):
         return Outcome(Result.FAILED, classified.message, classified, replaced=over)

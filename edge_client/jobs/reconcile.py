@@ -19,7 +19,6 @@ from edge_client import errors
 from edge_client.jobs import claim as claims
 from edge_client.jobs import transcript as transcripts
 from edge_client.jobs.claim import Claim, StoredClaim
-from edge_client.jobs.done import Match, match
 from edge_client.jobs.outcome import Outcome, find_done, resolve_outcome, store_rescued_transcript
 from edge_client.jobs.poll import JobProgress, Poller, PollInterval, View
 from edge_client.jobs.retry_policy import RETENTION_S, Ending, NextStep, Result, StepKind, next_step
@@ -31,6 +30,7 @@ from edge_client.jobs.submit import (
     check_endpoint,
     read_recording,
 )
+from edge_client.jobs.transcript import Match, match
 from edge_client.services.edge import Edge
 from edge_client.session import Session
 
@@ -197,22 +197,18 @@ class Reconciler:
             return self._resolve(claim, ask(self._edge, claim.job_id or ""))
         try:
             seen = poller.look()
-        except errors.JobNotFound:
-            return self._missing(claim, poller.interval)
+        except errors.JobNotFound:  # or not yet: S3 may have what it left
+            if self._is_gone():
+                return self._resolve(claim, None)
+            outcome = resolve_outcome(self._edge.bucket, self._session, claim, None)
+            if outcome.transcript is not None:
+                return self._answer(claim, outcome)
+            return RequeueAfter(poller.interval.next_s())
         self._heard_at, self._missing_since = self._edge.clock.now(), None
         if isinstance(seen, JobStatus):
             return self._resolve(claim, seen)
         self._was_alive, self.queued_since_s = True, poller.queued_since_s
         return RequeueAfter(seen)
-
-    def _missing(self, claim: Claim, interval: PollInterval) -> Next:
-        """Look into S3 for what a job left that RunPod does not know, or not yet."""
-        if self._is_gone():
-            return self._resolve(claim, None)
-        outcome = resolve_outcome(self._edge.bucket, self._session, claim, None)
-        if outcome.transcript is not None:
-            return self._answer(claim, outcome)
-        return RequeueAfter(interval.next_s())
 
     def _is_gone(self) -> bool:
         clock = self._edge.clock

@@ -22,8 +22,8 @@ from edge_client import errors
 from edge_client.jobs import claim as claims
 from edge_client.jobs.callback_url import fill
 from edge_client.jobs.claim import Attempt, Claim, StoredClaim, Wanted
-from edge_client.jobs.done import is_same
 from edge_client.jobs.retry_policy import HELD_CODES, Ending
+from edge_client.jobs.transcript import is_same
 from edge_client.services import presign
 from edge_client.services.edge import Edge
 from edge_client.services.presign import Length, Lifetimes

@@ -1,6 +1,8 @@
-"""``transcription.json`` as the edge reads it, and what its worker says about it.
+"""``transcription.json`` as the edge reads it, and whether it is of the recording beside it.
 
 Takes the object's bytes; returns a `Document`; raises `TranscriptInvalid` or `ObjectRefused`.
+`match` alone decides whether a session is done: what the document says of its recording goes first,
+then which submission it is of; times decide only about documents that say neither.
 """
 
 from __future__ import annotations
@@ -8,11 +10,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Self
 
 from bucketscribe_render import document
 from bucketscribe_render.document import Document
 from edge_client.errors import ObjectRefused, TranscriptInvalid
+from edge_client.jobs.claim import Claim
 from edge_client.services.s3 import Bucket, ObjectInfo
 from edge_client.session import Session
 
@@ -92,3 +96,57 @@ def as_stored(body: bytes, info: ObjectInfo) -> StoredTranscript:
         return StoredTranscript(info.etag, info.modified_at, None, None, sha256)
     delivered = Delivered.of(doc, info.size_bytes)
     return StoredTranscript(info.etag, info.modified_at, delivered, doc.request_id, sha256)
+
+
+class Match(StrEnum):
+    """What a transcript is to the recording beside it.
+
+    `UNPROVEN` is of a recording of the same size and another ETag, as in a copied bucket: nobody
+    pays for another one unasked. `REPLACED` is another program's, newer than the recording.
+    """
+
+    CURRENT = "current"
+    REPLACED = "replaced"
+    UNPROVEN = "unproven"
+    OUTDATED = "outdated"
+    ABSENT = "absent"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the recording has its transcript."""
+        return self in (Match.CURRENT, Match.REPLACED)
+
+
+UNPROVEN_WHY = (
+    "its transcript is of a recording of this size with another ETag, as in a copied bucket"
+)
+
+
+def match(audio: ObjectInfo | None, claim: Claim | None, stored: StoredTranscript | None) -> Match:
+    """Tell what a session's transcript is to its recording; any will do if that is gone."""
+    if stored is None or stored.delivered is None:
+        return Match.ABSENT
+    if audio is None:
+        return Match.CURRENT
+    etag = stored.delivered.audio_etag
+    if etag is None and is_ours(claim, stored):
+        etag = claim.audio_etag if claim is not None else None
+    is_newer = stored.modified_at >= audio.modified_at
+    if etag is None:
+        return Match.REPLACED if is_newer else Match.OUTDATED
+    if is_same(etag, audio.etag):
+        return Match.CURRENT
+    if claim is None:
+        return Match.UNPROVEN if is_newer else Match.OUTDATED
+    is_copy = is_same(etag, claim.audio_etag) and claim.audio_bytes == audio.size_bytes
+    return Match.UNPROVEN if is_copy else Match.OUTDATED
+
+
+def is_ours(claim: Claim | None, stored: StoredTranscript | None) -> bool:
+    """Whether the claim's submission, or one before it, wrote the transcript."""
+    return claim is not None and stored is not None and stored.request_id in claim.request_ids
+
+
+def is_same(etag: str, other: str) -> bool:
+    """Whether two ETags name one version: a proxy may make one weak (RFC 9110, 8.8.3)."""
+    return etag.removeprefix("W/").strip('"') == other.removeprefix("W/").strip('"')

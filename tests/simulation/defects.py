@@ -11,12 +11,11 @@ from edge_client.batch.types import ListedSession
 from edge_client.jobs import claim as claims
 from edge_client.jobs import outcome
 from edge_client.jobs.claim import Claim, StoredClaim
-from edge_client.jobs.done import Match, match
 from edge_client.jobs.outcome import Outcome
 from edge_client.jobs.reconcile import Reconciler
 from edge_client.jobs.retry_policy import Ending, NextStep, StepKind, next_step
 from edge_client.jobs.submit import JobSubmission
-from edge_client.jobs.transcript import StoredTranscript
+from edge_client.jobs.transcript import Match, StoredTranscript, match
 from edge_client.services.s3 import Bucket, ObjectInfo
 from edge_client.session import Session
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from edge_client.jobs.done import Match, match
-from edge_client.jobs.transcript import Delivered, StoredTranscript
+from edge_client.jobs.transcript import Delivered, Match, StoredTranscript, match
 from edge_client.services.s3 import ObjectInfo
 from tests.unit.edge_client.samples import NOW, SESSION, claim
 
