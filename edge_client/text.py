@@ -48,11 +48,6 @@ def span(seconds: float) -> str:
     return f"{seconds / 60:,.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
 
 
-def audio_length(seconds: float) -> str:
-    """Return how much audio, as `span` has it."""
-    return f"{span(seconds)} of audio"
-
-
 def say(message: str, stream: TextIO | None = None) -> None:
     """Print a message as one safe line, on stderr if nothing else is said."""
     print(safe_line(message, NOTE_CHARS), file=stream or sys.stderr, flush=True)  # noqa: T201

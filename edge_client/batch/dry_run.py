@@ -26,7 +26,7 @@ from edge_client.errors import AudioNotFound, ObjectRefused
 from edge_client.jobs.submit import read_recording
 from edge_client.services.edge import Edge
 from edge_client.services.presign import Length
-from edge_client.text import Printer, audio_length, safe_line, session_count, span, visible
+from edge_client.text import Printer, safe_line, session_count, span, visible
 
 MEASURED_AT_MOST = 500
 SESSION_CHARS = 44
@@ -132,7 +132,7 @@ class Sums:
         lines = [] if self.work else ["No sessions pending transcription"]
         if submitted:
             about = "about " if self._estimated else ""
-            audio = audio_length(audio_s[PlannedAction.SUBMIT])
+            audio = f"{span(audio_s[PlannedAction.SUBMIT])} of audio"
             lines.append(f"would submit: {session_count(submitted)}, {about}{audio}")
             if self._estimated:
                 exact = submitted - self._estimated
@@ -141,7 +141,7 @@ class Sums:
             rule = f"{GPU_FACTOR} x audio + {GPU_S_A_JOB:.0f} s a job, without cold starts"
             lines.append(f"  GPU time, estimated: {span(self.gpu_s)}{cost} ({rule})")
         if followed := self.counts[PlannedAction.FOLLOW]:
-            audio = audio_length(audio_s[PlannedAction.FOLLOW])
+            audio = f"{span(audio_s[PlannedAction.FOLLOW])} of audio"
             lines.append(f"would follow: {session_count(followed)}, {audio}")
         for action, named in sorted(self._named.items()):
             lines += named_lines(action, self.counts[action], named)

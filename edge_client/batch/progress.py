@@ -24,7 +24,7 @@ from edge_client.jobs.claim import Claim
 from edge_client.jobs.poll import JobProgress
 from edge_client.output import remaining
 from edge_client.session import Session
-from edge_client.text import NOTE_CHARS, audio_length, end_of, say, visible
+from edge_client.text import NOTE_CHARS, end_of, say, span, visible
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -114,7 +114,7 @@ def counts_line(stats: BatchStats) -> str:
 def totals_line(stats: BatchStats) -> str:
     """Return how many sessions there are, how much audio is done, and the remaining time."""
     found = "found so far" if stats.is_listing else "in all"
-    parts = [f"{stats.found:,} sessions {found}", f"{audio_length(stats.audio_s)} done"]
+    parts = [f"{stats.found:,} sessions {found}", f"{span(stats.audio_s)} of audio done"]
     left_s = stats.left_s()
     if left_s is not None:
         parts.append(remaining(left_s) + (" for these" if stats.is_listing else ""))
@@ -127,7 +127,7 @@ def ending_line(record: Record) -> str:
     if record.result != DONE:
         return head + one_line(record.reason)
     parts = [
-        "" if record.audio_s is None else audio_length(record.audio_s),
+        "" if record.audio_s is None else f"{span(record.audio_s)} of audio",
         "" if record.segments is None else f"{record.segments:,} segments",
         "" if record.speakers is None else f"{record.speakers} speakers",
         f"warnings: {' '.join(record.warnings)}" if record.warnings else "",

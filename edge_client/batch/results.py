@@ -25,7 +25,7 @@ from edge_client.jobs.poll import JobProgress
 from edge_client.jobs.reconcile import Done
 from edge_client.jobs.retry_policy import Result
 from edge_client.session import Session
-from edge_client.text import Printer, audio_length, safe_line, visible
+from edge_client.text import Printer, safe_line, span, visible
 
 NAMED_AT_MOST = 20
 LEAST_SPAN_S = 30.0
@@ -277,7 +277,7 @@ class BatchStats:
             cost = "" if self.cost is None else f", cost {self.cost:,}"
             gpu = f"{self.gpu_s:,.0f} GPU seconds{unknown}{cost}"
             wall = f"{clock_time(self._wall_s)} of wall time"
-            lines.append(f"{audio_length(self.audio_s)}, {gpu}, {wall}")
+            lines.append(f"{span(self.audio_s)} of audio, {gpu}, {wall}")
         if self.requests:
             made = ", ".join(f"{count:,} {kind}" for kind, count in self.requests.items())
             lines.append(f"requests: {made}")

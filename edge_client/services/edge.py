@@ -89,7 +89,14 @@ class Edge:
             return text
         recordings, name = self.settings.recordings, text.strip("/")
         if text.startswith("s3://"):
-            return self._at(text)
+            bucket = self.settings.bucket
+            if not text.startswith(f"s3://{bucket}/"):
+                raise BadUsage(f"{text} is not in the bucket {bucket}: see COGNITO_S3_BUCKET")
+            session = recordings.match(text.removeprefix(f"s3://{bucket}/"))
+            if session is None:
+                pattern = f"RECORDING_PATTERN ({recordings.text})"
+                raise BadUsage(f"{text} is no recording by {pattern}: set that")
+            return session
         if "/" in name or not name or recordings.match(text) is not None:
             return recordings.parse(text)
         found = self._lookup(name)
@@ -101,15 +108,6 @@ class Edge:
             text = f"{len(found)} users have a session {name!r}: give one in full: {listed}"
             raise SessionAmbiguous(text)
         return found[0]
-
-    def _at(self, url: str) -> Session:
-        bucket, pattern = self.settings.bucket, self.settings.recordings.text
-        if not url.startswith(f"s3://{bucket}/"):
-            raise BadUsage(f"{url} is not in the bucket {bucket}: see COGNITO_S3_BUCKET")
-        session = self.settings.recordings.match(url.removeprefix(f"s3://{bucket}/"))
-        if session is None:
-            raise BadUsage(f"{url} is no recording by RECORDING_PATTERN ({pattern}): set that")
-        return session
 
     def users(self) -> Iterator[str]:
         """Yield the users, as folders have them; of a pattern without users the one it has."""

@@ -91,21 +91,17 @@ class TokenBucket:
     def acquire(self, patience_s: float = float("inf")) -> int:
         """Wait for leave, or raise `RateLimited` at once; return how many pauses there were."""
         while True:
-            wait_s, pauses = self._reserve(patience_s)
+            with self._lock:
+                now, pauses = self._clock.monotonic(), self._pauses
+                wait_s = max(0.0, self._empty_at - self._slack_s - now, self._open_at - now)
+                if wait_s > patience_s:
+                    text = f"RunPod wants fewer requests: not sent for {wait_s:.0f} s"
+                    raise errors.RateLimited(text, wait_s)
+                self._empty_at = max(self._empty_at, now) + self._interval_s
             if wait_s > 0:
                 self._clock.sleep(wait_s)
             if self._pauses == pauses:  # else a 429 came while this one slept: its place is void
                 return pauses
-
-    def _reserve(self, patience_s: float) -> tuple[float, int]:
-        with self._lock:
-            now = self._clock.monotonic()
-            wait_s = max(0.0, self._empty_at - self._slack_s - now, self._open_at - now)
-            if wait_s > patience_s:
-                text = f"RunPod wants fewer requests: not sent for {wait_s:.0f} s"
-                raise errors.RateLimited(text, wait_s)
-            self._empty_at = max(self._empty_at, now) + self._interval_s
-            return wait_s, self._pauses
 
     def refused(self, pauses: int, retry_after_s: float | None) -> None:
         """Take a 429 of a request for which `acquire` returned ``pauses``: everybody pauses.
@@ -322,7 +318,12 @@ class RunpodApi:
         if answer.status != 200:
             refused = refusal(answer, absent)
             if isinstance(refused, errors.Unauthorized) and answer.method == "GET":
-                self._bear(refused)
+                now_s = self._clock.monotonic()
+                if self._refused_since is None:
+                    self._refused_since = now_s
+                if self._was_accepted and now_s - self._refused_since < REFUSAL_PATIENCE_S:
+                    text = f"{refused}, though it was good before: looking again"
+                    raise errors.BadResponse(text)
             raise refused
         self._was_accepted, self._refused_since = True, None
         try:
@@ -332,14 +333,6 @@ class RunpodApi:
         if not isinstance(told, dict):
             raise errors.BadResponse("RunPod's answer is not a JSON object")
         return told
-
-    def _bear(self, refusal: errors.Unauthorized) -> None:
-        """Take a refusal of a key that was good a moment ago for an outage, for a while."""
-        now_s = self._clock.monotonic()
-        if self._refused_since is None:
-            self._refused_since = now_s
-        if self._was_accepted and now_s - self._refused_since < REFUSAL_PATIENCE_S:
-            raise errors.BadResponse(f"{refusal}, though it was good before: looking again")
 
     def _job(self, answer: dict[str, Any], job_id: str | None = None) -> JobStatus:
         """Read a job; with ``job_id``, it has to be that one."""

@@ -144,8 +144,10 @@ class _Upload:
         except (PreconditionFailed, ObjectRefused):
             if not self._is_there():  # another box's, or of ours, whose answer was lost
                 raise
-        if self._parts > 1:
-            self._abort_others()
+        if self._parts > 1:  # nothing can come of others that were begun, and S3 bills their parts
+            for upload in self._begun():
+                with suppress(EdgeError), translated(f"DELETE {self._key}"):
+                    self._client.abort_multipart_upload(**self._target, UploadId=upload)
         return True
 
     def _is_there(self) -> bool:
@@ -214,12 +216,6 @@ class _Upload:
             self._client.complete_multipart_upload(
                 **self._target, UploadId=upload, MultipartUpload={"Parts": parts}, **self._condition
             )
-
-    def _abort_others(self) -> None:
-        """End what else was begun: nothing can come of it, and S3 bills its parts."""
-        for upload in self._begun():
-            with suppress(EdgeError), translated(f"DELETE {self._key}"):
-                self._client.abort_multipart_upload(**self._target, UploadId=upload)
 
     def _begun(self) -> list[str]:
         """Return the uploads to this key that were begun and not ended, the latest last."""

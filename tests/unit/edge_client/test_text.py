@@ -1,7 +1,7 @@
 """Names, messages and amounts on any terminal."""
 
 from bucketscribe_render.words import clock_time
-from edge_client.text import audio_length, safe_line, visible
+from edge_client.text import safe_line, span, visible
 
 
 def test_what_cannot_be_seen_is_written_out() -> None:
@@ -11,8 +11,8 @@ def test_what_cannot_be_seen_is_written_out() -> None:
 
 
 def test_amounts_are_as_people_say_them() -> None:
-    assert audio_length(5400) == "90.0 min of audio"
-    assert audio_length(7_200_000) == "2,000.0 h of audio"
+    assert span(5400) == "90.0 min"
+    assert span(7_200_000) == "2,000.0 h"
     assert clock_time(36_061.9) == "10:01:01"
     assert clock_time(-5) == "0:00:00"
     assert safe_line("a  b\nc" + 400 * "x").endswith("…")
