@@ -117,9 +117,8 @@ def submit(
     which, view = edge.session(session), NotesView(say)
     held = claims.read(edge.bucket, which)
     if held is not None and held.claim is None and not (force or held.is_copy):
-        raise errors.ClaimConflict(
-            f"{which.claim_key} is no claim of this client: --force replaces it"
-        )
+        text = f"{which.claim_key} is no claim of this client: --force replaces it"
+        raise errors.ClaimConflict(text)
     order = Order(wanted, held, may_be_done=True, force=force)
     claim = None if force else order.claim
     if held is not None and claim is not None and claim.is_open(edge.clock.now()):
@@ -266,9 +265,8 @@ def name_speakers(
         raise errors.PreconditionFailed(f"{which}: {why}")
     for label, name in names.items():
         if label not in doc.speakers:
-            raise errors.BadUsage(
-                f"no speaker {label!r} in {which}: it has {', '.join(doc.speakers)}"
-            )
+            text = f"no speaker {label!r} in {which}: it has {', '.join(doc.speakers)}"
+            raise errors.BadUsage(text)
         if not re.fullmatch(r"[^\x00-\x1f\x7f-\x9f]{0,100}", name):
             raise errors.BadUsage(f"{label}: a name has up to 100 characters, on one line")
     kept = {label: names.get(label, doc.speaker_names.get(label, "")) for label in doc.speakers}

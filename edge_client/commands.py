@@ -87,9 +87,8 @@ def _recording(
         size = None
     if size is None:
         if user is not None or name is not None:
-            raise errors.BadUsage(
-                f"--user and --session say where a file goes, and {what!r} is none"
-            )
+            text = f"--user and --session say where a file goes, and {what!r} is none"
+            raise errors.BadUsage(text)
         return what
     which = destination(edge, path, user, name)
     called = f"--user {which.user} " if which.user else ""
@@ -251,9 +250,8 @@ def name_speakers(
             of = read["request_id"], read["audio_etag"]
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as exc:
             remedy = "give the file that the page saves as speakers' names"
-            raise errors.BadUsage(
-                f"{visible(str(file))} cannot be read as names: {remedy}"
-            ) from exc
+            text = f"{visible(str(file))} cannot be read as names: {remedy}"
+            raise errors.BadUsage(text) from exc
     names |= {label: name for label, _, name in (text.partition("=") for text in given)}
     if not names:
         raise errors.BadUsage("no names: give the page's FILE, or --speaker SPEAKER_00=NAME")
@@ -275,9 +273,8 @@ def job_to_cancel(edge: Edge, what: str) -> str:
         return what
     claim = claims.current(edge.bucket, session)
     if claim is None:
-        raise errors.ClaimConflict(
-            f"nothing was submitted for {session}: there is nothing to cancel"
-        )
+        text = f"nothing was submitted for {session}: there is nothing to cancel"
+        raise errors.ClaimConflict(text)
     check_endpoint(edge, session, claim)
     if claim.job_id is None:
         raise errors.ClaimConflict(

@@ -141,9 +141,8 @@ def policy(
     raises `NotConfigured` for its alias, which tells none.
     """
     if bucket.endswith("-s3alias"):
-        raise errors.NotConfigured(
-            "set COGNITO_S3_BUCKET to the access point's ARN: a policy names that"
-        )
+        text = "set COGNITO_S3_BUCKET to the access point's ARN: a policy names that"
+        raise errors.NotConfigured(text)
     try:
         partition = boto3.Session(region_name=region).get_partition_for_region(region)
     except BotoCoreError:  # which does not know the region

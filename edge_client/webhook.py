@@ -79,9 +79,8 @@ def load_secret(file: Path | None, setting: SecretStr | None) -> Secret:
         try:
             return Secret(file.read_text("utf-8").strip())
         except (OSError, UnicodeDecodeError) as exc:
-            raise errors.NotConfigured(
-                f"cannot read {file} ({type(exc).__name__}): {_MAKE_ONE}"
-            ) from exc
+            text = f"cannot read {file} ({type(exc).__name__}): {_MAKE_ONE}"
+            raise errors.NotConfigured(text) from exc
     if setting is None:
         raise errors.NotConfigured(f"not set: WEBHOOK_SECRET, or --secret-file: {_MAKE_ONE}")
     return Secret(setting.get_secret_value())

@@ -40,11 +40,8 @@ Measured = tuple[PlannedSession, Length | None]
 def dry_run(edge: Edge, chosen: Filter, printer: Printer) -> int:
     """Print what a batch would run; return the exit code: 1 if something is refused."""
     sums = Sums(chosen.limit, edge.settings.price_per_s)
-    with (
-        closing(plan(edge, chosen)) as planned,
-        closing(measure_all(planned, partial(_length, edge))) as sessions,
-    ):
-        show(sessions, sums, printer)
+    with closing(plan(edge, chosen)) as planned:
+        show(measure_all(planned, partial(_length, edge)), sums, printer)
     return 1 if sums.counts[PlannedAction.REFUSED] else 0
 
 

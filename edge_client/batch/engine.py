@@ -168,7 +168,14 @@ class Engine:
                 with closing(listing()) as sessions:
                     self._draw(sessions, is_first)
             except Exception as exc:
-                self._listing_failed(exc, is_first)
+                error = (
+                    exc if isinstance(exc, EdgeError) else EdgeError(f"listing: {exc!r}: report it")
+                )
+                with self.changed:
+                    if is_first or not isinstance(exc, Unreachable):
+                        self._breaker.open(error)
+                    else:
+                        self.progress.note(f"{exc}; the bucket is listed again later")
             with self.changed:
                 self._is_listing = False
                 every_s = self.config.relist_s
@@ -189,14 +196,6 @@ class Engine:
                     self._listed(planned)
         with self.changed:
             self.progress.stats.is_listing = False
-
-    def _listing_failed(self, exc: Exception, is_first: bool) -> None:
-        error = exc if isinstance(exc, EdgeError) else EdgeError(f"listing: {exc!r}: report it")
-        with self.changed:
-            if is_first or not isinstance(exc, Unreachable):
-                self._breaker.open(error)
-            else:
-                self.progress.note(f"{exc}; the bucket is listed again later")
 
     def _listed(self, planned: PlannedSession) -> None:
         if not planned.action.is_work:

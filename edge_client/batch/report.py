@@ -43,7 +43,9 @@ class ReportFile:
         self._path, self._clock = path, clock
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self._torn = _ends_torn(self._fd)
+            status = os.fstat(self._fd)
+            is_empty = not stat.S_ISREG(status.st_mode) or not status.st_size
+            self._torn = not is_empty and os.pread(self._fd, 1, status.st_size - 1) != b"\n"
         except OSError as exc:
             text = f"{exc.strerror}: give a file that can be written"
             raise BadUsage(f"--report {visible(str(path))}: {text}") from exc
@@ -68,13 +70,6 @@ class ReportFile:
 
     def _lost(self, why: str) -> ReportLost:
         return ReportLost(f"the report {visible(str(self._path))} lacks sessions: {why}")
-
-
-def _ends_torn(fd: int) -> bool:
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode) or not status.st_size:
-        return False
-    return os.pread(fd, 1, status.st_size - 1) != b"\n"
 
 
 class _Line(BaseModel):

@@ -283,11 +283,9 @@ class BatchStats:
             lines.append(f"requests: {made}")
         if self.report_lost:
             lines.append(f"the report lacks {self.report_lost:,} of these sessions")
-        return "\n  ".join([self._headline(), *lines])
-
-    def _headline(self) -> str:
-        counts = f"{self.succeeded:,} succeeded, {self.failed:,} failed"
+        head = f"{self.succeeded:,} succeeded, {self.failed:,} failed"
         if not self.is_complete:
-            more = "; the listing did not end" if self.is_listing else ""
-            return f"Not complete: {counts}{more}"
-        return f"Complete: {counts}" if self.pending else "No sessions pending transcription"
+            head = f"Not complete: {head}{'; the listing did not end' if self.is_listing else ''}"
+        else:
+            head = f"Complete: {head}" if self.pending else "No sessions pending transcription"
+        return "\n  ".join([head, *lines])

@@ -1,4 +1,4 @@
-"""A queue of keys with due times, for threads or for one thread that goes step by step.
+"""A queue of keys with due times, for threads.
 
 Takes a function that does what is due for a key and returns after how many seconds it is due again,
 None if it is over. Bounded; holds each key once; no two threads work on one key. Kept in memory
@@ -64,17 +64,6 @@ class WorkQueue(Generic[K]):
             self._threads.append(thread)
             thread.start()
 
-    def step(self) -> float | None:
-        """Do the first key's work in this thread, if it is due.
-
-        Return the seconds until the next key is due, None if there is no key.
-        """
-        key = self._take(0.0)
-        if key is not None:
-            self._do(key)
-        with self._changed:
-            return max(0.0, self._due[0][0] - self._clock.monotonic()) if self._due else None
-
     def close(self) -> int:
         """Begin nothing more; return how many keys wait for what will not come."""
         with self._changed:
@@ -94,11 +83,11 @@ class WorkQueue(Generic[K]):
         return sum(thread.is_alive() for thread in self._threads)
 
     def _run(self) -> None:
-        while (key := self._take(None)) is not None:
+        while (key := self._take()) is not None:
             self._do(key)
 
-    def _take(self, patience_s: float | None) -> K | None:
-        """Wait for a key that is due; None once the queue is closed, or without patience."""
+    def _take(self) -> K | None:
+        """Wait for a key that is due; None once the queue is closed."""
         with self._changed:
             while not self._closed:
                 left_s = self._due[0][0] - self._clock.monotonic() if self._due else None
@@ -108,8 +97,6 @@ class WorkQueue(Generic[K]):
                     self._at_work.add(key)
                     self._changed.notify()  # whoever sleeps next, sleeps until the next key
                     return key
-                if patience_s is not None:
-                    return None
                 self._changed.wait(left_s)
         return None
 

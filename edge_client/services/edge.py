@@ -68,10 +68,10 @@ class Edge:
     @cached_property
     def api(self) -> RunpodApi:
         """The endpoint."""
-        self.settings.require(*QUEUE)
-        endpoint_id, key = self.settings.endpoint_id or "", self.settings.api_key or SecretStr("")
-        url = self.settings.runpod_url
-        verify = self.settings.ca_bundle
+        settings = self.settings
+        settings.require(*QUEUE)
+        url, verify = settings.runpod_url, settings.ca_bundle
+        endpoint_id, key = settings.endpoint_id or "", settings.api_key or SecretStr("")
         return RunpodApi(url, endpoint_id, key, self.clock, self.requests, verify)
 
     def session(self, text: Session | str) -> Session:
@@ -99,7 +99,11 @@ class Edge:
             return session
         if "/" in name or not name or recordings.match(text) is not None:
             return recordings.parse(text)
-        found = self._lookup(name)
+        placed = (recordings.place(user, name) for user in self.users())
+        sessions = [session for session in placed if session is not None]
+        with ThreadPoolExecutor(_LOOKUPS_AT_ONCE) as pool:
+            is_there = pool.map(lambda session: self.bucket.has_any(session.beside), sessions)
+            found = [session for session, there in zip(sessions, is_there, strict=True) if there]
         if not found:
             remedy = "check its name, or the file's, COGNITO_S3_BUCKET and RECORDING_PATTERN"
             raise SessionNotFound(f"no user has a session {name!r}: {remedy}")
@@ -113,17 +117,10 @@ class Edge:
         """Yield the users, as folders have them; of a pattern without users the one it has."""
         recordings = self.settings.recordings
         head = recordings.begins()
-        if USER not in recordings.text:
+        if USER in recordings.text:
+            yield from (each[len(head) : -1] for each in self.bucket.folders(head))
+        else:
             yield ""
-            return
-        yield from (each[len(head) : -1] for each in self.bucket.folders(head))
-
-    def _lookup(self, name: str) -> list[Session]:
-        placed = (self.settings.recordings.place(user, name) for user in self.users())
-        sessions = [session for session in placed if session is not None]
-        with ThreadPoolExecutor(_LOOKUPS_AT_ONCE) as pool:
-            is_there = pool.map(lambda session: self.bucket.has_any(session.beside), sessions)
-            return [session for session, there in zip(sessions, is_there, strict=True) if there]
 
 
 def _count_requests(client: S3Client, made: Counter[str]) -> None:

@@ -29,6 +29,7 @@ from edge_client.session import Session
 from edge_client.settings import Settings
 from tests.simulation.endpoint import Endpoint
 from tests.simulation.world import START, Changed, Event, Kind, Store, World
+from tests.unit.edge_client.samples import step
 
 LATENCY_S = 0.05
 BATCH_EVERY_S = 300.0
@@ -79,7 +80,7 @@ def turn(engine: Engine, sessions: Iterator[PlannedSession]) -> float | None:
         if planned is not None:
             engine._listed(planned)
     engine._admit()
-    return engine._queue.step()
+    return step(engine._queue)
 
 
 class Box:

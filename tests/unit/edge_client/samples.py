@@ -13,6 +13,7 @@ from edge_client.batch.types import PlannedAction, PlannedSession, Record
 from edge_client.clock import Clock
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.poll import JobProgress
+from edge_client.jobs.workqueue import WorkQueue
 from edge_client.services.s3 import ObjectInfo
 from edge_client.session import Session
 from tests.fakes.servers import S3Server
@@ -166,3 +167,15 @@ def start(batch: BatchProgress, clock: Clock, count: int, running: int = 0) -> N
         batch.submitted(session(number), claim_of(session(number), clock))
         state = "running" if number >= count - running else "queued"
         batch.polled(session(number), JobProgress(state))
+
+
+def step(queue: WorkQueue[Any]) -> float | None:
+    """Do the first key's work in this thread, if it is due.
+
+    Return the seconds until the next key is due, None if there is no key.
+    """
+    if queue._due and queue._due[0][0] <= queue._clock.monotonic():
+        key = queue._take()
+        if key is not None:
+            queue._do(key)
+    return max(0.0, queue._due[0][0] - queue._clock.monotonic()) if queue._due else None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from edge_client.jobs.workqueue import WorkQueue
-from tests.unit.edge_client.samples import FakeClock
+from tests.unit.edge_client.samples import FakeClock, step
 
 
 class Work:
@@ -25,7 +25,7 @@ class Work:
         """Go so many steps in this thread; return whose they were."""
         self.done.clear()
         for _ in range(steps):
-            self.queue.step()
+            step(self.queue)
         return self.done
 
 
@@ -62,7 +62,7 @@ def test_keys_come_in_the_order_in_which_they_are_due_and_a_call_hurries_none(wo
     work.queue.add("b")
     assert work.run(2) == ["a", "b"]
     work.queue.add("a")
-    assert work.queue.step() == 10.0
+    assert step(work.queue) == 10.0
     work.clock.sleep(30.0)
     work.queue.add("c")
     assert work.run(3) == ["b", "a", "c"]
@@ -75,7 +75,7 @@ def test_surprise_ends_its_key_alone(work: Work, caplog: pytest.LogCaptureFixtur
     assert work.run(3) == ["a", "b"]
     (record,) = caplog.records
     assert "a: unexpected" in record.message
-    assert work.queue.step() is None
+    assert step(work.queue) is None
 
 
 def test_threads_take_what_comes_and_none_is_at_work_twice() -> None:
