@@ -1,9 +1,8 @@
 """Runs many sessions at once: submits what is planned, and follows every job to its end.
 
-Takes listings of `PlannedSession`s; tells `BatchProgress` what becomes of each. A `WorkQueue` makes
-the steps, in threads; one lock guards everything else, progress included. Memory holds at most
-``max_in_flight`` jobs of this box, `FOLLOWED_AT_MOST` of others, and `DRAWN_AHEAD` sessions. A
-failure inside one session ends that session's turn. Raises what concerns every session.
+Tells `BatchProgress` what becomes of each. A `WorkQueue` makes the steps, in threads; one lock
+guards everything else, progress included. Memory holds at most ``max_in_flight`` jobs of this box,
+`FOLLOWED_AT_MOST` of others, and `DRAWN_AHEAD` sessions. A failure inside one session ends its turn.
 """
 
 from __future__ import annotations

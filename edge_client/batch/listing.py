@@ -2,8 +2,7 @@
 
 Takes a `Filter`; yields a `ListedSession` as soon as its last key has come. Memory holds one page,
 and no continuation token is kept that could expire while the consumer is slow. Raises
-`SessionNotFound` for a user without any, and what S3 answers as `EdgeError`. `in_order` makes slow
-values a few at a time.
+`SessionNotFound` for a user without any. `in_order` makes slow values a few at a time.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 Takes a `Filter`; yields a `PlannedSession` each, in the listing's order. The listing's names, sizes
 and times are believed; claim and transcript are read where they leave a doubt. A claim that was
-closed behind its transcript leaves none: a batch closes those that nobody followed. Raises what
-S3 answers.
+closed behind its transcript leaves none: a batch closes those that nobody followed.
 """
 
 from __future__ import annotations

@@ -16,8 +16,15 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from bucketscribe_contract.redact import one_line
 from bucketscribe_render.words import clock_time
-from edge_client.batch.report import ReportFile, ReportLost, line_of
-from edge_client.batch.results import DONE, FAILED, BatchStats, JobInFlight
+from edge_client.batch.results import (
+    DONE,
+    FAILED,
+    BatchStats,
+    JobInFlight,
+    ReportFile,
+    ReportLost,
+    line_of,
+)
 from edge_client.batch.types import PlannedAction, Record
 from edge_client.clock import Clock
 from edge_client.jobs.claim import Claim

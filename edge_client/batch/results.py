@@ -1,30 +1,38 @@
-"""What came of a batch: a `Record` for each session that ended, and what they add up to.
+"""What came of a batch: a `Record` for each session that ended, what they add up to, their report.
 
-`BatchStats` counts while the batch runs; memory holds what is open, never what is done. The batch's
-thread alone writes it. A live table's thread reads it without a lock: single values, and copies of
-the dicts. Once closed, it makes text, JSON and the exit code of it.
+`BatchStats` counts while the batch runs, in its thread; memory holds what is open, never what is
+done. A live table's thread reads it without a lock: single values, and copies of the dicts. A line
+of the report is written at once and whole: a killed batch loses at most the end of its last line,
+which the next run marks as torn. Several runs, and several boxes, can share a file.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from itertools import chain
+from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, ValidationError
 
 from bucketscribe_contract.redact import one_line
 from bucketscribe_render.words import clock_time
 from edge_client.batch.types import IN_FLIGHT, NO_FAILURE, PlannedAction, PlannedSession, Record
 from edge_client.clock import Clock
+from edge_client.errors import BadUsage, EdgeError
 from edge_client.jobs.claim import Claim
 from edge_client.jobs.poll import JobProgress
 from edge_client.jobs.reconcile import Done
 from edge_client.jobs.retry_policy import Result
-from edge_client.session import Session
+from edge_client.session import RecordingPattern, Session
 from edge_client.text import Printer, safe_line, span, visible
 
 NAMED_AT_MOST = 20
@@ -289,3 +297,88 @@ class BatchStats:
         else:
             head = f"Complete: {head}" if self.pending else "No sessions pending transcription"
         return "\n  ".join([head, *lines])
+
+
+TORN = " <- torn"
+"""What the next run writes after a line that is not whole. No JSON ends like this."""
+
+
+class ReportLost(EdgeError):
+    """A line of the report could not be written: the disk is full, or gone."""
+
+
+def line_of(record: Record, clock: Clock) -> str:
+    """Return a record as one line of JSON, in ASCII: a name can do nothing to a terminal."""
+    ended_at = clock.now().isoformat(timespec="seconds")
+    return json.dumps(asdict(record) | {"ended_at": ended_at}) + "\n"
+
+
+class ReportFile:
+    """The file that is appended to; created for its owner alone, because messages name keys."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._path, self._clock = path, clock
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            status = os.fstat(self._fd)
+            is_empty = not stat.S_ISREG(status.st_mode) or not status.st_size
+            self._torn = not is_empty and os.pread(self._fd, 1, status.st_size - 1) != b"\n"
+        except OSError as exc:
+            text = f"{exc.strerror}: give a file that can be written"
+            raise BadUsage(f"--report {visible(str(path))}: {text}") from exc
+
+    def __enter__(self) -> ReportFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def add(self, record: Record) -> None:
+        """Append one line; `ReportLost` says that it is not there, or not whole."""
+        line = line_of(record, self._clock).encode()
+        data = f"{TORN}\n".encode() + line if self._torn else line
+        try:
+            written = os.write(self._fd, data)
+        except OSError as exc:
+            raise self._lost(exc.strerror or type(exc).__name__) from exc
+        self._torn = written < len(data) and (self._torn or written > 0)
+        if written < len(data):
+            raise self._lost("no room for a whole line")
+
+    def _lost(self, why: str) -> ReportLost:
+        return ReportLost(f"the report {visible(str(self._path))} lacks sessions: {why}")
+
+
+class _Line(BaseModel):
+    session: str
+    result: str
+
+
+def failed_in(path: Path, recordings: RecordingPattern) -> tuple[Session, ...]:
+    """Return the sessions whose last line says that there is something to try again.
+
+    That is any result but ``done``, ``skipped``, ``not_merged`` and ``no_audio``. The job of a
+    session that is ``in_flight`` is then followed. Raises `BadUsage` if there is no such file, or
+    a line is not a session's record.
+    """
+    failed, shown = dict[Session, None](), visible(str(path))
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    seen = _Line.model_validate_json(line)
+                    session = recordings.parse(seen.session)
+                except (ValidationError, BadUsage):
+                    if line.endswith(f"{TORN}\n".encode()) or not line.endswith(b"\n"):
+                        continue
+                    raise BadUsage(
+                        f"--retry-failed {shown}: line {number} is not a session's record: give a "
+                        "file that `edge-client batch --report` wrote"
+                    ) from None
+                failed.pop(session, None)
+                if seen.result not in NO_FAILURE:
+                    failed[session] = None
+    except OSError as exc:
+        text = f"{exc.strerror}: give the FILE of an earlier --report FILE"
+        raise BadUsage(f"--retry-failed {shown}: {text}") from exc
+    return tuple(failed)

@@ -21,7 +21,7 @@ from edge_client.batch.limits import Shutdown, ShutdownLevel
 from edge_client.batch.listing import list_sessions
 from edge_client.batch.plan import plan
 from edge_client.batch.progress import progress_for
-from edge_client.batch.report import ReportFile, failed_in
+from edge_client.batch.results import ReportFile, failed_in
 from edge_client.batch.types import Filter, PlannedAction, PlannedSession, RunConfig
 from edge_client.doctor import read_by_url, write_by_url
 from edge_client.errors import BadUsage, EdgeError, Interrupted

@@ -25,7 +25,7 @@ from edge_client.batch.progress import (
     PlainProgress,
     progress_for,
 )
-from edge_client.batch.report import ReportFile
+from edge_client.batch.results import ReportFile
 from edge_client.batch.types import PlannedAction
 from edge_client.jobs.claim import Attempt
 from edge_client.jobs.poll import JobProgress

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_client.batch.report import TORN, ReportFile, ReportLost, failed_in
+from edge_client.batch.results import TORN, ReportFile, ReportLost, failed_in
 from edge_client.errors import BadUsage
 from edge_client.session import DEFAULT
 from tests.unit.edge_client.samples import FakeClock, record, session
