@@ -1,9 +1,8 @@
 """Checks keys, bucket, clock and endpoint, and prints the least IAM policy.
 
-Takes an `Edge`; returns `Check`s that name each fix, or the policy's document. On one small object
-it tries what workers rely on: presigned URLs, headers and conditions. The policy allows
-``s3:ListBucket``: without it a missing key answers 403, not 404. HEAD of the bucket has no prefix
-that a condition could narrow (github.com/ceph/ceph/pull/68577), so nothing here does it.
+On one small object it tries what workers rely on: presigned URLs, headers and conditions. The
+policy allows ``s3:ListBucket``: without it a missing key answers 403, not 404. HEAD of the bucket
+has no prefix that a condition could narrow (github.com/ceph/ceph/pull/68577): nothing here does it.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 `list_sessions` takes what the bucket's listing tells, with ``details`` what claims and transcripts
 say, a few at a time; `status` asks RunPod, too. A file that `export` writes, under another name
-first, has its transcript's time in S3, so a listing alone tells which are due; a session that fails
-does not keep the others from theirs.
+first, has its transcript's time in S3, so a listing alone tells which are due.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ from bucketscribe_render.cues import Layout
 from bucketscribe_render.formats import FORMATS
 from bucketscribe_render.words import clock_time
 from edge_client.batch import listing
-from edge_client.batch.listing import in_order
 from edge_client.batch.plan import from_listing
 from edge_client.batch.run import choose
 from edge_client.batch.types import Filter, ListedSession
@@ -148,7 +146,7 @@ def list_sessions(
     with closing(listing.list_sessions(edge.bucket, chosen)) as listed:
         first = islice(listed, limit)
         found = (partial(by_documents, edge, e) if details else by_listing(e) for e in first)
-        for each in in_order(found):
+        for each in listing.in_order(found):
             if not counts and not printer.as_json:
                 printer.text(table.header)
             counts[each.state] += 1
@@ -290,7 +288,7 @@ def export(
     with closing(listing.list_sessions(edge.bucket, chosen)) as listed:
         wanted = islice((e for e in listed if e.has_transcript or chosen.sessions), limit)
         work: Iterable[Facts | partial[Facts]] = (partial(one, each) for each in wanted)
-        for facts in in_order(work):
+        for facts in listing.in_order(work):
             counts[facts["result"]] += 1
             if printer.as_json or facts["files"]:
                 printer.result(facts, *facts["files"])

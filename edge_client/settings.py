@@ -1,9 +1,8 @@
 """The client's settings: the environment, and under it an env file.
 
-Takes the environment, and ``--env-file`` or else the first that exists of ``.env`` in the working
-directory and in the user's configuration; returns a frozen `Settings`; raises `NotConfigured`
-naming every variable that is missing or malformed. What the file adds is put into the environment
-of this process, where boto3 finds keys and profile itself.
+The file is ``--env-file`` or else the first that exists of ``.env`` in the working directory and in
+the user's configuration. `NotConfigured` names every variable that is missing or malformed. What
+the file adds is put into this process's environment, where boto3 finds keys and profile itself.
 """
 
 from __future__ import annotations

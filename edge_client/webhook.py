@@ -3,8 +3,8 @@
 ``POST /…/SECRET/<encoded session>`` answers 200 queued or 503 no room (RunPod tries twice more),
 ``POST /…/SECRET`` 400, ``GET /health`` 200, anything else 404. The path decides, before any of the
 body is read; of the body, its job's id is a hint that `/status` has to prove
-(docs/adr/0007-the-body-of-a-callback-is-never-trusted.md). It is read to its end: a proxy takes an
-early answer for a failure. TLS is that proxy's business.
+(docs/adr/0007-the-body-of-a-callback-is-never-trusted.md). All of it is read: the proxy, which has
+the TLS, takes an early answer for a failure.
 """
 
 from __future__ import annotations

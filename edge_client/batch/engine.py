@@ -112,8 +112,7 @@ class Engine:
     def run(self, listing: Listing) -> None:
         """Run all sessions to their end, or until the user wants to leave.
 
-        Raises:
-            EdgeError: What concerns every session, or the listing; the jobs in flight have ended.
+        Raises what concerns every session, or the listing, once the jobs in flight have ended.
         """
         feeder = threading.Thread(target=self._feed, args=(listing,), name="feeder", daemon=True)
         feeder.start()

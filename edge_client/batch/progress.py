@@ -1,8 +1,8 @@
 """Shows a batch: a live table on a terminal, plain lines in a log, JSON lines for programs.
 
 `BatchProgress` counts what it is told and writes the report; its three subclasses show it. Results
-go to stdout, everything else to stderr. Names and messages are other people's:
-what reaches a stream is safe there. rich costs 0.1 s, so only a live table imports it.
+go to stdout, everything else to stderr. Names and messages are other people's: what reaches a
+stream is safe there. rich costs 0.1 s, so only a live table imports it.
 """
 
 from __future__ import annotations

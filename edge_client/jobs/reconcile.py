@@ -134,20 +134,17 @@ class Reconciler:
         try:
             seen = self._act()
         except (errors.Unreachable, errors.RateLimited) as exc:
-            return self._bear(exc)
+            now, self.is_waiting = self._edge.clock.monotonic(), True
+            if self._away_since is None:
+                self._away_since = now
+                self._view.note(f"{exc}; trying again")
+            elif now - self._away_since >= PATIENCE_S:
+                self._away_since = None
+                raise
+            asked_s = exc.retry_after_s if isinstance(exc, errors.RateLimited) else None
+            return RequeueAfter(max(PAUSE_S, asked_s or 0.0))
         self._away_since, self.is_waiting = None, False
         return seen
-
-    def _bear(self, exc: errors.Unreachable | errors.RateLimited) -> Next:
-        now, self.is_waiting = self._edge.clock.monotonic(), True
-        if self._away_since is None:
-            self._away_since = now
-            self._view.note(f"{exc}; trying again")
-        elif now - self._away_since >= PATIENCE_S:
-            self._away_since = None
-            raise exc
-        asked_s = exc.retry_after_s if isinstance(exc, errors.RateLimited) else None
-        return RequeueAfter(max(PAUSE_S, asked_s or 0.0))
 
     def _load(self) -> Next:
         """Begin with the claim that is there; one that is closed has its end, or a transcript."""

@@ -1,9 +1,8 @@
 """Submits a session's job: claim in S3, then ``POST /run``, then the job's id into the claim.
 
-Takes an `Order`; returns the claim as stored; raises `EdgeError`. What can fail without consequence
-comes first (length, signatures, the request). A claim without an id says that a POST may be in
-flight or its answer lost: nobody posts again before `edge_client.jobs.reconcile` has looked. What
-certainly was not sent, or not taken, frees the claim.
+What can fail without consequence comes first (length, signatures, the request). A claim without an
+id says that a POST may be in flight or its answer lost: nobody posts again before
+`edge_client.jobs.reconcile` has looked. What certainly was not sent, or not taken, frees it.
 """
 
 from __future__ import annotations

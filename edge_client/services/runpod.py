@@ -1,9 +1,8 @@
 """RunPod's serverless REST API: run, status, cancel, health.
 
-Takes and returns the models of the contract. GETs are retried; ``POST /run`` never is, because an
-answer that got lost says nothing about whether the job was queued. requests' errors become the
-`RunpodError` tree and `Unreachable`. One `RunpodApi` serves many threads and keeps RunPod's rate
-limits. Source: docs.runpod.io/serverless/endpoints/send-requests.
+GETs are retried; ``POST /run`` never is, because an answer that got lost says nothing about whether
+the job was queued. requests' errors become the `RunpodError` tree and `Unreachable`. It is for many
+threads, and keeps RunPod's limits. Source: docs.runpod.io/serverless/endpoints/send-requests.
 """
 
 from __future__ import annotations

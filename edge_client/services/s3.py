@@ -1,9 +1,8 @@
 """The bucket, as the few calls that the edge client makes.
 
-Takes settings and keys; returns bytes and `ObjectInfo`. botocore's errors become
-`StorageRefused`, `ObjectRefused`, `Unreachable`, `NotConfigured` or `PreconditionFailed`. Signs
-with SigV4 for the region's own host: boto3's default gives some regions the legacy global host,
-whose redirect breaks a presigned URL's signature.
+botocore's errors become `StorageRefused`, `ObjectRefused`, `Unreachable`, `NotConfigured` or
+`PreconditionFailed`. Signs with SigV4 for the region's own host: boto3's default gives some regions
+the legacy global host, whose redirect breaks a presigned URL's signature.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Uploads a file as a recording; what was cut off goes on with the parts that are missing.
 
-Takes an `Edge`, a file and its session; returns whether anything had to be sent. A part that S3 has
-counts if its size and digest are those of the file's part now: a changed file is never mixed with
-what it was. A recording that is there is never replaced. Raises `BadUsage` for a file that cannot
-be read or a key that is taken, and what S3 answers.
+A part that S3 has counts if its size and digest are those of the file's part now: a changed file is
+never mixed with what it was. A recording that is there is never replaced. Raises `BadUsage` for a
+file that cannot be read or a key that is taken, and what S3 answers.
 """
 
 from __future__ import annotations
