@@ -128,9 +128,6 @@ def _job_facts(claim: Claim | None) -> Facts:
     return claim.model_dump(mode="json", include=set(names))
 
 
-STEP_PERCENT = 10
-
-
 class PlainView(NotesView):
     """A line whenever the state, the stage or the next ten percent changes."""
 
@@ -140,7 +137,7 @@ class PlainView(NotesView):
 
     def show(self, seen: JobProgress) -> None:
         """Print a line if there is news."""
-        step = None if seen.percent is None else int(seen.percent // STEP_PERCENT)
+        step = None if seen.percent is None else int(seen.percent // 10)
         key = (seen.state, seen.stage, step)
         if key != self._last:
             self._last = key

@@ -39,7 +39,6 @@ from edge_client.session import RecordingPattern, Session
 from edge_client.settings import is_loopback_http
 from edge_client.text import Printer
 
-FRESH_BYTES = 32
 _FORM = re.compile(r"[A-Za-z0-9_-]{16,128}")
 _MAKE_ONE = "`edge-client webhook secret` makes one"
 
@@ -70,7 +69,7 @@ class Secret:
 
 def fresh_secret() -> str:
     """Return a new secret."""
-    return secrets.token_urlsafe(FRESH_BYTES)
+    return secrets.token_urlsafe(32)
 
 
 def load_secret(file: Path | None, setting: SecretStr | None) -> Secret:

@@ -2,7 +2,7 @@
 
 Tells `BatchProgress` what becomes of each. A `WorkQueue` makes the steps, in threads; one lock
 guards everything else, progress included. Memory holds at most ``max_in_flight`` jobs of this box,
-`FOLLOWED_AT_MOST` of others, and `DRAWN_AHEAD` sessions. A failure inside one session ends its turn.
+`FOLLOWED_AT_MOST` of others, and `DRAWN_AHEAD` sessions. A failure in one session ends its turn.
 """
 
 from __future__ import annotations
