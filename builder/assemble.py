@@ -21,17 +21,13 @@ from builder.errors import BuildError, WrongBytes
 from builder.folders import changed_files, read_document, sha256_of, write_document
 from builder.pins import REPOSITORY, Distribution, HubModel, PackageProfile, PinnedFile, PinnedModel
 
-DEMO_WHISPER = "tiny.en"
 _TABLE = re.compile(
     r"punkt_tab/[a-z_]+/(abbrev_types\.txt|sent_starters\.txt|collocations\.tab|ortho_context\.tab)"
 )
 
 
 def locate(pin: PinnedFile, distributions: Mapping[str, Distribution]) -> Path:
-    """Find the file that a pin means, and check that it is that file.
-
-    Returns:
-        The path of the installed file.
+    """Find the installed file that a pin means, and check that it is that file.
 
     Raises:
         BuildError: Not installed, another version, missing from it, or other bytes.
@@ -56,38 +52,36 @@ def locate(pin: PinnedFile, distributions: Mapping[str, Distribution]) -> Path:
     return path
 
 
-def fill_demo(folder: Path, profile: PackageProfile, models: tuple[PinnedModel, ...]) -> None:
-    """Assemble models of installed packages in an empty folder, `profile.json` last."""
-    for model in models:
-        write_model(folder / model.folder, model, profile)
-    origins = {m.folder: describe_source(m, profile) for m in models}
-    write_document(folder, describe("demo", DEMO_WHISPER, models, origins))
-
-
-def fill_production(
-    folder: Path, packaged: PackageProfile, listings: Sequence[Listing], found: Mapping[str, Path]
+def fill(
+    folder: Path,
+    packaged: PackageProfile,
+    models: Sequence[PinnedModel],
+    listings: Sequence[Listing] = (),
+    found: Mapping[str, Path] | None = None,
 ) -> None:
-    """Assemble downloaded models in an empty folder, `profile.json` last.
+    """Assemble models in an empty folder, `profile.json` last; the first Whisper is the default.
 
     Args:
         folder: Exists and is empty.
-        packaged: What comes out of installed packages: the speech detector.
-        listings: What was downloaded, the default Whisper model first.
-        found: Where each file lies, by its path in the models folder.
+        packaged: The pins of installed packages.
+        models: Those of them to take.
+        listings: What was downloaded besides.
+        found: Where each downloaded file lies, by its path in the models folder.
     """
+    found = found or {}
     for listing in listings:
         for file in listing.files:
             if listing.model.kind == "nltk_data":
                 unpack_tables(found[file.to], folder / "nltk_data" / "tokenizers")
             else:
                 _link_or_copy(found[file.to], folder / file.to)
-    for model in packaged.models:
+    for model in models:
         write_model(folder / model.folder, model, packaged)
     origins = {listing.model.folder: _describe_download(listing, found) for listing in listings}
-    origins |= {m.folder: describe_source(m, packaged) for m in packaged.models}
-    models: list[PinnedModel | HubModel] = [x.model for x in listings] + [*packaged.models]
-    default = listings[0].model.name
-    write_document(folder, describe("production", default, models, origins))
+    origins |= {m.folder: describe_source(m, packaged) for m in models}
+    profile = "production" if listings else "demo"
+    document = _describe([*(x.model for x in listings), *models])
+    write_document(folder, {"profile": profile, **document, "provenance": origins})
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
@@ -99,29 +93,16 @@ def _link_or_copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def describe(
-    profile: str,
-    default_whisper: str,
-    models: Sequence[PinnedModel | HubModel],
-    origins: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Compose what `profile.json` says, except the inventory of files.
-
-    Args:
-        profile: ``demo`` or ``production``.
-        default_whisper: The name of the Whisper model that a worker uses unless told otherwise.
-        models: All models of the folder.
-        origins: By folder, where each of them came from.
-    """
+def _describe(models: Sequence[PinnedModel | HubModel]) -> dict[str, Any]:
+    """Compose where `profile.json` says that each model is."""
+    whispers = [m for m in models if m.kind == "whisper"]
     one = {m.kind: m for m in models}
     return {
-        "profile": profile,
         "whisper": {
-            "default": default_whisper,
+            "default": whispers[0].name,
             "models": {
                 m.name: {"path": m.folder, "languages": m.languages and list(m.languages)}
-                for m in models
-                if m.kind == "whisper"
+                for m in whispers
             },
         },
         "vad": {"path": one["vad"].folder + "/pytorch_model.bin", "name": one["vad"].name},
@@ -133,7 +114,6 @@ def describe(
         },
         "diarization": {"path": one["diarization"].folder, "name": one["diarization"].name},
         "nltk_data": one["nltk_data"].folder,
-        "provenance": dict(origins),
     }
 
 
@@ -179,8 +159,8 @@ def is_complete(into: Path, profile: str, whisper: str, origins: Mapping[str, An
     Args:
         into: The folder; it may not exist.
         profile: ``demo`` or ``production``.
-        whisper: The default Whisper model.
-        origins: By folder, what its entry under ``provenance`` has to contain.
+        whisper: The name of the default Whisper model.
+        origins: By model, what its entry under ``provenance`` has to contain.
     """
     document = read_document(into)
     if document is None or document.get("profile") != profile:
@@ -195,22 +175,18 @@ def is_complete(into: Path, profile: str, whisper: str, origins: Mapping[str, An
 
 def write_model(folder: Path, model: PinnedModel, profile: PackageProfile) -> None:
     """Make one model's folder, which does not exist yet, from its pinned files."""
-    if model.kind == "diarization":
-        from builder import demo_diarization
     for file in model.files:
         source, target = locate(file, profile.distributions), folder / file.to
         target.parent.mkdir(parents=True, exist_ok=True)
         if model.kind == "nltk_data":
             write_tables(source, target)
         elif model.kind == "diarization" and file.to.startswith("embedding/"):
-            demo_diarization.write_demo_embedding(
-                source, target, demo_diarization.DEMOS[model.name]
-            )
+            from builder import demo_diarization  # imports torch
+
+            demo_diarization.write_demo(folder, model.name, source, target)
         else:
             with source.open("rb") as reader, target.open("ab") as writer:
                 shutil.copyfileobj(reader, writer, 1 << 20)
-    if model.kind == "diarization":
-        demo_diarization.write_demo_config(folder, demo_diarization.DEMOS[model.name])
 
 
 def write_tables(module: Path, folder: Path) -> None:

@@ -66,16 +66,6 @@ DEMOS = {
 """By the model's name in `models.toml`."""
 
 
-def write_demo_config(folder: Path, demo: Demo) -> None:
-    """Write `config.yaml`, and the PLDA that it names and agglomeration does not use."""
-    config = CONFIG.format(
-        kind="AgglomerativeClustering",
-        clustering=demo.clustering,
-        segmentation="threshold: 0.5, min_duration_off: 0.0",
-    )
-    write_pipeline(folder, config, np.eye(demo.dimension), np.ones(demo.dimension))
-
-
 def write_pipeline(
     folder: Path, config: str, lda: NDArray[np.float64], psi: NDArray[np.float64]
 ) -> None:
@@ -95,15 +85,23 @@ def write_pipeline(
     np.savez(plda / "plda.npz", mu=after, tr=np.eye(len(psi)), psi=psi)
 
 
-def write_demo_embedding(weights: Path, target: Path, demo: Demo) -> None:
-    """Write the network as a checkpoint of the demo's class.
+def write_demo(folder: Path, name: str, weights: Path, target: Path) -> None:
+    """Write all of a pipeline but its segmentation.
 
     Args:
+        folder: Of the pipeline; its PLDA is one that agglomeration does not use.
+        name: One of `DEMOS`.
         weights: resemblyzer's `pretrained.pt`, whose optimizer state and loss scale are left out,
             or 3D-Speaker's, which is the network alone.
-        target: The `pytorch_model.bin` to write.
-        demo: What it is for.
+        target: The checkpoint of the embedding to write.
     """
+    demo = DEMOS[name]
+    config = CONFIG.format(
+        kind="AgglomerativeClustering",
+        clustering=demo.clustering,
+        segmentation="threshold: 0.5, min_duration_off: 0.0",
+    )
+    write_pipeline(folder, config, np.eye(demo.dimension), np.ones(demo.dimension))
     state = torch.load(weights, map_location="cpu", weights_only=True)
     parts = ("lstm.", "linear.", "head.", "xvector.")
     network = {k: v for k, v in state.get("model_state", state).items() if k.startswith(parts)}

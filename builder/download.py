@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,6 @@ from typing import TypeVar
 from urllib.parse import quote, urlsplit
 
 import requests
-import stamina
 from huggingface_hub import (
     HfApi,
     configure_http_backend,
@@ -122,7 +122,6 @@ def _configure() -> None:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it warns with signed URLs
     if not sys.stderr.isatty():
         disable_progress_bars()
-    stamina.instrumentation.set_on_retry_hooks(())
     configure_http_backend(_session)
 
 
@@ -265,27 +264,19 @@ class Downloader:
     def _persist(self, model: HubModel, attempt: Callable[[], T], folder: Path | None = None) -> T:
         """Try again after interruptions, until `ATTEMPTS` in a row brought nothing."""
         idle, arrived = 0, _bytes_in(folder)
-
-        def wait(exc: Exception) -> bool | float:
-            nonlocal idle, arrived
-            if not isinstance(exc, Interrupted):
-                return False
-            before, arrived = arrived, _bytes_in(folder)
-            idle = 1 if arrived > before else idle + 1
-            if idle >= ATTEMPTS:
-                return False
-            wait_s = min(2.0 ** (idle - 1), LONGEST_WAIT_S) if exc.wait_s is None else exc.wait_s
-            self.write(f"{exc}: trying again in {wait_s:.0f} s")
-            return wait_s
-
-        try:
-            for context in stamina.retry_context(on=wait, attempts=None, timeout=None):
-                with context, self._translated(model, folder):
+        while True:
+            try:
+                with self._translated(model, folder):
                     return attempt()
-        except Interrupted as exc:
-            remedy = "check the network, a proxy's HTTPS_PROXY, or try later"
-            raise Unreachable(f"{exc}, {ATTEMPTS} times: {remedy}") from exc
-        raise AssertionError("stamina yields at least one attempt")
+            except Interrupted as exc:
+                before, arrived = arrived, _bytes_in(folder)
+                idle = 1 if arrived > before else idle + 1
+                if idle == ATTEMPTS:
+                    remedy = "check the network, a proxy's HTTPS_PROXY, or try later"
+                    raise Unreachable(f"{exc}, {ATTEMPTS} times: {remedy}") from exc
+                wait_s = exc.wait_s or min(2.0 ** (idle - 1), LONGEST_WAIT_S)
+                self.write(f"{exc}: trying again in {wait_s:.0f} s")
+            time.sleep(wait_s)
 
     @contextmanager
     def _translated(self, model: HubModel, folder: Path | None) -> Iterator[None]:

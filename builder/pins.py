@@ -96,11 +96,7 @@ class PackageProfile(Pinned):
     def chosen(
         self, *, multilingual: bool, diarization: str | None = None
     ) -> tuple[PinnedModel, ...]:
-        """Return the models to assemble, with or without the optional multilingual one.
-
-        Args:
-            multilingual: Whether it is wanted.
-            diarization: The name of the one diarization that is wanted; None: the first.
+        """Return the models to assemble; of the diarizations the one that is named, or the first.
 
         Raises:
             BuildError: There is no such diarization.

@@ -83,8 +83,8 @@ def no_network() -> Iterator[list[str]]:
     refuses = True  # an audit hook cannot be taken away again
 
     def hear(event: str, arguments: tuple[Any, ...]) -> None:
-        host = _host(event, arguments) if refuses else None
-        if host and not _is_loopback(host):
+        host = _remote_host(event, arguments) if refuses else None
+        if host:
             attempts.append(host)
             raise NetworkUsed(f"tried to reach {host}")
 
@@ -96,18 +96,15 @@ def no_network() -> Iterator[list[str]]:
         refuses = False
 
 
-def _host(event: str, arguments: tuple[Any, ...]) -> str | None:
-    """Return the host that a socket's event is about, if it is about one."""
+def _remote_host(event: str, arguments: tuple[Any, ...]) -> str | None:
+    """Return the host beyond loopback that a socket's event is about, if it is about one."""
     host = arguments[0] if event == "socket.getaddrinfo" else None
     if event in {"socket.connect", "socket.sendto", "socket.sendmsg"}:
         host = arguments[1][0] if isinstance(arguments[1], tuple) else None
-    return host.decode("ascii", "replace") if isinstance(host, bytes) else host
-
-
-def _is_loopback(host: str) -> bool:
+    name = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host or "localhost")
     with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
+        return None if ipaddress.ip_address(name).is_loopback else name
+    return None if name == "localhost" else name
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -118,8 +115,11 @@ def main(arguments: list[str] | None = None) -> int:
     quiet_libraries()
     warnings.simplefilter("ignore")  # the libraries' own, such as of old checkpoints
     document = read_document(folder)
-    failures = _check_files(folder, document)
-    if document is not None and not failures:
+    if document is None:
+        failures = [f"{folder / PROFILE_JSON} cannot be read"]
+    elif changed := changed_files(folder, document):
+        failures = [f"missing from {folder}, or changed: {', '.join(changed)}"]
+    else:
         go_offline(folder / document["nltk_data"])
         checks = list_checks(folder, document).items()
         failures = [failure for check in checks if (failure := run_check(*check))]
@@ -128,13 +128,6 @@ def main(arguments: list[str] | None = None) -> int:
     for failure in failures:
         print(f"verify_offline: {failure}: {remedy}", file=sys.stderr)
     return 1 if failures else 0
-
-
-def _check_files(folder: Path, document: dict[str, Any] | None) -> list[str]:
-    if document is None:
-        return [f"{folder / PROFILE_JSON} cannot be read"]
-    changed = changed_files(folder, document)
-    return [f"missing from {folder}, or changed: {', '.join(changed)}"] if changed else []
 
 
 def list_checks(folder: Path, document: dict[str, Any]) -> Mapping[str, Callable[[], None]]:
@@ -147,11 +140,7 @@ def list_checks(folder: Path, document: dict[str, Any]) -> Mapping[str, Callable
 
 
 def run_check(name: str, check: Callable[[], None]) -> str | None:
-    """Run one check with the network refused, and print its line.
-
-    Returns:
-        What is wrong, or None.
-    """
+    """Run one check with the network refused, and print its line; return what is wrong, or None."""
     started = time.monotonic()
     failure = None
     with no_network() as attempts:

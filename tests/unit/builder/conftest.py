@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import stamina
 from huggingface_hub import constants
 
 from builder.fetch_models import fetch
@@ -55,8 +54,8 @@ def lines() -> list[str]:
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub that has every file of the tiny profile; nobody waits between attempts."""
     monkeypatch.setattr("builder.download.constants", _SmallChunks())
-    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
-    with Hub() as hub, stamina.set_testing(True, attempts=1000):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with Hub() as hub:
         fill(hub)
         yield hub
 
