@@ -9,14 +9,14 @@ Workers are trusted: the SDK may send a key of its own. After runpod 1.12.0: `rp
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import requests
 from pydantic import ValidationError
+from pydantic_core import from_json
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -84,17 +84,12 @@ async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
     if size > max_bytes:
         raise HTTPException(413, f"the body has {size} bytes, the limit is {max_bytes}")
     try:
-        value = json.loads(b"".join(chunks), parse_constant=_refuse_constant)
-        json.dumps(value, ensure_ascii=False).encode()
+        value = from_json(b"".join(chunks), allow_inf_nan=False)
     except ValueError as exc:
         raise HTTPException(400, "the body is not valid JSON") from exc
     if not isinstance(value, dict):
         raise HTTPException(400, "the body is not a JSON object")
     return value
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
 
 
 class QueueApi:
@@ -103,33 +98,46 @@ class QueueApi:
     def __init__(self, queue: JobQueue, api_key: str) -> None:
         self._queue = queue
         self._expected = api_key.encode()
+        self._tasks: set[asyncio.Task[None]] = set()
         self.changes = Changes()
 
     def app(self, endpoint_id: str) -> Starlette:
         """Return the app, with all routes under `/v2/{endpoint_id}`."""
-        webhooks = Webhooks(self._queue)
-        self._queue.events.listen(lambda _: self.changes.notify())
-        self._queue.events.listen(webhooks.on_event)
-
-        @asynccontextmanager
-        async def lifespan(_: Starlette) -> AsyncIterator[None]:
-            ticking = asyncio.get_running_loop().create_task(_tick(self._queue))
-            yield
-            ticking.cancel()
-            webhooks.stop()
-
-        routes = [*self._client_routes(), *self._worker_routes()]
+        self._queue.events.listen(self._on_event)
         return Starlette(
-            routes=[Mount(f"/v2/{endpoint_id}", routes=routes)],
+            routes=[Mount(f"/v2/{endpoint_id}", routes=self._routes())],
             exception_handlers={
                 HTTPException: lambda _, exc: _error(exc.status_code, exc.detail),
                 JobNotFound: lambda _, exc: _error(404, "job not found"),
             },
-            lifespan=lifespan,
+            lifespan=self._lifespan,
         )
 
-    def _client_routes(self) -> list[Route]:
-        """Return what RunPod offers to clients, but /stream, /retry and /purge-queue."""
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        """Let time pass; at the end give up webhooks that wait for their next try."""
+        self._start(self._tick())
+        yield
+        for task in self._tasks:
+            task.cancel()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _tick(self) -> None:
+        while True:
+            self._queue.tick()
+            await asyncio.sleep(TICK_S)
+
+    def _on_event(self, event: Event) -> None:
+        self.changes.notify()
+        if event.kind in FINAL_EVENTS.values() and event.job_id is not None:
+            self._start(self._deliver(event.job_id))
+
+    def _routes(self) -> list[Route]:
+        """Return what RunPod offers clients and its SDK, but /stream, /retry and /purge-queue."""
         return [
             self._guarded("/run", self._run, "POST"),
             self._guarded("/runsync", self._runsync, "POST"),
@@ -137,11 +145,6 @@ class QueueApi:
             self._guarded("/status-sync/{job_id}", self._status_sync),
             self._guarded("/cancel/{job_id}", self._cancel, "POST"),
             self._guarded("/health", self._health),
-        ]
-
-    def _worker_routes(self) -> list[Route]:
-        """Return what the SDK's worker loop asks for."""
-        return [
             Route("/job-take/{worker_id}", self._take_one),
             Route("/job-take-batch/{worker_id}", self._take_batch),
             Route("/job-stop/{worker_id}", self._stop),
@@ -164,14 +167,21 @@ class QueueApi:
         """Answer a client; a test may put something that fails in its place."""
         return await handler(request)
 
-    async def _run(self, request: Request) -> Response:
+    async def _submit(self, request: Request) -> Job:
+        """Check the body as RunPod does; what `input` holds is the worker's business."""
         body = await read_json(request, self._queue.config.max_run_bytes)
-        return _show_state(self._queue.submit(parse_submission(body)))
+        try:
+            asked = Submission.model_validate({k: v for k, v in body.items() if v is not None})
+        except ValidationError as exc:
+            first = exc.errors(include_url=False, include_input=False)[0]
+            raise HTTPException(400, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from exc
+        return self._queue.submit(asked)
+
+    async def _run(self, request: Request) -> Response:
+        return _show_state(await self._submit(request))
 
     async def _runsync(self, request: Request) -> Response:
-        body = await read_json(request, self._queue.config.max_run_bytes)
-        job = self._queue.submit(parse_submission(body))
-        return await self._when_ended(request, job.job_id)
+        return await self._when_ended(request, (await self._submit(request)).job_id)
 
     async def _status(self, request: Request) -> Response:
         return JSONResponse(self._queue.find(request.path_params["job_id"]).to_wire())
@@ -242,43 +252,6 @@ class QueueApi:
         self._queue.ping(request.path_params["worker_id"], is_healthy=is_healthy)
         return Response()
 
-
-def _show_state(job: Job) -> Response:
-    return JSONResponse({"id": job.job_id, "status": job.state.value})
-
-
-def parse_submission(body: dict[str, Any]) -> Submission:
-    """Check the body of /run as RunPod does; what `input` holds is the worker's business.
-
-    Raises:
-        HTTPException: 400, `input`, `policy` or `webhook` is wrong; the message names the field.
-    """
-    try:
-        return Submission.model_validate({k: v for k, v in body.items() if v is not None})
-    except ValidationError as exc:
-        first = exc.errors(include_url=False, include_input=False)[0]
-        raise HTTPException(400, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from exc
-
-
-class Webhooks:
-    """Deliver the webhooks of one queue, as tasks of the running event loop."""
-
-    def __init__(self, queue: JobQueue) -> None:
-        self._queue = queue
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def on_event(self, event: Event) -> None:
-        """Start a delivery if the event ends a job."""
-        if event.kind in FINAL_EVENTS.values() and event.job_id is not None:
-            task = asyncio.get_running_loop().create_task(self._deliver(event.job_id))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    def stop(self) -> None:
-        """Give up deliveries that wait for their next try."""
-        for task in self._tasks:
-            task.cancel()
-
     async def _deliver(self, job_id: str) -> None:
         job = self._queue.find(job_id)
         if job.submission.webhook is None:
@@ -291,6 +264,10 @@ class Webhooks:
                 self._queue.events.append(EventKind.WEBHOOK_DELIVERED, job_id)
                 return
             self._queue.events.append(EventKind.WEBHOOK_REFUSED, job_id)
+
+
+def _show_state(job: Job) -> Response:
+    return JSONResponse({"id": job.job_id, "status": job.state.value})
 
 
 def _post(url: str, document: dict[str, Any]) -> bool:
@@ -308,9 +285,3 @@ def _post(url: str, document: dict[str, Any]) -> bool:
 
 def _error(status: int, error: str) -> Response:
     return JSONResponse({"error": error}, status)
-
-
-async def _tick(queue: JobQueue) -> None:
-    while True:
-        queue.tick()
-        await asyncio.sleep(TICK_S)
