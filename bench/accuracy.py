@@ -32,7 +32,7 @@ from bench.corpus import (
     write_recording,
 )
 from bench.scoring import COLLAR_S, Counts, count
-from bench.speed.turns import run_process
+from bench.speed.sides import run_process
 from bench.stock import transcribe_files
 from devstack.stack import Stack
 

@@ -14,9 +14,8 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -28,6 +27,8 @@ from bench import corpus, stock
 from bench.corpus import ROOT, SAMPLE_RATE_HZ, read_recording
 from bench.speed import parity
 from bench.speed.measure import describe, synchronize
+from bench.speed.report import table
+from bench.speed.sides import Worker, run_process
 from devstack.demo import telephone_wav
 
 Row = dict[str, Any]
@@ -42,26 +43,6 @@ DRIVER = Path("/proc/driver/nvidia/version")
 NOT_WORTH = "**Not for docs/benchmarks.md:** it wants a card, and production's weights."
 
 
-class Worker:
-    """The worker's runtime on a device; its jobs carry recording and transcript themselves."""
-
-    def __init__(self, models: Path, device: str, **settings: str) -> None:
-        from worker.runtime import Runtime
-        from worker.settings import WorkerSettings
-
-        asked = {"models_dir": models, "device": device} | settings
-        self.runtime = Runtime(WorkerSettings.model_validate(asked))
-
-    def run(self, recording: Path) -> dict[str, Any]:
-        """Return the transcript."""
-        from worker.cancel import CancelToken
-        from worker.host.progress import ProgressReporter
-
-        job = {"audio_base64": base64.b64encode(recording.read_bytes()).decode()}
-        self.runtime.load()
-        return self.runtime.run(job, CancelToken(), ProgressReporter([], 1.0))
-
-
 def check_fitness(models: Path, device: str) -> dict[str, float | str]:
     """Run the worker's checks, and then all models once more; return seconds, or what is wrong.
 
@@ -69,7 +50,7 @@ def check_fitness(models: Path, device: str) -> dict[str, float | str]:
     """
     from worker.host.health import Unhealthy
 
-    runtime, checks = Worker(models, device).runtime, list[Callable[[], object]]()
+    runtime, checks = Worker(models, device=device).runtime, list[Callable[[], object]]()
     runtime.register_checks(checks.append)
     named = {getattr(check, "__name__", ""): check for check in checks}
     named["runs_them_again"] = lambda: runtime.load().rehearse()
@@ -89,8 +70,13 @@ def check_fitness(models: Path, device: str) -> dict[str, float | str]:
 
 def hear(models: Path, device: str) -> list[dict[str, Any]]:
     """Return the transcripts of the fixtures in float32."""
-    worker = Worker(models, device, compute_type="float32")
-    return [worker.run(recording) for recording in FIXTURES]
+    worker = Worker(models, device=device, compute_type="float32")
+    return [_hear(worker, recording) for recording in FIXTURES]
+
+
+def _hear(worker: Worker, recording: Path) -> dict[str, Any]:
+    """Run a job that carries recording and transcript itself; return the transcript."""
+    return worker.do({"audio_base64": base64.b64encode(recording.read_bytes()).decode()})
 
 
 def compare(on_cpu: Mapping[str, Any], on_card: Mapping[str, Any] | None) -> Row:
@@ -106,7 +92,7 @@ def compare(on_cpu: Mapping[str, Any], on_card: Mapping[str, Any] | None) -> Row
 
 def time_jobs(side: str, models: Path, device: str, recordings: Sequence[Path]) -> list[float]:
     """Return the median seconds of each recording, with loaded models and after a warm-up."""
-    run = _stock(models, device) if side == "stock" else Worker(models, device).run
+    run = _load(side, models, device)
     run(recordings[0])
     medians = []
     for recording, runs in zip(recordings, (RUNS[device], LONG_RUNS), strict=False):
@@ -120,11 +106,14 @@ def time_jobs(side: str, models: Path, device: str, recordings: Sequence[Path]) 
     return medians
 
 
-def _stock(models: Path, device: str) -> Callable[[Path], object]:
-    """Load stock with what the worker would take of the device."""
+def _load(side: str, models: Path, device: str) -> Callable[[Path], object]:
+    """Load a side; stock with what the worker would take of the device."""
     from worker.models.device import choose_device
 
-    runtime = Worker(models, device).runtime
+    worker = Worker(models, device=device)
+    if side == "ours":
+        return partial(_hear, worker)
+    runtime = worker.runtime
     folder = runtime.find_models()
     taken = choose_device(runtime.settings, folder)
     options = {"compute_type": taken.compute_type, "whisper": folder.whisper_name}
@@ -143,7 +132,7 @@ def measure_memory(models: Path, device: str) -> list[Row]:
     from worker.memory import is_out_of_memory, peaks_mb
     from worker.models.device import SLICE_BYTES, WINDOW_BYTES, WhisperShape
 
-    loaded = Worker(models, device).runtime.load()
+    loaded = Worker(models, device=device).runtime.load()
     loaded.get_ready_for_more()
     shape = WhisperShape.read(loaded.folder.locate(loaded.folder.whisper.path) / "model.bin")
     reckoned = (shape.chunk_bytes, WINDOW_BYTES, SLICE_BYTES)
@@ -243,11 +232,8 @@ def make_report(models: Path, recordings: Sequence[Path], has_card: bool) -> dic
 
 
 def _apart(function: Callable[..., Any], *arguments: object) -> Any:
-    """Call a function in a fresh process, whose output goes to stderr."""
     print(function.__name__, *arguments)
-    spawn = get_context("spawn")
-    with ProcessPoolExecutor(1, spawn, initializer=os.dup2, initargs=(2, 1)) as process:
-        return process.submit(function, *arguments).result()
+    return run_process(function, *arguments)
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -263,10 +249,8 @@ def markdown(report: Mapping[str, Any]) -> str:
         f"\n{EARLIER if is_worth else NOT_WORTH}",
     ]
     for title, rows in report["tables"].items():
-        head = list(rows[0])
         cells = [["–" if cell is None else str(cell) for cell in row.values()] for row in rows]
-        rule = ["---", *["---:"] * (len(head) - 1)]
-        lines += ["", f"{title}:", "", *(f"| {' | '.join(row)} |" for row in (head, rule, *cells))]
+        lines += ["", f"{title}:", "", *table(list(rows[0]), cells)]
     return "\n".join(lines) + "\n"
 
 

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.corpus import ROOT
-from bench.speed.cold_start import measure_cold_start
 from bench.speed.inputs import Bench
 from bench.speed.measure import describe
 from bench.speed.report import markdown, merge
 from bench.speed.whole_job import (
+    measure_cold_start,
     measure_english,
     measure_german,
     measure_memory,
@@ -31,12 +31,9 @@ from bench.speed.whole_job import (
     measure_stages,
 )
 
-Measure = Callable[[Bench], dict[str, Any]]
-
-
 QUICK = "quick"
 """The telephone sample alone: for work on the engine, never written."""
-PARTS: dict[str, Measure] = {
+PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "english": measure_english,
     "german": measure_german,
     "stages": measure_stages,

@@ -116,8 +116,3 @@ def by_stage(runs: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
     """Turn one mapping a run into one list a stage; a stage that a run lacks took no time."""
     stages = dict.fromkeys(stage for run in runs for stage in run)
     return {stage: [run.get(stage, 0.0) for run in runs] for stage in stages}
-
-
-def figures(runs: Sequence[Mapping[str, float]]) -> dict[str, Figure]:
-    """Sum up every stage."""
-    return {stage: figure(values) for stage, values in by_stage(runs).items()}

@@ -1,15 +1,20 @@
-"""The whole job, warm: ours against stock, by step, with the parity of what came out.
+"""The whole job, ours against stock: warm by step, with the parity of what came out; cold.
 
 Takes a `Bench`; returns one part of docs/benchmarks.json a function.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.corpus import SAMPLE_RATE_HZ, read_recording
+from bench.corpus import ROOT, SAMPLE_RATE_HZ, read_recording
 from bench.speed.inputs import (
     GERMAN,
     LONG,
@@ -21,10 +26,9 @@ from bench.speed.inputs import (
     derive_models,
     write_input,
 )
-from bench.speed.measure import by_stage, figure, figures, ratios
+from bench.speed.measure import by_stage, figure, ratios
 from bench.speed.parity import compare
-from bench.speed.sides import Run, by_step
-from bench.speed.turns import Subject, measure_peak, run_process, take_turns
+from bench.speed.sides import JobFailed, Run, Subject, measure_peak, run_process, take_turns
 from bench.stock import Recipe
 
 STOCK, OURS, DEFAULT = "stock", "ours", "default"
@@ -79,6 +83,50 @@ def measure_memory(bench: Bench) -> dict[str, Any]:
     }
 
 
+def measure_cold_start(bench: Bench) -> dict[str, Any]:
+    """Measure from the start of a process to its first transcript, in turns.
+
+    *Worker* is ``handler.py`` with the telephone sample as its first job; *stock* is `bench.stock`.
+    """
+    recording, models = write_input(TELEPHONE, bench.folder), bench.models.resolve()
+    result = bench.folder / "result-cold.json"
+    worker, stock = [], []
+    with Storage(bench.folder) as storage:
+        urls = {"audio_url": storage.url(recording.name), "result_url": storage.url(result.name)}
+        job = ["handler.py", "--test_input", json.dumps({"input": urls})]
+        recipe = ["-m", "bench.stock", str(models), str(recording), str(result)]
+        for turn in range(bench.pairs):
+            worker.append(first_result_s(job, models, result))
+            stock.append(first_result_s(recipe, models, result))
+            print(f"{turn + 1}/{bench.pairs} worker {worker[-1]:.1f} s, stock {stock[-1]:.1f} s")
+    seconds = {"worker": figure(worker), "stock": figure(stock)}
+    return {"recording": TELEPHONE, **seconds, "ratio": ratios(worker, stock)}
+
+
+def first_result_s(command: Sequence[str], models: Path, result: Path) -> float:
+    """Run Python to its end; return the seconds from its start until the result was written.
+
+    Raises:
+        JobFailed: There is none.
+    """
+    result.unlink(missing_ok=True)
+    settings = {"MODELS_DIR": str(models), "ALLOW_LOOPBACK_URLS": "1"}
+    began = time.time()
+    run = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=os.environ | settings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if not result.exists():
+        said = run.stdout[-2000:]
+        raise JobFailed(f"{command[0]} gave no result (exit {run.returncode})\n{said}")
+    return result.stat().st_mtime - began
+
+
 def _measure(
     recipe: Recipe, recordings: tuple[str, ...], bench: Bench, models: Path
 ) -> dict[str, Any]:
@@ -113,20 +161,16 @@ def duration_s(name: str, bench: Bench) -> float:
 
 
 def _seconds(runs: Sequence[Run]) -> dict[str, Any]:
-    return {"wall_s": figure(_walls(runs)), "steps_s": figures(_steps(runs))}
-
-
-def _ratios(ours: Sequence[Run], stock: Sequence[Run]) -> dict[str, Any]:
-    our, their = by_stage(_steps(ours)), by_stage(_steps(stock))
+    steps = by_stage([run.timings_s for run in runs])
     return {
-        "ratio": ratios(_walls(ours), _walls(stock)),
-        "ratio_by_step": {s: ratios(our[s], their[s]) for s in their if s in our},
+        "wall_s": figure([run.wall_s for run in runs]),
+        "steps_s": {step: figure(seconds) for step, seconds in steps.items()},
     }
 
 
-def _steps(runs: Sequence[Run]) -> list[dict[str, float]]:
-    return [by_step(run.timings_s) for run in runs]
-
-
-def _walls(runs: Sequence[Run]) -> list[float]:
-    return [run.wall_s for run in runs]
+def _ratios(ours: Sequence[Run], stock: Sequence[Run]) -> dict[str, Any]:
+    our, their = (by_stage([run.timings_s for run in runs]) for runs in (ours, stock))
+    return {
+        "ratio": ratios([run.wall_s for run in ours], [run.wall_s for run in stock]),
+        "ratio_by_step": {s: ratios(our[s], their[s]) for s in their if s in our},
+    }

@@ -18,8 +18,7 @@ from bench.corpus import SAMPLE_RATE_HZ, write_recording
 from bench.long import Recording, join, utterances
 from bench.speed.inputs import Storage
 from bench.speed.measure import memory_peak
-from bench.speed.sides import Worker
-from bench.speed.turns import run_process
+from bench.speed.sides import Worker, run_process
 from edge_client.jobs.poll import Estimate
 from tests.soak.conftest import Tell
 from worker.cancel import CancelToken
@@ -32,7 +31,7 @@ HOURS = (1 / 6, 1.0, 4.0)
 
 def run_job(models: Path, audio_url: str, result_url: str) -> dict[str, Any]:
     """Run one job in this process; return its seconds, memory and percentages by the second."""
-    worker = Worker(models, "improved")
+    worker = Worker(models)
     worker.run(audio_url, result_url, clip_s=20.0)
     seen: list[tuple[float, float]] = []
     started = time.perf_counter()

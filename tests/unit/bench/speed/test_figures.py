@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.speed.cold_start import first_result_s
 from bench.speed.inputs import derive_models
 from bench.speed.measure import by_stage, figure, ratios
-from bench.speed.sides import JobFailed, by_step
-from bench.speed.turns import run_process
+from bench.speed.sides import JobFailed, by_step, run_process
+from bench.speed.whole_job import first_result_s
 
 
 def fail() -> None:
