@@ -14,11 +14,12 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from bench.corpus import (
     ROOT,
@@ -40,6 +41,7 @@ Ways = dict[str, list[dict[str, Any]]]
 """Transcript documents of all recordings, by the way they were made."""
 Groups = Mapping[str, Mapping[str, Sequence[Counts]]]
 """Counts of recordings, by the group and by the way."""
+_GROUPS = TypeAdapter[Groups](Groups)
 OURS, STOCK = "ours", "stock"
 FEWEST_WORDS = 10
 """Said in a recording: with fewer its rates mean nothing, and it is left out."""
@@ -92,10 +94,7 @@ class Report:
 
     def to_json(self) -> str:
         """Write the counts for programs, rounded to what is measured: a rerun changes no digit."""
-        groups = {
-            group: {way: [asdict(one) for one in counts] for way, counts in ways.items()}
-            for group, ways in self.groups.items()
-        }
+        groups = _GROUPS.dump_python(self.groups)
         document = {"collar_s": COLLAR_S, "models": self.models, "pooled": groups}
         rounded = json.loads(json.dumps(document), parse_float=lambda text: round(float(text), 3))
         return json.dumps(rounded, indent=2) + "\n"
@@ -104,11 +103,7 @@ class Report:
     def from_json(cls, text: str) -> Report:
         """Read what `to_json` wrote."""
         document = json.loads(text)
-        groups = {
-            group: {way: [Counts(**one) for one in counts] for way, counts in ways.items()}
-            for group, ways in document["pooled"].items()
-        }
-        return cls(document["models"], groups)
+        return cls(document["models"], _GROUPS.validate_python(document["pooled"]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -149,9 +149,7 @@ def load_folder(folder: Path) -> list[Reference]:
 
 def telephone_sample() -> Reference:
     """Find the 30 s of real telephone talk that ship in ``pyannote.audio.sample``."""
-    from devstack.demo import (
-        telephone_wav,
-    )  # the stack takes long to import
+    from devstack.demo import telephone_wav  # the stack takes long to import
 
     audio = telephone_wav()
     return Reference(

@@ -119,7 +119,7 @@ def _load(side: str, models: Path, device: str) -> Callable[[Path], object]:
     options = {"compute_type": taken.compute_type, "whisper": folder.whisper_name}
     recipe = stock.Recipe(device=device, batch_size=taken.batch_size, **options)
     loaded = stock.load_models(folder.path, recipe)
-    return lambda path: stock.transcribe(loaded, corpus.to_float32(read_recording(path)))
+    return partial(stock.transcribe, loaded)
 
 
 def measure_memory(models: Path, device: str) -> list[Row]:

@@ -2,8 +2,8 @@
 
 ``load_model``, ``transcribe``, ``align``, ``DiarizationPipeline``, ``assign_word_speakers``, with
 options left alone; models are paths, and PyAV decodes in the place of the ffmpeg command (same
-samples). Takes waveforms; returns `StockResult`s. ``python -m bench.stock MODELS RECORDING RESULT``
-is a process that transcribes one recording.
+samples). Takes recordings; returns `StockResult`s. ``python -m bench.stock MODELS RECORDING
+RESULT`` is a process that transcribes one recording.
 """
 
 from __future__ import annotations
@@ -15,10 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from bench.corpus import read_recording, to_float32
+from bench.corpus import SAMPLE_RATE_HZ, read_recording, to_float32
 from bench.speed.measure import timed
 from worker.models.imports import go_offline
 
@@ -105,17 +102,16 @@ def load_models(folder: Path, recipe: Recipe) -> StockModels:
     return StockModels(whisper, aligner, align_metadata, diarizer, recipe)
 
 
-def transcribe(models: StockModels, audio: npt.NDArray[np.float32]) -> StockResult:
-    """Run the README's recipe on one recording.
-
-    Args:
-        models: Loaded once, used for any number of recordings.
-        audio: Shape (n_samples,), 16 kHz, in [-1, 1).
-    """
+def transcribe(models: StockModels, recording: Path, clip_s: float | None = None) -> StockResult:
+    """Run the README's recipe on the first `clip_s` seconds of a recording, or on all of it."""
     import whisperx
 
     recipe = models.recipe
     timings_s: dict[str, float] = {}
+    with timed("load", timings_s):
+        audio = to_float32(read_recording(recording))
+        if clip_s:
+            audio = audio[: round(clip_s * SAMPLE_RATE_HZ)]
     with timed("transcribe", timings_s):
         heard = models.whisper.transcribe(audio, batch_size=recipe.batch_size)
     with timed("align", timings_s):
@@ -137,16 +133,14 @@ def transcribe(models: StockModels, audio: npt.NDArray[np.float32]) -> StockResu
 def transcribe_files(folder: Path, recordings: Sequence[Path]) -> list[dict[str, Any]]:
     """Return the transcripts of English recordings, on the CPU; for a process of its own."""
     models = load_models(folder, Recipe(language="en"))
-    audio = (to_float32(read_recording(path)) for path in recordings)
-    return [transcribe(models, one).transcript for one in audio]
+    return [transcribe(models, recording).transcript for recording in recordings]
 
 
 def main() -> None:
     """Load, transcribe, write the transcript."""
     models, recording, result = map(Path, sys.argv[1:])
     stock = load_models(models, Recipe().as_the_worker())
-    found = transcribe(stock, to_float32(read_recording(recording)))
-    result.write_text(json.dumps(found.transcript, default=float))
+    result.write_text(json.dumps(transcribe(stock, recording).transcript, default=float))
 
 
 if __name__ == "__main__":

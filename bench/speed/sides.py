@@ -14,15 +14,16 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
 import requests
 
-from bench.corpus import Hypothesis, read_recording, read_transcript, to_float32
+from bench.corpus import Hypothesis, read_transcript
 from bench.speed.inputs import Storage, write_input
-from bench.speed.measure import memory_peak, synchronize, timed
+from bench.speed.measure import memory_peak, synchronize
 from bench.stock import Recipe, StockModels, load_models, transcribe
 
 STEPS = {"fetch": "load", "decode": "load", "speech": "transcribe"}
@@ -113,17 +114,12 @@ def by_step(timings_s: dict[str, float]) -> dict[str, float]:
     return steps
 
 
-def run_stock(models: StockModels, recording: Path, clip_s: float | None = None) -> Run:
+def run_stock(models: StockModels, recording: Path, clip_s: float | None) -> Run:
     """Go through the README's recipe once, from the file to words with speakers."""
-    loading_s: dict[str, float] = {}
     started = time.perf_counter()
-    with timed("load", loading_s):
-        audio = to_float32(read_recording(recording))
-        if clip_s:
-            audio = audio[: round(clip_s * 16_000)]
-    result = transcribe(models, audio)
+    result = transcribe(models, recording, clip_s)
     wall_s = time.perf_counter() - started
-    return Run(wall_s, loading_s | result.timings_s, read_transcript(result.transcript))
+    return Run(wall_s, result.timings_s, read_transcript(result.transcript))
 
 
 def take_turns(
@@ -176,8 +172,7 @@ def measure_peak(subject: Subject, folder: Path, storage: str) -> dict[str, floa
 def _load(subject: Subject, storage: str) -> Callable[[Path, float | None], Run]:
     """Load a side's models; return what runs a recording, or so many seconds of it."""
     if subject.side == "stock":
-        stock = load_models(subject.models, subject.recipe.as_the_worker())
-        return lambda recording, clip_s: run_stock(stock, recording, clip_s)
+        return partial(run_stock, load_models(subject.models, subject.recipe.as_the_worker()))
     fidelity = "stock" if subject.side == "ours" else "improved"
     worker = Worker(subject.models, fidelity=fidelity, whisper_model=subject.recipe.whisper)
     models = worker.runtime.load()
