@@ -165,8 +165,7 @@ class JobQueue:
         busy = {job.worker_id for job in running}
         since_s = self._clock() - self.config.worker_silence_s
         alive = {worker for worker, seen_s in self._seen_s.items() if seen_s > since_s}
-        alive -= self._retired
-        alive = {worker for worker in alive if _place(worker) not in self._unhealthy}
+        alive = {w for w in alive - self._retired if _place(w) not in self._unhealthy}
         return {
             "jobs": {
                 "completed": self._ended[JobState.COMPLETED],
@@ -176,7 +175,8 @@ class JobQueue:
                 "retried": self._requeues,
             },
             "workers": {
-                **dict.fromkeys(("initializing", "throttled"), 0),
+                "initializing": 0,
+                "throttled": 0,
                 "unhealthy": len(self._unhealthy),
                 "idle": len(alive - busy),
                 "ready": len(alive - busy),
@@ -261,15 +261,13 @@ class JobQueue:
                 self._watch(job)
 
     def _time_out(self, job: Job, kind: EventKind) -> None:
-        if kind is EventKind.EXPIRED and job.state is JobState.IN_QUEUE:
-            self._leave(job)
-            self._finish(job, JobState.TIMED_OUT)
-            return
-        if kind in (EventKind.EXPIRED, EventKind.FORGOTTEN):
-            self._drop(job, kind)
-            return
         self._leave(job)
-        if kind is EventKind.TIMED_OUT:
+        if kind is EventKind.EXPIRED and job.state is JobState.IN_QUEUE:
+            self._finish(job, JobState.TIMED_OUT)
+        elif kind in (EventKind.EXPIRED, EventKind.FORGOTTEN):
+            del self._jobs[job.job_id]
+            self.events.append(kind, job.job_id, job.worker_id)
+        elif kind is EventKind.TIMED_OUT:
             self._finish(job, JobState.FAILED, error="executionTimeout exceeded")
         elif job.retries >= self.config.max_redispatches:
             text = f"job timed out after {job.retries} retries"
@@ -312,11 +310,6 @@ class JobQueue:
         self._watch(job)
         self.events.append(EventKind.REQUEUED, job.job_id, worker_id)
 
-    def _drop(self, job: Job, kind: EventKind) -> None:
-        self._leave(job)
-        del self._jobs[job.job_id]
-        self.events.append(kind, job.job_id, job.worker_id)
-
     def _leave(self, job: Job) -> None:
         """Take the job from where it waits, or tell its worker to stop."""
         if job.state is JobState.IN_QUEUE:
@@ -329,5 +322,6 @@ class JobQueue:
         """Return the job if this worker runs it now."""
         self.tick()
         job = self._jobs.get(job_id)
-        is_held = job and job.state is JobState.IN_PROGRESS and job.worker_id == worker_id
-        return job if is_held else None
+        if job and job.state is JobState.IN_PROGRESS and job.worker_id == worker_id:
+            return job
+        return None
