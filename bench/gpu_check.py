@@ -23,9 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from bench import corpus, stock
+from bench import corpus, scoring, stock
 from bench.corpus import ROOT, SAMPLE_RATE_HZ, read_recording
-from bench.speed import parity
 from bench.speed.measure import describe, synchronize
 from bench.speed.report import table
 from bench.speed.sides import Worker, run_process
@@ -82,7 +81,7 @@ def _hear(worker: Worker, recording: Path) -> dict[str, Any]:
 def compare(on_cpu: Mapping[str, Any], on_card: Mapping[str, Any] | None) -> Row:
     """Compare two transcripts of a recording; shares are of the CPU's words."""
     cpu, card = (corpus.read_transcript(each) for each in (on_cpu, on_card or on_cpu))
-    found = parity.compare(card, cpu, on_cpu["duration_seconds"])
+    found = scoring.compare(card, cpu, on_cpu["duration_seconds"])
     shares = {"same within 1 ms": "words_equal", "same speaker": "speakers_equal"}
     shares |= {"largest shift s": "largest_shift_s", "same text": "text_equal"}
     return {"words": len(cpu.words), "speakers": len(cpu.speakers)} | {

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.speed.__main__ import first_result_s
 from bench.speed.inputs import derive_models
 from bench.speed.measure import by_stage, figure, ratios
 from bench.speed.sides import JobFailed, by_step, run_process
-from bench.speed.whole_job import first_result_s
 
 
 def fail() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bench.corpus import Hypothesis, SpokenWord
-from bench.speed.parity import compare
+from bench.scoring import compare
 
 WORDS = (
     SpokenWord("Good", 0.5, 0.7, "SPEAKER_00", 0),
