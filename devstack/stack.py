@@ -18,12 +18,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
+from devstack.api import QueueServer
 from devstack.events import Event, EventKind, write_json_lines
 from devstack.guard import Guard
 from devstack.process import ChildProcess
 from devstack.queue import QueueConfig
 from devstack.s3 import REGION, S3Server
-from devstack.server import QueueServer
 from devstack.workers import Worker, worker_environment
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import requests
 
+from devstack.api import QueueServer
 from devstack.events import EventKind
-from devstack.server import QueueServer
 
 API_KEY = "rpa_test"
 ENDPOINT_ID = "endpoint"

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from time import sleep
 
-from devstack.server import QueueServer, _listen
+from devstack.api import QueueServer, _listen
 
 HANDOVER_S = 0.2  # an answer on loopback is read in less, however busy the machine
 

@@ -15,8 +15,8 @@ from starlette.responses import Response
 
 from devstack import EventKind
 from devstack import stack as stack_
+from devstack.api import QueueServer
 from devstack.queue import JobNotFound, QueueConfig
-from devstack.server import QueueServer
 from edge_client.clock import Clock
 from edge_client.services import presign
 from tests.e2e.drills import drilled

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from devstack.api import QueueServer
 from devstack.queue import JobQueue, QueueConfig
-from devstack.server import QueueServer
 from tests.fakes.queue_client import API_KEY, ENDPOINT_ID, FakeClock, QueueClient
 
 

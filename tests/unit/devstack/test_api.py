@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from devstack.api import QueueServer
 from devstack.events import EventKind
 from devstack.queue import QueueConfig
-from devstack.server import QueueServer
 from tests.fakes.queue_client import API_KEY, ENDPOINT_ID, FakeClock, QueueClient
 from tests.fakes.servers import Reply, RunpodServer
 from tests.processes import wait_until
