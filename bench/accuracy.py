@@ -257,17 +257,13 @@ def table(groups: Groups) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _total(counts: Sequence[Counts]) -> Counts:
-    return sum(counts[1:], counts[0])
-
-
 def _title(group: str, counts: Sequence[Counts]) -> str:
-    plural = "" if len(counts) == 1 else "s"
-    return f"{group}: {len(counts)} recording{plural}, {_total(counts).words:,} words"
+    plural, words = "" if len(counts) == 1 else "s", sum(one.words for one in counts)
+    return f"{group}: {len(counts)} recording{plural}, {words:,} words"
 
 
 def _cells(counts: Sequence[Counts]) -> list[str]:
-    total = _total(counts)
+    total = sum(counts[1:], counts[0])
     rates = [_cell(rate(total), interval(counts, rate)) for rate in RATES.values()]
     found = f"{total.speakers_found} of {total.speakers_true}" if total.speakers_true else "–"
     return [

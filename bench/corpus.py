@@ -30,15 +30,7 @@ SPEECH_DIR = ROOT / "bench" / "speech"
 
 
 def read_recording(path: Path, rate_hz: int = SAMPLE_RATE_HZ) -> Waveform:
-    """Decode the first audio stream of a file to mono.
-
-    Args:
-        path: Any file that FFmpeg's libraries read.
-        rate_hz: Samples per second of the waveform returned.
-
-    Returns:
-        int16, shape (n_samples,).
-    """
+    """Decode the first audio stream of any file that FFmpeg's libraries read to mono."""
     resampler = AudioResampler(format="s16", layout="mono", rate=rate_hz)
     with av.open(path) as container:
         frames = [
@@ -194,9 +186,14 @@ class Hypothesis:
         A turn is a run of one speaker's words in one segment, from the start of its first timed
         word to the end of its last; pauses inside a sentence belong to it.
         """
-        runs = groupby(self.words, key=lambda word: (word.segment, word.speaker))
-        turns = (_turn(speaker, list(words)) for (_, speaker), words in runs if speaker)
-        return tuple(turn for turn in turns if turn)
+        turns = []
+        for (_, speaker), run in groupby(self.words, key=lambda w: (w.segment, w.speaker)):
+            times_s = [(w.start_s, w.end_s) for w in run]
+            starts_s = [start_s for start_s, _ in times_s if start_s is not None]
+            ends_s = [end_s for _, end_s in times_s if end_s is not None]
+            if speaker and starts_s and ends_s:
+                turns.append(Turn(min(starts_s), max(ends_s), speaker))
+        return tuple(turns)
 
 
 def read_transcript(document: Mapping[str, Any]) -> Hypothesis:
@@ -223,9 +220,3 @@ def _words(index: int, segment: Mapping[str, Any]) -> list[SpokenWord]:
         SpokenWord(w["word"], w.get("start"), w.get("end"), w.get("speaker") or speaker, index)
         for w in words
     ]
-
-
-def _turn(speaker: str, words: list[SpokenWord]) -> Turn | None:
-    starts = [word.start_s for word in words if word.start_s is not None]
-    ends = [word.end_s for word in words if word.end_s is not None]
-    return Turn(min(starts), max(ends), speaker) if starts and ends else None

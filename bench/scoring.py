@@ -122,7 +122,7 @@ def speakers_of_matches(
     """Return who said each recognised word, and who is said to: true and found speaker."""
     ours, theirs = (_tokens([word.text for word in words]) for words in (spoken, heard))
     matches = _matches([token for token, _ in ours], [token for token, _ in theirs])
-    pairs = [(spoken[ours[i][1]], heard[theirs[j][1]]) for i, j in matches.items()]
+    pairs = [(spoken[ours[i][1]], heard[theirs[j][1]]) for i, j in matches]
     return [(said.speaker, got.speaker) for said, got in pairs if _is_near(said, got)]
 
 
@@ -156,9 +156,6 @@ def cp_edits(reference: Sequence[Sequence[str]], hypothesis: Sequence[Sequence[s
     Speakers beyond the other side's number are matched with silence, so missed speakers are all
     deletions and invented ones all insertions (cpWER, Watanabe et al. 2020, arXiv:2004.09249).
     A minimum over permutations of a sum of pairs is a linear assignment.
-
-    Returns:
-        The edits, summed over speakers.
     """
     size = max(len(reference), len(hypothesis))
     rows = [*reference, *([()] * (size - len(reference)))]
@@ -186,15 +183,15 @@ def _tokens(words: Sequence[str]) -> list[tuple[str, int]]:
     return [(token, index) for index, word in enumerate(words) for token in normalise(word)]
 
 
-def _matches(reference: Sequence[str], hypothesis: Sequence[str]) -> dict[int, int]:
-    """Pair the words that are equal in the best alignment: index of one to index of the other."""
+def _matches(reference: Sequence[str], hypothesis: Sequence[str]) -> list[tuple[int, int]]:
+    """Pair the indexes of words that are equal in the best alignment."""
     output = jiwer.process_words(" ".join(reference), " ".join(hypothesis))
-    return {
-        chunk.ref_start_idx + offset: chunk.hyp_start_idx + offset
+    return [
+        (chunk.ref_start_idx + offset, chunk.hyp_start_idx + offset)
         for chunk in output.alignments[0]
         if chunk.type == "equal"
         for offset in range(chunk.ref_end_idx - chunk.ref_start_idx)
-    }
+    ]
 
 
 def annotation(turns: Iterable[Turn]) -> Annotation:

@@ -88,6 +88,7 @@ class Dialogue:
 MEETING = Dialogue("meeting", ("planning3", "standup2"), 310.0, 7)
 PANEL = Dialogue("panel", ("handover2", "standup2", "planning3"), 330.0, 8)
 LONG = Dialogue("half-hour", ("planning3", "handover2", "standup2"), 1805.0, 9)
+DIALOGUES = {dialogue.name: dialogue for dialogue in (MEETING, PANEL, LONG)}
 TELEPHONE = "telephone"
 GERMAN = "german"
 
@@ -97,17 +98,10 @@ def write_input(name: str, folder: Path) -> Path:
     path = folder / f"{name}.wav"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        write_recording(path, _waveform(name))
+        recordings = {TELEPHONE: telephone_sample().audio, GERMAN: GERMAN_SPEECH}
+        known = recordings.get(name)
+        write_recording(path, read_recording(known) if known else compose(DIALOGUES[name]))
     return path
-
-
-def _waveform(name: str) -> Waveform:
-    if name == TELEPHONE:
-        return read_recording(telephone_sample().audio)
-    if name == GERMAN:
-        return read_recording(GERMAN_SPEECH)
-    dialogues = {dialogue.name: dialogue for dialogue in (MEETING, PANEL, LONG)}
-    return compose(dialogues[name])
 
 
 def compose(dialogue: Dialogue) -> Waveform:
@@ -153,14 +147,12 @@ def _order(dialogue: Dialogue, lengths_s: Sequence[float]) -> list[int]:
     """Return the clips to play, by index: once in order, then shuffled again and again."""
     rng = np.random.default_rng(dialogue.seed)
     order: list[int] = []
+    left = list(range(len(lengths_s)))
     played_s = 0.0
     while played_s < dialogue.duration_s:
-        turn = rng.permutation(len(lengths_s)) if order else np.arange(len(lengths_s))
-        for index in turn.tolist():
-            order.append(index)
-            played_s += lengths_s[index] + sum(PAUSES_S) / 2
-            if played_s >= dialogue.duration_s:
-                break
+        left = left or rng.permutation(len(lengths_s)).tolist()
+        order.append(left.pop(0))
+        played_s += lengths_s[order[-1]] + sum(PAUSES_S) / 2
     return order
 
 
