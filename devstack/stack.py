@@ -29,14 +29,12 @@ from devstack.workers import Worker, worker_environment
 
 def write_env_file(path: Path, env: Mapping[str, str]) -> None:
     """Write `env` so that a reader sees all of it or nothing; only the owner may read it."""
-    descriptor, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as lines:
-            lines.writelines(f"{key}={value}\n" for key, value in env.items())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    text = "".join(f"{key}={value}\n" for key, value in env.items())
+    with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}.") as folder:
+        whole = Path(folder, path.name)
+        whole.touch(mode=0o600)
+        whole.write_text(text, encoding="utf-8")
+        whole.replace(path)
 
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -137,19 +137,13 @@ def _print(*lines: str) -> None:
 def schemas() -> dict[str, str]:
     """Return file name to JSON Schema for every published model."""
     dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    return {
-        f"{name}.schema.json": json.dumps(
-            dialect | model.model_json_schema(by_alias=True), indent=2, ensure_ascii=False
-        )
-        + "\n"
-        for name, model in PUBLISHED.items()
+    documents = {
+        name: dialect | model.model_json_schema(by_alias=True) for name, model in PUBLISHED.items()
     }
-
-
-def stale_schemas() -> list[str]:
-    """Return the names of schema files that are missing, outdated or not published any more."""
-    there = {path.name: path.read_text(encoding="utf-8") for path in SCHEMAS.glob("*")}
-    return sorted({name for name, _ in there.items() ^ schemas().items()})
+    return {
+        f"{name}.schema.json": json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+        for name, document in documents.items()
+    }
 
 
 def main(arguments: list[str]) -> int:
@@ -160,8 +154,9 @@ def main(arguments: list[str]) -> int:
     if not check:
         for name, text in schemas().items():
             (SCHEMAS / name).write_text(text, encoding="utf-8")
-    stale = stale_schemas()
-    for name in stale:
+    there = {path.name: path.read_text(encoding="utf-8") for path in SCHEMAS.glob("*")}
+    stale = {name for name, _ in there.items() ^ schemas().items()}
+    for name in sorted(stale):
         sys.stderr.write(f"docs/schemas/{name} is not current: run `make docs`\n")
     mode = ["--check"] if check else ["-r"]
     pages = [str(Path(ROOT, page)) for page in PAGES]

@@ -47,7 +47,10 @@ def record(stack: Stack) -> dict[str, str]:
         report = Path(folder, "report.jsonl").read_text(encoding="utf-8").splitlines()
     printed["report"] = next(line for line in report if BROKEN in line)
     stored = s3.get_object(Bucket=stack.s3.bucket, Key=f"{TELEPHONE}/transcription.json")
-    printed["transcript"] = _excerpt(json.loads(stored["Body"].read()))
+    transcript = json.loads(stored["Body"].read())
+    first = transcript["segments"][0] | {"words": transcript["segments"][0]["words"][:1]}
+    excerpt = transcript | {"segments": [first]}
+    printed["transcript"] = json.dumps(excerpt, indent=1, ensure_ascii=False)
     log = (stack.logs / "worker-1.log").read_text(encoding="utf-8").splitlines()
     printed["worker-log"] = next(
         line for line in reversed(log) if re.search(r"worker\.job .* ok: ", line)
@@ -59,15 +62,6 @@ def _run(stack: Stack, folder: Path, arguments: tuple[str, ...]) -> str:
     """Return what a command shows without a terminal, notes and results in their order."""
     both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     return stack.edge_client(*arguments, cwd=folder, columns=100, timeout=240, **both).stdout
-
-
-def _excerpt(document: dict[str, object]) -> str:
-    """Return the document with its first segment alone, and of that the first word."""
-    segments = document["segments"]
-    if not isinstance(segments, list):
-        raise TypeError("the transcript has no segments")
-    first = {**segments[0], "words": segments[0]["words"][:1]}
-    return json.dumps({**document, "segments": [first]}, indent=1, ensure_ascii=False)
 
 
 def main() -> None:
