@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from tests.e2e.conftest import Bench
-from tools.examples import EXAMPLES, record
+from tools.docs import EXAMPLES, record
 
 VARIES = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}(-u\d+)?|[0-9a-f]{32,}|\d[\d.,:TZ-]*|\d+%")
 SAID = re.compile(r"(?<=SPEAKER_#) .+")
