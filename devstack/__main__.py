@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from devstack.guard import remove
+from devstack.process import remove
 from devstack.s3 import StartFailed
 from devstack.stack import ROOT, Stack, write_env_file
 

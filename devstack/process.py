@@ -1,19 +1,67 @@
-"""Run a child process in a session of its own, so that its descendants end with it."""
+"""Child processes that end with all their descendants, also when the stack itself is killed.
+
+Each child leads a session of its own. The guard, which is this file run as a program, reads a pipe
+from the stack; when the stack dies, even by SIGKILL, the pipe ends, and the guard kills the process
+groups and removes the paths that it was told of. Unlike PR_SET_PDEATHSIG this reaches
+grandchildren: the SDK's heartbeat process outlives a killed parent.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
+import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from devstack.guard import Guard, kill_group
+from typing import Self
 
 PASSED_ON = (
     "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH",
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES",
 )  # fmt: skip
+
+
+class Guard:
+    """The guarding process, as the stack sees it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process = subprocess.Popen(  # noqa: S603 -- this very file
+            [sys.executable, "-I", "-S", __file__],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            text=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process.wait()
+
+    def watch_group(self, group_id: int) -> None:
+        """Kill the process group at the end."""
+        self._tell(f"+group {group_id}")
+
+    def release_group(self, group_id: int) -> None:
+        """Leave the group alone: it is gone, and its number may be used again."""
+        self._tell(f"-group {group_id}")
+
+    def watch_path(self, path: Path) -> None:
+        """Remove the file or folder at the end."""
+        self._tell(f"+path {path.absolute()}")
+
+    def _tell(self, line: str) -> None:
+        with self._lock, contextlib.suppress(BrokenPipeError):
+            if self._process.stdin is not None:
+                self._process.stdin.write(line + "\n")
+                self._process.stdin.flush()
 
 
 def clean_environment(home: Path) -> dict[str, str]:
@@ -77,3 +125,38 @@ class ChildProcess:
         except subprocess.TimeoutExpired:
             kill_group(self.pid)
         self.wait()
+
+
+def main() -> None:
+    """Guard: read what to watch until the pipe ends, then end and remove it."""
+    watched: dict[str, None] = {}
+    for line in sys.stdin:
+        sign, item = line[0], line[1:].rstrip("\n")
+        if sign == "+":
+            watched[item] = None
+        else:
+            watched.pop(item, None)
+    for item in sorted(watched):  # groups before paths
+        kind, _, name = item.partition(" ")
+        if kind == "group":
+            kill_group(int(name))
+        else:
+            remove(Path(name))
+
+
+def kill_group(group_id: int) -> None:
+    """Kill every process of the group, if there are any."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group_id, signal.SIGKILL)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()

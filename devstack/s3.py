@@ -16,8 +16,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from devstack.guard import Guard, remove
-from devstack.process import ChildProcess, clean_environment
+from devstack.process import ChildProcess, Guard, clean_environment, remove
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -20,8 +20,7 @@ from typing import Any, Self
 
 from devstack.api import QueueServer
 from devstack.events import Event, EventKind, write_json_lines
-from devstack.guard import Guard
-from devstack.process import ChildProcess
+from devstack.process import ChildProcess, Guard
 from devstack.queue import QueueConfig
 from devstack.s3 import REGION, S3Server
 from devstack.workers import Worker, worker_environment

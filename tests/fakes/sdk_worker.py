@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from devstack.api import QueueServer
-from devstack.guard import Guard
-from devstack.process import ChildProcess
+from devstack.process import ChildProcess, Guard
 from devstack.stack import ROOT
 from devstack.workers import worker_environment
 from tests.fakes.queue_client import API_KEY, ENDPOINT_ID

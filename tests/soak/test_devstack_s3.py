@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from devstack import s3
-from devstack.guard import Guard
+from devstack.process import Guard
 from devstack.s3 import S3Server, StartFailed
 from tests.processes import group_members, wait_until
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from devstack.guard import Guard
+from devstack.process import Guard
 from devstack.s3 import S3Server
 from tests.soak.scale.many_sessions import CLOSED, MIX, fill, kind_of, session_of
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from devstack.guard import Guard
-from devstack.process import ChildProcess, clean_environment
+from devstack.process import ChildProcess, Guard, clean_environment
 from devstack.stack import write_env_file
 from devstack.workers import FIRST_DELAY_S, Worker
 from tests.processes import group_members, wait_until
