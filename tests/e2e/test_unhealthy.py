@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from devstack import EventKind, Stack
-from devstack.workers import worker_environment
+from devstack.stack import worker_environment
 from edge_client import api
 from edge_client.batch import engine
 from edge_client.batch.engine import Engine

@@ -14,8 +14,7 @@ from typing import Any
 
 from devstack.api import QueueServer
 from devstack.process import ChildProcess, Guard
-from devstack.stack import ROOT
-from devstack.workers import worker_environment
+from devstack.stack import ROOT, worker_environment
 from tests.fakes.queue_client import API_KEY, ENDPOINT_ID
 
 COMMAND = (sys.executable, "-m", "tests.fakes.sdk_worker")

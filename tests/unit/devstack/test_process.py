@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from devstack.process import ChildProcess, Guard, clean_environment
-from devstack.stack import write_env_file
-from devstack.workers import FIRST_DELAY_S, Worker
+from devstack.stack import FIRST_DELAY_S, Worker, write_env_file
 from tests.processes import group_members, wait_until
 
 FAMILY = "trap 'exit 3' TERM; sleep 60 & while :; do sleep 0.05; done"
