@@ -136,14 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def transcribe_by_all_ways(
     references: Sequence[Reference], models: Path, before: Path | None, logs: Path
 ) -> Ways:
-    """Transcribe by stock, then through our whole path.
-
-    Args:
-        references: Recordings and what was said in them.
-        models: The folder that both use.
-        before: Another, for stock alone.
-        logs: Where the stack's go.
-    """
+    """Transcribe by stock, then through our whole path, then by stock on the models `before`."""
     print(f"stock: {len(references)} recordings", file=sys.stderr)
     recordings = [reference.audio for reference in references]
     stock = run_process(transcribe_files, models.resolve(), recordings)
@@ -204,10 +197,7 @@ def _sentence(segment: dict[str, Any]) -> Any:
 def transcribe_all(
     references: Iterable[Reference], models: Path, logs: Path
 ) -> Iterator[dict[str, Any]]:
-    """Send recordings one after another through a stack with one worker.
-
-    Yields:
-        The transcript document of each, in order.
+    """Send recordings one after another through a stack with one worker; yield the documents.
 
     Raises:
         SubmitError: A session failed.

@@ -65,12 +65,7 @@ class StockModels:
 
 @dataclass(frozen=True)
 class StockResult:
-    """What WhisperX makes of one recording.
-
-    Attributes:
-        transcript: WhisperX's result: ``segments`` and ``word_segments``.
-        timings_s: Seconds by stage.
-    """
+    """What WhisperX makes of a recording (``segments``, ``word_segments``); seconds by stage."""
 
     transcript: dict[str, Any]
     timings_s: dict[str, float]

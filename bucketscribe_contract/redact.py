@@ -24,11 +24,7 @@ _known: set[str] = set()
 
 
 def register(secret: str | None) -> None:
-    """Remember a secret's exact value, so that `scrub` finds it anywhere.
-
-    Args:
-        secret: Values shorter than 8 characters are not kept: they would mask ordinary words.
-    """
+    """Remember a secret's value for `scrub`; not under 8 characters: it would mask words."""
     if secret and len(secret) >= 8:
         _known.add(secret)
 
@@ -89,11 +85,7 @@ class ScrubbingFormatter(logging.Formatter):
 
 
 def configure_logging(level: int) -> None:
-    """Send log lines to stderr, scrubbed.
-
-    Args:
-        level: Of this program's own lines; below WARNING, HTTP libraries tell what they retry.
-    """
+    """Send log lines to stderr, scrubbed; below WARNING, HTTP libraries tell what they retry."""
     handler = logging.StreamHandler()
     handler.setFormatter(ScrubbingFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)

@@ -35,11 +35,6 @@ class Source:
     name: str
     layout: Layout = Layout()
 
-    @property
-    def field(self) -> str:
-        """The name as one field of NIST's files."""
-        return _field(self.name)
-
 
 def as_srt(source: Source) -> str:
     """SubRip; where another speaker begins, the name stands in brackets."""
@@ -125,9 +120,10 @@ def as_rttm(source: Source) -> str:
                 mine[-1][1] = max(mine[-1][1], word.end_s)
             else:
                 mine.append([word.start_s, word.end_s])
+    name = _field(source.name)
     rows = sorted((a, b, speaker) for speaker, spoken in turns.items() for a, b in spoken)
     return "".join(
-        f"SPEAKER {source.field} 1 {start_s:.3f} {end_s - start_s:.3f} <NA> <NA> "
+        f"SPEAKER {name} 1 {start_s:.3f} {end_s - start_s:.3f} <NA> <NA> "
         f"{_field(speaker)} <NA> <NA>\n"
         for start_s, end_s, speaker in rows
     )
@@ -135,8 +131,9 @@ def as_rttm(source: Source) -> str:
 
 def as_ctm(source: Source) -> str:
     """Return a line for each word: file, channel, start, duration, word, and how sure it is."""
+    name = _field(source.name)
     return "".join(
-        f"{source.field} 1 {word.start_s:.3f} {word.end_s - word.start_s:.3f} {_field(word.text)}"
+        f"{name} 1 {word.start_s:.3f} {word.end_s - word.start_s:.3f} {_field(word.text)}"
         + (f" {word.score:.3f}\n" if word.score is not None else "\n")
         for word in _by_time(source.document)
     )

