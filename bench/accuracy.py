@@ -162,7 +162,16 @@ def _attribute(
     reference: Reference, transcript: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     from worker.stages.attribute import attribute, attribute_as_stock  # imports torch
-    from worker.types import Alignment, Diarization, SpeakerTurn
+    from worker.types import Alignment, Diarization, SpeakerTurn, TimedSegment, TimedWord
+
+    def sentence(segment: dict[str, Any]) -> TimedSegment:
+        words = tuple(
+            TimedWord(word["word"], word["start"], word["end"], word.get("score"))
+            for word in segment["words"]
+            if "start" in word
+        )
+        text = " ".join(word.word for word in words)
+        return TimedSegment(segment["start"], segment["end"], text, words)
 
     labels = {name: f"SPEAKER_{i:02d}" for i, name in enumerate(sorted(reference.speakers))}
     turns, exclusive, spoken_s = [], [], 0.0
@@ -173,25 +182,13 @@ def _attribute(
             exclusive.append(replace(turn, start=max(turn.start, spoken_s)))
             spoken_s = turn.end
     diarization = Diarization(tuple(turns), tuple(exclusive))
-    alignment = Alignment(tuple(_sentence(segment) for segment in transcript["segments"]))
+    alignment = Alignment(tuple(map(sentence, transcript["segments"])))
     length_s = len(read_recording(reference.audio)) / SAMPLE_RATE_HZ
     ours, stock = (
         {"segments": [s.model_dump() for s in rule(alignment, diarization, 0.0, length_s)]}
         for rule in (attribute, attribute_as_stock)
     )
     return ours, stock
-
-
-def _sentence(segment: dict[str, Any]) -> Any:
-    from worker.types import TimedSegment, TimedWord
-
-    words = tuple(
-        TimedWord(word["word"], word["start"], word["end"], word.get("score"))
-        for word in segment["words"]
-        if "start" in word
-    )
-    text = " ".join(word.word for word in words)
-    return TimedSegment(segment["start"], segment["end"], text, words)
 
 
 def transcribe_all(

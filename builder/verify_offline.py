@@ -13,7 +13,7 @@ import ipaddress
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -121,22 +121,19 @@ def main(arguments: list[str] | None = None) -> int:
         failures = [f"missing from {folder}, or changed: {', '.join(changed)}"]
     else:
         go_offline(folder / document["nltk_data"])
-        checks = list_checks(folder, document).items()
-        failures = [failure for check in checks if (failure := run_check(*check))]
+        checks = {
+            f"whisper {name}": partial(check_worker, folder, name)
+            for name in document["whisper"]["models"]
+        } | {
+            f"align {language} {entry['name']}": partial(check_aligner, folder, entry, language)
+            for language, entry in document["align"].items()
+        }
+        failures = [found for check in checks.items() if (found := run_check(*check))]
     profile = document["profile"] if document else "demo"
     remedy = f"run `python -m builder.fetch_models --profile {profile} --into {folder}`"
     for failure in failures:
         print(f"verify_offline: {failure}: {remedy}", file=sys.stderr)
     return 1 if failures else 0
-
-
-def list_checks(folder: Path, document: dict[str, Any]) -> Mapping[str, Callable[[], None]]:
-    """Return what is to be checked, by its name."""
-    whispers, aligners = document["whisper"]["models"], document["align"].items()
-    return {f"whisper {name}": partial(check_worker, folder, name) for name in whispers} | {
-        f"align {language} {entry['name']}": partial(check_aligner, folder, entry, language)
-        for language, entry in aligners
-    }
 
 
 def run_check(name: str, check: Callable[[], None]) -> str | None:

@@ -28,13 +28,7 @@ def main() -> None:
 @click.option("--logs", default=ROOT / "logs", type=FOLDER, help="Default: logs/.")
 @click.option("--models", default=ROOT / "models", type=FOLDER, help="Default: models/.")
 @click.option("--worker-command", help="Run this instead of `python handler.py`.")
-def up(
-    env_file: Path,
-    workers: int,
-    logs: Path,
-    models: Path,
-    worker_command: str | None,
-) -> None:
+def up(env_file: Path, workers: int, logs: Path, models: Path, worker_command: str | None) -> None:
     """Start everything and stay until SIGINT or SIGTERM."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)

@@ -149,8 +149,8 @@ class QueueApi:
             self._guarded("/status-sync/{job_id}", self._status_sync),
             self._guarded("/cancel/{job_id}", self._cancel, "POST"),
             self._guarded("/health", self._health),
-            Route("/job-take/{worker_id}", self._take_one),
-            Route("/job-take-batch/{worker_id}", self._take_batch),
+            Route("/job-take/{worker_id}", self._take),
+            Route("/job-take-batch/{worker_id}", self._take),
             Route("/job-stop/{worker_id}", self._stop),
             Route("/job-done/{worker_id}/{job_id}", self._done, methods=["POST"]),
             Route("/ping/{worker_id}", self._ping),
@@ -208,21 +208,18 @@ class QueueApi:
     async def _health(self, _: Request) -> Response:
         return JSONResponse(self._queue.health())
 
-    async def _take_one(self, request: Request) -> Response:
-        jobs = await self._take(request, 1)
-        return JSONResponse(jobs[0]) if jobs else Response(status_code=204)
-
-    async def _take_batch(self, request: Request) -> Response:
-        count = request.query_params.get("batch_size", "1")
+    async def _take(self, request: Request) -> Response:
+        """Hand a job over, or a batch of them as a list."""
+        worker_id, count = request.path_params["worker_id"], "1"
+        if is_batch := "/job-take-batch/" in request.url.path:
+            count = request.query_params.get("batch_size", "1")
         if not count.isdecimal():
             raise HTTPException(400, "batch_size must be a whole number")
-        jobs = await self._take(request, int(count))
-        return JSONResponse(jobs) if jobs else Response(status_code=204)
-
-    async def _take(self, request: Request, count: int) -> list[dict[str, object]]:
-        worker_id = request.path_params["worker_id"]
-        jobs = await self._poll(request, lambda: self._queue.take(worker_id, count)) or []
-        return [{"id": job.job_id, "input": job.submission.input} for job in jobs]
+        taken = await self._poll(request, lambda: self._queue.take(worker_id, int(count))) or []
+        jobs = [{"id": job.job_id, "input": job.submission.input} for job in taken]
+        if not jobs:
+            return Response(status_code=204)
+        return JSONResponse(jobs if is_batch else jobs[0])
 
     async def _stop(self, request: Request) -> Response:
         worker_id = request.path_params["worker_id"]

@@ -30,9 +30,8 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=ROOT / "models", metavar="DIR")
     folder = parser.parse_args().models
     quiet_libraries()
-    for name, entry in find_models(
-        WorkerSettings(models_dir=folder)
-    ).profile.whisper.models.items():
+    profile = find_models(WorkerSettings(models_dir=folder)).profile
+    for name, entry in profile.whisper.models.items():
         if entry.languages is not None and "en" not in entry.languages:
             continue
         settings = WorkerSettings(models_dir=folder, whisper_model=name)
