@@ -107,18 +107,12 @@ def time_jobs(side: str, models: Path, device: str, recordings: Sequence[Path]) 
 
 def _load(side: str, models: Path, device: str) -> Callable[[Path], object]:
     """Load a side; stock with what the worker would take of the device."""
-    from worker.models.device import choose_device
-
     worker = Worker(models, device=device)
     if side == "ours":
         return partial(_hear, worker)
-    runtime = worker.runtime
-    folder = runtime.find_models()
-    taken = choose_device(runtime.settings, folder)
-    options = {"compute_type": taken.compute_type, "whisper": folder.whisper_name}
-    recipe = stock.Recipe(device=device, batch_size=taken.batch_size, **options)
-    loaded = stock.load_models(folder.path, recipe)
-    return partial(stock.transcribe, loaded)
+    folder = worker.runtime.find_models()
+    recipe = stock.Recipe(folder.whisper_name).as_the_worker(worker.runtime.settings, folder)
+    return partial(stock.transcribe, stock.load_models(folder.path, recipe))
 
 
 def measure_memory(models: Path, device: str) -> list[Row]:

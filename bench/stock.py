@@ -41,12 +41,12 @@ class Recipe:
     compute_type: str = "int8"
     batch_size: int = 8
 
-    def as_the_worker(self) -> Recipe:
-        """Return it with the device, number format and batch that the worker would take."""
+    def as_the_worker(self, *settings: Any) -> Recipe:
+        """Return it with the device, number format and batch of a worker with these settings."""
         from worker.models.device import choose_device
         from worker.settings import WorkerSettings
 
-        its = choose_device(WorkerSettings())
+        its = choose_device(*settings or (WorkerSettings(),))
         return replace(
             self, device=its.name, compute_type=its.compute_type, batch_size=its.batch_size
         )

@@ -77,12 +77,8 @@ class RunRequest(RequestModel):
 
     def to_wire(self) -> dict[str, Any]:
         """Return what is sent, URLs revealed."""
-        body: dict[str, Any] = {"input": self.input.to_wire()}
-        if self.policy is not None:
-            body["policy"] = self.policy.model_dump(mode="json")
-        if self.webhook is not None:
-            body["webhook"] = self.webhook
-        return body
+        rest = self.model_dump(mode="json", exclude={"input"}, exclude_none=True)
+        return {"input": self.input.to_wire(), **rest}
 
 
 class JobStatus(WireModel):

@@ -19,8 +19,9 @@ from typing import Any
 
 import psutil
 
-ENGINES = ("whisperx", "pyannote.audio", "faster-whisper", "ctranslate2")
-LIBRARIES = (*ENGINES, "torch", "transformers", "numpy")
+LIBRARIES = (
+    "whisperx", "pyannote.audio", "faster-whisper", "ctranslate2", "torch", "transformers", "numpy",
+)  # fmt: skip
 SAMPLE_S = 0.02
 
 

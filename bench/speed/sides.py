@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -107,11 +108,10 @@ class Worker:
 
 def by_step(timings_s: dict[str, float]) -> dict[str, float]:
     """Add our stages up to the steps of stock's recipe."""
-    steps: dict[str, float] = {}
+    steps: defaultdict[str, float] = defaultdict(float)
     for stage, seconds in timings_s.items():
-        step = STEPS.get(stage, stage)
-        steps[step] = steps.get(step, 0.0) + seconds
-    return steps
+        steps[STEPS.get(stage, stage)] += seconds
+    return dict(steps)
 
 
 def run_stock(models: StockModels, recording: Path, clip_s: float | None) -> Run:
