@@ -238,15 +238,13 @@ def table(groups: Groups) -> str:
     heads = [*RATES, "speakers", "segments (of two speakers)", "segments / sentences"]
     lines = [f"| recordings | | {' | '.join(heads)} |", "|---|---|" + "---:|" * len(heads)]
     for group, ways in groups.items():
-        for number, (way, counts) in enumerate(ways.items()):
-            title = "" if number else f"{_title(group, counts)} "
+        first = next(iter(ways.values()))
+        plural, words = "" if len(first) == 1 else "s", sum(one.words for one in first)
+        title = f"{group}: {len(first)} recording{plural}, {words:,} words "
+        for way, counts in ways.items():
             lines.append(f"| {title}| {way} | {' | '.join(_cells(counts))} |")
+            title = ""
     return "\n".join(lines) + "\n"
-
-
-def _title(group: str, counts: Sequence[Counts]) -> str:
-    plural, words = "" if len(counts) == 1 else "s", sum(one.words for one in counts)
-    return f"{group}: {len(counts)} recording{plural}, {words:,} words"
 
 
 def _cells(counts: Sequence[Counts]) -> list[str]:

@@ -139,11 +139,6 @@ def as_ctm(source: Source) -> str:
     )
 
 
-def as_page(source: Source) -> str:
-    """The page of `bucketscribe_render.page`, without the sound."""
-    return as_html(source.body, source.name)
-
-
 FORMATS: dict[str, Callable[[Source], str]] = {
     "srt": as_srt,
     "vtt": as_vtt,
@@ -153,7 +148,7 @@ FORMATS: dict[str, Callable[[Source], str]] = {
     "tsv": as_tsv,
     "rttm": as_rttm,
     "ctm": as_ctm,
-    "html": as_page,
+    "html": lambda source: as_html(source.body, source.name),  # without the sound
 }
 
 

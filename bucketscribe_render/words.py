@@ -91,16 +91,13 @@ def _words_of_line(line: Line, text: str, space: bool) -> Iterator[Spoken]:
     words = [(shown, word) for word in line.words if (shown := flat(word.text))]
     if "".join(shown for shown, _ in words).replace(" ", "") != text.replace(" ", ""):
         words = [(unit, Word(word=unit)) for unit in _UNIT.findall(text)]
-    spaces, at = _spaces_of(text) | ({0} if space else set()), 0
+    # before which letters, counted without spaces, one stands
+    spaces = set(accumulate(len(part) for part in text.split(" "))) | ({0} if space else set())
+    at = 0
     for (shown, word), (start_s, end_s) in zip(words, _times_of(line, words), strict=True):
         speaker = flat(word.speaker or line.speaker or "") or None
         yield Spoken(shown, start_s, end_s, speaker, at in spaces, word.score)
         at += len(shown.replace(" ", ""))
-
-
-def _spaces_of(text: str) -> set[int]:
-    """Return before which letters, counted without spaces, a space stands."""
-    return set(accumulate(len(part) for part in text.split(" ")))
 
 
 def _times_of(line: Line, words: Sequence[tuple[str, Word]]) -> list[tuple[float, float]]:

@@ -179,10 +179,7 @@ class Downloader:
         return listing
 
     def fetch(self, listings: Sequence[Listing]) -> dict[str, Path]:
-        """Download the files that are missing.
-
-        Returns:
-            Where each file lies, by its path in the models folder.
+        """Download what is missing; return where each file lies, by its path in the models folder.
 
         Raises:
             DiskFull: There is not enough room; nothing was downloaded, where that is known before.

@@ -105,13 +105,10 @@ def read_document(into: Path) -> dict[str, Any] | None:
 
 def write_document(folder: Path, document: dict[str, Any]) -> None:
     """Write `profile.json`, with the size in bytes and the SHA-256 of every other file."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     files = {
-        path.relative_to(folder).as_posix(): {
-            "bytes": path.stat().st_size,
-            "sha256": sha256_of(path),
-        }
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        p.relative_to(folder).as_posix(): {"bytes": p.stat().st_size, "sha256": sha256_of(p)}
+        for p in paths
     }
     text = json.dumps(document | {"files": files}, indent=1) + "\n"
     (folder / PROFILE_JSON).write_text(text, encoding="utf-8")

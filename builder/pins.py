@@ -181,5 +181,4 @@ def load_profile(name: str, path: Path = MODELS_TOML) -> PackageProfile | HubPro
         raise BuildError(f"{path} cannot be read: give an existing file with --pins") from exc
     except (ValidationError, tomllib.TOMLDecodeError) as exc:
         raise BuildError(f"{path.name} is not valid: {' '.join(str(exc).split())}") from exc
-    profile: PackageProfile | HubProfile = getattr(pins, name)
-    return profile
+    return pins.demo if name == "demo" else pins.production

@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+import click
+
 from devstack.stack import ROOT, Stack
 
 SESSION = "users/demo-user/audio/sessions/telephone-sample"
@@ -42,8 +44,7 @@ def main() -> int:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(f"demo: {line}\n")
-    sys.stdout.flush()
+    click.echo(f"demo: {line}")
 
 
 if __name__ == "__main__":

@@ -231,7 +231,10 @@ class Stack:
         state = Path(tempfile.mkdtemp(prefix="devstack-"))
         undo.callback(shutil.rmtree, state, ignore_errors=True)
         self.guard.watch_path(state)
-        self._prepare_logs()
+        self.logs.mkdir(parents=True, exist_ok=True)
+        for pattern in ("s3.log", "queue.jsonl", "worker-*.log"):
+            for old in self.logs.glob(pattern):
+                old.unlink()
         s3 = S3Server(BUCKET, state, self.logs / "s3.log", self.guard)
         self.s3 = undo.enter_context(s3)
         self.queue = QueueServer(ENDPOINT_ID, self._api_key, self._config)
@@ -255,12 +258,6 @@ class Stack:
         self.queue.release_polls()
         for worker in self.workers:
             worker.stop(deadline_s)
-
-    def _prepare_logs(self) -> None:
-        self.logs.mkdir(parents=True, exist_ok=True)
-        for pattern in ("s3.log", "queue.jsonl", "worker-*.log"):
-            for old in self.logs.glob(pattern):
-                old.unlink()
 
     def _spawn(self, worker_id: str, log: Path) -> ChildProcess:
         env = worker_environment(self.queue.endpoint_url, worker_id, self.worker_home)

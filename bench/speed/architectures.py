@@ -36,7 +36,10 @@ def write_architectures(models: Path, into: Path) -> Path:
     }
     folder = derive_models(models, into, changes)
     torch.manual_seed(SEED)
-    _write_aligner(models / "align" / "en", folder / ALIGNER)
+    aligner = shutil.copytree(models / "align" / "en", folder / ALIGNER, dirs_exist_ok=True)
+    demo = Wav2Vec2Config.from_pretrained(aligner)
+    base = Wav2Vec2Config(vocab_size=demo.vocab_size, pad_token_id=demo.pad_token_id)
+    Wav2Vec2ForCTC(base).save_pretrained(aligner)  # with the letters of the demo's
     segmentation, embedding = (
         folder / DIARIZATION / part / "pytorch_model.bin" for part in ("segmentation", "embedding")
     )
@@ -50,14 +53,6 @@ def write_architectures(models: Path, into: Path) -> Path:
     lda = np.eye(dimension)[:, :LDA_DIMENSION]  # keeps the first dimensions as they are
     write_pipeline(folder / DIARIZATION, config, lda, np.linspace(1.0, 0.1, LDA_DIMENSION))
     return folder.absolute()
-
-
-def _write_aligner(demo: Path, folder: Path) -> None:
-    """Write wav2vec2 of the base size, with the letters of the demo's aligner."""
-    shutil.copytree(demo, folder, dirs_exist_ok=True)
-    its = Wav2Vec2Config.from_pretrained(demo)
-    config = Wav2Vec2Config(vocab_size=its.vocab_size, pad_token_id=its.pad_token_id)
-    Wav2Vec2ForCTC(config).save_pretrained(folder)
 
 
 def _write_embedding(target: Path) -> int:
