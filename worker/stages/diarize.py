@@ -21,8 +21,8 @@ from bucketscribe_contract import JobInput, Stage, WarningCode
 from worker.cancel import StageContext
 from worker.engines.diarization.activity import Activity, ActivityRecorder
 from worker.engines.diarization.clustering import (
-    CHUNK_S,
     MIN_ACTIVE_SHARE,
+    WHOLE_S,
     SpeakerBounds,
     cluster,
 )
@@ -83,7 +83,7 @@ def diarize(
             pipeline=model,
             check=check,
             min_active_share=share,
-            chunk_s=math.inf if is_stock else CHUNK_S,
+            whole_s=math.inf if is_stock else WHOLE_S,
         )
         pause_s = float(model.segmentation.min_duration_off)
         find_turns = partial(_find_turns, activity, speaking, label, pause_s)

@@ -110,7 +110,7 @@ def test_only_stock_clusters_a_long_recording_at_once(
         return in_chunks(*arguments)
 
     monkeypatch.setattr(clustering, "_in_chunks", spy)
-    monkeypatch.setattr("worker.stages.diarize.CHUNK_S", 2.5)
+    monkeypatch.setattr("worker.stages.diarize.WHOLE_S", 5.0)
     context = StageContext(batch_size=3)
     found = diarize(Waveform(LONG), INLINE, models.diarization, context, is_stock=is_stock)
     assert len({turn.speaker for turn in found.turns}) == 2

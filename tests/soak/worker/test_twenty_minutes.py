@@ -102,7 +102,7 @@ def test_a_cancelled_worker_is_free_soon_and_leaves_nothing(
     tell: Tell,
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("worker.stages.diarize.CHUNK_S", 60.0)
+    monkeypatch.setattr("worker.stages.diarize.WHOLE_S", 60.0)
     before = set(psutil.Process().children(recursive=True))
     token, progress = CancelToken(), quiet()
     report = progress.report

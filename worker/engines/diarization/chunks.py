@@ -1,106 +1,128 @@
-"""Speakers of a long recording: embeddings chunk by chunk in, a mean vector a speaker out.
+"""Speakers of a long recording: embeddings chunk by chunk in, mean vectors of speakers out.
 
-A chunk is clustered by itself; the means of its clusters are merged with those of other chunks,
-but two of one chunk only if they are very close. `vbx` iterates over slices. The process that
-`clustering` starts: a header and `numpy.save` arrays in on stdin, `Speakers` out on stdout, both
-files. It imports scipy and nothing of the worker.
+A chunk is clustered by itself; the means of its clusters are merged with those of others, but never
+two that some windows tell apart. `vbx` iterates over slices. The process that `clustering` starts:
+a header and `numpy.save` arrays in on stdin, `Speakers` out on stdout, both files. It imports scipy
+and nothing of the worker.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.linalg import block_diag
 from scipy.special import logsumexp
 
 Floats = npt.NDArray[np.floating[Any]]
 Labels = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
-LEAST_OF_CHUNK = 12
-"""Embeddings: a chunk's smaller clusters are no people of their own; pyannote's number."""
+LEAST = 12
+"""Embeddings of a speaker, pyannote's number; clusters of a chunk are of half as many at least."""
 MOST_MEANS = 3000
 """Of all chunks together, each chunk's largest clusters: their distances take 36 MB."""
-LEAST_SHARE = 0.005
+LEAST_SHARE = 0.0075
 """Of all embeddings: smaller groups are no people; what is odd grows with the recording."""
-LIKE_VOICES = 0.65
-"""Of the threshold: means of two chunks as close as that are one person's
+LIKE_VOICES = 0.4
+"""Of the threshold: clusters whose means are as close as that are one person
 (docs/long-recordings.md)."""
-SAME_VOICE = 0.4
-"""Of the threshold: groups as close as that are one person, whatever a chunk said."""
+MET_SHARE = 0.1
+"""Of the windows with the rarer of two clusters: in so many both are heard if they are two."""
 SLICE = 4096
 
 
 @dataclass(frozen=True)
 class Speakers:
-    """Speakers of a whole recording.
+    """Speakers of a whole recording; the lengths of all vectors mean nothing.
 
     Attributes:
-        means: (n, dimension), of the speakers; the length of a row means nothing.
+        means: (n, dimension), of the speakers.
         groups: (m, dimension), before small groups were left out and hints were heeded.
-        per_chunk: Mean number of people of a chunk.
+        clusters: (k, dimension), of all chunks.
+        chunk: (k,), which chunk a cluster is of.
+        speaker: (k,), the mean that it belongs to.
         found: How many speakers there were before they were merged to meet a hint.
     """
 
     means: Floats
     groups: Floats
-    per_chunk: float
+    clusters: Floats
+    chunk: Labels
+    speaker: Labels
     found: int
+
+    @property
+    def per_chunk(self) -> float:
+        """Mean number of clusters of a chunk that has any."""
+        return len(self.chunk) / len(np.unique(self.chunk))
 
 
 def find_speakers(
-    chunks: Iterable[Floats], n_chunks: int, threshold: float, least: int, most: float
+    chunks: Iterable[tuple[Floats, Labels]],
+    n_chunks: int,
+    threshold: float,
+    least: int,
+    most: float,
 ) -> Speakers:
     """Find the speakers of a recording.
 
     Args:
-        chunks: (n, dimension) each, with one embedding in all at least.
+        chunks: Embeddings (n, dimension) and the windows that they are of (n,), from 0 in each
+            chunk; with one embedding in all at least.
         n_chunks: Their number.
         threshold: Cosine distance of average linkage; parts of it count between means.
         least: So many speakers at least, unless the chunks have fewer clusters together.
         most: So many at most.
     """
-    found = [chunk_people(unit(chunk), threshold, MOST_MEANS // n_chunks) for chunk in chunks]
-    sums = np.concatenate([people for people, _ in found])
-    sizes = np.concatenate([counts for _, counts in found])
-    chunk = np.repeat(np.arange(len(found)), [len(counts) for _, counts in found])
-    per_chunk = len(sums) / len(np.unique(chunk))
-    sums, group = merge(sums, chunk[:, None] == chunk, LIKE_VOICES * threshold, least)
-    sums, again = merge(sums, None, SAME_VOICE * threshold, least)
-    sizes = np.bincount(again[group], sizes)
+    found = [chunk_people(*chunk, threshold, MOST_MEANS // n_chunks) for chunk in chunks]
+    clusters, sizes = (np.concatenate([people[i] for people in found]) for i in (0, 1))
+    apart = block_diag(*[people[2] for people in found]).astype(bool)
+    groups, group = merge(clusters, apart, LIKE_VOICES * threshold, least)
+    sizes = np.bincount(group, sizes)
     order = np.argsort(-sizes, kind="stable")
-    large = np.count_nonzero(sizes >= max(LEAST_OF_CHUNK, LEAST_SHARE * sizes.sum()))
-    means = sums[order[: max(large, least, 1)]]
-    people, _ = merge(means, None, np.inf, most)
-    return Speakers(people, sums, per_chunk, len(means))
+    large = np.count_nonzero(sizes >= max(LEAST, LEAST_SHARE * sizes.sum()))
+    means = groups[order[: max(large, least, 1)]]
+    people, person = merge(means, None, np.inf, most)
+    speaker = person[nearest(groups, means)][group]
+    chunk = np.repeat(np.arange(len(found)), [len(people[1]) for people in found])
+    return Speakers(people, groups, clusters, chunk, speaker, len(means))
 
 
-def chunk_people(vectors: Floats, threshold: float, most: int) -> tuple[Floats, Labels]:
+def chunk_people(
+    vectors: Floats, windows: Labels, threshold: float, most: int
+) -> tuple[Floats, Labels, Flags]:
     """Cluster the embeddings of a chunk; small clusters join the nearest.
 
     Args:
-        vectors: (n, dimension), unit length.
+        vectors: (n, dimension).
+        windows: (n,), those that the embeddings are of.
         threshold: Cosine distance.
         most: So many clusters at most.
 
     Returns:
-        Sums (m, dimension) and sizes (m,) of its clusters.
+        Sums (m, dimension) and sizes (m,) of its clusters; (m, m), which of them are heard in the
+        same windows so often that they are different people.
     """
-    if len(vectors) < 2:
-        return vectors, np.ones(len(vectors), np.int64)
-    dendrogram = linkage(vectors, method="average", metric="cosine")
-    cluster = fcluster(dendrogram, threshold, criterion="distance") - 1
+    vectors = unit(vectors)
+    cluster = np.zeros(len(vectors), np.int64)
+    if len(vectors) > 1:
+        dendrogram = linkage(vectors, method="average", metric="cosine")
+        cluster = fcluster(dendrogram, threshold, criterion="distance") - 1
     sums, sizes = summed(vectors, cluster)
     order = np.argsort(-sizes, kind="stable")[:most]
-    large = order[sizes[order] >= min(LEAST_OF_CHUNK, max(1, round(0.1 * len(vectors))))]
-    if not len(large):
-        return vectors.sum(axis=0, keepdims=True), np.array([len(vectors)])
-    return summed(vectors, nearest(sums, sums[large])[cluster])
+    large = order[sizes[order] >= min(LEAST // 2, max(1, round(0.1 * len(vectors))))]
+    cluster = nearest(sums, sums[large])[cluster] if len(large) else np.zeros_like(cluster)
+    sums, sizes = summed(vectors, cluster)
+    heard = np.zeros((windows.max(initial=0) + 1, len(sums)))
+    heard[windows, cluster] = 1
+    together, windows_of = heard.T @ heard, heard.sum(axis=0)
+    return sums, sizes, together > MET_SHARE * np.minimum.outer(windows_of, windows_of)
 
 
 def merge(sums: Floats, apart: Flags | None, limit: float, least: float) -> tuple[Floats, Labels]:
@@ -231,19 +253,17 @@ def unit(vectors: Floats) -> Floats:
 
 
 def nearest(vectors: Floats, means: Floats) -> Labels:
-    """Find the mean that each vector is closest to in direction: (n,)."""
-    found: Labels = (vectors @ unit(means).T).argmax(axis=1)
+    """Find the mean that each vector, (…, dimension), is closest to in direction: (…)."""
+    found: Labels = (vectors @ unit(means).T).argmax(axis=-1)
     return found
 
 
 def main() -> None:
     """Read the header (chunks, threshold, least, most) and the chunks; write what was found."""
     n_chunks, threshold, least, most = np.load(sys.stdin.buffer)
-    chunks = (np.load(sys.stdin.buffer) for _ in range(int(n_chunks)))
+    chunks = ((np.load(sys.stdin.buffer), np.load(sys.stdin.buffer)) for _ in range(int(n_chunks)))
     found = find_speakers(chunks, int(n_chunks), float(threshold), int(least), float(most))
-    np.save(sys.stdout.buffer, found.means)
-    np.save(sys.stdout.buffer, found.groups)
-    np.save(sys.stdout.buffer, np.array([found.per_chunk, found.found]))
+    np.savez(sys.stdout.buffer, **asdict(found))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Clustering: embeddings and activity in, one global speaker a (window, speaker) out.
 
-For up to `CHUNK_S` of windows, the rules and the code are those of the loaded pipeline's own
+For up to `WHOLE_S` of windows, the rules and the code are those of the loaded pipeline's own
 clustering object, so that labels are stock's; the dendrogram, made in a process of its own, and the
 choice of embeddings to learn from are ours. Longer recordings are clustered by `chunks`, with the
 same parameters. Raises ValueError where hints cannot be met.
@@ -44,7 +44,8 @@ INLINE_VECTORS = 1000
 """scipy's linkage holds Python's lock: for so many vectors 0.08 s, for 4,000 1 s, for twice as many
 five times that. Above this number a process makes the dendrogram, which takes 0.5 s to start."""
 POLL_S = 0.1
-CHUNK_S = 600.0
+WHOLE_S = 600.0
+"""Longer recordings are clustered in chunks of at most half of this."""
 
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
@@ -67,7 +68,7 @@ def cluster(
     pipeline: Any,
     check: Check = lambda: None,
     min_active_share: float = MIN_ACTIVE_SHARE,
-    chunk_s: float = CHUNK_S,
+    whole_s: float = WHOLE_S,
 ) -> Labels:
     """Tell the global speaker of every local one.
 
@@ -78,7 +79,7 @@ def cluster(
         pipeline: A loaded `SpeakerDiarization`.
         check: Called every 0.1 s or so; may raise to stop.
         min_active_share: In place of pyannote's.
-        chunk_s: Longer recordings are clustered in chunks of at most so many seconds of windows.
+        whole_s: In place of `WHOLE_S`; windows, in seconds.
 
     Returns:
         (n_windows, n_speakers); `SILENT` for local speakers that are never active.
@@ -87,11 +88,12 @@ def cluster(
         ValueError: The bounds cannot be met with so few embeddings.
     """
     stock = pipeline.clustering
-    n_chunks = math.ceil(len(activity.index) * activity.grid.step_s / chunk_s)
+    length_s = len(activity.index) * activity.grid.step_s
     is_ours = (
         isinstance(stock, AgglomerativeClustering | VBxClustering) and stock.metric == "cosine"
     )
-    if n_chunks > 1 and is_ours:
+    if length_s > whole_s and is_ours:
+        n_chunks = math.ceil(2 * length_s / whole_s)
         labels = _in_chunks(vectors, activity, bounds, stock, check, min_active_share, n_chunks)
     else:
         speakers, _, _ = _with_our_parts(stock, activity, min_active_share, check)(
@@ -124,31 +126,47 @@ def _in_chunks(
     _, least, most = stock.set_num_clusters(n_learnt, bounds.exact, bounds.least, bounds.most)
     if n_learnt < 2 or most < 2:
         return np.zeros(index.shape, np.int64)
-    parts = [index[part][is_learnt[part]] for part in _equal_parts(len(index), n_chunks)]
-    speakers = _find_speakers(vectors, parts, _chunk_threshold(stock), least, most, check)
-    if len(speakers.means) < least:
-        raise ValueError(f"{len(speakers.means)} groups of embeddings are no {least} speakers")
-    means, is_constrained = speakers.means, stock.constrained_assignment
-    if isinstance(stock, VBxClustering):
-        found = _by_vbx(vectors, np.concatenate(parts), speakers.groups, stock, check)
-        if least <= len(found) <= most:
-            means = found
-        else:  # as upstream, where VBx does not heed a hint
-            is_constrained = False
+    parts = _equal_parts(len(index), n_chunks)
+    speakers = _find_speakers(
+        vectors,
+        [(index[p], is_learnt[p]) for p in parts],
+        _chunk_threshold(stock),
+        least,
+        most,
+        check,
+    )
     logger.info(
         "%d chunks of %.1f people each, %d people in all",
         n_chunks,
         speakers.per_chunk,
-        len(means),
+        len(speakers.means),
     )
     if speakers.per_chunk > 2 * speakers.found:
         logger.warning("the clustering's threshold is too low for this speaker embedding")
-    if is_constrained:
+    if len(speakers.means) < least:
+        raise ValueError(f"{len(speakers.means)} groups of embeddings are no {least} speakers")
+    means = speakers.means
+    if isinstance(stock, VBxClustering):
+        found = _by_vbx(vectors, index[is_learnt], speakers.groups, stock, check)
+        is_as_hinted = least <= len(found) <= most
+        means = found if is_as_hinted else means
+        if not (stock.constrained_assignment and is_as_hinted):  # as upstream
+            return _nearest(vectors, index, means, check)
+    if stock.constrained_assignment:
         return _assign_apart(vectors, activity, chunks.unit(means), check)
-    row_speaker = np.concatenate(
-        [chunks.nearest(vectors[part], means) for part in chunks.slices(len(vectors), check)]
-    )
-    return row_speaker[index]
+    labels = np.empty(index.shape, np.int64)
+    for number, part in enumerate(parts):
+        here = speakers.chunk == number
+        here = here if here.any() else np.ones_like(here)
+        nearest = _nearest(vectors, index[part], speakers.clusters[here], check)
+        labels[part] = speakers.speaker[here][nearest]
+    return labels
+
+
+def _nearest(vectors: Vectors, index: Labels, means: Floats, check: Check) -> Labels:
+    """Find the nearest mean of each local speaker: (n_windows, n_speakers)."""
+    found = [chunks.nearest(vectors[index[p]], means) for p in chunks.slices(len(index), check)]
+    return np.concatenate(found)
 
 
 def _equal_parts(n: int, n_parts: int) -> list[slice]:
@@ -170,22 +188,24 @@ def _chunk_threshold(stock: Any) -> float:
 
 def _find_speakers(
     vectors: Vectors,
-    parts: list[Labels],
+    parts: list[tuple[Labels, npt.NDArray[np.bool_]]],
     threshold: float,
     least: int,
     most: float,
     check: Check,
 ) -> chunks.Speakers:
+    """Have a process find the speakers; parts are an index and what of it is learnt from."""
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as answer:
         np.save(given, np.array([len(parts), threshold, least, most]))
-        for part in parts:
+        for index, is_learnt in parts:
             check()
-            np.save(given, vectors[part])
+            np.save(given, vectors[index[is_learnt]])
+            np.save(given, np.nonzero(is_learnt)[0])
         given.seek(0)
         _run("chunks.py", given, answer, check)
         answer.seek(0)
-        means, groups, (per_chunk, found) = (np.load(answer) for _ in range(3))
-    return chunks.Speakers(means, groups, float(per_chunk), int(found))
+        with np.load(answer) as found:
+            return chunks.Speakers(**found)
 
 
 def _by_vbx(

@@ -24,7 +24,7 @@ from worker.cancel import CancelToken
 from worker.engines.diarization import chunks
 from worker.engines.diarization import clustering as ours
 from worker.engines.diarization.activity import Activity
-from worker.engines.diarization.clustering import CHUNK_S, SILENT, SpeakerBounds, cluster, link
+from worker.engines.diarization.clustering import SILENT, WHOLE_S, SpeakerBounds, cluster, link
 from worker.errors import JobCancelled
 
 
@@ -198,14 +198,14 @@ def test_long_recordings_are_clustered_in_chunks(
 
 
 @pytest.mark.parametrize(
-    ("n_windows", "chunk_s", "is_in_chunks"),
-    [(1200, CHUNK_S, False), (1201, CHUNK_S, True), (121, 60, True), (121, np.inf, False)],
+    ("n_windows", "whole_s", "is_in_chunks"),
+    [(1200, WHOLE_S, False), (1201, WHOLE_S, True), (121, 60, True), (121, np.inf, False)],
 )
 def test_one_chunk_is_clustered_as_it_was(
     clusterers: dict[str, Clusterer],
     monkeypatch: pytest.MonkeyPatch,
     n_windows: int,
-    chunk_s: float,
+    whole_s: float,
     is_in_chunks: bool,
 ) -> None:
     asked = []
@@ -216,7 +216,7 @@ def test_one_chunk_is_clustered_as_it_was(
 
     monkeypatch.setattr(ours, "_in_chunks", spy)
     activity, rows, _ = conversation(n_windows, 2)
-    cluster(rows, activity, ANY_NUMBER, clusterers["centroid"], chunk_s=chunk_s)
+    cluster(rows, activity, ANY_NUMBER, clusterers["centroid"], whole_s=whole_s)
     assert bool(asked) == is_in_chunks
 
 
@@ -247,22 +247,21 @@ def test_hints_that_no_chunk_can_meet_are_refused(clusterers: dict[str, Clustere
         cluster(rows, activity, SpeakerBounds(90, 90, 90), clusterers["centroid"])
 
 
-@pytest.mark.parametrize(("per_chunk", "is_told"), [(3.9, False), (4.1, True)])
+@pytest.mark.parametrize(("n_clusters", "is_told"), [(12, False), (13, True)])
 def test_a_threshold_that_does_not_fit_the_embedding_is_told(
     clusterers: dict[str, Clusterer],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-    per_chunk: float,
+    n_clusters: int,
     is_told: bool,
 ) -> None:
-    means = np.eye(2, 256)
-    monkeypatch.setattr(
-        ours, "_find_speakers", lambda *_: chunks.Speakers(means, means, per_chunk, 2)
-    )
+    means, number = np.eye(2, 256), np.arange(n_clusters)
+    found = chunks.Speakers(means, means, means[number % 2], number % 3, number % 2, 2)
+    monkeypatch.setattr(ours, "_find_speakers", lambda *_: found)
     activity, rows, _ = conversation(1300, 2)
     caplog.set_level("INFO")
     cluster(rows, activity, ANY_NUMBER, clusterers["centroid"])
-    assert f"2 chunks of {per_chunk} people each, 2 people in all" in caplog.text
+    assert f"3 chunks of {n_clusters / 3:.1f} people each, 2 people in all" in caplog.text
     assert ("threshold" in caplog.text) == is_told
 
 
@@ -280,8 +279,14 @@ def test_a_long_recording_with_hardly_a_word(
         assert np.unique(labels).tolist() == [SILENT, 0]
 
 
-def test_more_than_127_speakers_keep_their_own_labels(clusterers: dict[str, Clusterer]) -> None:
+def test_more_than_127_speakers_keep_their_own_labels(
+    clusterers: dict[str, Clusterer], monkeypatch: pytest.MonkeyPatch
+) -> None:
     activity, rows, who = conversation(6000, 150)
+    means = np.stack([rows[1:][who.ravel() == voice].mean(axis=0) for voice in range(150)])
+    chunk = np.zeros(150, np.int64)  # the other chunks have no clusters of their own
+    found = chunks.Speakers(means, means, means, chunk, np.arange(150), 150)
+    monkeypatch.setattr(ours, "_find_speakers", lambda *_: found)
     vbx = Clusterer(clusterers["vbx"].clustering, threshold=0.6, Fa=0.5, Fb=0.8)
     for clusterer in (clusterers["centroid"], vbx):
         labels = cluster(rows, activity, ANY_NUMBER, clusterer)
