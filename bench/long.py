@@ -1,26 +1,23 @@
 """Who is found in long recordings that are made of short ones: for maintainers.
 
-``python -m bench.long FOLDER`` joins the project's voices (or with ``--clips DIR`` the recordings
-of a folder) for ``--hours``, keeps scores and embeddings in FOLDER, and prints for its first half
-hour, hour and so on people found, DER without collar, confusion, seconds and memory of clustering.
-``--whole`` clusters at once what is clustered in chunks, as stock does.
+``python -m bench.long FOLDER`` joins the project's voices (or with ``--clips DIR`` the meetings of
+a folder, one after another) for ``--hours``, keeps scores and embeddings in FOLDER, and prints for
+its first half hour, hour and so on people found, DER without collar, confusion, seconds and memory
+of clustering. ``--whole`` clusters at once what is clustered in chunks, as stock does.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-import tracemalloc
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 from pyannote.core import Segment, Timeline
 from pyannote.metrics.diarization import DiarizationErrorRate
 from scipy.signal import lfilter
@@ -37,6 +34,7 @@ from bench.corpus import (
     read_recording,
 )
 from bench.scoring import annotation
+from bench.speed.measure import memory_peak
 from bench.stock import Recipe, load_models
 
 PRESENT = {
@@ -98,18 +96,33 @@ def utterances() -> list[Piece]:
     ]
 
 
-def whole_clips(references: Sequence[Reference]) -> list[Piece]:
-    """Take recordings as they are."""
-    return [Piece(one.name, read_recording(one.audio), one.turns) for one in references]
+def exchanges(references: Sequence[Reference]) -> list[Piece]:
+    """Cut recordings of meetings where nobody speaks."""
+    pieces = []
+    for reference in references:
+        samples = read_recording(reference.audio)
+        regions = Timeline([Segment(t.start_s, t.end_s) for t in reference.turns]).support(0.2)
+        for start_s, end_s in regions:
+            turns = tuple(
+                Turn(turn.start_s - start_s, turn.end_s - start_s, turn.speaker)
+                for turn in reference.turns
+                if start_s <= turn.start_s < end_s
+            )
+            first, stop = round(start_s * SAMPLE_RATE_HZ), round(end_s * SAMPLE_RATE_HZ)
+            pieces.append(Piece(reference.name, samples[first:stop], turns))
+    return pieces
 
 
-def join(pieces: Sequence[Piece], hours: float, seed: int = 0) -> Recording:
+def join(
+    pieces: Sequence[Piece], hours: float, seed: int = 0, at_once: tuple[int, int] = (2, 4)
+) -> Recording:
     """Join pieces drawn at random; level, tone and noise change from scene to scene.
 
     Args:
         pieces: Of the voices in `PRESENT`, or of others, which are there all the time.
         hours: Length of the whole.
         seed: The same gives the same samples.
+        at_once: Fewest and most of them in a scene.
     """
     rng = np.random.default_rng(seed)
     by_voice: defaultdict[str, list[Piece]] = defaultdict(list)
@@ -120,15 +133,16 @@ def join(pieces: Sequence[Piece], hours: float, seed: int = 0) -> Recording:
     while now_s < hours * 3600:
         half = int(now_s // 1800) % 8
         present = [v for v in by_voice if PRESENT.get(v, "1" * 8)[half] == "1"]
-        now_s = _scene(whole, {v: by_voice[v] for v in present}, now_s, rng)
+        cast = rng.permutation(present)[: rng.integers(at_once[0], at_once[1] + 1)]
+        now_s = _scene(whole, {str(v): by_voice[v] for v in cast}, now_s, rng)
     return whole
 
 
 def _scene(
     whole: Recording, by_voice: dict[str, list[Piece]], start_s: float, rng: np.random.Generator
 ) -> float:
-    """Add one scene of some of the voices; return where it ends."""
-    cast = rng.permutation(list(by_voice))[: rng.integers(2, 5)]
+    """Add one scene of the voices; return where it ends."""
+    cast = list(by_voice)
     gains = {voice: 10 ** (rng.uniform(-7, 5) / 20) for voice in cast}
     tilts = {voice: rng.uniform(-0.35, 0.35) for voice in cast}
     now_s, end_s = start_s, start_s + SCENE_S
@@ -194,9 +208,14 @@ def load_parts(folder: Path, n_windows: int, pipeline: Any) -> tuple[Any, Any]:
     return recorder.activity(), np.concatenate(vectors)
 
 
-def measure(recording: Recording, hours: float, folder: Path, pipeline: Any, chunk_s: float) -> str:
+def measure(recording: Recording, hours: float, folder: Path, pipeline: Any, is_whole: bool) -> str:
     """Cluster the first hours; return a line of figures."""
-    from worker.engines.diarization.clustering import MIN_ACTIVE_SHARE, SpeakerBounds, cluster
+    from worker.engines.diarization.clustering import (
+        MIN_ACTIVE_SHARE,
+        WHOLE_S,
+        SpeakerBounds,
+        cluster,
+    )
     from worker.engines.diarization.turns import speaker_turns
     from worker.engines.segmentation import embedding_of
 
@@ -204,27 +223,17 @@ def measure(recording: Recording, hours: float, folder: Path, pipeline: Any, chu
     network = embedding_of(pipeline.model).model_
     share = getattr(network, "min_active_share", MIN_ACTIVE_SHARE)
     bounds = SpeakerBounds(None, 1, np.inf)
-    peak_bytes = [0]
-
-    def look() -> None:
-        children = psutil.Process().children()
-        with suppress(psutil.Error):
-            peak_bytes.append(sum(child.memory_info().rss for child in children))
-
-    tracemalloc.start()
-    started = time.perf_counter()
-    labels = cluster(
-        vectors,
-        activity,
-        bounds,
-        pipeline.model,
-        look,
-        min_active_share=share,
-        chunk_s=chunk_s,
-    )
-    seconds = time.perf_counter() - started
-    own_mb = tracemalloc.get_traced_memory()[1] / 1e6
-    tracemalloc.stop()
+    with memory_peak() as memory:
+        started = time.perf_counter()
+        labels = cluster(
+            vectors,
+            activity,
+            bounds,
+            pipeline.model,
+            min_active_share=share,
+            whole_s=np.inf if is_whole else WHOLE_S,
+        )
+        seconds = time.perf_counter() - started
     found, _ = speaker_turns(activity, labels, activity.speakers_per_frame(), 0.0)
     true = recording.until(hours * 3600)
     metric = DiarizationErrorRate(collar=0.0, skip_overlap=False)
@@ -242,7 +251,7 @@ def measure(recording: Recording, hours: float, folder: Path, pipeline: Any, chu
     return (
         f"{hours:4} h: {len({turn.speaker for turn in found})} people ({n_heard} of {len(spoken)} "
         f"speak 30 s), DER {der:.2f}, confusion {confusion / parts['total']:.2f}, {seconds:.1f} s, "
-        f"{own_mb:.0f} MB and a process of {max(peak_bytes) / 1e6:.0f} MB"
+        f"{memory['added'] / 1e6:.0f} MB"
     )
 
 
@@ -255,15 +264,16 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=ROOT / "models")
     parser.add_argument("--whole", action="store_true")
     options = parser.parse_args()
-    pieces = whole_clips(load_folder(options.clips)) if options.clips else utterances()
-    recording = join(pieces, options.hours)
+    if options.clips:
+        recording = join(exchanges(load_folder(options.clips)), options.hours, at_once=(1, 1))
+    else:
+        recording = join(utterances(), options.hours)
     pipeline = load_models(options.models, Recipe(language="en")).diarizer
     options.folder.mkdir(parents=True, exist_ok=True)
     embed_parts(recording, options.folder, pipeline)
     for hours in (0.5, 1.0, 2.0, 4.0):
         if hours <= options.hours:
-            chunk_s = np.inf if options.whole else 600.0
-            print(measure(recording, hours, options.folder, pipeline, chunk_s))
+            print(measure(recording, hours, options.folder, pipeline, options.whole))
 
 
 if __name__ == "__main__":
