@@ -31,12 +31,12 @@ def no_sleep_between_retries() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def models() -> Models:
-    """The demo models, as a worker loads them."""
+    """The demo models, as a worker loads them that is to give stock's numbers."""
     from worker.models.folder import find_models
     from worker.models.load import load_models
 
     quiet_libraries()
-    settings = WorkerSettings()
+    settings = WorkerSettings(fidelity="stock")
     return load_models(settings, find_models(settings))
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
+from torch import nn
 
 from bucketscribe_contract import Stage
 from worker.models.folder import ModelsFolder, unavailable
@@ -217,6 +218,23 @@ def fitting(room_bytes: int, item_bytes: int, most: int) -> int:
     """Return the largest power of two of items that fits, from 1 to ``most``."""
     count = min(room_bytes // item_bytes, most)
     return 1 << (count.bit_length() - 1) if count else 1
+
+
+def use_bfloat16(model: nn.Module) -> None:
+    """Have a model's LSTMs multiply in bfloat16, in half the time, where a CPU does so by itself.
+
+    Their inputs and outputs stay float32.
+    """
+    # upstream: torch 2.8.0, no issue known; can go when it has a public name
+    if not torch.cpu._is_avx512_bf16_supported():
+        return
+    for lstm in model.modules():
+        if isinstance(lstm, nn.LSTM):
+            lstm.bfloat16()
+            lstm.register_forward_pre_hook(lambda _, inputs: (inputs[0].bfloat16(),))
+            lstm.register_forward_hook(
+                lambda _, __, found: (found[0].float(), tuple(s.float() for s in found[1]))
+            )
 
 
 def set_precision() -> None:

@@ -33,11 +33,17 @@ from faster_whisper import WhisperModel  # noqa: E402
 
 from worker.engines.whisper import Whisper  # noqa: E402
 from worker.models.cpu_lanes import CpuLanes  # noqa: E402
-from worker.models.device import Device, choose_device, set_precision  # noqa: E402
+from worker.models.device import (  # noqa: E402
+    Device,
+    choose_device,
+    set_precision,
+    use_bfloat16,
+)
 from worker.models.imports import light_imports, weights_only  # noqa: E402
 from worker.types import SAMPLE_RATE_HZ, Waveform  # noqa: E402
 
 if TYPE_CHECKING:
+    from torch import nn
     from whisperx.diarize import DiarizationPipeline
     from whisperx.vads import Pyannote
 
@@ -185,6 +191,9 @@ def load_models(settings: WorkerSettings, folder: ModelsFolder) -> Models:
         )
     torch.set_num_threads(device.threads)  # CTranslate2 sets it too
     if lanes is not None:
+        if settings.fidelity != "stock":
+            for model in _window_models(models):
+                use_bfloat16(model)
         _spread(models, lanes)
     return models
 
@@ -243,16 +252,23 @@ def _load_whisper(folder: ModelsFolder, device: Device, lanes: CpuLanes | None) 
     return Whisper(model, device.lanes, core, folder.whisper_name)
 
 
-def _spread(models: Models, lanes: CpuLanes) -> None:
-    """Have the window models share the lanes; Whisper and the aligners take theirs elsewhere."""
+def _window_models(models: Models) -> list[nn.Module]:
+    """Return the models that look at windows: of speech, of local speakers, of voices."""
     from worker.engines.segmentation import embedding_of, segmentation_of
 
-    embedding = embedding_of(models.diarization.model).model_
-    lanes.spread(segmentation_of(models.detector.vad_pipeline).model)
-    lanes.spread(segmentation_of(models.diarization.model).model)
-    lanes.spread(embedding)
-    if hasattr(embedding, "forward_frames"):  # WeSpeaker's trunk, which `diarize` calls itself
-        lanes.spread(embedding, "forward_frames")
+    return [
+        segmentation_of(models.detector.vad_pipeline).model,
+        segmentation_of(models.diarization.model).model,
+        embedding_of(models.diarization.model).model_,
+    ]
+
+
+def _spread(models: Models, lanes: CpuLanes) -> None:
+    """Have the window models share the lanes; Whisper and the aligners take theirs elsewhere."""
+    for model in _window_models(models):
+        lanes.spread(model)
+        if hasattr(model, "forward_frames"):  # WeSpeaker's trunk, which `diarize` calls itself
+            lanes.spread(model, "forward_frames")
 
 
 def _load(what: str, load: Callable[[], T]) -> T:

@@ -64,7 +64,7 @@ def test_a_language_without_aligner_has_words_and_speakers(tmp_path: Path) -> No
 def test_two_people_without_an_aligner_are_told_apart_and_the_same_every_time() -> None:
     runtime, reference = Runtime(WorkerSettings(whisper_model="base")), load_reference(DIALOGUE)
     first, second = (run(runtime, DIALOGUE).model_dump() for _ in range(2))
-    counts = count(reference, read_transcript(first))
+    counts = count(reference, read_transcript(first), first["duration_seconds"])
     assert (len(first["speakers"]), counts.right) == (2, counts.matched)
     assert counts.matched > 0.7 * counts.words
     times = dict.fromkeys(("processing_time_seconds",))

@@ -17,6 +17,7 @@ from worker.models.device import (
     cuda_device,
     set_precision,
     usable_cores,
+    use_bfloat16,
 )
 from worker.models.folder import find_models
 from worker.settings import WorkerSettings
@@ -124,3 +125,23 @@ def test_precision_is_float32_on_purpose() -> None:
     set_precision()
     assert not torch.backends.cudnn.allow_tf32
     assert not torch.backends.cuda.matmul.allow_tf32
+
+
+@pytest.mark.parametrize("is_native", [True, False])
+def test_lstms_multiply_in_bfloat16_where_the_cpu_does(
+    monkeypatch: pytest.MonkeyPatch, *, is_native: bool
+) -> None:
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: is_native)
+    torch.manual_seed(0)
+    model = torch.nn.ModuleDict(
+        {"lstm": torch.nn.LSTM(20, 16, 2, batch_first=True), "linear": torch.nn.Linear(16, 3)}
+    )
+    windows = torch.randn(4, 50, 20)
+    with torch.inference_mode():
+        expected, (expected_state, _) = model["lstm"](windows)
+        use_bfloat16(model)
+        found, (state, _) = model["lstm"](windows)
+    assert found.dtype == state.dtype == model["linear"].weight.dtype == torch.float32
+    assert torch.allclose(found, expected, atol=0.02)
+    assert torch.allclose(state, expected_state, atol=0.02)
+    assert torch.equal(found, expected) != is_native
