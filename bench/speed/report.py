@@ -19,10 +19,11 @@ Figures are medians (lowest–highest run); ratios are ours / stock, by pairs.
 
 - *Stock* is WhisperX's README recipe (`bench/stock.py`) with warm models; *ours* is the worker's
   runtime with `FIDELITY=stock`, from the job's input to the stored transcript; *default* is the
-  worker as it comes, which decodes loops again and times what the aligner cannot.
-- Both use the same weights, number format and batch size, decode with PyAV, alternate, and run each
-  time in a fresh process after a warm-up. Our stages run at once: one's seconds hold waiting for
-  others.
+  worker as it comes, which decodes loops again, times what the aligner cannot and has LSTMs
+  multiply in bfloat16 where the CPU does.
+- Both use the same weights, number format otherwise and batch size, decode with PyAV, alternate,
+  and run each time in a fresh process after a warm-up. Our stages run at once: one's seconds hold
+  waiting for others.
 - `telephone` is pyannote.audio's sample, a real call; the others are synthetic (`bench/speech`).
   `german` uses the multilingual model and, on both sides, the English aligner. `architectures` is
   `telephone` with production's architectures (wav2vec2 of the base size, WeSpeaker's ResNet34) and
