@@ -81,16 +81,17 @@ def find_speakers(
         most: So many at most.
     """
     found = [chunk_people(*chunk, threshold, MOST_MEANS // n_chunks) for chunk in chunks]
-    clusters, sizes = (np.concatenate([people[i] for people in found]) for i in (0, 1))
-    apart = block_diag(*[people[2] for people in found]).astype(bool)
-    groups, group = merge(clusters, apart, LIKE_VOICES * threshold, least)
-    sizes = np.bincount(group, sizes)
+    sums, counts, apart = zip(*found, strict=True)
+    chunk = np.repeat(np.arange(len(found)), [len(count) for count in counts])
+    clusters = np.concatenate(sums)
+    limit = LIKE_VOICES * threshold
+    groups, group = merge(clusters, block_diag(*apart).astype(bool), limit, least)
+    sizes = np.bincount(group, np.concatenate(counts))
     order = np.argsort(-sizes, kind="stable")
     large = np.count_nonzero(sizes >= max(LEAST, LEAST_SHARE * sizes.sum()))
     means = groups[order[: max(large, least, 1)]]
     people, person = merge(means, None, np.inf, most)
     speaker = person[nearest(groups, means)][group]
-    chunk = np.repeat(np.arange(len(found)), [len(people[1]) for people in found])
     return Speakers(people, groups, clusters, chunk, speaker, len(means))
 
 
