@@ -135,25 +135,28 @@ def _in_chunks(
         most,
         check,
     )
+    if len(speakers.means) < least:
+        raise ValueError(f"{len(speakers.means)} groups of embeddings are no {least} speakers")
+    means, is_constrained = speakers.means, stock.constrained_assignment
+    is_vbx = isinstance(stock, VBxClustering)
+    if is_vbx:
+        found = _by_vbx(vectors, index[is_learnt], speakers.groups, stock, check)
+        if least <= len(found) <= most:
+            means = found
+        else:  # as upstream, where VBx does not heed a hint
+            is_constrained = False
     logger.info(
         "%d chunks of %.1f people each, %d people in all",
         n_chunks,
         speakers.per_chunk,
-        len(speakers.means),
+        len(means),
     )
     if speakers.per_chunk > 2 * speakers.found:
         logger.warning("the clustering's threshold is too low for this speaker embedding")
-    if len(speakers.means) < least:
-        raise ValueError(f"{len(speakers.means)} groups of embeddings are no {least} speakers")
-    means = speakers.means
-    if isinstance(stock, VBxClustering):
-        found = _by_vbx(vectors, index[is_learnt], speakers.groups, stock, check)
-        is_as_hinted = least <= len(found) <= most
-        means = found if is_as_hinted else means
-        if not (stock.constrained_assignment and is_as_hinted):  # as upstream
-            return _nearest(vectors, index, means, check)
-    if stock.constrained_assignment:
+    if is_constrained:
         return _assign_apart(vectors, activity, chunks.unit(means), check)
+    if is_vbx:
+        return _nearest(vectors, index, means, check)
     labels = np.empty(index.shape, np.int64)
     for number, part in enumerate(parts):
         here = speakers.chunk == number
