@@ -43,7 +43,6 @@ from worker.models.imports import light_imports, weights_only  # noqa: E402
 from worker.types import SAMPLE_RATE_HZ, Waveform  # noqa: E402
 
 if TYPE_CHECKING:
-    from torch import nn
     from whisperx.diarize import DiarizationPipeline
     from whisperx.vads import Pyannote
 
@@ -191,10 +190,7 @@ def load_models(settings: WorkerSettings, folder: ModelsFolder) -> Models:
         )
     torch.set_num_threads(device.threads)  # CTranslate2 sets it too
     if lanes is not None:
-        if settings.fidelity != "stock":
-            for model in _window_models(models):
-                use_bfloat16(model)
-        _spread(models, lanes)
+        _fit_to_cpu(models, lanes, is_stock=settings.fidelity == "stock")
     return models
 
 
@@ -252,20 +248,20 @@ def _load_whisper(folder: ModelsFolder, device: Device, lanes: CpuLanes | None) 
     return Whisper(model, device.lanes, core, folder.whisper_name)
 
 
-def _window_models(models: Models) -> list[nn.Module]:
-    """Return the models that look at windows: of speech, of local speakers, of voices."""
+def _fit_to_cpu(models: Models, lanes: CpuLanes, *, is_stock: bool) -> None:
+    """Have the window models share the lanes, in bfloat16 unless stock's numbers are wanted.
+
+    Whisper and the aligners take theirs elsewhere.
+    """
     from worker.engines.segmentation import embedding_of, segmentation_of
 
-    return [
+    for model in (
         segmentation_of(models.detector.vad_pipeline).model,
         segmentation_of(models.diarization.model).model,
         embedding_of(models.diarization.model).model_,
-    ]
-
-
-def _spread(models: Models, lanes: CpuLanes) -> None:
-    """Have the window models share the lanes; Whisper and the aligners take theirs elsewhere."""
-    for model in _window_models(models):
+    ):
+        if not is_stock:
+            use_bfloat16(model)
         lanes.spread(model)
         if hasattr(model, "forward_frames"):  # WeSpeaker's trunk, which `diarize` calls itself
             lanes.spread(model, "forward_frames")
