@@ -111,14 +111,14 @@ def test_a_running_job_is_not_submitted_twice_and_can_be_cancelled(
 def test_an_m4a_on_the_desk_is_uploaded_transcribed_and_read(bench: Bench, tmp_path: Path) -> None:
     path = tmp_path / "Weekly call.m4a"
     write_recording(path, short_speech(), encoding="m4a")
-    done = bench.edge_client("submit", str(path), "--user", "ada", "--wait", "--json")
-    session = "users/ada/audio/sessions/Weekly_call"
+    done = bench.edge_client("submit", str(path), "--user", "grace", "--wait", "--json")
+    session = "users/grace/audio/sessions/Weekly_call"
     assert json.loads(done)["session"] == session
     assert bench.read(f"{session}/audio.wav") == path.read_bytes()
     document = Transcript.model_validate(bench.get_json(f"{session}/transcription.json"))
     text = " ".join(segment.text for segment in document.segments)
     assert text.strip()
-    assert letters(text[:20]) in letters(bench.edge_client("render", "Weekly_call"))
+    assert letters(text[:20]) in letters(bench.edge_client("render", session))
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
