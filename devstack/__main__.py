@@ -5,7 +5,10 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import click
 
@@ -30,16 +33,23 @@ def main() -> None:
 @click.option("--worker-command", help="Run this instead of `python handler.py`.")
 def up(env_file: Path, workers: int, logs: Path, models: Path, worker_command: str | None) -> None:
     """Start everything and stay until SIGINT or SIGTERM."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    received: list[int] = []  # while all starts: an exception would lose a child half-way
+    _on_signals(lambda number, _: received.append(number))
     command = shlex.split(worker_command) if worker_command else [sys.executable, "handler.py"]
     try:
         with Stack(workers, logs, models, command) as stack:
-            _serve(stack, env_file)
+            _on_signals(signal.default_int_handler)
+            if not received:
+                _serve(stack, env_file)
     except KeyboardInterrupt:
         return  # the stack has ended what it started
     except (StartFailed, OSError) as exc:
         raise click.ClickException(str(exc)) from exc
+
+
+def _on_signals(handler: Callable[[int, FrameType | None], Any]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
 
 
 def _serve(stack: Stack, env_file: Path) -> None:
