@@ -126,13 +126,21 @@ def test_four_hours_need_little_more_memory_than_ten_minutes(tmp_path: Path, tel
     assert all(one["estimate"] < 0.25 for one in (hour, longest))
 
 
-@pytest.mark.parametrize("hours", [12.0, 24.0])
-def test_a_day_needs_2500_mb_and_as_much_longer_as_it_is(
-    tmp_path: Path, tell: Tell, hours: float
+def test_twelve_hours_need_2500_mb_and_as_much_longer_as_they_are(
+    tmp_path: Path, tell: Tell
 ) -> None:
+    check_a_day(run_jobs(tmp_path, (1.0, 12.0), tell))
+
+
+def test_a_day_needs_2500_mb_and_as_much_longer_as_it_is(tmp_path: Path, tell: Tell) -> None:
     """The text is prepared; all else is real."""
     said = (utterance.text for one in load_folder(SPEECH_DIR) for utterance in one.utterances)
     words = tuple(" ".join(said).split())
-    hour, day = run_jobs(tmp_path, (1.0, hours), tell, words).values()
+    check_a_day(run_jobs(tmp_path, (1.0, 24.0), tell, words))
+
+
+def check_a_day(found: dict[float, dict[str, Any]]) -> None:
+    """Compare an hour with many."""
+    (_, hour), (hours, day) = found.items()
     assert day["peak"] < 2.5e9
-    assert day["wall_s"] / hour["wall_s"] < 1.05 * hours
+    assert day["wall_s"] / hour["wall_s"] < 1.1 * hours
