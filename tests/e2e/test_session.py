@@ -118,7 +118,7 @@ def test_an_m4a_on_the_desk_is_uploaded_transcribed_and_read(bench: Bench, tmp_p
     document = Transcript.model_validate(bench.get_json(f"{session}/transcription.json"))
     text = " ".join(segment.text for segment in document.segments)
     assert text.strip()
-    assert letters(text[:20]) in letters(bench.edge_client("render", session))
+    assert letters(text[:20]) in letters(bench.edge_client("render", "Weekly_call"))
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
