@@ -1,7 +1,7 @@
 """Speakers of a long recording: embeddings chunk by chunk in, mean vectors of speakers out.
 
 A chunk is clustered by itself; the means of its clusters are merged with those of others, but never
-two that some windows tell apart. `vbx` iterates over slices. The process that `clustering` starts:
+two that windows tell apart. `vbx` iterates over slices. The process that `clustering` starts:
 a header and `numpy.save` arrays in on stdin, `Speakers` out on stdout, both files. It imports scipy
 and nothing of the worker.
 """
@@ -21,7 +21,6 @@ from scipy.special import logsumexp
 
 Floats = npt.NDArray[np.floating[Any]]
 Labels = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
 
 LEAST = 12
 """Embeddings of a speaker, pyannote's number; clusters of a chunk are of half as many at least."""
@@ -34,6 +33,8 @@ LIKE_VOICES = 0.4
 (docs/long-recordings.md)."""
 MET_SHARE = 0.1
 """Of the windows with the rarer of two clusters: in so many both are heard if they are two."""
+FEW_SHARE = 0.02
+"""Of the smaller of two groups: a cluster that a chunk split by mistake keeps no voice apart."""
 SLICE = 4096
 
 
@@ -81,23 +82,22 @@ def find_speakers(
         most: So many at most.
     """
     found = [chunk_people(*chunk, threshold, MOST_MEANS // n_chunks) for chunk in chunks]
-    sums, counts, apart = zip(*found, strict=True)
+    sums, counts, met = zip(*found, strict=True)
     chunk = np.repeat(np.arange(len(found)), [len(count) for count in counts])
-    clusters = np.concatenate(sums)
-    limit = LIKE_VOICES * threshold
-    groups, group = merge(clusters, block_diag(*apart).astype(bool), limit, least)
-    sizes = np.bincount(group, np.concatenate(counts))
+    clusters, sizes = np.concatenate(sums), np.concatenate(counts)
+    groups, group = merge(clusters, LIKE_VOICES * threshold, least, sizes, block_diag(*met))
+    sizes = np.bincount(group, sizes)
     order = np.argsort(-sizes, kind="stable")
     large = np.count_nonzero(sizes >= max(LEAST, LEAST_SHARE * sizes.sum()))
     means = groups[order[: max(large, least, 1)]]
-    people, person = merge(means, None, np.inf, most)
+    people, person = merge(means, np.inf, most)
     speaker = person[nearest(groups, means)][group]
     return Speakers(people, groups, clusters, chunk, speaker, len(means))
 
 
 def chunk_people(
     vectors: Floats, windows: Labels, threshold: float, most: int
-) -> tuple[Floats, Labels, Flags]:
+) -> tuple[Floats, Labels, Labels]:
     """Cluster the embeddings of a chunk; small clusters join the nearest.
 
     Args:
@@ -107,8 +107,8 @@ def chunk_people(
         most: So many clusters at most.
 
     Returns:
-        Sums (m, dimension) and sizes (m,) of its clusters; (m, m), which of them are heard in the
-        same windows so often that they are different people.
+        Sums (m, dimension) and sizes (m,) of its clusters; (m, m), in how many windows two of them
+        are heard, where these are so many that they are different people, else 0.
     """
     vectors = unit(vectors)
     cluster = np.zeros(len(vectors), np.int64)
@@ -123,29 +123,40 @@ def chunk_people(
     heard = np.zeros((windows.max(initial=0) + 1, len(sums)))
     heard[windows, cluster] = 1
     together, windows_of = heard.T @ heard, heard.sum(axis=0)
-    return sums, sizes, together > MET_SHARE * np.minimum.outer(windows_of, windows_of)
+    is_apart = together > MET_SHARE * np.minimum.outer(windows_of, windows_of)
+    return sums, sizes, np.where(is_apart, together, 0).astype(np.int32)
 
 
-def merge(sums: Floats, apart: Flags | None, limit: float, least: float) -> tuple[Floats, Labels]:
+def merge(
+    sums: Floats,
+    limit: float,
+    least: float,
+    sizes: Labels | None = None,
+    met: Labels | None = None,
+) -> tuple[Floats, Labels]:
     """Merge the closest two groups again and again.
 
     Args:
         sums: (n, dimension), of each group's vectors: the larger weighs more.
-        apart: (n, n), groups that are not to be merged, nor what they have been merged with.
         limit: Cosine distance of the last two that are merged.
         least: Stop at so many groups.
+        sizes: (n,), of the groups.
+        met: (n, n), in how many windows two are heard that are different people: they are not
+            merged unless, with what they have been merged with, that is `FEW_SHARE` of the smaller.
 
     Returns:
         (m, dimension), the new groups' sums; (n,), the new group of each old one.
     """
     n = len(sums)
     sums, group, every = sums.copy(), np.arange(n), np.arange(n)
-    apart = np.zeros((n, n), np.bool_) if apart is None else apart.copy()
-    np.fill_diagonal(apart, val=True)
+    sizes = np.ones(n, np.int64) if sizes is None else sizes.copy()
+    met = np.zeros((n, n), np.int32) if met is None else met.copy()
+    is_gone = np.zeros(n, np.bool_)
     units = unit(sums).astype(np.float32)
     distances = units @ units.T
     np.subtract(1, distances, out=distances)
-    distances[apart] = np.inf
+    distances[met > FEW_SHARE * np.minimum.outer(sizes, sizes)] = np.inf
+    np.fill_diagonal(distances, np.inf)
     closest = distances.argmin(axis=1)
     for _ in range(n - max(1, int(min(n, least)))):
         kept = int(distances[every, closest].argmin())
@@ -155,11 +166,14 @@ def merge(sums: Floats, apart: Flags | None, limit: float, least: float) -> tupl
         sums[kept] += sums[gone]
         units[kept] = unit(sums[kept])
         group[group == gone] = kept
-        apart[kept] |= apart[gone]
-        apart[:, kept] |= apart[kept]
-        apart[:, gone] = apart[gone] = True
+        sizes[kept] += sizes[gone]
+        met[kept] += met[gone]
+        met[:, kept] = met[kept]
+        is_gone[gone] = True
         distances[:, gone] = distances[gone] = np.inf
-        distances[kept] = np.where(apart[kept], np.inf, 1 - units @ units[kept])
+        is_apart = is_gone | (met[kept] > FEW_SHARE * np.minimum(sizes[kept], sizes))
+        is_apart[kept] = True
+        distances[kept] = np.where(is_apart, np.inf, 1 - units @ units[kept])
         distances[:, kept] = distances[kept]  # a pair's row that changed last knows of it
         stale = np.isin(closest, (kept, gone))
         closest[stale] = distances[stale].argmin(axis=1)
