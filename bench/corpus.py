@@ -107,6 +107,14 @@ class Reference:
         """Everybody who has a turn."""
         return frozenset(turn.speaker for turn in self.turns)
 
+    def turns_of_words(self) -> tuple[Turn, ...]:
+        """Return a turn for each word whose times and speaker are known."""
+        return tuple(
+            Turn(word.start_s, word.end_s, word.speaker)
+            for word in self.timed_words
+            if word.start_s is not None and word.end_s is not None and word.speaker is not None
+        )
+
     def text_by_speaker(self) -> dict[str | None, str]:
         """Collect what each speaker says, in order."""
         return _joined((utterance.speaker, utterance.text) for utterance in self.utterances)
