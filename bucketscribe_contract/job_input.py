@@ -129,9 +129,9 @@ class JobOptions(RequestModel):
         "transcribe", description="translate: into English, where the model can."
     )
     diarize: bool = Field(True, description="Whether to say who spoke.")
-    num_speakers: _Hint | None = None
-    min_speakers: _Hint | None = None
-    max_speakers: _Hint | None = None
+    num_speakers: _Hint | None = Field(None, description="So many people speak; null: not known.")
+    min_speakers: _Hint | None = Field(None, description="So many at least.")
+    max_speakers: _Hint | None = Field(None, description="So many at most.")
     initial_prompt: Annotated[str, Field(max_length=4000)] | None = Field(
         None, description="Context given to Whisper."
     )
