@@ -1,9 +1,10 @@
 """Who is found in long recordings that are made of short ones: for maintainers.
 
 ``python -m bench.long FOLDER`` joins the project's voices (or with ``--clips DIR`` the meetings of
-a folder, one after another) for ``--hours``, keeps scores and embeddings in FOLDER, and prints for
-its first half hour, hour and so on people found, DER without collar, confusion, seconds and memory
-of clustering. ``--whole`` clusters at once what is clustered in chunks, as stock does.
+a folder, one after another) for ``--hours``, drawn by ``--seed``, keeps scores and embeddings in
+FOLDER, and prints for its first half hour, hour and so on people found, DER without collar,
+confusion, seconds and memory of clustering. ``--whole`` clusters at once what is clustered in
+chunks, as stock does.
 """
 
 from __future__ import annotations
@@ -260,14 +261,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--hours", type=float, default=4.0)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--clips", type=Path)
     parser.add_argument("--models", type=Path, default=ROOT / "models")
     parser.add_argument("--whole", action="store_true")
     options = parser.parse_args()
     if options.clips:
-        recording = join(exchanges(load_folder(options.clips)), options.hours, at_once=(1, 1))
+        recording = join(
+            exchanges(load_folder(options.clips)), options.hours, options.seed, at_once=(1, 1)
+        )
     else:
-        recording = join(utterances(), options.hours)
+        recording = join(utterances(), options.hours, options.seed)
     pipeline = load_models(options.models, Recipe(language="en")).diarizer
     options.folder.mkdir(parents=True, exist_ok=True)
     embed_parts(recording, options.folder, pipeline)

@@ -31,6 +31,10 @@ LEAST_SHARE = 0.0075
 LIKE_VOICES = 0.4
 """Of the threshold: clusters whose means are as close as that are one person
 (docs/long-recordings.md)."""
+RARE_SHARE = 0.02
+"""Of all embeddings: smaller groups are rare, as are those of one chunk alone."""
+LIKE_RARE = 0.6
+"""Of the threshold, for rare groups: noise or a microphone changes a voice for a while."""
 MET_SHARE = 0.1
 """Of the windows with the rarer of two clusters: in so many both are heard if they are two."""
 FEW_SHARE = 0.02
@@ -82,10 +86,10 @@ def find_speakers(
         most: So many at most.
     """
     found = [chunk_people(*chunk, threshold, MOST_MEANS // n_chunks) for chunk in chunks]
-    sums, counts, met = zip(*found, strict=True)
+    sums, counts, mets = zip(*found, strict=True)
     chunk = np.repeat(np.arange(len(found)), [len(count) for count in counts])
-    clusters, sizes = np.concatenate(sums), np.concatenate(counts)
-    groups, group = merge(clusters, LIKE_VOICES * threshold, least, sizes, block_diag(*met))
+    clusters, sizes, met = np.concatenate(sums), np.concatenate(counts), block_diag(*mets)
+    groups, group = merge_clusters(clusters, chunk, sizes, met, threshold, least)
     sizes = np.bincount(group, sizes)
     order = np.argsort(-sizes, kind="stable")
     large = np.count_nonzero(sizes >= max(LEAST, LEAST_SHARE * sizes.sum()))
@@ -127,11 +131,38 @@ def chunk_people(
     return sums, sizes, np.where(is_apart, together, 0).astype(np.int32)
 
 
+def merge_clusters(
+    sums: Floats, chunk: Labels, sizes: Labels, met: Labels, threshold: float, least: int
+) -> tuple[Floats, Labels]:
+    """Merge the clusters of all chunks that are one voice, then groups with those that are rare.
+
+    Args:
+        sums: (n, dimension).
+        chunk: (n,), which one they are of.
+        sizes: (n,).
+        met: (n, n), as `chunk_people` tells.
+        threshold: As above.
+        least: So many groups at least.
+
+    Returns:
+        (m, dimension), the groups' sums; (n,), the group of each cluster.
+    """
+    groups, group = merge(sums, LIKE_VOICES * threshold, least, sizes, met)
+    group_sizes = np.bincount(group, sizes)
+    is_usual = group_sizes >= RARE_SHARE * group_sizes.sum()
+    is_usual &= np.bincount(np.unique([group, chunk], axis=1)[0]) > 1
+    group_met = np.zeros((len(groups), len(groups)), met.dtype)
+    np.add.at(group_met, np.ix_(group, group), met)
+    group_met[np.ix_(is_usual, is_usual)] = group_sizes.sum()
+    groups, again = merge(groups, LIKE_RARE * threshold, least, group_sizes, group_met)
+    return groups, again[group]
+
+
 def merge(
     sums: Floats,
     limit: float,
     least: float,
-    sizes: Labels | None = None,
+    sizes: Labels | Floats | None = None,
     met: Labels | None = None,
 ) -> tuple[Floats, Labels]:
     """Merge the closest two groups again and again.

@@ -14,6 +14,7 @@ from worker.engines.diarization.chunks import (
     chunk_people,
     find_speakers,
     merge,
+    merge_clusters,
     unit,
 )
 
@@ -82,6 +83,24 @@ def test_two_who_are_told_apart_are_not_merged_however_alike() -> None:
     assert len(people) == 2
     assert group.tolist() == [0, 1, 0, 1]
     assert len(merge(sums, NEAR, 1)[0]) == 1
+
+
+@pytest.mark.parametrize(("rare", "n", "people"), [([3], 80, 1), ([3, 4], 10, 1), ([3, 4], 80, 2)])
+def test_a_voice_that_noise_changes_for_a_while_stays_one(
+    rare: list[int], n: int, people: int
+) -> None:
+    """Who differs as much and is usual is somebody else."""
+    one, way = directions(2)
+    changed = unit(one + 0.5 * way)
+    assert 0.4 * NEAR < 1 - float(one @ changed) < 0.6 * NEAR
+    chunk = np.array([*range(12), *rare])
+    sums = np.concatenate([100 * np.tile(one, (12, 1)), n * np.tile(changed, (len(rare), 1))])
+    sizes = np.array([100] * 12 + [n] * len(rare))
+    met = np.zeros((len(sums), len(sums)), int)
+    groups, group = merge_clusters(sums, chunk, sizes, met, NEAR, 1)
+    assert len(groups) == len(set(group)) == people
+    met[3, 12] = met[12, 3] = 20
+    assert len(merge_clusters(sums, chunk, sizes, met, NEAR, 1)[0]) == 2
 
 
 def test_groups_keep_away_from_whom_their_members_keep_away() -> None:
