@@ -40,6 +40,7 @@ from worker.models.device import (  # noqa: E402
     use_bfloat16,
 )
 from worker.models.imports import light_imports, weights_only  # noqa: E402
+from worker.models.sincnet import share_filters  # noqa: E402
 from worker.types import SAMPLE_RATE_HZ, Waveform  # noqa: E402
 
 if TYPE_CHECKING:
@@ -249,15 +250,22 @@ def _load_whisper(folder: ModelsFolder, device: Device, lanes: CpuLanes | None) 
 
 
 def _fit_to_cpu(models: Models, lanes: CpuLanes, *, is_stock: bool) -> None:
-    """Have the window models share the lanes, in bfloat16 unless stock's numbers are wanted.
+    """Have the window models share the lanes.
 
-    Whisper and the aligners take theirs elsewhere.
+    Unless stock's numbers are wanted, in bfloat16 and with filters that windows share. Whisper and
+    the aligners take their lanes elsewhere.
     """
-    from worker.engines.segmentation import embedding_of, segmentation_of
+    from worker.engines.segmentation import Segmenter, embedding_of, segmentation_of
 
+    segmentations = [
+        segmentation_of(pipeline)
+        for pipeline in (models.detector.vad_pipeline, models.diarization.model)
+    ]
+    if not is_stock:
+        for segmentation in segmentations:
+            share_filters(segmentation.model, Segmenter(segmentation).grid.hop)
     for model in (
-        segmentation_of(models.detector.vad_pipeline).model,
-        segmentation_of(models.diarization.model).model,
+        *(segmentation.model for segmentation in segmentations),
         embedding_of(models.diarization.model).model_,
     ):
         if not is_stock:
