@@ -35,6 +35,8 @@ RARE_SHARE = 0.02
 """Of all embeddings: smaller groups are rare, as are those of one chunk alone."""
 LIKE_RARE = 0.6
 """Of the threshold, for rare groups: noise or a microphone changes a voice for a while."""
+NEARER = 0.6
+"""Of the distance to the next voice: so near is a rare group to the voice that it is."""
 MET_SHARE = 0.1
 """Of the windows with the rarer of two clusters: in so many both are heard if they are two."""
 FEW_SHARE = 0.02
@@ -134,7 +136,7 @@ def chunk_people(
 def merge_clusters(
     sums: Floats, chunk: Labels, sizes: Labels, met: Labels, threshold: float, least: int
 ) -> tuple[Floats, Labels]:
-    """Merge the clusters of all chunks that are one voice, then groups with those that are rare.
+    """Merge the clusters of all chunks that are one voice; rare groups join one that is usual.
 
     Args:
         sums: (n, dimension).
@@ -151,11 +153,20 @@ def merge_clusters(
     group_sizes = np.bincount(group, sizes)
     is_usual = group_sizes >= RARE_SHARE * group_sizes.sum()
     is_usual &= np.bincount(np.unique([group, chunk], axis=1)[0]) > 1
-    group_met = np.zeros((len(groups), len(groups)), met.dtype)
-    np.add.at(group_met, np.ix_(group, group), met)
-    group_met[np.ix_(is_usual, is_usual)] = group_sizes.sum()
-    groups, again = merge(groups, LIKE_RARE * threshold, least, group_sizes, group_met)
-    return groups, again[group]
+    met_groups = np.zeros((len(groups), len(groups)), met.dtype)
+    np.add.at(met_groups, np.ix_(group, group), met)
+    is_apart = met_groups > FEW_SHARE * np.minimum.outer(group_sizes, group_sizes)
+    rare, usual = np.flatnonzero(~is_usual), np.flatnonzero(is_usual)
+    distances = 1 - unit(groups[rare]) @ unit(groups[usual]).T
+    distances[is_apart[np.ix_(rare, usual)]] = np.inf
+    distances = np.pad(distances, [(0, 0), (0, 2)], constant_values=np.inf)
+    first, second = np.sort(distances, axis=1)[:, :2].T
+    joins = first <= np.minimum(LIKE_RARE * threshold, NEARER * second)
+    joins &= len(groups) - joins.sum() >= least
+    again = np.arange(len(groups))
+    again[rare[joins]] = usual[distances[joins].argmin(axis=1)]
+    _, again = np.unique(again, return_inverse=True)
+    return summed(groups, again)[0], again[group]
 
 
 def merge(
