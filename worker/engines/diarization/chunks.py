@@ -31,12 +31,12 @@ LEAST_SHARE = 0.0075
 LIKE_VOICES = 0.4
 """Of the threshold: clusters whose means are as close as that are one person
 (docs/long-recordings.md)."""
+LIKE_NO_OTHER = 0.6
+"""The same where any other voice is much farther: noise or a microphone changes a voice."""
+NEARER = 0.6
+"""Of the distance to the next voice: this is much nearer."""
 RARE_SHARE = 0.02
 """Of all embeddings: smaller groups are rare, as are those of one chunk alone."""
-LIKE_RARE = 0.6
-"""Of the threshold, for rare groups: noise or a microphone changes a voice for a while."""
-NEARER = 0.6
-"""Of the distance to the next voice: so near is a rare group to the voice that it is."""
 MET_SHARE = 0.1
 """Of the windows with the rarer of two clusters: in so many both are heard if they are two."""
 FEW_SHARE = 0.02
@@ -136,7 +136,10 @@ def chunk_people(
 def merge_clusters(
     sums: Floats, chunk: Labels, sizes: Labels, met: Labels, threshold: float, least: int
 ) -> tuple[Floats, Labels]:
-    """Merge the clusters of all chunks that are one voice; rare groups join one that is usual.
+    """Merge the clusters of all chunks that are one voice.
+
+    First the closest; then groups that are much nearer to each other than to any third. Of a rare
+    group and a usual one, the rare one alone need be: the usual one may have others of its kind.
 
     Args:
         sums: (n, dimension).
@@ -150,22 +153,25 @@ def merge_clusters(
         (m, dimension), the groups' sums; (n,), the group of each cluster.
     """
     groups, group = merge(sums, LIKE_VOICES * threshold, least, sizes, met)
+    every = np.arange(len(groups))
     group_sizes = np.bincount(group, sizes)
     is_usual = group_sizes >= RARE_SHARE * group_sizes.sum()
     is_usual &= np.bincount(np.unique([group, chunk], axis=1)[0]) > 1
     met_groups = np.zeros((len(groups), len(groups)), met.dtype)
     np.add.at(met_groups, np.ix_(group, group), met)
     is_apart = met_groups > FEW_SHARE * np.minimum.outer(group_sizes, group_sizes)
-    rare, usual = np.flatnonzero(~is_usual), np.flatnonzero(is_usual)
-    distances = 1 - unit(groups[rare]) @ unit(groups[usual]).T
-    distances[is_apart[np.ix_(rare, usual)]] = np.inf
-    distances = np.pad(distances, [(0, 0), (0, 2)], constant_values=np.inf)
-    first, second = np.sort(distances, axis=1)[:, :2].T
-    joins = first <= np.minimum(LIKE_RARE * threshold, NEARER * second)
-    joins &= len(groups) - joins.sum() >= least
-    again = np.arange(len(groups))
-    again[rare[joins]] = usual[distances[joins].argmin(axis=1)]
-    _, again = np.unique(again, return_inverse=True)
+    distances = 1 - unit(groups) @ unit(groups).T
+    distances[np.eye(len(groups), dtype=bool) | ~is_usual] = np.inf
+    target = distances.argmin(axis=1)
+    padded = np.pad(distances, [(0, 0), (0, 2)], constant_values=np.inf)
+    first, second = np.partition(padded, (0, 1), axis=1)[:, :2].T
+    joins = first <= np.minimum(LIKE_NO_OTHER * threshold, NEARER * second)
+    joins &= ~is_apart[every, target]
+    joins &= ~is_usual | (joins & (target[target] == every))[target]
+    again = np.where(joins, np.where(is_usual, np.minimum(every, target), target), every)
+    left, again = np.unique(again[again], return_inverse=True)
+    if len(left) < least:
+        return groups, group
     return summed(groups, again)[0], again[group]
 
 

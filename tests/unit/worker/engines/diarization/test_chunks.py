@@ -85,22 +85,25 @@ def test_two_who_are_told_apart_are_not_merged_however_alike() -> None:
     assert len(merge(sums, NEAR, 1)[0]) == 1
 
 
-@pytest.mark.parametrize(("rare", "n", "people"), [([3], 80, 1), ([3, 4], 10, 1), ([3, 4], 80, 2)])
-def test_a_voice_that_noise_changes_for_a_while_stays_one(
-    rare: list[int], n: int, people: int
+@pytest.mark.parametrize("has_third", [False, True])
+@pytest.mark.parametrize(("changed_in", "n"), [([3], 80), ([3, 4], 10), ([3, 4], 80)])
+def test_a_voice_that_noise_changes_for_a_while_stays_one_if_no_third_is_as_near(
+    changed_in: list[int], n: int, *, has_third: bool
 ) -> None:
-    """Who differs as much and is usual is somebody else."""
-    one, way = directions(2)
+    one, way, other_way = directions(3)
     changed = unit(one + 0.5 * way)
-    assert 0.4 * NEAR < 1 - float(one @ changed) < 0.6 * NEAR
-    chunk = np.array([*range(12), *rare])
-    sums = np.concatenate([100 * np.tile(one, (12, 1)), n * np.tile(changed, (len(rare), 1))])
-    sizes = np.array([100] * 12 + [n] * len(rare))
+    third = unit(changed + 0.55 * other_way)
+    assert 0.4 * NEAR < 1 - float(one @ changed) < 1 - float(changed @ third) < 0.6 * NEAR
+    who = np.repeat([0, 1, 2], [12, len(changed_in), 12])[: None if has_third else -12]
+    chunk = np.array([*range(12), *changed_in, *range(12)])[: len(who)]
+    sizes = np.array([100, n, 100])[who]
+    sums = sizes[:, None] * np.stack([one, changed, third])[who]
     met = np.zeros((len(sums), len(sums)), int)
     groups, group = merge_clusters(sums, chunk, sizes, met, NEAR, 1)
-    assert len(groups) == len(set(group)) == people
+    assert len(groups) == len(set(group)) == (3 if has_third else 1)
+    assert len(merge_clusters(sums, chunk, sizes, met, NEAR, 2)[0]) == (3 if has_third else 2)
     met[3, 12] = met[12, 3] = 20
-    assert len(merge_clusters(sums, chunk, sizes, met, NEAR, 1)[0]) == 2
+    assert len(merge_clusters(sums, chunk, sizes, met, NEAR, 1)[0]) == (3 if has_third else 2)
 
 
 def test_groups_keep_away_from_whom_their_members_keep_away() -> None:
