@@ -25,7 +25,7 @@ Labels = npt.NDArray[np.int64]
 LEAST = 12
 """Embeddings of a speaker, pyannote's number; clusters of a chunk are of half as many at least."""
 MOST_MEANS = 3000
-"""Of all chunks together, each chunk's largest clusters: their distances take 36 MB."""
+"""Of all chunks together, each chunk's largest: three tables of their pairs take 36 MB each."""
 LEAST_SHARE = 0.0075
 """Of all embeddings: smaller groups are no people; what is odd grows with the recording."""
 LIKE_VOICES = 0.4
