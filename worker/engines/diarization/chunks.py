@@ -21,6 +21,7 @@ from scipy.special import logsumexp
 
 Floats = npt.NDArray[np.floating[Any]]
 Labels = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 LEAST = 12
 """Embeddings of a speaker, pyannote's number; clusters of a chunk are of half as many at least."""
@@ -159,7 +160,7 @@ def merge_clusters(
     is_usual &= np.bincount(np.unique([group, chunk], axis=1)[0]) > 1
     met_groups = np.zeros((len(groups), len(groups)), met.dtype)
     np.add.at(met_groups, np.ix_(group, group), met)
-    is_apart = met_groups > FEW_SHARE * np.minimum.outer(group_sizes, group_sizes)
+    is_apart = are_apart(met_groups, group_sizes[:, None], group_sizes)
     distances = 1 - unit(groups) @ unit(groups).T
     distances[np.eye(len(groups), dtype=bool) | ~is_usual] = np.inf
     target = distances.argmin(axis=1)
@@ -179,7 +180,7 @@ def merge(
     sums: Floats,
     limit: float,
     least: float,
-    sizes: Labels | Floats | None = None,
+    sizes: Labels | None = None,
     met: Labels | None = None,
 ) -> tuple[Floats, Labels]:
     """Merge the closest two groups again and again.
@@ -190,7 +191,7 @@ def merge(
         least: Stop at so many groups.
         sizes: (n,), of the groups.
         met: (n, n), in how many windows two are heard that are different people: they are not
-            merged unless, with what they have been merged with, that is `FEW_SHARE` of the smaller.
+            merged while they, with what they have been merged with, `are_apart`.
 
     Returns:
         (m, dimension), the new groups' sums; (n,), the new group of each old one.
@@ -199,11 +200,10 @@ def merge(
     sums, group, every = sums.copy(), np.arange(n), np.arange(n)
     sizes = np.ones(n, np.int64) if sizes is None else sizes.copy()
     met = np.zeros((n, n), np.int32) if met is None else met.copy()
-    is_gone = np.zeros(n, np.bool_)
     units = unit(sums).astype(np.float32)
     distances = units @ units.T
     np.subtract(1, distances, out=distances)
-    distances[met > FEW_SHARE * np.minimum.outer(sizes, sizes)] = np.inf
+    distances[are_apart(met, sizes[:, None], sizes)] = np.inf
     np.fill_diagonal(distances, np.inf)
     closest = distances.argmin(axis=1)
     for _ in range(n - max(1, int(min(n, least)))):
@@ -217,16 +217,20 @@ def merge(
         sizes[kept] += sizes[gone]
         met[kept] += met[gone]
         met[:, kept] = met[kept]
-        is_gone[gone] = True
         distances[:, gone] = distances[gone] = np.inf
-        is_apart = is_gone | (met[kept] > FEW_SHARE * np.minimum(sizes[kept], sizes))
-        is_apart[kept] = True
-        distances[kept] = np.where(is_apart, np.inf, 1 - units @ units[kept])
+        is_other = (group == every) & (every != kept)
+        can_merge = is_other & ~are_apart(met[kept], sizes[kept], sizes)
+        distances[kept] = np.where(can_merge, 1 - units @ units[kept], np.inf)
         distances[:, kept] = distances[kept]  # a pair's row that changed last knows of it
         stale = np.isin(closest, (kept, gone))
         closest[stale] = distances[stale].argmin(axis=1)
     left, group = np.unique(group, return_inverse=True)
     return sums[left], group
+
+
+def are_apart(met: Labels, sizes: Labels, others: Labels) -> Flags:
+    """Whether windows tell groups apart: so many as both of two are heard in, for their sizes."""
+    return met > FEW_SHARE * np.minimum(sizes, others)
 
 
 def vbx(
